@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from reference import FIXTURES, Reference
 
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.safetensors"))

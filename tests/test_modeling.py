@@ -1,0 +1,301 @@
+"""The models: prompts, batches, losses, checkpoints."""
+
+import pytest
+import torch
+from tiny_models import (
+    BACKBONES as BACKBONE_NAMES,
+)
+from tiny_models import (
+    FIELD_SIZES,
+    masked_labels,
+    tiny_batch,
+    tiny_config,
+    tiny_ctr_config,
+    tiny_text_config,
+)
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    RobertaForMaskedLM,
+)
+
+from clickprompt_hf import (
+    ClickPromptConfig,
+    ClickPromptForCTR,
+    ClickPromptForPAMLM,
+    ClickPromptModel,
+    CTRBackbone,
+    CTRConfig,
+    register_backbone,
+)
+from clickprompt_hf.layers_ctr import DNN
+from clickprompt_hf.modeling_ctr import BACKBONES
+
+MODELS = {
+    AutoModel: ClickPromptModel,
+    AutoModelForSequenceClassification: ClickPromptForCTR,
+    AutoModelForMaskedLM: ClickPromptForPAMLM,
+}
+
+
+def first_output(outputs):
+    return outputs.logits if "logits" in outputs else outputs.last_hidden_state
+
+
+def build(model_class=ClickPromptForCTR, **options):
+    torch.manual_seed(0)
+    return model_class(tiny_config(**options)).eval()
+
+
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+def test_prompts_reach_the_text_and_get_gradients(family, backbone):
+    model = build(ClickPromptModel, family=family, backbone=backbone)
+    batch = tiny_batch()
+    other_ids = {**batch, "feature_ids": (batch["feature_ids"] + 1) % torch.tensor(FIELD_SIZES)}
+    hidden = model(**batch).last_hidden_state
+    assert (hidden - model(**other_ids).last_hidden_state).abs().max() > 1e-3
+
+    hidden.square().mean().backward()
+    for parameter in (model.prompt_encoder.expansion.weight, model.ctr.embedding.table.weight):
+        assert parameter.grad.abs().max() > 0
+    # every layer and every prompt slot
+    rows = model.prompt_encoder.expansion.bias.grad.view(3, 2, 2, 16)
+    assert (rows[:, :, 1].abs().amax(dim=-1) > 0).all()
+
+
+def test_without_prompts_the_ids_do_not_reach_the_text():
+    model = build(ClickPromptModel, prompt_strategy="none")
+    batch = tiny_batch()
+    hidden = model(**batch).last_hidden_state
+    batch["feature_ids"] = torch.zeros_like(batch["feature_ids"])
+    torch.testing.assert_close(hidden, model(**batch).last_hidden_state)
+
+
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_row_does_not_depend_on_its_batch(family, pooling):
+    model = build(family=family, pooling=pooling)
+    batch = tiny_batch()
+    logits = model(**batch).logits
+    for row in range(5):
+        length = int(batch["attention_mask"][row].sum())
+        alone = {name: values[row : row + 1] for name, values in batch.items()}
+        alone = {name: v if name == "feature_ids" else v[:, :length] for name, v in alone.items()}
+        torch.testing.assert_close(model(**alone).logits[0], logits[row], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("auto_class", list(MODELS))
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+def test_saved_models_give_the_same_logits(auto_class, family, tmp_path):
+    model = build(MODELS[auto_class], family=family, fusion="weighted", fusion_alpha=0.25)
+    if auto_class is AutoModelForSequenceClassification:
+        torch.nn.init.constant_(model.fusion_alpha, 0.9)
+    model.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
+    expected = first_output(model(**tiny_batch()))
+    for loader in (auto_class, MODELS[auto_class]):
+        loaded = loader.from_pretrained(tmp_path)
+        assert type(loaded) is MODELS[auto_class]
+        torch.testing.assert_close(first_output(loaded(**tiny_batch())), expected, atol=0, rtol=0)
+
+
+def test_weighted_fusion_in_both_conventions():
+    batch = tiny_batch()
+    for alpha_on, ctr_weight in (("ctr", 0.25), ("text", 0.75)):
+        model = build(fusion="weighted", fusion_alpha=0.25, fusion_alpha_on=alpha_on)
+        outputs = model(**batch)
+        expected = ctr_weight * outputs.ctr_logits + (1 - ctr_weight) * outputs.text_logits
+        torch.testing.assert_close(outputs.logits, expected)
+        outputs.logits.sum().backward()
+        sign = 1 if alpha_on == "ctr" else -1
+        gap = sign * (outputs.ctr_logits - outputs.text_logits).sum()
+        torch.testing.assert_close(model.fusion_alpha.grad.squeeze(), gap.detach())
+
+
+def test_sum_and_one_sided_fusions():
+    batch = tiny_batch()
+    outputs = build(fusion="sum")(**batch)
+    torch.testing.assert_close(outputs.logits, outputs.ctr_logits + outputs.text_logits)
+    assert build(fusion="text")(**batch).ctr_logits is None
+    ctr_only = build(fusion="ctr")
+    assert ctr_only.clickprompt.plm is None
+    assert ctr_only(feature_ids=batch["feature_ids"]).text_logits is None
+
+
+def test_finetuning_starts_from_all_of_pamlm_but_the_heads(tmp_path):
+    pretrained = build(ClickPromptForPAMLM)
+    pretrained.save_pretrained(tmp_path)
+    model = ClickPromptForCTR.from_pretrained(tmp_path)
+    trunk = pretrained.clickprompt.state_dict()
+    for name, tensor in model.clickprompt.state_dict().items():
+        assert torch.equal(tensor, trunk[name]), name
+
+
+def test_without_the_plm_no_plm_tensor_is_read(tmp_path, monkeypatch):
+    pretrained = build(ClickPromptForPAMLM)
+    pretrained.save_pretrained(tmp_path)
+    # whatever is read of the PLM would be wrong now
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in tensors:
+        if ".plm." in name or "lm_head" in name or "prompt_encoder" in name:
+            tensors[name] = torch.zeros(1)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    model = ClickPromptForCTR.from_pretrained(tmp_path, use_plm=False)
+    assert model.clickprompt.plm is None
+    assert model.clickprompt.prompt_encoder is None
+    assert not [name for name in model.state_dict() if "plm" in name or "text" in name or "prompt_encoder" in name]
+    for name, tensor in model.clickprompt.ctr.state_dict().items():
+        assert torch.equal(tensor, pretrained.clickprompt.ctr.state_dict()[name])
+
+    model.save_pretrained(tmp_path / "ctr")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ctr")
+    batch = tiny_batch()
+    torch.testing.assert_close(again(**batch).logits, model(batch["feature_ids"]).logits, atol=0, rtol=0)
+
+
+def test_pamlm_loss_is_that_of_the_full_logits():
+    model = build(ClickPromptForPAMLM)
+    batch, labels = tiny_batch(), masked_labels(tiny_batch())
+    labels[0] = -100
+    outputs = model(**batch, labels=labels)
+    logits = model(**batch).logits
+    assert logits.shape == (5, 9, 60)
+    torch.testing.assert_close(outputs.loss, torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+    assert outputs.logits is None
+    assert outputs.masked_count.tolist() == [0, 1, 1, 1, 1]
+    assert torch.equal(outputs.masked_correct, ((logits.argmax(-1) == labels) & (labels != -100)).sum(1))
+
+
+def test_a_batch_without_masked_tokens_has_loss_zero():
+    model = build(ClickPromptForPAMLM)
+    loss = model(**tiny_batch(), labels=torch.full((5, 9), -100)).loss
+    loss.backward()
+    assert loss.item() == 0
+
+
+@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
+def test_the_loss_is_divided_by_num_items_in_batch(model_class):
+    model = build(model_class)
+    batch = tiny_batch()
+    labels = masked_labels(batch) if model_class is ClickPromptForPAMLM else torch.tensor([0, 1, 1, 0, 1])
+    mean = model(**batch, labels=labels).loss
+    torch.testing.assert_close(model(**batch, labels=labels, num_items_in_batch=20).loss, mean * 5 / 20)
+    torch.testing.assert_close(model(**batch, labels=labels, num_items_in_batch=torch.tensor(20)).loss, mean / 4)
+
+
+def test_rows_labelled_minus_100_are_left_out_of_the_click_loss():
+    model = build()
+    batch = tiny_batch()
+    kept = {name: values[:3] for name, values in batch.items()}
+    loss = model(**kept, labels=torch.tensor([0, 1, 1])).loss
+    torch.testing.assert_close(model(**batch, labels=torch.tensor([0, 1, 1, -100, -100])).loss, loss)
+
+
+def test_click_loss_by_hand():
+    model = build(fusion="ctr", backbone="fm")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.ctr_head.first_order.bias.fill_(1.0)
+    # logit 1 for every row: softplus(-1) = 0.313262 for a click, softplus(1) = 1.313262 otherwise
+    loss = model(feature_ids=tiny_batch()["feature_ids"], labels=torch.tensor([1, 1, 1, 1, 0])).loss
+    assert loss.item() == pytest.approx((4 * 0.3132617 + 1.3132617) / 5, abs=1e-6)
+
+
+def test_gradient_checkpointing_keeps_the_prompts():
+    gradients = []
+    for checkpointing in (False, True):
+        model = build(ClickPromptForPAMLM).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        batch = tiny_batch()
+        model(**batch, labels=masked_labels(batch)).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=0)
+
+
+def test_out_of_vocabulary_embeddings_start_at_zero():
+    table = build().clickprompt.ctr.embedding.table.weight
+    zero_rows = [row for row in range(sum(FIELD_SIZES)) if not table[row].any()]
+    assert zero_rows == [0, 7, 12]
+
+
+@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptModel])
+def test_a_pretrained_plm_is_loaded_with_its_lm_head(model_class, tmp_path):
+    torch.manual_seed(1)
+    plm = RobertaForMaskedLM(tiny_text_config())
+    torch.nn.init.normal_(plm.lm_head.bias)
+    plm.save_pretrained(tmp_path)
+    model = model_class.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config(), prompt_length=2)
+    loaded = model.trunk.plm.state_dict()
+    for name, tensor in plm.roberta.state_dict().items():
+        assert torch.equal(loaded[name], tensor), name
+    assert model.config.prompt_length == 2
+    if model_class is ClickPromptForPAMLM:
+        for name, tensor in plm.lm_head.state_dict().items():
+            assert torch.equal(model.lm_head.state_dict()[name], tensor), name
+        assert model.lm_head.decoder.weight is model.trunk.plm.get_input_embeddings().weight
+
+
+def test_a_plm_without_lm_head_gets_a_fresh_one_and_a_warning(tmp_path, caplog, monkeypatch):
+    BertModel(tiny_text_config("bert")).save_pretrained(tmp_path)
+    from clickprompt_hf import modeling_clickprompt
+
+    warnings = []
+    monkeypatch.setattr(modeling_clickprompt.logger, "warning", warnings.append)
+    model = ClickPromptForPAMLM.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config())
+    assert "cls.predictions.transform.dense.weight" in warnings[0]
+    assert model.lm_head.predictions.decoder.weight is model.trunk.plm.get_input_embeddings().weight
+
+
+def test_a_plm_that_takes_no_prompts_is_refused():
+    gpt2 = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=20, n_positions=30)
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=gpt2)
+    with pytest.raises(ValueError, match="families.*gpt2"):
+        ClickPromptForPAMLM(config)
+
+
+def test_text_that_does_not_fit_is_refused():
+    model = build()
+    with pytest.raises(ValueError, match="`input_ids` must have at most 35 tokens .* 3 prompts .* got 36"):
+        model(torch.zeros(1, 3, dtype=torch.int64), torch.full((1, 36), 5))
+    with pytest.raises(ValueError, match="`input_ids` must be given"):
+        model(torch.zeros(1, 3, dtype=torch.int64))
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match=r"one of \['dcnv2', 'deepfm', 'dnn', 'fm'.*\], got 'nothing'"):
+        ClickPromptModel(ClickPromptConfig(ctr_config=CTRConfig(backbone="nothing", field_sizes=[2]), fusion="ctr"))
+
+
+def test_a_backbone_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("clickprompt_hf.modeling_ctr.BACKBONES", dict(BACKBONES))
+
+    @register_backbone("mine")
+    class Mine(CTRBackbone):
+        def __init__(self, config):
+            super().__init__(config)
+            self.dnn = DNN(self.flat_size, [4])
+            self.interaction_size = 4
+
+        def interact(self, embeddings, feature_ids):
+            return self.dnn(embeddings.flatten(1))
+
+    model = build(backbone="mine")
+    model.save_pretrained(tmp_path)
+    loaded = ClickPromptForCTR.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**tiny_batch()).logits, model(**tiny_batch()).logits, atol=0, rtol=0)
+    with pytest.raises(ValueError, match="'dnn' is the backbone DeepNeuralNetwork already"):
+        register_backbone("dnn")(Mine)
