@@ -12,7 +12,7 @@ from transformers import (
 from .configuration_clickprompt import ClickPromptConfig, CTRConfig
 from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptModel
 from .modeling_ctr import CTRBackbone, CTRHead, register_backbone
-from .processing_clickprompt import FieldSchema, Schema
+from .processing_clickprompt import ClickPromptProcessor, FieldSchema, Schema
 
 __version__ = "0.1.0"
 

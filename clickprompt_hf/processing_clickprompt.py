@@ -4,9 +4,19 @@
 This file ships inside every checkpoint: it imports only numpy, torch, transformers and the standard library.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.utils import cached_file
 
 FieldKind = Literal["categorical", "numeric", "multi_valued"]
 
@@ -39,7 +49,9 @@ class FieldSchema:
         if not isinstance(self.column, str) or not self.column:
             raise ValueError(f"`column` of a field must be a non-empty string, got {self.column!r}.")
         if self.kind not in get_args(FieldKind):
-            raise ValueError(f"`kind` of field {self.column!r} must be one of {get_args(FieldKind)}, got {self.kind!r}.")
+            raise ValueError(
+                f"`kind` of field {self.column!r} must be one of {get_args(FieldKind)}, got {self.kind!r}."
+            )
         if not isinstance(self.num_buckets, int) or self.num_buckets < 2:
             raise ValueError(f"`num_buckets` of field {self.column!r} must be at least 2, got {self.num_buckets!r}.")
         if not isinstance(self.max_values, int) or self.max_values < 1:
@@ -116,3 +128,343 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
         raise ValueError(f"Unknown keys in a {what}: {unknown}; known: {sorted(known)}.")
     if missing := [key for key in required if key not in data]:
         raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(data)}.")
+
+
+VOCABULARIES_FILE = "feature_vocabularies.json"
+_UNKNOWN_TEXT = "unknown"
+
+
+class ClickPromptProcessor(ProcessorMixin):
+    """Turns raw rows into feature ids and text tokens. Made by `fit` on training rows, saved with every checkpoint.
+
+    A value's id is its place in the field's vocabulary, from 1; 0 is the out-of-vocabulary id. Missing values (`None`,
+    NaN, blank) are one value like any other: they have an id where training rows have them, else 0. In the text they
+    read "unknown".
+
+    Args:
+        tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text.
+        schema: What the columns mean.
+        vocabularies: Per field, the values in the order of their ids, from id 1.
+        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric.
+        max_text_length: Longest text in tokens, special tokens included; a longer one is truncated. `None`: no limit.
+    """
+
+    def __init__(
+        self,
+        tokenizer=None,
+        schema: Schema | None = None,
+        vocabularies: list[list[str]] | None = None,
+        boundaries: list[list[float]] | None = None,
+        max_text_length: int | None = None,
+    ):
+        # ProcessorMixin's own __init__ refuses a missing tokenizer.
+        self.chat_template = None
+        self.tokenizer = tokenizer
+        self.schema = schema
+        self.vocabularies = vocabularies or []
+        self.boundaries = boundaries or []
+        self.max_text_length = max_text_length
+        self._ids = [
+            {value: index for index, value in enumerate(vocabulary, start=1)} for vocabulary in self.vocabularies
+        ]
+
+    @classmethod
+    def fit(
+        cls, train, schema: Schema, tokenizer=None, min_count: int = 1, max_text_length: int | None = None
+    ) -> "ClickPromptProcessor":
+        """Builds the vocabularies and the bucket boundaries from training rows, and nothing else.
+
+        Args:
+            train: A `datasets.Dataset`, or a mapping from column to values.
+            schema: What the columns mean.
+            tokenizer: The PLM's tokenizer.
+            min_count: Rows that a value needs to get an id of its own; rarer values share the out-of-vocabulary id.
+            max_text_length: As in the class.
+
+        Raises:
+            ValueError: If a column is missing or `min_count` is below 1.
+        """
+        if min_count < 1:
+            raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
+        columns = train.column_names if hasattr(train, "column_names") else list(train)
+        _check_columns(schema, columns)
+        vocabularies, boundaries = [], []
+        for member in schema.fields:
+            counts = _count_values(train, member.column)
+            inner = _quantile_boundaries(counts, member.num_buckets) if member.kind == "numeric" else []
+            key_counts: Counter[str] = Counter()
+            for value, count in counts:
+                for key in _keys(value, member, inner):
+                    key_counts[key] += count
+            kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
+            vocabularies.append([key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))])
+            boundaries.append(inner)
+        return cls(tokenizer, schema, vocabularies, boundaries, max_text_length)
+
+    @property
+    def field_sizes(self) -> list[int]:
+        """Number of ids of each field, id 0 included: `CTRConfig.field_sizes`."""
+        return [len(vocabulary) + 1 for vocabulary in self.vocabularies]
+
+    @property
+    def max_values(self) -> list[int]:
+        """Columns of `feature_ids` of each field: `CTRConfig.max_values`."""
+        return [member.max_values if member.kind == "multi_valued" else 1 for member in self.schema.fields]
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["feature_ids", *(["input_ids", "attention_mask"] if self.tokenizer is not None else [])]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of schema, vocabularies and boundaries: equal where rows become the same ids."""
+        content = [self.schema.to_dict(), self.vocabularies, self.boundaries]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def __call__(self, rows, return_tensors: str | None = None, **kwargs) -> BatchFeature:
+        """Raw rows to model inputs.
+
+        Args:
+            rows: A mapping from column to values (what `Dataset.map(processor, batched=True)` passes), one row as a
+                mapping from column to value, a list of such rows, or a pandas data frame. Other columns are ignored.
+            return_tensors: `"pt"` for padded tensors; by default lists, texts unpadded.
+
+        Returns:
+            `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) where the
+            rows have the label column.
+
+        Raises:
+            ValueError: If a field's column is missing, columns differ in length, or a label is not 0 or 1.
+        """
+        columns = _columns(rows)
+        if not columns and not isinstance(rows, Mapping):
+            columns = {column: [] for column in self.schema.columns}
+        _check_columns(self.schema, columns)
+        features: dict[str, Any] = {"feature_ids": self.encode(columns)}
+        if self.tokenizer is not None:
+            features.update(self._tokenize(self.render(columns), return_tensors))
+        if self.schema.label in columns:
+            features["labels"] = _labels(columns[self.schema.label], self.schema.label)
+        if return_tensors is None:
+            features = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in features.items()}
+            return BatchFeature(features)
+        return BatchFeature({name: torch.as_tensor(values) for name, values in features.items()})
+
+    def _tokenize(self, texts: list[str], return_tensors: str | None) -> dict[str, Any]:
+        if not texts:
+            empty = torch.zeros(0, 0, dtype=torch.int64) if return_tensors else []
+            return {"input_ids": empty, "attention_mask": empty}
+        limit = {} if self.max_text_length is None else {"truncation": True, "max_length": self.max_text_length}
+        return dict(
+            self.tokenizer(
+                texts,
+                padding=return_tensors is not None,
+                return_tensors=return_tensors,
+                return_token_type_ids=False,
+                **limit,
+            )
+        )
+
+    def encode(self, columns: Mapping[str, Sequence]) -> np.ndarray:
+        """Columns of raw values to `feature_ids` (B, C) int64."""
+        ids = [self.encode_values(f, columns[member.column]) for f, member in enumerate(self.schema.fields)]
+        return np.concatenate(ids, axis=1)
+
+    def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
+        """Raw values of one field to ids (B, C_f) int64, C_f the columns that the field owns; -1 is an empty slot."""
+        member, known = self.schema.fields[field_index], self._ids[field_index]
+        inner = self.boundaries[field_index]
+        if member.kind != "multi_valued":
+            ids = [known.get(_keys(value, member, inner)[0], 0) for value in values]
+            return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
+        rows = [[known.get(key, 0) for key in _keys(value, member, inner)] for value in values]
+        padded = [row + [-1] * (member.max_values - len(row)) for row in rows]
+        return np.asarray(padded, dtype=np.int64).reshape(-1, member.max_values)
+
+    def render(self, rows) -> list[str]:
+        """The text of each row: one clause a field, joined by one space."""
+        columns = _columns(rows)
+        clauses = [self.render_values(f, columns[member.column]) for f, member in enumerate(self.schema.fields)]
+        return [" ".join(row) for row in zip(*clauses)]
+
+    def render_values(self, field_index: int, values: Iterable) -> list[str]:
+        """Raw values of one field to their clauses, e.g. `"Age is 25-34."`."""
+        member, template = self.schema.fields[field_index], self.schema.template
+        # Not str.format: a value may hold braces.
+        before, after = template.replace("{name}", member.name).split("{value}", 1)
+        return [f"{before}{_shown(value, member)}{after}" for value in values]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `processor_config.json` holds: all but the vocabularies, which have a file of their own."""
+        return {
+            "processor_class": type(self).__name__,
+            "schema": None if self.schema is None else self.schema.to_dict(),
+            "boundaries": self.boundaries,
+            "max_text_length": self.max_text_length,
+            "reads_text": self.tokenizer is not None,
+            "fingerprint": None if self.schema is None else self.fingerprint,
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({json.dumps(self.to_dict(), indent=2)})"
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
+        """Saves schema, vocabularies and tokenizer. Each file appears whole or not at all."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        vocabularies = json.dumps(dict(zip(self.schema.columns, self.vocabularies)), ensure_ascii=False)
+        written = []
+        for name, text in (
+            (VOCABULARIES_FILE, vocabularies),
+            ("processor_config.json", json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"),
+        ):
+            partial = folder / f".{name}.partial"
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, folder / name)
+            written.append(str(folder / name))
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+        return written
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
+        """Tokenizer and vocabularies, the parts that `processor_config.json` does not hold."""
+        kwargs.pop("_from_auto", None)
+        path = cached_file(
+            pretrained_model_name_or_path,
+            VOCABULARIES_FILE,
+            **{name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs},
+        )
+        by_column = json.loads(Path(path).read_text(encoding="utf-8"))
+        tokenizer = None
+        if processor_dict["reads_text"]:
+            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return [tokenizer, by_column]
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
+        tokenizer, by_column = args
+        schema = Schema.from_dict(processor_dict["schema"])
+        vocabularies = [by_column[column] for column in schema.columns]
+        processor = cls(
+            tokenizer, schema, vocabularies, processor_dict["boundaries"], processor_dict["max_text_length"]
+        )
+        return (processor, kwargs) if kwargs.pop("return_unused_kwargs", False) else processor
+
+
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def _check_columns(schema: Schema, columns: Iterable[str]) -> None:
+    if missing := [column for column in schema.columns if column not in set(columns)]:
+        raise ValueError(f"The rows must have the columns {schema.columns}; missing {missing}, given {list(columns)}.")
+
+
+def _columns(rows) -> dict[str, Sequence]:
+    """Rows in any accepted form as a mapping from column to equally many values."""
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        return rows.to_dict(orient="list")
+    if isinstance(rows, Mapping):
+        columns = {column: rows[column] for column in rows}
+        if not all(_is_column(values) for values in columns.values()):
+            return {column: [value] for column, value in columns.items()}
+        lengths = {column: len(values) for column, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"The columns of `rows` must have one length, got {lengths}.")
+        return columns
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _is_column(values: Any) -> bool:
+    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping))
+
+
+def _count_values(train, column: str) -> list[tuple[Any, int]]:
+    """Distinct values of a column with their numbers of rows; Arrow counts them where it can."""
+    if hasattr(train, "with_format"):
+        values = train.with_format("arrow")[:].column(column)
+        if not str(values.type).startswith(("list", "large_list", "fixed_size_list")):
+            counted = values.value_counts()
+            return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()))
+        values = values.to_pylist()
+    else:
+        values = train[column]
+    return list(Counter(tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in values).items())
+
+
+def _quantile_boundaries(counts: list[tuple[Any, int]], num_buckets: int) -> list[float]:
+    numbers = np.asarray([_number(value) for value, _ in counts], dtype=np.float64)
+    repeats = np.asarray([count for _, count in counts], dtype=np.int64)
+    known = np.isfinite(numbers)
+    if not known.any():
+        return []
+    rows = np.repeat(numbers[known], repeats[known])
+    return np.unique(np.quantile(rows, np.linspace(0, 1, num_buckets + 1)[1:-1])).tolist()
+
+
+def _keys(value: Any, member: FieldSchema, boundaries: list[float]) -> list[str]:
+    """Vocabulary keys of a raw value, at least one; the missing value's key is the empty string."""
+    if member.kind == "multi_valued":
+        return _members(value, member)[: member.max_values] or [""]
+    if member.kind == "numeric":
+        number = _number(value)
+        return [str(int(np.searchsorted(boundaries, number, side="right"))) if np.isfinite(number) else ""]
+    return [_canonical(value)]
+
+
+def _shown(value: Any, member: FieldSchema) -> str:
+    if member.kind == "multi_valued":
+        return ", ".join(_members(value, member)) or _UNKNOWN_TEXT
+    if member.kind == "numeric":
+        number = _number(value)
+        return f"{number:.6g}" if np.isfinite(number) else _UNKNOWN_TEXT
+    return _canonical(value) or _UNKNOWN_TEXT
+
+
+def _members(value: Any, member: FieldSchema) -> list[str]:
+    if isinstance(value, (list, tuple, np.ndarray)):
+        cells = [_canonical(v) for v in value]
+    else:
+        cells = [_canonical(v) for v in _canonical(value).split(member.separator)]
+    return [cell for cell in cells if cell]
+
+
+def _canonical(value: Any) -> str:
+    """One spelling of a value: no outer or repeated white space, whole numbers without a decimal part."""
+    if value is None:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (float, np.floating)):
+        if np.isnan(value):
+            return ""
+        # pandas makes integer columns with gaps float
+        return str(int(value)) if float(value).is_integer() else str(float(value))
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
+    text = str(value)
+    # pandas' own missing values
+    return "" if text in ("<NA>", "NaT") else " ".join(text.split())
+
+
+def _number(value: Any) -> float:
+    """The value as a float; NaN where it is missing or no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _labels(values: Sequence, column: str) -> np.ndarray:
+    labels = np.asarray([_number(value) for value in values], dtype=np.float64)
+    if (wrong := ~np.isin(labels, (0, 1))).any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"Labels in column {column!r} must be 0 or 1, got {values[row]!r} in row {row}. "
+            "Leave the column out to score rows without labels."
+        )
+    return labels.astype(np.int64)
