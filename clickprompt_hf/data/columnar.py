@@ -1,0 +1,183 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Splits encoded once into matrices, from which whole batches are read.
+
+The matrices are memory-mapped `.npy` files: rows of fixed width need no more, a slice is a view, and the processes of
+a distributed run and the workers of a data loader share the pages.
+
+Shapes: B batch, N rows, C columns of ids, F fields, T text tokens of the longest row of a batch.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from torch.utils.data import Dataset
+
+from ..processing_clickprompt import ClickPromptProcessor
+from .token_tables import TokenTables
+
+
+@dataclass
+class ColumnarDataset(Dataset):
+    """Encoded rows of one split, or of several.
+
+    `dataset[i]` is one row. A data loader asks for whole batches: `dataset.__getitems__(indices)` is a list of one
+    dict of arrays, which our collators turn into tensors:
+
+        feature_ids (B, C) int64, labels (B,) int64, row_ids (B,) int64, epoch (), and with text
+        input_ids (B, T) int64, attention_mask (B, T) int64
+
+    An index of N or more repeats row `index - N` with label -100, which no loss counts: several processes fill up
+    their last batch so.
+
+    Args:
+        feature_ids: (N, C) integers.
+        labels: (N,) integers, 0 or 1.
+        row_ids: (N,) integers, which tell rows of one run apart: masks are a function of them.
+        clause_ids: (N, F) integers, clauses in `tables`; `None` without text.
+        tables: The tokens of the clauses; `None` without text.
+        epoch: The training epoch, of which masks are a function too.
+    """
+
+    feature_ids: np.ndarray
+    labels: np.ndarray
+    row_ids: np.ndarray
+    clause_ids: np.ndarray | None = None
+    tables: TokenTables | None = None
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        batch = self.__getitems__([index])[0]
+        return {name: values if name == "epoch" else values[0] for name, values in batch.items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        places = np.asarray(indices, dtype=np.int64)
+        rows = places % len(self)
+        batch: dict[str, Any] = {
+            "feature_ids": self.feature_ids[rows].astype(np.int64),
+            "labels": np.where(places < len(self), self.labels[rows].astype(np.int64), -100),
+            "row_ids": self.row_ids[rows],
+            "epoch": self.epoch,
+        }
+        if self.tables is not None and self.clause_ids is not None:
+            batch["input_ids"], batch["attention_mask"] = self.tables.assemble(self.clause_ids[rows])
+        return [batch]
+
+    def text_lengths(self) -> np.ndarray:
+        """(N,) tokens of each row's text, special tokens included, before truncation.
+
+        Raises:
+            ValueError: If the rows were encoded without a tokenizer.
+        """
+        if self.tables is None or self.clause_ids is None:
+            raise ValueError("These rows have no text: they were encoded without a tokenizer.")
+        return self.tables.lengths(self.clause_ids)
+
+    def head(self, num_rows: int) -> "ColumnarDataset":
+        """The first `num_rows` rows; all of them where there are fewer."""
+        clause_ids = None if self.clause_ids is None else self.clause_ids[:num_rows]
+        return replace(
+            self,
+            feature_ids=self.feature_ids[:num_rows],
+            labels=self.labels[:num_rows],
+            clause_ids=clause_ids,
+            row_ids=self.row_ids[:num_rows],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["ColumnarDataset"]) -> "ColumnarDataset":
+        """The rows of `parts`, which were prepared together, one after another; they keep their row ids."""
+        first = parts[0]
+        with_text = first.clause_ids is not None
+        return cls(
+            feature_ids=np.concatenate([part.feature_ids for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            clause_ids=np.concatenate([part.clause_ids for part in parts]) if with_text else None,
+            tables=first.tables,
+            row_ids=np.concatenate([part.row_ids for part in parts]),
+        )
+
+
+def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor, folder: str | Path) -> None:
+    """Encodes all splits into `folder`, for `load_prepared` to map, in this process or another.
+
+    Each distinct value is encoded and rendered once. Clauses of validation and test rows are tokenized too: that fits
+    nothing. The folder appears whole or not at all.
+
+    Args:
+        splits: Raw columns, labels checked.
+        processor: Fitted on the training split.
+        folder: Replaced if it exists.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    schema = processor.schema
+    tables = {name: split.with_format("arrow")[:] for name, split in splits.items()}
+    sizes = [len(table) for table in tables.values()]
+    feature_ids, clause_ids, clauses = [], [], []
+    for f, member in enumerate(schema.fields):
+        values, places = _distinct([table.column(member.column) for table in tables.values()])
+        feature_ids.append(processor.encode_values(f, values).astype(np.int32)[places])
+        if processor.tokenizer is not None:
+            shown, shown_places = np.unique(
+                np.asarray(processor.render_values(f, values), dtype=object), return_inverse=True
+            )
+            clauses.append(shown.tolist())
+            clause_ids.append(shown_places[places])
+    arrays = {"feature_ids": np.concatenate(feature_ids, axis=1)}
+    if processor.tokenizer is not None:
+        token_tables, arrays["clause_ids"] = TokenTables.build(
+            clauses, np.stack(clause_ids, axis=1), processor.tokenizer, processor.max_text_length
+        )
+        token_tables.save(partial)
+    arrays["labels"] = np.concatenate([table.column(schema.label).to_numpy() for table in tables.values()]).astype(
+        "i1"
+    )
+    arrays["row_ids"] = np.arange(sum(sizes))
+    for name, start, size in zip(tables, np.cumsum([0, *sizes]), sizes):
+        (partial / name).mkdir()
+        for array_name, array in arrays.items():
+            np.save(partial / name / f"{array_name}.npy", array[start : start + size])
+    processor.save_pretrained(partial / "processor")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], ClickPromptProcessor]:
+    """Maps what `prepare_splits` wrote: the splits by name, and the processor."""
+    folder = Path(folder)
+    processor = ClickPromptProcessor.from_pretrained(folder / "processor")
+    tables = None if processor.tokenizer is None else TokenTables.load(folder)
+    splits = {}
+    for name in ("train", "validation", "test"):
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in (folder / name).glob("*.npy")}
+        splits[name] = ColumnarDataset(**arrays, tables=tables)
+    return splits, processor
+
+
+def _distinct(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Any], np.ndarray]:
+    """Distinct values over all columns, and each row's place among them; the last value is `None`."""
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    if pa.types.is_list(chunks[0].type) or pa.types.is_large_list(chunks[0].type):
+        cells = [tuple(cell or ()) for chunk in chunks for cell in chunk.to_pylist()]
+        known = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
+        return [*known, None], np.fromiter((known[cell] for cell in cells), dtype=np.int64, count=len(cells))
+    encoded = pa.chunked_array(chunks)
+    if not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.dictionary_encode()
+    array = encoded.unify_dictionaries().combine_chunks()
+    values = [*array.dictionary.to_pylist(), None]
+    return values, array.indices.fill_null(len(values) - 1).to_numpy().astype(np.int64)

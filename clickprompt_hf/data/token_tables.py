@@ -1,0 +1,150 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Tokenized clauses, from which the text of a batch is assembled by array operations.
+
+A row's text is one clause a field, and there are far fewer distinct clauses than rows: each is tokenized once.
+Tokenizers split at spaces, so the tokens of a text are those of its clauses; `build` checks that on a sample of rows
+and tokenizes whole texts where it does not hold.
+
+Shapes: B batch, N rows, F fields, T text tokens of the longest row of a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+_ROWS_CHECKED = 256
+_FILE = "token_tables.npz"
+
+
+@dataclass
+class TokenTables:
+    """Tokens of all distinct clauses, end to end, and how a row is put together.
+
+    Args:
+        tokens: Token ids of all clauses, int32.
+        offsets: (number of clauses + 1,) int64; clause c is `tokens[offsets[c]:offsets[c + 1]]`.
+        prefix: Special tokens in front of a text.
+        suffix: Special tokens behind it.
+        pad_token_id: Fills shorter rows.
+        max_text_length: Longer texts lose tokens at the end, never special ones; 0: no limit.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    prefix: np.ndarray
+    suffix: np.ndarray
+    pad_token_id: int
+    max_text_length: int = 0
+
+    @classmethod
+    def build(
+        cls, clauses: Sequence[Sequence[str]], clause_ids: np.ndarray, tokenizer, max_text_length: int | None = None
+    ) -> tuple["TokenTables", np.ndarray]:
+        """Tokenizes each clause once.
+
+        Args:
+            clauses: Per field, its distinct clauses.
+            clause_ids: (N, F), each row's clause per field, as places in `clauses`.
+            tokenizer: A tokenizer with a padding token.
+            max_text_length: Longest text in tokens, special tokens included.
+
+        Returns:
+            The tables, and (N, F) int32 ids of clauses in them; (N, 1) where whole texts had to be tokenized.
+        """
+        prefix, suffix = _special_tokens(tokenizer)
+        first_of_field = np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
+        # Every clause but the first stands behind a space.
+        texts = [(" " if f else "") + clause for f, field_clauses in enumerate(clauses) for clause in field_clauses]
+        tables = cls._of_texts(texts, tokenizer, prefix, suffix, max_text_length)
+        global_ids = (clause_ids + first_of_field).astype(np.int32)
+
+        checked = np.unique(np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_CHECKED)).astype(int))
+        whole = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in clause_ids[checked]]
+        limit = {} if max_text_length is None else {"truncation": True, "max_length": max_text_length}
+        expected = tokenizer(whole, **limit)["input_ids"]
+        input_ids, attention_mask = tables.assemble(global_ids[checked])
+        if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
+            return tables, global_ids
+        logger.warning(
+            f"{type(tokenizer).__name__} does not split texts at the clauses: each distinct text is tokenized as a "
+            "whole, which takes longer and more memory."
+        )
+        rows, inverse = np.unique(clause_ids, axis=0, return_inverse=True)
+        whole = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in rows]
+        tables = cls._of_texts(whole, tokenizer, prefix, suffix, max_text_length)
+        return tables, inverse.reshape(-1, 1).astype(np.int32)
+
+    @classmethod
+    def _of_texts(cls, texts, tokenizer, prefix, suffix, max_text_length: int | None) -> "TokenTables":
+        # verbose=False: a text longer than the PLM takes is cut when a batch is assembled
+        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        lengths = np.fromiter((len(ids) for ids in encoded), dtype=np.int64, count=len(encoded))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        tokens = np.fromiter((t for ids in encoded for t in ids), dtype=np.int32, count=int(offsets[-1]))
+        return cls(tokens, offsets, prefix, suffix, tokenizer.pad_token_id, max_text_length or 0)
+
+    def lengths(self, clause_ids: np.ndarray) -> np.ndarray:
+        """(N, F) clauses to (N,) text lengths in tokens, special tokens included, before truncation."""
+        clause_lengths = np.diff(self.offsets)
+        return clause_lengths[clause_ids].sum(axis=1) + len(self.prefix) + len(self.suffix)
+
+    def assemble(self, clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B, F) clauses to `input_ids` (B, T) int64 and `attention_mask` (B, T) int64, padded to the longest row."""
+        starts, ends = self.offsets[clause_ids], self.offsets[clause_ids + 1]
+        if self.max_text_length:
+            # A clause ends where the row's room is used up.
+            room = self.max_text_length - len(self.prefix) - len(self.suffix)
+            before = np.cumsum(ends - starts, axis=1) - (ends - starts)
+            ends = np.minimum(ends, starts + np.maximum(room - before, 0))
+        lengths = ends - starts
+        row_lengths = lengths.sum(axis=1)
+        # Place of every token in `tokens`: each clause's start, counted on within the clause.
+        flat_lengths = lengths.ravel()
+        flat_ends = np.cumsum(flat_lengths)
+        places = np.arange(int(flat_ends[-1]) if flat_ends.size else 0)
+        places += np.repeat(starts.ravel() - (flat_ends - flat_lengths), flat_lengths)
+
+        width = len(self.prefix) + int(row_lengths.max(initial=0)) + len(self.suffix)
+        positions = np.arange(width)
+        text_ends = (len(self.prefix) + row_lengths)[:, None]
+        input_ids = np.full((len(clause_ids), width), self.pad_token_id, dtype=np.int64)
+        input_ids[:, : len(self.prefix)] = self.prefix
+        input_ids[(positions >= len(self.prefix)) & (positions < text_ends)] = self.tokens[places]
+        for place, token in enumerate(self.suffix):
+            input_ids[np.arange(len(clause_ids)), text_ends[:, 0] + place] = token
+        attention_mask = (positions < text_ends + len(self.suffix)).astype(np.int64)
+        return input_ids, attention_mask
+
+    def save(self, folder: Path) -> None:
+        """Writes the tables into `folder`."""
+        np.savez(
+            folder / _FILE,
+            tokens=self.tokens,
+            offsets=self.offsets,
+            prefix=self.prefix,
+            suffix=self.suffix,
+            numbers=np.asarray([self.pad_token_id, self.max_text_length]),
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "TokenTables":
+        """Reads the tables that `save` wrote."""
+        with np.load(folder / _FILE) as arrays:
+            pad_token_id, max_text_length = arrays["numbers"].tolist()
+            named = {name: arrays[name] for name in ("tokens", "offsets", "prefix", "suffix")}
+            return cls(**named, pad_token_id=pad_token_id, max_text_length=max_text_length)
+
+
+def _special_tokens(tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """The special tokens that the tokenizer puts in front of a text and behind it."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
+    raise ValueError(f"`tokenizer` {type(tokenizer).__name__} must only add special tokens around a text.")
