@@ -21,3 +21,18 @@ AutoConfig.register(ClickPromptConfig.model_type, ClickPromptConfig, exist_ok=Tr
 AutoModel.register(ClickPromptConfig, ClickPromptModel, exist_ok=True)
 AutoModelForMaskedLM.register(ClickPromptConfig, ClickPromptForPAMLM, exist_ok=True)
 AutoModelForSequenceClassification.register(ClickPromptConfig, ClickPromptForCTR, exist_ok=True)
+AutoProcessor.register(ClickPromptConfig, ClickPromptProcessor, exist_ok=True)
+
+__all__ = [
+    "CTRBackbone",
+    "CTRConfig",
+    "CTRHead",
+    "ClickPromptConfig",
+    "ClickPromptForCTR",
+    "ClickPromptForPAMLM",
+    "ClickPromptModel",
+    "ClickPromptProcessor",
+    "FieldSchema",
+    "Schema",
+    "register_backbone",
+]

@@ -102,6 +102,11 @@ class CTRConfig(PreTrainedConfig):
         """Columns of `feature_ids`: one a field, more for multi-valued fields."""
         return sum(self.max_values) if self.max_values else self.num_fields
 
+    @staticmethod
+    def preset_datasets() -> list[str]:
+        """Data sets that `preset` has sizes for."""
+        return list(_PUBLISHED_EMBEDDING_SIZE)
+
     @classmethod
     def preset(cls, backbone: str, dataset: str = "ml-1m", **overrides) -> "CTRConfig":
         """The published sizes of `backbone` on `dataset`; `overrides` replace single values.

@@ -142,27 +142,27 @@ class ClickPromptProcessor(ProcessorMixin):
     read "unknown".
 
     Args:
-        tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text.
         schema: What the columns mean.
         vocabularies: Per field, the values in the order of their ids, from id 1.
         boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric.
+        tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text.
         max_text_length: Longest text in tokens, special tokens included; a longer one is truncated. `None`: no limit.
     """
 
     def __init__(
         self,
+        schema: Schema,
+        vocabularies: list[list[str]],
+        boundaries: list[list[float]],
         tokenizer=None,
-        schema: Schema | None = None,
-        vocabularies: list[list[str]] | None = None,
-        boundaries: list[list[float]] | None = None,
         max_text_length: int | None = None,
     ):
         # ProcessorMixin's own __init__ refuses a missing tokenizer.
         self.chat_template = None
         self.tokenizer = tokenizer
         self.schema = schema
-        self.vocabularies = vocabularies or []
-        self.boundaries = boundaries or []
+        self.vocabularies = vocabularies
+        self.boundaries = boundaries
         self.max_text_length = max_text_length
         self._ids = [
             {value: index for index, value in enumerate(vocabulary, start=1)} for vocabulary in self.vocabularies
@@ -199,7 +199,7 @@ class ClickPromptProcessor(ProcessorMixin):
             kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
             vocabularies.append([key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))])
             boundaries.append(inner)
-        return cls(tokenizer, schema, vocabularies, boundaries, max_text_length)
+        return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
 
     @property
     def field_sizes(self) -> list[int]:
@@ -252,7 +252,7 @@ class ClickPromptProcessor(ProcessorMixin):
 
     def _tokenize(self, texts: list[str], return_tensors: str | None) -> dict[str, Any]:
         if not texts:
-            empty = torch.zeros(0, 0, dtype=torch.int64) if return_tensors else []
+            empty: Any = torch.zeros(0, 0, dtype=torch.int64) if return_tensors else []
             return {"input_ids": empty, "attention_mask": empty}
         limit = {} if self.max_text_length is None else {"truncation": True, "max_length": self.max_text_length}
         return dict(
@@ -298,11 +298,11 @@ class ClickPromptProcessor(ProcessorMixin):
         """What `processor_config.json` holds: all but the vocabularies, which have a file of their own."""
         return {
             "processor_class": type(self).__name__,
-            "schema": None if self.schema is None else self.schema.to_dict(),
+            "schema": self.schema.to_dict(),
             "boundaries": self.boundaries,
             "max_text_length": self.max_text_length,
             "reads_text": self.tokenizer is not None,
-            "fingerprint": None if self.schema is None else self.fingerprint,
+            "fingerprint": self.fingerprint,
         }
 
     def __repr__(self) -> str:
@@ -337,7 +337,7 @@ class ClickPromptProcessor(ProcessorMixin):
             VOCABULARIES_FILE,
             **{name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs},
         )
-        by_column = json.loads(Path(path).read_text(encoding="utf-8"))
+        by_column = json.loads(Path(str(path)).read_text(encoding="utf-8"))
         tokenizer = None
         if processor_dict["reads_text"]:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -349,7 +349,7 @@ class ClickPromptProcessor(ProcessorMixin):
         schema = Schema.from_dict(processor_dict["schema"])
         vocabularies = [by_column[column] for column in schema.columns]
         processor = cls(
-            tokenizer, schema, vocabularies, processor_dict["boundaries"], processor_dict["max_text_length"]
+            schema, vocabularies, processor_dict["boundaries"], tokenizer, processor_dict["max_text_length"]
         )
         return (processor, kwargs) if kwargs.pop("return_unused_kwargs", False) else processor
 

@@ -1,0 +1,29 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Schema files."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from ..processing_clickprompt import Schema
+
+
+def load_schema(path: str | Path) -> Schema:
+    """Reads a schema from a YAML or JSON file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has another ending, does not parse, or holds no valid schema; the message names the file.
+    """
+    path = Path(path)
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        raise ValueError(f"`schema` must be a .yaml, .yml or .json file, got {path}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"`schema` must be a file, but there is none at {path}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return Schema.from_dict(data)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} holds no valid schema: {error}") from error

@@ -1,0 +1,48 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Where rows come from: each source reads raw files and gives a table with plain typed columns, and its schema."""
+
+from pathlib import Path
+
+from ...processing_clickprompt import Schema
+from ..schema_file import load_schema
+from .movielens import load_ml_1m, load_ml_100k
+from .source import SourceTable
+from .synthetic import load_synthetic
+from .tabular import load_csv, load_hub, load_parquet
+
+__all__ = ["SourceTable", "load_source"]
+
+_WITH_SCHEMA_OF_THEIR_OWN = {
+    "ml-1m": load_ml_1m,
+    "ml-100k": load_ml_100k,
+    "synthetic": lambda path: load_synthetic(),
+}
+_FILES = {"csv": load_csv, "parquet": load_parquet}
+
+
+def load_source(
+    dataset: str, data_path: str | Path | None = None, schema: str | Path | Schema | None = None
+) -> SourceTable:
+    """All rows of a data set.
+
+    Args:
+        dataset: `"ml-1m"`, `"ml-100k"`, `"synthetic"`, `"csv"`, `"parquet"`, or a Hub id or folder with a slash in it.
+        data_path: The zip, folder or file that holds the raw data.
+        schema: What the columns mean, or a YAML or JSON file that says it. Needed for CSV, Parquet and the Hub.
+
+    Raises:
+        ValueError: If `dataset` is unknown, the schema is missing, or the data are broken.
+        FileNotFoundError: If a file is missing.
+    """
+    if dataset in _WITH_SCHEMA_OF_THEIR_OWN:
+        if schema is not None:
+            raise ValueError(f"`schema` must be left out: {dataset} has its own.")
+        return _WITH_SCHEMA_OF_THEIR_OWN[dataset](data_path)
+    if dataset not in _FILES and "/" not in dataset:
+        known = sorted([*_WITH_SCHEMA_OF_THEIR_OWN, *_FILES])
+        raise ValueError(f"`dataset` must be one of {known} or a Hub id like owner/name, got {dataset!r}.")
+    if schema is None:
+        raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that says what the columns mean.")
+    if not isinstance(schema, Schema):
+        schema = load_schema(schema)
+    return _FILES[dataset](data_path, schema) if dataset in _FILES else load_hub(dataset, schema)

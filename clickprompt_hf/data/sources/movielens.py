@@ -1,0 +1,228 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""MovieLens-1M and MovieLens-100k, from the files that GroupLens publishes (Harper and Konstan 2015).
+
+A rating above 3 is a click, one below 3 is none, and 3s are left out, as in the ClickPrompt paper.
+"""
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from ...processing_clickprompt import FieldSchema, Schema
+from .source import SourceTable
+
+SCHEMA = Schema(
+    fields=(
+        FieldSchema("user_id", "User ID"),
+        FieldSchema("gender", "Gender"),
+        FieldSchema("age", "Age"),
+        FieldSchema("job", "Job"),
+        FieldSchema("zipcode", "Zipcode"),
+        FieldSchema("movie_id", "Movie ID"),
+        FieldSchema("title", "Title"),
+        FieldSchema("genre", "Film genre"),
+    ),
+    label="click",
+    time="timestamp",
+)
+
+_GENDERS = {"M": "male", "F": "female"}
+# Codes of users.dat, each the youngest age of its range.
+_AGES = {1: "under 18", 18: "18-24", 25: "25-34", 35: "35-44", 45: "45-49", 50: "50-55", 56: "56+"}
+_JOBS = (
+    "other",
+    "academic/educator",
+    "artist",
+    "clerical/admin",
+    "college/grad student",
+    "customer service",
+    "doctor/health care",
+    "executive/managerial",
+    "farmer",
+    "homemaker",
+    "K-12 student",
+    "lawyer",
+    "programmer",
+    "retired",
+    "sales/marketing",
+    "scientist",
+    "self-employed",
+    "technician/engineer",
+    "tradesman/craftsman",
+    "unemployed",
+    "writer",
+)
+_RATINGS = {"user_id": pa.int32(), "movie_id": pa.int32(), "rating": pa.int8(), "timestamp": pa.int64()}
+# Stands for the two-character separator of MovieLens-1M in parsers that take one byte.
+_SEPARATOR = "\x1f"
+
+
+class RawFiles:
+    """The files of a MovieLens data set, in its zip or in its extracted folder.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If `path` is no whole zip.
+    """
+
+    def __init__(self, path: str | Path | None, name: str):
+        if path is None:
+            raise ValueError(f"`data_path` must be {name}.zip or its extracted folder, got none.")
+        self.path, self.name = Path(path), name
+        if not self.path.exists():
+            raise FileNotFoundError(f"`data_path` must be {name}.zip or its extracted folder; nothing is at {path}.")
+        if self.path.is_file() and not zipfile.is_zipfile(self.path):
+            raise ValueError(f"`data_path` must be a whole {name}.zip, but {path} is no zip file or a truncated one.")
+
+    def read(self, file_name: str) -> bytes:
+        """Content of one file.
+
+        Raises:
+            FileNotFoundError: If the zip or folder lacks it.
+            ValueError: If the zip is damaged.
+        """
+        lacking = f"{self.path} must hold {self.name}/{file_name}, as GroupLens publishes it; it does not."
+        if self.path.is_dir():
+            for candidate in (self.path / file_name, self.path / self.name / file_name):
+                if candidate.is_file():
+                    return candidate.read_bytes()
+            raise FileNotFoundError(lacking)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for member in archive.namelist():
+                    if member.split("/")[-1] == file_name:
+                        return archive.read(member)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{file_name} in {self.path} is damaged: {error}.") from error
+        raise FileNotFoundError(lacking)
+
+    def table(self, file_name: str, types: dict[str, pa.DataType], separator: str) -> pa.Table:
+        """One file as a table with the columns of `types`, in their order in the file.
+
+        Raises:
+            ValueError: If a row has other columns or a value another type; the message names file and row.
+        """
+        content = self.read(file_name)
+        if separator == "::":
+            content = content.replace(b"::", _SEPARATOR.encode())
+        options = {
+            "parse_options": csv.ParseOptions(
+                delimiter=_SEPARATOR if separator == "::" else separator, quote_char=False
+            ),
+            "convert_options": csv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[]),
+        }
+        try:
+            return csv.read_csv(io.BytesIO(content), read_options=_read_options(types), **options)
+        except pa.ArrowInvalid:
+            # Read once more by one thread, which counts the rows that it has read.
+            try:
+                return csv.read_csv(io.BytesIO(content), read_options=_read_options(types, threads=False), **options)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"{file_name} in {self.path} must have the columns {list(types)}: {error}") from error
+
+
+def _read_options(types: dict[str, pa.DataType], threads: bool = True) -> csv.ReadOptions:
+    return csv.ReadOptions(column_names=list(types), encoding="latin-1", use_threads=threads)
+
+
+def load_ml_1m(path: str | Path | None) -> SourceTable:
+    """MovieLens-1M: the zip, the folder with `ratings.dat`, or the folder around it."""
+    files = RawFiles(path, "ml-1m")
+    ratings = files.table("ratings.dat", _RATINGS, "::")
+    strings = pa.string()
+    users = files.table(
+        "users.dat",
+        {"user_id": pa.int32(), "gender": strings, "age": pa.int32(), "job": pa.int32(), "zip": strings},
+        "::",
+    )
+    movies = files.table("movies.dat", {"movie_id": pa.int32(), "title": strings, "genres": strings}, "::")
+    return _joined(
+        ratings,
+        users=pa.table(
+            {
+                "user_id": users["user_id"],
+                "gender": _named(users["gender"], _GENDERS, "users.dat", "gender"),
+                "age": _named(users["age"], _AGES, "users.dat", "age"),
+                "job": _named(users["job"], dict(enumerate(_JOBS)), "users.dat", "occupation"),
+                "zipcode": users["zip"],
+            }
+        ),
+        movies=pa.table(
+            {
+                "movie_id": movies["movie_id"],
+                "title": movies["title"],
+                "genre": pc.list_element(pc.split_pattern(movies["genres"], "|"), 0),
+            }
+        ),
+    )
+
+
+def load_ml_100k(path: str | Path | None) -> SourceTable:
+    """MovieLens-100k: the zip, the folder with `u.data`, or the folder around it. Ages get the ranges of ML-1M."""
+    files = RawFiles(path, "ml-100k")
+    ratings = files.table("u.data", _RATINGS, "\t")
+    strings = pa.string()
+    users = files.table(
+        "u.user", {"user_id": pa.int32(), "age": pa.int32(), "gender": strings, "job": strings, "zip": strings}, "|"
+    )
+    genres = [line.split("|")[0] for line in files.read("u.genre").decode("latin-1").splitlines() if line.strip()]
+    flags = {f"genre {genre}": pa.int8() for genre in genres}
+    described = {"movie_id": pa.int32(), "title": strings, "release": strings, "video": strings, "url": strings}
+    movies = files.table("u.item", {**described, **flags}, "|")
+    first_genre = np.stack([movies[flag].to_numpy() for flag in flags], axis=1).argmax(axis=1)
+    youngest = np.asarray(list(_AGES))
+    age_ranges = np.asarray(list(_AGES.values()))
+    ages = age_ranges[np.searchsorted(youngest, users["age"].to_numpy(), side="right").clip(min=1) - 1]
+    return _joined(
+        ratings,
+        users=pa.table(
+            {
+                "user_id": users["user_id"],
+                "gender": _named(users["gender"], _GENDERS, "u.user", "gender"),
+                "age": ages.tolist(),
+                "job": users["job"],
+                "zipcode": users["zip"],
+            }
+        ),
+        movies=pa.table(
+            {
+                "movie_id": movies["movie_id"],
+                "title": movies["title"],
+                "genre": np.asarray(genres)[first_genre].tolist(),
+            }
+        ),
+    )
+
+
+def _joined(ratings: pa.Table, users: pa.Table, movies: pa.Table) -> SourceTable:
+    """One row a rating other than 3, with its user's and its movie's columns."""
+    ratings = ratings.filter(pc.not_equal(ratings["rating"], 3))
+    user_rows = _rows_of(ratings["user_id"], users["user_id"], "user")
+    movie_rows = _rows_of(ratings["movie_id"], movies["movie_id"], "movie")
+    columns = {name: users[name].take(user_rows) for name in users.column_names}
+    columns.update({name: movies[name].take(movie_rows) for name in movies.column_names})
+    columns[SCHEMA.label] = pc.greater(ratings["rating"], 3).cast(pa.int8())
+    columns["timestamp"] = ratings["timestamp"]
+    return SourceTable(pa.table(columns), SCHEMA)
+
+
+def _rows_of(ids: pa.ChunkedArray, known: pa.ChunkedArray, what: str) -> pa.Array:
+    rows = pc.index_in(ids, value_set=known.combine_chunks())
+    if rows.null_count:
+        unknown = ids.filter(pc.is_null(rows))[0]
+        raise ValueError(f"Every rated {what} must be described, but there is no {what} {unknown}.")
+    return rows
+
+
+def _named(codes: pa.ChunkedArray, names: dict, file_name: str, column: str) -> list[str]:
+    values = codes.to_pylist()
+    for row, value in enumerate(values):
+        if value not in names:
+            raise ValueError(f"{column} in {file_name} must be one of {list(names)}, got {value!r} in line {row + 1}.")
+    return [names[value] for value in values]

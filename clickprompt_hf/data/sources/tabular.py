@@ -1,0 +1,84 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""CSV and Parquet files, and data sets of the HuggingFace Hub, each with a schema."""
+
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from ...processing_clickprompt import Schema
+from ..splits import check_columns
+from .source import SourceTable
+
+
+def load_csv(path: str | Path | None, schema: Schema) -> SourceTable:
+    """A CSV file with a header, in UTF-8.
+
+    Fields stay the strings that they are, so that an id or a zip code keeps its leading zeros.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not parse or lacks a column; the message names the file.
+    """
+    path = _existing(path, "csv")
+    strings = {name: pa.string() for name in (*schema.columns, schema.label)}
+    try:
+        with csv.open_csv(path) as reader:
+            header = reader.schema.names
+        check_columns(header, schema, str(path))
+        columns = [*schema.columns, schema.label, *([schema.time] if schema.time else [])]
+        table = csv.read_csv(
+            path,
+            convert_options=csv.ConvertOptions(
+                column_types=strings, include_columns=columns, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} must be a CSV file in UTF-8 with a header and rows: {error}") from error
+    return SourceTable(table, schema)
+
+
+def load_parquet(path: str | Path | None, schema: Schema) -> SourceTable:
+    """A Parquet file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no Parquet file or lacks a column; the message names the file.
+    """
+    path = _existing(path, "parquet")
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} must be a Parquet file: {error}") from error
+    check_columns(file.schema_arrow.names, schema, str(path))
+    return SourceTable(file.read([*schema.columns, schema.label, *([schema.time] if schema.time else [])]), schema)
+
+
+def load_hub(name: str, schema: Schema) -> SourceTable:
+    """A data set of the Hub, or a local folder that `datasets.load_dataset` reads.
+
+    Splits named train, validation and test are kept where there are all three; other splits are put together.
+
+    Raises:
+        ValueError: If a column is missing.
+        Exception: What `datasets.load_dataset` raises if it finds nothing.
+    """
+    loaded = datasets.load_dataset(name)
+    columns = [*schema.columns, schema.label, *([schema.time] if schema.time else [])]
+    for split in loaded.values():
+        check_columns(split.column_names, schema, f"Data set {name}")
+    tables = {split: rows.select_columns(columns).with_format("arrow")[:] for split, rows in loaded.items()}
+    if set(tables) >= {"train", "validation", "test"}:
+        kept = {split: datasets.Dataset(tables[split]) for split in ("train", "validation", "test")}
+        return SourceTable(datasets.DatasetDict(kept), schema)
+    return SourceTable(pa.concat_tables(tables.values()), schema)
+
+
+def _existing(path: str | Path | None, kind: str) -> Path:
+    if path is None:
+        raise ValueError(f"`data_path` must be a {kind} file, got none.")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"`data_path` must be a {kind} file, but there is none at {path}.")
+    return Path(path)

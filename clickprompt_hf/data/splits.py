@@ -1,0 +1,132 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Train, validation and test splits, 8:1:1, and the checks that every data set must pass before training."""
+
+from typing import Literal, get_args
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..processing_clickprompt import Schema
+
+Split = Literal["random", "time"]
+
+
+def split_table(
+    table: pa.Table, schema: Schema, split: Split = "random", split_seed: int = 42
+) -> datasets.DatasetDict:
+    """Splits rows 8:1:1, at random or by time.
+
+    Args:
+        table: All rows.
+        schema: Names the time column, for the chronological split.
+        split: `"random"`: a permutation that `split_seed` alone draws. `"time"`: the earliest eight tenths train, the
+            latest tenth is the test; equal times keep the order of the table.
+        split_seed: Draws the random split.
+
+    Raises:
+        ValueError: If `split` is unknown, or there are no times to split by.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"`split` must be one of {get_args(Split)}, got {split!r}.")
+    num_rows = len(table)
+    if split == "time":
+        order = np.argsort(_times(table, schema), kind="stable")
+    else:
+        order = np.random.default_rng(split_seed).permutation(num_rows)
+    bounds = [0, num_rows * 8 // 10, num_rows * 9 // 10, num_rows]
+    return datasets.DatasetDict(
+        {
+            name: datasets.Dataset(table.take(pa.array(order[start:end])))
+            for name, start, end in zip(("train", "validation", "test"), bounds[:-1], bounds[1:])
+        }
+    )
+
+
+def limit_train_rows(
+    splits: datasets.DatasetDict, max_train_rows: int | None, split: Split = "random"
+) -> datasets.DatasetDict:
+    """Cuts the training split to `max_train_rows` rows: the first of a random order, the latest by time.
+
+    Raises:
+        ValueError: If `max_train_rows` is below 1.
+    """
+    if max_train_rows is None:
+        return splits
+    if max_train_rows < 1:
+        raise ValueError(f"`max_train_rows` must be at least 1, got {max_train_rows}.")
+    train = splits["train"].with_format("arrow")[:]
+    rows = train.slice(max(0, len(train) - max_train_rows)) if split == "time" else train.slice(0, max_train_rows)
+    return datasets.DatasetDict({**splits, "train": datasets.Dataset(rows)})
+
+
+def _times(table: pa.Table, schema: Schema) -> np.ndarray:
+    """(rows,) times to sort by."""
+    advice = 'Use split="random".'
+    if schema.time is None or schema.time not in table.column_names:
+        raise ValueError(f"`split` must be 'random': the data have no time column ({schema.time!r}). {advice}")
+    column = table.column(schema.time)
+    if column.null_count:
+        raise ValueError(
+            f"Times in column {schema.time!r} must be known, but {column.null_count} are missing. {advice}"
+        )
+    first_and_last = pc.min_max(column)
+    if len(table) and first_and_last["min"] == first_and_last["max"]:
+        raise ValueError(
+            f"Times in column {schema.time!r} must differ, but all are {first_and_last['min']}: these rows cannot be "
+            f"split by time. {advice}"
+        )
+    times = column.to_numpy()
+    if times.dtype == object:
+        raise ValueError(f"Times in column {schema.time!r} must be numbers or timestamps, got {column.type}. {advice}")
+    return times
+
+
+def check_columns(column_names: list[str], schema: Schema, where: str) -> None:
+    """Raises a ValueError that names the first column of the schema that `where` lacks, and those that it has."""
+    needed = [*schema.columns, schema.label, *([schema.time] if schema.time else [])]
+    for column in needed:
+        if column not in column_names:
+            raise ValueError(f"{where} must have the column {column!r} of the schema; it has {column_names}.")
+
+
+def check_labels(splits: datasets.DatasetDict, schema: Schema) -> datasets.DatasetDict:
+    """The splits with their labels as int8.
+
+    Raises:
+        ValueError: If a split has no rows, a label is not 0 or 1, or only one class occurs; the message names them.
+    """
+    checked = {}
+    for name, split in splits.items():
+        table = split.with_format("arrow")[:]
+        if not len(table):
+            raise ValueError(f"The {name} split must have rows, got none.")
+        column = table.column(schema.label)
+        labels = _numbers(column)
+        wrong = ~np.isin(labels, (0, 1))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"Labels in column {schema.label!r} must be 0 or 1, got {column[row].as_py()!r} in row {row} of the "
+                f"{name} split."
+            )
+        if labels.min() == labels.max():
+            raise ValueError(
+                f"The {name} split must have both classes in column {schema.label!r}, but all {len(labels)} labels "
+                f"are {int(labels[0])}."
+            )
+        place = table.column_names.index(schema.label)
+        checked[name] = datasets.Dataset(table.set_column(place, schema.label, pa.array(labels.astype(np.int8))))
+    return datasets.DatasetDict(checked)
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A label column as floats; NaN where it holds no number."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column.to_numpy().astype(np.float64)
+    known = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+    values = column.to_pylist()
+    return np.asarray([known.get(str(value).strip().lower(), np.nan) for value in values], dtype=np.float64)

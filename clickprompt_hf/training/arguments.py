@@ -1,0 +1,154 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Command-line arguments of the training scripts."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from transformers import TrainingArguments
+
+from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+
+
+@dataclass
+class ClickPromptTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with a learning rate of the PLM's own, and the defaults of finetuning for clicks.
+
+    Evaluates and saves every epoch, keeps the best checkpoint by validation AUC and stops when it has not risen for
+    `early_stopping_patience` evaluations.
+
+    Raises:
+        ValueError: If a rate or the patience is negative, or workers would outlive an epoch.
+    """
+
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "Learning rate of everything but the PLM and its LM head."}
+    )
+    plm_learning_rate: float = field(
+        default=5e-5, metadata={"help": "Learning rate of the PLM and its LM head; 0 freezes them."}
+    )
+    early_stopping_patience: int = field(
+        default=2, metadata={"help": "Evaluations without a better metric before training stops; 0 never stops."}
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Train into `output_dir` even if it holds a finished run."}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether to end with the best checkpoint."})
+    metric_for_best_model: str | None = field(default="auc", metadata={"help": "Metric that chooses the best one."})
+    greater_is_better: bool | None = field(default=None, metadata={"help": "Whether that metric should be high."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Drop columns that forward does not take; our data sets have none."}
+    )
+    report_to: str | list[str] | None = field(default="tensorboard", metadata={"help": "Where training is logged."})
+    logging_steps: float = field(default=100, metadata={"help": "Steps between two logs."})
+
+    def __post_init__(self):
+        for name in ("learning_rate", "plm_learning_rate", "early_stopping_patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
+        if self.dataloader_persistent_workers:
+            raise ValueError(
+                "`dataloader_persistent_workers` must be False: masks change with the epoch, which workers that "
+                "outlive it would not see."
+            )
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+        if self.load_best_model_at_end and "no" in (str(self.eval_strategy), str(self.save_strategy)):
+            self.load_best_model_at_end = False
+        super().__post_init__()
+        if not self.load_best_model_at_end:
+            self.early_stopping_patience = 0
+
+
+@dataclass
+class DataArguments:
+    """Which rows to train on. What is left out has its default, or the value that the checkpoint was made with."""
+
+    dataset: str | None = field(
+        default=None,
+        metadata={"help": "ml-1m, ml-100k, synthetic, csv, parquet, or the id of a data set on the Hub."},
+    )
+    data_path: str | None = field(default=None, metadata={"help": "Zip, folder or file that holds the raw data."})
+    schema: str | None = field(
+        default=None, metadata={"help": "YAML or JSON file: the fields, the label, the text. For csv, parquet, Hub."}
+    )
+    split: Literal["random", "time"] | None = field(
+        default=None, metadata={"help": "8:1:1 at random (the default) or by the schema's time column."}
+    )
+    split_seed: int | None = field(default=None, metadata={"help": "Draws the split and nothing else. Default 42."})
+    max_train_rows: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train on so many rows of the training split; PA-MLM adds an eighth as many validation rows."
+        },
+    )
+    min_count: int | None = field(
+        default=None, metadata={"help": "Training rows that a value needs to get an id of its own. Default 1."}
+    )
+    max_text_length: int | None = field(
+        default=None,
+        metadata={"help": "Truncate longer texts to this many tokens; by default a text too long is an error."},
+    )
+
+
+@dataclass
+class ModelArguments:
+    """What to build. What is left out has the published value, or that of the checkpoint."""
+
+    plm_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hub id or folder of a pretrained RoBERTa or BERT; or scratch-tiny (2 layers x 128) or "
+            "scratch-small (4 x 256): fresh weights, and a tokenizer trained on the training text."
+        },
+    )
+    backbone: str | None = field(default=None, metadata={"help": "fm, dnn, deepfm or dcnv2. Default dcnv2."})
+    preset: str | None = field(
+        default=None,
+        metadata={"help": "Data set whose published backbone sizes are used. Default: --dataset's, else ml-1m's."},
+    )
+    embedding_size: int | None = field(default=None, metadata={"help": "Width of a feature embedding."})
+    dnn_hidden_sizes: list[int] | None = field(default=None, metadata={"help": "Widths of the DNN's hidden layers."})
+    num_cross_layers: int | None = field(default=None, metadata={"help": "Depth of DCNv2's cross network."})
+    dnn_dropout: float | None = field(default=None, metadata={"help": "Dropout after each hidden DNN layer."})
+    embedding_dropout: float | None = field(default=None, metadata={"help": "Dropout on the feature embeddings."})
+    embedding_initializer_range: float | None = field(
+        default=None, metadata={"help": "Standard deviation of fresh feature embeddings."}
+    )
+    prompt_length: int | None = field(default=None, metadata={"help": "Prompts in each PLM layer, K. Default 5."})
+    fusion: Literal["sum", "weighted", "text"] | None = field(
+        default=None, metadata={"help": "How the click logit is made of the two sides'. Default sum."}
+    )
+    fusion_alpha: float | None = field(default=None, metadata={"help": "Initial alpha of the weighted fusion."})
+    fusion_alpha_on: Literal["ctr", "text"] | None = field(
+        default=None, metadata={"help": "The logit that alpha weighs. Default ctr."}
+    )
+    pooling: Literal["cls", "mean"] | None = field(
+        default=None, metadata={"help": "What the text logit reads of the last layer. Default cls."}
+    )
+
+    @property
+    def fresh_backbone(self) -> str:
+        """The backbone of a model that starts fresh."""
+        return self.backbone or CTRConfig.backbone
+
+    @property
+    def fresh_prompt_length(self) -> int:
+        """K of a model that starts fresh."""
+        return ClickPromptConfig.prompt_length if self.prompt_length is None else self.prompt_length
+
+    def ctr_options(self) -> dict[str, Any]:
+        """The given arguments of `CTRConfig`, the backbone's name aside."""
+        names = ("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "dnn_dropout", "embedding_dropout")
+        return _given(self, (*names, "embedding_initializer_range"))
+
+    def head_options(self) -> dict[str, Any]:
+        """The given arguments of `ClickPromptConfig` that a checkpoint leaves open: they concern fresh heads only."""
+        return _given(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "pooling"))
+
+
+def _given(arguments: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

@@ -1,0 +1,91 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""From command-line arguments to a fresh model, or to the checkpoint that training starts from."""
+
+from typing import Any
+
+from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPAMLM
+from ..modeling_ctr import backbone_class
+from ..processing_clickprompt import ClickPromptProcessor
+from .arguments import ModelArguments
+from .preparation import PreparedData
+from .scratch_plm import SCRATCH_SIZES, plm_config
+
+
+def fresh_model(
+    model_class: type[ClickPromptForCTR] | type[ClickPromptForPAMLM], model_args: ModelArguments, data: PreparedData
+) -> ClickPromptForCTR | ClickPromptForPAMLM:
+    """A model with a fresh backbone, prompt encoder and heads on the PLM that is asked for; without one, CTR only.
+
+    Raises:
+        ValueError: If the backbone, the preset or an option is wrong.
+        OSError: If there is no such PLM.
+    """
+    plm = model_args.plm_name_or_path
+    options = {
+        "ctr_config": ctr_config(model_args, data.training_data["dataset"], data.processor),
+        "prompt_length": model_args.fresh_prompt_length,
+        "training_data": data.training_data,
+        **model_args.head_options(),
+    }
+    if plm is None:
+        return model_class(ClickPromptConfig(**{**options, "fusion": "ctr"}))
+    if plm in SCRATCH_SIZES:
+        return model_class(ClickPromptConfig(text_config=plm_config(plm, data.processor.tokenizer), **options))
+    return model_class.from_plm_pretrained(plm, **options)
+
+
+def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptProcessor) -> CTRConfig:
+    """The backbone that is asked for, at its published size where the arguments leave it open.
+
+    Raises:
+        ValueError: If the backbone or the preset is unknown.
+    """
+    backbone_class(model_args.fresh_backbone)
+    preset = model_args.preset or (dataset if dataset in CTRConfig.preset_datasets() else "ml-1m")
+    vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
+    return CTRConfig.preset(model_args.fresh_backbone, preset, **vocabularies, **model_args.ctr_options())
+
+
+def load_checkpoint(
+    model_name_or_path: str, model_args: ModelArguments, use_plm: bool
+) -> tuple[ClickPromptConfig, ClickPromptProcessor]:
+    """Configuration and processor of a checkpoint to finetune, the heads' options replaced by the given ones.
+
+    Raises:
+        ValueError: If the checkpoint has no record of its data, its processor is another model's, or an argument
+            contradicts it.
+        OSError: If there is no such checkpoint.
+    """
+    config = ClickPromptConfig.from_pretrained(model_name_or_path, **model_args.head_options())
+    processor = ClickPromptProcessor.from_pretrained(model_name_or_path)
+    if config.training_data is None:
+        raise ValueError(
+            f"`model_name_or_path` {model_name_or_path} does not say which rows it was trained on, so its test rows "
+            "cannot be kept apart. Finetune it with the Trainer in code of your own."
+        )
+    if config.ctr_config.field_sizes != processor.field_sizes:
+        raise ValueError(
+            f"Processor and model of {model_name_or_path} do not belong together: the processor has field sizes "
+            f"{processor.field_sizes}, the model {config.ctr_config.field_sizes}."
+        )
+    for name, saved in _saved_model_options(config).items():
+        given = getattr(model_args, name)
+        if given not in (None, saved):
+            raise ValueError(f"`--{name}` must be {saved!r}, as in {model_name_or_path}, or left out; got {given!r}.")
+    if not use_plm:
+        config.use_plm = False
+        processor.tokenizer = None
+    return config, processor
+
+
+def _saved_model_options(config: ClickPromptConfig) -> dict[str, Any]:
+    """What a checkpoint fixes, by the names of `ModelArguments`."""
+    ctr = config.ctr_config
+    return {
+        "backbone": ctr.backbone,
+        "embedding_size": ctr.embedding_size,
+        "dnn_hidden_sizes": ctr.dnn_hidden_sizes,
+        "num_cross_layers": ctr.num_cross_layers,
+        "prompt_length": config.prompt_length,
+    }

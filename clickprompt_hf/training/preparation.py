@@ -1,0 +1,218 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""From command-line arguments to prepared data, and the record of it that a checkpoint keeps."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
+from ..data.loading import load_splits
+from ..processing_clickprompt import ClickPromptProcessor
+from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
+from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
+
+_DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
+_ROWS_FOR_TOKENIZER = 20_000
+RESULTS_FILE = "all_results.json"
+
+
+@dataclass
+class PreparedData:
+    """Encoded splits, the processor that encoded them, and where they come from.
+
+    `training_data` is what `ClickPromptConfig.training_data` keeps.
+    """
+
+    splits: dict[str, ColumnarDataset]
+    processor: ClickPromptProcessor
+    training_data: dict[str, Any]
+
+    def pamlm_splits(self) -> tuple[ColumnarDataset, ColumnarDataset]:
+        """What PA-MLM trains on, training and validation rows, and those validation rows; never a test row.
+
+        With `max_train_rows` the validation rows are cut to an eighth of the training rows, as in the whole data.
+        """
+        train, validation = self.splits["train"], self.splits["validation"]
+        if self.training_data["max_train_rows"] is not None:
+            validation = validation.head(max(1, len(train) // 8))
+        return ColumnarDataset.concatenate([train, validation]), validation
+
+
+def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
+    """Refuses to train over a finished run.
+
+    Raises:
+        FileExistsError: If the folder holds results and neither resuming nor overwriting was asked for.
+    """
+    results = Path(str(training_args.output_dir)) / RESULTS_FILE
+    if results.exists() and not (training_args.resume_from_checkpoint or training_args.overwrite_output_dir):
+        raise FileExistsError(
+            f"`output_dir` {training_args.output_dir} holds a finished run ({RESULTS_FILE}). Choose another folder, "
+            "or pass --overwrite_output_dir."
+        )
+
+
+def resolve_data_arguments(given: DataArguments, saved: dict[str, Any] | None) -> dict[str, Any]:
+    """The data arguments in force: the given ones, else the checkpoint's, else the defaults.
+
+    Raises:
+        ValueError: If no data set is named, or an argument differs from the checkpoint's.
+    """
+    resolved = {}
+    for name, default in _DATA_DEFAULTS.items():
+        value = getattr(given, name)
+        if saved is not None and value is not None and value != saved[name]:
+            raise ValueError(
+                f"`--{name}` must be {saved[name]!r}, as the checkpoint was trained with, or left out; got {value!r}. "
+                "Another split would test on rows that the checkpoint has seen."
+            )
+        resolved[name] = saved[name] if saved is not None else default if value is None else value
+    if resolved["dataset"] is None:
+        raise ValueError("`--dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
+    return resolved
+
+
+def prepare_data(
+    data_args: DataArguments,
+    training_args: ClickPromptTrainingArguments,
+    model_args: ModelArguments,
+    checkpoint: ClickPromptConfig | None = None,
+    processor: ClickPromptProcessor | None = None,
+) -> PreparedData:
+    """Loads, splits and encodes the data, once on each machine; other processes map the encoded files.
+
+    Args:
+        data_args: Which rows.
+        training_args: Give the output folder, which holds the encoded files while training runs.
+        model_args: Name the PLM, whose tokenizer is used, and K, which with the text must fit the PLM's positions.
+        checkpoint: Configuration of the checkpoint that training starts from, if any: its split is kept.
+        processor: The checkpoint's processor, which is never fitted again.
+
+    Raises:
+        ValueError: If the data or an argument is wrong; the message names it.
+        OSError: If a file is missing or broken.
+    """
+    saved = None if checkpoint is None else checkpoint.training_data
+    resolved = resolve_data_arguments(data_args, saved)
+    folder = prepared_folder(training_args)
+    with training_args.main_process_first(desc="preparing the data"):
+        if training_args.local_process_index == 0:
+            # What was prepared by a run that was cut off says nothing about this one's arguments.
+            shutil.rmtree(folder, ignore_errors=True)
+            splits, schema = load_splits(
+                resolved["dataset"],
+                data_path=data_args.data_path,
+                schema=data_args.schema,
+                split=resolved["split"],
+                split_seed=resolved["split_seed"],
+                max_train_rows=resolved["max_train_rows"],
+            )
+            if processor is None:
+                processor = ClickPromptProcessor.fit(splits["train"], schema, min_count=resolved["min_count"])
+                if model_args.plm_name_or_path is not None:
+                    add_tokenizer(
+                        processor, splits["train"], model_args.plm_name_or_path, model_args.fresh_prompt_length
+                    )
+            if data_args.max_text_length is not None:
+                limit_text_length(processor, data_args.max_text_length)
+            prepare_splits(splits, processor, folder)
+        data, processor = load_prepared(folder)
+    if data_args.max_text_length is None and checkpoint is None and processor.tokenizer is not None:
+        check_text_lengths(data, processor, model_args.fresh_prompt_length)
+    training_data = {
+        **resolved,
+        "num_rows": {name: len(split) for name, split in data.items()},
+        "test_rows_sha256": rows_digest(data["test"]),
+    }
+    if saved is not None:
+        check_same_rows(saved, training_data)
+    return PreparedData(data, processor, training_data)
+
+
+def prepared_folder(training_args: ClickPromptTrainingArguments) -> Path:
+    """Where the encoded data lie while training runs."""
+    return Path(str(training_args.output_dir)) / "prepared_data"
+
+
+def remove_prepared_data(training_args: ClickPromptTrainingArguments) -> None:
+    """Deletes the encoded data: a checkpoint folder must not publish its training rows."""
+    if training_args.local_process_index == 0:
+        shutil.rmtree(prepared_folder(training_args), ignore_errors=True)
+
+
+def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, plm_name_or_path: str, prompt_length: int) -> None:
+    """Gives `processor` the PLM's tokenizer, trained on training rows if the PLM is a scratch one, and its text limit.
+
+    Raises:
+        ValueError: If K prompts leave the PLM no position for text.
+    """
+    if plm_name_or_path in SCRATCH_SIZES:
+        sample = train.select(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
+        processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample[:]))
+    else:
+        processor.tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
+    text_config = plm_config(plm_name_or_path, processor.tokenizer)
+    processor.max_text_length = ClickPromptConfig(
+        text_config=text_config, ctr_config=CTRConfig(), prompt_length=prompt_length
+    ).max_text_length
+
+
+def limit_text_length(processor: ClickPromptProcessor, max_text_length: int) -> None:
+    """Sets the length that texts are truncated to.
+
+    Raises:
+        ValueError: If it is below 3 (two special tokens and one other) or beyond the PLM's positions.
+    """
+    limit = processor.max_text_length or max_text_length
+    if not 3 <= max_text_length <= limit:
+        raise ValueError(
+            f"`max_text_length` must be in [3, {limit}], which is what the prompts leave of the PLM's positions; "
+            f"got {max_text_length}."
+        )
+    processor.max_text_length = max_text_length
+
+
+def check_text_lengths(data: dict[str, ColumnarDataset], processor: ClickPromptProcessor, prompt_length: int) -> None:
+    """Refuses rows whose text would be cut, before any training.
+
+    Raises:
+        ValueError: If a row's text is longer than what K prompts leave; the message names the longest.
+    """
+    limit = processor.max_text_length
+    for name, split in data.items():
+        lengths = split.text_lengths()
+        longest = int(lengths.argmax())
+        if limit is not None and lengths[longest] > limit:
+            raise ValueError(
+                f"Row {longest} of the {name} split has {lengths[longest]} text tokens; with {prompt_length} prompts "
+                f"the PLM's positions leave {limit}. Shorten `--prompt_length`, or pass --max_text_length {limit} to "
+                "truncate."
+            )
+
+
+def rows_digest(split: ColumnarDataset) -> str:
+    """SHA-256 of a split's ids and labels, in order: tells whether two runs test on the same rows."""
+    digest = hashlib.sha256(np.ascontiguousarray(split.feature_ids).tobytes())
+    digest.update(np.ascontiguousarray(split.labels).tobytes())
+    return digest.hexdigest()
+
+
+def check_same_rows(saved: dict[str, Any], found: dict[str, Any]) -> None:
+    """Refuses data that differ from those of the checkpoint.
+
+    Raises:
+        ValueError: If the splits have other sizes or the test split other rows.
+    """
+    for name in ("num_rows", "test_rows_sha256"):
+        if saved[name] != found[name]:
+            raise ValueError(
+                f"`--data_path` must hold the data that the checkpoint was trained on: its {name} is {saved[name]}, "
+                f"that of the given data {found[name]}."
+            )

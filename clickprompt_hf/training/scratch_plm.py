@@ -1,0 +1,80 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Small RoBERTas with fresh weights and a tokenizer of their own, for trying ClickPrompt without a pretrained PLM."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast, RobertaConfig
+
+
+@dataclass(frozen=True)
+class ScratchSize:
+    """Depth, width and largest vocabulary of a scratch PLM; heads are 64 wide and the feed-forward layers 4 times."""
+
+    num_hidden_layers: int
+    hidden_size: int
+    vocab_size: int
+
+
+SCRATCH_SIZES = {"scratch-tiny": ScratchSize(2, 128, 4096), "scratch-small": ScratchSize(4, 256, 8192)}
+_SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+_MAX_TEXT_POSITIONS = 512
+
+
+def scratch_tokenizer(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer in RoBERTa's format, trained on `texts`.
+
+    Args:
+        name: Key of `SCRATCH_SIZES`, whose vocabulary size bounds the tokenizer's.
+        texts: Rendered training rows.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=SCRATCH_SIZES[name].vocab_size,
+        special_tokens=_SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=_MAX_TEXT_POSITIONS,
+        bos_token="<s>",
+        cls_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )
+
+
+def scratch_text_config(name: str, tokenizer: PreTrainedTokenizerFast) -> RobertaConfig:
+    """The configuration of the scratch PLM `name` over `tokenizer`'s vocabulary."""
+    size = SCRATCH_SIZES[name]
+    return RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden_size,
+        num_hidden_layers=size.num_hidden_layers,
+        num_attention_heads=size.hidden_size // 64,
+        intermediate_size=4 * size.hidden_size,
+        max_position_embeddings=_MAX_TEXT_POSITIONS + tokenizer.pad_token_id + 1,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def plm_config(plm_name_or_path: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+    """The configuration of a PLM: a scratch one's, made for `tokenizer`, or a pretrained one's."""
+    if plm_name_or_path in SCRATCH_SIZES:
+        return scratch_text_config(plm_name_or_path, tokenizer)
+    return AutoConfig.from_pretrained(plm_name_or_path)

@@ -1,0 +1,135 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, repeatable order and masks."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset, Sampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+
+from ..data.columnar import ColumnarDataset
+from ..modeling_clickprompt import ClickPromptForPAMLM
+from .arguments import ClickPromptTrainingArguments
+from .metrics import click_metrics, masked_token_metrics
+from .sampling import EpochSampler
+
+
+class EpochOfMasks(TrainerCallback):
+    """Tells the training set its epoch: masks are a function of it, and accelerate passes it on to one of sampler
+    and data set only."""
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        if isinstance(train_dataloader.dataset, ColumnarDataset):
+            train_dataloader.dataset.set_epoch(int(state.epoch or 0))
+
+
+class ClickPromptTrainer(Trainer):
+    """A `Trainer` for `ClickPromptForCTR` and `ClickPromptForPAMLM`.
+
+    What differs from `Trainer`:
+
+    - `plm_learning_rate` for the PLM's trunk and LM head (0 freezes them), `learning_rate` for all else;
+    - weight decay on matrices only: not on biases, norms or embeddings, whichever learning rate they have;
+    - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens;
+    - early stopping by `early_stopping_patience`;
+    - the training order is a function of (seed, epoch), and several processes give the gradients of one;
+    - `train_samples_per_second` leaves evaluation and saving out.
+
+    Args are those of `Trainer`, with `ClickPromptTrainingArguments`.
+    """
+
+    args: ClickPromptTrainingArguments
+
+    def __init__(self, model=None, args=None, *, compute_metrics=None, callbacks=None, **kwargs):
+        self.is_pamlm = isinstance(model, ClickPromptForPAMLM)
+        if compute_metrics is None:
+            compute_metrics = masked_token_metrics if self.is_pamlm else click_metrics
+        callbacks = [*(callbacks or []), EpochOfMasks()]
+        if args.early_stopping_patience > 0:
+            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        if args.plm_learning_rate == 0:
+            for parameter in plm_parameters(model).values():
+                parameter.requires_grad_(False)
+        self.seconds_beside_training = 0.0
+        super().__init__(model, args, compute_metrics=compute_metrics, callbacks=callbacks, **kwargs)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """The optimizer of `args.optim`, its parameters grouped by learning rate and weight decay."""
+        if self.optimizer is None:
+            # `lr` in a group overrides the optimizer's default, which is `learning_rate`.
+            model = self.model if model is None else model
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = optimizer_class(self.parameter_groups(model), **options)
+        return self.optimizer
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Trainable parameters of `model` in at most four groups, each with its `lr` and `weight_decay`."""
+        in_plm = {id(parameter) for parameter in plm_parameters(model).values()}
+        embeddings = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                continue
+            lr = self.args.plm_learning_rate if id(parameter) in in_plm else self.args.learning_rate
+            is_matrix = parameter.dim() > 1 and id(parameter) not in embeddings
+            groups.setdefault((lr, self.args.weight_decay if is_matrix else 0.0), []).append(parameter)
+        return [{"params": group, "lr": lr, "weight_decay": decay} for (lr, decay), group in groups.items()]
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(dataset, ColumnarDataset):
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        processes = self.args.world_size
+        return EpochSampler(len(dataset), seed, processes * self.args.train_batch_size if processes > 1 else 1)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if self.is_pamlm and outputs is not None:
+            # In the place of (B, T) token labels, which evaluation would gather: the (B,) number of masked tokens.
+            labels = outputs[1]
+        return loss, outputs, labels
+
+    def train(self, *args, **kwargs):
+        """Trains; `train_samples_per_second` of the metrics counts rows over the time in training steps only."""
+        self.seconds_beside_training = 0.0
+        output = super().train(*args, **kwargs)
+        seconds = output.metrics["train_runtime"] - self.seconds_beside_training
+        rows = output.metrics["train_samples_per_second"] * output.metrics["train_runtime"]
+        steps = output.metrics["train_steps_per_second"] * output.metrics["train_runtime"]
+        output.metrics["train_samples_per_second"] = round(rows / seconds, 3)
+        output.metrics["train_steps_per_second"] = round(steps / seconds, 3)
+        return output
+
+    def evaluate(self, *args, **kwargs):
+        with self._beside_training():
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, *args, **kwargs):
+        with self._beside_training():
+            super()._save_checkpoint(*args, **kwargs)
+
+    def _load_best_model(self):
+        with self._beside_training():
+            super()._load_best_model()
+
+    @contextmanager
+    def _beside_training(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds_beside_training += time.perf_counter() - start
+
+
+def plm_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that `plm_learning_rate` rules: those of the PLM's trunk and of its LM head, by name."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if {"plm", "lm_head"} & set(name.split(".")[:3])
+    }

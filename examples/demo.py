@@ -1,0 +1,98 @@
+"""ClickPrompt from raw rows to scored rows, beside the models that it must beat.
+
+    python examples/demo.py --output_dir runs/demo
+
+On generated data whose true click probabilities are known: pretrains by PA-MLM, finetunes with and without the PLM,
+trains the backbone alone and ClickPrompt without pretraining, prints test AUC and log loss of all, and scores raw rows
+from the saved checkpoint. Takes other data and sizes too, see --help; arguments that it does not know go to all runs.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import predict
+import run_ctr
+import run_pamlm
+
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.sources.synthetic import best_reachable_auc
+
+ROWS_SCORED = 3
+
+
+def main(arguments: list[str] | None = None) -> pd.DataFrame:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", required=True, type=Path)
+    parser.add_argument("--dataset", default="synthetic")
+    parser.add_argument("--data_path")
+    parser.add_argument("--max_train_rows", type=int)
+    parser.add_argument("--plm_name_or_path", default="scratch-tiny")
+    parser.add_argument("--plm_learning_rate", default="5e-4")
+    parser.add_argument("--prompt_length", default="5")
+    parser.add_argument("--pamlm_epochs", default="5")
+    parser.add_argument("--pamlm_batch_size", default="64")
+    parser.add_argument("--ctr_epochs", default="6")
+    parser.add_argument("--batch_size", default="256", help="of the runs without the PLM")
+    parser.add_argument("--plm_batch_size", default="64", help="of the runs with the PLM")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
+    args, everywhere = parser.parse_known_args(arguments)
+
+    data = ["--data_path", args.data_path] if args.data_path else []
+    rows = ["--max_train_rows", str(args.max_train_rows)] if args.max_train_rows else []
+    fresh = ["--dataset", args.dataset, *rows]
+    plm = ["--plm_learning_rate", args.plm_learning_rate]
+    fresh_plm = ["--plm_name_or_path", args.plm_name_or_path, "--prompt_length", args.prompt_length, *plm]
+    pamlm_size = ["--num_train_epochs", args.pamlm_epochs, "--per_device_train_batch_size", args.pamlm_batch_size]
+    small = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.plm_batch_size]
+    large = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.batch_size]
+
+    results = []
+    for seed in args.seeds:
+        folder = args.output_dir / f"seed-{seed}"
+        pretrained = ["--model_name_or_path", str(folder / "pamlm")]
+
+        def run(script, name, options, folder=folder, seed=seed):
+            common = ["--output_dir", str(folder / name), "--seed", str(seed), "--overwrite_output_dir"]
+            return script([*common, "--per_device_eval_batch_size", "1024", *data, *options, *everywhere])
+
+        run(run_pamlm.main, "pamlm", [*fresh, *fresh_plm, *pamlm_size])
+        for label, name, options in (
+            ("backbone alone", "alone", [*fresh, "--ctr_only", *large]),
+            ("ClickPrompt, no pretraining, with the PLM", "fresh", [*fresh, *fresh_plm, *small]),
+            ("ClickPrompt, PA-MLM, without the PLM", "without", [*pretrained, "--without_plm", *large]),
+            ("ClickPrompt, PA-MLM, with the PLM", "with", [*pretrained, *plm, *small]),
+        ):
+            metrics = run(run_ctr.main, name, options)
+            results.append({"model": label, "auc": metrics["test_auc"], "log_loss": metrics["test_log_loss"]})
+
+    splits, schema = load_splits(args.dataset, data_path=args.data_path, max_train_rows=args.max_train_rows)
+    table = summary(pd.DataFrame(results))
+    if args.dataset == "synthetic":
+        table.loc["best reachable", "AUC"] = f"{best_reachable_auc(splits['test']):.4f}"
+    print(
+        f"\nTest split of {args.dataset}, {len(args.seeds)} seed(s), mean and range:\n\n{table.fillna('').to_string()}"
+    )
+    table.to_csv(args.output_dir / "results.csv")
+
+    rows_file, scores_file = args.output_dir / "rows.csv", args.output_dir / "scores.csv"
+    pd.DataFrame(splits["test"][:ROWS_SCORED])[schema.columns].to_csv(rows_file, index=False)
+    predict.main(["--model", str(folder / "with"), "--input", str(rows_file), "--output", str(scores_file)])
+    print(f"\nThree raw rows, scored by {folder / 'with'}:\n\n{pd.read_csv(scores_file, dtype=str).T.to_string()}")
+    return table
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the seeds, with the range where there are several, a row a model in the order that they ran."""
+
+    def cell(values: pd.Series) -> str:
+        spread = f" ({values.min():.4f} to {values.max():.4f})" if len(values) > 1 else ""
+        return f"{np.mean(values):.4f}{spread}"
+
+    table = results.groupby("model", sort=False).agg({"auc": cell, "log_loss": cell})
+    return table.rename(columns={"auc": "AUC", "log_loss": "log loss"})
+
+
+if __name__ == "__main__":
+    main()

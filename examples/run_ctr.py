@@ -1,0 +1,90 @@
+"""Stage 2: finetuning for clicks, with the PLM or without it.
+
+After PA-MLM, on the same split, which is checked:
+
+    python examples/run_ctr.py --model_name_or_path OUT --data_path ml-1m.zip --output_dir OUT_CTR
+    python examples/run_ctr.py --model_name_or_path OUT --data_path ml-1m.zip --without_plm --output_dir OUT_PLAIN
+
+Without PA-MLM, and a backbone alone:
+
+    python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
+        --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --output_dir OUT_FRESH
+    python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 --ctr_only \\
+        --per_device_train_batch_size 1024 --output_dir OUT_ALONE
+
+or the same with `accelerate launch` in front. Ends with AUC and log loss on the test split, in OUT/all_results.json.
+"""
+
+from dataclasses import dataclass, field
+
+from transformers import HfArgumentParser, set_seed
+
+from clickprompt_hf import ClickPromptForCTR
+from clickprompt_hf.data.collators import ClickPromptCollator
+from clickprompt_hf.training import (
+    ClickPromptTrainer,
+    ClickPromptTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    check_output_dir,
+    fresh_model,
+    load_checkpoint,
+    prepare_data,
+    remove_prepared_data,
+)
+
+
+@dataclass
+class StartArguments:
+    """What finetuning starts from."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint to finetune."})
+    without_plm: bool = field(default=False, metadata={"help": "Finetune the checkpoint's CTR part alone."})
+    ctr_only: bool = field(default=False, metadata={"help": "Train a fresh backbone alone."})
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    # 1. Arguments.
+    parser = HfArgumentParser(
+        (StartArguments, ModelArguments, DataArguments, ClickPromptTrainingArguments), description=__doc__
+    )
+    start, model_args, data_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    if sum((start.model_name_or_path is not None, model_args.plm_name_or_path is not None, start.ctr_only)) != 1:
+        parser.error("give exactly one of --model_name_or_path, --plm_name_or_path and --ctr_only")
+    if start.without_plm and start.model_name_or_path is None:
+        parser.error("--without_plm needs --model_name_or_path; a fresh backbone alone is --ctr_only")
+    check_output_dir(training_args)
+
+    # 2. Data: those of the checkpoint, or raw rows to splits, vocabularies, token tables.
+    checkpoint, processor = None, None
+    if start.model_name_or_path is not None:
+        checkpoint, processor = load_checkpoint(start.model_name_or_path, model_args, use_plm=not start.without_plm)
+    data = prepare_data(data_args, training_args, model_args, checkpoint, processor)
+
+    # 3. Model: the checkpoint's trunk with fresh heads, or all fresh on the PLM, or a backbone alone.
+    set_seed(training_args.seed)
+    if checkpoint is None:
+        model = fresh_model(ClickPromptForCTR, model_args, data)
+    else:
+        model = ClickPromptForCTR.from_pretrained(start.model_name_or_path, config=checkpoint)
+
+    # 4. Train, keep the best epoch by validation AUC, test it, save.
+    trainer = ClickPromptTrainer(
+        model,
+        training_args,
+        train_dataset=data.splits["train"],
+        eval_dataset=data.splits["validation"],
+        data_collator=ClickPromptCollator(data.processor),
+        processing_class=data.processor,
+    )
+    result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    metrics = {**result.metrics, **trainer.evaluate(data.splits["test"], metric_key_prefix="test")}
+    trainer.save_model()
+    trainer.log_metrics("all", metrics)
+    trainer.save_metrics("all", metrics, combined=False)
+    remove_prepared_data(training_args)
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

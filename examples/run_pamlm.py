@@ -1,0 +1,64 @@
+"""Stage 1: prompt-augmented masked language modelling (PA-MLM).
+
+    python examples/run_pamlm.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
+        --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\
+        --per_device_train_batch_size 32 --num_train_epochs 3 --bf16 --output_dir OUT
+
+or the same with `accelerate launch` in front. Every argument of transformers' TrainingArguments works as usual.
+Trains on training and validation rows, so the validation figures are in-sample; the test rows stay unseen.
+Finetune OUT with run_ctr.py.
+"""
+
+from transformers import HfArgumentParser, set_seed
+
+from clickprompt_hf import ClickPromptForPAMLM
+from clickprompt_hf.data.collators import ClickPromptMLMCollator
+from clickprompt_hf.training import (
+    ClickPromptTrainer,
+    ClickPromptTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    check_output_dir,
+    fresh_model,
+    prepare_data,
+    remove_prepared_data,
+)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    # 1. Arguments. PA-MLM has no best epoch by AUC: it keeps the last.
+    parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments), description=__doc__)
+    parser.set_defaults(load_best_model_at_end=False, metric_for_best_model=None, early_stopping_patience=0)
+    model_args, data_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    if model_args.plm_name_or_path is None:
+        parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
+    check_output_dir(training_args)
+
+    # 2. Data: raw rows to splits, vocabularies, token tables.
+    data = prepare_data(data_args, training_args, model_args)
+    train_rows, validation_rows = data.pamlm_splits()
+
+    # 3. Model: a fresh backbone and prompt encoder on the PLM.
+    set_seed(training_args.seed)
+    model = fresh_model(ClickPromptForPAMLM, model_args, data)
+
+    # 4. Train, evaluate, save.
+    trainer = ClickPromptTrainer(
+        model,
+        training_args,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        data_collator=ClickPromptMLMCollator(data.processor, seed=training_args.seed),
+        processing_class=data.processor,
+    )
+    result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    metrics = {**result.metrics, **trainer.evaluate()}
+    trainer.save_model()
+    trainer.log_metrics("pamlm (validation rows are in-sample)", metrics)
+    trainer.save_metrics("all", metrics, combined=False)
+    remove_prepared_data(training_args)
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
