@@ -130,6 +130,16 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
         raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(data)}.")
 
 
+class _NoTokenizer:
+    """Stands in a processor that reads no text: `Trainer` asks any processor's tokenizer for its special tokens."""
+
+    bos_token_id = eos_token_id = pad_token_id = mask_token_id = None
+
+    def __repr__(self) -> str:
+        return "NO_TOKENIZER"
+
+
+NO_TOKENIZER = _NoTokenizer()
 VOCABULARIES_FILE = "feature_vocabularies.json"
 _UNKNOWN_TEXT = "unknown"
 
@@ -202,6 +212,20 @@ class ClickPromptProcessor(ProcessorMixin):
         return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
 
     @property
+    def tokenizer(self):
+        """The PLM's tokenizer; `NO_TOKENIZER` where the model reads no text."""
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value) -> None:
+        self._tokenizer = NO_TOKENIZER if value is None else value
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether there is a tokenizer."""
+        return self._tokenizer is not NO_TOKENIZER
+
+    @property
     def field_sizes(self) -> list[int]:
         """Number of ids of each field, id 0 included: `CTRConfig.field_sizes`."""
         return [len(vocabulary) + 1 for vocabulary in self.vocabularies]
@@ -213,7 +237,7 @@ class ClickPromptProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        return ["feature_ids", *(["input_ids", "attention_mask"] if self.tokenizer is not None else [])]
+        return ["feature_ids", *(["input_ids", "attention_mask"] if self.reads_text else [])]
 
     @property
     def fingerprint(self) -> str:
@@ -241,7 +265,7 @@ class ClickPromptProcessor(ProcessorMixin):
             columns = {column: [] for column in self.schema.columns}
         _check_columns(self.schema, columns)
         features: dict[str, Any] = {"feature_ids": self.encode(columns)}
-        if self.tokenizer is not None:
+        if self.reads_text:
             features.update(self._tokenize(self.render(columns), return_tensors))
         if self.schema.label in columns:
             features["labels"] = _labels(columns[self.schema.label], self.schema.label)
@@ -301,7 +325,7 @@ class ClickPromptProcessor(ProcessorMixin):
             "schema": self.schema.to_dict(),
             "boundaries": self.boundaries,
             "max_text_length": self.max_text_length,
-            "reads_text": self.tokenizer is not None,
+            "reads_text": self.reads_text,
             "fingerprint": self.fingerprint,
         }
 
@@ -312,7 +336,7 @@ class ClickPromptProcessor(ProcessorMixin):
         """Saves schema, vocabularies and tokenizer. Each file appears whole or not at all."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.tokenizer is not None:
+        if self.reads_text:
             self.tokenizer.save_pretrained(folder)
         vocabularies = json.dumps(dict(zip(self.schema.columns, self.vocabularies)), ensure_ascii=False)
         written = []

@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         processing_class=data.processor,
     )
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    metrics = {**result.metrics, **trainer.evaluate(data.splits["test"], metric_key_prefix="test")}
+    metrics = {**result.metrics, **trainer.predict(data.splits["test"], metric_key_prefix="test").metrics}
     trainer.save_model()
     trainer.log_metrics("all", metrics)
     trainer.save_metrics("all", metrics, combined=False)

@@ -62,7 +62,7 @@ class ClickPromptMLMCollator:
 
     def __post_init__(self) -> None:
         tokenizer = self.processor.tokenizer
-        if tokenizer is None or tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
+        if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
             raise ValueError("`processor` must have a tokenizer with a mask token and a padding token for PA-MLM.")
         if not 0 < self.mlm_probability < 1:
             raise ValueError(f"`mlm_probability` must be in (0, 1), got {self.mlm_probability}.")
@@ -117,7 +117,7 @@ def _arrays(features: Sequence[dict[str, Any]], processor: ClickPromptProcessor)
     batch: dict[str, Any] = {"feature_ids": np.asarray([np.asarray(row["feature_ids"]) for row in features])}
     if "labels" in first:
         batch["labels"] = np.asarray([int(row["labels"]) for row in features])
-    if "input_ids" in first and processor.tokenizer is not None:
+    if "input_ids" in first and processor.reads_text:
         texts = [np.asarray(row["input_ids"], dtype=np.int64) for row in features]
         positions = np.arange(max(len(text) for text in texts))
         lengths = np.asarray([len(text) for text in texts])

@@ -131,14 +131,14 @@ def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor
     for f, member in enumerate(schema.fields):
         values, places = _distinct([table.column(member.column) for table in tables.values()])
         feature_ids.append(processor.encode_values(f, values).astype(np.int32)[places])
-        if processor.tokenizer is not None:
+        if processor.reads_text:
             shown, shown_places = np.unique(
                 np.asarray(processor.render_values(f, values), dtype=object), return_inverse=True
             )
             clauses.append(shown.tolist())
             clause_ids.append(shown_places[places])
     arrays = {"feature_ids": np.concatenate(feature_ids, axis=1)}
-    if processor.tokenizer is not None:
+    if processor.reads_text:
         token_tables, arrays["clause_ids"] = TokenTables.build(
             clauses, np.stack(clause_ids, axis=1), processor.tokenizer, processor.max_text_length
         )
@@ -160,7 +160,7 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
     """Maps what `prepare_splits` wrote: the splits by name, and the processor."""
     folder = Path(folder)
     processor = ClickPromptProcessor.from_pretrained(folder / "processor")
-    tables = None if processor.tokenizer is None else TokenTables.load(folder)
+    tables = TokenTables.load(folder) if processor.reads_text else None
     splits = {}
     for name in ("train", "validation", "test"):
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in (folder / name).glob("*.npy")}

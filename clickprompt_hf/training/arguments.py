@@ -42,7 +42,7 @@ class ClickPromptTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that forward does not take; our data sets have none."}
     )
-    report_to: str | list[str] | None = field(default="tensorboard", metadata={"help": "Where training is logged."})
+    report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where training is logged."})
     logging_steps: float = field(default=100, metadata={"help": "Steps between two logs."})
 
     def __post_init__(self):

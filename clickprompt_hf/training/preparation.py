@@ -124,7 +124,7 @@ def prepare_data(
                 limit_text_length(processor, data_args.max_text_length)
             prepare_splits(splits, processor, folder)
         data, processor = load_prepared(folder)
-    if data_args.max_text_length is None and checkpoint is None and processor.tokenizer is not None:
+    if data_args.max_text_length is None and checkpoint is None and processor.reads_text:
         check_text_lengths(data, processor, model_args.fresh_prompt_length)
     training_data = {
         **resolved,
