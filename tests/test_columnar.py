@@ -1,0 +1,67 @@
+"""Encoded splits: equal to the processor's output, readable from another process, in whole batches."""
+
+import numpy as np
+import pytest
+from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
+
+from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    splits = tiny_splits()
+    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    prepare_splits(splits, processor, folder)
+    return splits, processor, folder
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_rows_equal_the_processors(prepared, name):
+    splits, processor, folder = prepared
+    encoded, loaded_processor = load_prepared(folder)
+    assert loaded_processor.fingerprint == processor.fingerprint
+    (batch,) = encoded[name].__getitems__(list(range(len(splits[name]))))
+    expected = processor(splits[name][:], return_tensors="np")
+    for key in ("feature_ids", "input_ids", "attention_mask", "labels"):
+        np.testing.assert_array_equal(batch[key], expected[key])
+    row = encoded[name][3]
+    assert row["labels"] == splits[name][3]["click"]
+    assert row["feature_ids"].tolist() == batch["feature_ids"][3].tolist()
+
+
+def test_matrices_are_memory_mapped_and_nothing_else_is_left(prepared):
+    _, _, folder = prepared
+    encoded, _ = load_prepared(folder)
+    assert isinstance(encoded["train"].feature_ids, np.memmap)
+    assert [path.name for path in folder.parent.iterdir()] == ["data"]
+
+
+def test_without_a_tokenizer_there_is_no_text(tmp_path):
+    splits = tiny_splits()
+    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema())
+    prepare_splits(splits, processor, tmp_path / "data")
+    encoded, _ = load_prepared(tmp_path / "data")
+    assert "input_ids" not in encoded["train"][0]
+    with pytest.raises(ValueError, match="no text"):
+        encoded["train"].text_lengths()
+
+
+def test_positions_past_the_end_repeat_rows_without_a_label(prepared):
+    encoded, _ = load_prepared(prepared[2])
+    (batch,) = encoded["test"].__getitems__([19, 20, 21])
+    assert batch["labels"].tolist() == [1, -100, -100]
+    assert batch["feature_ids"][1].tolist() == encoded["test"][0]["feature_ids"].tolist()
+
+
+def test_parts_keep_their_row_ids(prepared):
+    encoded, _ = load_prepared(prepared[2])
+    joined = ColumnarDataset.concatenate([encoded["train"], encoded["validation"].head(5)])
+    assert len(joined) == 65
+    (batch,) = joined.__getitems__([0, 59, 60, 64])
+    assert batch["row_ids"].tolist() == [0, 59, 60, 64]
+    assert batch["labels"].tolist() == [0, 1, 0, 0]
+    joined.set_epoch(3)
+    assert joined[1]["epoch"] == 3
+    assert encoded["test"][0]["row_ids"] == 80

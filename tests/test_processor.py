@@ -1,0 +1,166 @@
+"""The processor: vocabularies, ids, text, and its files."""
+
+import json
+import math
+
+import datasets
+import pandas as pd
+import pytest
+import torch
+from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
+from tiny_models import tiny_ctr_config
+from transformers import AutoProcessor
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
+
+SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")
+TRAIN = {"user": [7, 7, 7, 3, 3, 9], "title": ["b", "a", "a", "b", None, "a"]}
+
+
+def test_ids_count_down_from_the_most_frequent_value():
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
+    assert processor.vocabularies == [["7", "3", "9"], ["a", "b", ""]]
+    assert processor.field_sizes == [4, 4]
+    assert processor({"user": [3, 7, 9], "title": ["a", "b", None]})["feature_ids"] == [[2, 1], [1, 2], [3, 3]]
+
+
+def test_unseen_values_get_id_zero_and_blanks_are_missing():
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
+    rows = {"user": [4, None, math.nan], "title": ["new", "", "  "]}
+    # no training row lacks a user, so a missing one is out of vocabulary too
+    assert processor(rows)["feature_ids"] == [[0, 0], [0, 3], [0, 3]]
+    assert processor.render(rows)[:2] == ["User ID is 4. Title is new.", "User ID is unknown. Title is unknown."]
+
+
+@pytest.mark.parametrize("value", [7, 7.0, "7", " 7 ", b"7"])
+def test_one_value_has_one_spelling(value):
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
+    assert processor({"user": value, "title": "a"})["feature_ids"] == [[1, 1]]
+    assert processor.render({"user": [value], "title": ["a"]}) == ["User ID is 7. Title is a."]
+
+
+def test_leading_zeros_and_inner_spaces():
+    processor = ClickPromptProcessor.fit({"user": ["02139"], "title": ["a  b\tc"]}, SCHEMA)
+    assert processor.vocabularies == [["02139"], ["a b c"]]
+    assert processor({"user": [2139], "title": ["a b c"]})["feature_ids"] == [[0, 1]]
+
+
+def test_min_count_leaves_rare_values_out():
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA, min_count=2)
+    assert processor.vocabularies == [["7", "3"], ["a", "b"]]
+
+
+def test_with_min_count_one_no_training_row_is_out_of_vocabulary():
+    rows = tiny_rows()
+    ids = ClickPromptProcessor.fit(rows, tiny_schema()).encode(rows)
+    assert (ids[:, [0, 1, 2, 4]] > 0).all()
+
+
+def test_numeric_fields_fall_into_quantile_buckets():
+    schema = Schema((FieldSchema("price", "Price", "numeric", num_buckets=4),), label="click")
+    # quartiles of 1..8 are 2.75, 4.5 and 6.25
+    processor = ClickPromptProcessor.fit({"price": [1, 2, 3, 4, 5, 6, 7, 8, 8, None]}, schema)
+    assert processor.boundaries == [[3.0, 5.0, 7.0]]
+    keys = [processor.vocabularies[0][i[0] - 1] for i in processor.encode({"price": [-5, 2.9, 3, 6.99, 7, 99, None]})]
+    assert keys == ["0", "0", "1", "2", "3", "3", ""]
+    assert processor.encode({"price": ["3.5", "many", math.inf]})[:, 0].tolist()[0] > 0
+    assert processor.render({"price": [3.0, "2.50", "many", None]}) == [
+        "Price is 3.",
+        "Price is 2.5.",
+        "Price is unknown.",
+        "Price is unknown.",
+    ]
+
+
+def test_multi_valued_fields_own_several_columns():
+    schema = Schema((FieldSchema("tags", "Tags", "multi_valued", max_values=2),), label="click")
+    processor = ClickPromptProcessor.fit({"tags": ["a|b", "a", "", "a|c|d"]}, schema)
+    assert processor.vocabularies == [["a", "", "b", "c"]]
+    assert processor.max_values == [2]
+    rows = {"tags": ["b|a", ["c"], "", "a|zzz|b", None]}
+    assert processor(rows)["feature_ids"] == [[3, 1], [4, -1], [2, -1], [1, 0], [2, -1]]
+    assert processor.render(rows)[3:] == ["Tags is a, zzz, b.", "Tags is unknown."]
+
+
+def test_values_may_hold_braces_and_templates_may_differ():
+    schema = Schema((FieldSchema("a", "A"), FieldSchema("b", "B")), label="y", template="{name}: {value};")
+    processor = ClickPromptProcessor.fit({"a": ["{name}"], "b": ["{0}"]}, schema)
+    assert processor.render({"a": ["{name}"], "b": ["{0}"]}) == ["A: {name}; B: {0};"]
+
+
+def test_every_form_of_rows_gives_the_same():
+    rows = tiny_rows(6)
+    processor = ClickPromptProcessor.fit(rows, tiny_schema(), tiny_roberta_tokenizer())
+    expected = dict(processor(rows))
+    names = list(rows)
+    as_list = [dict(zip(names, row)) for row in zip(*rows.values())]
+    for form in (as_list, pd.DataFrame(rows), datasets.Dataset.from_dict(rows)[:]):
+        assert dict(processor(form)) == expected
+    assert [processor(row)["feature_ids"][0] for row in as_list] == expected["feature_ids"]
+    mapped = datasets.Dataset.from_dict(rows).map(processor, batched=True)
+    assert {name: mapped[:][name] for name in expected} == expected
+
+
+def test_tensors_are_padded_and_long_texts_truncated():
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer(), max_text_length=12)
+    batch = processor(tiny_rows(3), return_tensors="pt")
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 12)
+    assert batch["input_ids"][0, -1] == processor.tokenizer.sep_token_id
+    assert batch["feature_ids"].dtype == batch["labels"].dtype == torch.int64
+    assert "token_type_ids" not in batch
+
+
+def test_no_rows_give_empty_tensors():
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer())
+    for rows in ([], {name: [] for name in tiny_rows()}):
+        batch = processor(rows, return_tensors="pt")
+        assert batch["feature_ids"].shape == (0, 5)
+        assert batch["input_ids"].shape == (0, 0)
+
+
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_saved_processor_gives_the_same(with_tokenizer, tmp_path):
+    tokenizer = tiny_roberta_tokenizer() if with_tokenizer else None
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer, max_text_length=20)
+    processor.save_pretrained(tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    processor.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert ("tokenizer.json" in first) == with_tokenizer
+
+    ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr").save_pretrained(tmp_path)
+    for loader in (ClickPromptProcessor, AutoProcessor):
+        loaded = loader.from_pretrained(tmp_path)
+        assert isinstance(loaded, ClickPromptProcessor)
+        assert dict(loaded(tiny_rows(9, seed=5))) == dict(processor(tiny_rows(9, seed=5)))
+        assert loaded.fingerprint == processor.fingerprint
+        assert loaded.reads_text == with_tokenizer
+
+
+def test_vocabularies_are_neither_printed_nor_in_the_config_file(tmp_path):
+    processor = ClickPromptProcessor.fit({"user": ["secret-user"], "title": ["x"]}, SCHEMA)
+    processor.save_pretrained(tmp_path)
+    assert "secret-user" not in repr(processor)
+    assert "secret-user" not in (tmp_path / "processor_config.json").read_text()
+    assert json.loads((tmp_path / "feature_vocabularies.json").read_text())["user"] == ["secret-user"]
+
+
+def test_rows_of_a_selection_are_fitted_and_no_others():
+    rows = datasets.Dataset.from_dict(TRAIN).select([0, 3])
+    assert ClickPromptProcessor.fit(rows, SCHEMA).vocabularies == [["3", "7"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: p({"user": [1]}), r"missing \['title'\], given \['user'\]"),
+        (lambda p: p({"user": [1, 2], "title": ["a"]}), "one length"),
+        (lambda p: p({"user": [1], "title": ["a"], "click": [2]}), "'click' must be 0 or 1, got 2 in row 0"),
+        (lambda p: p({"user": [1], "title": ["a"], "click": [None]}), "must be 0 or 1, got None"),
+        (lambda p: p.fit({"user": [1]}, SCHEMA), "missing"),
+        (lambda p: p.fit(TRAIN, SCHEMA, min_count=0), "`min_count` must be at least 1"),
+    ],
+)
+def test_wrong_rows_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(ClickPromptProcessor.fit(TRAIN, SCHEMA))

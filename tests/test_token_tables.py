@@ -1,0 +1,45 @@
+"""Assembled texts are tokenized texts."""
+
+import numpy as np
+import pytest
+from tiny_data import tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_rows, tiny_schema, whole_text_tokenizer
+
+from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf.data import token_tables
+from clickprompt_hf.data.token_tables import TokenTables
+
+
+def build(tokenizer, max_text_length=None, num_rows=200):
+    rows = tiny_rows(num_rows)
+    processor = ClickPromptProcessor.fit(rows, tiny_schema(), tokenizer)
+    clauses, places = [], []
+    for f, column in enumerate(processor.schema.columns):
+        distinct, inverse = np.unique(processor.render_values(f, rows[column]), return_inverse=True)
+        clauses.append(distinct.tolist())
+        places.append(inverse)
+    tables, ids = TokenTables.build(clauses, np.stack(places, axis=1), tokenizer, max_text_length)
+    return tables, ids, processor.render(rows)
+
+
+@pytest.mark.parametrize("max_text_length", [None, 12, 3])
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, tiny_bert_tokenizer, whole_text_tokenizer])
+def test_assembled_rows_equal_tokenized_rows(tokenizer, max_text_length, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(token_tables.logger, "warning", warnings.append)
+    tables, ids, texts = build(tokenizer(), max_text_length)
+    falls_back = tokenizer is whole_text_tokenizer
+    assert ids.shape == (200, 1 if falls_back else 4)
+    assert len(warnings) == falls_back
+    limit = {} if max_text_length is None else {"truncation": True, "max_length": max_text_length}
+    tables.save(tmp_path)
+    for assembled in (tables, TokenTables.load(tmp_path)):
+        for rows in (np.arange(200), np.array([5]), np.array([7, 7, 0])):
+            expected = tokenizer()([texts[row] for row in rows], padding=True, return_tensors="np", **limit)
+            input_ids, attention_mask = assembled.assemble(ids[rows])
+            np.testing.assert_array_equal(input_ids, expected["input_ids"])
+            np.testing.assert_array_equal(attention_mask, expected["attention_mask"])
+
+
+def test_lengths_are_those_before_truncation():
+    tables, ids, texts = build(tiny_roberta_tokenizer(), max_text_length=5)
+    assert tables.lengths(ids).tolist() == [len(tiny_roberta_tokenizer()(text)["input_ids"]) for text in texts]

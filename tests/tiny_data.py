@@ -1,0 +1,87 @@
+"""Tiny tables of raw rows, and tokenizers trained on them."""
+
+import functools
+
+import datasets
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from clickprompt_hf import FieldSchema, Schema
+from clickprompt_hf.training.scratch_plm import scratch_tokenizer
+
+TITLES = ("Café Noir", "The Big  Heat (1953)", "Up", "M*A*S*H", "It's: a {gift}", "Seven Samurai, The")
+
+
+def tiny_schema() -> Schema:
+    return Schema(
+        fields=(
+            FieldSchema("user", "User ID"),
+            FieldSchema("price", "Price", "numeric", num_buckets=4),
+            FieldSchema("tags", "Tags", "multi_valued", max_values=2),
+            FieldSchema("title", "Title"),
+        ),
+        label="click",
+    )
+
+
+def tiny_rows(num_rows: int = 60, seed: int = 0) -> dict[str, list]:
+    """Columns of raw values, some of them missing."""
+    draw = np.random.default_rng(seed)
+    prices = draw.integers(1, 40, num_rows) / 2
+    tags = ("new", "old|rare", "", "new|old|rare", "rare")
+    return {
+        "user": draw.integers(1, 9, num_rows).tolist(),
+        "price": [None if i % 7 == 3 else float(price) for i, price in enumerate(prices)],
+        "tags": [tags[i] for i in draw.integers(0, len(tags), num_rows)],
+        "title": [None if i % 11 == 5 else TITLES[t] for i, t in enumerate(draw.integers(0, 6, num_rows))],
+        "click": [i % 2 for i in range(num_rows)],
+    }
+
+
+def tiny_splits() -> datasets.DatasetDict:
+    sizes = {"train": 60, "validation": 20, "test": 20}
+    return datasets.DatasetDict(
+        {name: datasets.Dataset.from_dict(tiny_rows(size, seed)) for seed, (name, size) in enumerate(sizes.items())}
+    )
+
+
+def _texts() -> list[str]:
+    return [
+        f"User ID is {n}. Price is {n / 2}. Tags is new, old, rare. Title is {t}." for n in range(9) for t in TITLES
+    ]
+
+
+@functools.cache
+def tiny_roberta_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE."""
+    return scratch_tokenizer("scratch-tiny", _texts())
+
+
+@functools.cache
+def tiny_bert_tokenizer() -> PreTrainedTokenizerFast:
+    """WordPiece."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(_texts(), trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return _wrapped(tokenizer)
+
+
+@functools.cache
+def whole_text_tokenizer() -> PreTrainedTokenizerFast:
+    """Takes a text as one word, so that its tokens are not those of its clauses."""
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(_texts(), trainers.BpeTrainer(vocab_size=200, special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return _wrapped(tokenizer)
+
+
+def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{name}_token": token for name, token in names.items()}
+    )
