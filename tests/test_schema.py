@@ -1,0 +1,58 @@
+"""Schemas: plain data, and what they refuse."""
+
+import json
+
+import pytest
+import yaml
+from tiny_data import tiny_schema
+
+from clickprompt_hf import FieldSchema, Schema
+from clickprompt_hf.data.schema_file import load_schema
+
+
+@pytest.mark.parametrize(("ending", "dump"), [("json", json.dumps), ("yaml", yaml.safe_dump), ("yml", yaml.safe_dump)])
+def test_files_round_trip(ending, dump, tmp_path):
+    path = tmp_path / f"schema.{ending}"
+    path.write_text(dump(json.loads(json.dumps(tiny_schema().to_dict()))))
+    assert load_schema(path) == tiny_schema()
+
+
+def test_a_field_may_be_its_column_name():
+    schema = Schema.from_dict({"fields": ["user", {"column": "age", "name": "Age"}], "label": "click"})
+    assert schema.fields == (FieldSchema("user", "user"), FieldSchema("age", "Age"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"label": "y"}, r"Missing keys in a schema: \['fields'\]"),
+        ({"fields": ["a"]}, r"Missing keys in a schema: \['label'\]"),
+        ({"fields": [], "label": "y"}, "at least one field"),
+        ({"fields": "a", "label": "y"}, "`fields` of a schema must be a list"),
+        ({"fields": ["a", "a"], "label": "y"}, r"repeated: \['a'\]"),
+        ({"fields": ["y"], "label": "y"}, r"repeated: \['y'\]"),
+        ({"fields": ["a"], "label": "y", "targets": 1}, r"Unknown keys in a schema: \['targets'\]"),
+        ({"fields": [{"column": "a", "type": "x"}], "label": "y"}, r"Unknown keys in a field: \['type'\]"),
+        ({"fields": [{"column": "a", "kind": "text"}], "label": "y"}, "`kind` of field 'a' must be one of"),
+        ({"fields": [{"column": "a", "num_buckets": 1}], "label": "y"}, "`num_buckets` of field 'a'"),
+        ({"fields": [{"column": "a", "max_values": 0}], "label": "y"}, "`max_values` of field 'a'"),
+        ({"fields": ["a"], "label": "y", "template": "{name}"}, "`template` must contain {value}"),
+    ],
+)
+def test_impossible_schemas_are_refused(data, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        Schema.from_dict(data)
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"schema\.json holds no valid schema"):
+        load_schema(path)
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none at .*nowhere\.yaml"):
+        load_schema(tmp_path / "nowhere.yaml")
+    with pytest.raises(ValueError, match=r"\.yaml, \.yml or \.json"):
+        load_schema(tmp_path / "schema.txt")
+    (tmp_path / "broken.yaml").write_text("fields: [")
+    with pytest.raises(ValueError, match=r"broken\.yaml holds no valid schema"):
+        load_schema(tmp_path / "broken.yaml")

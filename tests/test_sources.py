@@ -1,0 +1,171 @@
+"""Sources read raw files as their owners publish them, and say what is wrong with broken ones."""
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from movielens_files import ml_1m_files, ml_100k_files, write_folder, write_zip
+
+from clickprompt_hf import Schema
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.sources import load_source
+
+SCHEMA = Schema.from_dict({"fields": ["user", {"column": "price", "kind": "numeric"}], "label": "click"})
+
+
+def test_ml_1m_by_hand(tmp_path):
+    source = load_source("ml-1m", write_zip(tmp_path / "ml-1m.zip", "ml-1m", ml_1m_files()))
+    assert source.rows.to_pylist() == [
+        {
+            "user_id": 1,
+            "gender": "female",
+            "age": "under 18",
+            "job": "K-12 student",
+            "zipcode": "48067",
+            "movie_id": 10,
+            "title": "Café Lumière, Le (1999)",
+            "genre": "Drama",
+            "click": 1,
+            "timestamp": 978300760,
+        },
+        {
+            "user_id": 2,
+            "gender": "male",
+            "age": "56+",
+            "job": "self-employed",
+            "zipcode": "70072",
+            "movie_id": 10,
+            "title": "Café Lumière, Le (1999)",
+            "genre": "Drama",
+            "click": 0,
+            "timestamp": 978301968,
+        },
+        {
+            "user_id": 3,
+            "gender": "male",
+            "age": "25-34",
+            "job": "scientist",
+            "zipcode": "55117-1234",
+            "movie_id": 20,
+            "title": "Robots: The Return (2001)",
+            "genre": "Sci-Fi",
+            "click": 1,
+            "timestamp": 978300275,
+        },
+    ]
+    assert [f.name for f in source.schema.fields][5:] == ["Movie ID", "Title", "Film genre"]
+
+
+def test_ml_100k_by_hand(tmp_path):
+    rows = load_source("ml-100k", write_zip(tmp_path / "x.zip", "ml-100k", ml_100k_files())).rows.to_pylist()
+    assert [row["age"] for row in rows] == ["18-24", "50-55", "under 18"]
+    assert [row["genre"] for row in rows] == ["Comedy", "Action", "Action"]
+    assert [row["click"] for row in rows] == [1, 0, 1]
+    assert (rows[0]["title"], rows[0]["job"], rows[2]["zipcode"]) == ("Café Express (1980)", "technician", "T8H1N")
+
+
+def test_the_folder_serves_as_well_as_the_zip(tmp_path):
+    zipped = load_source("ml-1m", write_zip(tmp_path / "ml-1m.zip", "ml-1m", ml_1m_files())).rows
+    folder = write_folder(tmp_path / "outer" / "ml-1m", ml_1m_files())
+    assert load_source("ml-1m", folder).rows.equals(zipped)
+    assert load_source("ml-1m", folder.parent).rows.equals(zipped)
+
+
+def broken(tmp_path, **replaced):
+    return write_folder(tmp_path / "ml-1m", {**ml_1m_files(), **replaced})
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"ratings.dat": "1::10::5::1\n1::10::5\n"}, r"ratings\.dat .*Row #2"),
+        ({"ratings.dat": "1::10::five::1\n"}, r"ratings\.dat .*five"),
+        ({"ratings.dat": "9::10::5::1\n"}, "no user 9"),
+        ({"ratings.dat": "1::11::5::1\n"}, "no movie 11"),
+        ({"users.dat": "1::X::1::10::48067\n"}, r"gender in users\.dat must be one of .* got 'X' in line 1"),
+        ({"users.dat": "1::F::17::10::48067\n"}, r"age in users\.dat must be one of .* got 17"),
+    ],
+)
+def test_malformed_movielens_files_are_named(files, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        load_source("ml-1m", broken(tmp_path, **files))
+
+
+def test_missing_and_truncated_zips(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing is at .*nowhere.zip"):
+        load_source("ml-1m", tmp_path / "nowhere.zip")
+    with pytest.raises(ValueError, match="`data_path` must be ml-1m.zip"):
+        load_source("ml-1m")
+    whole = write_zip(tmp_path / "whole.zip", "ml-1m", ml_1m_files(500)).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.zip is no zip file or a truncated one"):
+        load_source("ml-1m", tmp_path / "cut.zip")
+    damaged = bytearray(whole)
+    damaged[200:300] = bytes(100)
+    (tmp_path / "damaged.zip").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"ratings\.dat in .*damaged\.zip is damaged"):
+        load_source("ml-1m", tmp_path / "damaged.zip")
+    without = write_zip(tmp_path / "without.zip", "ml-1m", {"README": "nothing"})
+    with pytest.raises(FileNotFoundError, match=r"must hold ml-1m/ratings\.dat"):
+        load_source("ml-1m", without)
+
+
+def test_csv_keeps_strings(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("price,other,user,click\n1.5,x,007,1\n,y,,0\n")
+    rows = load_source("csv", path, SCHEMA).rows.to_pylist()
+    assert rows == [{"user": "007", "price": "1.5", "click": "1"}, {"user": "", "price": "", "click": "0"}]
+
+
+def test_parquet_keeps_types(tmp_path):
+    table = pa.table({"user": [1, None], "price": [1.5, 2.5], "click": [True, False], "other": [0, 0]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    rows = load_source("parquet", tmp_path / "rows.parquet", SCHEMA).rows
+    assert rows.equals(table.select(["user", "price", "click"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("csv", b"user,click\n1,0\n", "must have the column 'price' .* it has"),
+        ("csv", b"user,price,click\n1,2\n", "must be a CSV file"),
+        ("csv", "user,price,click\né,2,1\n".encode("latin-1"), "UTF-?8"),
+        ("csv", b"", "must be a CSV file"),
+        ("parquet", b"no parquet", "must be a Parquet file"),
+    ],
+)
+def test_broken_tables_are_named(name, content, message, tmp_path):
+    path = tmp_path / f"rows.{name}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        load_source(name, path, SCHEMA)
+    assert str(path) in str(error.value)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_source(name, tmp_path / "nowhere", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("imdb",), r"`dataset` must be one of \['csv', 'ml-100k', 'ml-1m', 'parquet', 'synthetic'\].*'imdb'"),
+        (("csv", "x.csv"), "`schema` must be given for csv"),
+        (("synthetic", None, SCHEMA), "`schema` must be left out"),
+    ],
+)
+def test_unknown_sources_and_missing_schemas(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_source(*arguments)
+
+
+@pytest.mark.parametrize("own_splits", [True, False])
+def test_a_dataset_folder_stands_for_a_hub_id(own_splits, tmp_path):
+    def rows(n):
+        return datasets.Dataset.from_dict({"user": [*range(n)], "price": [1.0] * n, "click": [0, 1, 1, 0] * (n // 4)})
+
+    names = ("train", "validation", "test") if own_splits else ("train",)
+    for name, size in zip(names, (400, 40, 60)):
+        rows(size).to_parquet(tmp_path / "data" / f"{name}-00000.parquet")
+    splits, _ = load_splits(f"{tmp_path}/data", schema=SCHEMA)
+    assert {name: len(split) for name, split in splits.items()} == (
+        {"train": 400, "validation": 40, "test": 60} if own_splits else {"train": 320, "validation": 40, "test": 40}
+    )

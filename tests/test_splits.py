@@ -1,0 +1,102 @@
+"""Splits: who is where, what draws them, and what is refused."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from movielens_files import ml_1m_files, write_zip
+
+from clickprompt_hf import Schema
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.splits import check_labels, limit_train_rows, split_table
+
+SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click", "time": "time"})
+
+
+def table(num_rows=50, **columns):
+    rows = {"user": range(num_rows), "click": [0, 1] * (num_rows // 2), "time": [n % 25 for n in range(num_rows)]}
+    return pa.table({name: list(values) for name, values in {**rows, **columns}.items()})
+
+
+def users(splits):
+    return {name: split["user"][:] for name, split in splits.items()}
+
+
+def test_random_split_is_a_partition_that_the_seed_alone_draws():
+    np.random.seed(1)
+    first = users(split_table(table(), SCHEMA, split_seed=3))
+    assert [len(first[name]) for name in ("train", "validation", "test")] == [40, 5, 5]
+    assert sorted(user for part in first.values() for user in part) == list(range(50))
+    np.random.seed(2)
+    assert users(split_table(table(), SCHEMA, split_seed=3)) == first
+    assert users(split_table(table(), SCHEMA, split_seed=4)) != first
+
+
+def test_chronological_split_keeps_the_order_of_equal_times():
+    splits = users(split_table(table(), SCHEMA, split="time"))
+    # time t belongs to rows t and t + 25
+    assert splits["train"][:4] == [0, 25, 1, 26]
+    assert splits["validation"] == [20, 45, 21, 46, 22]
+    assert splits["test"] == [47, 23, 48, 24, 49]
+
+
+def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
+    for split, kept in (("random", slice(0, 7)), ("time", slice(-7, None))):
+        whole = split_table(table(), SCHEMA, split=split)
+        limited = users(limit_train_rows(whole, 7, split))
+        assert limited == {**users(whole), "train": users(whole)["train"][kept]}
+    assert users(limit_train_rows(whole, 999)) == users(whole)
+    with pytest.raises(ValueError, match="`max_train_rows` must be at least 1, got 0"):
+        limit_train_rows(whole, 0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "schema", "message"),
+    [
+        ({"time": [0] * 50}, SCHEMA, "'time' must differ, but all are 0: .*split=\"random\""),
+        ({"time": [None] + [1, 2] * 24 + [3]}, SCHEMA, "1 are missing"),
+        ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers or timestamps"),
+        ({}, Schema.from_dict({"fields": ["user"], "label": "click"}), "no time column"),
+    ],
+)
+def test_times_that_do_not_split(columns, schema, message):
+    with pytest.raises(ValueError, match=message):
+        split_table(table(**columns), schema, split="time")
+
+
+def test_movielens_without_times_is_not_split_by_time(tmp_path):
+    path = write_zip(tmp_path / "x.zip", "ml-1m", ml_1m_files(60, timestamps=False))
+    with pytest.raises(ValueError, match="all are 0.*cannot be split by time"):
+        load_splits("ml-1m", path, split="time")
+    with_times = write_zip(tmp_path / "y.zip", "ml-1m", ml_1m_files(60))
+    assert load_splits("ml-1m", with_times, split="time")[0]["test"]["timestamp"][0] == 1054
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match=r"`split` must be one of \('random', 'time'\), got 'leave-one-out'"):
+        split_table(table(), SCHEMA, split="leave-one-out")
+
+
+@pytest.mark.parametrize("labels", [["0", "1"] * 200, [0.0, 1.0] * 200, [False, True] * 200, [0, 1] * 200])
+def test_labels_become_integers(labels):
+    splits = check_labels(split_table(table(400, click=labels), SCHEMA), SCHEMA)
+    assert splits["test"].features["click"].dtype == "int8"
+    assert sum(sum(split["click"][:]) for split in splits.values()) == 200
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 2] * 25, "must be 0 or 1, got 2 in row [0-9]+ of the train split"),
+        ([None, 1] * 25, "must be 0 or 1, got None"),
+        (["yes", "no"] * 25, "must be 0 or 1, got '(yes|no)'"),
+        ([1] * 50, "both classes in column 'click', but all 40 labels are 1"),
+    ],
+)
+def test_wrong_labels_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(split_table(table(click=labels), SCHEMA), SCHEMA)
+
+
+def test_a_split_needs_rows():
+    with pytest.raises(ValueError, match="train split must have rows"):
+        check_labels(split_table(table(0), SCHEMA), SCHEMA)
