@@ -73,7 +73,7 @@ class CTRConfig(PreTrainedConfig):
     dnn_dropout: float | int = 0.0
     embedding_dropout: float | int = 0.0
     hidden_act: str = "relu"
-    embedding_initializer_range: float = 0.01
+    embedding_initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
         self.field_sizes = list(self.field_sizes)

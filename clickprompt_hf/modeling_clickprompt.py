@@ -222,12 +222,10 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
                 weight[module.field_offsets] = 0
             module.fill_buffers()
         elif isinstance(module, (DNN, CrossNetV2, LinearHead, DeepFMHead)):
-            # Deep ReLU stacks need a gain that the PLM's normal(0.02) lacks: torch's own default for Linear.
+            # Deep stacks of narrow layers need a gain that the PLM's normal(0.02) lacks.
             for linear in module.modules():
                 if isinstance(linear, nn.Linear):
-                    bound = linear.in_features**-0.5
-                    init.uniform_(linear.weight, -bound, bound)
-                    init.uniform_(linear.bias, -bound, bound)
+                    init.xavier_normal_(linear.weight)
         elif isinstance(module, ClickPromptForCTR) and module.fusion_alpha is not None:
             init.constant_(module.fusion_alpha, self.config.fusion_alpha)
 

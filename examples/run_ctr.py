@@ -30,7 +30,6 @@ from clickprompt_hf.training import (
     fresh_model,
     load_checkpoint,
     prepare_data,
-    remove_prepared_data,
 )
 
 
@@ -82,7 +81,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     trainer.save_model()
     trainer.log_metrics("all", metrics)
     trainer.save_metrics("all", metrics, combined=False)
-    remove_prepared_data(training_args)
     return metrics
 
 

@@ -21,14 +21,13 @@ from clickprompt_hf.training import (
     check_output_dir,
     fresh_model,
     prepare_data,
-    remove_prepared_data,
 )
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    # 1. Arguments. PA-MLM has no best epoch by AUC: it keeps the last.
+    # 1. Arguments. The last epoch is kept: validation rows are trained on and cannot choose one.
     parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments), description=__doc__)
-    parser.set_defaults(load_best_model_at_end=False, metric_for_best_model=None, early_stopping_patience=0)
+    parser.set_defaults(load_best_model_at_end=False, lr_scheduler_type="cosine", warmup_steps=0.05)
     model_args, data_args, training_args = parser.parse_args_into_dataclasses(arguments)
     if model_args.plm_name_or_path is None:
         parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
@@ -56,7 +55,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     trainer.save_model()
     trainer.log_metrics("pamlm (validation rows are in-sample)", metrics)
     trainer.save_metrics("all", metrics, combined=False)
-    remove_prepared_data(training_args)
     return metrics
 
 

@@ -4,7 +4,7 @@
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
-from .preparation import PreparedData, check_output_dir, prepare_data, remove_prepared_data
+from .preparation import PreparedData, check_output_dir, prepare_data
 from .trainer import ClickPromptTrainer
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "load_checkpoint",
     "masked_token_metrics",
     "prepare_data",
-    "remove_prepared_data",
 ]

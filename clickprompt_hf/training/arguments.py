@@ -33,6 +33,10 @@ class ClickPromptTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Train into `output_dir` even if it holds a finished run."}
     )
+    lr_scheduler_type: str = field(
+        default="constant",
+        metadata={"help": "Schedule of the learning rates. Early stopping knows no end to decay towards."},
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """From command-line arguments to prepared data, and the record of it that a checkpoint keeps."""
 
+import atexit
 import hashlib
 import shutil
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from transformers import AutoTokenizer
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from ..data.loading import load_splits
+from ..data.sources import needs_schema
+from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
 from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
@@ -101,15 +104,18 @@ def prepare_data(
     """
     saved = None if checkpoint is None else checkpoint.training_data
     resolved = resolve_data_arguments(data_args, saved)
-    folder = prepared_folder(training_args)
+    if checkpoint is None:
+        backbone_class(model_args.fresh_backbone)
+    folder = Path(str(training_args.output_dir)) / "prepared_data"
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
             # What was prepared by a run that was cut off says nothing about this one's arguments.
             shutil.rmtree(folder, ignore_errors=True)
+            own_schema = processor is not None and needs_schema(resolved["dataset"])
             splits, schema = load_splits(
                 resolved["dataset"],
                 data_path=data_args.data_path,
-                schema=data_args.schema,
+                schema=processor.schema if own_schema else data_args.schema,
                 split=resolved["split"],
                 split_seed=resolved["split_seed"],
                 max_train_rows=resolved["max_train_rows"],
@@ -123,6 +129,8 @@ def prepare_data(
             if data_args.max_text_length is not None:
                 limit_text_length(processor, data_args.max_text_length)
             prepare_splits(splits, processor, folder)
+            # A checkpoint folder must not publish its training rows: the files go when the process ends.
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
         data, processor = load_prepared(folder)
     if data_args.max_text_length is None and checkpoint is None and processor.reads_text:
         check_text_lengths(data, processor, model_args.fresh_prompt_length)
@@ -134,17 +142,6 @@ def prepare_data(
     if saved is not None:
         check_same_rows(saved, training_data)
     return PreparedData(data, processor, training_data)
-
-
-def prepared_folder(training_args: ClickPromptTrainingArguments) -> Path:
-    """Where the encoded data lie while training runs."""
-    return Path(str(training_args.output_dir)) / "prepared_data"
-
-
-def remove_prepared_data(training_args: ClickPromptTrainingArguments) -> None:
-    """Deletes the encoded data: a checkpoint folder must not publish its training rows."""
-    if training_args.local_process_index == 0:
-        shutil.rmtree(prepared_folder(training_args), ignore_errors=True)
 
 
 def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, plm_name_or_path: str, prompt_length: int) -> None:

@@ -48,6 +48,9 @@ class ClickPromptTrainer(Trainer):
         self.is_pamlm = isinstance(model, ClickPromptForPAMLM)
         if compute_metrics is None:
             compute_metrics = masked_token_metrics if self.is_pamlm else click_metrics
+        if self.is_pamlm and args.metric_for_best_model == "auc":
+            # The arguments' default is that of finetuning; PA-MLM has no clicks to rank.
+            args.metric_for_best_model, args.greater_is_better = "loss", False
         callbacks = [*(callbacks or []), EpochOfMasks()]
         if args.early_stopping_patience > 0:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))

@@ -10,7 +10,7 @@ from .source import SourceTable
 from .synthetic import load_synthetic
 from .tabular import load_csv, load_hub, load_parquet
 
-__all__ = ["SourceTable", "load_source"]
+__all__ = ["SourceTable", "load_source", "needs_schema"]
 
 _WITH_SCHEMA_OF_THEIR_OWN = {
     "ml-1m": load_ml_1m,
@@ -18,6 +18,11 @@ _WITH_SCHEMA_OF_THEIR_OWN = {
     "synthetic": lambda path: load_synthetic(),
 }
 _FILES = {"csv": load_csv, "parquet": load_parquet}
+
+
+def needs_schema(dataset: str) -> bool:
+    """Whether `load_source` must be told what the columns of `dataset` mean."""
+    return dataset not in _WITH_SCHEMA_OF_THEIR_OWN
 
 
 def load_source(
@@ -34,7 +39,7 @@ def load_source(
         ValueError: If `dataset` is unknown, the schema is missing, or the data are broken.
         FileNotFoundError: If a file is missing.
     """
-    if dataset in _WITH_SCHEMA_OF_THEIR_OWN:
+    if not needs_schema(dataset):
         if schema is not None:
             raise ValueError(f"`schema` must be left out: {dataset} has its own.")
         return _WITH_SCHEMA_OF_THEIR_OWN[dataset](data_path)
