@@ -111,11 +111,11 @@ def prepare_data(
         if training_args.local_process_index == 0:
             # What was prepared by a run that was cut off says nothing about this one's arguments.
             shutil.rmtree(folder, ignore_errors=True)
-            own_schema = processor is not None and needs_schema(resolved["dataset"])
+            saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
             splits, schema = load_splits(
                 resolved["dataset"],
                 data_path=data_args.data_path,
-                schema=processor.schema if own_schema else data_args.schema,
+                schema=saved_schema or data_args.schema,
                 split=resolved["split"],
                 split_seed=resolved["split_seed"],
                 max_train_rows=resolved["max_train_rows"],

@@ -1,0 +1,304 @@
+"""The scripts at tiny size: from a table to scored rows, the errors on the way, and several processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import predict
+import pytest
+import run_ctr
+import run_pamlm
+import torch
+import yaml
+from movielens_files import ml_1m_files, write_zip
+from safetensors.torch import load_file
+from tiny_data import tiny_rows, tiny_schema
+from tiny_models import tiny_text_config
+from transformers import AutoModelForSequenceClassification, RobertaForMaskedLM
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.training.scratch_plm import scratch_tokenizer
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SIZES = ["--embedding_size", "4", "--dnn_hidden_sizes", "8", "8", "--num_cross_layers", "2"]
+QUICK = ["--report_to", "none", "--disable_tqdm", "True", "--num_train_epochs", "1"]
+BATCHES = ["--per_device_train_batch_size", "32", "--per_device_eval_batch_size", "64"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A folder with a CSV file of 400 rows and its schema, and the arguments that name them."""
+    folder = tmp_path_factory.mktemp("table")
+    pd.DataFrame(tiny_rows(400)).to_csv(folder / "rows.csv", index=False)
+    (folder / "schema.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(tiny_schema().to_dict()))))
+    return folder
+
+
+def data_of(table):
+    return ["--dataset", "csv", "--data_path", str(table / "rows.csv"), "--schema", str(table / "schema.yaml")]
+
+
+@pytest.fixture(scope="module")
+def plm(tmp_path_factory):
+    """A pretrained PLM without dropout, in a folder."""
+    folder = tmp_path_factory.mktemp("plm")
+    texts = [f"User ID is {n}. Price is {n / 2}. Tags is new, old. Title is Up." for n in range(50)]
+    tokenizer = scratch_tokenizer("scratch-tiny", texts)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = tiny_text_config(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=130,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained(table, plm, tmp_path_factory):
+    """The folder of a finished PA-MLM run."""
+    folder = tmp_path_factory.mktemp("runs") / "pamlm"
+    metrics = run_pamlm.main(
+        [
+            *data_of(table),
+            *("--plm_name_or_path", str(plm), "--prompt_length", "2", "--split_seed", "7"),
+            *(*SIZES, *QUICK, *BATCHES, "--output_dir", str(folder)),
+        ]
+    )
+    assert {"eval_loss", "eval_masked_accuracy", "train_samples_per_second"} <= set(metrics)
+    return folder
+
+
+@pytest.mark.parametrize("without_plm", [False, True])
+def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
+    out = tmp_path / "ctr"
+    options = ["--without_plm"] if without_plm else ["--fusion", "weighted", "--pooling", "mean"]
+    run_ctr.main(
+        [
+            *("--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv")),
+            *(*options, *QUICK, *BATCHES, "--output_dir", str(out)),
+        ]
+    )
+    results = json.loads((out / "all_results.json").read_text())
+    assert 0 <= results["test_auc"] <= 1
+    assert {"test_log_loss", "train_samples_per_second"} <= set(results)
+    assert bool(list(out.glob("**/*tokenizer*"))) != without_plm
+
+    # the processor and the record of the data are those of PA-MLM
+    before, after = (ClickPromptProcessor.from_pretrained(folder) for folder in (pretrained, out))
+    assert before.fingerprint == after.fingerprint
+    config = ClickPromptConfig.from_pretrained(out)
+    assert config.training_data == ClickPromptConfig.from_pretrained(pretrained).training_data
+    assert config.training_data["split_seed"] == 7
+    assert config.training_data["num_rows"] == {"train": 320, "validation": 40, "test": 40}
+    assert str(table) not in (out / "config.json").read_text()
+    assert config.use_plm != without_plm
+
+    # rows in any order, with unseen and missing values, without labels
+    rows = pd.DataFrame({"title": ["Up", None, "Nowhere"], "user": ["3", "", "999"], "price": ["x", "", "2.5"]})
+    rows = rows.assign(tags=["new|old", "", "zzz"], remark=["NA", "b", "007"])
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    for ending in ("csv", "parquet"):
+        if ending == "parquet":
+            rows.to_parquet(tmp_path / "rows.parquet")
+        files = [str(tmp_path / f"{name}.{ending}") for name in ("rows", "scores")]
+        predict.main(["--model", str(out), "--input", files[0], "--output", files[1], "--batch_size", "2"])
+    scores = pd.read_csv(tmp_path / "scores.csv", dtype={"remark": str}, keep_default_na=False)
+    assert list(scores) == [*rows, "click_probability"]
+    assert scores["remark"].tolist() == ["NA", "b", "007"]
+    np.testing.assert_allclose(
+        pd.read_parquet(tmp_path / "scores.parquet")["click_probability"], scores["click_probability"], atol=1e-6
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    with torch.no_grad():
+        logits = model(**after(rows, return_tensors="pt")).logits
+    np.testing.assert_allclose(scores["click_probability"], logits.sigmoid().squeeze(-1), atol=1e-6)
+    assert scores["click_probability"].between(0, 1).all()
+    assert sorted(path.name for path in tmp_path.glob("*scores*")) == ["scores.csv", "scores.parquet"]
+
+
+def test_no_test_row_is_seen_by_fitting_training_or_stopping(table, plm, tmp_path, monkeypatch):
+    splits, _ = load_splits("csv", table / "rows.csv", table / "schema.yaml")
+    test_rows = {tuple(row.values()) for row in splits["test"].to_list()}
+    fitted, seen = [], {}
+    fit = ClickPromptProcessor.fit.__func__
+
+    def watched_fit(cls, train, *args, **kwargs):
+        fitted.extend(tuple(row.values()) for row in train.to_list())
+        return fit(cls, train, *args, **kwargs)
+
+    monkeypatch.setattr(ClickPromptProcessor, "fit", classmethod(watched_fit))
+    for script in (run_pamlm, run_ctr):
+        original = script.ClickPromptTrainer
+
+        class Watched(original):
+            def __init__(self, *args, script=script, **kwargs):
+                seen[script] = {part: kwargs[part].row_ids for part in ("train_dataset", "eval_dataset")}
+                super().__init__(*args, **kwargs)
+
+        monkeypatch.setattr(script, "ClickPromptTrainer", Watched)
+        arguments = [*data_of(table), "--plm_name_or_path", str(plm), *SIZES, *QUICK, *BATCHES]
+        script.main([*arguments, "--max_train_rows", "80", "--output_dir", str(tmp_path / script.__name__)])
+    train_rows = {tuple(row.values()) for row in splits["train"].to_list()}
+    assert len(fitted) == 160
+    assert set(fitted) <= train_rows
+    assert len(test_rows - set(fitted)) == len(test_rows)
+    # rows are numbered train (80), validation (40), test (40); PA-MLM takes an eighth of 80 from validation
+    assert seen[run_pamlm]["train_dataset"].tolist() == list(range(90))
+    assert seen[run_pamlm]["eval_dataset"].tolist() == list(range(80, 90))
+    assert seen[run_ctr]["train_dataset"].tolist() == list(range(80))
+    assert seen[run_ctr]["eval_dataset"].tolist() == list(range(80, 120))
+
+
+def test_ctr_only_needs_no_plm_and_keeps_no_training_rows(table, tmp_path):
+    out = tmp_path / "alone"
+    arguments = [*data_of(table), "--ctr_only", "--backbone", "deepfm", *SIZES, *QUICK, *BATCHES]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(EXAMPLES / "run_ctr.py"), *arguments, "--output_dir", str(out)]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    assert ClickPromptForCTR.from_pretrained(out).config.ctr_config.backbone == "deepfm"
+    assert not (out / "prepared_data").exists()
+
+
+def launch(script, arguments, processes):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
+    if processes > 1:
+        port = str(29500 + os.getpid() % 1000)
+        config = str(EXAMPLES / "accelerate_configs" / "two_processes_cpu.yaml")
+        launcher += ["--config_file", config, "--main_process_port", port]
+    else:
+        launcher.append("--cpu")
+    run = subprocess.run(
+        [*launcher, str(EXAMPLES / script), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.mark.parametrize("script", ["run_pamlm.py", "run_ctr.py"])
+def test_two_processes_give_the_weights_of_one(script, table, plm, tmp_path):
+    """320 + 40 rows do not divide by the batch: the last one is filled up without changing the gradient."""
+    for processes, batch_size in ((1, 28), (2, 14)):
+        arguments = [*data_of(table), "--plm_name_or_path", str(plm), *SIZES, *QUICK, "--num_train_epochs", "2"]
+        arguments += ["--per_device_train_batch_size", str(batch_size), "--per_device_eval_batch_size", "8"]
+        launch(script, [*arguments, "--output_dir", str(tmp_path / str(processes))], processes)
+    one, two = (load_file(tmp_path / str(n) / "model.safetensors") for n in (1, 2))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=0)
+    results = [json.loads((tmp_path / str(n) / "all_results.json").read_text()) for n in (1, 2)]
+    for name in ("test_auc", "test_log_loss") if script == "run_ctr.py" else ("eval_masked_accuracy",):
+        assert results[1][name] == pytest.approx(results[0][name], abs=1e-5)
+    assert [path.name for path in (tmp_path / "2").glob("*prepared*")] == []
+
+
+def test_a_finished_run_is_not_overwritten(pretrained, table, plm):
+    before = (pretrained / "model.safetensors").read_bytes()
+    arguments = [*data_of(table), "--plm_name_or_path", str(plm), *QUICK, "--output_dir", str(pretrained)]
+    with pytest.raises(FileExistsError, match="holds a finished run"):
+        run_pamlm.main(arguments)
+    assert (pretrained / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split_seed", "8"], "`--split_seed` must be 7"),
+        (["--max_train_rows", "100"], "`--max_train_rows` must be None"),
+        (["--dataset", "ml-1m"], "`--dataset` must be 'csv'"),
+        (["--backbone", "fm"], "`--backbone` must be 'dcnv2'"),
+        (["--prompt_length", "5"], "`--prompt_length` must be 2"),
+    ],
+)
+def test_finetuning_refuses_another_split_or_model(pretrained, table, options, message, tmp_path):
+    arguments = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv"), *options]
+    with pytest.raises(ValueError, match=message):
+        run_ctr.main([*arguments, *QUICK, "--output_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_finetuning_refuses_other_rows(pretrained, tmp_path):
+    pd.DataFrame(tiny_rows(400, seed=9)).to_csv(tmp_path / "rows.csv", index=False)
+    arguments = ["--model_name_or_path", str(pretrained), "--data_path", str(tmp_path / "rows.csv")]
+    with pytest.raises(ValueError, match="`--data_path` must hold the data .* test_rows_sha256"):
+        run_ctr.main([*arguments, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+
+def test_processor_and_model_must_belong_together(pretrained, tmp_path):
+    copy = tmp_path / "copy"
+    ClickPromptProcessor.from_pretrained(pretrained).save_pretrained(copy)
+    config = ClickPromptConfig.from_pretrained(pretrained)
+    config.ctr_config.field_sizes = [3, 3, 3, 3]
+    config.save_pretrained(copy)
+    with pytest.raises(ValueError, match=r"do not belong together: .*\[3, 3, 3, 3\]"):
+        run_ctr.main(["--model_name_or_path", str(copy), *QUICK, "--output_dir", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backbone", "nothing"], "`backbone` must be one of"),
+        (["--prompt_length", "0"], "`prompt_length` must be at least 1"),
+        (["--prompt_length", "128"], "`prompt_length` must leave at least one"),
+        (["--prompt_length", "110"], "Row [0-9]+ of the train split has [0-9]+ text tokens; with 110 prompts"),
+        (["--max_text_length", "200"], r"`max_text_length` must be in \[3, 123\]"),
+        (["--preset", "nowhere"], "`dataset` must be one of"),
+        (["--schema", "nowhere.yaml"], "`schema` must be a file"),
+        (["--split", "time"], "no time column"),
+    ],
+)
+def test_wrong_arguments_stop_before_training(options, message, table, plm, tmp_path):
+    arguments = [*data_of(table), "--plm_name_or_path", str(plm), *SIZES, *QUICK, *options]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_pamlm.main([*arguments, "--output_dir", str(tmp_path / "out")])
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--ctr_only", "--plm_name_or_path", "x"], ["--ctr_only", "--without_plm"], ["--without_plm"]],
+)
+def test_run_ctr_needs_one_start(arguments, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        run_ctr.main([*arguments, "--output_dir", str(tmp_path)])
+    assert "--model_name_or_path" in capsys.readouterr().err
+
+
+def test_predict_names_what_is_missing(pretrained, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("user,price\n1,2\n")
+    arguments = ["--model", str(pretrained), "--input", str(tmp_path / "rows.csv")]
+    with pytest.raises(ValueError, match=r"missing \['tags', 'title'\]"):
+        predict.main([*arguments, "--output", str(tmp_path / "scores.csv")])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    for wrong in (["--output", "x.txt"], ["--input", str(tmp_path / "nowhere.csv"), "--output", "x.csv"]):
+        with pytest.raises(SystemExit):
+            predict.main([*arguments, *wrong])
+
+
+def test_movielens_with_a_scratch_plm(tmp_path):
+    path = write_zip(tmp_path / "ml-1m.zip", "ml-1m", ml_1m_files(300))
+    out = tmp_path / "out"
+    arguments = [
+        "--dataset",
+        "ml-1m",
+        "--data_path",
+        str(path),
+        "--plm_name_or_path",
+        "scratch-tiny",
+        "--split",
+        "time",
+    ]
+    run_ctr.main([*arguments, *SIZES, *QUICK, *BATCHES, "--output_dir", str(out)])
+    config = ClickPromptConfig.from_pretrained(out)
+    assert (config.text_config.num_hidden_layers, config.text_config.hidden_size) == (2, 128)
+    assert config.training_data["split"] == "time"

@@ -1,0 +1,277 @@
+"""The trainer: what moves under which learning rate, metrics, resuming, accumulation, and plain `Trainer`."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
+from tiny_models import tiny_ctr_config, tiny_text_config
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
+from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
+from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
+from clickprompt_hf.training import (
+    ClickMetric,
+    ClickPromptTrainer,
+    ClickPromptTrainingArguments,
+    MaskedTokenMetric,
+    click_metrics,
+)
+from clickprompt_hf.training.sampling import EpochSampler
+from clickprompt_hf.training.trainer import plm_parameters
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    splits = tiny_splits()
+    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    prepare_splits(splits, processor, folder)
+    return load_prepared(folder)[0], processor
+
+
+def build(model_class, processor, dropout=0.1, **options):
+    set_seed(0)
+    text = tiny_text_config(
+        vocab_size=len(processor.tokenizer),
+        max_position_embeddings=80,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    return model_class(ClickPromptConfig(text_config=text, ctr_config=ctr, prompt_length=2, **options))
+
+
+def arguments(folder, **options):
+    options = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **options,
+    }
+    return ClickPromptTrainingArguments(**options)
+
+
+def trainer_for(model, prepared, args, **options):
+    splits, processor = prepared
+    is_pamlm = isinstance(model, ClickPromptForPAMLM)
+    collator = ClickPromptMLMCollator(processor, seed=args.seed) if is_pamlm else ClickPromptCollator(processor)
+    # data sets of their own: the epoch is state
+    train, validation = (ColumnarDataset.concatenate([splits[name]]) for name in ("train", "validation"))
+    return ClickPromptTrainer(
+        model,
+        args,
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=collator,
+        processing_class=processor,
+        **options,
+    )
+
+
+def parameters(model):
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
+@pytest.mark.parametrize(("plm_lr", "lr"), [(0.0, 1e-2), (1e-2, 0.0)])
+def test_which_parameters_move_under_which_learning_rate(model_class, plm_lr, lr, prepared, tmp_path):
+    model = build(model_class, prepared[1])
+    before, in_plm = parameters(model), plm_parameters(model)
+    args = arguments(tmp_path, plm_learning_rate=plm_lr, learning_rate=lr, num_train_epochs=1, weight_decay=0.1)
+    trainer_for(model, prepared, args).train()
+    for name, parameter in parameters(model).items():
+        moved = not torch.equal(parameter, before[name])
+        assert moved == bool(plm_lr if name in in_plm else lr), name
+    assert any("embeddings.word_embeddings" in name for name in in_plm)
+    assert any("lm_head" in name for name in in_plm) == (model_class is ClickPromptForPAMLM)
+    assert not any("ctr" in name or "prompt_encoder" in name or "text_head" in name for name in in_plm)
+
+
+def test_groups_of_learning_rate_and_weight_decay(prepared, tmp_path):
+    model = build(ClickPromptForCTR, prepared[1], fusion="weighted")
+    args = arguments(tmp_path, plm_learning_rate=1e-4, learning_rate=1e-2, weight_decay=0.1)
+    optimizer = trainer_for(model, prepared, args).create_optimizer()
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    expected = {
+        "clickprompt.plm.encoder.layer.0.attention.self.query.weight": (1e-4, 0.1),
+        "clickprompt.plm.encoder.layer.0.attention.self.query.bias": (1e-4, 0.0),
+        "clickprompt.plm.encoder.layer.1.output.LayerNorm.weight": (1e-4, 0.0),
+        "clickprompt.plm.embeddings.word_embeddings.weight": (1e-4, 0.0),
+        "clickprompt.plm.embeddings.position_embeddings.weight": (1e-4, 0.0),
+        "clickprompt.ctr.embedding.table.weight": (1e-2, 0.0),
+        "clickprompt.ctr.cross_net.layers.0.weight": (1e-2, 0.1),
+        "clickprompt.ctr.cross_net.layers.0.bias": (1e-2, 0.0),
+        "clickprompt.prompt_encoder.expansion.weight": (1e-2, 0.1),
+        "text_head.dense.weight": (1e-2, 0.1),
+        "ctr_head.output.bias": (1e-2, 0.0),
+        "fusion_alpha": (1e-2, 0.0),
+    }
+    named = dict(model.named_parameters())
+    assert {name: rates[id(named[name])] for name in expected} == expected
+    assert len(rates) == len(named)
+    assert all(len(group["params"]) for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
+def test_a_resumed_run_ends_with_the_same_weights(model_class, prepared, tmp_path):
+    """Order, dropout and masks continue; cut off within an epoch."""
+
+    class Stop(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 11
+
+    options = {"save_strategy": "steps", "save_steps": 11, "eval_strategy": "no", "num_train_epochs": 3}
+    whole = build(model_class, prepared[1])
+    trainer_for(whole, prepared, arguments(tmp_path / "whole", **options)).train()
+
+    cut = build(model_class, prepared[1])
+    trainer_for(cut, prepared, arguments(tmp_path / "cut", **options), callbacks=[Stop()]).train()
+    resumed = build(model_class, prepared[1])
+    trainer = trainer_for(resumed, prepared, arguments(tmp_path / "cut", **options))
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 24
+    expected = parameters(whole)
+    assert not torch.equal(
+        parameters(cut)["clickprompt.ctr.embedding.table.weight"], expected["clickprompt.ctr.embedding.table.weight"]
+    )
+    for name, parameter in parameters(resumed).items():
+        torch.testing.assert_close(parameter, expected[name], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
+def test_accumulation_gives_the_gradients_of_the_large_batch(model_class, prepared, tmp_path):
+    ends = []
+    for batch_size, steps in ((20, 1), (5, 4)):
+        model = build(model_class, prepared[1], dropout=0.0)
+        args = arguments(
+            tmp_path / str(steps),
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+            optim="sgd",
+            learning_rate=0.1,
+            plm_learning_rate=0.1,
+            max_grad_norm=0.0,
+        )
+        trainer_for(model, prepared, args).train()
+        ends.append(parameters(model))
+    for name, parameter in ends[0].items():
+        torch.testing.assert_close(parameter, ends[1][name], atol=1e-6, rtol=1e-5)
+
+
+def test_click_evaluation_reports_auc_and_log_loss(prepared, tmp_path):
+    model = build(ClickPromptForCTR, prepared[1]).eval()
+    trainer = trainer_for(model, prepared, arguments(tmp_path, per_device_eval_batch_size=7))
+    metrics = trainer.evaluate()
+    (batch,) = prepared[0]["validation"].__getitems__(list(range(20)))
+    inputs = trainer.data_collator([batch])
+    labels = inputs.pop("labels").numpy()
+    with torch.no_grad():
+        probabilities = model(**inputs).logits.sigmoid().squeeze(-1).double().numpy()
+    assert metrics["eval_auc"] == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-6)
+    assert metrics["eval_log_loss"] == pytest.approx(log_loss(labels, probabilities), abs=1e-5)
+    assert metrics["eval_loss"] == pytest.approx(metrics["eval_log_loss"], abs=1e-5)
+
+
+def test_pamlm_evaluation_gathers_counts_only(prepared, tmp_path):
+    model = build(ClickPromptForPAMLM, prepared[1]).eval()
+    trainer = trainer_for(model, prepared, arguments(tmp_path, per_device_eval_batch_size=7))
+    output = trainer.predict(trainer.eval_dataset)
+    correct, count = output.predictions
+    assert correct.shape == count.shape == output.label_ids.shape == (20,)
+    assert output.metrics["test_masked_accuracy"] == correct.sum() / count.sum()
+    assert output.metrics["test_loss"] == pytest.approx(np.log(len(prepared[1].tokenizer)), rel=0.3)
+
+
+def test_early_stopping_and_the_best_checkpoint(prepared, tmp_path, monkeypatch):
+    aucs = iter([0.6, 0.8, 0.7, 0.75, 0.9, 0.9])
+    weights = []
+
+    def compute(prediction):
+        weights.append(trainer.model.ctr_head.output.bias.item())
+        return {"auc": next(aucs)}
+
+    model = build(ClickPromptForCTR, prepared[1])
+    trainer = trainer_for(model, prepared, arguments(tmp_path, num_train_epochs=6), compute_metrics=compute)
+    trainer.train()
+    assert trainer.state.epoch == 4
+    assert trainer.state.best_metric == 0.8
+    assert model.ctr_head.output.bias.item() == weights[1] != weights[3]
+
+
+def test_training_throughput_leaves_evaluation_and_saving_out(prepared, tmp_path, monkeypatch):
+    trainer = trainer_for(build(ClickPromptForCTR, prepared[1]), prepared, arguments(tmp_path))
+    monkeypatch.setattr("clickprompt_hf.training.trainer.time.perf_counter", iter(range(1000)).__next__)
+    metrics = trainer.train().metrics
+    # two evaluations, two checkpoints and the best one loaded, each one second by the stopped clock
+    assert trainer.seconds_beside_training == 5
+    seconds = metrics["train_runtime"] - 5
+    assert metrics["train_samples_per_second"] == pytest.approx(120 / seconds, rel=1e-2)
+
+
+def test_plain_trainer_with_mapped_rows(tmp_path):
+    splits = tiny_splits()
+    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
+    encoded = splits.map(processor, batched=True)
+    for model_class, collator, metrics in (
+        (ClickPromptForCTR, ClickPromptCollator(processor), click_metrics),
+        (ClickPromptForPAMLM, ClickPromptMLMCollator(processor), None),
+    ):
+        model = build(model_class, processor)
+        args = TrainingArguments(str(tmp_path), num_train_epochs=2, report_to="none", use_cpu=True, disable_tqdm=True)
+        trainer = Trainer(
+            model,
+            args,
+            train_dataset=encoded["train"],
+            eval_dataset=encoded["validation"],
+            data_collator=collator,
+            compute_metrics=metrics,
+            processing_class=processor,
+        )
+        before = trainer.evaluate()
+        trainer.train()
+        assert trainer.evaluate()["eval_loss"] != before["eval_loss"]
+        assert ("eval_auc" in before) == (model_class is ClickPromptForCTR)
+        trainer.save_model()
+        assert ClickPromptProcessor.from_pretrained(tmp_path).fingerprint == processor.fingerprint
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    sampler = EpochSampler(10, seed=3)
+    first = list(sampler)
+    assert sorted(first) == list(range(10))
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    assert list(EpochSampler(10, seed=4)) != first
+    filled = EpochSampler(10, seed=3, multiple_of=8)
+    assert list(filled) == [*first, *range(10, 16)]
+    assert len(filled) == 16
+
+
+def test_metrics_by_hand():
+    # pairs (click, no click): 0.9 > 0.4, 0.9 > 0.2, 0.3 < 0.4, 0.3 > 0.2: 3 of 4
+    scores, clicks = [0.9, 0.4, 0.3, 0.2], [1, 0, 1, 0]
+    metrics = ClickMetric().compute(predictions=scores, references=clicks)
+    expected = -np.mean(np.log([0.9, 0.6, 0.3, 0.8]))
+    assert metrics == {"auc": 0.75, "log_loss": pytest.approx(expected)}
+    assert np.isnan(ClickMetric().compute(predictions=[0.5], references=[1])["auc"])
+    assert MaskedTokenMetric().compute(predictions=[1, 2], references=[2, 4]) == {"masked_accuracy": 0.5}
+    extreme = click_metrics(EvalPrediction(np.array([[800.0], [-800.0]]), np.array([1, 0])))
+    assert extreme == {"auc": 1.0, "log_loss": pytest.approx(0, abs=1e-9)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"plm_learning_rate": -1.0}, "`plm_learning_rate` must be at least 0, got -1.0"),
+        ({"early_stopping_patience": -1}, "`early_stopping_patience` must be at least 0"),
+        ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "`dataloader_persistent_workers`"),
+    ],
+)
+def test_impossible_arguments_are_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **options)
