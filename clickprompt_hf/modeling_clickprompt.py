@@ -21,8 +21,8 @@ from transformers.models.roberta.modeling_roberta import RobertaLMHead
 from transformers.utils import ModelOutput, logging
 
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import DNN, CrossNetV2, FeatureEmbedding
-from .modeling_ctr import DeepFMHead, LinearHead, build_backbone
+from .layers_ctr import FeatureEmbedding, XavierLinear
+from .modeling_ctr import build_backbone
 
 logger = logging.get_logger(__name__)
 
@@ -120,8 +120,8 @@ class PromptEncoder(nn.Module):
         super().__init__()
         hidden_size, self.num_heads = text_config.hidden_size, text_config.num_attention_heads
         self.prompt_length, self.num_layers = prompt_length, text_config.num_hidden_layers
-        self.bottleneck = nn.Linear(interaction_size, hidden_size)
-        self.expansion = nn.Linear(hidden_size, 2 * prompt_length * self.num_layers * hidden_size)
+        self.bottleneck = XavierLinear(interaction_size, hidden_size)
+        self.expansion = XavierLinear(hidden_size, 2 * prompt_length * self.num_layers * hidden_size)
 
     def forward(self, interaction: torch.Tensor) -> torch.Tensor:
         """interaction (B, D) to prompts (B, L, 2, A, K, H / A)."""
@@ -221,11 +221,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
                 # No training row need hold an out-of-vocabulary id: it starts as no evidence at all.
                 weight[module.field_offsets] = 0
             module.fill_buffers()
-        elif isinstance(module, (DNN, CrossNetV2, LinearHead, DeepFMHead)):
-            # Deep stacks of narrow layers need a gain that the PLM's normal(0.02) lacks.
-            for linear in module.modules():
-                if isinstance(linear, nn.Linear):
-                    init.xavier_normal_(linear.weight)
+        elif isinstance(module, XavierLinear):
+            init.xavier_normal_(module.weight)
         elif isinstance(module, ClickPromptForCTR) and module.fusion_alpha is not None:
             init.constant_(module.fusion_alpha, self.config.fusion_alpha)
 

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from .configuration_clickprompt import CTRConfig
-from .layers_ctr import DNN, CrossNetV2, FeatureEmbedding, FirstOrder, SecondOrder
+from .layers_ctr import DNN, CrossNetV2, FeatureEmbedding, FirstOrder, SecondOrder, XavierLinear
 
 BACKBONES: dict[str, type["CTRBackbone"]] = {}
 
@@ -111,7 +111,7 @@ class LinearHead(CTRHead):
 
     def __init__(self, interaction_size: int):
         super().__init__()
-        self.output = nn.Linear(interaction_size, 1)
+        self.output = XavierLinear(interaction_size, 1)
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         return self.output(interaction)
@@ -134,7 +134,7 @@ class DeepFMHead(CTRHead):
 
     def __init__(self, dnn_size: int):
         super().__init__()
-        self.output = nn.Linear(dnn_size, 1)
+        self.output = XavierLinear(dnn_size, 1)
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         return self.output(interaction[:, :-1]) + interaction[:, -1:]

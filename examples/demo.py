@@ -31,11 +31,12 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--plm_name_or_path", default="scratch-tiny")
     parser.add_argument("--plm_learning_rate", default="5e-4")
     parser.add_argument("--prompt_length", default="5")
-    parser.add_argument("--pamlm_epochs", default="5")
+    parser.add_argument("--pamlm_epochs", default="4")
     parser.add_argument("--pamlm_batch_size", default="64")
-    parser.add_argument("--ctr_epochs", default="6")
-    parser.add_argument("--batch_size", default="256", help="of the runs without the PLM")
-    parser.add_argument("--plm_batch_size", default="64", help="of the runs with the PLM")
+    parser.add_argument("--plm_epochs", default="2", help="of finetuning with the PLM")
+    parser.add_argument("--plm_batch_size", default="64", help="of finetuning with the PLM")
+    parser.add_argument("--ctr_epochs", default="4", help="of training without the PLM")
+    parser.add_argument("--ctr_batch_size", default="256", help="of training without the PLM")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     args, everywhere = parser.parse_known_args(arguments)
 
@@ -45,8 +46,10 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     plm = ["--plm_learning_rate", args.plm_learning_rate]
     fresh_plm = ["--plm_name_or_path", args.plm_name_or_path, "--prompt_length", args.prompt_length, *plm]
     pamlm_size = ["--num_train_epochs", args.pamlm_epochs, "--per_device_train_batch_size", args.pamlm_batch_size]
-    small = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.plm_batch_size]
-    large = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.batch_size]
+    # So few epochs need a schedule that ends; a fresh PLM has no [CLS] that stands for the text yet.
+    finetuning = ["--lr_scheduler_type", "linear", "--pooling", "mean"]
+    with_plm = ["--num_train_epochs", args.plm_epochs, "--per_device_train_batch_size", args.plm_batch_size]
+    without_plm = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.ctr_batch_size]
 
     results = []
     for seed in args.seeds:
@@ -59,12 +62,12 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
 
         run(run_pamlm.main, "pamlm", [*fresh, *fresh_plm, *pamlm_size])
         for label, name, options in (
-            ("backbone alone", "alone", [*fresh, "--ctr_only", *large]),
-            ("ClickPrompt, no pretraining, with the PLM", "fresh", [*fresh, *fresh_plm, *small]),
-            ("ClickPrompt, PA-MLM, without the PLM", "without", [*pretrained, "--without_plm", *large]),
-            ("ClickPrompt, PA-MLM, with the PLM", "with", [*pretrained, *plm, *small]),
+            ("backbone alone", "alone", [*fresh, "--ctr_only", *without_plm]),
+            ("ClickPrompt, no pretraining, with the PLM", "fresh", [*fresh, *fresh_plm, *with_plm]),
+            ("ClickPrompt, PA-MLM, without the PLM", "without", [*pretrained, "--without_plm", *without_plm]),
+            ("ClickPrompt, PA-MLM, with the PLM", "with", [*pretrained, *plm, *with_plm]),
         ):
-            metrics = run(run_ctr.main, name, options)
+            metrics = run(run_ctr.main, name, [*finetuning, *options])
             results.append({"model": label, "auc": metrics["test_auc"], "log_loss": metrics["test_log_loss"]})
 
     splits, schema = load_splits(args.dataset, data_path=args.data_path, max_train_rows=args.max_train_rows)

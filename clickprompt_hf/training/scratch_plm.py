@@ -67,6 +67,8 @@ def scratch_text_config(name: str, tokenizer: PreTrainedTokenizerFast) -> Robert
         max_position_embeddings=_MAX_TEXT_POSITIONS + tokenizer.pad_token_id + 1,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
+        # Fused attention kernels of the CPU know no dropout.
+        attention_probs_dropout_prob=0.0,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
