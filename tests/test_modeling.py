@@ -100,7 +100,7 @@ def test_saved_models_give_the_same_logits(auto_class, family, tmp_path):
     for loader in (auto_class, MODELS[auto_class]):
         loaded = loader.from_pretrained(tmp_path)
         assert type(loaded) is MODELS[auto_class]
-        torch.testing.assert_close(first_output(loaded(**tiny_batch())), expected, atol=0, rtol=0)
+        torch.testing.assert_close(first_output(loaded(**tiny_batch())), expected, atol=1e-6, rtol=0)
 
 
 def test_weighted_fusion_in_both_conventions():
@@ -299,3 +299,20 @@ def test_a_backbone_of_ones_own(tmp_path, monkeypatch):
     torch.testing.assert_close(loaded(**tiny_batch()).logits, model(**tiny_batch()).logits, atol=0, rtol=0)
     with pytest.raises(ValueError, match="'dnn' is the backbone DeepNeuralNetwork already"):
         register_backbone("dnn")(Mine)
+
+
+def test_fresh_weights_have_the_scale_that_trains():
+    ctr_config = tiny_ctr_config(embedding_size=32, dnn_hidden_sizes=[96, 96], embedding_initializer_range=0.02)
+    model = ClickPromptForCTR(ClickPromptConfig(text_config=tiny_text_config(), ctr_config=ctr_config))
+    trunk = model.clickprompt
+    for layer, inputs, outputs in (
+        (trunk.ctr.dnn.layers[0], 96, 96),
+        (trunk.ctr.cross_net.layers[1], 96, 96),
+        (trunk.prompt_encoder.expansion, 16, 2 * 5 * 2 * 16),
+    ):
+        # Xavier normal
+        assert layer.weight.std().item() == pytest.approx((2 / (inputs + outputs)) ** 0.5, rel=0.05)
+        assert not layer.bias.any()
+    table = trunk.ctr.embedding.table.weight
+    assert not table[[0, 7, 12]].any()
+    assert table[1:7].std().item() == pytest.approx(0.02, rel=0.2)
