@@ -6,35 +6,68 @@ from typing import Any, ClassVar, Literal, get_args
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-PromptStrategy = Literal["layerwise", "none"]
-PromptEncoderKind = Literal["released"]
+PromptStrategy = Literal["layerwise", "shallow", "none"]
+PromptEncoderKind = Literal["released", "paper", "low_rank"]
 Fusion = Literal["sum", "weighted", "text", "ctr"]
-Pooling = Literal["cls", "mean"]
+Pooling = Literal["cls", "mean", "mean_first_last", "mean_last_two"]
+BilinearKind = Literal["all", "each", "interaction"]
+
+_SIZE_LISTS = (
+    *("field_sizes", "dnn_hidden_sizes", "cin_layer_sizes", "fgcnn_channels", "fgcnn_kernel_heights"),
+    *("fgcnn_pooling_sizes", "fgcnn_recombined_channels"),
+)
+_SIZES = (
+    *("embedding_size", "num_cross_layers", "num_attention_layers", "num_attention_heads", "attention_size"),
+    *("senet_reduction_ratio", "num_graph_layers"),
+)
 
 # Families whose position ids start at pad_token_id + 1, so that fewer positions are left for tokens.
 _PADDED_POSITION_FAMILIES = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
 
 # Sizes of the paper's experiments, per dataset: embedding size, then per backbone what differs from the default.
 _PUBLISHED_EMBEDDING_SIZE = {"ml-1m": 32, "bookcrossing": 32, "amazon-toys": 16, "goodreads": 16}
+_DATASETS = tuple(_PUBLISHED_EMBEDDING_SIZE)
+
+
+def _same(**sizes: Any) -> dict[str, dict[str, Any]]:
+    """One setting for all data sets."""
+    return {name: dict(sizes) for name in _DATASETS}
+
+
+def _per_dataset(depths: tuple[int, ...], widths: tuple[int, ...] = (256,) * 4, **more: Any) -> dict[str, dict]:
+    """Hidden layers of one width and depth a data set, in the order of `_DATASETS`."""
+    return {
+        name: {"dnn_hidden_sizes": [width] * depth, **more} for name, width, depth in zip(_DATASETS, widths, depths)
+    }
+
+
+def _with_cross_layers(sizes: dict[str, dict]) -> dict[str, dict]:
+    """As many cross layers as hidden layers."""
+    return {name: {**of, "num_cross_layers": len(of["dnn_hidden_sizes"])} for name, of in sizes.items()}
+
+
 _PUBLISHED_SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "fm": {
-        "ml-1m": {"first_order": False},
-        "bookcrossing": {"first_order": False},
-        "amazon-toys": {"first_order": False},
-        "goodreads": {"first_order": True},
+    "lr": _same(),
+    "fm": {**_same(first_order=False), "goodreads": {"first_order": True}},
+    "dnn": _per_dataset((6, 6, 6, 6)),
+    "deepfm": {name: {**sizes, "first_order": name == "ml-1m"} for name, sizes in _per_dataset((6, 4, 6, 6)).items()},
+    "xdeepfm": _per_dataset((3, 6, 3, 6), cin_layer_sizes=[25, 25, 25]),
+    "ipnn": _per_dataset((6, 6, 6, 6), widths=(256, 256, 256, 512)),
+    "dcn": _with_cross_layers(_per_dataset((4, 4, 3, 4), widths=(256, 256, 256, 512))),
+    "dcnv2": _with_cross_layers(_per_dataset((6, 6, 3, 6), widths=(256, 256, 256, 512))),
+    "autoint": _per_dataset((6, 6, 6, 6), num_attention_layers=6, num_attention_heads=1, attention_size=32),
+    # The authors have no size for Amazon-Toys.
+    "fibinet": _per_dataset((2, 2, 2, 2), senet_reduction_ratio=3, bilinear_kind="interaction"),
+    "fignn": {**_same(num_graph_layers=3), "bookcrossing": {"num_graph_layers": 6}},
+    "fgcnn": {
+        # Two embedding tables, each of half the width.
+        name: {**sizes, "embedding_size": _PUBLISHED_EMBEDDING_SIZE[name] // 2}
+        for name, sizes in _per_dataset((3, 3, 3, 3)).items()
     },
-    "dnn": {name: {"dnn_hidden_sizes": [256] * 6} for name in _PUBLISHED_EMBEDDING_SIZE},
-    "deepfm": {
-        "ml-1m": {"dnn_hidden_sizes": [256] * 6, "first_order": True},
-        "bookcrossing": {"dnn_hidden_sizes": [256] * 4, "first_order": False},
-        "amazon-toys": {"dnn_hidden_sizes": [256] * 6, "first_order": False},
-        "goodreads": {"dnn_hidden_sizes": [256] * 6, "first_order": False},
-    },
-    "dcnv2": {
-        "ml-1m": {"dnn_hidden_sizes": [256] * 6, "num_cross_layers": 6},
-        "bookcrossing": {"dnn_hidden_sizes": [256] * 6, "num_cross_layers": 6},
-        "amazon-toys": {"dnn_hidden_sizes": [256] * 3, "num_cross_layers": 3},
-        "goodreads": {"dnn_hidden_sizes": [512] * 6, "num_cross_layers": 6},
+    # The authors have no size for GoodReads.
+    "transformer": {
+        **_same(num_attention_layers=2, num_attention_heads=1),
+        "bookcrossing": {"num_attention_layers": 3, "num_attention_heads": 2},
     },
 }
 
@@ -43,21 +76,41 @@ class CTRConfig(PreTrainedConfig):
     r"""Configuration of a CTR backbone: the model over the ids of an impression.
 
     Args:
-        backbone: Registered name of the backbone, e.g. `"fm"`, `"dnn"`, `"deepfm"` or `"dcnv2"`.
+        backbone: Registered name of the backbone: `"lr"`, `"fm"`, `"dnn"`, `"deepfm"`, `"xdeepfm"`, `"ipnn"`, `"dcn"`,
+            `"dcnv2"`, `"autoint"`, `"fibinet"`, `"fignn"`, `"fgcnn"`, `"transformer"`, or one of your own.
         field_sizes: Number of ids of each field, id 0 (out of vocabulary) included; one entry a field, at least 1.
         max_values: Columns of `feature_ids` that each field owns, at least 1; more than 1 for a multi-valued field.
             `None`: one column a field.
         embedding_size: Width of a feature embedding.
         dnn_hidden_sizes: Widths of the DNN's hidden layers, in order.
-        num_cross_layers: Depth of the cross network (DCNv2).
+        num_cross_layers: Depth of the cross network (DCN, DCNv2).
         first_order: Whether FM and DeepFM add the first-order (linear) term.
         dnn_dropout: Dropout probability after each hidden DNN layer, in [0, 1).
         embedding_dropout: Dropout probability on the embeddings, in [0, 1).
         hidden_act: Activation of the hidden DNN layers, a name that transformers knows.
         embedding_initializer_range: Standard deviation of fresh feature embeddings.
+        cin_layer_sizes: Feature maps of each CIN layer (xDeepFM).
+        num_attention_layers: Depth of the attention between fields (AutoInt, Transformer).
+        num_attention_heads: Heads of it; divides `attention_size` (AutoInt) or `embedding_size` (Transformer).
+        attention_size: Width of all heads together (AutoInt).
+        scale_attention: Whether AutoInt divides scores by the square root of a head's width.
+        feed_forward_size: Width of the Transformer's feed-forward layers. `None`: 4 times `embedding_size`.
+        norm_first: Whether the Transformer normalises before attention and feed-forward, not after.
+        layer_norm_eps: Epsilon of the Transformer's layer norms.
+        senet_reduction_ratio: Fields over the width of SENet's bottleneck (FiBiNET).
+        bilinear_kind: Who shares a bilinear matrix (FiBiNET): `"all"` pairs, those of `"each"` first field, or
+            none, `"interaction"`.
+        num_graph_layers: Steps of the graph network (FiGNN).
+        share_graph_layers: Whether all steps share their weights.
+        graph_residual: Whether the embeddings are added after each step.
+        fgcnn_channels: Feature maps of each convolution (FGCNN).
+        fgcnn_kernel_heights: Fields that each convolution spans.
+        fgcnn_pooling_sizes: Fields that each pooling joins.
+        fgcnn_recombined_channels: New features a remaining field of each layer.
+        share_embedding: Whether FGCNN generates features from the same embeddings.
 
     Raises:
-        ValueError: If a size is below 1 or a probability is outside [0, 1).
+        ValueError: If a size is below 1, a choice is unknown or a probability is outside [0, 1).
     """
 
     model_type = "clickprompt_ctr"
@@ -74,18 +127,38 @@ class CTRConfig(PreTrainedConfig):
     embedding_dropout: float | int = 0.0
     hidden_act: str = "relu"
     embedding_initializer_range: float = 0.02
+    cin_layer_sizes: list[int] | tuple[int, ...] = (25, 25, 25)
+    num_attention_layers: int = 2
+    num_attention_heads: int = 1
+    attention_size: int = 32
+    scale_attention: bool = False
+    feed_forward_size: int | None = None
+    norm_first: bool = True
+    layer_norm_eps: float = 1e-12
+    senet_reduction_ratio: int = 3
+    bilinear_kind: BilinearKind = "interaction"
+    num_graph_layers: int = 3
+    share_graph_layers: bool = True
+    graph_residual: bool = True
+    fgcnn_channels: list[int] | tuple[int, ...] = (6, 8, 10, 12)
+    fgcnn_kernel_heights: list[int] | tuple[int, ...] = (7, 7, 7, 7)
+    fgcnn_pooling_sizes: list[int] | tuple[int, ...] = (2, 2, 2, 2)
+    fgcnn_recombined_channels: list[int] | tuple[int, ...] = (3, 3, 3, 3)
+    share_embedding: bool = False
 
     def __post_init__(self, **kwargs):
-        self.field_sizes = list(self.field_sizes)
-        self.dnn_hidden_sizes = list(self.dnn_hidden_sizes)
-        for name in ("field_sizes", "dnn_hidden_sizes", "max_values"):
+        for name in _SIZE_LISTS:
+            setattr(self, name, list(getattr(self, name)))
+        for name in (*_SIZE_LISTS, "max_values"):
             if any(size < 1 for size in getattr(self, name) or ()):
                 raise ValueError(f"`{name}` must hold numbers of at least 1, got {getattr(self, name)}.")
         if self.max_values is not None and len(self.max_values) != len(self.field_sizes):
             raise ValueError(
                 f"`max_values` must have one entry a field ({len(self.field_sizes)}), got {len(self.max_values)}."
             )
-        for name in ("embedding_size", "num_cross_layers"):
+        if self.bilinear_kind not in get_args(BilinearKind):
+            raise ValueError(f"`bilinear_kind` must be one of {get_args(BilinearKind)}, got {self.bilinear_kind!r}.")
+        for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("dnn_dropout", "embedding_dropout"):
@@ -131,16 +204,25 @@ class ClickPromptConfig(PreTrainedConfig):
         text_config: Configuration of the PLM. `None` with `fusion="ctr"`, a default RoBERTa's otherwise.
         ctr_config: Configuration of the CTR backbone.
         prompt_length: Number K of prompt vectors in each PLM layer, at least 1.
-        prompt_strategy: `"layerwise"`: every PLM layer gets prompts as keys and values. `"none"`: no prompts.
-        prompt_encoder: How prompts are made from the interaction vector. `"released"`: one bottleneck
-            `Linear -> Tanh -> Linear`, as in the authors' code.
+        prompt_strategy: `"layerwise"`: every PLM layer gets prompts as keys and values. `"shallow"`: K vectors in
+            front of the input embeddings. `"none"`: no prompts.
+        prompt_encoder: How layerwise prompts are made from the interaction vector. `"released"`: one bottleneck
+            `Linear -> Tanh -> Linear` of the PLM's width, as in the authors' code. `"paper"`: an MLP of its own for
+            each layer and slot, whose output the layer's key and value projections read. `"low_rank"`: the released
+            one with a bottleneck of width `prompt_rank`.
+        prompt_rank: Width of the low-rank bottleneck, at least 1.
+        prompt_dropout: Dropout probability on the prompts, in [0, 1).
+        prompt_initializer_scale: Factor on the Xavier weights that fresh prompts are made with, above 0.
+        normalize_prompts: Whether each key and value (each vector, if shallow) goes through a layer norm.
         fusion: How the click logit is made. `"sum"`: text + CTR logit; `"weighted"`: their convex combination by α;
             `"text"`: the text logit; `"ctr"`: the CTR logit, without any PLM.
         fusion_alpha: Initial α, in [0, 1].
         fusion_alpha_on: The logit that α weighs: `"ctr"` as in the paper, `"text"` as in the authors' code.
         learn_fusion_alpha: Whether α is trained.
         pooling: What the text logit reads of the last layer: `"cls"`, the first text position, or `"mean"`, all of
-            them.
+            them; `"mean_first_last"` and `"mean_last_two"`, the mean of two layers' means.
+        pool_prompts: Whether pooling reads shallow prompts too, as in the authors' code, whose `"cls"` then is the
+            first prompt.
         training_data: Where the weights come from: source, split, seeds and row limits. Written by the scripts, so
             that finetuning after PA-MLM keeps the test rows unseen.
 
@@ -161,11 +243,16 @@ class ClickPromptConfig(PreTrainedConfig):
     prompt_length: int = 5
     prompt_strategy: PromptStrategy = "layerwise"
     prompt_encoder: PromptEncoderKind = "released"
+    prompt_rank: int = 64
+    prompt_dropout: float | int = 0.0
+    prompt_initializer_scale: float | int = 1.0
+    normalize_prompts: bool = False
     fusion: Fusion = "sum"
     fusion_alpha: float | int = 0.5
     fusion_alpha_on: Literal["ctr", "text"] = "ctr"
     learn_fusion_alpha: bool = True
     pooling: Pooling = "cls"
+    pool_prompts: bool = False
     training_data: dict | None = None
     tie_word_embeddings: bool = True
     initializer_range: float = 0.02
@@ -181,8 +268,13 @@ class ClickPromptConfig(PreTrainedConfig):
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")
-        if self.prompt_length < 1:
-            raise ValueError(f"`prompt_length` must be at least 1, got {self.prompt_length}.")
+        for name in ("prompt_length", "prompt_rank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.prompt_dropout < 1:
+            raise ValueError(f"`prompt_dropout` must be in [0, 1), got {self.prompt_dropout}.")
+        if self.prompt_initializer_scale <= 0:
+            raise ValueError(f"`prompt_initializer_scale` must be above 0, got {self.prompt_initializer_scale}.")
         if not 0 <= self.fusion_alpha <= 1:
             raise ValueError(f"`fusion_alpha` must be in [0, 1], got {self.fusion_alpha}.")
         if self.fusion == "ctr":
@@ -211,8 +303,18 @@ class ClickPromptConfig(PreTrainedConfig):
 
     @property
     def num_prompts(self) -> int:
-        """Keys and values that a PLM layer sees in front of the text: K, or 0 without prompts."""
-        return self.prompt_length if self.prompt_strategy == "layerwise" else 0
+        """Prompts that a PLM layer sees in front of the text: K, or 0 without prompts."""
+        return 0 if self.prompt_strategy == "none" else self.prompt_length
+
+    @property
+    def num_input_prompts(self) -> int:
+        """Prompts that are positions of the input: K if shallow, else 0."""
+        return self.prompt_length if self.prompt_strategy == "shallow" else 0
+
+    @property
+    def use_ctr(self) -> bool:
+        """Whether the ids say anything: not where the click logit is the text's and there are no prompts."""
+        return self.fusion != "text" or self.num_prompts > 0
 
     @property
     def max_text_length(self) -> int:

@@ -1,7 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Layers of CTR models.
 
-Shapes: B batch, F fields, C columns of ids (C = F without multi-valued fields), E embedding size.
+Shapes: B batch, F fields, C columns of ids (C = F without multi-valued fields), E embedding size, P = F (F - 1) / 2
+pairs of fields.
 """
 
 from collections.abc import Sequence
@@ -169,3 +170,297 @@ class CrossNetV2(nn.Module):
         for layer in self.layers:
             x = torch.addcmul(x, x0, layer(x))
         return x
+
+
+class CrossNet(nn.Module):
+    r"""Cross network with vectors (DCN, Wang et al. 2017, Eq. 3).
+
+    \\(x_{l+1} = x_0 \, (w_l^T x_l) + b_l + x_l\\)
+
+    Args:
+        input_size: Width of x.
+        num_layers: Depth, at least 1.
+    """
+
+    def __init__(self, input_size: int, num_layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList([XavierLinear(input_size, 1, bias=False) for _ in range(num_layers)])
+        self.biases = nn.ParameterList([torch.zeros(input_size) for _ in range(num_layers)])
+
+    def forward(self, x0: torch.Tensor) -> torch.Tensor:
+        """x0 (B, input_size) to (B, input_size)."""
+        x = x0
+        for layer, bias in zip(self.layers, self.biases):
+            x = x0 * layer(x) + bias + x
+        return x
+
+
+class InnerProducts(nn.Module):
+    r"""\\(\langle e_f, e_g \rangle\\) of all pairs f < g, in the order (0, 1), (0, 2), ..., (F-2, F-1).
+
+    (IPNN, Qu et al. 2016; the vector whose sum is FM's second order.)
+
+    Args:
+        num_fields: F.
+    """
+
+    def __init__(self, num_fields: int):
+        super().__init__()
+        self.output_size = num_fields * (num_fields - 1) // 2
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """embeddings (B, F, E) to products (B, P)."""
+        first, second = torch.triu_indices(
+            embeddings.shape[1], embeddings.shape[1], offset=1, device=embeddings.device
+        )
+        return (embeddings @ embeddings.transpose(1, 2))[:, first, second]
+
+
+class CompressedInteractionNetwork(nn.Module):
+    r"""CIN (xDeepFM, Lian et al. 2018, Eq. 6 and 7).
+
+    \\(x^{k}_h = \sum_{f, m} W^k_{h, f, m} (x^0_f \odot x^{k-1}_m) + b^k_h\\), each then summed over its E components.
+
+    Args:
+        num_fields: F.
+        layer_sizes: Feature maps of each layer, at least one layer.
+
+    Raises:
+        ValueError: If `layer_sizes` is empty.
+    """
+
+    def __init__(self, num_fields: int, layer_sizes: Sequence[int]):
+        super().__init__()
+        if not layer_sizes:
+            raise ValueError("`cin_layer_sizes` must name at least one layer, got none.")
+        self.layers = nn.ModuleList([XavierLinear(num_fields * i, o) for i, o in pairwise([num_fields, *layer_sizes])])
+        self.output_size = sum(layer_sizes)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """embeddings (B, F, E) to pooled feature maps (B, sum of layer_sizes)."""
+        # (B, E, F): the outer products are taken component by component
+        x0 = embeddings.transpose(1, 2)
+        x, pooled = x0, []
+        for layer in self.layers:
+            x = layer((x0.unsqueeze(-1) * x.unsqueeze(-2)).flatten(2))
+            pooled.append(x.sum(dim=1))
+        return torch.cat(pooled, dim=-1)
+
+
+class FieldSelfAttention(nn.Module):
+    r"""Multi-head self-attention between fields (AutoInt, Song et al. 2019, Eq. 5 to 8).
+
+    \\(\text{ReLU}(\text{concat}_h \, \text{softmax}(Q_h K_h^T) V_h + W_{res} x)\\). The residual is projected
+    only where the widths differ.
+
+    Args:
+        input_size: Width of a field's vector.
+        attention_size: Width of all heads together.
+        num_heads: Number of heads; divides `attention_size`.
+        residual: Whether the input is added.
+        scale: Whether the scores are divided by the square root of a head's width.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `attention_size`.
+    """
+
+    def __init__(
+        self, input_size: int, attention_size: int, num_heads: int, residual: bool = True, scale: bool = False
+    ):
+        super().__init__()
+        if attention_size % num_heads:
+            raise ValueError(f"`num_attention_heads` must divide {attention_size}, got {num_heads}.")
+        self.num_heads, self.residual = num_heads, residual
+        self.scale = (attention_size // num_heads) ** -0.5 if scale else 1.0
+        self.query = XavierLinear(input_size, attention_size, bias=False)
+        self.key = XavierLinear(input_size, attention_size, bias=False)
+        self.value = XavierLinear(input_size, attention_size, bias=False)
+        project = residual and input_size != attention_size
+        self.residual_projection = XavierLinear(input_size, attention_size, bias=False) if project else None
+
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
+        """fields (B, F, input_size) to (B, F, attention_size)."""
+        # (B, F, A·d) -> (B, A, F, d), A heads of width d
+        query, key, value = (
+            layer(fields).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        # (B, A, F, d) -> (B, F, A·d)
+        output = attended.transpose(1, 2).flatten(2)
+        if self.residual:
+            output = output + (fields if self.residual_projection is None else self.residual_projection(fields))
+        return torch.relu(output)
+
+
+class SENet(nn.Module):
+    """Squeeze and excitation of fields (FiBiNET, Huang et al. 2019, Eq. 1 to 3).
+
+    Each field's embedding is weighed by `ReLU(W2 ReLU(W1 z))`, z the mean of each field's embedding.
+
+    Args:
+        num_fields: F.
+        reduction_ratio: F over the width of the bottleneck, at least 1.
+    """
+
+    def __init__(self, num_fields: int, reduction_ratio: int):
+        super().__init__()
+        reduced = max(1, num_fields // reduction_ratio)
+        self.squeeze = XavierLinear(num_fields, reduced, bias=False)
+        self.excite = XavierLinear(reduced, num_fields, bias=False)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """embeddings (B, F, E) to weighed embeddings (B, F, E)."""
+        weights = torch.relu(self.excite(torch.relu(self.squeeze(embeddings.mean(dim=-1)))))
+        return embeddings * weights.unsqueeze(-1)
+
+
+class BilinearInteraction(nn.Module):
+    r"""\\((W e_f) \odot e_g\\) of all pairs f < g (FiBiNET, Huang et al. 2019, Eq. 5 to 7).
+
+    Args:
+        num_fields: F.
+        embedding_size: E.
+        kind: Who shares W: `"all"` one for all pairs, `"each"` one a first field f, `"interaction"` one a pair.
+    """
+
+    def __init__(self, num_fields: int, embedding_size: int, kind: str):
+        super().__init__()
+        self.kind = kind
+        self.first, self.second = zip(*((f, g) for f in range(num_fields) for g in range(f + 1, num_fields)))
+        matrices = {"all": 1, "each": num_fields - 1, "interaction": len(self.first)}[kind]
+        self.layers = nn.ModuleList(
+            [XavierLinear(embedding_size, embedding_size, bias=False) for _ in range(matrices)]
+        )
+        self.output_size = len(self.first) * embedding_size
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """embeddings (B, F, E) to interactions (B, P, E)."""
+        first, second = embeddings[:, list(self.first)], embeddings[:, list(self.second)]
+        if self.kind == "all":
+            return self.layers[0](first) * second
+        # the matrix of each pair, (P, E, E): one batched product instead of P small ones
+        own = range(len(self.first)) if self.kind == "interaction" else self.first
+        matrices = torch.stack([self.layers[place].get_parameter("weight") for place in own])
+        return torch.einsum("bpe,poe->bpo", first, matrices) * second
+
+
+class FieldGraph(nn.Module):
+    r"""Graph neural network over the fields (FiGNN, Li et al. 2019, Eq. 5 to 8).
+
+    Nodes are fields. The edge from f to g weighs
+    \\(\alpha_{fg} = \text{softmax}_g \, \text{LeakyReLU}(w^T [e_f, e_g])\\), and no node has an edge to itself. At
+    each step a node receives \\(a_f = W^{in}_f \sum_g \alpha_{fg} W^{out}_g h_g + b\\) and becomes
+    \\(\text{GRU}(a_f, h_f)\\), plus its embedding with `residual`.
+
+    Args:
+        num_fields: F.
+        embedding_size: E.
+        num_layers: Steps, at least 1.
+        share_layers: Whether all steps use one set of weights.
+        residual: Whether embeddings are added after each step.
+    """
+
+    def __init__(self, num_fields: int, embedding_size: int, num_layers: int, share_layers: bool, residual: bool):
+        super().__init__()
+        self.num_layers, self.residual = num_layers, residual
+        self.edge = XavierLinear(2 * embedding_size, 1, bias=False)
+        steps = 1 if share_layers else num_layers
+        self.steps = nn.ModuleList([FieldGraphStep(num_fields, embedding_size) for _ in range(steps)])
+        self.update = nn.GRUCell(embedding_size, embedding_size)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """embeddings (B, F, E) to node states (B, F, E)."""
+        edges = self.edge_weights(embeddings)
+        states = embeddings
+        for layer in range(self.num_layers):
+            received = self.steps[layer % len(self.steps)](edges, states)
+            # (B, F, E) -> (B·F, E) -> (B, F, E): one GRU for all nodes
+            states = self.update(received.flatten(0, 1), states.flatten(0, 1)).view_as(embeddings)
+            if self.residual:
+                states = states + embeddings
+        return states
+
+    def edge_weights(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """embeddings (B, F, E) to weights (B, F, F), rows summing to 1, diagonal 0."""
+        # w^T [e_f, e_g] is a sum of two dot products, so no pair is ever written out
+        from_f, to_g = self.edge.weight.view(2, -1).to(embeddings.dtype)
+        scores = (embeddings @ from_f).unsqueeze(2) + (embeddings @ to_g).unsqueeze(1)
+        scores = nn.functional.leaky_relu(scores, 0.01)
+        itself = torch.eye(embeddings.shape[1], dtype=torch.bool, device=embeddings.device)
+        return scores.masked_fill(itself, float("-inf")).softmax(dim=-1)
+
+
+class FieldGraphStep(nn.Module):
+    """Messages of one step of `FieldGraph`; each field has matrices of its own."""
+
+    def __init__(self, num_fields: int, embedding_size: int):
+        super().__init__()
+        self.outgoing = nn.Parameter(torch.empty(num_fields, embedding_size, embedding_size))
+        self.incoming = nn.Parameter(torch.empty(num_fields, embedding_size, embedding_size))
+        self.bias = nn.Parameter(torch.zeros(embedding_size))
+
+    def forward(self, edges: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """edges (B, F, F) and states (B, F, E) to received messages (B, F, E)."""
+        sent = torch.einsum("bfe,foe->bfo", states, self.outgoing)
+        return torch.einsum("bfe,foe->bfo", edges @ sent, self.incoming) + self.bias
+
+
+class FeatureGeneration(nn.Module):
+    """New features from convolutions over neighbouring fields (FGCNN, Liu et al. 2019, Eq. 2 to 6).
+
+    Each layer: convolution over fields, batch norm, tanh, max pooling over fields; then a dense layer with tanh turns
+    what is left into `recombined_channels` new features a remaining field, each of width E.
+
+    Args:
+        num_fields: F.
+        embedding_size: E.
+        channels, kernel_heights, pooling_sizes, recombined_channels: One number a layer.
+
+    Raises:
+        ValueError: If the four lists differ in length.
+    """
+
+    def __init__(
+        self,
+        num_fields: int,
+        embedding_size: int,
+        channels: Sequence[int],
+        kernel_heights: Sequence[int],
+        pooling_sizes: Sequence[int],
+        recombined_channels: Sequence[int],
+    ):
+        super().__init__()
+        lengths = {len(channels), len(kernel_heights), len(pooling_sizes), len(recombined_channels)}
+        if len(lengths) > 1 or not channels:
+            raise ValueError(
+                "`fgcnn_channels`, `fgcnn_kernel_heights`, `fgcnn_pooling_sizes` and `fgcnn_recombined_channels` must "
+                f"have one number a layer, got {list(channels)}, {list(kernel_heights)}, {list(pooling_sizes)} and "
+                f"{list(recombined_channels)}."
+            )
+        self.embedding_size = embedding_size
+        self.convolutions, self.recombinations = nn.ModuleList(), nn.ModuleList()
+        height, inputs, self.num_features = num_fields, 1, 0
+        for outputs, kernel, pooling, recombined in zip(channels, kernel_heights, pooling_sizes, recombined_channels):
+            self.convolutions.append(
+                nn.Sequential(
+                    nn.Conv2d(inputs, outputs, (kernel, 1), padding=((kernel - 1) // 2, 0)),
+                    nn.BatchNorm2d(outputs),
+                    nn.Tanh(),
+                    nn.MaxPool2d((pooling, 1), padding=(height % pooling, 0)),
+                )
+            )
+            height, inputs = -(-height // pooling), outputs
+            flat = height * embedding_size
+            self.recombinations.append(XavierLinear(outputs * flat, recombined * flat))
+            self.num_features += recombined * height
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """embeddings (B, F, E) to new features (B, num_features, E)."""
+        maps, features = embeddings.unsqueeze(1), []
+        for convolution, recombination in zip(self.convolutions, self.recombinations):
+            maps = convolution(maps)
+            # (B, channels, height, E) -> (B, recombined·height, E)
+            recombined = torch.tanh(recombination(maps.flatten(1)))
+            features.append(recombined.unflatten(1, (-1, self.embedding_size)))
+        return torch.cat(features, dim=1)

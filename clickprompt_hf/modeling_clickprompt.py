@@ -16,13 +16,14 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrained
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 from transformers.models.roberta.modeling_roberta import RobertaLMHead
 from transformers.utils import ModelOutput, logging
 
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import FeatureEmbedding, XavierLinear
-from .modeling_ctr import build_backbone
+from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear
+from .modeling_ctr import SumHead, build_backbone
 
 logger = logging.get_logger(__name__)
 
@@ -33,13 +34,15 @@ class ClickPromptModelOutput(ModelOutput):
 
     Args:
         last_hidden_state: (B, T, H), the PLM's last layer at the text positions; `None` without a PLM.
-        interaction: (B, D), the interaction vector q.
-        prompts: (B, L, 2, A, K, H / A), keys and values for every layer, on request.
+        interaction: (B, D), the interaction vector q; `None` where the ids are not used.
+        prompts: (B, L, 2, A, K, H / A), keys and values for every layer, or (B, K, H) if shallow, on request.
+        hidden_states: L + 1 times (B, T, H), or (B, K + T, H) with shallow prompts in front, on request.
     """
 
     last_hidden_state: torch.Tensor | None = None
     interaction: torch.Tensor | None = None
     prompts: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -105,30 +108,150 @@ class PromptCache(Cache):
         return self.get_seq_length() + query_length, 0
 
 
-class PromptEncoder(nn.Module):
-    r"""The released prompt encoder: one bottleneck from the interaction vector to all layers' keys and values.
+class BottleneckPromptEncoder(nn.Module):
+    r"""One bottleneck from the interaction vector to all layers' keys and values.
 
-    \\(p = W_2 \tanh(W_1 q + b_1) + b_2\\), with \\(W_1 \in R^{H \times D}\\) and \\(W_2 \in R^{2KLH \times H}\\).
+    \\(p = W_2 \tanh(W_1 q + b_1) + b_2\\), with \\(W_1 \in R^{r \times D}\\) and \\(W_2 \in R^{2KLH \times r}\\). The
+    released prompt encoder has r = H, the low-rank one a small r.
 
     Args:
         interaction_size: D.
-        prompt_length: K.
-        text_config: The PLM's configuration: hidden size H, layers L, attention heads A.
+        config: K, r and the PLM's sizes.
     """
 
-    def __init__(self, interaction_size: int, prompt_length: int, text_config: PreTrainedConfig):
+    def __init__(self, interaction_size: int, config: ClickPromptConfig):
         super().__init__()
-        hidden_size, self.num_heads = text_config.hidden_size, text_config.num_attention_heads
-        self.prompt_length, self.num_layers = prompt_length, text_config.num_hidden_layers
-        self.bottleneck = XavierLinear(interaction_size, hidden_size)
-        self.expansion = XavierLinear(hidden_size, 2 * prompt_length * self.num_layers * hidden_size)
+        text_config = config.text_config
+        self.num_heads, self.num_layers = text_config.num_attention_heads, text_config.num_hidden_layers
+        self.prompt_length = config.prompt_length
+        rank = text_config.hidden_size if config.prompt_encoder == "released" else config.prompt_rank
+        self.bottleneck = XavierLinear(interaction_size, rank)
+        self.expansion = PromptLinear(rank, 2 * self.prompt_length * self.num_layers * text_config.hidden_size)
+        self.finish = FinishedPrompts(text_config.hidden_size // self.num_heads, config)
 
-    def forward(self, interaction: torch.Tensor) -> torch.Tensor:
+    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
         """interaction (B, D) to prompts (B, L, 2, A, K, H / A)."""
         prompts = self.expansion(torch.tanh(self.bottleneck(interaction)))
         # (B, K·2L·H) -> (B, K, L, 2, A, H/A) -> (B, L, 2, A, K, H/A)
         prompts = prompts.view(len(prompts), self.prompt_length, self.num_layers, 2, self.num_heads, -1)
-        return prompts.permute(0, 2, 3, 4, 1, 5)
+        return self.finish(prompts.permute(0, 2, 3, 4, 1, 5))
+
+
+class PerLayerPromptEncoder(nn.Module):
+    r"""The paper's prompt encoder (Eq. 5): an MLP of its own for each layer l and slot k.
+
+    \\(h_{l,k} = W'_{l,k} \tanh(W_{l,k} q + b_{l,k}) + b'_{l,k}\\), of width H; layer l's own key and value projections
+    turn it into a key and a value.
+
+    Args:
+        interaction_size: D.
+        config: K and the PLM's sizes.
+    """
+
+    def __init__(self, interaction_size: int, config: ClickPromptConfig):
+        super().__init__()
+        text_config, length = config.text_config, config.prompt_length
+        self.num_heads = text_config.num_attention_heads
+        sizes = {"num_layers": text_config.num_hidden_layers, "num_slots": length}
+        self.hidden = SlotLinear(**sizes, inputs=interaction_size, outputs=text_config.hidden_size)
+        self.output = SlotLinear(**sizes, inputs=text_config.hidden_size, outputs=text_config.hidden_size)
+        self.finish = FinishedPrompts(text_config.hidden_size // self.num_heads, config)
+
+    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
+        """interaction (B, D) and the PLM, whose projections are used, to prompts (B, L, 2, A, K, H / A)."""
+        # (B, D) -> (B, 1, 1, D) -> (B, L, K, H)
+        states = self.output(torch.tanh(self.hidden(interaction[:, None, None])))
+        keys_and_values = torch.stack(
+            [
+                torch.stack([key(own), value(own)], dim=1)
+                for (key, value), own in zip(key_value_projections(plm), states.unbind(1))
+            ],
+            dim=1,
+        )
+        # (B, L, 2, K, H) -> (B, L, 2, K, A, H/A) -> (B, L, 2, A, K, H/A)
+        return self.finish(keys_and_values.unflatten(-1, (self.num_heads, -1)).transpose(3, 4))
+
+
+class SlotLinear(nn.Module):
+    """A linear layer of its own for each PLM layer and prompt slot."""
+
+    def __init__(self, num_layers: int, num_slots: int, inputs: int, outputs: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_layers, num_slots, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(num_layers, num_slots, outputs))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """inputs (B, L or 1, K or 1, inputs) to (B, L, K, outputs)."""
+        shape = (*self.weight.shape[:2], self.weight.shape[-1])
+        return torch.einsum("blki,lkoi->blko", inputs.expand(-1, *shape), self.weight) + self.bias
+
+
+class ShallowPromptEncoder(nn.Module):
+    """K vectors in front of the input embeddings, each by a linear layer of its own, without activation.
+
+    Args:
+        interaction_size: D.
+        config: K and the PLM's width H.
+    """
+
+    def __init__(self, interaction_size: int, config: ClickPromptConfig):
+        super().__init__()
+        hidden_size = config.text_config.hidden_size
+        self.layers = nn.ModuleList([PromptLinear(interaction_size, hidden_size) for _ in range(config.prompt_length)])
+        self.finish = FinishedPrompts(hidden_size, config)
+
+    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
+        """interaction (B, D) to prompts (B, K, H)."""
+        return self.finish(torch.stack([layer(interaction) for layer in self.layers], dim=1))
+
+
+class PromptLinear(XavierLinear):
+    """The linear layer that writes prompts: fresh weights are Xavier times `prompt_initializer_scale`."""
+
+
+class FinishedPrompts(nn.Module):
+    """What comes last to prompts: layer norm over their last dimension, and dropout, where asked for."""
+
+    def __init__(self, width: int, config: ClickPromptConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(width) if config.normalize_prompts else None
+        self.dropout = nn.Dropout(config.prompt_dropout)
+
+    def forward(self, prompts: torch.Tensor) -> torch.Tensor:
+        return self.dropout(prompts if self.norm is None else self.norm(prompts))
+
+
+def make_prompt_encoder(interaction_size: int, config: ClickPromptConfig) -> nn.Module:
+    """The prompt encoder that `config` describes, with fresh weights."""
+    if config.prompt_strategy == "shallow":
+        return ShallowPromptEncoder(interaction_size, config)
+    if config.prompt_encoder == "paper":
+        return PerLayerPromptEncoder(interaction_size, config)
+    return BottleneckPromptEncoder(interaction_size, config)
+
+
+_KEY_AND_VALUE_NAMES = (("key", "value"), ("k_proj", "v_proj"), ("k_lin", "v_lin"))
+
+
+def key_value_projections(plm: PreTrainedModel) -> list[tuple[nn.Module, nn.Module]]:
+    """The key and the value projection of every layer of the PLM, in order.
+
+    Raises:
+        ValueError: If a layer does not have one of each by a usual name.
+    """
+    projections = []
+    for layer in plm.modules():
+        if not isinstance(layer, GradientCheckpointingLayer):
+            continue
+        found = {name.rpartition(".")[2]: module for name, module in layer.named_modules()}
+        pairs = [(found[key], found[value]) for key, value in _KEY_AND_VALUE_NAMES if {key, value} <= set(found)]
+        if len(pairs) != 1:
+            raise ValueError(
+                f"`prompt_encoder` 'paper' needs the key and value projections of each PLM layer, named as one of "
+                f"{_KEY_AND_VALUE_NAMES}; {type(layer).__name__} has none. Use 'released' or 'low_rank'."
+            )
+        projections.append(pairs[0])
+    return projections
 
 
 class TextHead(nn.Module):
@@ -221,8 +344,27 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
                 # No training row need hold an out-of-vocabulary id: it starts as no evidence at all.
                 weight[module.field_offsets] = 0
             module.fill_buffers()
-        elif isinstance(module, XavierLinear):
+        elif isinstance(module, PromptLinear):
+            init.xavier_normal_(module.weight, gain=self.config.prompt_initializer_scale)
+        elif isinstance(module, (XavierLinear, nn.Conv2d)):
             init.xavier_normal_(module.weight)
+        elif isinstance(module, SlotLinear):
+            # Xavier normal for each matrix
+            init.normal_(module.weight, std=(2 / sum(module.weight.shape[2:])) ** 0.5)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.GRUCell):
+            for name, parameter in module.named_parameters():
+                (init.zeros_ if name.startswith("bias") else init.xavier_normal_)(parameter)
+        elif isinstance(module, FieldGraphStep):
+            for matrices in (module.outgoing, module.incoming):
+                # Xavier normal for each square matrix
+                init.normal_(matrices, std=matrices.shape[-1] ** -0.5)
+            init.zeros_(module.bias)
+        elif isinstance(module, (FirstOrder, SumHead)):
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.ParameterList):
+            for bias in module:
+                init.zeros_(bias)
         elif isinstance(module, ClickPromptForCTR) and module.fusion_alpha is not None:
             init.constant_(module.fusion_alpha, self.config.fusion_alpha)
 
@@ -276,15 +418,17 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
 
     def __init__(self, config: ClickPromptConfig):
         super().__init__(config)
-        self.ctr = build_backbone(config.ctr_config)
+        self.ctr: Any = None
+        if config.use_ctr:
+            self.ctr = build_backbone(config.ctr_config)
         self.plm: Any = None
-        self.prompt_encoder: PromptEncoder | None = None
+        self.prompt_encoder: nn.Module | None = None
         if config.use_plm:
             self.plm = _prepare_plm(AutoModel.from_config(config.text_config, add_pooling_layer=False))
             if config.num_prompts:
-                self.prompt_encoder = PromptEncoder(
-                    self.ctr.interaction_size, config.prompt_length, config.text_config
-                )
+                self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, config)
+                if config.prompt_strategy == "layerwise" and config.prompt_encoder == "paper":
+                    key_value_projections(self.plm)
         self.post_init()
 
     def forward(
@@ -293,6 +437,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         output_prompts: bool = False,
+        output_hidden_states: bool = False,
         return_dict: bool | None = None,
     ) -> ClickPromptModelOutput | tuple:
         """Ids and text to the interaction vector and the PLM's view of the text.
@@ -302,17 +447,20 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             input_ids: (B, T), the text. Needed when the model has a PLM.
             attention_mask: (B, T), 1 at text, 0 at padding; all ones when left out. It covers the text only.
             output_prompts: Whether to return the prompts.
+            output_hidden_states: Whether to return the states of all PLM layers.
             return_dict: `False` for a plain tuple.
 
         Raises:
             ValueError: If a PLM has no text to read, or the text is too long for its positions.
         """
-        interaction = self.ctr(feature_ids)
-        prompts = None if self.prompt_encoder is None else self.prompt_encoder(interaction)
-        hidden = None if self.plm is None else self.encode_text(input_ids, attention_mask, prompts)
-        outputs = ClickPromptModelOutput(
-            last_hidden_state=hidden, interaction=interaction, prompts=prompts if output_prompts else None
-        )
+        interaction = None if self.ctr is None else self.ctr(feature_ids)
+        prompts = None if self.prompt_encoder is None else self.prompt_encoder(interaction, self.plm)
+        outputs = ClickPromptModelOutput(interaction=interaction, prompts=prompts if output_prompts else None)
+        if self.plm is not None:
+            encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states)
+            states: Any = encoded.last_hidden_state
+            outputs.last_hidden_state = states[:, self.config.num_input_prompts :]
+            outputs.hidden_states = encoded.hidden_states
         return outputs if return_dict is not False else outputs.to_tuple()
 
     def encode_text(
@@ -320,8 +468,9 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         prompts: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """The PLM's last layer (B, T, H) at the text positions, every layer attending to its prompts."""
+        output_hidden_states: bool = False,
+    ) -> BaseModelOutput:
+        """The PLM's outputs for the text and its prompts; shallow prompts are positions of their own, in front."""
         if input_ids is None:
             raise ValueError(
                 "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
@@ -333,13 +482,15 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if prompts is None:
-            return self.plm(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         # (B, T) -> (B, K + T): every text position sees every prompt
-        attention_mask = F.pad(attention_mask, (self.config.prompt_length, 0), value=1)
-        return self.plm(
-            input_ids=input_ids, attention_mask=attention_mask, past_key_values=PromptCache(prompts)
-        ).last_hidden_state
+        attention_mask = F.pad(attention_mask, (self.config.num_prompts, 0), value=1)
+        inputs: dict[str, Any] = {"input_ids": input_ids}
+        if prompts is not None and self.config.prompt_strategy == "layerwise":
+            inputs["past_key_values"] = PromptCache(prompts)
+        elif prompts is not None:
+            # (B, K, H) and (B, T, H) -> (B, K + T, H)
+            inputs = {"inputs_embeds": torch.cat([prompts, self.plm.get_input_embeddings()(input_ids)], dim=1)}
+        return self.plm(**inputs, attention_mask=attention_mask, output_hidden_states=output_hidden_states)
 
 
 class ClickPromptForPAMLM(ClickPromptPreTrainedModel):
@@ -411,6 +562,10 @@ class ClickPromptForPAMLM(ClickPromptPreTrainedModel):
         return outputs if return_dict is not False else outputs.to_tuple()
 
 
+# Whose mean is pooled: places in a PLM's hidden states, of which the first are the embeddings.
+_POOLED_LAYERS = {"mean_first_last": (1, -1), "mean_last_two": (-2, -1)}
+
+
 class ClickPromptForCTR(ClickPromptPreTrainedModel):
     """Stage 2, click prediction from the fused logit, with the PLM or, with `use_plm=False`, by the CTR part alone."""
 
@@ -447,11 +602,12 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             output_prompts: Whether to return the prompts.
             return_dict: `False` for a plain tuple.
         """
-        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts)
+        all_layers = self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts
+        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts, all_layers)
         ctr_logits = None if self.ctr_head is None else self.ctr_head(trunk.interaction, feature_ids)
         text_logits = None
         if self.text_head is not None:
-            text_logits = self.text_head(self.pool(trunk.last_hidden_state, attention_mask))
+            text_logits = self.text_head(self.pool(trunk, attention_mask))
         logits = self.fuse(ctr_logits, text_logits)
         outputs = ClickPromptForCTROutput(
             logits=logits, ctr_logits=ctr_logits, text_logits=text_logits, prompts=trunk.prompts
@@ -464,14 +620,22 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             outputs.loss = (losses * counted).sum() / _loss_divisor(num_items_in_batch, counted)
         return outputs if return_dict is not False else outputs.to_tuple()
 
-    def pool(self, last_hidden_state: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """last_hidden_state (B, T, H) to the pooled text (B, H), padding left out."""
+    def pool(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """The trunk's view of the text to the pooled text (B, H), padding left out."""
+        states: Any = trunk.last_hidden_state
+        prompts = 0
+        if trunk.hidden_states is not None:
+            first, second = _POOLED_LAYERS.get(self.config.pooling, (-1, -1))
+            states = (trunk.hidden_states[first] + trunk.hidden_states[second]) / 2
+            prompts = self.config.num_input_prompts
+            if not self.config.pool_prompts:
+                states, prompts = states[:, prompts:], 0
         if self.config.pooling == "cls":
-            return last_hidden_state[:, 0]
+            return states[:, 0]
         if attention_mask is None:
-            return last_hidden_state.mean(dim=1)
-        weights = attention_mask.unsqueeze(-1).to(last_hidden_state.dtype)
-        return (last_hidden_state * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+            return states.mean(dim=1)
+        weights = F.pad(attention_mask, (prompts, 0), value=1).unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
     def fuse(self, ctr_logits: torch.Tensor | None, text_logits: torch.Tensor | None) -> torch.Tensor:
         """The two sides' logits (B, 1) to the click logit (B, 1)."""

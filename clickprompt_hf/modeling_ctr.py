@@ -9,7 +9,7 @@ A new backbone is one class:
     class MyBackbone(CTRBackbone):
         def __init__(self, config):
             super().__init__(config)
-            self.dnn = DNN(self.flat_size, config.dnn_hidden_sizes)
+            self.dnn = make_dnn(self.flat_size, config)
             self.interaction_size = self.dnn.output_size
 
         def interact(self, embeddings, feature_ids):
@@ -23,8 +23,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+# One line an import: in parentheses they would not survive the copy into a checkpoint.
+# isort: off
 from .configuration_clickprompt import CTRConfig
-from .layers_ctr import DNN, CrossNetV2, FeatureEmbedding, FirstOrder, SecondOrder, XavierLinear
+from .layers_ctr import DNN, BilinearInteraction, CompressedInteractionNetwork, CrossNet, CrossNetV2
+from .layers_ctr import FeatureEmbedding, FeatureGeneration, FieldGraph, FieldSelfAttention, FirstOrder
+from .layers_ctr import InnerProducts, SecondOrder, SENet, XavierLinear
+# isort: on
 
 BACKBONES: dict[str, type["CTRBackbone"]] = {}
 
@@ -77,8 +82,13 @@ class CTRBackbone(nn.Module):
     def __init__(self, config: CTRConfig):
         super().__init__()
         self.config = config
-        self.embedding = FeatureEmbedding(config.field_sizes, config.embedding_size, config.max_values)
+        self.embedding = FeatureEmbedding(config.field_sizes, self.embedding_size, config.max_values)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+
+    @property
+    def embedding_size(self) -> int:
+        """Width E of a feature embedding."""
+        return self.config.embedding_size
 
     @property
     def flat_size(self) -> int:
@@ -98,6 +108,11 @@ class CTRBackbone(nn.Module):
         return LinearHead(self.interaction_size)
 
 
+def make_dnn(input_size: int, config: CTRConfig) -> DNN:
+    """The hidden layers that `config` describes, on an input of width `input_size`."""
+    return DNN(input_size, config.dnn_hidden_sizes, config.hidden_act, config.dnn_dropout)
+
+
 class CTRHead(nn.Module):
     """Base class of what turns q into the CTR logit. Kept apart from the backbone: PA-MLM does not train it."""
 
@@ -115,6 +130,17 @@ class LinearHead(CTRHead):
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         return self.output(interaction)
+
+
+class SumHead(CTRHead):
+    """The sum of the interaction vector, plus a bias: logistic regression's logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        return interaction.sum(dim=-1, keepdim=True) + self.bias
 
 
 class FMHead(CTRHead):
@@ -140,6 +166,42 @@ class DeepFMHead(CTRHead):
         return self.output(interaction[:, :-1]) + interaction[:, -1:]
 
 
+class NodeHead(CTRHead):
+    r"""Scores of the nodes, weighed by how much each matters (FiGNN, Li et al. 2019, Eq. 9 and 10).
+
+    \\(\sum_f \sigma(W q)_f \, w^T h_f\\), q the node states \\(h_1, ..., h_F\\) side by side.
+    """
+
+    def __init__(self, num_fields: int, embedding_size: int):
+        super().__init__()
+        self.score = XavierLinear(embedding_size, 1, bias=False)
+        self.weight = XavierLinear(num_fields * embedding_size, num_fields, bias=False)
+
+    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        # (B, F·E) -> (B, F, E) -> (B, F)
+        scores = self.score(interaction.unflatten(-1, (-1, self.score.in_features))).squeeze(-1)
+        return (torch.sigmoid(self.weight(interaction)) * scores).sum(dim=-1, keepdim=True)
+
+
+@register_backbone("lr")
+class LogisticRegression(CTRBackbone):
+    """Logistic regression (Richardson et al. 2007). q: the fields' first-order weights, D = F."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        self.interaction_size = config.num_fields
+
+    @property
+    def embedding_size(self) -> int:
+        return 1
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        return embeddings.squeeze(-1)
+
+    def make_head(self) -> CTRHead:
+        return SumHead()
+
+
 @register_backbone("fm")
 class FM(CTRBackbone):
     """Factorization machine (Rendle 2010). q: the second-order interaction vector, D = E."""
@@ -162,7 +224,7 @@ class DeepNeuralNetwork(CTRBackbone):
 
     def __init__(self, config: CTRConfig):
         super().__init__(config)
-        self.dnn = DNN(self.flat_size, config.dnn_hidden_sizes, config.hidden_act, config.dnn_dropout)
+        self.dnn = make_dnn(self.flat_size, config)
         self.interaction_size = self.dnn.output_size
 
     def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
@@ -177,7 +239,7 @@ class DeepFM(CTRBackbone):
         super().__init__(config)
         self.first_order = FirstOrder(config.field_sizes, config.max_values) if config.first_order else None
         self.second_order = SecondOrder()
-        self.dnn = DNN(self.flat_size, config.dnn_hidden_sizes, config.hidden_act, config.dnn_dropout)
+        self.dnn = make_dnn(self.flat_size, config)
         self.interaction_size = self.dnn.output_size + 1
 
     def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
@@ -197,9 +259,173 @@ class DCNv2(CTRBackbone):
     def __init__(self, config: CTRConfig):
         super().__init__(config)
         self.cross_net = CrossNetV2(self.flat_size, config.num_cross_layers)
-        self.dnn = DNN(self.flat_size, config.dnn_hidden_sizes, config.hidden_act, config.dnn_dropout)
+        self.dnn = make_dnn(self.flat_size, config)
         self.interaction_size = self.flat_size + self.dnn.output_size
 
     def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         flat = embeddings.flatten(1)
         return torch.cat([self.cross_net(flat), self.dnn(flat)], dim=-1)
+
+
+@register_backbone("dcn")
+class DCN(CTRBackbone):
+    """Parallel DCN (Wang et al. 2017). q: the cross network's output, then the last hidden layer."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        self.cross_net = CrossNet(self.flat_size, config.num_cross_layers)
+        self.dnn = make_dnn(self.flat_size, config)
+        self.interaction_size = self.flat_size + self.dnn.output_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        flat = embeddings.flatten(1)
+        return torch.cat([self.cross_net(flat), self.dnn(flat)], dim=-1)
+
+
+@register_backbone("xdeepfm")
+class XDeepFM(CTRBackbone):
+    """xDeepFM (Lian et al. 2018), without a linear term. q: CIN's pooled maps, then the last hidden layer."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        self.cin = CompressedInteractionNetwork(config.num_fields, config.cin_layer_sizes)
+        self.dnn = make_dnn(self.flat_size, config)
+        self.interaction_size = self.cin.output_size + self.dnn.output_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.cin(embeddings), self.dnn(embeddings.flatten(1))], dim=-1)
+
+
+@register_backbone("ipnn")
+class IPNN(CTRBackbone):
+    """Hidden layers on the embeddings and their inner products (Qu et al. 2016). q: the last hidden layer."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        self.inner_products = InnerProducts(config.num_fields)
+        self.dnn = make_dnn(self.flat_size + self.inner_products.output_size, config)
+        self.interaction_size = self.dnn.output_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        return self.dnn(torch.cat([embeddings.flatten(1), self.inner_products(embeddings)], dim=-1))
+
+
+@register_backbone("autoint")
+class AutoInt(CTRBackbone):
+    """AutoInt+ (Song et al. 2019). q: the attended fields side by side, then the last hidden layer."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        widths = [config.embedding_size] + [config.attention_size] * config.num_attention_layers
+        self.attention = nn.Sequential(
+            *(
+                FieldSelfAttention(
+                    width, config.attention_size, config.num_attention_heads, scale=config.scale_attention
+                )
+                for width in widths[:-1]
+            )
+        )
+        self.dnn = make_dnn(self.flat_size, config)
+        self.interaction_size = config.num_fields * widths[-1] + self.dnn.output_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.attention(embeddings).flatten(1), self.dnn(embeddings.flatten(1))], dim=-1)
+
+
+@register_backbone("fibinet")
+class FiBiNET(CTRBackbone):
+    """FiBiNET (Huang et al. 2019), one bilinear layer for plain and weighed embeddings. q: the last hidden layer."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        self.senet = SENet(config.num_fields, config.senet_reduction_ratio)
+        self.bilinear = BilinearInteraction(config.num_fields, config.embedding_size, config.bilinear_kind)
+        self.dnn = make_dnn(2 * self.bilinear.output_size, config)
+        self.interaction_size = self.dnn.output_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        pairs = torch.cat([self.bilinear(embeddings), self.bilinear(self.senet(embeddings))], dim=1)
+        return self.dnn(pairs.flatten(1))
+
+
+@register_backbone("fignn")
+class FiGNN(CTRBackbone):
+    """FiGNN (Li et al. 2019). q: the node states side by side."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        self.graph = FieldGraph(
+            config.num_fields,
+            config.embedding_size,
+            config.num_graph_layers,
+            share_layers=config.share_graph_layers,
+            residual=config.graph_residual,
+        )
+        self.interaction_size = self.flat_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        return self.graph(embeddings).flatten(1)
+
+    def make_head(self) -> CTRHead:
+        return NodeHead(self.config.num_fields, self.config.embedding_size)
+
+
+@register_backbone("fgcnn")
+class FGCNN(CTRBackbone):
+    """FGCNN (Liu et al. 2019) with IPNN's inner products. q: the last hidden layer.
+
+    Features are generated from embeddings of their own, unless `share_embedding`.
+    """
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        self.generation_embedding: FeatureEmbedding | None = None
+        if not config.share_embedding:
+            self.generation_embedding = FeatureEmbedding(config.field_sizes, config.embedding_size, config.max_values)
+        self.generation = FeatureGeneration(
+            config.num_fields,
+            config.embedding_size,
+            config.fgcnn_channels,
+            config.fgcnn_kernel_heights,
+            config.fgcnn_pooling_sizes,
+            config.fgcnn_recombined_channels,
+        )
+        num_features = config.num_fields + self.generation.num_features
+        self.inner_products = InnerProducts(num_features)
+        self.dnn = make_dnn(num_features * config.embedding_size + self.inner_products.output_size, config)
+        self.interaction_size = self.dnn.output_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        source = embeddings
+        if self.generation_embedding is not None:
+            source = self.embedding_dropout(self.generation_embedding(feature_ids))
+        features = torch.cat([embeddings, self.generation(source)], dim=1)
+        return self.dnn(torch.cat([features.flatten(1), self.inner_products(features)], dim=-1))
+
+
+@register_backbone("transformer")
+class Transformer(CTRBackbone):
+    """A transformer encoder over the fields (Vaswani et al. 2017). q: the fields' last states side by side."""
+
+    def __init__(self, config: CTRConfig):
+        super().__init__(config)
+        width, heads = config.embedding_size, config.num_attention_heads
+        if width % heads:
+            raise ValueError(f"`num_attention_heads` must divide `embedding_size` {width}, got {heads}.")
+        layer = nn.TransformerEncoderLayer(
+            width,
+            heads,
+            dim_feedforward=config.feed_forward_size or 4 * width,
+            dropout=config.dnn_dropout,
+            activation=config.hidden_act,
+            layer_norm_eps=config.layer_norm_eps,
+            batch_first=True,
+            norm_first=config.norm_first,
+        )
+        layer.linear1 = XavierLinear(layer.linear1.in_features, layer.linear1.out_features)
+        layer.linear2 = XavierLinear(layer.linear2.in_features, layer.linear2.out_features)
+        self.encoder = nn.TransformerEncoder(layer, config.num_attention_layers, enable_nested_tensor=False)
+        self.interaction_size = self.flat_size
+
+    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+        return self.encoder(embeddings).flatten(1)
