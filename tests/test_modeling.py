@@ -60,8 +60,12 @@ def test_prompts_reach_the_text_and_get_gradients(family, backbone):
     assert (hidden - model(**other_ids).last_hidden_state).abs().max() > 1e-3
 
     hidden.square().mean().backward()
-    for parameter in (model.prompt_encoder.expansion.weight, model.ctr.embedding.table.weight):
+    for parameter in model.prompt_encoder.parameters():
         assert parameter.grad.abs().max() > 0
+    # no part of the backbone is left out, FGCNN's parameters in front of a batch norm aside
+    for name, parameter in model.ctr.named_parameters():
+        assert parameter.grad is not None, name
+    assert model.ctr.embedding.table.weight.grad.abs().max() > 0
     # every layer and every prompt slot
     rows = model.prompt_encoder.expansion.bias.grad.view(3, 2, 2, 16)
     assert (rows[:, :, 1].abs().amax(dim=-1) > 0).all()
@@ -101,6 +105,79 @@ def test_saved_models_give_the_same_logits(auto_class, family, tmp_path):
         loaded = loader.from_pretrained(tmp_path)
         assert type(loaded) is MODELS[auto_class]
         torch.testing.assert_close(first_output(loaded(**tiny_batch())), expected, atol=1e-6, rtol=0)
+
+
+PROMPTS = {
+    "released": {"prompt_encoder": "released"},
+    "paper": {"prompt_encoder": "paper"},
+    "low_rank": {"prompt_encoder": "low_rank", "prompt_rank": 4},
+    "shallow": {"prompt_strategy": "shallow"},
+    "normalized": {"normalize_prompts": True, "prompt_dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+def test_every_kind_of_prompt_reaches_the_text_and_is_saved(kind, family, tmp_path):
+    model = build(family=family, **PROMPTS[kind])
+    batch = tiny_batch()
+    outputs = model(**batch, labels=torch.tensor([0, 1, 1, 0, 1]), output_prompts=True)
+    shape = (5, 3, 16) if kind == "shallow" else (5, 2, 2, 2, 3, 8)
+    assert outputs.prompts.shape == shape
+    outputs.text_logits.sum().backward()
+    for parameter in model.clickprompt.prompt_encoder.parameters():
+        assert parameter.grad.abs().max() > 0
+    assert model.clickprompt.ctr.embedding.table.weight.grad.abs().max() > 0
+    model.save_pretrained(tmp_path)
+    loaded = ClickPromptForCTR.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**batch).logits, outputs.logits, atol=1e-6, rtol=0)
+
+
+def test_the_papers_prompts_are_read_by_each_layers_own_projections():
+    model = build(ClickPromptModel, prompt_encoder="paper")
+    batch, encoder = tiny_batch(), model.prompt_encoder
+    outputs = model(**batch, output_prompts=True)
+    for layer, slot in ((0, 0), (1, 2)):
+        hidden = torch.tanh(
+            outputs.interaction @ encoder.hidden.weight[layer, slot].T + encoder.hidden.bias[layer, slot]
+        )
+        state = hidden @ encoder.output.weight[layer, slot].T + encoder.output.bias[layer, slot]
+        attention = model.plm.encoder.layer[layer].attention.self
+        for place, projection in enumerate((attention.key, attention.value)):
+            # (B, A, H/A) -> (B, H)
+            prompt = outputs.prompts[:, layer, place, :, slot].flatten(1)
+            torch.testing.assert_close(prompt, projection(state), atol=1e-5, rtol=0)
+
+
+def test_shallow_prompts_stand_in_front_of_the_input_and_pooling_reads_the_text():
+    model = build(prompt_strategy="shallow", fusion="text")
+    batch = tiny_batch()
+    prompts = model(**batch, output_prompts=True).prompts
+    words = model.clickprompt.plm.get_input_embeddings()(batch["input_ids"])
+    mask = torch.cat([torch.ones(5, 3, dtype=torch.int64), batch["attention_mask"]], dim=1)
+    states = model.clickprompt.plm(inputs_embeds=torch.cat([prompts, words], dim=1), attention_mask=mask)
+    for pool_prompts, position in ((False, 3), (True, 0)):
+        model.config.pool_prompts = pool_prompts
+        expected = model.text_head(states.last_hidden_state[:, position])
+        torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("strategy", ["layerwise", "none"])
+@pytest.mark.parametrize(
+    ("pooling", "layers"), [("mean", (2, 2)), ("mean_first_last", (1, 2)), ("mean_last_two", (1, 2))]
+)
+def test_means_of_layers(pooling, layers, strategy):
+    model = build(pooling=pooling, fusion="text", prompt_strategy=strategy)
+    batch = tiny_batch(padding=0)
+    states = model.clickprompt(**batch, output_hidden_states=True).hidden_states
+    pooled = sum(states[layer].mean(dim=1) for layer in layers) / 2
+    torch.testing.assert_close(model(**batch).logits, model.text_head(pooled), atol=1e-6, rtol=0)
+
+
+def test_text_alone_has_no_backbone():
+    model = build(prompt_strategy="none", fusion="text")
+    assert model.clickprompt.ctr is None
+    assert not [name for name, _ in model.named_parameters() if "ctr" in name]
 
 
 def test_weighted_fusion_in_both_conventions():
@@ -276,7 +353,7 @@ def test_text_that_does_not_fit_is_refused():
 
 
 def test_an_unknown_backbone_is_refused_with_the_known_names():
-    with pytest.raises(ValueError, match=r"one of \['dcnv2', 'deepfm', 'dnn', 'fm'.*\], got 'nothing'"):
+    with pytest.raises(ValueError, match=r"one of \['autoint', 'dcn', 'dcnv2', .*\], got 'nothing'"):
         ClickPromptModel(ClickPromptConfig(ctr_config=CTRConfig(backbone="nothing", field_sizes=[2]), fusion="ctr"))
 
 

@@ -7,7 +7,10 @@ from clickprompt_hf import ClickPromptConfig, CTRConfig
 
 FIELD_SIZES = [7, 5, 11]
 VOCAB_SIZE = 60
-BACKBONES = ("fm", "dnn", "deepfm", "dcnv2")
+BACKBONES = (
+    *("lr", "fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
+    "transformer",
+)
 
 
 def tiny_ctr_config(backbone: str = "dcnv2", **options) -> CTRConfig:
@@ -16,6 +19,13 @@ def tiny_ctr_config(backbone: str = "dcnv2", **options) -> CTRConfig:
         "embedding_size": 4,
         "dnn_hidden_sizes": [8, 6],
         "num_cross_layers": 2,
+        "cin_layer_sizes": [3, 2],
+        "attention_size": 6,
+        "num_attention_heads": 2,
+        "fgcnn_channels": [2, 3],
+        "fgcnn_kernel_heights": [3, 3],
+        "fgcnn_pooling_sizes": [2, 2],
+        "fgcnn_recombined_channels": [1, 2],
         # large enough for the ids to matter at once
         "embedding_initializer_range": 0.5,
         **options,

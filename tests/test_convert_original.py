@@ -1,0 +1,68 @@
+"""What a conversion of the authors' checkpoints refuses, and its command line."""
+
+import json
+
+import pytest
+import torch
+from reference import Reference
+
+from clickprompt_hf import ClickPromptForCTR
+from clickprompt_hf.export import convert_original
+from clickprompt_hf.export.convert_original import convert_original_checkpoint
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return Reference("DeepFM-prefix_add-cls")
+
+
+def test_a_missing_tensor_is_refused(reference):
+    state = reference.state_dict
+    del state["ctr_model.dnn.dnn.0.weight"]
+    with pytest.raises(ValueError, match=r"lacks those for \['clickprompt.ctr.dnn.layers.0.weight'\]"):
+        convert_original_checkpoint(state, reference.metadata)
+
+
+@pytest.mark.parametrize("name", ["optimizer.step", "ctr_model.dnn.dnn.9.weight"])
+def test_an_unknown_tensor_is_refused(reference, name):
+    with pytest.raises(ValueError, match="does not know|there is no place for"):
+        convert_original_checkpoint({**reference.state_dict, name: torch.zeros(2, 2)}, reference.metadata)
+
+
+def test_a_tensor_of_another_shape_is_refused(reference):
+    state = {**reference.state_dict, "ctr_model.fc_out.bias": torch.zeros(2)}
+    with pytest.raises(ValueError, match=r"ctr_head.output.bias of shape \(1,\), got \(2,\)"):
+        convert_original_checkpoint(state, reference.metadata)
+
+
+def test_a_constant_that_is_none_is_refused(reference):
+    state = {**reference.state_dict, "ctr_model.ip_layer.field_p": torch.ones(10)}
+    with pytest.raises(ValueError, match="constant in 'ctr_model.ip_layer.field_p'"):
+        convert_original_checkpoint(state, reference.metadata)
+
+
+@pytest.mark.parametrize(("name", "value"), [("prompt_usage", "both"), ("model_fusion", "suffix")])
+def test_a_setting_without_counterpart_is_refused(reference, name, value):
+    config = {**json.loads(reference.metadata["config"]), name: value}
+    with pytest.raises(ValueError, match=f"`{name}` must be .* got '{value}'"):
+        convert_original_checkpoint(reference.state_dict, {**reference.metadata, "config": config})
+
+
+def test_biases_of_one_parameter_must_agree():
+    reference = Reference("DeepFM-prefix-mlm")
+    state = {**reference.state_dict, "lm_head.bias": torch.ones(120)}
+    with pytest.raises(ValueError, match="equal tensors for 'lm_head.bias'"):
+        convert_original_checkpoint(state, reference.metadata)
+
+
+def test_command_line(reference, tmp_path, capsys):
+    torch.save(
+        {f"model.{name}": tensor for name, tensor in reference.state_dict.items()}, tmp_path / "pytorch_model.bin"
+    )
+    (tmp_path / "original.json").write_text(json.dumps(reference.metadata))
+    convert_original.main([str(tmp_path / name) for name in ("pytorch_model.bin", "original.json", "out")])
+    assert "ClickPromptForCTR" in capsys.readouterr().out
+    model = ClickPromptForCTR.from_pretrained(tmp_path / "out")
+    inputs = {name: tensor for name, tensor in reference.inputs.items() if name != "labels"}
+    probability = model(**inputs).logits.sigmoid().squeeze(-1)
+    torch.testing.assert_close(probability, reference.expected["probability"], atol=1e-5, rtol=0)
