@@ -91,6 +91,33 @@ def test_which_parameters_move_under_which_learning_rate(model_class, plm_lr, lr
     assert not any("ctr" in name or "prompt_encoder" in name or "text_head" in name for name in in_plm)
 
 
+@pytest.mark.parametrize("part", ["plm", "ctr", "prompt_encoder"])
+def test_frozen_parts_do_not_move(part, prepared, tmp_path):
+    model = build(ClickPromptForPAMLM, prepared[1])
+    before = parameters(model)
+    trainer_for(model, prepared, arguments(tmp_path, freeze=[part], num_train_epochs=1)).train()
+    for name, parameter in parameters(model).items():
+        frozen = f".{part}." in name or (part == "plm" and name.startswith("lm_head."))
+        assert torch.equal(parameter, before[name]) == frozen, name
+
+
+def test_a_frozen_model_is_refused(prepared, tmp_path):
+    args = arguments(tmp_path, freeze=["plm", "ctr", "prompt_encoder"])
+    with pytest.raises(ValueError, match="`freeze` must leave something to train"):
+        trainer_for(build(ClickPromptForPAMLM, prepared[1]), prepared, args)
+    with pytest.raises(ValueError, match=r"`freeze` must name some of .* got \['head'\]"):
+        arguments(tmp_path, freeze=["head"])
+
+
+def test_no_bias_decays(prepared, tmp_path):
+    model = build(ClickPromptForCTR, prepared[1], prompt_encoder="paper")
+    optimizer = trainer_for(model, prepared, arguments(tmp_path, weight_decay=0.1)).create_optimizer()
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert decay[id(parameter)] == 0, name
+
+
 def test_groups_of_learning_rate_and_weight_decay(prepared, tmp_path):
     model = build(ClickPromptForCTR, prepared[1], fusion="weighted")
     args = arguments(tmp_path, plm_learning_rate=1e-4, learning_rate=1e-2, weight_decay=0.1)

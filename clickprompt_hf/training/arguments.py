@@ -9,6 +9,8 @@ from transformers import TrainingArguments
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 
+FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
+
 
 @dataclass
 class ClickPromptTrainingArguments(TrainingArguments):
@@ -18,7 +20,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
     `early_stopping_patience` evaluations.
 
     Raises:
-        ValueError: If a rate or the patience is negative, or workers would outlive an epoch.
+        ValueError: If a rate or the patience is negative, a part to freeze is unknown, or workers would outlive an
+            epoch.
     """
 
     learning_rate: float = field(
@@ -26,6 +29,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
     )
     plm_learning_rate: float = field(
         default=5e-5, metadata={"help": "Learning rate of the PLM and its LM head; 0 freezes them."}
+    )
+    freeze: list[str] | None = field(
+        default=None, metadata={"help": "Parts that are not trained: any of plm, ctr (the backbone), prompt_encoder."}
     )
     early_stopping_patience: int = field(
         default=2, metadata={"help": "Evaluations without a better metric before training stops; 0 never stops."}
@@ -53,6 +59,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
         for name in ("learning_rate", "plm_learning_rate", "early_stopping_patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
+        if unknown := sorted(set(self.freeze or ()) - set(FREEZABLE_PARTS)):
+            raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
         if self.dataloader_persistent_workers:
             raise ValueError(
                 "`dataloader_persistent_workers` must be False: masks change with the epoch, which workers that "
@@ -109,20 +117,41 @@ class ModelArguments:
             "scratch-small (4 x 256): fresh weights, and a tokenizer trained on the training text."
         },
     )
-    backbone: str | None = field(default=None, metadata={"help": "fm, dnn, deepfm or dcnv2. Default dcnv2."})
+    backbone: str | None = field(
+        default=None,
+        metadata={
+            "help": "lr, fm, dnn, deepfm, xdeepfm, ipnn, dcn, dcnv2, autoint, fibinet, fignn, fgcnn or transformer. "
+            "Default dcnv2."
+        },
+    )
     preset: str | None = field(
         default=None,
         metadata={"help": "Data set whose published backbone sizes are used. Default: --dataset's, else ml-1m's."},
     )
     embedding_size: int | None = field(default=None, metadata={"help": "Width of a feature embedding."})
     dnn_hidden_sizes: list[int] | None = field(default=None, metadata={"help": "Widths of the DNN's hidden layers."})
-    num_cross_layers: int | None = field(default=None, metadata={"help": "Depth of DCNv2's cross network."})
+    num_cross_layers: int | None = field(default=None, metadata={"help": "Depth of DCN's and DCNv2's cross network."})
+    num_attention_layers: int | None = field(default=None, metadata={"help": "Depth of AutoInt and Transformer."})
+    num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of AutoInt and Transformer."})
+    num_graph_layers: int | None = field(default=None, metadata={"help": "Steps of FiGNN."})
     dnn_dropout: float | None = field(default=None, metadata={"help": "Dropout after each hidden DNN layer."})
     embedding_dropout: float | None = field(default=None, metadata={"help": "Dropout on the feature embeddings."})
     embedding_initializer_range: float | None = field(
         default=None, metadata={"help": "Standard deviation of fresh feature embeddings."}
     )
     prompt_length: int | None = field(default=None, metadata={"help": "Prompts in each PLM layer, K. Default 5."})
+    prompt_strategy: Literal["layerwise", "shallow", "none"] | None = field(
+        default=None, metadata={"help": "Where prompts enter: every layer (the default), the input, or nowhere."}
+    )
+    prompt_encoder: Literal["released", "paper", "low_rank"] | None = field(
+        default=None, metadata={"help": "How layerwise prompts are made. Default released."}
+    )
+    prompt_rank: int | None = field(default=None, metadata={"help": "Width of the low-rank bottleneck. Default 64."})
+    prompt_dropout: float | None = field(default=None, metadata={"help": "Dropout on the prompts. Default 0."})
+    prompt_initializer_scale: float | None = field(
+        default=None, metadata={"help": "Factor on the weights that fresh prompts are made with. Default 1."}
+    )
+    normalize_prompts: bool | None = field(default=None, metadata={"help": "Layer norm on prompts. Default false."})
     fusion: Literal["sum", "weighted", "text"] | None = field(
         default=None, metadata={"help": "How the click logit is made of the two sides'. Default sum."}
     )
@@ -130,7 +159,7 @@ class ModelArguments:
     fusion_alpha_on: Literal["ctr", "text"] | None = field(
         default=None, metadata={"help": "The logit that alpha weighs. Default ctr."}
     )
-    pooling: Literal["cls", "mean"] | None = field(
+    pooling: Literal["cls", "mean", "mean_first_last", "mean_last_two"] | None = field(
         default=None, metadata={"help": "What the text logit reads of the last layer. Default cls."}
     )
 
@@ -146,12 +175,25 @@ class ModelArguments:
 
     def ctr_options(self) -> dict[str, Any]:
         """The given arguments of `CTRConfig`, the backbone's name aside."""
-        names = ("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "dnn_dropout", "embedding_dropout")
-        return _given(self, (*names, "embedding_initializer_range"))
+        return _given(self, _CTR_OPTIONS)
+
+    def prompt_options(self) -> dict[str, Any]:
+        """The given arguments of `ClickPromptConfig` on prompts, which a checkpoint fixes."""
+        return _given(self, _PROMPT_OPTIONS)
 
     def head_options(self) -> dict[str, Any]:
         """The given arguments of `ClickPromptConfig` that a checkpoint leaves open: they concern fresh heads only."""
         return _given(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "pooling"))
+
+
+_CTR_OPTIONS = (
+    *("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "num_attention_layers", "num_attention_heads"),
+    *("num_graph_layers", "dnn_dropout", "embedding_dropout", "embedding_initializer_range"),
+)
+_PROMPT_OPTIONS = (
+    *("prompt_strategy", "prompt_encoder", "prompt_rank", "prompt_dropout", "prompt_initializer_scale"),
+    "normalize_prompts",
+)
 
 
 def _given(arguments: Any, names: tuple[str, ...]) -> dict[str, Any]:

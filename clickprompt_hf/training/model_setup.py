@@ -26,6 +26,7 @@ def fresh_model(
         "ctr_config": ctr_config(model_args, data.training_data["dataset"], data.processor),
         "prompt_length": model_args.fresh_prompt_length,
         "training_data": data.training_data,
+        **model_args.prompt_options(),
         **model_args.head_options(),
     }
     if plm is None:
@@ -81,11 +82,13 @@ def load_checkpoint(
 
 def _saved_model_options(config: ClickPromptConfig) -> dict[str, Any]:
     """What a checkpoint fixes, by the names of `ModelArguments`."""
-    ctr = config.ctr_config
-    return {
-        "backbone": ctr.backbone,
-        "embedding_size": ctr.embedding_size,
-        "dnn_hidden_sizes": ctr.dnn_hidden_sizes,
-        "num_cross_layers": ctr.num_cross_layers,
-        "prompt_length": config.prompt_length,
-    }
+    ctr = {name: getattr(config.ctr_config, name) for name in ("backbone", *_FIXED_CTR_OPTIONS)}
+    return {**ctr, **{name: getattr(config, name) for name in ("prompt_length", *_FIXED_PROMPT_OPTIONS)}}
+
+
+# What has to do with the shapes of tensors or with where they are used.
+_FIXED_CTR_OPTIONS = (
+    *("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "num_attention_layers", "num_attention_heads"),
+    "num_graph_layers",
+)
+_FIXED_PROMPT_OPTIONS = ("prompt_strategy", "prompt_encoder", "prompt_rank", "normalize_prompts")

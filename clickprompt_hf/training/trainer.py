@@ -2,7 +2,7 @@
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, repeatable order and masks."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,9 +54,7 @@ class ClickPromptTrainer(Trainer):
         callbacks = [*(callbacks or []), EpochOfMasks()]
         if args.early_stopping_patience > 0:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
-        if args.plm_learning_rate == 0:
-            for parameter in plm_parameters(model).values():
-                parameter.requires_grad_(False)
+        freeze_parts(model, [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])])
         self.seconds_beside_training = 0.0
         super().__init__(model, args, compute_metrics=compute_metrics, callbacks=callbacks, **kwargs)
 
@@ -74,11 +72,12 @@ class ClickPromptTrainer(Trainer):
         in_plm = {id(parameter) for parameter in plm_parameters(model).values()}
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             lr = self.args.plm_learning_rate if id(parameter) in in_plm else self.args.learning_rate
-            is_matrix = parameter.dim() > 1 and id(parameter) not in embeddings
+            # a bias may have several dimensions, one a slot
+            is_matrix = parameter.dim() > 1 and id(parameter) not in embeddings and not name.endswith("bias")
             groups.setdefault((lr, self.args.weight_decay if is_matrix else 0.0), []).append(parameter)
         return [{"params": group, "lr": lr, "weight_decay": decay} for (lr, decay), group in groups.items()]
 
@@ -132,6 +131,20 @@ class ClickPromptTrainer(Trainer):
             yield
         finally:
             self.seconds_beside_training += time.perf_counter() - start
+
+
+def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
+    """Keeps `parts` of `model`, of "plm", "ctr" and "prompt_encoder", from being trained; heads always are.
+
+    Raises:
+        ValueError: If nothing would be left to train.
+    """
+    for name, parameter in model.named_parameters():
+        of_trunk = set(name.split(".")[:3])
+        if of_trunk & set(parts) or ("plm" in parts and "lm_head" in of_trunk):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"`freeze` must leave something to train, but {sorted(set(parts))} is the whole model.")
 
 
 def plm_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
