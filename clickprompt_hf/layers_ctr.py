@@ -168,7 +168,10 @@ class CrossNetV2(nn.Module):
         """x0 (B, input_size) to (B, input_size)."""
         x = x0
         for layer in self.layers:
-            x = torch.addcmul(x, x0, layer(x))
+            crossed = layer(x)
+            # under autocast in its type throughout: half the memory traffic of mixing it with float32
+            x, x0 = x.to(crossed.dtype), x0.to(crossed.dtype)
+            x = torch.addcmul(x, x0, crossed)
         return x
 
 
