@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.bert.modeling_bert import BertOnlyMLMHead
+from transformers.models.camembert.modeling_camembert import CamembertLMHead
+from transformers.models.electra.modeling_electra import ElectraGeneratorPredictions
 from transformers.models.roberta.modeling_roberta import RobertaLMHead
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLMHead
 from transformers.utils import ModelOutput, logging
 
 from .configuration_clickprompt import ClickPromptConfig
@@ -191,14 +194,14 @@ class ShallowPromptEncoder(nn.Module):
 
     Args:
         interaction_size: D.
-        config: K and the PLM's width H.
+        width: Of the PLM's input embeddings, H for most.
+        config: K.
     """
 
-    def __init__(self, interaction_size: int, config: ClickPromptConfig):
+    def __init__(self, interaction_size: int, width: int, config: ClickPromptConfig):
         super().__init__()
-        hidden_size = config.text_config.hidden_size
-        self.layers = nn.ModuleList([PromptLinear(interaction_size, hidden_size) for _ in range(config.prompt_length)])
-        self.finish = FinishedPrompts(hidden_size, config)
+        self.layers = nn.ModuleList([PromptLinear(interaction_size, width) for _ in range(config.prompt_length)])
+        self.finish = FinishedPrompts(width, config)
 
     def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
         """interaction (B, D) to prompts (B, K, H)."""
@@ -221,11 +224,16 @@ class FinishedPrompts(nn.Module):
         return self.dropout(prompts if self.norm is None else self.norm(prompts))
 
 
-def make_prompt_encoder(interaction_size: int, config: ClickPromptConfig) -> nn.Module:
-    """The prompt encoder that `config` describes, with fresh weights."""
+def make_prompt_encoder(interaction_size: int, plm: Any, config: ClickPromptConfig) -> nn.Module:
+    """The prompt encoder that `config` describes, with fresh weights.
+
+    Raises:
+        ValueError: If it needs something that the PLM does not have.
+    """
     if config.prompt_strategy == "shallow":
-        return ShallowPromptEncoder(interaction_size, config)
+        return ShallowPromptEncoder(interaction_size, plm.get_input_embeddings().embedding_dim, config)
     if config.prompt_encoder == "paper":
+        key_value_projections(plm)
         return PerLayerPromptEncoder(interaction_size, config)
     return BottleneckPromptEncoder(interaction_size, config)
 
@@ -267,20 +275,45 @@ class TextHead(nn.Module):
         return self.output(torch.tanh(self.dense(pooled)))
 
 
+class ElectraLMHead(nn.Module):
+    """ELECTRA's generator head, which its own model keeps in two parts."""
+
+    def __init__(self, text_config: PreTrainedConfig):
+        super().__init__()
+        self.predictions = ElectraGeneratorPredictions(text_config)
+        self.decoder = nn.Linear(text_config.embedding_size, text_config.vocab_size)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (..., H) to logits (..., V)."""
+        return self.decoder(self.predictions(hidden))
+
+
 @dataclass(frozen=True)
 class LMHeadFamily:
-    """A PLM family's masked-LM head: its class, its name in the family's own model, its tied parameters."""
+    """A PLM family's masked-LM head.
+
+    Args:
+        head_class: Its class, built from the PLM's configuration.
+        parts: Its parts, `""` for the whole, and their names in the family's own model.
+        decoder: Name in it of the layer tied to the input embeddings.
+        bias: Name in it of the decoder's bias where that has a second one.
+    """
 
     head_class: type[nn.Module]
-    attribute: str
+    parts: dict[str, str]
     decoder: str
-    bias: str
+    bias: str | None = None
 
 
 # transformers' LM heads share no interface.
 _LM_HEADS = {
-    "roberta": LMHeadFamily(RobertaLMHead, "lm_head", "decoder", "bias"),
-    "bert": LMHeadFamily(BertOnlyMLMHead, "cls", "predictions.decoder", "predictions.bias"),
+    "bert": LMHeadFamily(BertOnlyMLMHead, {"": "cls"}, "predictions.decoder", "predictions.bias"),
+    "camembert": LMHeadFamily(CamembertLMHead, {"": "lm_head"}, "decoder", "bias"),
+    "electra": LMHeadFamily(
+        ElectraLMHead, {"predictions": "generator_predictions", "decoder": "generator_lm_head"}, "decoder"
+    ),
+    "roberta": LMHeadFamily(RobertaLMHead, {"": "lm_head"}, "decoder", "bias"),
+    "xlm-roberta": LMHeadFamily(XLMRobertaLMHead, {"": "lm_head"}, "decoder", "bias"),
 }
 
 
@@ -296,6 +329,12 @@ def lm_head_family(text_config: PreTrainedConfig) -> LMHeadFamily:
             f"{text_config.model_type!r}."
         )
     return _LM_HEADS[text_config.model_type]
+
+
+def _no_pooler(text_config: PreTrainedConfig) -> dict[str, bool]:
+    """The arguments that build the PLM without a pooler, which nothing here reads; not all classes have one."""
+    plm_class: Any = MODEL_MAPPING[type(text_config)]
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(plm_class).parameters else {}
 
 
 def _prepare_plm(plm: PreTrainedModel) -> PreTrainedModel:
@@ -396,7 +435,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return model
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        plm = AutoModel.from_pretrained(plm_name_or_path, add_pooling_layer=False, **plm_kwargs)
+        plm = AutoModel.from_pretrained(plm_name_or_path, **_no_pooler(self.config.text_config), **plm_kwargs)
         self.trunk.plm.load_state_dict(plm.state_dict())
 
     @property
@@ -424,11 +463,9 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         self.plm: Any = None
         self.prompt_encoder: nn.Module | None = None
         if config.use_plm:
-            self.plm = _prepare_plm(AutoModel.from_config(config.text_config, add_pooling_layer=False))
+            self.plm = _prepare_plm(AutoModel.from_config(config.text_config, **_no_pooler(config.text_config)))
             if config.num_prompts:
-                self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, config)
-                if config.prompt_strategy == "layerwise" and config.prompt_encoder == "paper":
-                    key_value_projections(self.plm)
+                self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, self.plm, config)
         self.post_init()
 
     def forward(
@@ -504,22 +541,24 @@ class ClickPromptForPAMLM(ClickPromptPreTrainedModel):
         self.clickprompt = ClickPromptModel(config)
         self.lm_head = family.head_class(config.text_config)
         self._tied_weights_keys = {
-            f"lm_head.{family.decoder}.weight": "clickprompt.plm.embeddings.word_embeddings.weight",
-            f"lm_head.{family.decoder}.bias": f"lm_head.{family.bias}",
+            f"lm_head.{family.decoder}.weight": "clickprompt.plm.embeddings.word_embeddings.weight"
         }
+        if family.bias is not None:
+            self._tied_weights_keys[f"lm_head.{family.decoder}.bias"] = f"lm_head.{family.bias}"
         self.post_init()
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
         family = lm_head_family(self.config.text_config)
         plm, loading = AutoModelForMaskedLM.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
         self.clickprompt.plm.load_state_dict(plm.base_model.state_dict())
-        missing = [key for key in loading["missing_keys"] if key.startswith(f"{family.attribute}.")]
+        missing = [key for key in loading["missing_keys"] if key.startswith(tuple(family.parts.values()))]
         if missing:
             logger.warning(
                 f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} start fresh, in the shape "
                 f"of {family.head_class.__name__}. PA-MLM trains them."
             )
-        self.lm_head.load_state_dict(getattr(plm, family.attribute).state_dict())
+        for ours, theirs in family.parts.items():
+            self.lm_head.get_submodule(ours).load_state_dict(plm.get_submodule(theirs).state_dict())
         self.tie_weights()
 
     def get_output_embeddings(self) -> nn.Module:

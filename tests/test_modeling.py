@@ -6,6 +6,7 @@ from tiny_models import (
     BACKBONES as BACKBONE_NAMES,
 )
 from tiny_models import (
+    FAMILIES,
     FIELD_SIZES,
     masked_labels,
     tiny_batch,
@@ -19,7 +20,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertModel,
     GPT2Config,
-    RobertaForMaskedLM,
 )
 
 from clickprompt_hf import (
@@ -50,8 +50,9 @@ def build(model_class=ClickPromptForCTR, **options):
     return model_class(tiny_config(**options)).eval()
 
 
-@pytest.mark.parametrize("family", ["roberta", "bert"])
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize(
+    ("family", "backbone"), [*((f, "dcnv2") for f in FAMILIES), *(("bert", b) for b in BACKBONE_NAMES)]
+)
 def test_prompts_reach_the_text_and_get_gradients(family, backbone):
     model = build(ClickPromptModel, family=family, backbone=backbone)
     batch = tiny_batch()
@@ -79,7 +80,7 @@ def test_without_prompts_the_ids_do_not_reach_the_text():
     torch.testing.assert_close(hidden, model(**batch).last_hidden_state)
 
 
-@pytest.mark.parametrize("family", ["roberta", "bert"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_row_does_not_depend_on_its_batch(family, pooling):
     model = build(family=family, pooling=pooling)
@@ -93,7 +94,7 @@ def test_a_row_does_not_depend_on_its_batch(family, pooling):
 
 
 @pytest.mark.parametrize("auto_class", list(MODELS))
-@pytest.mark.parametrize("family", ["roberta", "bert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_saved_models_give_the_same_logits(auto_class, family, tmp_path):
     model = build(MODELS[auto_class], family=family, fusion="weighted", fusion_alpha=0.25)
     if auto_class is AutoModelForSequenceClassification:
@@ -117,12 +118,13 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize("kind", PROMPTS)
-@pytest.mark.parametrize("family", ["roberta", "bert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_kind_of_prompt_reaches_the_text_and_is_saved(kind, family, tmp_path):
     model = build(family=family, **PROMPTS[kind])
     batch = tiny_batch()
     outputs = model(**batch, labels=torch.tensor([0, 1, 1, 0, 1]), output_prompts=True)
-    shape = (5, 3, 16) if kind == "shallow" else (5, 2, 2, 2, 3, 8)
+    width = model.get_input_embeddings().embedding_dim
+    shape = (5, 3, width) if kind == "shallow" else (5, 2, 2, 2, 3, 8)
     assert outputs.prompts.shape == shape
     outputs.text_logits.sum().backward()
     for parameter in model.clickprompt.prompt_encoder.parameters():
@@ -309,21 +311,26 @@ def test_out_of_vocabulary_embeddings_start_at_zero():
     assert zero_rows == [0, 7, 12]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptModel])
-def test_a_pretrained_plm_is_loaded_with_its_lm_head(model_class, tmp_path):
+def test_a_pretrained_plm_is_loaded_with_its_lm_head(model_class, family, tmp_path):
     torch.manual_seed(1)
-    plm = RobertaForMaskedLM(tiny_text_config())
-    torch.nn.init.normal_(plm.lm_head.bias)
+    plm = AutoModelForMaskedLM.from_config(tiny_text_config(family))
+    torch.nn.init.normal_(plm.get_output_embeddings().bias)
     plm.save_pretrained(tmp_path)
     model = model_class.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config(), prompt_length=2)
     loaded = model.trunk.plm.state_dict()
-    for name, tensor in plm.roberta.state_dict().items():
+    for name, tensor in plm.base_model.state_dict().items():
         assert torch.equal(loaded[name], tensor), name
     assert model.config.prompt_length == 2
     if model_class is ClickPromptForPAMLM:
-        for name, tensor in plm.lm_head.state_dict().items():
-            assert torch.equal(model.lm_head.state_dict()[name], tensor), name
-        assert model.lm_head.decoder.weight is model.trunk.plm.get_input_embeddings().weight
+        assert torch.equal(model.get_output_embeddings().bias, plm.get_output_embeddings().bias)
+        assert model.get_output_embeddings().weight is model.trunk.plm.get_input_embeddings().weight
+        # without prompts, its logits are those of the PLM
+        model.config.prompt_strategy, model.clickprompt.prompt_encoder = "none", None
+        batch = tiny_batch()
+        expected = plm.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        torch.testing.assert_close(model.eval()(**batch).logits, expected, atol=1e-5, rtol=0)
 
 
 def test_a_plm_without_lm_head_gets_a_fresh_one_and_a_warning(tmp_path, caplog, monkeypatch):

@@ -1,7 +1,7 @@
 """Tiny random models and batches."""
 
 import torch
-from transformers import BertConfig, RobertaConfig
+from transformers import BertConfig, CamembertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig
 
 from clickprompt_hf import ClickPromptConfig, CTRConfig
 
@@ -11,6 +11,15 @@ BACKBONES = (
     *("lr", "fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
     "transformer",
 )
+
+
+FAMILIES = {
+    "roberta": RobertaConfig,
+    "bert": BertConfig,
+    "xlm-roberta": XLMRobertaConfig,
+    "camembert": CamembertConfig,
+    "electra": ElectraConfig,
+}
 
 
 def tiny_ctr_config(backbone: str = "dcnv2", **options) -> CTRConfig:
@@ -42,9 +51,11 @@ def tiny_text_config(family: str = "roberta", **options):
         "intermediate_size": 24,
         "max_position_embeddings": 40,
         "initializer_range": 0.2,
+        # narrower than the layers, as in ELECTRA's small models
+        **({"embedding_size": 12} if family == "electra" else {}),
         **options,
     }
-    return {"roberta": RobertaConfig, "bert": BertConfig}[family](**options)
+    return FAMILIES[family](**options)
 
 
 def tiny_config(family: str = "roberta", backbone: str = "dcnv2", **options) -> ClickPromptConfig:
