@@ -26,7 +26,11 @@ from clickprompt_hf.training import (
     ClickPromptTrainingArguments,
     DataArguments,
     ModelArguments,
+    ReportArguments,
     check_output_dir,
+    click_probabilities,
+    click_report,
+    field_column,
     fresh_model,
     load_checkpoint,
     prepare_data,
@@ -45,9 +49,10 @@ class StartArguments:
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     # 1. Arguments.
     parser = HfArgumentParser(
-        (StartArguments, ModelArguments, DataArguments, ClickPromptTrainingArguments), description=__doc__
+        (StartArguments, ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments),
+        description=__doc__,
     )
-    start, model_args, data_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    start, model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
     if sum((start.model_name_or_path is not None, model_args.plm_name_or_path is not None, start.ctr_only)) != 1:
         parser.error("give exactly one of --model_name_or_path, --plm_name_or_path and --ctr_only")
     if start.without_plm and start.model_name_or_path is None:
@@ -59,6 +64,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if start.model_name_or_path is not None:
         checkpoint, processor = load_checkpoint(start.model_name_or_path, model_args, use_plm=not start.without_plm)
     data = prepare_data(data_args, training_args, model_args, checkpoint, processor)
+    for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
+        if name is not None:
+            field_column(data.processor, name)
 
     # 3. Model: the checkpoint's trunk with fresh heads, or all fresh on the PLM, or a backbone alone.
     set_seed(training_args.seed)
@@ -77,7 +85,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         processing_class=data.processor,
     )
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    metrics = {**result.metrics, **trainer.predict(data.splits["test"], metric_key_prefix="test").metrics}
+    test = trainer.predict(data.splits["test"], metric_key_prefix="test")
+    report = click_report(
+        click_probabilities(test.predictions),
+        data.splits["train"],
+        data.splits["test"],
+        data.processor,
+        **vars(report_args),
+    )
+    metrics = {**result.metrics, **test.metrics, **{f"test_{name}": value for name, value in report.items()}}
     trainer.save_model()
     trainer.log_metrics("all", metrics)
     trainer.save_metrics("all", metrics, combined=False)

@@ -1,22 +1,30 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training with the HuggingFace `Trainer`."""
 
-from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
-from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, masked_token_metrics
+from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments, ReportArguments
+from .evaluation import CalibrationError, GroupedAUC, PairedAUC, click_report, field_column
+from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
 from .preparation import PreparedData, check_output_dir, prepare_data
 from .trainer import ClickPromptTrainer
 
 __all__ = [
+    "CalibrationError",
     "ClickMetric",
     "ClickPromptTrainer",
     "ClickPromptTrainingArguments",
     "DataArguments",
+    "GroupedAUC",
     "MaskedTokenMetric",
     "ModelArguments",
+    "PairedAUC",
     "PreparedData",
+    "ReportArguments",
     "check_output_dir",
     "click_metrics",
+    "click_probabilities",
+    "click_report",
+    "field_column",
     "fresh_model",
     "load_checkpoint",
     "masked_token_metrics",

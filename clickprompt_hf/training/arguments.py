@@ -9,6 +9,20 @@ from transformers import TrainingArguments
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 
+
+@dataclass
+class ReportArguments:
+    """What is reported of the test split beside AUC, log loss and calibration."""
+
+    gauc_field: str | None = field(
+        default=None, metadata={"help": "Column, e.g. user_id: AUC within its values, weighed by rows (GAUC)."}
+    )
+    frequency_fields: list[str] | None = field(
+        default=None,
+        metadata={"help": "Columns, e.g. user_id movie_id: AUC of their frequent, rare and unseen values."},
+    )
+
+
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
 
 

@@ -8,25 +8,29 @@ from sklearn.metrics import log_loss, roc_auc_score
 from transformers import EvalPrediction
 
 
-class ClickMetric(evaluate.Metric):
+class OfflineMetric(evaluate.Metric):
+    """An `evaluate.Metric` that needs no network and keeps its rows in memory; subclasses set `features`."""
+
+    features: datasets.Features
+
+    def __init__(self, **kwargs):
+        super().__init__(keep_in_memory=True, **kwargs)
+
+    def _info(self) -> evaluate.MetricInfo:
+        description = type(self).__doc__ or ""
+        return evaluate.MetricInfo(
+            description=description, citation="", inputs_description=description, features=self.features
+        )
+
+
+class ClickMetric(OfflineMetric):
     """AUC and log loss of click probabilities.
 
     `compute(predictions=..., references=...)`: predictions in [0, 1], references 0 or 1. Gives `auc` (area under the
     ROC curve; 0.5 is chance; NaN where only one class occurs) and `log_loss` (mean binary cross-entropy in nats).
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(keep_in_memory=True, **kwargs)
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="AUC and log loss of click probabilities.",
-            citation="",
-            inputs_description="predictions: click probabilities; references: clicks, 0 or 1.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("int8")}
-            ),
-        )
+    features = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int8")})
 
     def _compute(self, predictions, references) -> dict[str, float]:
         clicks = np.asarray(references)
@@ -37,24 +41,14 @@ class ClickMetric(evaluate.Metric):
         }
 
 
-class MaskedTokenMetric(evaluate.Metric):
+class MaskedTokenMetric(OfflineMetric):
     """Share of masked tokens that PA-MLM recovers.
 
     `compute(predictions=..., references=...)`: per row, the number of masked tokens recovered and the number masked.
     Gives `masked_accuracy` in [0, 1], NaN where nothing was masked.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(keep_in_memory=True, **kwargs)
-
-    def _info(self) -> evaluate.MetricInfo:
-        counts = datasets.Value("int64")
-        return evaluate.MetricInfo(
-            description="Share of masked tokens recovered.",
-            citation="",
-            inputs_description="predictions: masked tokens recovered, a row; references: masked tokens, a row.",
-            features=datasets.Features({"predictions": counts, "references": counts}),
-        )
+    features = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
 
     def _compute(self, predictions, references) -> dict[str, float]:
         masked = np.sum(references)
@@ -63,9 +57,15 @@ class MaskedTokenMetric(evaluate.Metric):
 
 def click_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """`compute_metrics` for ClickPromptForCTR: logits (N, 1) and clicks (N,) to AUC and log loss."""
-    logits = np.asarray(prediction.predictions, dtype=np.float64).reshape(-1)
-    probabilities = np.exp(-np.logaddexp(0, -logits))
-    return ClickMetric().compute(predictions=probabilities, references=np.asarray(prediction.label_ids).reshape(-1))
+    return ClickMetric().compute(
+        predictions=click_probabilities(prediction.predictions),
+        references=np.asarray(prediction.label_ids).reshape(-1),
+    )
+
+
+def click_probabilities(logits) -> np.ndarray:
+    """Logits (N, 1) to probabilities (N,), in float64."""
+    return np.exp(-np.logaddexp(0, -np.asarray(logits, dtype=np.float64).reshape(-1)))
 
 
 def masked_token_metrics(prediction: EvalPrediction) -> dict[str, float]:

@@ -1,0 +1,108 @@
+"""Metrics beyond one AUC, against values worked out by hand or by scikit-learn."""
+
+import compare
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from tiny_data import tiny_schema, tiny_splits
+
+from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.training import CalibrationError, GroupedAUC, PairedAUC, click_report, field_column
+from clickprompt_hf.training.evaluation import frequency_groups
+
+
+def test_grouped_auc_weighs_groups_by_rows_and_leaves_out_one_class():
+    # group 0: 1 of 2 pairs right, AUC 0.5, 3 rows; group 1: AUC 1, 2 rows; group 2 has clicks only
+    groups = [0, 0, 0, 1, 1, 2]
+    clicks = [1, 0, 0, 1, 0, 1]
+    scores = [0.5, 0.2, 0.8, 0.4, 0.1, 0.9]
+    result = GroupedAUC().compute(predictions=scores, references=clicks, groups=groups)
+    assert result == pytest.approx({"gauc": (3 * 0.5 + 2 * 1.0) / 5, "gauc_rows": 5 / 6})
+    # tied scores count half
+    tied = GroupedAUC().compute(predictions=[0.5, 0.5], references=[1, 0], groups=[7, 7])
+    assert tied["gauc"] == 0.5
+    assert np.isnan(GroupedAUC().compute(predictions=[0.5], references=[1], groups=[0])["gauc"])
+
+
+def test_grouped_auc_of_one_group_is_the_auc():
+    draw = np.random.default_rng(0)
+    scores, clicks = draw.random(200).round(1), draw.integers(2, size=200)
+    result = GroupedAUC().compute(predictions=scores, references=clicks, groups=np.zeros(200, dtype=int))
+    assert result["gauc"] == pytest.approx(roc_auc_score(clicks, scores))
+
+
+def test_calibration_error_by_hand():
+    # ten bins of one row: |0.2 - 0| ... for 8 rows that match within 0.2, and two that are off by 0.9
+    scores = np.array([0.2] * 4 + [0.8] * 4 + [0.9, 0.1])
+    clicks = np.array([0] * 4 + [1] * 4 + [0, 1])
+    result = CalibrationError().compute(predictions=scores, references=clicks)
+    assert result["calibration_error"] == pytest.approx((8 * 0.2 + 2 * 0.9) / 10)
+    assert result["predicted_to_observed"] == pytest.approx(5.0 / 5)
+
+
+def test_the_interval_of_paired_aucs_is_that_of_the_bootstrap():
+    draw = np.random.default_rng(0)
+    clicks = draw.integers(2, size=1500)
+    shared = clicks + draw.normal(0, 1.5, 1500)
+    first, second = shared + draw.normal(0, 0.5, 1500), shared + draw.normal(0, 1.0, 1500)
+    result = PairedAUC().compute(predictions=first, baseline_predictions=second, references=clicks)
+    assert result["auc"] == pytest.approx(roc_auc_score(clicks, first))
+    assert result["baseline_auc"] == pytest.approx(roc_auc_score(clicks, second))
+    assert result["rela_impr"] == pytest.approx((result["auc"] - 0.5) / (result["baseline_auc"] - 0.5) - 1)
+    rows = [draw.integers(1500, size=1500) for _ in range(400)]
+    drawn = [roc_auc_score(clicks[r], first[r]) - roc_auc_score(clicks[r], second[r]) for r in rows]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert result["auc_difference_low"] == pytest.approx(low, abs=0.004)
+    assert result["auc_difference_high"] == pytest.approx(high, abs=0.004)
+    assert result["p_value"] < 0.05
+    same = PairedAUC().compute(predictions=first, baseline_predictions=first, references=clicks)
+    assert (same["auc_difference"], same["p_value"]) == (0.0, 1.0)
+
+
+def test_frequency_groups():
+    # ids 1 to 20, id i in i training rows; id 21 in none, 0 is the unseen
+    train = np.repeat(np.arange(1, 21), np.arange(1, 21))
+    test = np.array([0, 1, 2, 3, 18, 19, 20, 21])
+    groups = frequency_groups(train, test, field_size=22)
+    assert {name: test[rows].tolist() for name, rows in groups.items()} == {
+        "head": [19, 20],
+        "middle": [3, 18],
+        "tail": [1, 2],
+        "unseen": [0, 21],
+    }
+
+
+def test_report_of_encoded_rows(tmp_path):
+    splits = tiny_splits()
+    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema())
+    prepare_splits(splits, processor, tmp_path / "prepared")
+    data, _ = load_prepared(tmp_path / "prepared")
+    probabilities = np.linspace(0.1, 0.9, 20)
+    report = click_report(probabilities, data["train"], data["test"], processor, "user", ["title"])
+    users = splits["test"].to_pandas()["user"]
+    expected = GroupedAUC().compute(predictions=probabilities, references=splits["test"]["click"], groups=users)
+    assert report["gauc"] == pytest.approx(expected["gauc"])
+    assert sum(report[f"rows_title_{name}"] for name in ("head", "middle", "tail", "unseen")) == 20
+    # price and the two columns of tags stand in front
+    assert field_column(processor, "title") == 4
+    with pytest.raises(ValueError, match=r"must be one of \['user', .*got 'item'"):
+        field_column(processor, "item")
+    with pytest.raises(ValueError, match="'tags' is multi-valued"):
+        field_column(processor, "tags")
+
+
+def test_compare_script(tmp_path, capsys):
+    rows = pd.DataFrame({"click": [0, 1, 0, 1, 1, 0], "user": range(6)})
+    rows.assign(click_probability=[0.1, 0.9, 0.2, 0.8, 0.7, 0.3]).to_csv(tmp_path / "a.csv", index=False)
+    rows.assign(click_probability=[0.1, 0.9, 0.8, 0.2, 0.7, 0.3]).to_parquet(tmp_path / "b.parquet")
+    files = ["--scores", str(tmp_path / "a.csv"), "--baseline", str(tmp_path / "b.parquet"), "--label", "click"]
+    result = compare.main(files)
+    # the baseline has 6 of 9 pairs right
+    assert result["auc_difference"] == pytest.approx(1 - 6 / 9)
+    assert "auc_difference_low" in capsys.readouterr().out
+    rows.assign(click_probability=0.5, user=1).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(SystemExit):
+        compare.main(files)
+    assert "same rows in the same order" in capsys.readouterr().err
