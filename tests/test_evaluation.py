@@ -64,6 +64,8 @@ def test_the_interval_of_paired_aucs_is_that_of_the_bootstrap():
 def test_frequency_groups():
     # ids 1 to 20, id i in i training rows; id 21 in none, 0 is the unseen
     train = np.repeat(np.arange(1, 21), np.arange(1, 21))
+    # values too rare for an id of their own share id 0, whatever their number
+    train = np.concatenate([train, np.zeros(50, dtype=int)])
     test = np.array([0, 1, 2, 3, 18, 19, 20, 21])
     groups = frequency_groups(train, test, field_size=22)
     assert {name: test[rows].tolist() for name, rows in groups.items()} == {

@@ -164,7 +164,7 @@ def test_shallow_prompts_stand_in_front_of_the_input_and_pooling_reads_the_text(
         torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("strategy", ["layerwise", "none"])
+@pytest.mark.parametrize("strategy", ["layerwise", "shallow", "none"])
 @pytest.mark.parametrize(
     ("pooling", "layers"), [("mean", (2, 2)), ("mean_first_last", (1, 2)), ("mean_last_two", (1, 2))]
 )
@@ -172,7 +172,8 @@ def test_means_of_layers(pooling, layers, strategy):
     model = build(pooling=pooling, fusion="text", prompt_strategy=strategy)
     batch = tiny_batch(padding=0)
     states = model.clickprompt(**batch, output_hidden_states=True).hidden_states
-    pooled = sum(states[layer].mean(dim=1) for layer in layers) / 2
+    text = slice(3 if strategy == "shallow" else 0, None)
+    pooled = sum(states[layer][:, text].mean(dim=1) for layer in layers) / 2
     torch.testing.assert_close(model(**batch).logits, model.text_head(pooled), atol=1e-6, rtol=0)
 
 
@@ -387,8 +388,11 @@ def test_a_backbone_of_ones_own(tmp_path, monkeypatch):
 
 def test_fresh_weights_have_the_scale_that_trains():
     ctr_config = tiny_ctr_config(embedding_size=32, dnn_hidden_sizes=[96, 96], embedding_initializer_range=0.02)
-    model = ClickPromptForCTR(ClickPromptConfig(text_config=tiny_text_config(), ctr_config=ctr_config))
-    trunk = model.clickprompt
+    options = {"text_config": tiny_text_config(), "ctr_config": ctr_config}
+    trunk = ClickPromptForCTR(ClickPromptConfig(**options)).clickprompt
+    scaled = ClickPromptForCTR(ClickPromptConfig(**options, prompt_initializer_scale=3)).clickprompt
+    ratio = scaled.prompt_encoder.expansion.weight.std() / trunk.prompt_encoder.expansion.weight.std()
+    assert ratio.item() == pytest.approx(3, rel=0.05)
     for layer, inputs, outputs in (
         (trunk.ctr.dnn.layers[0], 96, 96),
         (trunk.ctr.cross_net.layers[1], 96, 96),

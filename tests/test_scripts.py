@@ -84,11 +84,13 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
         [
             *("--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv")),
             *(*options, *QUICK, *BATCHES, "--output_dir", str(out)),
+            *("--gauc_field", "user", "--frequency_fields", "user", "title"),
         ]
     )
     results = json.loads((out / "all_results.json").read_text())
     assert 0 <= results["test_auc"] <= 1
-    assert {"test_log_loss", "train_samples_per_second"} <= set(results)
+    assert {"test_log_loss", "train_samples_per_second", "test_gauc", "test_calibration_error"} <= set(results)
+    assert sum(results[f"test_rows_title_{group}"] for group in ("head", "middle", "tail", "unseen")) == 40
     assert bool(list(out.glob("**/*tokenizer*"))) != without_plm
 
     # the processor and the record of the data are those of PA-MLM
@@ -155,6 +157,30 @@ def test_no_test_row_is_seen_by_fitting_training_or_stopping(table, plm, tmp_pat
     assert seen[run_pamlm]["eval_dataset"].tolist() == list(range(80, 90))
     assert seen[run_ctr]["train_dataset"].tolist() == list(range(80))
     assert seen[run_ctr]["eval_dataset"].tolist() == list(range(80, 120))
+
+
+def test_options_of_prompts_and_backbone_reach_the_checkpoint(table, plm, tmp_path):
+    options = ["--prompt_encoder", "low_rank", "--prompt_rank", "3", "--prompt_dropout", "0.1", "--prompt_length", "2"]
+    options += [
+        "--backbone",
+        "autoint",
+        "--num_attention_heads",
+        "2",
+        "--num_attention_layers",
+        "1",
+        "--freeze",
+        "plm",
+    ]
+    arguments = [*data_of(table), "--plm_name_or_path", str(plm), *SIZES[:5], *QUICK, *BATCHES, *options]
+    run_ctr.main([*arguments, "--output_dir", str(tmp_path / "fresh")])
+    model = ClickPromptForCTR.from_pretrained(tmp_path / "fresh")
+    assert (model.config.prompt_encoder, model.config.prompt_rank, model.config.prompt_dropout) == ("low_rank", 3, 0.1)
+    assert (model.config.ctr_config.backbone, model.config.ctr_config.num_attention_heads) == ("autoint", 2)
+    frozen, kept = (
+        m.clickprompt.plm.state_dict()
+        for m in (model, ClickPromptForCTR.from_plm_pretrained(plm, ctr_config=model.config.ctr_config))
+    )
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in kept.items())
 
 
 def test_ctr_only_needs_no_plm_and_keeps_no_training_rows(table, tmp_path):
