@@ -95,7 +95,10 @@ class DataArguments:
 
     dataset: str | None = field(
         default=None,
-        metadata={"help": "ml-1m, ml-100k, synthetic, csv, parquet, or the id of a data set on the Hub."},
+        metadata={
+            "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, parquet, or the id of a data set on "
+            "the Hub."
+        },
     )
     data_path: str | None = field(default=None, metadata={"help": "Zip, folder or file that holds the raw data."})
     schema: str | None = field(

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from ...processing_clickprompt import Schema
 from ..schema_file import load_schema
+from .amazon import load_amazon_toys
+from .bookcrossing import load_bookcrossing
+from .goodreads import load_goodreads
 from .movielens import load_ml_1m, load_ml_100k
 from .source import SourceTable
 from .synthetic import load_synthetic
@@ -15,6 +18,9 @@ __all__ = ["SourceTable", "load_source", "needs_schema"]
 _WITH_SCHEMA_OF_THEIR_OWN = {
     "ml-1m": load_ml_1m,
     "ml-100k": load_ml_100k,
+    "bookcrossing": load_bookcrossing,
+    "amazon-toys": load_amazon_toys,
+    "goodreads": load_goodreads,
     "synthetic": lambda path: load_synthetic(),
 }
 _FILES = {"csv": load_csv, "parquet": load_parquet}
@@ -31,7 +37,8 @@ def load_source(
     """All rows of a data set.
 
     Args:
-        dataset: `"ml-1m"`, `"ml-100k"`, `"synthetic"`, `"csv"`, `"parquet"`, or a Hub id or folder with a slash in it.
+        dataset: `"ml-1m"`, `"ml-100k"`, `"bookcrossing"`, `"amazon-toys"`, `"goodreads"`, `"synthetic"`, `"csv"`,
+            `"parquet"`, or a Hub id or folder with a slash in it.
         data_path: The zip, folder or file that holds the raw data.
         schema: What the columns mean, or a YAML or JSON file that says it. Needed for CSV, Parquet and the Hub.
 

@@ -5,8 +5,6 @@ A rating above 3 is a click, one below 3 is none, and 3s are left out, as in the
 """
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from ...processing_clickprompt import FieldSchema, Schema
+from .raw_files import RawFiles
 from .source import SourceTable
 
 SCHEMA = Schema(
@@ -63,44 +62,8 @@ _RATINGS = {"user_id": pa.int32(), "movie_id": pa.int32(), "rating": pa.int8(), 
 _SEPARATOR = "\x1f"
 
 
-class RawFiles:
-    """The files of a MovieLens data set, in its zip or in its extracted folder.
-
-    Raises:
-        FileNotFoundError: If there is nothing at `path`.
-        ValueError: If `path` is no whole zip.
-    """
-
-    def __init__(self, path: str | Path | None, name: str):
-        if path is None:
-            raise ValueError(f"`data_path` must be {name}.zip or its extracted folder, got none.")
-        self.path, self.name = Path(path), name
-        if not self.path.exists():
-            raise FileNotFoundError(f"`data_path` must be {name}.zip or its extracted folder; nothing is at {path}.")
-        if self.path.is_file() and not zipfile.is_zipfile(self.path):
-            raise ValueError(f"`data_path` must be a whole {name}.zip, but {path} is no zip file or a truncated one.")
-
-    def read(self, file_name: str) -> bytes:
-        """Content of one file.
-
-        Raises:
-            FileNotFoundError: If the zip or folder lacks it.
-            ValueError: If the zip is damaged.
-        """
-        lacking = f"{self.path} must hold {self.name}/{file_name}, as GroupLens publishes it; it does not."
-        if self.path.is_dir():
-            for candidate in (self.path / file_name, self.path / self.name / file_name):
-                if candidate.is_file():
-                    return candidate.read_bytes()
-            raise FileNotFoundError(lacking)
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                for member in archive.namelist():
-                    if member.split("/")[-1] == file_name:
-                        return archive.read(member)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{file_name} in {self.path} is damaged: {error}.") from error
-        raise FileNotFoundError(lacking)
+class MovieLensFiles(RawFiles):
+    """Those of MovieLens."""
 
     def table(self, file_name: str, types: dict[str, pa.DataType], separator: str) -> pa.Table:
         """One file as a table with the columns of `types`, in their order in the file.
@@ -133,7 +96,7 @@ def _read_options(types: dict[str, pa.DataType], threads: bool = True) -> csv.Re
 
 def load_ml_1m(path: str | Path | None) -> SourceTable:
     """MovieLens-1M: the zip, the folder with `ratings.dat`, or the folder around it."""
-    files = RawFiles(path, "ml-1m")
+    files = MovieLensFiles(path, "ml-1m")
     ratings = files.table("ratings.dat", _RATINGS, "::")
     strings = pa.string()
     users = files.table(
@@ -165,7 +128,7 @@ def load_ml_1m(path: str | Path | None) -> SourceTable:
 
 def load_ml_100k(path: str | Path | None) -> SourceTable:
     """MovieLens-100k: the zip, the folder with `u.data`, or the folder around it. Ages get the ranges of ML-1M."""
-    files = RawFiles(path, "ml-100k")
+    files = MovieLensFiles(path, "ml-100k")
     ratings = files.table("u.data", _RATINGS, "\t")
     strings = pa.string()
     users = files.table(

@@ -1,0 +1,94 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Amazon reviews of toys and games, as McAuley et al. publish them (2014 and 2018 editions).
+
+5-core; a rating above 3 is a click, one below 3 is none, and 3s are left out, as in the ClickPrompt paper.
+"""
+
+import ast
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...processing_clickprompt import FieldSchema, Schema
+from .raw_files import find_file, k_core, look_up, read_json_lines
+from .source import SourceTable
+
+SCHEMA = Schema(
+    fields=(
+        FieldSchema("user_id", "User ID"),
+        FieldSchema("item_id", "Item ID"),
+        FieldSchema("category", "Category"),
+        FieldSchema("title", "Title"),
+        FieldSchema("brand", "Brand"),
+    ),
+    label="click",
+    time="timestamp",
+)
+
+_WHAT = "Amazon's Toys and Games"
+_REVIEWS = {"reviewerID": pa.string(), "asin": pa.string(), "overall": pa.float64(), "unixReviewTime": pa.int64()}
+_REVIEW_FILES = ("reviews_Toys_and_Games*.json*", "Toys_and_Games*.json*")
+_METADATA_FILES = ("meta_Toys_and_Games*.json*",)
+
+
+def load_amazon_toys(path: str | Path | None) -> SourceTable:
+    """A folder with `reviews_Toys_and_Games*.json` (2014) or `Toys_and_Games*.json` (2018), and with
+    `meta_Toys_and_Games.json`, gzipped or not.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a line does not parse, or no rows are left in the 5-core.
+    """
+    reviews = read_json_lines(find_file(path, _REVIEW_FILES, _WHAT), _REVIEWS).rename_columns(
+        ["user_id", "item_id", "rating", "timestamp"]
+    )
+    reviews = k_core(reviews.drop_null(), "user_id", "item_id", k=5)
+    reviews = reviews.filter(pc.not_equal(reviews["rating"], 3))
+    described = _metadata(find_file(path, _METADATA_FILES, _WHAT))
+    category, title, brand = look_up(reviews, "item_id", described, ("category", "title", "brand"))
+    columns = {
+        "user_id": reviews["user_id"],
+        "item_id": reviews["item_id"],
+        "category": category,
+        "title": title,
+        "brand": brand,
+        SCHEMA.label: pc.greater(reviews["rating"], 3).cast(pa.int8()),
+        "timestamp": reviews["timestamp"],
+    }
+    return SourceTable(pa.table(columns), SCHEMA)
+
+
+def _metadata(path: Path) -> pa.Table:
+    """Item id, most specific category, title and brand of each item."""
+    items = []
+    # the 2014 edition's lines are Python literals, not JSON
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                items.append(_item(line, path, number))
+    return pa.Table.from_pylist(
+        items, pa.schema([(name, pa.string()) for name in ("item_id", "category", "title", "brand")])
+    )
+
+
+def _item(line: str, path: Path, number: int) -> dict[str, str | None]:
+    item: Any
+    try:
+        item = json.loads(line)
+    except json.JSONDecodeError:
+        try:
+            item = ast.literal_eval(line)
+        except (SyntaxError, ValueError) as error:
+            raise ValueError(f"Line {number} of {path} must be a JSON object or a Python literal: {error}.") from error
+    # 2014: a list of paths through the categories; 2018: one path
+    categories = item.get("category") or (item.get("categories") or [[]])[0]
+    return {
+        "item_id": item.get("asin"),
+        "category": categories[-1] if categories else None,
+        "title": item.get("title"),
+        "brand": item.get("brand"),
+    }

@@ -1,0 +1,100 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""BookCrossing, from the three `BX-*.csv` files (Ziegler et al. 2005).
+
+A rating of 5 or more is a click, a lower one, 0 for "read, not rated" included, is none, as in the ClickPrompt paper.
+Ratings of users or books that the other files do not describe are left out.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers.utils import logging
+
+from ...processing_clickprompt import FieldSchema, Schema
+from .raw_files import RawFiles, look_up
+from .source import SourceTable
+
+logger = logging.get_logger(__name__)
+
+SCHEMA = Schema(
+    fields=(
+        FieldSchema("user_id", "User ID"),
+        FieldSchema("location", "Location"),
+        FieldSchema("age", "Age"),
+        FieldSchema("isbn", "ISBN"),
+        FieldSchema("title", "Book title"),
+        FieldSchema("author", "Author"),
+        FieldSchema("year", "Publication year"),
+        FieldSchema("publisher", "Publisher"),
+    ),
+    label="click",
+)
+
+_USERS = {"User-ID": "user_id", "Location": "location", "Age": "age"}
+_BOOKS = {
+    "ISBN": "isbn",
+    "Book-Title": "title",
+    "Book-Author": "author",
+    "Year-Of-Publication": "year",
+    "Publisher": "publisher",
+}
+_RATINGS = {"User-ID": "user_id", "ISBN": "isbn", "Book-Rating": "rating"}
+
+
+def load_bookcrossing(path: str | Path | None) -> SourceTable:
+    """BookCrossing: the zip with `BX-Users.csv`, `BX-Books.csv` and `BX-Book-Ratings.csv`, or its folder.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a header is not as published or a rating is no number.
+    """
+    files = RawFiles(path, "BX-CSV-Dump")
+    users = _table(files, "BX-Users.csv", _USERS)
+    books = _table(files, "BX-Books.csv", _BOOKS)
+    ratings = _table(files, "BX-Book-Ratings.csv", _RATINGS)
+    known = pc.and_(pc.is_in(ratings["user_id"], users["user_id"]), pc.is_in(ratings["isbn"], books["isbn"]))
+    ratings = ratings.filter(known)
+    try:
+        values = pc.cast(ratings["rating"], pa.int8())
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"Book-Rating in BX-Book-Ratings.csv must be a whole number: {error}") from error
+    user_columns, book_columns = ("location", "age"), ("title", "author", "year", "publisher")
+    columns = {
+        "user_id": ratings["user_id"],
+        **dict(zip(user_columns, look_up(ratings, "user_id", users, user_columns))),
+        "isbn": ratings["isbn"],
+        **dict(zip(book_columns, look_up(ratings, "isbn", books, book_columns))),
+        SCHEMA.label: pc.greater_equal(values, 5).cast(pa.int8()),
+    }
+    return SourceTable(pa.table(columns), SCHEMA)
+
+
+def _table(files: RawFiles, name: str, columns: dict[str, str]) -> pa.Table:
+    """One file's `columns`, renamed, as strings; "NULL" is missing. Rows of another width are left out and counted."""
+    # cp1252 leaves five bytes undefined, which the files hold all the same
+    text = files.read(name).decode("cp1252", errors="replace")
+    rows = csv.reader(io.StringIO(text), delimiter=";", quotechar='"', escapechar="\\")
+    header = next(rows, [])
+    for column in columns:
+        if column not in header:
+            raise ValueError(f"{name} must have the column {column!r}, as published; it has {header}.")
+    whole, broken = [], []
+    for row in rows:
+        if len(row) == len(header):
+            whole.append(row)
+        elif row:
+            broken.append(rows.line_num)
+    if broken:
+        logger.warning(
+            f"{name}: {len(broken)} rows do not have {len(header)} columns and are left out, as line {broken[0]}."
+        )
+    places = [header.index(column) for column in columns]
+    return pa.table(
+        {
+            ours: pa.array([None if row[place] == "NULL" else row[place] for row in whole], pa.string())
+            for ours, place in zip(columns.values(), places)
+        }
+    )

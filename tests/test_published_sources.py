@@ -1,0 +1,175 @@
+"""BookCrossing, Amazon Toys and GoodReads from small files with the quirks of the real ones."""
+
+import gzip
+import json
+
+import pytest
+
+from clickprompt_hf.data.sources import bookcrossing, load_source
+
+BX_FILES = {
+    "BX-Users.csv": '"User-ID";"Location";"Age"\n"1";"nyc, new york, usa";NULL\n"2";"münchen, bayern, germany";"18"\n',
+    "BX-Books.csv": (
+        '"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication";"Publisher";"Image-URL-S";"Image-URL-M";"Image-URL-L"\n'
+        '"0001";"A \\"Quoted\\" Title; or Not";"Ann O\'Hara";"1999";"Café Press";"s";"m";"l"\n'
+        '"0002";"Broken";"1999";"Publisher";"s";"m";"l"\n'
+        '"000X";"Plain &amp; Simple";"Bo";"0";"P";"s";"m";"l"\n'
+    ),
+    "BX-Book-Ratings.csv": (
+        '"User-ID";"ISBN";"Book-Rating"\n"1";"0001";"0"\n"2";"0001";"5"\n"2";"000X";"4"\n'
+        '"2";"9999";"10"\n"7";"0001";"10"\n'
+    ),
+}
+
+
+def write_bookcrossing(folder, **replaced):
+    for name, text in {**BX_FILES, **replaced}.items():
+        # 0x81 has no meaning in cp1252
+        (folder / name).write_bytes(text.encode("cp1252").replace(b"Plain", b"Pl\x81in"))
+
+
+def test_bookcrossing(tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(bookcrossing.logger, "warning", warnings.append)
+    write_bookcrossing(tmp_path)
+    rows = load_source("bookcrossing", tmp_path).rows.to_pylist()
+    # ratings of unknown users and books, and of the broken row, are left out
+    assert [(row["user_id"], row["isbn"], row["click"]) for row in rows] == [
+        ("1", "0001", 0),
+        ("2", "0001", 1),
+        ("2", "000X", 0),
+    ]
+    assert rows[0] == {
+        "user_id": "1",
+        "location": "nyc, new york, usa",
+        "age": None,
+        "isbn": "0001",
+        "title": 'A "Quoted" Title; or Not',
+        "author": "Ann O'Hara",
+        "year": "1999",
+        "publisher": "Café Press",
+        "click": 0,
+    }
+    assert rows[1]["location"] == "münchen, bayern, germany"
+    assert rows[2]["title"] == "Pl\ufffdin &amp; Simple"
+    assert warnings == ["BX-Books.csv: 1 rows do not have 8 columns and are left out, as line 3."]
+
+
+def test_bookcrossing_refuses_another_header_and_ratings_that_are_no_numbers(tmp_path):
+    write_bookcrossing(tmp_path, **{"BX-Users.csv": '"User";"Location";"Age"\n'})
+    with pytest.raises(ValueError, match="BX-Users.csv must have the column 'User-ID'"):
+        load_source("bookcrossing", tmp_path)
+    write_bookcrossing(tmp_path, **{"BX-Book-Ratings.csv": '"User-ID";"ISBN";"Book-Rating"\n"1";"0001";"good"\n'})
+    with pytest.raises(ValueError, match="Book-Rating in BX-Book-Ratings.csv must be a whole number"):
+        load_source("bookcrossing", tmp_path)
+
+
+def write_lines(path, lines):
+    content = "".join(line + "\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def toy_reviews():
+    """Users 0 to 4 and items A to E in a 5-core of 25 reviews, and reviews that it sheds one after the other."""
+    ratings = [
+        {"reviewerID": f"U{u}", "asin": i, "overall": 1.0 + (u + n) % 5}
+        for u in range(5)
+        for n, i in enumerate("ABCDE")
+    ]
+    # U9 has four reviews; without them F has four, which leaves U0 with the core's own
+    ratings += [{"reviewerID": "U9", "asin": i, "overall": 5.0} for i in "ABCF"]
+    ratings += [{"reviewerID": f"U{u}", "asin": "F", "overall": 5.0} for u in range(4)]
+    return [{**row, "unixReviewTime": 1000 + n, "helpful": [0, 0]} for n, row in enumerate(ratings)]
+
+
+@pytest.mark.parametrize("edition", [2014, 2018])
+def test_amazon_toys(edition, tmp_path):
+    items = [
+        {"asin": "A", "title": 'Robot\'s "Dream"', "brand": "Acme", "categories": [["Toys & Games", "Figures"]]},
+        {"asin": "B", "title": None, "categories": [[]]},
+    ]
+    if edition == 2014:
+        write_lines(tmp_path / "reviews_Toys_and_Games_5.json.gz", [json.dumps(row) for row in toy_reviews()])
+        # lines of that edition are Python literals
+        write_lines(tmp_path / "meta_Toys_and_Games.json.gz", [repr(item) for item in items])
+    else:
+        write_lines(tmp_path / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
+        items = [{**{k: v for k, v in i.items() if k != "categories"}, "category": i["categories"][0]} for i in items]
+        write_lines(tmp_path / "meta_Toys_and_Games.json", [json.dumps(item) for item in items])
+    source = load_source("amazon-toys", tmp_path)
+    rows = source.rows.to_pylist()
+    assert len(rows) == 20
+    assert {row["user_id"] for row in rows} == {"U0", "U1", "U2", "U3", "U4"}
+    # U0 rates A to E 1 to 5: C, a 3, is left out
+    first = [(row["item_id"], row["click"], row["timestamp"]) for row in rows if row["user_id"] == "U0"]
+    assert first == [("A", 0, 1000), ("B", 0, 1001), ("D", 1, 1003), ("E", 1, 1004)]
+    assert rows[0]["title"] == 'Robot\'s "Dream"'
+    assert (rows[0]["category"], rows[0]["brand"]) == ("Figures", "Acme")
+    assert (rows[1]["category"], rows[1]["title"], rows[1]["brand"]) == (None, None, None)
+    assert source.schema.time == "timestamp"
+
+
+def test_amazon_toys_names_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is none at"):
+        load_source("amazon-toys", tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"reviews_Toys_and_Games\*.json\* or"):
+        load_source("amazon-toys", tmp_path)
+    write_lines(tmp_path / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()[:4]])
+    write_lines(tmp_path / "meta_Toys_and_Games.json", ["{}"])
+    with pytest.raises(ValueError, match="must have 5 rows"):
+        load_source("amazon-toys", tmp_path)
+    write_lines(tmp_path / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
+    write_lines(tmp_path / "meta_Toys_and_Games.json", ["{}", "{'asin': "])
+    with pytest.raises(ValueError, match="Line 2 of .*meta_Toys_and_Games.json"):
+        load_source("amazon-toys", tmp_path)
+    write_lines(tmp_path / "Toys_and_Games_5.json", ['{"reviewerID": 3'])
+    with pytest.raises(ValueError, match="Toys_and_Games_5.json must hold one JSON object a line"):
+        load_source("amazon-toys", tmp_path)
+
+
+def test_goodreads(tmp_path):
+    dates = ("Mon Aug 01 13:41:57 -0700 2011", "Wed Mar 02 00:00:00 +0130 2016")
+    interactions = [
+        {"user_id": f"u{u}", "book_id": str(b), "is_read": True, "rating": 1 + (u + b) % 5, "date_added": dates[u % 2]}
+        for u in range(10)
+        for b in range(10)
+    ]
+    # on the shelf, but not rated
+    interactions.append({"user_id": "u0", "book_id": "77", "rating": 0, "date_added": dates[0]})
+    write_lines(tmp_path / "goodreads_interactions_dedup.json.gz", [json.dumps(row) for row in interactions])
+    books = [
+        {
+            **{"book_id": str(b), "title": f"Book {b}", "average_rating": "3.9", "text_reviews_count": "12"},
+            **{"authors": [{"author_id": "5", "role": ""}, {"author_id": "6", "role": "Editor"}], "num_pages": "300"},
+            **{
+                "is_ebook": "false",
+                "format": "Hardcover",
+                "publisher": "P",
+                "publication_year": "1997",
+                "work_id": "9",
+            },
+            **{"popular_shelves": [{"count": "1", "name": "to-read"}], "series": []},
+        }
+        for b in range(9)
+    ]
+    write_lines(tmp_path / "goodreads_books.json.gz", [json.dumps(row) for row in books])
+    write_lines(tmp_path / "goodreads_book_authors.json", [json.dumps({"author_id": "5", "name": "Zoë"})])
+    write_lines(tmp_path / "goodreads_book_works.json", [json.dumps({"work_id": "9", "media_type": "book"})])
+    genres = [{"book_id": "0", "genres": {"fiction": 3, "fantasy, paranormal": 7}}, {"book_id": "1", "genres": {}}]
+    write_lines(tmp_path / "goodreads_book_genres_initial.json", [json.dumps(row) for row in genres])
+    source = load_source("goodreads", tmp_path)
+    rows = source.rows.to_pylist()
+    assert len(rows) == 100
+    assert rows[3] == {
+        **{"user_id": "u0", "book_id": "3", "title": "Book 3", "genres": None, "average_rating": "3.9"},
+        **{"text_reviews_count": "12", "author_id": "5", "author": "Zoë", "num_pages": "300", "is_ebook": "false"},
+        **{"format": "Hardcover", "publisher": "P", "publication_year": "1997", "work_id": "9", "media_type": "book"},
+        # 20:41:57 UTC
+        **{"click": 1, "timestamp": 1312231317},
+    }
+    assert rows[0]["genres"] == "fantasy, paranormal"
+    assert [row["click"] for row in rows[:5]] == [0, 0, 0, 1, 1]
+    # a book that is not described has its id alone
+    assert (rows[9]["book_id"], rows[9]["title"], rows[9]["media_type"]) == ("9", None, None)
+    # midnight an hour and a half east of Greenwich is 22:30 of the day before
+    assert rows[10]["timestamp"] == 1456871400
