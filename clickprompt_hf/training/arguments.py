@@ -96,8 +96,8 @@ class DataArguments:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, parquet, or the id of a data set on "
-            "the Hub."
+            "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, parquet, or the id of a "
+            "data set on the Hub."
         },
     )
     data_path: str | None = field(default=None, metadata={"help": "Zip, folder or file that holds the raw data."})

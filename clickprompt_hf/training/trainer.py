@@ -140,8 +140,8 @@ def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
         ValueError: If nothing would be left to train.
     """
     for name, parameter in model.named_parameters():
-        of_trunk = set(name.split(".")[:3])
-        if of_trunk & set(parts) or ("plm" in parts and "lm_head" in of_trunk):
+        modules = set(name.split("."))
+        if modules & set(parts) or ("plm" in parts and "lm_head" in modules):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"`freeze` must leave something to train, but {sorted(set(parts))} is the whole model.")
@@ -150,7 +150,5 @@ def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
 def plm_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that `plm_learning_rate` rules: those of the PLM's trunk and of its LM head, by name."""
     return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if {"plm", "lm_head"} & set(name.split(".")[:3])
+        name: parameter for name, parameter in model.named_parameters() if {"plm", "lm_head"} & set(name.split("."))
     }
