@@ -313,10 +313,16 @@ class ClickPromptProcessor(ProcessorMixin):
 
     def render_values(self, field_index: int, values: Iterable) -> list[str]:
         """Raw values of one field to their clauses, e.g. `"Age is 25-34."`."""
-        member, template = self.schema.fields[field_index], self.schema.template
-        # Not str.format: a value may hold braces.
-        before, after = template.replace("{name}", member.name).split("{value}", 1)
+        member = self.schema.fields[field_index]
+        before, after = self.affixes(field_index)
         return [f"{before}{_shown(value, member)}{after}" for value in values]
+
+    def affixes(self, field_index: int) -> tuple[str, str]:
+        """The template of one field, in front of its value and behind it."""
+        # Not str.format: a name may hold braces.
+        before, after = self.schema.template.split("{value}", 1)
+        name = self.schema.fields[field_index].name
+        return before.replace("{name}", name), after.replace("{name}", name)
 
     def to_dict(self) -> dict[str, Any]:
         """What `processor_config.json` holds: all but the vocabularies, which have a file of their own."""

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     # 2. Data: raw rows to splits, vocabularies, token tables.
     data = prepare_data(data_args, training_args, model_args)
-    train_rows, validation_rows = data.pamlm_splits()
+    train_rows, validation_rows = data.pamlm_splits(training_args.masking)
 
     # 3. Model: a fresh backbone and prompt encoder on the PLM.
     set_seed(training_args.seed)
@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         training_args,
         train_dataset=train_rows,
         eval_dataset=validation_rows,
-        data_collator=ClickPromptMLMCollator(data.processor, seed=training_args.seed),
+        data_collator=ClickPromptMLMCollator(
+            data.processor, training_args.mlm_probability, training_args.masking, training_args.seed
+        ),
         processing_class=data.processor,
     )
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)

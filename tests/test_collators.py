@@ -1,5 +1,7 @@
 """Batches: padding, and masks that depend on (seed, epoch, row) alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,39 @@ def test_masking_leaves_ids_special_tokens_and_padding_alone(encoded):
     assert counts[1] / counts[0] == pytest.approx(0.15, abs=0.006)
     assert counts[2] / counts[1] == pytest.approx(0.8, abs=0.015)
     assert counts[3] / counts[1] == pytest.approx(0.1, abs=0.015)
+
+
+def test_field_masking_takes_whole_values_and_no_template_word(encoded):
+    _, dataset, processor = encoded
+    dataset = dataclasses.replace(dataset, with_value_fields=True)
+    rows = list(range(60))
+    plain = dataset.__getitems__(rows)[0]
+    fields, values, chosen_values, lots = plain["value_fields"], 0, 0, set()
+    for epoch in range(30):
+        dataset.set_epoch(epoch)
+        batch = masked(dataset, processor, rows, masking="field")
+        chosen = (batch["labels"] != -100).numpy()
+        assert not chosen[fields == 0].any()
+        for row in range(60):
+            for number in range(1, 5):
+                of_value = fields[row] == number
+                values += 1
+                chosen_values += chosen[row][of_value].any()
+                assert chosen[row][of_value].all() == chosen[row][of_value].any()
+                if chosen[row][of_value].sum() > 1:
+                    is_mask = batch["input_ids"][row].numpy()[of_value] == processor.tokenizer.mask_token_id
+                    assert is_mask.all() == is_mask.any()
+                    lots.add(bool(is_mask.all()))
+    assert lots == {True, False}
+    assert chosen_values / values == pytest.approx(0.15, abs=0.015)
+
+
+def test_field_masking_needs_to_know_the_fields(encoded):
+    _, dataset, processor = encoded
+    with pytest.raises(ValueError, match="made with_value_fields=True"):
+        masked(dataset, processor, [0], masking="field")
+    with pytest.raises(ValueError, match="`masking` must be one of .* got 'word'"):
+        masked(dataset, processor, [0], masking="word")
 
 
 def test_masks_depend_on_seed_epoch_and_row_alone(encoded):

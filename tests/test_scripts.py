@@ -68,7 +68,7 @@ def pretrained(table, plm, tmp_path_factory):
     metrics = run_pamlm.main(
         [
             *data_of(table),
-            *("--plm_name_or_path", str(plm), "--prompt_length", "2", "--split_seed", "7"),
+            *("--plm_name_or_path", str(plm), "--prompt_length", "2", "--split_seed", "7", "--masking", "field"),
             *(*SIZES, *QUICK, *BATCHES, "--output_dir", str(folder)),
         ]
     )

@@ -17,7 +17,8 @@ def build(tokenizer, max_text_length=None, num_rows=200):
         distinct, inverse = np.unique(processor.render_values(f, rows[column]), return_inverse=True)
         clauses.append(distinct.tolist())
         places.append(inverse)
-    tables, ids = TokenTables.build(clauses, np.stack(places, axis=1), tokenizer, max_text_length)
+    affixes = [processor.affixes(f) for f in range(4)]
+    tables, ids = TokenTables.build(clauses, np.stack(places, axis=1), affixes, tokenizer, max_text_length)
     return tables, ids, processor.render(rows)
 
 
@@ -43,3 +44,21 @@ def test_assembled_rows_equal_tokenized_rows(tokenizer, max_text_length, tmp_pat
 def test_lengths_are_those_before_truncation():
     tables, ids, texts = build(tiny_roberta_tokenizer(), max_text_length=5)
     assert tables.lengths(ids).tolist() == [len(tiny_roberta_tokenizer()(text)["input_ids"]) for text in texts]
+
+
+@pytest.mark.parametrize("max_text_length", [None, 9])
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, tiny_bert_tokenizer])
+def test_value_fields_mark_values_and_never_the_template(tokenizer, max_text_length):
+    tables, ids, _ = build(tokenizer(), max_text_length)
+    rows = tiny_rows(200)
+    input_ids, _ = tables.assemble(ids)
+    fields = tables.assemble_value_fields(ids)
+    assert fields.shape == input_ids.shape
+    for row in range(0, 200, 7):
+        shown = [tokenizer().decode(input_ids[row][fields[row] == number]).strip() for number in (0, 1, 4)]
+        assert shown[1] == str(rows["user"][row])
+        if max_text_length is None:
+            assert shown[0].lower().count(" is") == 4
+            title = rows["title"][row] or "unknown"
+            if title == "Up":
+                assert shown[2].lower() == "up"

@@ -9,12 +9,14 @@ Shapes: B batch, C columns of ids, T text tokens of the longest row of a batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from ..processing_clickprompt import ClickPromptProcessor
+
+Masking = Literal["token", "field"]
 
 
 @dataclass
@@ -39,7 +41,9 @@ class ClickPromptMLMCollator:
     """Batches for `ClickPromptForPAMLM`: text masked, ids intact, `labels` (B, T) the masked tokens, else -100.
 
     Each text token is chosen with probability `mlm_probability`; of the chosen, 80 % become the mask token, 10 % a
-    random token that is not special, and 10 % stay. Special tokens and padding are never chosen.
+    random token that is not special, and 10 % stay. Special tokens and padding are never chosen. With
+    `masking="field"` a field is chosen instead, with the same probability, and all tokens of its value share its lot;
+    words of the template are never chosen then.
 
     The choice is a function of (seed, epoch, row, position) for rows of a `ColumnarDataset`: neither the other rows of
     the batch, nor prefetching, nor resuming, nor the number of processes changes it. Rows of other data sets have no
@@ -47,15 +51,19 @@ class ClickPromptMLMCollator:
 
     Args:
         processor: The processor that made the rows; its tokenizer must have a mask and a padding token.
-        mlm_probability: Share of text tokens to choose, in (0, 1).
+        mlm_probability: Share of text tokens, or of values, to choose, in (0, 1).
+        masking: `"token"`, as in the paper, or `"field"`, which needs rows of a `ColumnarDataset` made
+            `with_value_fields`.
         seed: Draws the choice.
 
     Raises:
-        ValueError: If the tokenizer lacks a token or the probability is out of range.
+        ValueError: If the tokenizer lacks a token, the probability is out of range, or `masking` is unknown or has no
+            fields to go by.
     """
 
     processor: ClickPromptProcessor
     mlm_probability: float = 0.15
+    masking: Masking = "token"
     seed: int = 0
     _special_ids: np.ndarray = field(init=False, repr=False)
     _ordinary_ids: np.ndarray = field(init=False, repr=False)
@@ -66,6 +74,8 @@ class ClickPromptMLMCollator:
             raise ValueError("`processor` must have a tokenizer with a mask token and a padding token for PA-MLM.")
         if not 0 < self.mlm_probability < 1:
             raise ValueError(f"`mlm_probability` must be in (0, 1), got {self.mlm_probability}.")
+        if self.masking not in get_args(Masking):
+            raise ValueError(f"`masking` must be one of {get_args(Masking)}, got {self.masking!r}.")
         self._special_ids = np.asarray(sorted(set(tokenizer.all_special_ids)))
         self._ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), self._special_ids)
 
@@ -73,6 +83,11 @@ class ClickPromptMLMCollator:
         batch = _arrays(features, self.processor)
         input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
         chosen, kind, replacement = self._draws(batch, input_ids.shape)
+        fields = self._fields(batch)
+        if fields is not None:
+            # every token reads the draws of its field's number in the place of its own
+            chosen, kind = (np.take_along_axis(draws, fields, axis=1) for draws in (chosen, kind))
+            chosen = np.where(fields > 0, chosen, 1.0)
         masked = (chosen < self.mlm_probability) & (attention_mask == 1) & ~np.isin(input_ids, self._special_ids)
         if "labels" in batch:
             # rows that only fill up a batch
@@ -87,6 +102,14 @@ class ClickPromptMLMCollator:
             "labels": np.where(masked, input_ids, -100),
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _fields(self, batch: dict[str, Any]) -> np.ndarray | None:
+        """(B, T) numbers of the fields whose values the tokens show, 0 for none; `None` where tokens are masked."""
+        if self.masking == "token":
+            return None
+        if "value_fields" not in batch:
+            raise ValueError("`masking='field'` needs rows of a ColumnarDataset made with_value_fields=True.")
+        return batch["value_fields"]
 
     def _draws(self, batch: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
         """Three uniform numbers in [0, 1) for each token, (3, B, T): whether, how, and by what it is replaced."""

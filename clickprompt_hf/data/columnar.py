@@ -42,6 +42,7 @@ class ColumnarDataset(Dataset):
         clause_ids: (N, F) integers, clauses in `tables`; `None` without text.
         tables: The tokens of the clauses; `None` without text.
         epoch: The training epoch, of which masks are a function too.
+        with_value_fields: Whether batches say which field's value each token shows, (B, T), for field-level masking.
     """
 
     feature_ids: np.ndarray
@@ -50,6 +51,7 @@ class ColumnarDataset(Dataset):
     clause_ids: np.ndarray | None = None
     tables: TokenTables | None = None
     epoch: int = 0
+    with_value_fields: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,6 +74,8 @@ class ColumnarDataset(Dataset):
         }
         if self.tables is not None and self.clause_ids is not None:
             batch["input_ids"], batch["attention_mask"] = self.tables.assemble(self.clause_ids[rows])
+            if self.with_value_fields:
+                batch["value_fields"] = self.tables.assemble_value_fields(self.clause_ids[rows])
         return [batch]
 
     def text_lengths(self) -> np.ndarray:
@@ -139,8 +143,9 @@ def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor
             clause_ids.append(shown_places[places])
     arrays = {"feature_ids": np.concatenate(feature_ids, axis=1)}
     if processor.reads_text:
+        affixes = [processor.affixes(f) for f in range(len(schema.fields))]
         token_tables, arrays["clause_ids"] = TokenTables.build(
-            clauses, np.stack(clause_ids, axis=1), processor.tokenizer, processor.max_text_length
+            clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
         )
         token_tables.save(partial)
     arrays["labels"] = np.concatenate([table.column(schema.label).to_numpy() for table in tables.values()]).astype(

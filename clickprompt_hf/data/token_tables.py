@@ -19,6 +19,7 @@ logger = logging.get_logger(__name__)
 
 _ROWS_CHECKED = 256
 _FILE = "token_tables.npz"
+_ARRAYS = ("tokens", "value_fields", "offsets", "prefix", "suffix")
 
 
 @dataclass
@@ -27,6 +28,7 @@ class TokenTables:
 
     Args:
         tokens: Token ids of all clauses, int32.
+        value_fields: For each token the number, from 1, of the field whose value it shows, int16; 0 for the template.
         offsets: (number of clauses + 1,) int64; clause c is `tokens[offsets[c]:offsets[c + 1]]`.
         prefix: Special tokens in front of a text.
         suffix: Special tokens behind it.
@@ -35,6 +37,7 @@ class TokenTables:
     """
 
     tokens: np.ndarray
+    value_fields: np.ndarray
     offsets: np.ndarray
     prefix: np.ndarray
     suffix: np.ndarray
@@ -43,14 +46,20 @@ class TokenTables:
 
     @classmethod
     def build(
-        cls, clauses: Sequence[Sequence[str]], clause_ids: np.ndarray, tokenizer, max_text_length: int | None = None
+        cls,
+        clauses: Sequence[Sequence[str]],
+        clause_ids: np.ndarray,
+        affixes: Sequence[tuple[str, str]],
+        tokenizer,
+        max_text_length: int | None = None,
     ) -> tuple["TokenTables", np.ndarray]:
         """Tokenizes each clause once.
 
         Args:
             clauses: Per field, its distinct clauses.
             clause_ids: (N, F), each row's clause per field, as places in `clauses`.
-            tokenizer: A tokenizer with a padding token.
+            affixes: Per field, the template in front of the value and behind it.
+            tokenizer: A fast tokenizer with a padding token.
             max_text_length: Longest text in tokens, special tokens included.
 
         Returns:
@@ -59,8 +68,8 @@ class TokenTables:
         prefix, suffix = _special_tokens(tokenizer)
         first_of_field = np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
         # Every clause but the first stands behind a space.
-        texts = [(" " if f else "") + clause for f, field_clauses in enumerate(clauses) for clause in field_clauses]
-        tables = cls._of_texts(texts, tokenizer, prefix, suffix, max_text_length)
+        texts = [[(f, (" " if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
+        tables = cls._of_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
         global_ids = (clause_ids + first_of_field).astype(np.int32)
 
         checked = np.unique(np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_CHECKED)).astype(int))
@@ -75,18 +84,32 @@ class TokenTables:
             "whole, which takes longer and more memory."
         )
         rows, inverse = np.unique(clause_ids, axis=0, return_inverse=True)
-        whole = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in rows]
-        tables = cls._of_texts(whole, tokenizer, prefix, suffix, max_text_length)
+        texts = [[(f, (" " if f else "") + clauses[f][c]) for f, c in enumerate(row)] for row in rows]
+        tables = cls._of_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
         return tables, inverse.reshape(-1, 1).astype(np.int32)
 
     @classmethod
-    def _of_texts(cls, texts, tokenizer, prefix, suffix, max_text_length: int | None) -> "TokenTables":
+    def _of_texts(cls, texts, affixes, tokenizer, prefix, suffix, max_text_length: int | None) -> "TokenTables":
+        """Tables of `texts`, each a list of (field, clause)."""
+        tokens, fields, lengths = [], [], []
+        joined = ["".join(clause for _, clause in text) for text in texts]
         # verbose=False: a text longer than the PLM takes is cut when a batch is assembled
-        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-        lengths = np.fromiter((len(ids) for ids in encoded), dtype=np.int64, count=len(encoded))
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = np.fromiter((t for ids in encoded for t in ids), dtype=np.int32, count=int(offsets[-1]))
-        return cls(tokens, offsets, prefix, suffix, tokenizer.pad_token_id, max_text_length or 0)
+        options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+        encoded = tokenizer(joined, **options) if joined else {"input_ids": [], "offset_mapping": []}
+        for text, ids, spans in zip(texts, encoded["input_ids"], encoded["offset_mapping"]):
+            tokens.append(np.asarray(ids, dtype=np.int32))
+            fields.append(_value_fields(text, affixes, np.asarray(spans, dtype=np.int64).reshape(-1, 2)))
+            lengths.append(len(ids))
+        nothing = [np.zeros(0, dtype=np.int32)]
+        return cls(
+            tokens=np.concatenate(tokens or nothing),
+            value_fields=np.concatenate(fields or nothing),
+            offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            prefix=prefix,
+            suffix=suffix,
+            pad_token_id=tokenizer.pad_token_id,
+            max_text_length=max_text_length or 0,
+        )
 
     def lengths(self, clause_ids: np.ndarray) -> np.ndarray:
         """(N, F) clauses to (N,) text lengths in tokens, special tokens included, before truncation."""
@@ -95,6 +118,24 @@ class TokenTables:
 
     def assemble(self, clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, F) clauses to `input_ids` (B, T) int64 and `attention_mask` (B, T) int64, padded to the longest row."""
+        places, text_ends, positions = self._layout(clause_ids)
+        input_ids = np.full((len(clause_ids), len(positions)), self.pad_token_id, dtype=np.int64)
+        input_ids[:, : len(self.prefix)] = self.prefix
+        input_ids[(positions >= len(self.prefix)) & (positions < text_ends)] = self.tokens[places]
+        for place, token in enumerate(self.suffix):
+            input_ids[np.arange(len(clause_ids)), text_ends[:, 0] + place] = token
+        attention_mask = (positions < text_ends + len(self.suffix)).astype(np.int64)
+        return input_ids, attention_mask
+
+    def assemble_value_fields(self, clause_ids: np.ndarray) -> np.ndarray:
+        """(B, F) clauses to (B, T) numbers of the fields, from 1, whose values the tokens show; 0 elsewhere."""
+        places, text_ends, positions = self._layout(clause_ids)
+        fields = np.zeros((len(clause_ids), len(positions)), dtype=np.int64)
+        fields[(positions >= len(self.prefix)) & (positions < text_ends)] = self.value_fields[places]
+        return fields
+
+    def _layout(self, clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places in `tokens` of all text tokens of a batch, row by row; each row's end (B, 1); all positions (T,)."""
         starts, ends = self.offsets[clause_ids], self.offsets[clause_ids + 1]
         if self.max_text_length:
             # A clause ends where the row's room is used up.
@@ -108,26 +149,14 @@ class TokenTables:
         flat_ends = np.cumsum(flat_lengths)
         places = np.arange(int(flat_ends[-1]) if flat_ends.size else 0)
         places += np.repeat(starts.ravel() - (flat_ends - flat_lengths), flat_lengths)
-
         width = len(self.prefix) + int(row_lengths.max(initial=0)) + len(self.suffix)
-        positions = np.arange(width)
-        text_ends = (len(self.prefix) + row_lengths)[:, None]
-        input_ids = np.full((len(clause_ids), width), self.pad_token_id, dtype=np.int64)
-        input_ids[:, : len(self.prefix)] = self.prefix
-        input_ids[(positions >= len(self.prefix)) & (positions < text_ends)] = self.tokens[places]
-        for place, token in enumerate(self.suffix):
-            input_ids[np.arange(len(clause_ids)), text_ends[:, 0] + place] = token
-        attention_mask = (positions < text_ends + len(self.suffix)).astype(np.int64)
-        return input_ids, attention_mask
+        return places, (len(self.prefix) + row_lengths)[:, None], np.arange(width)
 
     def save(self, folder: Path) -> None:
         """Writes the tables into `folder`."""
         np.savez(
             folder / _FILE,
-            tokens=self.tokens,
-            offsets=self.offsets,
-            prefix=self.prefix,
-            suffix=self.suffix,
+            **{name: getattr(self, name) for name in _ARRAYS},
             numbers=np.asarray([self.pad_token_id, self.max_text_length]),
         )
 
@@ -136,8 +165,21 @@ class TokenTables:
         """Reads the tables that `save` wrote."""
         with np.load(folder / _FILE) as arrays:
             pad_token_id, max_text_length = arrays["numbers"].tolist()
-            named = {name: arrays[name] for name in ("tokens", "offsets", "prefix", "suffix")}
+            named = {name: arrays[name] for name in _ARRAYS}
             return cls(**named, pad_token_id=pad_token_id, max_text_length=max_text_length)
+
+
+def _value_fields(text, affixes, spans: np.ndarray) -> np.ndarray:
+    """For each token of `text`, a list of (field, clause), whose characters are `spans` (tokens, 2), the number of the
+    field whose value it shows a part of."""
+    fields = np.zeros(len(spans), dtype=np.int16)
+    end = 0
+    for field, clause in text:
+        start, end = end, end + len(clause)
+        before, after = affixes[field]
+        first, last = start + clause.index(before) + len(before), end - len(after)
+        fields[(spans[:, 0] < last) & (spans[:, 1] > first)] = field + 1
+    return fields
 
 
 def _special_tokens(tokenizer) -> tuple[np.ndarray, np.ndarray]:

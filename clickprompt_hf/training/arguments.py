@@ -41,6 +41,12 @@ class ClickPromptTrainingArguments(TrainingArguments):
     learning_rate: float = field(
         default=1e-3, metadata={"help": "Learning rate of everything but the PLM and its LM head."}
     )
+    masking: Literal["token", "field"] = field(
+        default="token", metadata={"help": "What PA-MLM masks: single tokens, or whole values of fields."}
+    )
+    mlm_probability: float = field(
+        default=0.15, metadata={"help": "Share of text tokens, or of values, that PA-MLM masks."}
+    )
     plm_learning_rate: float = field(
         default=5e-5, metadata={"help": "Learning rate of the PLM and its LM head; 0 freezes them."}
     )

@@ -4,7 +4,7 @@
 import atexit
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from ..data.loading import load_splits
 from ..data.sources import needs_schema
@@ -37,7 +38,7 @@ class PreparedData:
     processor: ClickPromptProcessor
     training_data: dict[str, Any]
 
-    def pamlm_splits(self) -> tuple[ColumnarDataset, ColumnarDataset]:
+    def pamlm_splits(self, masking: Masking = "token") -> tuple[ColumnarDataset, ColumnarDataset]:
         """What PA-MLM trains on, training and validation rows, and those validation rows; never a test row.
 
         With `max_train_rows` the validation rows are cut to an eighth of the training rows, as in the whole data.
@@ -45,7 +46,9 @@ class PreparedData:
         train, validation = self.splits["train"], self.splits["validation"]
         if self.training_data["max_train_rows"] is not None:
             validation = validation.head(max(1, len(train) // 8))
-        return ColumnarDataset.concatenate([train, validation]), validation
+        parts = ColumnarDataset.concatenate([train, validation]), validation
+        by_field = masking == "field"
+        return replace(parts[0], with_value_fields=by_field), replace(parts[1], with_value_fields=by_field)
 
 
 def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
