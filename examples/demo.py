@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--plm_name_or_path", default="scratch-tiny")
     parser.add_argument("--plm_learning_rate", default="5e-4")
     parser.add_argument("--prompt_length", default="5")
-    parser.add_argument("--pamlm_epochs", default="4")
+    parser.add_argument("--pamlm_epochs", default="3")
     parser.add_argument("--pamlm_batch_size", default="64")
     parser.add_argument("--plm_epochs", default="2", help="of finetuning with the PLM")
     parser.add_argument("--plm_batch_size", default="64", help="of finetuning with the PLM")
