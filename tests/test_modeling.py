@@ -404,3 +404,24 @@ def test_fresh_weights_have_the_scale_that_trains():
     table = trunk.ctr.embedding.table.weight
     assert not table[[0, 7, 12]].any()
     assert table[1:7].std().item() == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_compiled_without_a_graph_break(kind):
+    torch.compiler.reset()
+    model, batch = build(**PROMPTS[kind]), tiny_batch()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_autocast_stays_near_float32(kind, dtype):
+    model, batch = build(**PROMPTS[kind]), tiny_batch()
+    expected = model(**batch, labels=torch.tensor([0, 1, 1, 0, 1]))
+    with torch.autocast("cpu", dtype=dtype):
+        outputs = model(**batch, labels=torch.tensor([0, 1, 1, 0, 1]))
+    assert outputs.loss.dtype == torch.float32
+    outputs.loss.backward()
+    torch.testing.assert_close(outputs.logits.float(), expected.logits, atol=0.15, rtol=0.05)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
