@@ -84,6 +84,7 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
         [
             *("--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv")),
             *(*options, *QUICK, *BATCHES, "--output_dir", str(out)),
+            *("--dnn_dropout", "0.2", "--prompt_dropout", "0.3"),
             *("--gauc_field", "user", "--frequency_fields", "user", "title"),
         ]
     )
@@ -102,6 +103,7 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
     assert config.training_data["num_rows"] == {"train": 320, "validation": 40, "test": 40}
     assert str(table) not in (out / "config.json").read_text()
     assert config.use_plm != without_plm
+    assert (config.ctr_config.dnn_dropout, config.prompt_dropout) == (0.2, 0.3)
 
     # rows in any order, with unseen and missing values, without labels
     rows = pd.DataFrame({"title": ["Up", None, "Nowhere"], "user": ["3", "", "999"], "price": ["x", "", "2.5"]})
@@ -244,6 +246,9 @@ def test_a_finished_run_is_not_overwritten(pretrained, table, plm):
         (["--dataset", "ml-1m"], "`--dataset` must be 'csv'"),
         (["--backbone", "fm"], "`--backbone` must be 'dcnv2'"),
         (["--prompt_length", "5"], "`--prompt_length` must be 2"),
+        (["--prompt_encoder", "low_rank"], "`--prompt_encoder` must be 'released'"),
+        (["--prompt_initializer_scale", "2"], "`--prompt_initializer_scale` must be 1.0"),
+        (["--preset", "ml-1m"], "`--preset` must be left out"),
     ],
 )
 def test_finetuning_refuses_another_split_or_model(pretrained, table, options, message, tmp_path):
@@ -251,6 +256,13 @@ def test_finetuning_refuses_another_split_or_model(pretrained, table, options, m
     with pytest.raises(ValueError, match=message):
         run_ctr.main([*arguments, *QUICK, "--output_dir", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_finetuning_refuses_another_schema(pretrained, table, tmp_path):
+    (tmp_path / "schema.yaml").write_text("{fields: [user], label: click}")
+    arguments = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv")]
+    with pytest.raises(ValueError, match="`--schema` must be left out"):
+        run_ctr.main([*arguments, "--schema", str(tmp_path / "schema.yaml"), "--output_dir", str(tmp_path / "out")])
 
 
 def test_finetuning_refuses_other_rows(pretrained, tmp_path):

@@ -198,15 +198,15 @@ class ModelArguments:
 
     def ctr_options(self) -> dict[str, Any]:
         """The given arguments of `CTRConfig`, the backbone's name aside."""
-        return _given(self, _CTR_OPTIONS)
+        return given_options(self, _CTR_OPTIONS)
 
     def prompt_options(self) -> dict[str, Any]:
         """The given arguments of `ClickPromptConfig` on prompts, which a checkpoint fixes."""
-        return _given(self, _PROMPT_OPTIONS)
+        return given_options(self, _PROMPT_OPTIONS)
 
     def head_options(self) -> dict[str, Any]:
         """The given arguments of `ClickPromptConfig` that a checkpoint leaves open: they concern fresh heads only."""
-        return _given(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "pooling"))
+        return given_options(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "pooling"))
 
 
 _CTR_OPTIONS = (
@@ -219,5 +219,6 @@ _PROMPT_OPTIONS = (
 )
 
 
-def _given(arguments: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def given_options(arguments: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of the arguments called `names` that were given."""
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

@@ -7,7 +7,7 @@ from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
-from .arguments import ModelArguments
+from .arguments import ModelArguments, given_options
 from .preparation import PreparedData
 from .scratch_plm import SCRATCH_SIZES, plm_config
 
@@ -58,7 +58,9 @@ def load_checkpoint(
             contradicts it.
         OSError: If there is no such checkpoint.
     """
-    config = ClickPromptConfig.from_pretrained(model_name_or_path, **model_args.head_options())
+    config = ClickPromptConfig.from_pretrained(
+        model_name_or_path, **model_args.head_options(), **given_options(model_args, ("prompt_dropout",))
+    )
     processor = ClickPromptProcessor.from_pretrained(model_name_or_path)
     if config.training_data is None:
         raise ValueError(
@@ -74,6 +76,10 @@ def load_checkpoint(
         given = getattr(model_args, name)
         if given not in (None, saved):
             raise ValueError(f"`--{name}` must be {saved!r}, as in {model_name_or_path}, or left out; got {given!r}.")
+    if model_args.preset is not None:
+        raise ValueError(f"`--preset` must be left out: {model_name_or_path} has sizes, got {model_args.preset!r}.")
+    for name, dropout in given_options(model_args, ("dnn_dropout", "embedding_dropout")).items():
+        setattr(config.ctr_config, name, dropout)
     if not use_plm:
         config.use_plm = False
         processor.tokenizer = None
@@ -86,9 +92,11 @@ def _saved_model_options(config: ClickPromptConfig) -> dict[str, Any]:
     return {**ctr, **{name: getattr(config, name) for name in ("prompt_length", *_FIXED_PROMPT_OPTIONS)}}
 
 
-# What has to do with the shapes of tensors or with where they are used.
+# What has to do with the shapes of tensors, their use or their first values.
 _FIXED_CTR_OPTIONS = (
     *("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "num_attention_layers", "num_attention_heads"),
-    "num_graph_layers",
+    *("num_graph_layers", "embedding_initializer_range"),
 )
-_FIXED_PROMPT_OPTIONS = ("prompt_strategy", "prompt_encoder", "prompt_rank", "normalize_prompts")
+_FIXED_PROMPT_OPTIONS = (
+    *("prompt_strategy", "prompt_encoder", "prompt_rank", "prompt_initializer_scale", "normalize_prompts"),
+)

@@ -16,6 +16,7 @@ from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from ..data.loading import load_splits
+from ..data.schema_file import load_schema
 from ..data.sources import needs_schema
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
@@ -115,6 +116,10 @@ def prepare_data(
             # What was prepared by a run that was cut off says nothing about this one's arguments.
             shutil.rmtree(folder, ignore_errors=True)
             saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
+            if saved_schema and data_args.schema and load_schema(data_args.schema) != saved_schema:
+                raise ValueError(
+                    f"`--schema` must be left out, or be that of the checkpoint, which {data_args.schema} is not."
+                )
             splits, schema = load_splits(
                 resolved["dataset"],
                 data_path=data_args.data_path,
