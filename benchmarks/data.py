@@ -21,6 +21,7 @@ import transformers
 from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.training import ModelArguments
 from clickprompt_hf.training.preparation import add_tokenizer
 
 BATCH_SIZE = 1024
@@ -71,7 +72,7 @@ def measure(dataset: str, data_path: str | None, plm_name_or_path: str) -> dict[
         stage("raw files to splits")
         processor = ClickPromptProcessor.fit(splits["train"], schema)
         stage("vocabularies")
-        add_tokenizer(processor, splits["train"], plm_name_or_path, prompt_length=5)
+        add_tokenizer(processor, splits["train"], ModelArguments(plm_name_or_path))
         stage("tokenizer")
         prepare_splits(splits, processor, Path(folder) / "prepared")
         data, _ = load_prepared(Path(folder) / "prepared")

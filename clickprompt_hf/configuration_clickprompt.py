@@ -257,8 +257,8 @@ class ClickPromptConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
     initializer_range: float = 0.02
 
-    def __post_init__(self, **kwargs):
-        kwargs["num_labels"] = 1
+    def check(self) -> None:
+        """Raises a ValueError that names the first field whose value is impossible."""
         for name, choices in (
             ("prompt_strategy", get_args(PromptStrategy)),
             ("prompt_encoder", get_args(PromptEncoderKind)),
@@ -277,6 +277,10 @@ class ClickPromptConfig(PreTrainedConfig):
             raise ValueError(f"`prompt_initializer_scale` must be above 0, got {self.prompt_initializer_scale}.")
         if not 0 <= self.fusion_alpha <= 1:
             raise ValueError(f"`fusion_alpha` must be in [0, 1], got {self.fusion_alpha}.")
+
+    def __post_init__(self, **kwargs):
+        kwargs["num_labels"] = 1
+        self.check()
         if self.fusion == "ctr":
             self.text_config = None
         elif self.text_config is None:

@@ -423,7 +423,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         """
         plm_kwargs = plm_kwargs or {}
         text_config = AutoConfig.from_pretrained(plm_name_or_path, **plm_kwargs)
-        text_config.architectures = None
+        # The weights are loaded into a model of one type throughout, whatever they are stored in.
+        text_config.architectures = text_config.dtype = None
         config = ClickPromptConfig(
             text_config=text_config,
             ctr_config=ctr_config,

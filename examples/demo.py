@@ -15,9 +15,11 @@ import pandas as pd
 import predict
 import run_ctr
 import run_pamlm
+from transformers import HfArgumentParser
 
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.data.sources.synthetic import best_reachable_auc
+from clickprompt_hf.training import DataArguments
 
 ROWS_SCORED = 3
 
@@ -39,6 +41,14 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--ctr_batch_size", default="256", help="of training without the PLM")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     args, everywhere = parser.parse_known_args(arguments)
+
+    # The data as the runs will see them, before hours of training.
+    data_args, _ = HfArgumentParser(DataArguments).parse_args_into_dataclasses(
+        everywhere, return_remaining_strings=True
+    )
+    chosen = {name: getattr(data_args, name) for name in ("schema", "split", "split_seed")}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    splits, schema = load_splits(args.dataset, args.data_path, max_train_rows=args.max_train_rows, **options)
 
     data = ["--data_path", args.data_path] if args.data_path else []
     rows = ["--max_train_rows", str(args.max_train_rows)] if args.max_train_rows else []
@@ -70,7 +80,6 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
             metrics = run(run_ctr.main, name, [*finetuning, *options])
             results.append({"model": label, "auc": metrics["test_auc"], "log_loss": metrics["test_log_loss"]})
 
-    splits, schema = load_splits(args.dataset, data_path=args.data_path, max_train_rows=args.max_train_rows)
     table = summary(pd.DataFrame(results))
     if args.dataset == "synthetic":
         table.loc["best reachable", "AUC"] = f"{best_reachable_auc(splits['test']):.4f}"

@@ -65,3 +65,8 @@ def test_parts_keep_their_row_ids(prepared):
     joined.set_epoch(3)
     assert joined[1]["epoch"] == 3
     assert encoded["test"][0]["row_ids"] == 80
+
+
+def test_iterating_ends(prepared):
+    test = load_prepared(prepared[2])[0]["test"]
+    assert len(list(test)) == len(test) == 20

@@ -425,3 +425,10 @@ def test_autocast_stays_near_float32(kind, dtype):
     outputs.loss.backward()
     torch.testing.assert_close(outputs.logits.float(), expected.logits, atol=0.15, rtol=0.05)
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_plm_in_half_precision_is_loaded_in_float32(tmp_path):
+    AutoModelForMaskedLM.from_config(tiny_text_config()).half().save_pretrained(tmp_path)
+    model = ClickPromptForCTR.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model(**tiny_batch()).logits.isfinite().all()

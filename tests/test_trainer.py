@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from sklearn.metrics import log_loss, roc_auc_score
 from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
 from tiny_models import tiny_ctr_config, tiny_text_config
@@ -302,3 +303,29 @@ def test_metrics_by_hand():
 def test_impossible_arguments_are_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, **options)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", None), ("a/path", "a/path")])
+def test_resume_from_checkpoint_on_the_command_line(text, value, tmp_path):
+    assert arguments(tmp_path, resume_from_checkpoint=text).resume_from_checkpoint == value
+
+
+def test_a_constant_rate_warms_up_where_asked(tmp_path):
+    assert arguments(tmp_path, warmup_steps=0.1).lr_scheduler_type == "constant_with_warmup"
+    assert arguments(tmp_path).lr_scheduler_type == "constant"
+
+
+def test_pamlm_with_adapters_is_evaluated_as_pamlm(prepared, tmp_path):
+    trained = ["ctr", "prompt_encoder"]
+    model = get_peft_model(
+        build(ClickPromptForPAMLM, prepared[1]), LoraConfig(target_modules=["query"], modules_to_save=trained)
+    )
+    splits, processor = prepared
+    trainer = ClickPromptTrainer(
+        model,
+        arguments(tmp_path),
+        eval_dataset=splits["validation"],
+        data_collator=ClickPromptMLMCollator(processor),
+        processing_class=processor,
+    )
+    assert 0 <= trainer.evaluate()["eval_masked_accuracy"] <= 1

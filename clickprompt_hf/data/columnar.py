@@ -32,8 +32,8 @@ class ColumnarDataset(Dataset):
         feature_ids (B, C) int64, labels (B,) int64, row_ids (B,) int64, epoch (), and with text
         input_ids (B, T) int64, attention_mask (B, T) int64
 
-    An index of N or more repeats row `index - N` with label -100, which no loss counts: several processes fill up
-    their last batch so.
+    There an index of N or more repeats row `index - N` with label -100, which no loss counts: several processes fill
+    up their last batch so.
 
     Args:
         feature_ids: (N, C) integers.
@@ -60,6 +60,8 @@ class ColumnarDataset(Dataset):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if index >= len(self):
+            raise IndexError(f"`index` must be below {len(self)}, got {index}.")
         batch = self.__getitems__([index])[0]
         return {name: values if name == "epoch" else values[0] for name, values in batch.items()}
 
@@ -125,7 +127,7 @@ def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor
         folder: Replaced if it exists.
     """
     folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     schema = processor.schema

@@ -31,6 +31,9 @@ def load_splits(
     """
     source = load_source(dataset, data_path, schema)
     splits = source.rows
-    if not isinstance(splits, datasets.DatasetDict):
+    if isinstance(splits, datasets.DatasetDict):
+        if split != "random":
+            raise ValueError(f"`split` must be left out: {dataset} has splits of its own, got {split!r}.")
+    else:
         splits = split_table(splits, source.schema, split, split_seed)
     return check_labels(limit_train_rows(splits, max_train_rows, split), source.schema), source.schema

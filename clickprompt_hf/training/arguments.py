@@ -86,6 +86,13 @@ class ClickPromptTrainingArguments(TrainingArguments):
                 "`dataloader_persistent_workers` must be False: masks change with the epoch, which workers that "
                 "outlive it would not see."
             )
+        if str(self.resume_from_checkpoint).lower() in ("true", "false"):
+            # a command line has strings only; Trainer looks for the last checkpoint where it is True
+            resume: Any = str(self.resume_from_checkpoint).lower() == "true"
+            self.resume_from_checkpoint = resume or None
+        if self.lr_scheduler_type == "constant" and self.warmup_steps:
+            # which would ignore the warm-up
+            self.lr_scheduler_type = "constant_with_warmup"
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.load_best_model_at_end and "no" in (str(self.eval_strategy), str(self.save_strategy)):

@@ -150,7 +150,9 @@ def click_report(
     clicks = np.asarray(test.labels)
     report = CalibrationError().compute(predictions=probabilities, references=clicks)
     if gauc_field is not None:
-        groups = test.feature_ids[:, field_column(processor, gauc_field)]
+        groups = np.asarray(test.feature_ids[:, field_column(processor, gauc_field)])
+        # id 0 stands for many values: each of its rows is a group of its own, which has no ranking
+        groups = np.where(groups == 0, -1 - np.arange(len(groups)), groups)
         report.update(GroupedAUC().compute(predictions=probabilities, references=clicks, groups=groups))
     for name in frequency_fields or ():
         column = field_column(processor, name)

@@ -61,6 +61,9 @@ def load_checkpoint(
     config = ClickPromptConfig.from_pretrained(
         model_name_or_path, **model_args.head_options(), **given_options(model_args, ("prompt_dropout",))
     )
+    config.check()
+    if config.use_plm and config.text_config is None:
+        raise ValueError(f"`--fusion` must be left out: {model_name_or_path} has no PLM, got {config.fusion!r}.")
     processor = ClickPromptProcessor.from_pretrained(model_name_or_path)
     if config.training_data is None:
         raise ValueError(

@@ -4,6 +4,7 @@
 import atexit
 import hashlib
 import shutil
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def prepare_data(
     resolved = resolve_data_arguments(data_args, saved)
     if checkpoint is None:
         backbone_class(model_args.fresh_backbone)
-    folder = Path(str(training_args.output_dir)) / "prepared_data"
+    # The underscore keeps it from being pushed to the Hub; each machine has its own, also on a shared disk.
+    folder = Path(str(training_args.output_dir)) / f"_prepared_data-{socket.gethostname()}"
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
             # What was prepared by a run that was cut off says nothing about this one's arguments.
@@ -131,9 +133,7 @@ def prepare_data(
             if processor is None:
                 processor = ClickPromptProcessor.fit(splits["train"], schema, min_count=resolved["min_count"])
                 if model_args.plm_name_or_path is not None:
-                    add_tokenizer(
-                        processor, splits["train"], model_args.plm_name_or_path, model_args.fresh_prompt_length
-                    )
+                    add_tokenizer(processor, splits["train"], model_args)
             if data_args.max_text_length is not None:
                 limit_text_length(processor, data_args.max_text_length)
             prepare_splits(splits, processor, folder)
@@ -152,12 +152,13 @@ def prepare_data(
     return PreparedData(data, processor, training_data)
 
 
-def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, plm_name_or_path: str, prompt_length: int) -> None:
+def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, model_args: ModelArguments) -> None:
     """Gives `processor` the PLM's tokenizer, trained on training rows if the PLM is a scratch one, and its text limit.
 
     Raises:
         ValueError: If K prompts leave the PLM no position for text.
     """
+    plm_name_or_path = str(model_args.plm_name_or_path)
     if plm_name_or_path in SCRATCH_SIZES:
         sample = train.select(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
         processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample[:]))
@@ -165,7 +166,10 @@ def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, plm_name_or_p
         processor.tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
     text_config = plm_config(plm_name_or_path, processor.tokenizer)
     processor.max_text_length = ClickPromptConfig(
-        text_config=text_config, ctr_config=CTRConfig(), prompt_length=prompt_length
+        text_config=text_config,
+        ctr_config=CTRConfig(),
+        prompt_length=model_args.fresh_prompt_length,
+        **model_args.prompt_options(),
     ).max_text_length
 
 

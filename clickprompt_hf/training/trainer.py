@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
@@ -45,7 +46,10 @@ class ClickPromptTrainer(Trainer):
     args: ClickPromptTrainingArguments
 
     def __init__(self, model=None, args=None, *, compute_metrics=None, callbacks=None, **kwargs):
-        self.is_pamlm = isinstance(model, ClickPromptForPAMLM)
+        if model is None:
+            raise ValueError("`model` must be given; `model_init` is not supported.")
+        plain_model = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.is_pamlm = isinstance(plain_model, ClickPromptForPAMLM)
         if compute_metrics is None:
             compute_metrics = masked_token_metrics if self.is_pamlm else click_metrics
         if self.is_pamlm and args.metric_for_best_model == "auc":
