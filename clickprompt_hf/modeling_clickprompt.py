@@ -5,28 +5,22 @@ Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidd
 heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 """
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedModel
 from transformers import initialization as init
-from transformers.cache_utils import Cache
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.bert.modeling_bert import BertOnlyMLMHead
-from transformers.models.camembert.modeling_camembert import CamembertLMHead
-from transformers.models.electra.modeling_electra import ElectraGeneratorPredictions
-from transformers.models.roberta.modeling_roberta import RobertaLMHead
-from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLMHead
 from transformers.utils import ModelOutput, logging
 
 from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear
+from .layers_prompt import PromptLinear, SlotLinear, make_prompt_encoder
 from .modeling_ctr import SumHead, build_backbone
+from .modeling_plm import PromptCache, lm_head_family, no_pooler, prepare_plm
 
 logger = logging.get_logger(__name__)
 
@@ -86,182 +80,6 @@ class ClickPromptForPAMLMOutput(ModelOutput):
     prompts: torch.Tensor | None = None
 
 
-class PromptCache(Cache):
-    """Read-only key-value cache that puts the prompts in front of a layer's own keys and values.
-
-    `update` stores nothing, so that a layer may run twice on it, as gradient checkpointing does.
-
-    Args:
-        prompts: (B, L, 2, A, K, H / A), keys and values for every layer.
-    """
-
-    def __init__(self, prompts: torch.Tensor):
-        super().__init__(layers=[])
-        self.prompts = prompts
-
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        """Keys and values (B, A, T, H / A) to (B, A, K + T, H / A)."""
-        keys, values = self.prompts[:, layer_idx].to(key_states.dtype).unbind(dim=1)
-        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.prompts.shape[4]
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-
-class BottleneckPromptEncoder(nn.Module):
-    r"""One bottleneck from the interaction vector to all layers' keys and values.
-
-    \\(p = W_2 \tanh(W_1 q + b_1) + b_2\\), with \\(W_1 \in R^{r \times D}\\) and \\(W_2 \in R^{2KLH \times r}\\). The
-    released prompt encoder has r = H, the low-rank one a small r.
-
-    Args:
-        interaction_size: D.
-        config: K, r and the PLM's sizes.
-    """
-
-    def __init__(self, interaction_size: int, config: ClickPromptConfig):
-        super().__init__()
-        text_config = config.text_config
-        self.num_heads, self.num_layers = text_config.num_attention_heads, text_config.num_hidden_layers
-        self.prompt_length = config.prompt_length
-        rank = text_config.hidden_size if config.prompt_encoder == "released" else config.prompt_rank
-        self.bottleneck = XavierLinear(interaction_size, rank)
-        self.expansion = PromptLinear(rank, 2 * self.prompt_length * self.num_layers * text_config.hidden_size)
-        self.finish = FinishedPrompts(text_config.hidden_size // self.num_heads, config)
-
-    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) to prompts (B, L, 2, A, K, H / A)."""
-        prompts = self.expansion(torch.tanh(self.bottleneck(interaction)))
-        # (B, K·2L·H) -> (B, K, L, 2, A, H/A) -> (B, L, 2, A, K, H/A)
-        prompts = prompts.view(len(prompts), self.prompt_length, self.num_layers, 2, self.num_heads, -1)
-        return self.finish(prompts.permute(0, 2, 3, 4, 1, 5))
-
-
-class PerLayerPromptEncoder(nn.Module):
-    r"""The paper's prompt encoder (Eq. 5): an MLP of its own for each layer l and slot k.
-
-    \\(h_{l,k} = W'_{l,k} \tanh(W_{l,k} q + b_{l,k}) + b'_{l,k}\\), of width H; layer l's own key and value projections
-    turn it into a key and a value.
-
-    Args:
-        interaction_size: D.
-        config: K and the PLM's sizes.
-    """
-
-    def __init__(self, interaction_size: int, config: ClickPromptConfig):
-        super().__init__()
-        text_config, length = config.text_config, config.prompt_length
-        self.num_heads = text_config.num_attention_heads
-        sizes = {"num_layers": text_config.num_hidden_layers, "num_slots": length}
-        self.hidden = SlotLinear(**sizes, inputs=interaction_size, outputs=text_config.hidden_size)
-        self.output = SlotLinear(**sizes, inputs=text_config.hidden_size, outputs=text_config.hidden_size)
-        self.finish = FinishedPrompts(text_config.hidden_size // self.num_heads, config)
-
-    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) and the PLM, whose projections are used, to prompts (B, L, 2, A, K, H / A)."""
-        # (B, D) -> (B, 1, 1, D) -> (B, L, K, H)
-        states = self.output(torch.tanh(self.hidden(interaction[:, None, None])))
-        keys_and_values = torch.stack(
-            [
-                torch.stack([key(own), value(own)], dim=1)
-                for (key, value), own in zip(key_value_projections(plm), states.unbind(1))
-            ],
-            dim=1,
-        )
-        # (B, L, 2, K, H) -> (B, L, 2, K, A, H/A) -> (B, L, 2, A, K, H/A)
-        return self.finish(keys_and_values.unflatten(-1, (self.num_heads, -1)).transpose(3, 4))
-
-
-class SlotLinear(nn.Module):
-    """A linear layer of its own for each PLM layer and prompt slot."""
-
-    def __init__(self, num_layers: int, num_slots: int, inputs: int, outputs: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_layers, num_slots, outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(num_layers, num_slots, outputs))
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """inputs (B, L or 1, K or 1, inputs) to (B, L, K, outputs)."""
-        shape = (*self.weight.shape[:2], self.weight.shape[-1])
-        return torch.einsum("blki,lkoi->blko", inputs.expand(-1, *shape), self.weight) + self.bias
-
-
-class ShallowPromptEncoder(nn.Module):
-    """K vectors in front of the input embeddings, each by a linear layer of its own, without activation.
-
-    Args:
-        interaction_size: D.
-        width: Of the PLM's input embeddings, H for most.
-        config: K.
-    """
-
-    def __init__(self, interaction_size: int, width: int, config: ClickPromptConfig):
-        super().__init__()
-        self.layers = nn.ModuleList([PromptLinear(interaction_size, width) for _ in range(config.prompt_length)])
-        self.finish = FinishedPrompts(width, config)
-
-    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) to prompts (B, K, H)."""
-        return self.finish(torch.stack([layer(interaction) for layer in self.layers], dim=1))
-
-
-class PromptLinear(XavierLinear):
-    """The linear layer that writes prompts: fresh weights are Xavier times `prompt_initializer_scale`."""
-
-
-class FinishedPrompts(nn.Module):
-    """What comes last to prompts: layer norm over their last dimension, and dropout, where asked for."""
-
-    def __init__(self, width: int, config: ClickPromptConfig):
-        super().__init__()
-        self.norm = nn.LayerNorm(width) if config.normalize_prompts else None
-        self.dropout = nn.Dropout(config.prompt_dropout)
-
-    def forward(self, prompts: torch.Tensor) -> torch.Tensor:
-        return self.dropout(prompts if self.norm is None else self.norm(prompts))
-
-
-def make_prompt_encoder(interaction_size: int, plm: Any, config: ClickPromptConfig) -> nn.Module:
-    """The prompt encoder that `config` describes, with fresh weights.
-
-    Raises:
-        ValueError: If it needs something that the PLM does not have.
-    """
-    if config.prompt_strategy == "shallow":
-        return ShallowPromptEncoder(interaction_size, plm.get_input_embeddings().embedding_dim, config)
-    if config.prompt_encoder == "paper":
-        key_value_projections(plm)
-        return PerLayerPromptEncoder(interaction_size, config)
-    return BottleneckPromptEncoder(interaction_size, config)
-
-
-_KEY_AND_VALUE_NAMES = (("key", "value"), ("k_proj", "v_proj"), ("k_lin", "v_lin"))
-
-
-def key_value_projections(plm: PreTrainedModel) -> list[tuple[nn.Module, nn.Module]]:
-    """The key and the value projection of every layer of the PLM, in order.
-
-    Raises:
-        ValueError: If a layer does not have one of each by a usual name.
-    """
-    projections = []
-    for layer in plm.modules():
-        if not isinstance(layer, GradientCheckpointingLayer):
-            continue
-        found = {name.rpartition(".")[2]: module for name, module in layer.named_modules()}
-        pairs = [(found[key], found[value]) for key, value in _KEY_AND_VALUE_NAMES if {key, value} <= set(found)]
-        if len(pairs) != 1:
-            raise ValueError(
-                f"`prompt_encoder` 'paper' needs the key and value projections of each PLM layer, named as one of "
-                f"{_KEY_AND_VALUE_NAMES}; {type(layer).__name__} has none. Use 'released' or 'low_rank'."
-            )
-        projections.append(pairs[0])
-    return projections
-
-
 class TextHead(nn.Module):
     """The pooled text to the text logit: `Linear(H, H) -> Tanh -> Linear(H, 1)`."""
 
@@ -273,82 +91,6 @@ class TextHead(nn.Module):
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """pooled (B, H) to logits (B, 1)."""
         return self.output(torch.tanh(self.dense(pooled)))
-
-
-class ElectraLMHead(nn.Module):
-    """ELECTRA's generator head, which its own model keeps in two parts."""
-
-    def __init__(self, text_config: PreTrainedConfig):
-        super().__init__()
-        self.predictions = ElectraGeneratorPredictions(text_config)
-        self.decoder = nn.Linear(text_config.embedding_size, text_config.vocab_size)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden (..., H) to logits (..., V)."""
-        return self.decoder(self.predictions(hidden))
-
-
-@dataclass(frozen=True)
-class LMHeadFamily:
-    """A PLM family's masked-LM head.
-
-    Args:
-        head_class: Its class, built from the PLM's configuration.
-        parts: Its parts, `""` for the whole, and their names in the family's own model.
-        decoder: Name in it of the layer tied to the input embeddings.
-        bias: Name in it of the decoder's bias where that has a second one.
-    """
-
-    head_class: type[nn.Module]
-    parts: dict[str, str]
-    decoder: str
-    bias: str | None = None
-
-
-# transformers' LM heads share no interface.
-_LM_HEADS = {
-    "bert": LMHeadFamily(BertOnlyMLMHead, {"": "cls"}, "predictions.decoder", "predictions.bias"),
-    "camembert": LMHeadFamily(CamembertLMHead, {"": "lm_head"}, "decoder", "bias"),
-    "electra": LMHeadFamily(
-        ElectraLMHead, {"predictions": "generator_predictions", "decoder": "generator_lm_head"}, "decoder"
-    ),
-    "roberta": LMHeadFamily(RobertaLMHead, {"": "lm_head"}, "decoder", "bias"),
-    "xlm-roberta": LMHeadFamily(XLMRobertaLMHead, {"": "lm_head"}, "decoder", "bias"),
-}
-
-
-def lm_head_family(text_config: PreTrainedConfig) -> LMHeadFamily:
-    """The LM head of the PLM's family.
-
-    Raises:
-        ValueError: If the family is not in the table; the message lists those that are.
-    """
-    if text_config.model_type not in _LM_HEADS:
-        raise ValueError(
-            f"PA-MLM needs a PLM of one of the families {sorted(_LM_HEADS)}, got `text_config.model_type` "
-            f"{text_config.model_type!r}."
-        )
-    return _LM_HEADS[text_config.model_type]
-
-
-def _no_pooler(text_config: PreTrainedConfig) -> dict[str, bool]:
-    """The arguments that build the PLM without a pooler, which nothing here reads; not all classes have one."""
-    plm_class: Any = MODEL_MAPPING[type(text_config)]
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(plm_class).parameters else {}
-
-
-def _prepare_plm(plm: PreTrainedModel) -> PreTrainedModel:
-    """Checks that `plm` takes prompts, and lets its layers keep them under gradient checkpointing."""
-    if "past_key_values" not in inspect.signature(plm.forward).parameters or plm.config.is_decoder:
-        raise ValueError(
-            "Layerwise prompts need a PLM encoder whose forward takes `past_key_values`, as RoBERTa's and BERT's do; "
-            f"got {type(plm).__name__}{' as a decoder' if plm.config.is_decoder else ''}."
-        )
-    for layer in plm.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            # The layers only read the prompts, so a replay sees the same ones; without this they are dropped.
-            layer._can_checkpoint_with_cache = True
-    return plm
 
 
 class ClickPromptPreTrainedModel(PreTrainedModel):
@@ -436,7 +178,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return model
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        plm = AutoModel.from_pretrained(plm_name_or_path, **_no_pooler(self.config.text_config), **plm_kwargs)
+        plm = AutoModel.from_pretrained(plm_name_or_path, **no_pooler(self.config.text_config), **plm_kwargs)
         self.trunk.plm.load_state_dict(plm.state_dict())
 
     @property
@@ -464,7 +206,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         self.plm: Any = None
         self.prompt_encoder: nn.Module | None = None
         if config.use_plm:
-            self.plm = _prepare_plm(AutoModel.from_config(config.text_config, **_no_pooler(config.text_config)))
+            self.plm = prepare_plm(AutoModel.from_config(config.text_config, **no_pooler(config.text_config)))
             if config.num_prompts:
                 self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, self.plm, config)
         self.post_init()
