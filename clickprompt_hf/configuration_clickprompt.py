@@ -5,11 +5,12 @@ from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 PromptStrategy = Literal["layerwise", "shallow", "none"]
 PromptEncoderKind = Literal["released", "paper", "low_rank"]
 Fusion = Literal["sum", "weighted", "text", "ctr"]
-Pooling = Literal["cls", "mean", "mean_first_last", "mean_last_two"]
+Pooling = Literal["cls", "last", "mean", "mean_first_last", "mean_last_two"]
 BilinearKind = Literal["all", "each", "interaction"]
 
 _SIZE_LISTS = (
@@ -22,7 +23,7 @@ _SIZES = (
 )
 
 # Families whose position ids start at pad_token_id + 1, so that fewer positions are left for tokens.
-_PADDED_POSITION_FAMILIES = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
+_PADDED_POSITION_FAMILIES = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet")
 
 # Sizes of the paper's experiments, per dataset: embedding size, then per backbone what differs from the default.
 _PUBLISHED_EMBEDDING_SIZE = {"ml-1m": 32, "bookcrossing": 32, "amazon-toys": 16, "goodreads": 16}
@@ -204,8 +205,9 @@ class ClickPromptConfig(PreTrainedConfig):
         text_config: Configuration of the PLM. `None` with `fusion="ctr"`, a default RoBERTa's otherwise.
         ctr_config: Configuration of the CTR backbone.
         prompt_length: Number K of prompt vectors in each PLM layer, at least 1.
-        prompt_strategy: `"layerwise"`: every PLM layer gets prompts as keys and values. `"shallow"`: K vectors in
-            front of the input embeddings. `"none"`: no prompts.
+        prompt_strategy: `"layerwise"`: every PLM layer gets prompts, as keys and values where the PLM takes a cache,
+            as hidden states in front of the layer's input where not. `"shallow"`: K vectors in front of the input
+            embeddings. `"none"`: no prompts.
         prompt_encoder: How layerwise prompts are made from the interaction vector. `"released"`: one bottleneck
             `Linear -> Tanh -> Linear` of the PLM's width, as in the authors' code. `"paper"`: an MLP of its own for
             each layer and slot, whose output the layer's key and value projections read. `"low_rank"`: the released
@@ -219,8 +221,9 @@ class ClickPromptConfig(PreTrainedConfig):
         fusion_alpha: Initial α, in [0, 1].
         fusion_alpha_on: The logit that α weighs: `"ctr"` as in the paper, `"text"` as in the authors' code.
         learn_fusion_alpha: Whether α is trained.
-        pooling: What the text logit reads of the last layer: `"cls"`, the first text position, or `"mean"`, all of
-            them; `"mean_first_last"` and `"mean_last_two"`, the mean of two layers' means.
+        pooling: What the text logit reads of the last layer: `"cls"`, the first text position, `"last"`, the last one,
+            or `"mean"`, all of them; `"mean_first_last"` and `"mean_last_two"`, the mean of two layers' means. `None`:
+            `"last"` for a decoder, `"mean"` for the encoder of a pair as T5, `"cls"` else.
         pool_prompts: Whether pooling reads shallow prompts too, as in the authors' code, whose `"cls"` then is the
             first prompt.
         training_data: Where the weights come from: source, split, seeds and row limits. Written by the scripts, so
@@ -251,7 +254,7 @@ class ClickPromptConfig(PreTrainedConfig):
     fusion_alpha: float | int = 0.5
     fusion_alpha_on: Literal["ctr", "text"] = "ctr"
     learn_fusion_alpha: bool = True
-    pooling: Pooling = "cls"
+    pooling: Pooling | None = None
     pool_prompts: bool = False
     training_data: dict | None = None
     tie_word_embeddings: bool = True
@@ -264,7 +267,7 @@ class ClickPromptConfig(PreTrainedConfig):
             ("prompt_encoder", get_args(PromptEncoderKind)),
             ("fusion", get_args(Fusion)),
             ("fusion_alpha_on", ("ctr", "text")),
-            ("pooling", get_args(Pooling)),
+            ("pooling", (*get_args(Pooling), None)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")
@@ -286,10 +289,19 @@ class ClickPromptConfig(PreTrainedConfig):
         elif self.text_config is None:
             self.text_config = {}
         super().__post_init__(**kwargs)
-        if self.use_plm and self.max_text_length < 1:
+        if not self.use_plm:
+            return
+        if self.pooling is None:
+            self.pooling = "last" if self.causal else "mean" if self.text_config.is_encoder_decoder else "cls"
+        if self.causal and self.pooling == "cls" and not self.pool_prompts:
             raise ValueError(
-                f"`prompt_length` must leave at least one of the PLM's {self.max_text_length + self.prompt_length} "
-                f"positions for text, got {self.prompt_length}."
+                "`pooling` must be 'last' or a mean for a decoder, whose first token sees no other; got 'cls'."
+            )
+        limit = self.max_text_length
+        if limit is not None and limit < 1:
+            raise ValueError(
+                f"`prompt_length` must leave at least one of the PLM's {limit + self.prompt_length} positions for "
+                f"text, got {self.prompt_length}."
             )
 
     @property
@@ -311,9 +323,10 @@ class ClickPromptConfig(PreTrainedConfig):
         return 0 if self.prompt_strategy == "none" else self.prompt_length
 
     @property
-    def num_input_prompts(self) -> int:
-        """Prompts that are positions of the input: K if shallow, else 0."""
-        return self.prompt_length if self.prompt_strategy == "shallow" else 0
+    def causal(self) -> bool:
+        """Whether the PLM is a decoder: its family has a causal language model and no masked one."""
+        family = self.text_config.model_type
+        return family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     @property
     def use_ctr(self) -> bool:
@@ -321,10 +334,15 @@ class ClickPromptConfig(PreTrainedConfig):
         return self.fusion != "text" or self.num_prompts > 0
 
     @property
-    def max_text_length(self) -> int:
-        """Largest number T of text tokens, special tokens included, such that K + T fits the PLM's positions."""
+    def max_text_length(self) -> int | None:
+        """Largest number T of text tokens, special tokens included, such that K + T fits the PLM's positions; `None`
+        where the PLM has only relative ones, as T5."""
+        # some families do not count positions
+        positions = getattr(self.text_config, "max_position_embeddings", None)
+        if positions is None:
+            return None
         reserved = self.text_config.pad_token_id + 1 if self.text_config.model_type in _PADDED_POSITION_FAMILIES else 0
-        return self.text_config.max_position_embeddings - reserved - self.num_prompts
+        return positions - reserved - self.num_prompts
 
     def get_text_config(self, *args, **kwargs) -> PreTrainedConfig:
         return self.text_config if self.use_plm else self

@@ -4,78 +4,121 @@
 Shapes: B batch, D interaction size, H PLM hidden size, L PLM layers, A attention heads, K prompt length.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import XavierLinear
-from .modeling_plm import key_value_projections
+from .modeling_plm import CachePath, HiddenStatePath, key_value_projections
+
+
+@dataclass(frozen=True)
+class PromptSizes:
+    """What layerwise prompts of a PLM measure.
+
+    Args:
+        num_layers: L.
+        hidden_size: H.
+        num_heads: A, the heads that have keys and values of their own; `None` where prompts are hidden states.
+        head_size: Width of a head's keys.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int | None
+    head_size: int
+
+    @classmethod
+    def of(cls, text_config: PreTrainedConfig, path: CachePath | HiddenStatePath) -> "PromptSizes":
+        """Those of the PLM that `text_config` describes, for the way that prompts take into it."""
+        num_heads, hidden_size = text_config.num_attention_heads, text_config.hidden_size
+        # Only some families have fewer key and value heads, or heads of another width than H / A.
+        num_key_heads = getattr(text_config, "num_key_value_heads", None) or num_heads
+        head_size = getattr(text_config, "head_dim", None) or hidden_size // num_heads
+        of_cache = isinstance(path, CachePath)
+        return cls(text_config.num_hidden_layers, hidden_size, num_key_heads if of_cache else None, head_size)
+
+    @property
+    def last_width(self) -> int:
+        """Last dimension of the prompts: a head's, or H."""
+        return self.hidden_size if self.num_heads is None else self.head_size
+
+    @property
+    def numbers_a_slot(self) -> int:
+        """Numbers that make one prompt in one layer: a key and a value, or one hidden state."""
+        return self.hidden_size if self.num_heads is None else 2 * self.num_heads * self.head_size
 
 
 class BottleneckPromptEncoder(nn.Module):
-    r"""One bottleneck from the interaction vector to all layers' keys and values.
+    r"""One bottleneck from the interaction vector to all layers' prompts.
 
-    \\(p = W_2 \tanh(W_1 q + b_1) + b_2\\), with \\(W_1 \in R^{r \times D}\\) and \\(W_2 \in R^{2KLH \times r}\\). The
-    released prompt encoder has r = H, the low-rank one a small r.
+    \\(p = W_2 \tanh(W_1 q + b_1) + b_2\\), with \\(W_1 \in R^{r \times D}\\) and, for keys and values,
+    \\(W_2 \in R^{2KLH \times r}\\). The released prompt encoder has r = H, the low-rank one a small r.
 
     Args:
         interaction_size: D.
-        config: K, r and the PLM's sizes.
+        sizes: Those of the prompts.
+        config: K and r.
     """
 
-    def __init__(self, interaction_size: int, config: ClickPromptConfig):
+    def __init__(self, interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig):
         super().__init__()
-        text_config = config.text_config
-        self.num_heads, self.num_layers = text_config.num_attention_heads, text_config.num_hidden_layers
-        self.prompt_length = config.prompt_length
-        rank = text_config.hidden_size if config.prompt_encoder == "released" else config.prompt_rank
+        self.sizes, self.prompt_length = sizes, config.prompt_length
+        rank = sizes.hidden_size if config.prompt_encoder == "released" else config.prompt_rank
         self.bottleneck = XavierLinear(interaction_size, rank)
-        self.expansion = PromptLinear(rank, 2 * self.prompt_length * self.num_layers * text_config.hidden_size)
-        self.finish = FinishedPrompts(text_config.hidden_size // self.num_heads, config)
+        self.expansion = PromptLinear(rank, self.prompt_length * sizes.num_layers * sizes.numbers_a_slot)
+        self.finish = FinishedPrompts(sizes.last_width, config)
 
     def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) to prompts (B, L, 2, A, K, H / A)."""
+        """interaction (B, D) to prompts (B, L, 2, A, K, head size), or (B, L, K, H) if they are hidden states."""
         prompts = self.expansion(torch.tanh(self.bottleneck(interaction)))
-        # (B, K·2L·H) -> (B, K, L, 2, A, H/A) -> (B, L, 2, A, K, H/A)
-        prompts = prompts.view(len(prompts), self.prompt_length, self.num_layers, 2, self.num_heads, -1)
+        shape = len(prompts), self.prompt_length, self.sizes.num_layers
+        if self.sizes.num_heads is None:
+            # (B, K·L·H) -> (B, K, L, H) -> (B, L, K, H)
+            return self.finish(prompts.view(*shape, -1).transpose(1, 2))
+        # (B, K·2L·A·head) -> (B, K, L, 2, A, head) -> (B, L, 2, A, K, head)
+        prompts = prompts.view(*shape, 2, self.sizes.num_heads, -1)
         return self.finish(prompts.permute(0, 2, 3, 4, 1, 5))
 
 
 class PerLayerPromptEncoder(nn.Module):
     r"""The paper's prompt encoder (Eq. 5): an MLP of its own for each layer l and slot k.
 
-    \\(h_{l,k} = W'_{l,k} \tanh(W_{l,k} q + b_{l,k}) + b'_{l,k}\\), of width H; layer l's own key and value projections
-    turn it into a key and a value.
+    \\(h_{l,k} = W'_{l,k} \tanh(W_{l,k} q + b_{l,k}) + b'_{l,k}\\), of width H. Where the PLM takes keys and values,
+    layer l's own projections turn it into a key and a value.
 
     Args:
         interaction_size: D.
-        config: K and the PLM's sizes.
+        sizes: Those of the prompts.
+        config: K.
     """
 
-    def __init__(self, interaction_size: int, config: ClickPromptConfig):
+    def __init__(self, interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig):
         super().__init__()
-        text_config, length = config.text_config, config.prompt_length
-        self.num_heads = text_config.num_attention_heads
-        sizes = {"num_layers": text_config.num_hidden_layers, "num_slots": length}
-        self.hidden = SlotLinear(**sizes, inputs=interaction_size, outputs=text_config.hidden_size)
-        self.output = SlotLinear(**sizes, inputs=text_config.hidden_size, outputs=text_config.hidden_size)
-        self.finish = FinishedPrompts(text_config.hidden_size // self.num_heads, config)
+        self.num_heads = sizes.num_heads
+        slots = {"num_layers": sizes.num_layers, "num_slots": config.prompt_length}
+        self.hidden = SlotLinear(**slots, inputs=interaction_size, outputs=sizes.hidden_size)
+        self.output = SlotLinear(**slots, inputs=sizes.hidden_size, outputs=sizes.hidden_size)
+        self.finish = FinishedPrompts(sizes.last_width, config)
 
     def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) and the PLM, whose projections are used, to prompts (B, L, 2, A, K, H / A)."""
+        """interaction (B, D) and the PLM, whose projections are used, to prompts as `BottleneckPromptEncoder`'s."""
         # (B, D) -> (B, 1, 1, D) -> (B, L, K, H)
         states = self.output(torch.tanh(self.hidden(interaction[:, None, None])))
+        if self.num_heads is None:
+            return self.finish(states)
         keys_and_values = torch.stack(
             [
-                torch.stack([key(own), value(own)], dim=1)
-                for (key, value), own in zip(key_value_projections(plm), states.unbind(1))
+                torch.stack(project(own), dim=1)
+                for project, own in zip(key_value_projections(plm), states.unbind(dim=1))
             ],
             dim=1,
         )
-        # (B, L, 2, K, H) -> (B, L, 2, K, A, H/A) -> (B, L, 2, A, K, H/A)
+        # (B, L, 2, K, A·head) -> (B, L, 2, K, A, head) -> (B, L, 2, A, K, head)
         return self.finish(keys_and_values.unflatten(-1, (self.num_heads, -1)).transpose(3, 4))
 
 
@@ -128,15 +171,19 @@ class FinishedPrompts(nn.Module):
         return self.dropout(prompts if self.norm is None else self.norm(prompts))
 
 
-def make_prompt_encoder(interaction_size: int, plm: Any, config: ClickPromptConfig) -> nn.Module:
-    """The prompt encoder that `config` describes, with fresh weights.
+def make_prompt_encoder(
+    interaction_size: int, plm: Any, path: CachePath | HiddenStatePath | None, config: ClickPromptConfig
+) -> nn.Module:
+    """The prompt encoder that `config` describes, with fresh weights; `path` is how layerwise prompts enter the PLM.
 
     Raises:
         ValueError: If it needs something that the PLM does not have.
     """
-    if config.prompt_strategy == "shallow":
+    if path is None:
         return ShallowPromptEncoder(interaction_size, plm.get_input_embeddings().embedding_dim, config)
+    sizes = PromptSizes.of(config.text_config, path)
     if config.prompt_encoder == "paper":
-        key_value_projections(plm)
-        return PerLayerPromptEncoder(interaction_size, config)
-    return BottleneckPromptEncoder(interaction_size, config)
+        if sizes.num_heads is not None:
+            key_value_projections(plm)
+        return PerLayerPromptEncoder(interaction_size, sizes, config)
+    return BottleneckPromptEncoder(interaction_size, sizes, config)

@@ -6,13 +6,16 @@ heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedModel
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
@@ -20,7 +23,15 @@ from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear
 from .layers_prompt import PromptLinear, SlotLinear, make_prompt_encoder
 from .modeling_ctr import SumHead, build_backbone
-from .modeling_plm import PromptCache, lm_head_family, no_pooler, prepare_plm
+from .modeling_plm import (
+    CachePath,
+    HiddenStatePath,
+    LinearLMHead,
+    fresh_plm,
+    masked_lm_head,
+    pretrained_plm,
+    prompt_path,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -32,8 +43,10 @@ class ClickPromptModelOutput(ModelOutput):
     Args:
         last_hidden_state: (B, T, H), the PLM's last layer at the text positions; `None` without a PLM.
         interaction: (B, D), the interaction vector q; `None` where the ids are not used.
-        prompts: (B, L, 2, A, K, H / A), keys and values for every layer, or (B, K, H) if shallow, on request.
-        hidden_states: L + 1 times (B, T, H), or (B, K + T, H) with shallow prompts in front, on request.
+        prompts: For every layer keys and values (B, L, 2, A, K, head size), or hidden states (B, L, K, H) if the PLM
+            takes no cache; (B, K, H) if shallow. On request.
+        hidden_states: L + 1 times (B, T, H), or (B, K + T, H) where prompts are positions of the input, in front. On
+            request.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -63,7 +76,7 @@ class ClickPromptForCTROutput(ModelOutput):
 
 @dataclass
 class ClickPromptForPAMLMOutput(ModelOutput):
-    """Prompt-augmented masked language modelling.
+    """Prompt-augmented masked, or causal, language modelling; to the causal one every token but the first is masked.
 
     Args:
         loss: (), mean cross-entropy over the masked tokens, with labels.
@@ -178,8 +191,21 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return model
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        plm = AutoModel.from_pretrained(plm_name_or_path, **no_pooler(self.config.text_config), **plm_kwargs)
+        plm = pretrained_plm(plm_name_or_path, self.config.text_config, **plm_kwargs)
         self.trunk.plm.load_state_dict(plm.state_dict())
+
+    def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=checkpoint, *args, **kwargs):
+        options = gradient_checkpointing_func.keywords if isinstance(gradient_checkpointing_func, partial) else {}
+        if enable and options.get("use_reentrant"):
+            raise ValueError(
+                "`use_reentrant` must be False for gradient checkpointing, got True: reentrant replays would run "
+                "backward through the prompt encoder once a layer."
+            )
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, *args, **kwargs)
+        plm = self.trunk.plm
+        if plm is not None and any(isinstance(module, GradientCheckpointingLayer) for module in plm.modules()):
+            # The layers' own flags do it. GPT-2 drops its cache, and the prompts in it, where the whole has one too.
+            plm.gradient_checkpointing = False
 
     @property
     def trunk(self) -> Any:
@@ -205,11 +231,21 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             self.ctr = build_backbone(config.ctr_config)
         self.plm: Any = None
         self.prompt_encoder: nn.Module | None = None
+        self.prompt_path: CachePath | HiddenStatePath | None = None
         if config.use_plm:
-            self.plm = prepare_plm(AutoModel.from_config(config.text_config, **no_pooler(config.text_config)))
+            self.plm = fresh_plm(config.text_config)
+            if config.prompt_strategy == "layerwise":
+                self.prompt_path = prompt_path(self.plm)
             if config.num_prompts:
-                self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, self.plm, config)
+                self.prompt_encoder = make_prompt_encoder(
+                    self.ctr.interaction_size, self.plm, self.prompt_path, config
+                )
         self.post_init()
+
+    @property
+    def num_input_prompts(self) -> int:
+        """Prompts that are positions of the PLM's input: 0 where they enter through its cache, else K."""
+        return 0 if isinstance(self.prompt_path, CachePath) else self.config.num_prompts
 
     def forward(
         self,
@@ -239,7 +275,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         if self.plm is not None:
             encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states)
             states: Any = encoded.last_hidden_state
-            outputs.last_hidden_state = states[:, self.config.num_input_prompts :]
+            outputs.last_hidden_state = states[:, self.num_input_prompts :]
             outputs.hidden_states = encoded.hidden_states
         return outputs if return_dict is not False else outputs.to_tuple()
 
@@ -255,57 +291,51 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             raise ValueError(
                 "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
             )
-        if input_ids.shape[1] > self.config.max_text_length:
+        limit = self.config.max_text_length
+        if limit is not None and input_ids.shape[1] > limit:
             raise ValueError(
-                f"`input_ids` must have at most {self.config.max_text_length} tokens a row, so that the text and "
-                f"{self.config.num_prompts} prompts fit the PLM's positions; got {input_ids.shape[1]}."
+                f"`input_ids` must have at most {limit} tokens a row, so that the text and {self.config.num_prompts} "
+                f"prompts fit the PLM's positions; got {input_ids.shape[1]}."
             )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        # (B, T) -> (B, K + T): every text position sees every prompt
-        attention_mask = F.pad(attention_mask, (self.config.num_prompts, 0), value=1)
-        inputs: dict[str, Any] = {"input_ids": input_ids}
-        if prompts is not None and self.config.prompt_strategy == "layerwise":
-            inputs["past_key_values"] = PromptCache(prompts)
-        elif prompts is not None:
-            # (B, K, H) and (B, T, H) -> (B, K + T, H)
-            inputs = {"inputs_embeds": torch.cat([prompts, self.plm.get_input_embeddings()(input_ids)], dim=1)}
-        return self.plm(**inputs, attention_mask=attention_mask, output_hidden_states=output_hidden_states)
+        inputs: dict[str, Any] = {
+            # (B, T) -> (B, K + T): every text position sees every prompt
+            "attention_mask": F.pad(attention_mask, (self.config.num_prompts, 0), value=1),
+            "output_hidden_states": output_hidden_states,
+        }
+        if self.config.causal:
+            # nothing is generated; a cache of the text would only cost memory
+            inputs["use_cache"] = False
+        if prompts is None:
+            return self.plm(input_ids=input_ids, **inputs)
+        if self.prompt_path is not None:
+            return self.prompt_path.run(self.plm, prompts, input_ids, **inputs)
+        # (B, K, H) and (B, T, H) -> (B, K + T, H)
+        words = torch.cat([prompts, self.plm.get_input_embeddings()(input_ids)], dim=1)
+        return self.plm(inputs_embeds=words, **inputs)
 
 
-class ClickPromptForPAMLM(ClickPromptPreTrainedModel):
-    """Stage 1, prompt-augmented masked language modelling: recover masked tokens from the text and the prompts."""
+class ClickPromptForPretraining(ClickPromptPreTrainedModel):
+    """Stage 1, what both tasks share: predict tokens from the text and the prompts. See its two subclasses."""
 
     def __init__(self, config: ClickPromptConfig):
         super().__init__(config)
         if not config.use_plm:
-            raise ValueError("PA-MLM needs a PLM, but the configuration has `fusion='ctr'`.")
-        family = lm_head_family(config.text_config)
+            raise ValueError("Pretraining needs a PLM, but the configuration has `fusion='ctr'`.")
         self.clickprompt = ClickPromptModel(config)
-        self.lm_head = family.head_class(config.text_config)
-        self._tied_weights_keys = {
-            f"lm_head.{family.decoder}.weight": "clickprompt.plm.embeddings.word_embeddings.weight"
-        }
-        if family.bias is not None:
-            self._tied_weights_keys[f"lm_head.{family.decoder}.bias"] = f"lm_head.{family.bias}"
-        self.post_init()
 
-    def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        family = lm_head_family(self.config.text_config)
-        plm, loading = AutoModelForMaskedLM.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
-        self.clickprompt.plm.load_state_dict(plm.base_model.state_dict())
-        missing = [key for key in loading["missing_keys"] if key.startswith(tuple(family.parts.values()))]
-        if missing:
-            logger.warning(
-                f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} start fresh, in the shape "
-                f"of {family.head_class.__name__}. PA-MLM trains them."
-            )
-        for ours, theirs in family.parts.items():
-            self.lm_head.get_submodule(ours).load_state_dict(plm.get_submodule(theirs).state_dict())
-        self.tie_weights()
+    def tie_head(self, decoder: str, bias: str | None = None) -> None:
+        """Names the LM head's layer `decoder` as one with the input embeddings, where the configuration ties them."""
+        embeddings = self.get_input_embeddings()
+        name = next(name for name, module in self.named_modules() if module is embeddings)
+        self._tied_weights_keys = {f"lm_head.{decoder}.weight": f"{name}.weight"}
+        if bias is not None:
+            self._tied_weights_keys[f"lm_head.{decoder}.bias"] = f"lm_head.{bias}"
 
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head.get_submodule(lm_head_family(self.config.text_config).decoder)
+    def predicted(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (B, T', H) and the labels (B, T') that each of them predicts, -100 where none."""
+        return hidden, labels
 
     def forward(
         self,
@@ -317,14 +347,14 @@ class ClickPromptForPAMLM(ClickPromptPreTrainedModel):
         output_prompts: bool = False,
         return_dict: bool | None = None,
     ) -> ClickPromptForPAMLMOutput | tuple:
-        """Masked text and intact ids to the loss over the masked tokens, or to all logits without labels.
+        """Text and intact ids to the loss over the predicted tokens, or to all logits without labels.
 
         Args:
             feature_ids: (B, C), never masked.
-            input_ids: (B, T), masked.
+            input_ids: (B, T), masked for PA-MLM.
             attention_mask: (B, T), of the text.
-            labels: (B, T), the token at masked positions, -100 elsewhere.
-            num_items_in_batch: Masked tokens that the loss is divided by; those of this batch when left out.
+            labels: (B, T), the token at the positions to predict, -100 elsewhere.
+            num_items_in_batch: Tokens that the loss is divided by; those of this batch when left out.
             output_prompts: Whether to return the prompts.
             return_dict: `False` for a plain tuple.
         """
@@ -333,15 +363,89 @@ class ClickPromptForPAMLM(ClickPromptPreTrainedModel):
         if labels is None:
             outputs.logits = self.lm_head(trunk.last_hidden_state)
         else:
+            hidden, labels = self.predicted(trunk.last_hidden_state, labels)
             masked = labels != -100
-            # (B, T, H) -> (M, H): the vocabulary is projected to where a loss is taken, and nowhere else
-            logits = self.lm_head(trunk.last_hidden_state[masked]).float()
+            # (B, T', H) -> (M, H): the vocabulary is projected to where a loss is taken, and nowhere else
+            logits = self.lm_head(hidden[masked]).float()
             total_loss = F.cross_entropy(logits, labels[masked], reduction="sum")
             outputs.loss = total_loss / _loss_divisor(num_items_in_batch, masked)
             correct = torch.zeros_like(labels)
             correct[masked] = (logits.argmax(dim=-1) == labels[masked]).long()
             outputs.masked_correct, outputs.masked_count = correct.sum(dim=1), masked.sum(dim=1)
         return outputs if return_dict is not False else outputs.to_tuple()
+
+
+class ClickPromptForPAMLM(ClickPromptForPretraining):
+    """Prompt-augmented masked language modelling: recover masked tokens from the text and the prompts.
+
+    Raises:
+        ValueError: If the PLM is a decoder, its family's head is not known, or there is no PLM.
+    """
+
+    def __init__(self, config: ClickPromptConfig):
+        super().__init__(config)
+        if config.causal:
+            raise ValueError(
+                f"PA-MLM needs an encoder, got {config.text_config.model_type!r}, a decoder. Use ClickPromptForPACLM."
+            )
+        family = masked_lm_head(config.text_config)
+        self.lm_head = family.head_class(config.text_config)
+        self.tie_head(family.decoder, family.bias)
+        self.post_init()
+
+    def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
+        super()._load_plm(plm_name_or_path, plm_kwargs)
+        family = masked_lm_head(self.config.text_config)
+        whole, loading = family.auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
+        missing = [key for key in loading["missing_keys"] if key.startswith(tuple(family.parts.values()))]
+        if missing:
+            logger.warning(
+                f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} start fresh, in the shape "
+                f"of {family.head_class.__name__}. PA-MLM trains them."
+            )
+        self.lm_head.load_state_dict(
+            {
+                ours + name.removeprefix(theirs): tensor
+                for name, tensor in whole.state_dict().items()
+                for ours, theirs in family.parts.items()
+                if name.startswith(theirs)
+            }
+        )
+        self.tie_weights()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head.get_submodule(masked_lm_head(self.config.text_config).decoder)
+
+
+class ClickPromptForPACLM(ClickPromptForPretraining):
+    """Prompt-augmented causal language modelling, for decoders: predict each token from those before and the prompts.
+
+    Raises:
+        ValueError: If the PLM is an encoder, or there is no PLM.
+    """
+
+    def __init__(self, config: ClickPromptConfig):
+        super().__init__(config)
+        if not config.causal:
+            raise ValueError(
+                f"PA-CLM needs a decoder, got {config.text_config.model_type!r}, an encoder. Use ClickPromptForPAMLM."
+            )
+        self.lm_head = LinearLMHead(config.text_config)
+        self.tie_head("decoder")
+        self.post_init()
+
+    def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
+        super()._load_plm(plm_name_or_path, plm_kwargs)
+        whole = AutoModelForCausalLM.from_pretrained(plm_name_or_path, **plm_kwargs)
+        self.lm_head.decoder.load_state_dict(whole.get_output_embeddings().state_dict())
+        self.tie_weights()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head.decoder
+
+    def predicted(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The state at one position predicts the token at the next."""
+        return hidden[:, :-1], labels[:, 1:]
 
 
 # Whose mean is pooled: places in a PLM's hidden states, of which the first are the embeddings.
@@ -407,13 +511,21 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         states: Any = trunk.last_hidden_state
         prompts = 0
         if trunk.hidden_states is not None:
-            first, second = _POOLED_LAYERS.get(self.config.pooling, (-1, -1))
+            first, second = _POOLED_LAYERS.get(str(self.config.pooling), (-1, -1))
             states = (trunk.hidden_states[first] + trunk.hidden_states[second]) / 2
-            prompts = self.config.num_input_prompts
+            prompts = self.clickprompt.num_input_prompts
             if not self.config.pool_prompts:
                 states, prompts = states[:, prompts:], 0
         if self.config.pooling == "cls":
             return states[:, 0]
+        if self.config.pooling == "last":
+            if attention_mask is None:
+                return states[:, -1]
+            # the position of the last 1 of a mask, wherever its zeros are
+            last = prompts + (
+                attention_mask * torch.arange(1, attention_mask.shape[1] + 1, device=states.device)
+            ).argmax(1)
+            return states[torch.arange(len(states), device=states.device), last]
         if attention_mask is None:
             return states.mean(dim=1)
         weights = F.pad(attention_mask, (prompts, 0), value=1).unsqueeze(-1).to(states.dtype)

@@ -5,19 +5,70 @@ Shapes: B batch, T text tokens, H PLM hidden size, L PLM layers, A attention hea
 """
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from torch.nn import functional as F
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 from transformers.models.camembert.modeling_camembert import CamembertLMHead
+from transformers.models.deberta_v2.modeling_deberta_v2 import LegacyDebertaV2OnlyMLMHead
 from transformers.models.electra.modeling_electra import ElectraGeneratorPredictions
+from transformers.models.modernbert.modeling_modernbert import ModernBertPredictionHead
+from transformers.models.mpnet.modeling_mpnet import MPNetLMHead
 from transformers.models.roberta.modeling_roberta import RobertaLMHead
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLMHead
+
+
+def fresh_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
+    """The PLM with fresh weights: without a pooler, which nothing reads, and without the decoder of a pair."""
+    return _auto_class(text_config).from_config(text_config, **_no_pooler(text_config))
+
+
+def pretrained_plm(plm_name_or_path, text_config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
+    """The PLM of `fresh_plm` with the weights of a Hub id or folder."""
+    return _auto_class(text_config).from_pretrained(plm_name_or_path, **_no_pooler(text_config), **kwargs)
+
+
+def _auto_class(text_config: PreTrainedConfig) -> Any:
+    return AutoModelForTextEncoding if _encoder_of_a_pair(text_config) else AutoModel
+
+
+def _encoder_of_a_pair(text_config: PreTrainedConfig) -> Any:
+    """The class of the encoder alone, where the PLM is a pair of an encoder and a decoder and has one."""
+    family = type(text_config)
+    if family not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return None
+    # by the class, as T5's encoder writes `is_encoder_decoder=False` into the configuration that it is built from
+    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING[family]
+    return None if family in MODEL_MAPPING and MODEL_MAPPING[family] is encoder_class else encoder_class
+
+
+def _no_pooler(text_config: PreTrainedConfig) -> dict[str, bool]:
+    plm_class: Any = _encoder_of_a_pair(text_config)
+    if plm_class is None:
+        if type(text_config) not in MODEL_MAPPING or text_config.is_encoder_decoder:
+            raise ValueError(
+                f"`text_config` must be that of a language model, or of a pair with a text encoder of its own, as T5; "
+                f"got {type(text_config).__name__}."
+            )
+        plm_class = MODEL_MAPPING[type(text_config)]
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(plm_class).parameters else {}
 
 
 class PromptCache(Cache):
@@ -26,15 +77,17 @@ class PromptCache(Cache):
     `update` stores nothing, so that a layer may run twice on it, as gradient checkpointing does.
 
     Args:
-        prompts: (B, L, 2, A, K, H / A), keys and values for every layer.
+        prompts: (B, L, 2, A, K, head size), keys and values for every layer.
     """
 
     def __init__(self, prompts: torch.Tensor):
         super().__init__(layers=[])
         self.prompts = prompts
+        self.layers_read: set[int] = set()
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        """Keys and values (B, A, T, H / A) to (B, A, K + T, H / A)."""
+        """Keys and values (B, A, T, head size) to (B, A, K + T, head size)."""
+        self.layers_read.add(layer_idx)
         keys, values = self.prompts[:, layer_idx].to(key_states.dtype).unbind(dim=1)
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
@@ -45,34 +98,108 @@ class PromptCache(Cache):
         return self.get_seq_length() + query_length, 0
 
 
-def no_pooler(text_config: PreTrainedConfig) -> dict[str, bool]:
-    """The arguments that build the PLM without a pooler, which nothing here reads; not all classes have one."""
-    plm_class: Any = MODEL_MAPPING[type(text_config)]
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(plm_class).parameters else {}
+class CachePath:
+    """Layerwise prompts as keys and values that every layer finds in its cache.
+
+    Args:
+        plm: Its forward takes `past_key_values`. Its layers are told to keep them under gradient checkpointing.
+    """
+
+    def __init__(self, plm: PreTrainedModel):
+        for layer in plm.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                # The layers only read the prompts, so a replay sees the same ones; without this they are dropped.
+                layer._can_checkpoint_with_cache = True
+
+    def run(self, plm: PreTrainedModel, prompts: torch.Tensor, input_ids: torch.Tensor, **inputs: Any) -> Any:
+        """The PLM's outputs for prompts (B, L, 2, A, K, head size) and text (B, T)."""
+        cache = PromptCache(prompts)
+        outputs = plm(input_ids=input_ids, past_key_values=cache, **inputs)
+        _check_all_read(plm, set(range(prompts.shape[1])) - cache.layers_read)
+        return outputs
 
 
-def prepare_plm(plm: PreTrainedModel) -> PreTrainedModel:
-    """Checks that `plm` takes prompts, and lets its layers keep them under gradient checkpointing."""
-    if "past_key_values" not in inspect.signature(plm.forward).parameters or plm.config.is_decoder:
-        raise ValueError(
-            "Layerwise prompts need a PLM encoder whose forward takes `past_key_values`, as RoBERTa's and BERT's do; "
-            f"got {type(plm).__name__}{' as a decoder' if plm.config.is_decoder else ''}."
-        )
-    for layer in plm.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            # The layers only read the prompts, so a replay sees the same ones; without this they are dropped.
-            layer._can_checkpoint_with_cache = True
-    return plm
+class HiddenStatePath:
+    """Layerwise prompts as hidden states in front of every layer's input, for PLMs whose layers know no cache.
+
+    The sequence has K places more. What a layer makes of them is thrown away: the next finds its own prompts there.
+
+    Args:
+        plm: Its forward takes `inputs_embeds`, and its layers are in one list.
+        layers: Name of that list.
+    """
+
+    def __init__(self, plm: PreTrainedModel, layers: str):
+        self.layers = layers
+        layer: Any
+        for layer in plm.get_submodule(layers).children():
+            layer.prompt_states = None
+            # Outside of gradient checkpointing: transformers replays `forward`, not the hooks.
+            layer.register_forward_pre_hook(_replace_prompt_states, with_kwargs=True)
+
+    def run(self, plm: PreTrainedModel, prompts: torch.Tensor, input_ids: torch.Tensor, **inputs: Any) -> Any:
+        """The PLM's outputs for prompts (B, L, K, H) and text (B, T); the K places come first."""
+        layers: list[Any] = list(plm.get_submodule(self.layers).children())
+        for layer, states in zip(layers, prompts.unbind(dim=1)):
+            layer.prompt_states = states
+        # (B, T, width) -> (B, K + T, width)
+        words = F.pad(plm.get_input_embeddings()(input_ids), (0, 0, prompts.shape[2], 0))
+        outputs = plm(inputs_embeds=words, **inputs)
+        _check_all_read(plm, {index for index, layer in enumerate(layers) if layer.prompt_states is not None})
+        return outputs
 
 
-_KEY_AND_VALUE_NAMES = (("key", "value"), ("k_proj", "v_proj"), ("k_lin", "v_lin"))
+def _replace_prompt_states(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """Forward pre-hook: hidden states (B, K + T, H), of which the first K become the layer's prompts."""
+    prompts, layer.prompt_states = layer.prompt_states, None
+    if prompts is None:
+        return None
+    states = args[0] if args else kwargs["hidden_states"]
+    states = torch.cat([prompts.to(states.dtype), states[:, prompts.shape[1] :]], dim=1)
+    return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
 
 
-def key_value_projections(plm: PreTrainedModel) -> list[tuple[nn.Module, nn.Module]]:
-    """The key and the value projection of every layer of the PLM, in order.
+def _check_all_read(plm: PreTrainedModel, unread: set[int]) -> None:
+    if unread:
+        raise RuntimeError(f"{type(plm).__name__} ran without the prompts of its layers {sorted(unread)}.")
+
+
+def prompt_path(plm: PreTrainedModel) -> CachePath | HiddenStatePath:
+    """How layerwise prompts enter `plm`: through the cache if its forward takes one, else in front of hidden states.
 
     Raises:
-        ValueError: If a layer does not have one of each by a usual name.
+        ValueError: If its class offers neither.
+    """
+    parameters = inspect.signature(plm.forward).parameters
+    if getattr(plm.config, "is_decoder", False):
+        raise ValueError(f"`text_config.is_decoder` must be False: {type(plm).__name__} takes prompts as an encoder.")
+    if "past_key_values" in parameters:
+        return CachePath(plm)
+    layers = [
+        name
+        for name, modules in plm.named_modules()
+        if isinstance(modules, nn.ModuleList)
+        and len(modules) == plm.config.num_hidden_layers
+        and next(iter(inspect.signature(modules[0].forward).parameters), None) == "hidden_states"
+    ]
+    if {"inputs_embeds", "attention_mask"} <= set(parameters) and layers:
+        # the outermost list: a layer may hold lists of its own
+        return HiddenStatePath(plm, layers[0])
+    raise ValueError(
+        f"`prompt_strategy` 'layerwise' needs a PLM whose forward takes `past_key_values`, or one that takes "
+        f"`inputs_embeds` and holds its layers in a list; {type(plm).__name__} is neither. Use 'shallow' or 'none'."
+    )
+
+
+_KEY_AND_VALUE_NAMES = (("key", "value"), ("k_proj", "v_proj"))
+_FUSED_NAME = "c_attn"
+
+
+def key_value_projections(plm: PreTrainedModel) -> list[Callable[[torch.Tensor], tuple[torch.Tensor, ...]]]:
+    """For every layer of the PLM, in order, what projects states (B, K, H) to keys and values (B, K, A · head size).
+
+    Raises:
+        ValueError: If a layer does not have the projections by a usual name.
     """
     projections = []
     for layer in plm.modules():
@@ -80,13 +207,41 @@ def key_value_projections(plm: PreTrainedModel) -> list[tuple[nn.Module, nn.Modu
             continue
         found = {name.rpartition(".")[2]: module for name, module in layer.named_modules()}
         pairs = [(found[key], found[value]) for key, value in _KEY_AND_VALUE_NAMES if {key, value} <= set(found)]
-        if len(pairs) != 1:
+        if pairs:
+            projections.append(_separate_projections(*pairs[0]))
+        elif _FUSED_NAME in found:
+            projections.append(_fused_projections(found[_FUSED_NAME]))
+        else:
             raise ValueError(
                 f"`prompt_encoder` 'paper' needs the key and value projections of each PLM layer, named as one of "
-                f"{_KEY_AND_VALUE_NAMES}; {type(layer).__name__} has none. Use 'released' or 'low_rank'."
+                f"{_KEY_AND_VALUE_NAMES}, or all in {_FUSED_NAME!r}; {type(layer).__name__} has none. Use 'released' "
+                "or 'low_rank'."
             )
-        projections.append(pairs[0])
     return projections
+
+
+def _separate_projections(key: nn.Module, value: nn.Module):
+    return lambda states: (key(states), value(states))
+
+
+def _fused_projections(query_key_value: nn.Module):
+    # GPT-2's Conv1D takes no strided states
+    return lambda states: query_key_value(states.contiguous()).chunk(3, dim=-1)[1:]
+
+
+class DistilBertLMHead(nn.Module):
+    """DistilBERT's head, whose parts its own model holds one by one."""
+
+    def __init__(self, text_config: PreTrainedConfig):
+        super().__init__()
+        self.vocab_transform = nn.Linear(text_config.dim, text_config.dim)
+        self.activation = ACT2FN[text_config.activation]
+        self.vocab_layer_norm = nn.LayerNorm(text_config.dim, eps=1e-12)
+        self.vocab_projector = nn.Linear(text_config.dim, text_config.vocab_size)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (..., H) to logits (..., V)."""
+        return self.vocab_projector(self.vocab_layer_norm(self.activation(self.vocab_transform(hidden))))
 
 
 class ElectraLMHead(nn.Module):
@@ -102,44 +257,80 @@ class ElectraLMHead(nn.Module):
         return self.decoder(self.predictions(hidden))
 
 
+class ModernBertLMHead(nn.Module):
+    """ModernBERT's head, which its own model holds in two parts."""
+
+    def __init__(self, text_config: Any):
+        super().__init__()
+        self.head = ModernBertPredictionHead(text_config)
+        self.decoder = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=text_config.decoder_bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (..., H) to logits (..., V)."""
+        return self.decoder(self.head(hidden))
+
+
+class LinearLMHead(nn.Module):
+    """A decoder's head, and T5's: the states, scaled where T5's are, times the vocabulary."""
+
+    def __init__(self, text_config: PreTrainedConfig):
+        super().__init__()
+        scaled = text_config.model_type == "t5" and text_config.scale_decoder_outputs
+        self.scale = text_config.hidden_size**-0.5 if scaled else 1.0
+        self.decoder = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (..., H) to logits (..., V)."""
+        return self.decoder(hidden * self.scale)
+
+
 @dataclass(frozen=True)
 class LMHeadFamily:
-    """A PLM family's masked-LM head.
+    """A PLM family's language-model head.
 
     Args:
         head_class: Its class, built from the PLM's configuration.
-        parts: Its parts, `""` for the whole, and their names in the family's own model.
+        parts: Prefixes of its tensors' names, and what they are in the family's own model.
         decoder: Name in it of the layer tied to the input embeddings.
         bias: Name in it of the decoder's bias where that has a second one.
+        auto_class: Auto class of the family's own model.
     """
 
     head_class: type[nn.Module]
     parts: dict[str, str]
     decoder: str
     bias: str | None = None
+    auto_class: Any = AutoModelForMaskedLM
 
 
 # transformers' LM heads share no interface.
-_LM_HEADS = {
-    "bert": LMHeadFamily(BertOnlyMLMHead, {"": "cls"}, "predictions.decoder", "predictions.bias"),
-    "camembert": LMHeadFamily(CamembertLMHead, {"": "lm_head"}, "decoder", "bias"),
+_MASKED_LM_HEADS = {
+    "bert": LMHeadFamily(BertOnlyMLMHead, {"": "cls."}, "predictions.decoder", "predictions.bias"),
+    "camembert": LMHeadFamily(CamembertLMHead, {"": "lm_head."}, "decoder", "bias"),
+    "deberta-v2": LMHeadFamily(LegacyDebertaV2OnlyMLMHead, {"": "cls."}, "predictions.decoder", "predictions.bias"),
+    "distilbert": LMHeadFamily(DistilBertLMHead, {"vocab_": "vocab_"}, "vocab_projector"),
     "electra": LMHeadFamily(
-        ElectraLMHead, {"predictions": "generator_predictions", "decoder": "generator_lm_head"}, "decoder"
+        ElectraLMHead, {"predictions.": "generator_predictions.", "decoder.": "generator_lm_head."}, "decoder"
     ),
-    "roberta": LMHeadFamily(RobertaLMHead, {"": "lm_head"}, "decoder", "bias"),
-    "xlm-roberta": LMHeadFamily(XLMRobertaLMHead, {"": "lm_head"}, "decoder", "bias"),
+    "modernbert": LMHeadFamily(ModernBertLMHead, {"head.": "head.", "decoder.": "decoder."}, "decoder"),
+    "mpnet": LMHeadFamily(MPNetLMHead, {"": "lm_head."}, "decoder", "bias"),
+    "roberta": LMHeadFamily(RobertaLMHead, {"": "lm_head."}, "decoder", "bias"),
+    "t5": LMHeadFamily(LinearLMHead, {"decoder.": "lm_head."}, "decoder", auto_class=AutoModelForSeq2SeqLM),
+    "xlm-roberta": LMHeadFamily(XLMRobertaLMHead, {"": "lm_head."}, "decoder", "bias"),
 }
 
 
-def lm_head_family(text_config: PreTrainedConfig) -> LMHeadFamily:
-    """The LM head of the PLM's family.
+def masked_lm_head(text_config: PreTrainedConfig) -> LMHeadFamily:
+    """The masked-LM head of the PLM's family.
 
     Raises:
         ValueError: If the family is not in the table; the message lists those that are.
     """
-    if text_config.model_type not in _LM_HEADS:
+    if text_config.model_type not in _MASKED_LM_HEADS:
         raise ValueError(
-            f"PA-MLM needs a PLM of one of the families {sorted(_LM_HEADS)}, got `text_config.model_type` "
+            f"PA-MLM needs a PLM of one of the families {sorted(_MASKED_LM_HEADS)}, got `text_config.model_type` "
             f"{text_config.model_type!r}."
         )
-    return _LM_HEADS[text_config.model_type]
+    if text_config.model_type == "deberta-v2" and not text_config.legacy:
+        raise ValueError("`text_config.legacy` must be True for PA-MLM on a DeBERTa-v2 or -v3, got False.")
+    return _MASKED_LM_HEADS[text_config.model_type]

@@ -6,8 +6,11 @@ from tiny_models import (
     BACKBONES as BACKBONE_NAMES,
 )
 from tiny_models import (
+    DECODERS,
+    ENCODERS,
     FAMILIES,
     FIELD_SIZES,
+    HIDDEN_STATE_ENCODERS,
     masked_labels,
     tiny_batch,
     tiny_config,
@@ -15,16 +18,20 @@ from tiny_models import (
     tiny_text_config,
 )
 from transformers import (
+    AlbertConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    BartConfig,
     BertModel,
-    GPT2Config,
 )
 
 from clickprompt_hf import (
     ClickPromptConfig,
     ClickPromptForCTR,
+    ClickPromptForPACLM,
     ClickPromptForPAMLM,
     ClickPromptModel,
     CTRBackbone,
@@ -38,6 +45,7 @@ MODELS = {
     AutoModel: ClickPromptModel,
     AutoModelForSequenceClassification: ClickPromptForCTR,
     AutoModelForMaskedLM: ClickPromptForPAMLM,
+    AutoModelForCausalLM: ClickPromptForPACLM,
 }
 
 
@@ -67,9 +75,10 @@ def test_prompts_reach_the_text_and_get_gradients(family, backbone):
     for name, parameter in model.ctr.named_parameters():
         assert parameter.grad is not None, name
     assert model.ctr.embedding.table.weight.grad.abs().max() > 0
-    # every layer and every prompt slot
-    rows = model.prompt_encoder.expansion.bias.grad.view(3, 2, 2, 16)
-    assert (rows[:, :, 1].abs().amax(dim=-1) > 0).all()
+    # every layer and every prompt slot; of a key and a value the value, as a shift of all keys changes little
+    text_config = model.config.text_config
+    rows = model.prompt_encoder.expansion.bias.grad.view(3, text_config.num_hidden_layers, -1)
+    assert (rows[..., rows.shape[-1] // 2 :].abs().amax(dim=-1) > 0).all()
 
 
 def test_without_prompts_the_ids_do_not_reach_the_text():
@@ -81,7 +90,7 @@ def test_without_prompts_the_ids_do_not_reach_the_text():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", [None, "mean"])
 def test_a_row_does_not_depend_on_its_batch(family, pooling):
     model = build(family=family, pooling=pooling)
     batch = tiny_batch()
@@ -93,8 +102,15 @@ def test_a_row_does_not_depend_on_its_batch(family, pooling):
         torch.testing.assert_close(model(**alone).logits[0], logits[row], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("auto_class", list(MODELS))
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("auto_class", "family"),
+    [
+        (auto_class, family)
+        for auto_class in MODELS
+        for family in FAMILIES
+        if auto_class is not (AutoModelForMaskedLM if family in DECODERS else AutoModelForCausalLM)
+    ],
+)
 def test_saved_models_give_the_same_logits(auto_class, family, tmp_path):
     model = build(MODELS[auto_class], family=family, fusion="weighted", fusion_alpha=0.25)
     if auto_class is AutoModelForSequenceClassification:
@@ -124,8 +140,10 @@ def test_every_kind_of_prompt_reaches_the_text_and_is_saved(kind, family, tmp_pa
     batch = tiny_batch()
     outputs = model(**batch, labels=torch.tensor([0, 1, 1, 0, 1]), output_prompts=True)
     width = model.get_input_embeddings().embedding_dim
-    shape = (5, 3, width) if kind == "shallow" else (5, 2, 2, 2, 3, 8)
-    assert outputs.prompts.shape == shape
+    layers = model.config.text_config.num_hidden_layers
+    shape = {"llama": (5, 2, 2, 2, 3, 4), "qwen3": (5, 2, 2, 1, 3, 12)}.get(family, (5, 2, 2, 2, 3, 8))
+    shape = (5, layers, 3, 16) if family in HIDDEN_STATE_ENCODERS else shape
+    assert outputs.prompts.shape == ((5, 3, width) if kind == "shallow" else shape)
     outputs.text_logits.sum().backward()
     for parameter in model.clickprompt.prompt_encoder.parameters():
         assert parameter.grad.abs().max() > 0
@@ -289,10 +307,13 @@ def test_click_loss_by_hand():
     assert loss.item() == pytest.approx((4 * 0.3132617 + 1.3132617) / 5, abs=1e-6)
 
 
-def test_gradient_checkpointing_keeps_the_prompts():
+# transformers' MPNet knows no gradient checkpointing
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"mpnet"}))
+def test_gradient_checkpointing_keeps_the_prompts(family):
     gradients = []
+    model_class = ClickPromptForPACLM if family in DECODERS else ClickPromptForPAMLM
     for checkpointing in (False, True):
-        model = build(ClickPromptForPAMLM).train()
+        model = build(model_class, family=family).train()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -306,6 +327,11 @@ def test_gradient_checkpointing_keeps_the_prompts():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=0)
 
 
+def test_reentrant_gradient_checkpointing_is_refused():
+    with pytest.raises(ValueError, match="`use_reentrant` must be False"):
+        build().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+
+
 def test_out_of_vocabulary_embeddings_start_at_zero():
     table = build().clickprompt.ctr.embedding.table.weight
     zero_rows = [row for row in range(sum(FIELD_SIZES)) if not table[row].any()]
@@ -313,25 +339,35 @@ def test_out_of_vocabulary_embeddings_start_at_zero():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptModel])
-def test_a_pretrained_plm_is_loaded_with_its_lm_head(model_class, family, tmp_path):
+@pytest.mark.parametrize("task", ["click", "pretraining", "trunk"])
+def test_a_pretrained_plm_is_loaded_with_its_lm_head(task, family, tmp_path):
     torch.manual_seed(1)
-    plm = AutoModelForMaskedLM.from_config(tiny_text_config(family))
-    torch.nn.init.normal_(plm.get_output_embeddings().bias)
+    lm_class = AutoModelForMaskedLM if family in ENCODERS else AutoModelForCausalLM
+    plm = (AutoModelForSeq2SeqLM if family == "t5" else lm_class).from_config(tiny_text_config(family))
+    if plm.get_output_embeddings().bias is not None:
+        torch.nn.init.normal_(plm.get_output_embeddings().bias)
     plm.save_pretrained(tmp_path)
-    model = model_class.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config(), prompt_length=2)
-    loaded = model.trunk.plm.state_dict()
-    for name, tensor in plm.base_model.state_dict().items():
-        assert torch.equal(loaded[name], tensor), name
+    pretraining = ClickPromptForPACLM if family in DECODERS else ClickPromptForPAMLM
+    model_class = {"click": ClickPromptForCTR, "pretraining": pretraining, "trunk": ClickPromptModel}[task]
+    model = model_class.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config(), prompt_length=2).eval()
+    loaded, expected = model.trunk.plm.state_dict(), plm.base_model.state_dict()
+    for name, tensor in loaded.items():
+        assert torch.equal(expected[name], tensor), name
     assert model.config.prompt_length == 2
-    if model_class is ClickPromptForPAMLM:
-        assert torch.equal(model.get_output_embeddings().bias, plm.get_output_embeddings().bias)
-        assert model.get_output_embeddings().weight is model.trunk.plm.get_input_embeddings().weight
+    if task == "pretraining":
+        tied = model.get_output_embeddings().weight is model.trunk.plm.get_input_embeddings().weight
+        assert tied == (family != "llama")
         # without prompts, its logits are those of the PLM
         model.config.prompt_strategy, model.clickprompt.prompt_encoder = "none", None
         batch = tiny_batch()
-        expected = plm.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        torch.testing.assert_close(model.eval()(**batch).logits, expected, atol=1e-5, rtol=0)
+        text = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if family == "t5":
+            states = plm.eval().get_encoder()(**text).last_hidden_state
+            expected = plm.lm_head(states * (16**-0.5 if plm.config.scale_decoder_outputs else 1))
+        else:
+            expected = plm.eval()(**text).logits
+        present = batch["attention_mask"] == 1
+        torch.testing.assert_close(model(**batch).logits[present], expected[present], atol=1e-5, rtol=0)
 
 
 def test_a_plm_without_lm_head_gets_a_fresh_one_and_a_warning(tmp_path, caplog, monkeypatch):
@@ -345,11 +381,76 @@ def test_a_plm_without_lm_head_gets_a_fresh_one_and_a_warning(tmp_path, caplog, 
     assert model.lm_head.predictions.decoder.weight is model.trunk.plm.get_input_embeddings().weight
 
 
+def test_hidden_state_prompts_are_the_first_states_of_every_layers_input():
+    model = build(ClickPromptModel, family="distilbert")
+    seen = []
+    for layer in model.plm.transformer.layer:
+        layer.register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+    outputs = model(**tiny_batch(), output_prompts=True)
+    assert len(seen) == 2
+    for layer, states in enumerate(seen):
+        assert states.shape == (5, 12, 16)
+        assert torch.equal(states[:, :3], outputs.prompts[:, layer])
+
+
+def test_pa_clm_predicts_the_next_token_from_those_before_it():
+    model = build(ClickPromptForPACLM, family="gpt2")
+    batch = tiny_batch()
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    outputs = model(**batch, labels=labels)
+    logits = model(**batch).logits
+    shifted = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    torch.testing.assert_close(outputs.loss, shifted)
+    assert outputs.masked_count.tolist() == [5, 8, 5, 8, 5]
+    changed = {**batch, "input_ids": batch["input_ids"].clone()}
+    changed["input_ids"][:, 4] = 7
+    torch.testing.assert_close(model(**changed).logits[:, :4], logits[:, :4], atol=1e-6, rtol=0)
+
+
+def test_the_last_token_is_pooled_where_its_text_ends():
+    model = build(family="gpt2", fusion="text")
+    assert model.config.pooling == "last"
+    batch = tiny_batch()
+    states = model.clickprompt(**batch).last_hidden_state
+    ends = torch.tensor([5, 8, 5, 8, 5])
+    torch.testing.assert_close(model(**batch).logits, model.text_head(states[torch.arange(5), ends]))
+
+
+def test_the_pretraining_task_must_fit_the_plm():
+    with pytest.raises(ValueError, match="PA-MLM needs an encoder, got 'gpt2'.*ClickPromptForPACLM"):
+        build(ClickPromptForPAMLM, family="gpt2")
+    with pytest.raises(ValueError, match="PA-CLM needs a decoder, got 'bert'.*ClickPromptForPAMLM"):
+        build(ClickPromptForPACLM, family="bert")
+    with pytest.raises(ValueError, match="`pooling` must be 'last' or a mean for a decoder"):
+        build(family="llama", pooling="cls")
+
+
 def test_a_plm_that_takes_no_prompts_is_refused():
-    gpt2 = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=20, n_positions=30)
-    config = ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=gpt2)
-    with pytest.raises(ValueError, match="families.*gpt2"):
-        ClickPromptForPAMLM(config)
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    albert = AlbertConfig(**sizes, embedding_size=8, num_hidden_layers=2)
+    options = {"ctr_config": tiny_ctr_config(), "text_config": albert}
+    with pytest.raises(ValueError, match="`prompt_strategy` 'layerwise' needs a PLM .* AlbertModel is neither"):
+        ClickPromptModel(ClickPromptConfig(**options))
+    ClickPromptModel(ClickPromptConfig(**options, prompt_strategy="shallow"))
+    with pytest.raises(ValueError, match="families.*'albert'"):
+        ClickPromptForPAMLM(ClickPromptConfig(**options, prompt_strategy="shallow"))
+    bart = BartConfig(vocab_size=20, d_model=16, encoder_layers=1, decoder_layers=1)
+    with pytest.raises(ValueError, match="`text_config` must be .* got BartConfig"):
+        ClickPromptModel(ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=bart))
+    decoder = tiny_text_config("bert", is_decoder=True)
+    with pytest.raises(ValueError, match=r"`text_config.is_decoder` must be False"):
+        ClickPromptModel(ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=decoder))
+
+
+def test_a_plm_that_drops_the_prompts_is_found_out(monkeypatch):
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    forward = BertLayer.forward
+    monkeypatch.setattr(
+        BertLayer, "forward", lambda self, *args, past_key_values=None, **kwargs: forward(self, *args, **kwargs)
+    )
+    with pytest.raises(RuntimeError, match=r"BertModel ran without the prompts of its layers \[0, 1\]"):
+        build(family="bert")(**tiny_batch(padding=0))
 
 
 def test_text_that_does_not_fit_is_refused():
@@ -406,10 +507,12 @@ def test_fresh_weights_have_the_scale_that_trains():
     assert table[1:7].std().item() == pytest.approx(0.02, rel=0.2)
 
 
-@pytest.mark.parametrize("kind", PROMPTS)
-def test_compiled_without_a_graph_break(kind):
+@pytest.mark.parametrize(
+    ("family", "kind"), [*(("roberta", kind) for kind in PROMPTS), *((f, "released") for f in FAMILIES)]
+)
+def test_compiled_without_a_graph_break(family, kind):
     torch.compiler.reset()
-    model, batch = build(**PROMPTS[kind]), tiny_batch()
+    model, batch = build(family=family, **PROMPTS[kind]), tiny_batch()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, atol=1e-6, rtol=0)
 

@@ -1,7 +1,23 @@
 """Tiny random models and batches."""
 
+import copy
+
 import torch
-from transformers import BertConfig, CamembertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig
+from transformers import (
+    BertConfig,
+    CamembertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    GPT2Config,
+    LlamaConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    Qwen3Config,
+    RobertaConfig,
+    T5Config,
+    XLMRobertaConfig,
+)
 
 from clickprompt_hf import ClickPromptConfig, CTRConfig
 
@@ -13,13 +29,61 @@ BACKBONES = (
 )
 
 
-FAMILIES = {
-    "roberta": RobertaConfig,
-    "bert": BertConfig,
-    "xlm-roberta": XLMRobertaConfig,
-    "camembert": CamembertConfig,
-    "electra": ElectraConfig,
+_COMMON = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+    "initializer_range": 0.2,
 }
+_SPECIAL_TOKENS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+# Families whose prompts enter through the cache, in front of hidden states, and those that are decoders, in the cache.
+CACHE_ENCODERS = {
+    "roberta": RobertaConfig(**_COMMON),
+    "bert": BertConfig(**_COMMON),
+    "xlm-roberta": XLMRobertaConfig(**_COMMON),
+    "camembert": CamembertConfig(**_COMMON),
+    # narrower than the layers, as in ELECTRA's small models
+    "electra": ElectraConfig(**_COMMON, embedding_size=12),
+}
+HIDDEN_STATE_ENCODERS = {
+    "distilbert": DistilBertConfig(
+        **{"vocab_size": VOCAB_SIZE, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
+        max_position_embeddings=40,
+        initializer_range=0.2,
+    ),
+    "mpnet": MPNetConfig(**_COMMON),
+    # as DeBERTa-v3: relative positions only
+    "deberta-v2": DebertaV2Config(
+        **_COMMON,
+        relative_attention=True,
+        position_biased_input=False,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=8,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        type_vocab_size=0,
+    ),
+    "modernbert": ModernBertConfig(
+        **{**_COMMON, "num_hidden_layers": 3}, global_attn_every_n_layers=2, local_attention=64, **_SPECIAL_TOKENS
+    ),
+    "t5": T5Config(vocab_size=VOCAB_SIZE, d_model=16, d_kv=6, d_ff=24, num_layers=2, num_heads=2),
+}
+DECODERS = {
+    "gpt2": GPT2Config(
+        **{"vocab_size": VOCAB_SIZE, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40},
+        initializer_range=0.2,
+        **_SPECIAL_TOKENS,
+    ),
+    # fewer heads for keys and values
+    "llama": LlamaConfig(**{**_COMMON, "num_attention_heads": 4}, num_key_value_heads=2, **_SPECIAL_TOKENS),
+    # heads wider than H / A
+    "qwen3": Qwen3Config(**_COMMON, num_key_value_heads=1, head_dim=12, tie_word_embeddings=True, **_SPECIAL_TOKENS),
+}
+ENCODERS = {**CACHE_ENCODERS, **HIDDEN_STATE_ENCODERS}
+FAMILIES = {**ENCODERS, **DECODERS}
 
 
 def tiny_ctr_config(backbone: str = "dcnv2", **options) -> CTRConfig:
@@ -43,19 +107,10 @@ def tiny_ctr_config(backbone: str = "dcnv2", **options) -> CTRConfig:
 
 
 def tiny_text_config(family: str = "roberta", **options):
-    options = {
-        "vocab_size": VOCAB_SIZE,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "max_position_embeddings": 40,
-        "initializer_range": 0.2,
-        # narrower than the layers, as in ELECTRA's small models
-        **({"embedding_size": 12} if family == "electra" else {}),
-        **options,
-    }
-    return FAMILIES[family](**options)
+    config = copy.deepcopy(FAMILIES[family])
+    for name, value in options.items():
+        setattr(config, name, value)
+    return config
 
 
 def tiny_config(family: str = "roberta", backbone: str = "dcnv2", **options) -> ClickPromptConfig:
