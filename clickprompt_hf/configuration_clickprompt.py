@@ -181,6 +181,11 @@ class CTRConfig(PreTrainedConfig):
         """Data sets that `preset` has sizes for."""
         return list(_PUBLISHED_EMBEDDING_SIZE)
 
+    @staticmethod
+    def preset_backbones() -> list[str]:
+        """Backbones that `preset` has sizes for."""
+        return list(_PUBLISHED_SIZES)
+
     @classmethod
     def preset(cls, backbone: str, dataset: str = "ml-1m", **overrides) -> "CTRConfig":
         """The published sizes of `backbone` on `dataset`; `overrides` replace single values.

@@ -283,6 +283,8 @@ class ClickPromptProcessor(ProcessorMixin):
             self.tokenizer(
                 texts,
                 padding=return_tensors is not None,
+                # some decoders' pad on the left, where their positions would count it
+                padding_side="right",
                 return_tensors=return_tensors,
                 return_token_type_ids=False,
                 **limit,

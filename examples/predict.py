@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-import clickprompt_hf  # noqa: F401  (makes the Auto classes know ClickPrompt)
+# importing the package makes the Auto classes know ClickPrompt
+from clickprompt_hf.training import import_backbone_module
 
 COLUMN = "click_probability"
 ROWS_READ_AT_ONCE = 65_536
@@ -29,12 +30,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--input", required=True, type=Path, help="rows: .csv or .parquet")
     parser.add_argument("--output", required=True, type=Path, help="rows with probabilities: .csv or .parquet")
     parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
     args = parser.parse_args(arguments)
     for name in ("input", "output"):
         if (ending := getattr(args, name).suffix) not in (".csv", ".parquet"):
             parser.error(f"--{name} must end in .csv or .parquet, got {ending!r}")
     if not args.input.is_file():
         parser.error(f"--input must be a file, got {args.input}")
+
+    if args.backbone_module:
+        import_backbone_module(args.backbone_module)
 
     # 1. The checkpoint: a processor that reads raw rows, and a model.
     processor = AutoProcessor.from_pretrained(args.model)

@@ -32,8 +32,10 @@ from clickprompt_hf.training import (
     click_report,
     field_column,
     fresh_model,
+    load_baseline_probabilities,
     load_checkpoint,
     prepare_data,
+    save_test_scores,
 )
 
 
@@ -67,6 +69,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
         if name is not None:
             field_column(data.processor, name)
+    if report_args.baseline_dir is not None:
+        load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
 
     # 3. Model: the checkpoint's trunk with fresh heads, or all fresh on the PLM, or a backbone alone.
     set_seed(training_args.seed)
@@ -86,8 +90,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     )
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     test = trainer.predict(data.splits["test"], metric_key_prefix="test")
+    probabilities = click_probabilities(test.predictions)
     report = click_report(
-        click_probabilities(test.predictions),
+        probabilities,
         data.splits["train"],
         data.splits["test"],
         data.processor,
@@ -95,6 +100,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     )
     metrics = {**result.metrics, **test.metrics, **{f"test_{name}": value for name, value in report.items()}}
     trainer.save_model()
+    if trainer.is_world_process_zero():
+        save_test_scores(training_args.output_dir, data.splits["test"], probabilities)
     trainer.log_metrics("all", metrics)
     trainer.save_metrics("all", metrics, combined=False)
     return metrics

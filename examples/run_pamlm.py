@@ -1,4 +1,4 @@
-"""Stage 1: prompt-augmented masked language modelling (PA-MLM).
+"""Stage 1: prompt-augmented masked language modelling (PA-MLM), or causal (PA-CLM) where the PLM is a decoder.
 
     python examples/run_pamlm.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
         --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\
@@ -11,16 +11,15 @@ Finetune OUT with run_ctr.py.
 
 from transformers import HfArgumentParser, set_seed
 
-from clickprompt_hf import ClickPromptForPAMLM
-from clickprompt_hf.data.collators import ClickPromptMLMCollator
 from clickprompt_hf.training import (
     ClickPromptTrainer,
     ClickPromptTrainingArguments,
     DataArguments,
     ModelArguments,
     check_output_dir,
-    fresh_model,
+    fresh_pretraining_model,
     prepare_data,
+    pretraining_collator,
 )
 
 
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     # 3. Model: a fresh backbone and prompt encoder on the PLM.
     set_seed(training_args.seed)
-    model = fresh_model(ClickPromptForPAMLM, model_args, data)
+    model = fresh_pretraining_model(model_args, data)
 
     # 4. Train, evaluate, save.
     trainer = ClickPromptTrainer(
@@ -47,9 +46,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         training_args,
         train_dataset=train_rows,
         eval_dataset=validation_rows,
-        data_collator=ClickPromptMLMCollator(
-            data.processor, training_args.mlm_probability, training_args.masking, training_args.seed
-        ),
+        data_collator=pretraining_collator(model, data.processor, training_args),
         processing_class=data.processor,
     )
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)

@@ -8,7 +8,7 @@ import torch
 from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
 
 from clickprompt_hf import ClickPromptProcessor
-from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
+from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 
 
@@ -122,6 +122,19 @@ def test_mapped_rows_are_masked_too(encoded):
     torch.manual_seed(0)
     batch = ClickPromptMLMCollator(processor, mlm_probability=0.5)([mapped[row] for row in range(4)])
     assert 0.3 < (batch["labels"] != -100).sum() / batch["attention_mask"].sum() < 0.6
+
+
+def test_causal_labels_are_the_text_without_padding_and_filling(encoded):
+    _, dataset, processor = encoded
+    batch = ClickPromptCLMCollator(processor)(dataset.__getitems__([3, 0, len(dataset)]))
+    present = batch["attention_mask"] == 1
+    assert torch.equal(batch["labels"][:2][present[:2]], batch["input_ids"][:2][present[:2]])
+    assert (batch["labels"][~present] == -100).all()
+    # a row past the end only fills up the batch
+    assert (batch["labels"][2] == -100).all()
+    assert set(batch) == {"feature_ids", "input_ids", "attention_mask", "labels"}
+    with pytest.raises(ValueError, match="padding token for PA-CLM"):
+        ClickPromptCLMCollator(ClickPromptProcessor.fit(tiny_splits()["train"], tiny_schema()))
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0, -0.5])

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from tiny_models import BACKBONES, tiny_batch, tiny_config, tiny_ctr_config
 
+from clickprompt_hf import ClickPromptModel
 from clickprompt_hf.layers_ctr import (
     DNN,
     BilinearInteraction,
@@ -18,6 +20,8 @@ from clickprompt_hf.layers_ctr import (
     SecondOrder,
     SENet,
 )
+from clickprompt_hf.modeling_clickprompt import TextHead
+from clickprompt_hf.modeling_ctr import build_backbone
 
 # fields (1, 2), (3, 4), (5, 6)
 THREE_FIELDS = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
@@ -206,6 +210,9 @@ LAYERS = {
     "cross": torch.nn.Sequential(torch.nn.Flatten(), CrossNet(6, 2)),
     "cross v2": torch.nn.Sequential(torch.nn.Flatten(), CrossNetV2(6, 2)),
     "dnn": torch.nn.Sequential(torch.nn.Flatten(), DNN(6, [4, 3], "gelu")),
+    "graph step": FieldGraph(3, 2, 3, share_layers=True, residual=False),
+    "generation of two layers": FeatureGeneration(3, 2, [2, 3], [3, 3], [2, 2], [2, 1]),
+    "text head": torch.nn.Sequential(torch.nn.Flatten(), TextHead(6)),
 }
 
 
@@ -222,3 +229,46 @@ def test_gradients_equal_finite_differences(name):
         return torch.func.functional_call(layer, dict(zip(dict(layer.named_parameters()), values)), (inputs,))
 
     assert torch.autograd.gradcheck(run, (inputs, *parameters))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_gradients_of_heads_equal_finite_differences(backbone):
+    torch.manual_seed(0)
+    model = build_backbone(tiny_ctr_config(backbone)).double().eval()
+    head = model.make_head().double()
+    for parameter in [*model.parameters(), *head.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.5)
+    feature_ids = tiny_batch(rows=3)["feature_ids"]
+    parameters = dict(torch.nn.ModuleList([model, head]).named_parameters())
+
+    def run(*values):
+        own = [{name[2:]: value for name, value in zip(parameters, values) if name.startswith(part)} for part in "01"]
+        interaction = torch.func.functional_call(model, own[0], (feature_ids,))
+        return torch.func.functional_call(head, own[1], (interaction, feature_ids))
+
+    # embeddings included: the whole way from the ids to the click logit, by one random direction a parameter
+    assert torch.autograd.gradcheck(run, tuple(parameters.values()), fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"prompt_encoder": "released"},
+        {"prompt_encoder": "low_rank", "prompt_rank": 3},
+        {"prompt_encoder": "paper"},
+        {"prompt_strategy": "shallow"},
+        {"normalize_prompts": True},
+    ],
+)
+@pytest.mark.parametrize("family", ["roberta", "distilbert"])
+def test_gradients_of_prompt_encoders_equal_finite_differences(family, prompts):
+    torch.manual_seed(0)
+    model = ClickPromptModel(tiny_config(family, **prompts)).double().eval()
+    encoder = model.prompt_encoder
+    interaction = torch.randn(2, model.ctr.interaction_size, dtype=torch.float64, requires_grad=True)
+    parameters = dict(encoder.named_parameters())
+
+    def run(interaction, *values):
+        return torch.func.functional_call(encoder, dict(zip(parameters, values)), (interaction, model.plm))
+
+    assert torch.autograd.gradcheck(run, (interaction, *parameters.values()), fast_mode=True)

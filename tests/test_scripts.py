@@ -1,5 +1,6 @@
 """The scripts at tiny size: from a table to scored rows, the errors on the way, and several processes."""
 
+import copy
 import json
 import os
 import subprocess
@@ -16,12 +17,18 @@ import torch
 import yaml
 from movielens_files import ml_1m_files, write_zip
 from safetensors.torch import load_file
-from tiny_data import tiny_rows, tiny_schema
+from tiny_data import tiny_gpt2_tokenizer, tiny_rows, tiny_schema, tiny_t5_tokenizer
 from tiny_models import tiny_text_config
-from transformers import AutoModelForSequenceClassification, RobertaForMaskedLM
+from transformers import (
+    AutoModelForSequenceClassification,
+    GPT2LMHeadModel,
+    RobertaForMaskedLM,
+    T5ForConditionalGeneration,
+)
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.modeling_ctr import BACKBONES
 from clickprompt_hf.training.scratch_plm import scratch_tokenizer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -128,6 +135,65 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
     assert sorted(path.name for path in tmp_path.glob("*scores*")) == ["scores.csv", "scores.parquet"]
 
 
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_decoders_and_encoders_of_a_pair(family, table, tmp_path):
+    tokenizer = copy.deepcopy({"gpt2": tiny_gpt2_tokenizer, "t5": tiny_t5_tokenizer}[family]())
+    plm_class = {"gpt2": GPT2LMHeadModel, "t5": T5ForConditionalGeneration}[family]
+    options = {"gpt2": {"n_positions": 130}, "t5": {"pad_token_id": 0, "decoder_start_token_id": 0}}[family]
+    plm_class(tiny_text_config(family, vocab_size=len(tokenizer), **options)).save_pretrained(tmp_path / "plm")
+    tokenizer.save_pretrained(tmp_path / "plm")
+    common = [*QUICK, *BATCHES, "--output_dir"]
+    pretrained, out = (str(tmp_path / name) for name in ("pretrained", "out"))
+    prompts = ["--plm_name_or_path", str(tmp_path / "plm"), "--prompt_length", "2"]
+    metrics = run_pamlm.main([*data_of(table), *prompts, *SIZES, *common, pretrained])
+    assert 0 <= metrics["eval_masked_accuracy"] <= 1
+    config = ClickPromptConfig.from_pretrained(pretrained)
+    expected = {"gpt2": ["ClickPromptForPACLM"], "t5": ["ClickPromptForPAMLM"]}[family]
+    assert config.architectures == expected
+    run_ctr.main(["--model_name_or_path", pretrained, "--data_path", str(table / "rows.csv"), *common, out])
+    assert ClickPromptConfig.from_pretrained(out).pooling == {"gpt2": "last", "t5": "mean"}[family]
+    predict.main(["--model", out, "--input", str(table / "rows.csv"), "--output", str(tmp_path / "scores.csv")])
+    assert pd.read_csv(tmp_path / "scores.csv")["click_probability"].between(0, 1).all()
+    if family == "gpt2":
+        with pytest.raises(ValueError, match="`masking` must be left out for a decoder"):
+            run_pamlm.main([*data_of(table), *prompts, *SIZES, "--masking", "field", *common, str(tmp_path / "x")])
+
+
+BACKBONE_OF_ONES_OWN = """
+from clickprompt_hf import CTRBackbone, register_backbone
+from clickprompt_hf.layers_ctr import DNN
+
+
+@register_backbone("mine")
+class Mine(CTRBackbone):
+    def __init__(self, config):
+        super().__init__(config)
+        self.dnn = DNN(self.flat_size, config.dnn_hidden_sizes)
+        self.interaction_size = self.dnn.output_size
+
+    def interact(self, embeddings, feature_ids):
+        return self.dnn(embeddings.flatten(1))
+"""
+
+
+def test_a_backbone_of_ones_own_through_the_scripts(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("clickprompt_hf.modeling_ctr.BACKBONES", dict(BACKBONES))
+    module = tmp_path / "my_backbone.py"
+    module.write_text(BACKBONE_OF_ONES_OWN)
+    own = ["--backbone_module", str(module)]
+    options = [*data_of(table), "--ctr_only", "--backbone", "mine", "--dnn_hidden_sizes", "8", *QUICK, *BATCHES]
+    with pytest.raises(ValueError, match="'mine'.*known once the module that registers it has been imported"):
+        run_ctr.main([*options, "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(FileNotFoundError, match="`backbone_module` must be a Python file or a module"):
+        run_ctr.main([*options, "--backbone_module", "nowhere.py", "--output_dir", str(tmp_path / "out")])
+    run_ctr.main([*options, *own, "--output_dir", str(tmp_path / "out")])
+    config = ClickPromptConfig.from_pretrained(tmp_path / "out").ctr_config
+    assert (config.backbone, config.embedding_size, config.dnn_hidden_sizes) == ("mine", 32, [8])
+    files = ["--input", str(table / "rows.csv"), "--output", str(tmp_path / "scores.csv")]
+    predict.main(["--model", str(tmp_path / "out"), *files, *own])
+    assert pd.read_csv(tmp_path / "scores.csv")["click_probability"].between(0, 1).all()
+
+
 def test_no_test_row_is_seen_by_fitting_training_or_stopping(table, plm, tmp_path, monkeypatch):
     splits, _ = load_splits("csv", table / "rows.csv", table / "schema.yaml")
     test_rows = {tuple(row.values()) for row in splits["test"].to_list()}
@@ -183,6 +249,22 @@ def test_options_of_prompts_and_backbone_reach_the_checkpoint(table, plm, tmp_pa
         for m in (model, ClickPromptForCTR.from_plm_pretrained(plm, ctr_config=model.config.ctr_config))
     )
     assert all(torch.equal(frozen[name], tensor) for name, tensor in kept.items())
+
+
+def test_the_gain_over_a_baseline_is_reported(table, tmp_path):
+    options = [*data_of(table), "--ctr_only", *SIZES, *QUICK, *BATCHES]
+    alone = run_ctr.main([*options, "--output_dir", str(tmp_path / "alone")])
+    baseline = ["--baseline_dir", str(tmp_path / "alone")]
+    results = run_ctr.main([*options, "--backbone", "fm", *baseline, "--output_dir", str(tmp_path / "fm")])
+    assert results["test_baseline_auc"] == pytest.approx(alone["test_auc"])
+    assert results["test_auc_difference"] == pytest.approx(results["test_auc"] - alone["test_auc"])
+    gain = (results["test_auc"] - 0.5) / (alone["test_auc"] - 0.5) - 1
+    assert results["test_rela_impr"] == pytest.approx(gain)
+    assert results["test_auc_difference_low"] < results["test_auc_difference"] < results["test_auc_difference_high"]
+    with pytest.raises(ValueError, match="`baseline_dir` must hold scores of the same test rows"):
+        run_ctr.main([*options, "--split_seed", "1", *baseline, "--output_dir", str(tmp_path / "other")])
+    with pytest.raises(FileNotFoundError, match="`baseline_dir` must hold the _test_scores.parquet of a finished run"):
+        run_ctr.main([*options, "--baseline_dir", str(tmp_path), "--output_dir", str(tmp_path / "other")])
 
 
 def test_ctr_only_needs_no_plm_and_keeps_no_training_rows(table, tmp_path):

@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from tiny_data import tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_rows, tiny_schema, whole_text_tokenizer
+from tiny_data import (
+    tiny_bert_tokenizer,
+    tiny_roberta_tokenizer,
+    tiny_rows,
+    tiny_schema,
+    tiny_t5_tokenizer,
+    whole_text_tokenizer,
+)
 
 from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.data import token_tables
@@ -23,7 +30,9 @@ def build(tokenizer, max_text_length=None, num_rows=200):
 
 
 @pytest.mark.parametrize("max_text_length", [None, 12, 3])
-@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, tiny_bert_tokenizer, whole_text_tokenizer])
+@pytest.mark.parametrize(
+    "tokenizer", [tiny_roberta_tokenizer, tiny_bert_tokenizer, tiny_t5_tokenizer, whole_text_tokenizer]
+)
 def test_assembled_rows_equal_tokenized_rows(tokenizer, max_text_length, tmp_path, monkeypatch):
     warnings = []
     monkeypatch.setattr(token_tables.logger, "warning", warnings.append)
@@ -35,7 +44,9 @@ def test_assembled_rows_equal_tokenized_rows(tokenizer, max_text_length, tmp_pat
     tables.save(tmp_path)
     for assembled in (tables, TokenTables.load(tmp_path)):
         for rows in (np.arange(200), np.array([5]), np.array([7, 7, 0])):
-            expected = tokenizer()([texts[row] for row in rows], padding=True, return_tensors="np", **limit)
+            expected = tokenizer()(
+                [texts[row] for row in rows], padding=True, padding_side="right", return_tensors="np", **limit
+            )
             input_ids, attention_mask = assembled.assemble(ids[rows])
             np.testing.assert_array_equal(input_ids, expected["input_ids"])
             np.testing.assert_array_equal(attention_mask, expected["attention_mask"])

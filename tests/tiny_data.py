@@ -71,6 +71,33 @@ def tiny_bert_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @functools.cache
+def tiny_t5_tokenizer() -> PreTrainedTokenizerFast:
+    """Unigram as T5's: puts a space in front of every text, and knows no mask token but a sentinel."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>", "<extra_id_0>"]
+    trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="left"
+    )
+
+
+@functools.cache
+def tiny_gpt2_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE as GPT-2's: no special token around a text, and none for padding or masking."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+
+
+@functools.cache
 def whole_text_tokenizer() -> PreTrainedTokenizerFast:
     """Takes a text as one word, so that its tokens are not those of its clauses."""
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """From rows to padded, and for PA-MLM masked, batches of tensors.
 
-Both collators take the whole batches of `ColumnarDataset` and the rows of a `datasets.Dataset` mapped through the
+All collators take the whole batches of `ColumnarDataset` and the rows of a `datasets.Dataset` mapped through the
 processor.
 
 Shapes: B batch, C columns of ids, T text tokens of the longest row of a batch.
@@ -121,6 +121,35 @@ class ClickPromptMLMCollator:
         counters = np.arange(3 * shape[1], dtype=np.uint64).reshape(shape[1], 3).T[:, None]
         bits = _mixed(rows[None, :, None] + counters * np.uint64(0x9E3779B97F4A7C15))
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@dataclass
+class ClickPromptCLMCollator:
+    """Batches for `ClickPromptForPACLM`: `feature_ids` (B, C), `input_ids` and `attention_mask` (B, T), and `labels`
+    (B, T), the text's own tokens, -100 at padding. The model shifts them.
+
+    Args:
+        processor: The processor that made the rows; its tokenizer must have a padding token.
+
+    Raises:
+        ValueError: If it has none.
+    """
+
+    processor: ClickPromptProcessor
+
+    def __post_init__(self) -> None:
+        if self.processor.tokenizer.pad_token_id is None:
+            raise ValueError("`processor` must have a tokenizer with a padding token for PA-CLM.")
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = _arrays(features, self.processor)
+        predicted = batch["attention_mask"] == 1
+        if "labels" in batch:
+            # rows that only fill up a batch
+            predicted &= (batch["labels"] != -100)[:, None]
+        names = ("feature_ids", "input_ids", "attention_mask")
+        arrays = {**{name: batch[name] for name in names}, "labels": np.where(predicted, batch["input_ids"], -100)}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _mixed(numbers: Any) -> Any:

@@ -67,18 +67,18 @@ class TokenTables:
         """
         prefix, suffix = _special_tokens(tokenizer)
         first_of_field = np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
-        # Every clause but the first stands behind a space.
-        texts = [[(f, (" " if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
-        tables = cls._of_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
         global_ids = (clause_ids + first_of_field).astype(np.int32)
-
         checked = np.unique(np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_CHECKED)).astype(int))
         whole = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in clause_ids[checked]]
         limit = {} if max_text_length is None else {"truncation": True, "max_length": max_text_length}
         expected = tokenizer(whole, **limit)["input_ids"]
-        input_ids, attention_mask = tables.assemble(global_ids[checked])
-        if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
-            return tables, global_ids
+        # Every clause but the first stands behind a space, which some tokenizers put in front of any text themselves.
+        for space in (" ", ""):
+            texts = [[(f, (space if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
+            tables = cls._of_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
+            input_ids, attention_mask = tables.assemble(global_ids[checked])
+            if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
+                return tables, global_ids
         logger.warning(
             f"{type(tokenizer).__name__} does not split texts at the clauses: each distinct text is tokenized as a "
             "whole, which takes longer and more memory."

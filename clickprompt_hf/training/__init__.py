@@ -2,10 +2,20 @@
 """Training with the HuggingFace `Trainer`."""
 
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments, ReportArguments
-from .evaluation import CalibrationError, GroupedAUC, PairedAUC, click_report, field_column
+from .custom_backbone import import_backbone_module
+from .evaluation import (
+    CalibrationError,
+    GroupedAUC,
+    PairedAUC,
+    click_report,
+    field_column,
+    load_baseline_probabilities,
+    save_test_scores,
+)
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
 from .preparation import PreparedData, check_output_dir, prepare_data
+from .pretraining import fresh_pretraining_model, pretraining_collator
 from .trainer import ClickPromptTrainer
 
 __all__ = [
@@ -26,7 +36,12 @@ __all__ = [
     "click_report",
     "field_column",
     "fresh_model",
+    "fresh_pretraining_model",
+    "import_backbone_module",
+    "load_baseline_probabilities",
     "load_checkpoint",
     "masked_token_metrics",
     "prepare_data",
+    "pretraining_collator",
+    "save_test_scores",
 ]

@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from .custom_backbone import import_backbone_module
 
 
 @dataclass
@@ -20,6 +21,13 @@ class ReportArguments:
     frequency_fields: list[str] | None = field(
         default=None,
         metadata={"help": "Columns, e.g. user_id movie_id: AUC of their frequent, rare and unseen values."},
+    )
+    baseline_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Output folder of another run on the same test rows: reports RelaImpr, and the difference of the "
+            "AUCs with DeLong's 95 % interval."
+        },
     )
 
 
@@ -143,8 +151,9 @@ class ModelArguments:
     plm_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "Hub id or folder of a pretrained RoBERTa or BERT; or scratch-tiny (2 layers x 128) or "
-            "scratch-small (4 x 256): fresh weights, and a tokenizer trained on the training text."
+            "help": "Hub id or folder of a pretrained encoder or decoder, e.g. RoBERTa, DeBERTa, T5 or GPT-2; or "
+            "scratch-tiny (2 layers x 128) or scratch-small (4 x 256): a RoBERTa with fresh weights, and a tokenizer "
+            "trained on the training text."
         },
     )
     backbone: str | None = field(
@@ -153,6 +162,10 @@ class ModelArguments:
             "help": "lr, fm, dnn, deepfm, xdeepfm, ipnn, dcn, dcnv2, autoint, fibinet, fignn, fgcnn or transformer. "
             "Default dcnv2."
         },
+    )
+    backbone_module: str | None = field(
+        default=None,
+        metadata={"help": "Python file or module that registers a backbone of your own; it is imported first."},
     )
     preset: str | None = field(
         default=None,
@@ -189,9 +202,14 @@ class ModelArguments:
     fusion_alpha_on: Literal["ctr", "text"] | None = field(
         default=None, metadata={"help": "The logit that alpha weighs. Default ctr."}
     )
-    pooling: Literal["cls", "mean", "mean_first_last", "mean_last_two"] | None = field(
-        default=None, metadata={"help": "What the text logit reads of the last layer. Default cls."}
+    pooling: Literal["cls", "last", "mean", "mean_first_last", "mean_last_two"] | None = field(
+        default=None,
+        metadata={"help": "What the text logit reads of the last layer. Default cls, last (decoders), mean (T5)."},
     )
+
+    def __post_init__(self):
+        if self.backbone_module is not None:
+            import_backbone_module(self.backbone_module)
 
     @property
     def fresh_backbone(self) -> str:

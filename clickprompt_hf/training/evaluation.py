@@ -1,6 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """How good click probabilities are beyond one AUC: by group, by frequency, calibrated, and beside another model's."""
 
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -12,6 +14,9 @@ from .metrics import ClickMetric, OfflineMetric
 
 _PREDICTIONS: dict = {"predictions": datasets.Value("float64"), "references": datasets.Value("int8")}
 _TAIL_SHARE = 0.1
+# the underscore keeps it from being pushed to the Hub
+SCORES_FILE = "_test_scores.parquet"
+_CLICK, _PROBABILITY = "click", "click_probability"
 
 
 class GroupedAUC(OfflineMetric):
@@ -133,8 +138,9 @@ def click_report(
     processor: ClickPromptProcessor,
     gauc_field: str | None = None,
     frequency_fields: list[str] | None = None,
+    baseline_dir: str | None = None,
 ) -> dict[str, float]:
-    """Calibration, GAUC and AUC by frequency of test rows, under flat names.
+    """Calibration, GAUC, AUC by frequency and the gain over a baseline on test rows, under flat names.
 
     Args:
         probabilities: (N,) of the test rows.
@@ -143,9 +149,11 @@ def click_report(
         gauc_field: Column whose values are the groups of GAUC.
         frequency_fields: Columns by whose frequency in training AUC is taken apart: `auc_<column>_<group>` and
             `rows_<column>_<group>`.
+        baseline_dir: Folder of another run's scores of the same rows, for `PairedAUC`.
 
     Raises:
-        ValueError: If a column is no field, or a multi-valued one.
+        ValueError: If a column is no field, or a multi-valued one, or the baseline's rows are others.
+        FileNotFoundError: If the baseline has no scores.
     """
     clicks = np.asarray(test.labels)
     report = CalibrationError().compute(predictions=probabilities, references=clicks)
@@ -162,7 +170,35 @@ def click_report(
             if rows.any():
                 metrics = ClickMetric().compute(predictions=probabilities[rows], references=clicks[rows])
                 report[f"auc_{name}_{group}"] = metrics["auc"]
+    if baseline_dir is not None:
+        baseline = load_baseline_probabilities(baseline_dir, test)
+        paired = PairedAUC().compute(predictions=probabilities, baseline_predictions=baseline, references=clicks)
+        report.update({name: value for name, value in paired.items() if name != "auc"})
     return report
+
+
+def save_test_scores(folder: str | Path, test: ColumnarDataset, probabilities: np.ndarray) -> None:
+    """Writes clicks and click probabilities of the test rows, in their order, for later runs to compare with."""
+    scores = pd.DataFrame({_CLICK: np.asarray(test.labels), _PROBABILITY: probabilities})
+    scores.to_parquet(Path(folder) / SCORES_FILE, index=False)
+
+
+def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np.ndarray:
+    """(N,) click probabilities that another run gave the test rows.
+
+    Raises:
+        FileNotFoundError: If the folder holds none.
+        ValueError: If that run's test rows have other clicks, so that they are other rows.
+    """
+    path = Path(folder) / SCORES_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`baseline_dir` must hold the {SCORES_FILE} of a finished run, but {folder} has none."
+        )
+    scores = pd.read_parquet(path)
+    if not np.array_equal(scores[_CLICK], np.asarray(test.labels)):
+        raise ValueError(f"`baseline_dir` must hold scores of the same test rows, but {folder} was tested on others.")
+    return scores[_PROBABILITY].to_numpy()
 
 
 def field_column(processor: ClickPromptProcessor, name: str) -> int:

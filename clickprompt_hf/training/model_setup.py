@@ -4,17 +4,17 @@
 from typing import Any
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPAMLM
+from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from .arguments import ModelArguments, given_options
 from .preparation import PreparedData
 from .scratch_plm import SCRATCH_SIZES, plm_config
 
+AnyModel = ClickPromptForCTR | ClickPromptForPAMLM | ClickPromptForPACLM
 
-def fresh_model(
-    model_class: type[ClickPromptForCTR] | type[ClickPromptForPAMLM], model_args: ModelArguments, data: PreparedData
-) -> ClickPromptForCTR | ClickPromptForPAMLM:
+
+def fresh_model(model_class: type[AnyModel], model_args: ModelArguments, data: PreparedData) -> AnyModel:
     """A model with a fresh backbone, prompt encoder and heads on the PLM that is asked for; without one, CTR only.
 
     Raises:
@@ -37,15 +37,22 @@ def fresh_model(
 
 
 def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptProcessor) -> CTRConfig:
-    """The backbone that is asked for, at its published size where the arguments leave it open.
+    """The backbone that is asked for, at its published size, or `CTRConfig`'s, where the arguments leave it open.
 
     Raises:
         ValueError: If the backbone or the preset is unknown.
     """
     backbone_class(model_args.fresh_backbone)
     preset = model_args.preset or (dataset if dataset in CTRConfig.preset_datasets() else "ml-1m")
-    vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
-    return CTRConfig.preset(model_args.fresh_backbone, preset, **vocabularies, **model_args.ctr_options())
+    options = {
+        "field_sizes": processor.field_sizes,
+        "max_values": processor.max_values,
+        **model_args.ctr_options(),
+    }
+    if model_args.preset is None and model_args.fresh_backbone not in CTRConfig.preset_backbones():
+        # a user's own
+        return CTRConfig(backbone=model_args.fresh_backbone, **options)
+    return CTRConfig.preset(model_args.fresh_backbone, preset, **options)
 
 
 def load_checkpoint(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.collators import Masking
@@ -26,6 +26,8 @@ from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
 
 _DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
 _ROWS_FOR_TOKENIZER = 20_000
+# stands for a span that T5's pretraining left out, which is the nearest thing to a mask token that it has
+T5_FIRST_SENTINEL = "<extra_id_0>"
 RESULTS_FILE = "all_results.json"
 
 
@@ -164,13 +166,27 @@ def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, model_args: M
         processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample[:]))
     else:
         processor.tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
-    text_config = plm_config(plm_name_or_path, processor.tokenizer)
-    processor.max_text_length = ClickPromptConfig(
-        text_config=text_config,
+        add_missing_tokens(processor.tokenizer)
+    processor.max_text_length = text_side_config(model_args, processor.tokenizer).max_text_length
+
+
+def add_missing_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Names, of the tokens there are, one for padding and one for masking where the tokenizer has none."""
+    if tokenizer.pad_token is None:
+        # decoders have none; what stands at padding is never read
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.mask_token is None and T5_FIRST_SENTINEL in tokenizer.get_vocab():
+        tokenizer.mask_token = T5_FIRST_SENTINEL
+
+
+def text_side_config(model_args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> ClickPromptConfig:
+    """The configuration that is asked for, as far as it concerns the PLM and its prompts."""
+    return ClickPromptConfig(
+        text_config=plm_config(str(model_args.plm_name_or_path), tokenizer),
         ctr_config=CTRConfig(),
         prompt_length=model_args.fresh_prompt_length,
         **model_args.prompt_options(),
-    ).max_text_length
+    )
 
 
 def limit_text_length(processor: ClickPromptProcessor, max_text_length: int) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from ..data.columnar import ColumnarDataset
-from ..modeling_clickprompt import ClickPromptForPAMLM
+from ..modeling_clickprompt import ClickPromptForPretraining
 from .arguments import ClickPromptTrainingArguments
 from .metrics import click_metrics, masked_token_metrics
 from .sampling import EpochSampler
@@ -29,13 +29,13 @@ class EpochOfMasks(TrainerCallback):
 
 
 class ClickPromptTrainer(Trainer):
-    """A `Trainer` for `ClickPromptForCTR` and `ClickPromptForPAMLM`.
+    """A `Trainer` for `ClickPromptForCTR`, `ClickPromptForPAMLM` and `ClickPromptForPACLM`.
 
     What differs from `Trainer`:
 
     - `plm_learning_rate` for the PLM's trunk and LM head (0 freezes them), `learning_rate` for all else;
     - weight decay on matrices only: not on biases, norms or embeddings, whichever learning rate they have;
-    - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens;
+    - `compute_metrics` defaults to AUC and log loss, or to the accuracy on the predicted tokens;
     - early stopping by `early_stopping_patience`;
     - the training order is a function of (seed, epoch), and several processes give the gradients of one;
     - `train_samples_per_second` leaves evaluation and saving out.
@@ -49,11 +49,11 @@ class ClickPromptTrainer(Trainer):
         if model is None:
             raise ValueError("`model` must be given; `model_init` is not supported.")
         plain_model = model.get_base_model() if isinstance(model, PeftModel) else model
-        self.is_pamlm = isinstance(plain_model, ClickPromptForPAMLM)
+        self.is_pretraining = isinstance(plain_model, ClickPromptForPretraining)
         if compute_metrics is None:
-            compute_metrics = masked_token_metrics if self.is_pamlm else click_metrics
-        if self.is_pamlm and args.metric_for_best_model == "auc":
-            # The arguments' default is that of finetuning; PA-MLM has no clicks to rank.
+            compute_metrics = masked_token_metrics if self.is_pretraining else click_metrics
+        if self.is_pretraining and args.metric_for_best_model == "auc":
+            # The arguments' default is that of finetuning; pretraining has no clicks to rank.
             args.metric_for_best_model, args.greater_is_better = "loss", False
         callbacks = [*(callbacks or []), EpochOfMasks()]
         if args.early_stopping_patience > 0:
@@ -100,7 +100,7 @@ class ClickPromptTrainer(Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if self.is_pamlm and outputs is not None:
+        if self.is_pretraining and outputs is not None:
             # In the place of (B, T) token labels, which evaluation would gather: the (B,) number of masked tokens.
             labels = outputs[1]
         return loss, outputs, labels

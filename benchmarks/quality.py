@@ -1,0 +1,199 @@
+"""AUC and log loss of many training runs, as the Markdown tables that docs/results.md holds.
+
+    python benchmarks/quality.py backbones --output_dir OUT
+    python benchmarks/quality.py encoders --output_dir OUT
+    python benchmarks/quality.py alone --dataset ml-1m --data_path ml-1m.zip --output_dir OUT
+
+`backbones`: each backbone alone and with the PLM, with prompts in each layer, in front of the input and after PA-MLM.
+`encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each backbone at
+its published size, as the paper trains it. A run that was cut off goes on where it stopped: finished ones are kept.
+With --into FILE the table replaces what stands there between `<!-- NAME -->` and `<!-- /NAME -->`.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+BACKBONES = (
+    *("lr", "fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
+    "transformer",
+)
+FRESH_PLM = ["--plm_name_or_path", "scratch-tiny", "--plm_learning_rate", "5e-4", "--prompt_length", "5"]
+# A PLM that starts fresh has no [CLS] that stands for the text; so few epochs need a schedule that ends.
+FINETUNING = ["--lr_scheduler_type", "linear", "--pooling", "mean"]
+WITH_PLM = ["--num_train_epochs", "2", "--per_device_train_batch_size", "64"]
+ALONE = ["--num_train_epochs", "4", "--per_device_train_batch_size", "256"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Args:
+        row, column: Its place in the table.
+        seed: Averaged over.
+        script: Of the examples.
+        options: The script's arguments.
+        after: Column of the same row and seed whose checkpoint it starts from, if any.
+    """
+
+    row: str
+    column: str
+    seed: int
+    script: str
+    options: tuple[str, ...]
+    after: str | None = None
+
+    def folder(self, output_dir: Path, column: str | None = None) -> Path:
+        return output_dir / re.sub(r"\W+", "-", f"{self.row} {column or self.column} {self.seed}")
+
+
+def backbone_runs(args: argparse.Namespace) -> list[Run]:
+    data = ["--dataset", args.dataset or "synthetic", *data_path(args)]
+    runs = []
+    for seed in range(args.seeds or 3):
+        for name in args.backbones:
+            fresh = [*data, "--backbone", name]
+            plm = [*fresh, *FRESH_PLM, *FINETUNING, *WITH_PLM]
+            pamlm = [*fresh, *FRESH_PLM, "--num_train_epochs", args.pamlm_epochs]
+            pamlm += ["--per_device_train_batch_size", "64", "--eval_strategy", "no"]
+            pretrained = [*data_path(args), "--plm_learning_rate", "5e-4", *FINETUNING, *WITH_PLM]
+            runs += [
+                Run(name, "alone", seed, "run_ctr", (*fresh, "--ctr_only", *FINETUNING[:2], *ALONE)),
+                Run(name, "shallow", seed, "run_ctr", (*plm, "--prompt_strategy", "shallow")),
+                Run(name, "layerwise", seed, "run_ctr", tuple(plm)),
+                Run(name, "PA-MLM", seed, "run_pamlm", tuple(pamlm)),
+                Run(name, "layerwise after PA-MLM", seed, "run_ctr", tuple(pretrained), after="PA-MLM"),
+            ]
+    return runs
+
+
+def encoder_runs(args: argparse.Namespace) -> list[Run]:
+    options = ["--dataset", args.dataset or "synthetic", *data_path(args), *FRESH_PLM, *FINETUNING, *WITH_PLM]
+    starts = {
+        "scale 0.1": ["--prompt_initializer_scale", "0.1"],
+        "scale 1 (default)": [],
+        "scale 1, normalised": ["--normalize_prompts", "true"],
+    }
+    return [
+        Run(encoder, start, seed, "run_ctr", (*options, "--prompt_encoder", encoder, *start_options))
+        for seed in range(args.seeds or 10)
+        for encoder in ("released", "paper", "low_rank")
+        for start, start_options in starts.items()
+    ]
+
+
+def alone_runs(args: argparse.Namespace) -> list[Run]:
+    options = [
+        "--dataset",
+        args.dataset or "ml-1m",
+        *data_path(args),
+        "--ctr_only",
+        "--bf16",
+        "--num_train_epochs",
+        "6",
+    ]
+    options += ["--per_device_train_batch_size", "1024"]
+    return [
+        Run(name, "alone", seed, "run_ctr", (*options, "--backbone", name))
+        for seed in range(args.seeds or 1)
+        for name in args.backbones
+    ]
+
+
+EXPERIMENTS = {"backbones": backbone_runs, "encoders": encoder_runs, "alone": alone_runs}
+
+
+def data_path(args: argparse.Namespace) -> list[str]:
+    return ["--data_path", args.data_path] if args.data_path else []
+
+
+def main(arguments: list[str] | None = None) -> str:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--output_dir", required=True, type=Path)
+    parser.add_argument("--dataset")
+    parser.add_argument("--data_path")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
+    parser.add_argument("--seeds", type=int, help="how many, from 0")
+    parser.add_argument("--pamlm_epochs", default="3")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores")
+    parser.add_argument("--into", type=Path, help="Markdown file that holds the table")
+    args, everywhere = parser.parse_known_args(arguments)
+
+    # 1. The runs, a seed after the other; a run that starts from another's checkpoint comes in a later round.
+    runs = EXPERIMENTS[args.experiment](args)
+    context = multiprocessing.get_context("spawn")
+    for round_of_runs in ([run for run in runs if not run.after], [run for run in runs if run.after]):
+        with ProcessPoolExecutor(args.jobs, context, initializer=share_cores, initargs=(args.jobs,)) as pool:
+            list(pool.map(execute, round_of_runs, *zip(*[(args.output_dir, everywhere)] * len(round_of_runs))))
+
+    # 2. The table.
+    table = tabulate(runs, args.output_dir)
+    print(table)
+    if args.into:
+        text = args.into.read_text(encoding="utf-8")
+        begin, end = f"<!-- {args.experiment} -->", f"<!-- /{args.experiment} -->"
+        before, _, rest = text.partition(begin)
+        args.into.write_text(f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    return table
+
+
+def share_cores(jobs: int) -> None:
+    """Gives a worker its share of the cores."""
+    import torch
+
+    sys.path.insert(0, str(EXAMPLES))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+
+def execute(run: Run, output_dir: Path, everywhere: list[str]) -> None:
+    """Runs one script, unless its results are there already."""
+    folder = run.folder(output_dir)
+    if (folder / "all_results.json").exists():
+        return
+    start = ["--model_name_or_path", str(run.folder(output_dir, run.after))] if run.after else []
+    common = ["--output_dir", str(folder), "--seed", str(run.seed), "--save_total_limit", "1"]
+    common += ["--per_device_eval_batch_size", "1024", "--disable_tqdm", "true", "--report_to", "none"]
+    __import__(run.script).main([*common, *start, *run.options, *everywhere])
+
+
+def tabulate(runs: list[Run], output_dir: Path) -> str:
+    """Mean and range over the seeds of test AUC, and mean log loss, a row each."""
+    results = []
+    for run in runs:
+        metrics = json.loads((run.folder(output_dir) / "all_results.json").read_text(encoding="utf-8"))
+        if "test_auc" in metrics:
+            figures = {"auc": metrics["test_auc"], "log_loss": metrics["test_log_loss"]}
+            results.append({"row": run.row, "column": run.column, "seed": run.seed, **figures})
+    frame = pd.DataFrame(results)
+    columns = list(dict.fromkeys(frame["column"]))
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for row, of_row in frame.groupby("row", sort=False):
+        cells = [cell(of_row[of_row["column"] == column]) for column in columns]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    if frame["row"].nunique() > 1:
+        means = frame.groupby(["column", "seed"])[["auc", "log_loss"]].mean().reset_index()
+        lines.append("| **mean** | " + " | ".join(cell(means[means["column"] == column]) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def cell(results: pd.DataFrame) -> str:
+    auc = results["auc"]
+    spread = f" ({auc.min():.4f} to {auc.max():.4f})" if len(auc) > 1 else ""
+    deviation = f", sd {np.std(auc, ddof=1):.4f}" if len(auc) > 3 else ""
+    return f"{auc.mean():.4f}{spread}{deviation}; {results['log_loss'].mean():.4f}"
+
+
+if __name__ == "__main__":
+    main()
