@@ -20,6 +20,7 @@ from clickprompt_hf.training import (
     click_metrics,
 )
 from clickprompt_hf.training.sampling import EpochSampler
+from clickprompt_hf.training.sparse_updates import clip_grad_norm
 from clickprompt_hf.training.trainer import plm_parameters
 
 
@@ -144,8 +145,46 @@ def test_groups_of_learning_rate_and_weight_decay(prepared, tmp_path):
     assert all(len(group["params"]) for group in optimizer.param_groups)
 
 
+def test_lazy_updates_touch_the_rows_of_the_batch_and_no_others(prepared, tmp_path):
+    """One step equals dense Adam's; the rows of later batches then move as `SparseAdam` moves them."""
+    options = {"max_steps": 1, "eval_strategy": "no", "save_strategy": "no", "max_grad_norm": 0.05}
+    weights = []
+    for sparse in (False, True):
+        model = build(ClickPromptForCTR, prepared[1], dropout=0.0)
+        args = arguments(tmp_path, sparse_embedding_updates=sparse, **options)
+        trainer_for(model, prepared, args).train()
+        weights.append(parameters(model))
+    # the same gradients, norm and first step of 1e-3; `SparseAdam` has its epsilon in another place
+    for name, weight in weights[0].items():
+        tolerance = 5e-5 if name.endswith("table.weight") else 1e-6
+        torch.testing.assert_close(weights[1][name], weight, atol=tolerance, rtol=0)
+
+    model = build(ClickPromptForCTR, prepared[1], dropout=0.0)
+    before, seen = parameters(model), []
+    table = model.clickprompt.ctr.embedding
+    table.register_forward_pre_hook(lambda module, args: seen.append(args[0] + module.column_offsets))
+    args = arguments(tmp_path, sparse_embedding_updates=True, **{**options, "max_steps": 2, "max_grad_norm": 0.0})
+    trainer_for(model, prepared, args).train()
+    first, second = (set(ids.flatten().tolist()) for ids in seen)
+    moved = (model.clickprompt.ctr.embedding.table.weight != before["clickprompt.ctr.embedding.table.weight"]).any(1)
+    assert set(moved.nonzero().flatten().tolist()) <= first | second
+    assert moved.sum() > 5
+
+
+def test_sparse_norms_are_those_of_dense_gradients():
+    table, ids = torch.nn.Embedding(6, 3, sparse=True), torch.tensor([1, 1, 4])
+    other = torch.nn.Parameter(torch.ones(2))
+    (table(ids).square().sum() + other.sum()).backward()
+    dense = table.weight.grad.to_dense()
+    expected = torch.cat([dense.flatten(), other.grad]).norm()
+    torch.testing.assert_close(clip_grad_norm([table.weight, other, torch.nn.Parameter(torch.ones(1))], 1.0), expected)
+    torch.testing.assert_close(table.weight.grad.to_dense(), dense / (expected + 1e-6))
+    torch.testing.assert_close(other.grad, torch.ones(2) / (expected + 1e-6))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
-def test_a_resumed_run_ends_with_the_same_weights(model_class, prepared, tmp_path):
+def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared, tmp_path):
     """Order, dropout and masks continue; cut off within an epoch."""
 
     class Stop(TrainerCallback):
@@ -153,6 +192,7 @@ def test_a_resumed_run_ends_with_the_same_weights(model_class, prepared, tmp_pat
             control.should_training_stop = state.global_step == 11
 
     options = {"save_strategy": "steps", "save_steps": 11, "eval_strategy": "no", "num_train_epochs": 3}
+    options["sparse_embedding_updates"] = sparse
     whole = build(model_class, prepared[1])
     trainer_for(whole, prepared, arguments(tmp_path / "whole", **options)).train()
 

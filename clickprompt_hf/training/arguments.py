@@ -61,6 +61,13 @@ class ClickPromptTrainingArguments(TrainingArguments):
     freeze: list[str] | None = field(
         default=None, metadata={"help": "Parts that are not trained: any of plm, ctr (the backbone), prompt_encoder."}
     )
+    sparse_embedding_updates: bool = field(
+        default=False,
+        metadata={
+            "help": "Update only the feature embeddings that a batch reads: a step's time no longer grows with the "
+            "vocabulary. Rows that a batch does not read keep their moments (lazy Adam)."
+        },
+    )
     early_stopping_patience: int = field(
         default=2, metadata={"help": "Evaluations without a better metric before training stops; 0 never stops."}
     )

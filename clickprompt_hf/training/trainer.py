@@ -17,6 +17,7 @@ from ..modeling_clickprompt import ClickPromptForPretraining
 from .arguments import ClickPromptTrainingArguments
 from .metrics import click_metrics, masked_token_metrics
 from .sampling import EpochSampler
+from .sparse_updates import OptimizerWithSparseGroup, clip_grad_norm, make_embeddings_sparse, sparse_parameters
 
 
 class EpochOfMasks(TrainerCallback):
@@ -35,6 +36,7 @@ class ClickPromptTrainer(Trainer):
 
     - `plm_learning_rate` for the PLM's trunk and LM head (0 freezes them), `learning_rate` for all else;
     - weight decay on matrices only: not on biases, norms or embeddings, whichever learning rate they have;
+    - with `sparse_embedding_updates`, a step touches only the feature embeddings that its batch reads;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on the predicted tokens;
     - early stopping by `early_stopping_patience`;
     - the training order is a function of (seed, epoch), and several processes give the gradients of one;
@@ -61,6 +63,13 @@ class ClickPromptTrainer(Trainer):
         freeze_parts(model, [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])])
         self.seconds_beside_training = 0.0
         super().__init__(model, args, compute_metrics=compute_metrics, callbacks=callbacks, **kwargs)
+        if args.sparse_embedding_updates:
+            if args.world_size > 1 and (backend := torch.distributed.get_backend()) != "gloo":
+                raise ValueError(
+                    "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
+                    f"gradients, as gloo can; got {backend!r}."
+                )
+            make_embeddings_sparse(model)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """The optimizer of `args.optim`, its parameters grouped by learning rate and weight decay."""
@@ -68,16 +77,33 @@ class ClickPromptTrainer(Trainer):
             # `lr` in a group overrides the optimizer's default, which is `learning_rate`.
             model = self.model if model is None else model
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = optimizer_class(self.parameter_groups(model), **options)
+            sparse = [parameter for parameter in sparse_parameters(model) if parameter.requires_grad]
+            self.optimizer = optimizer_class(self.parameter_groups(model, leave_out=sparse), **options)
+            if sparse:
+                betas = (self.args.adam_beta1, self.args.adam_beta2)
+                group = {"params": sparse, "lr": self.args.learning_rate}
+                self.optimizer = OptimizerWithSparseGroup(self.optimizer, group, betas, self.args.adam_epsilon)
         return self.optimizer
 
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Trainable parameters of `model` in at most four groups, each with its `lr` and `weight_decay`."""
+    def _clip_grad_norm(self, model):
+        if not self.args.sparse_embedding_updates:
+            return super()._clip_grad_norm(model)
+        self.accelerator.unscale_gradients()
+        return clip_grad_norm(model.parameters(), self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        if grad_norm is None and self.args.sparse_embedding_updates:
+            grad_norm = clip_grad_norm(model.parameters(), float("inf"))
+        return super()._get_grad_norm(model, grad_norm)
+
+    def parameter_groups(self, model: nn.Module, leave_out: Sequence[nn.Parameter] = ()) -> list[dict[str, Any]]:
+        """Trainable parameters of `model` but `leave_out`, in at most four groups with `lr` and `weight_decay`."""
+        left_out = {id(parameter) for parameter in leave_out}
         in_plm = {id(parameter) for parameter in plm_parameters(model).values()}
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or id(parameter) in left_out:
                 continue
             lr = self.args.plm_learning_rate if id(parameter) in in_plm else self.args.learning_rate
             # a bias may have several dimensions, one a slot
