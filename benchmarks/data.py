@@ -1,22 +1,18 @@
-"""Raw files to splits, ids and token tables: seconds, peak memory, and batches a second.
+"""The data path: raw files to splits, ids and token tables, and batches of text from them.
 
     python benchmarks/data.py --dataset ml-1m --data_path ml-1m.zip
 
-Prints a table and, with --output, writes it as JSON. Runs in one fresh process: peak memory is the process's.
+Peak memory is that of one process that prepares the data once, imports included. The plain way to make a batch
+tokenizes the rendered texts of its rows.
 """
 
-import argparse
-import json
-import os
-import platform
-import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import measure
 import numpy as np
-import torch
-import transformers
 
 from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
@@ -24,41 +20,25 @@ from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.training import ModelArguments
 from clickprompt_hf.training.preparation import add_tokenizer
 
-BATCH_SIZE = 1024
 
-
-def main(arguments: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = measure.parser(__doc__)
     parser.add_argument("--dataset", default="synthetic")
     parser.add_argument("--data_path")
     parser.add_argument("--plm_name_or_path", default="scratch-small")
+    parser.add_argument("--batch_size", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path)
     args = parser.parse_args(arguments)
-
-    runs = [measure(args.dataset, args.data_path, args.plm_name_or_path) for _ in range(args.repeats)]
-    stages = {name: [run[name] for run in runs] for name in runs[0]}
-    result = {
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "settings": vars(args) | {"output": str(args.output)},
-        "median": {name: float(np.median(values)) for name, values in stages.items()},
-        "range": {name: [min(values), max(values)] for name, values in stages.items()},
-        # kilobytes on Linux
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-    }
-    print(f"{args.dataset}, {args.repeats} runs, median (range)")
-    for name, median in result["median"].items():
-        low, high = result["range"][name]
-        print(f"  {name:32} {median:12,.2f} ({low:,.2f} to {high:,.2f})")
-    print(f"  {'peak memory, GB':32} {result['peak_memory_gb']:12.2f}")
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=2))
-    return result
+    if args.quick:
+        args.repeats, args.batch_size = 1, 64
+    settings = (args.dataset, args.data_path, args.plm_name_or_path, args.batch_size)
+    runs = [measure.in_fresh_process(stages, *settings) for _ in range(args.repeats)]
+    rows = [{"stage": name, "median (range)": [run[name] for run in runs]} for name in runs[0]]
+    return measure.report(f"data, {args.dataset}", rows, args)
 
 
-def measure(dataset: str, data_path: str | None, plm_name_or_path: str) -> dict[str, float]:
-    """Seconds of each stage, and the rows a second of assembling batches in random order."""
+def stages(dataset: str, data_path: str | None, plm_name_or_path: str, batch_size: int) -> dict[str, float]:
+    """Seconds of each stage, and the rows a second of assembling batches in random order, by one core."""
     seconds: dict[str, float] = {}
     start = whole = time.perf_counter()
 
@@ -79,11 +59,17 @@ def measure(dataset: str, data_path: str | None, plm_name_or_path: str) -> dict[
         stage("ids and token tables")
         seconds["raw files to ready, s"] = time.perf_counter() - whole
 
-        order = np.random.default_rng(0).permutation(len(data["train"]))[: 64 * BATCH_SIZE]
+        order = np.random.default_rng(0).permutation(len(data["train"]))[: 64 * batch_size]
         start = time.perf_counter()
-        for first in range(0, len(order), BATCH_SIZE):
-            data["train"].__getitems__(order[first : first + BATCH_SIZE])
+        for first in range(0, len(order), batch_size):
+            data["train"].__getitems__(order[first : first + batch_size])
         seconds["batches with text, rows/s"] = len(order) / (time.perf_counter() - start)
+
+        few = order[: 2 * batch_size]
+        start = time.perf_counter()
+        for first in range(0, len(few), batch_size):
+            processor(splits["train"][few[first : first + batch_size]], return_tensors="pt")
+        seconds["batches, the plain way, rows/s"] = len(few) / (time.perf_counter() - start)
     return seconds
 
 

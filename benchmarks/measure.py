@@ -1,0 +1,110 @@
+"""What the benchmarks share: repeated timing, peak memory, the machine, tables and JSON."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with what every benchmark takes."""
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it runs; figures mean nothing"
+    )
+    arguments.add_argument("--output", type=Path, help="JSON file for the figures")
+    return arguments
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, accelerator and versions."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "bf16_gflops": round(matrix_rate(torch.bfloat16)),
+        "fp32_gflops": round(matrix_rate(torch.float32)),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 1024) -> float:
+    """GFLOP/s of a product of two square matrices: what the machine gives today, to hold the other figures against."""
+    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    seconds = repeat(lambda: left @ right, warmup=3, repeats=10)
+    return 2 * size**3 / float(np.median(seconds)) / 1e9
+
+
+def repeat(step: Callable[[], Any], warmup: int, repeats: int) -> list[float]:
+    """Seconds of each of `repeats` calls, after `warmup` that are not counted."""
+    seconds = []
+    for call in range(warmup + repeats):
+        start = time.perf_counter()
+        step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if call >= warmup:
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def in_fresh_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """What `function(*args)` returns, run in a process of its own, with `peak_memory_gb` of that process added."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(function, args, sender))
+    process.start()
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"{function.__name__} failed for {args}; its own error stands above.") from None
+    finally:
+        process.join()
+    return result
+
+
+def _measured(function: Callable[..., dict[str, Any]], args: tuple, sender: Any) -> None:
+    result = function(*args)
+    # kilobytes on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 1e9
+    sender.send({**result, "peak_memory_gb": round(peak, 2)})
+
+
+def median_and_range(values: list[float]) -> str:
+    """As tables show it; whole numbers where they are large."""
+    digits = 0 if np.median(values) >= 100 else 1 if np.median(values) >= 10 else 2
+    low, middle, high = (f"{number:,.{digits}f}" for number in (min(values), np.median(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
+def report(title: str, rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Prints the rows as a Markdown table, and writes them as JSON with the machine and the settings."""
+    settings = {name: str(value) for name, value in vars(args).items()}
+    result = {"title": title, "machine": machine(), "settings": settings, "rows": rows}
+    print(f"{title}\n\n{json.dumps(result['machine'])}\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
+    for row in rows:
+        cells = [row.get(name, "") for name in names]
+        print("| " + " | ".join(median_and_range(c) if isinstance(c, list) else str(c) for c in cells) + " |")
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=2), encoding="utf-8")
+    return result

@@ -1,0 +1,178 @@
+"""Training steps with the PLM, our way and the plain way, for the benchmarks of both stages.
+
+Ours: token tables and whole batches, bf16 where the processor multiplies it faster, the vocabulary projected to at
+masked tokens only. Plain: rows one by one, their rendered text tokenized for each batch, fp32, all logits.
+"""
+
+from collections.abc import Iterator
+from itertools import count, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import measure
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from transformers import BertConfig, GPT2Config, PreTrainedConfig, RobertaConfig, T5Config
+
+from clickprompt_hf import (
+    ClickPromptConfig,
+    ClickPromptForCTR,
+    ClickPromptForPACLM,
+    ClickPromptForPAMLM,
+    ClickPromptProcessor,
+    CTRConfig,
+)
+from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
+from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.training.scratch_plm import scratch_tokenizer
+
+TINY = "2 x 128"
+PLMS: dict[str, PreTrainedConfig] = {
+    TINY: RobertaConfig(
+        vocab_size=4096, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512
+    ),
+    "4 x 256": RobertaConfig(
+        vocab_size=8192, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
+    ),
+    "6 x 384 (MiniLM)": BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    ),
+    "RoBERTa-base": RobertaConfig(vocab_size=50265),
+    "BERT-large": BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
+    "T5-base": T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12),
+    "GPT-2": GPT2Config(),
+}
+
+
+def steps(
+    stage: str,
+    plain: bool,
+    plm: str,
+    prompt_length: int,
+    prompt_encoder: str,
+    batch_size: int,
+    repeats: int,
+    data: Any,
+) -> dict[str, Any]:
+    """Samples a second over `repeats` optimizer steps of one stage, "pamlm" or "finetune", after two that warm up.
+
+    Args:
+        stage: "pamlm" or "finetune".
+        plain: Whether the plain way.
+        plm: Key of `PLMS`.
+        prompt_length, prompt_encoder, batch_size: As in training.
+        repeats: Steps that are counted.
+        data: Name of a data set and path of its files, or `None`.
+    """
+    torch.manual_seed(0)
+    with TemporaryDirectory() as folder:
+        splits, schema = load_splits(*data)
+        tokenizer = scratch_tokenizer("scratch-small", _texts(splits["train"].select(range(2000)), schema))
+        processor = ClickPromptProcessor.fit(splits["train"], schema, tokenizer)
+        model = _model(stage, plm, prompt_length, prompt_encoder, processor)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(device).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+        autocast = not plain and measure.matrix_rate(torch.bfloat16) > measure.matrix_rate(torch.float32)
+        batches = _plain_batches if plain else _batches
+        loader = batches(stage, splits["train"], processor, model, batch_size, Path(folder))
+
+        def step() -> None:
+            batch = {name: values.to(device) for name, values in next(loader).items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                loss = _full_loss(model, batch) if plain and stage == "pamlm" else model(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        seconds = measure.repeat(step, warmup=2, repeats=repeats)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"samples_per_second": [batch_size / s for s in seconds], "parameters": parameters, "bf16": autocast}
+
+
+def _texts(rows: Any, schema: Any) -> list[str]:
+    return ClickPromptProcessor.fit(rows, schema).render(rows[:])
+
+
+def _model(stage: str, plm: str, prompt_length: int, prompt_encoder: str, processor: ClickPromptProcessor) -> Any:
+    vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
+    config = ClickPromptConfig(
+        text_config=PLMS[plm].to_dict(),
+        ctr_config=CTRConfig.preset("dcnv2", "ml-1m", **vocabularies),
+        prompt_length=prompt_length,
+        prompt_encoder=prompt_encoder,
+    )
+    if stage == "finetune":
+        return ClickPromptForCTR(config)
+    return (ClickPromptForPACLM if config.causal else ClickPromptForPAMLM)(config)
+
+
+def _collator(stage: str, processor: ClickPromptProcessor, model: Any) -> Any:
+    if stage == "finetune":
+        return ClickPromptCollator(processor)
+    return ClickPromptMLMCollator(processor) if not model.config.causal else ClickPromptCLMCollator(processor)
+
+
+def _batches(stage, rows, processor, model, batch_size, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
+    """Whole batches from token tables."""
+    prepare_splits(
+        {"train": rows, "validation": rows.select([0]), "test": rows.select([0])}, processor, folder / "data"
+    )
+    dataset = load_prepared(folder / "data")[0]["train"]
+    loader = DataLoader(dataset, batch_size, shuffle=True, collate_fn=_collator(stage, processor, model))
+    for _ in count():
+        yield from loader
+
+
+def _plain_batches(stage, rows, processor, model, batch_size, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
+    """Rows one by one, tokenized when a batch is made of them."""
+    collate = _collator(stage, processor, model)
+
+    def tokenize(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        features = processor(batch)
+        return collate([{name: features[name][i] for name in features} for i in range(len(batch))])
+
+    loader = DataLoader(rows, batch_size, shuffle=True, collate_fn=tokenize)
+    for _ in count():
+        yield from loader
+
+
+def _full_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The loss from the logits of all tokens, as most implementations take it."""
+    labels = batch.pop("labels")
+    logits = model(**batch).logits
+    if model.config.causal:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+
+
+def main(stage: str, description: str | None, arguments: list[str] | None = None) -> dict[str, Any]:
+    """The command line of one stage's benchmark: a row for each PLM, prompt length, encoder and batch size."""
+    parser = measure.parser(description)
+    parser.add_argument("--plms", nargs="+", choices=PLMS, default=["4 x 256", "6 x 384 (MiniLM)", "RoBERTa-base"])
+    parser.add_argument("--prompt_lengths", nargs="+", type=int, default=[10])
+    parser.add_argument("--prompt_encoders", nargs="+", default=["released", "low_rank"])
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32])
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--no_plain", action="store_true", help="leave the plain way out")
+    parser.add_argument("--dataset", default="synthetic")
+    parser.add_argument("--data_path")
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.plms, args.prompt_lengths, args.prompt_encoders = [TINY], [2], ["released"]
+        args.batch_sizes, args.repeats = [4], 2
+    rows = []
+    for plm, length, encoder, batch_size in product(
+        args.plms, args.prompt_lengths, args.prompt_encoders, args.batch_sizes
+    ):
+        for plain in [False] if args.no_plain else [False, True]:
+            of_step = (stage, plain, plm, length, encoder, batch_size, args.repeats, (args.dataset, args.data_path))
+            measured = measure.in_fresh_process(steps, *of_step)
+            row = {"PLM": plm, "K": length, "prompt encoder": encoder, "batch": batch_size}
+            rows.append({**row, "way": "plain" if plain else "ours", **measured})
+            print(rows[-1], flush=True)
+    return measure.report(f"{stage}, training steps", rows, args)

@@ -1,0 +1,19 @@
+"""The benchmarks run; their figures are not looked at."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.parametrize("name", ["data", "pamlm", "finetune"])
+def test_benchmarks_run(name, tmp_path):
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--output", str(tmp_path / "figures.json")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["rows"]
+    assert {"cpu", "cores", "torch"} <= set(figures["machine"])
