@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """From command-line arguments to a fresh model, or to the checkpoint that training starts from."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
@@ -11,10 +11,10 @@ from .arguments import ModelArguments, given_options
 from .preparation import PreparedData
 from .scratch_plm import SCRATCH_SIZES, plm_config
 
-AnyModel = ClickPromptForCTR | ClickPromptForPAMLM | ClickPromptForPACLM
+Model = TypeVar("Model", ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptForPACLM)
 
 
-def fresh_model(model_class: type[AnyModel], model_args: ModelArguments, data: PreparedData) -> AnyModel:
+def fresh_model(model_class: type[Model], model_args: ModelArguments, data: PreparedData) -> Model:
     """A model with a fresh backbone, prompt encoder and heads on the PLM that is asked for; without one, CTR only.
 
     Raises:

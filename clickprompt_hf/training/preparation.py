@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.collators import Masking
@@ -170,7 +170,7 @@ def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, model_args: M
     processor.max_text_length = text_side_config(model_args, processor.tokenizer).max_text_length
 
 
-def add_missing_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+def add_missing_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     """Names, of the tokens there are, one for padding and one for masking where the tokenizer has none."""
     if tokenizer.pad_token is None:
         # decoders have none; what stands at padding is never read
@@ -179,7 +179,7 @@ def add_missing_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.mask_token = T5_FIRST_SENTINEL
 
 
-def text_side_config(model_args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> ClickPromptConfig:
+def text_side_config(model_args: ModelArguments, tokenizer: PreTrainedTokenizerFast) -> ClickPromptConfig:
     """The configuration that is asked for, as far as it concerns the PLM and its prompts."""
     return ClickPromptConfig(
         text_config=plm_config(str(model_args.plm_name_or_path), tokenizer),

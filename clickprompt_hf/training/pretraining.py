@@ -18,8 +18,9 @@ def fresh_pretraining_model(
         ValueError: If the backbone, the preset or an option is wrong, or the PLM takes no prompts.
         OSError: If there is no such PLM.
     """
-    causal = text_side_config(model_args, data.processor.tokenizer).causal
-    return fresh_model(ClickPromptForPACLM if causal else ClickPromptForPAMLM, model_args, data)
+    if text_side_config(model_args, data.processor.tokenizer).causal:
+        return fresh_model(ClickPromptForPACLM, model_args, data)
+    return fresh_model(ClickPromptForPAMLM, model_args, data)
 
 
 def pretraining_collator(

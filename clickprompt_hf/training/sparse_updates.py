@@ -25,7 +25,7 @@ def make_embeddings_sparse(model: nn.Module) -> None:
             module.table.sparse = True
 
 
-def sparse_parameters(model: nn.Module) -> list[nn.Parameter]:
+def sparse_parameters(model: nn.Module) -> list[torch.Tensor]:
     """Parameters of `model` whose gradients are sparse."""
     return [m.weight for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse]
 

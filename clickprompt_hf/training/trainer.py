@@ -96,7 +96,7 @@ class ClickPromptTrainer(Trainer):
             grad_norm = clip_grad_norm(model.parameters(), float("inf"))
         return super()._get_grad_norm(model, grad_norm)
 
-    def parameter_groups(self, model: nn.Module, leave_out: Sequence[nn.Parameter] = ()) -> list[dict[str, Any]]:
+    def parameter_groups(self, model: nn.Module, leave_out: Sequence[torch.Tensor] = ()) -> list[dict[str, Any]]:
         """Trainable parameters of `model` but `leave_out`, in at most four groups with `lr` and `weight_decay`."""
         left_out = {id(parameter) for parameter in leave_out}
         in_plm = {id(parameter) for parameter in plm_parameters(model).values()}
