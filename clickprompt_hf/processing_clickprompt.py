@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -301,7 +301,7 @@ class ClickPromptProcessor(ProcessorMixin):
         member, known = self.schema.fields[field_index], self._ids[field_index]
         inner = self.boundaries[field_index]
         if member.kind != "multi_valued":
-            ids = [known.get(_keys(value, member, inner)[0], 0) for value in values]
+            ids = _each_distinct(values, lambda value: known.get(_keys(value, member, inner)[0], 0))
             return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
         rows = [[known.get(key, 0) for key in _keys(value, member, inner)] for value in values]
         padded = [row + [-1] * (member.max_values - len(row)) for row in rows]
@@ -317,7 +317,7 @@ class ClickPromptProcessor(ProcessorMixin):
         """Raw values of one field to their clauses, e.g. `"Age is 25-34."`."""
         member = self.schema.fields[field_index]
         before, after = self.affixes(field_index)
-        return [f"{before}{_shown(value, member)}{after}" for value in values]
+        return _each_distinct(values, lambda value: f"{before}{_shown(value, member)}{after}")
 
     def affixes(self, field_index: int) -> tuple[str, str]:
         """The template of one field, in front of its value and behind it."""
@@ -436,6 +436,18 @@ def _quantile_boundaries(counts: list[tuple[Any, int]], num_buckets: int) -> lis
         return []
     rows = np.repeat(numbers[known], repeats[known])
     return np.unique(np.quantile(rows, np.linspace(0, 1, num_buckets + 1)[1:-1])).tolist()
+
+
+def _each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]:
+    """`function` of each value, called once for each distinct one: columns repeat themselves."""
+    values = values if isinstance(values, list) else list(values)
+    # Values of several types may be equal without being written alike, as 1 and True; lists are no keys; few values
+    # are not worth it.
+    kinds = set(map(type, values)) if len(values) > 32 else set()
+    if len(kinds) != 1 or not issubclass(kinds.pop(), (str, int, float)):
+        return [function(value) for value in values]
+    results = {value: function(value) for value in set(values)}
+    return [results[value] for value in values]
 
 
 def _keys(value: Any, member: FieldSchema, boundaries: list[float]) -> list[str]:

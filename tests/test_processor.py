@@ -39,6 +39,18 @@ def test_one_value_has_one_spelling(value):
     assert processor.render({"user": [value], "title": ["a"]}) == ["User ID is 7. Title is a."]
 
 
+def test_many_values_become_what_each_becomes_alone():
+    mixed = [1, True, 1.0, "1", None, float("nan"), " a  b", "a b", b"a b", 2.5, "2.50"]
+    processor = ClickPromptProcessor.fit(
+        {"x": mixed, "click": [0] * len(mixed)}, Schema.from_dict({"fields": ["x"], "label": "click"})
+    )
+    strings = ["1", "a b", "new"] * 40
+    for values in (mixed * 10, strings, [1.0, float("nan"), 2.5] * 40, [True, False] * 40):
+        for of_values in (processor.encode_values, processor.render_values):
+            alone = [of_values(0, [value])[0] for value in values]
+            assert list(of_values(0, values)) == alone
+
+
 def test_leading_zeros_and_inner_spaces():
     processor = ClickPromptProcessor.fit({"user": ["02139"], "title": ["a  b\tc"]}, SCHEMA)
     assert processor.vocabularies == [["02139"], ["a b c"]]
