@@ -70,9 +70,8 @@ def steps(
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         splits, schema = load_splits(*data)
-        tokenizer = scratch_tokenizer("scratch-small", _texts(splits["train"].select(range(2000)), schema))
-        processor = ClickPromptProcessor.fit(splits["train"], schema, tokenizer)
-        model = _model(stage, plm, prompt_length, prompt_encoder, processor)
+        processor = processor_of(splits, schema)
+        model = model_of(stage, plm, prompt_length, prompt_encoder, processor)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.to(device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
@@ -94,11 +93,16 @@ def steps(
     return {"samples_per_second": [batch_size / s for s in seconds], "parameters": parameters, "bf16": autocast}
 
 
-def _texts(rows: Any, schema: Any) -> list[str]:
-    return ClickPromptProcessor.fit(rows, schema).render(rows[:])
+def processor_of(splits: Any, schema: Any, with_tokenizer: bool = True) -> ClickPromptProcessor:
+    """A processor of the training rows, with a tokenizer trained on a few of them."""
+    processor = ClickPromptProcessor.fit(splits["train"], schema)
+    if with_tokenizer:
+        few = splits["train"].select(range(2000))
+        processor.tokenizer = scratch_tokenizer("scratch-small", processor.render(few[:]))
+    return processor
 
 
-def _model(stage: str, plm: str, prompt_length: int, prompt_encoder: str, processor: ClickPromptProcessor) -> Any:
+def model_of(stage: str, plm: str, prompt_length: int, prompt_encoder: str, processor: ClickPromptProcessor) -> Any:
     vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
     config = ClickPromptConfig(
         text_config=PLMS[plm].to_dict(),

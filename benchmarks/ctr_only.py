@@ -1,0 +1,110 @@
+"""Training without the PLM: rows a second of every backbone through `Trainer`, beside bare PyTorch loops.
+
+    python benchmarks/ctr_only.py --dataset ml-1m --data_path ml-1m.zip
+    python benchmarks/ctr_only.py --dataset ml-1m --data_path ml-1m.zip --backbones dcnv2 --batch_size 1024
+
+Published sizes. The bare loops slice shuffled batches from tensors in memory, with fused AdamW and gradient clipping
+as the trainer: one in the trainer's numbers (bf16 where the processor multiplies it faster), one in fp32.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import measure
+import torch
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, CTRConfig
+from clickprompt_hf.data.collators import ClickPromptCollator
+from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = measure.parser(__doc__)
+    parser.add_argument("--backbones", nargs="+", default=CTRConfig.preset_backbones())
+    parser.add_argument("--batch_size", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--dataset", default="synthetic")
+    parser.add_argument("--data_path")
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.backbones, args.batch_size, args.steps, args.repeats = ["dcnv2"], 64, 2, 1
+    rows = []
+    for backbone in args.backbones:
+        settings = (backbone, args.batch_size, args.steps, args.repeats, args.dataset, args.data_path)
+        rows.append({"backbone": backbone, "batch": args.batch_size, **measure.in_fresh_process(rates, *settings)})
+        print(rows[-1], flush=True)
+    return measure.report("CTR-only training, rows a second", rows, args)
+
+
+def rates(
+    backbone: str, batch_size: int, steps: int, repeats: int, dataset: str, data_path: str | None
+) -> dict[str, Any]:
+    """Rows a second of the three ways, each measured `repeats` times in turn, so that all see the machine's phases."""
+    bf16 = measure.matrix_rate(torch.bfloat16) > measure.matrix_rate(torch.float32)
+    figures: dict[str, list[float]] = {"Trainer": [], "bare loop": [], "bare loop, fp32": []}
+    with TemporaryDirectory() as folder:
+        splits, schema = load_splits(dataset, data_path=data_path)
+        processor = ClickPromptProcessor.fit(splits["train"], schema)
+        prepare_splits(splits, processor, Path(folder) / "data")
+        data = load_prepared(Path(folder) / "data")[0]["train"]
+        for _ in range(repeats):
+            figures["Trainer"].append(
+                through_trainer(model(backbone, processor), data, processor, batch_size, steps, bf16)
+            )
+            figures["bare loop"].append(bare(model(backbone, processor), data, batch_size, steps, bf16))
+            figures["bare loop, fp32"].append(bare(model(backbone, processor), data, batch_size, steps, bf16=False))
+    return {**figures, "bf16": bf16}
+
+
+def model(backbone: str, processor: ClickPromptProcessor) -> ClickPromptForCTR:
+    torch.manual_seed(0)
+    vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
+    return ClickPromptForCTR(ClickPromptConfig(ctr_config=CTRConfig.preset(backbone, **vocabularies), fusion="ctr"))
+
+
+def through_trainer(
+    model: Any, data: ColumnarDataset, processor: ClickPromptProcessor, batch_size: int, steps: int, bf16: bool
+) -> float:
+    with TemporaryDirectory() as folder:
+        args = ClickPromptTrainingArguments(
+            folder,
+            per_device_train_batch_size=batch_size,
+            max_steps=steps,
+            bf16=bf16,
+            eval_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = ClickPromptTrainer(
+            model, args, train_dataset=data, data_collator=ClickPromptCollator(processor), processing_class=processor
+        )
+        return trainer.train().metrics["train_samples_per_second"]
+
+
+def bare(model: Any, data: ColumnarDataset, batch_size: int, steps: int, bf16: bool) -> float:
+    feature_ids, labels = torch.from_numpy(data.feature_ids.astype("int64")), torch.from_numpy(data.labels.copy())
+    parameters = list(model.train().parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+    order = torch.randperm(len(labels))
+
+    def epoch() -> None:
+        for step in range(steps):
+            rows = order[torch.arange(step * batch_size, (step + 1) * batch_size) % len(order)]
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = model(feature_ids[rows], labels=labels[rows]).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    (seconds,) = measure.repeat(epoch, warmup=0, repeats=1)
+    return steps * batch_size / seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""How step time and memory grow: with the vocabulary, with the rows, with prompts and with text.
+
+    python benchmarks/growth.py
+
+`ids`: a CTR-only step of 4096 rows, DCNv2 at ML-1M's size, dense and lazy updates of the embeddings. `rows`: the data
+path over generated rows in a memory-mapped matrix, sampled in time. `prompts` and `tokens`: a finetuning step.
+"""
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import measure
+import numpy as np
+import torch
+from plm_steps import PLMS, TINY
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
+from clickprompt_hf.data.columnar import ColumnarDataset
+from clickprompt_hf.training.sampling import EpochSampler
+from clickprompt_hf.training.sparse_updates import OptimizerWithSparseGroup, clip_grad_norm, make_embeddings_sparse
+
+NUM_FIELDS = 8
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = measure.parser(__doc__)
+    parser.add_argument("--ids", nargs="+", type=int, default=[10**4, 10**5, 10**6, 5 * 10**6, 10**7])
+    parser.add_argument("--rows", nargs="+", type=int, default=[10**5, 10**6, 10**7, 10**8])
+    parser.add_argument("--prompts", nargs="+", type=int, default=[1, 5, 10, 20])
+    parser.add_argument("--tokens", nargs="+", type=int, default=[32, 64, 128, 256])
+    parser.add_argument("--plm", choices=PLMS, default="4 x 256")
+    parser.add_argument("--repeats", type=int, default=10)
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.ids, args.rows, args.prompts, args.tokens, args.plm, args.repeats = [100], [1000], [2], [8], TINY, 1
+    measured = [
+        *(
+            ("ids", n, {"updates": "lazy" if lazy else "dense"}, (ids, n, lazy, args.repeats))
+            for n in args.ids
+            for lazy in (False, True)
+        ),
+        *(("rows", n, {}, (rows, n, args.repeats)) for n in args.rows),
+        *(("prompts", n, {}, (text, args.plm, n, 64, args.repeats)) for n in args.prompts),
+        *(("tokens", n, {}, (text, args.plm, 5, n, args.repeats)) for n in args.tokens),
+    ]
+    table = []
+    for what, number, more, call in measured:
+        table.append({"what": what, "number": f"{number:,}", **more, **measure.in_fresh_process(*call)})
+        print(table[-1], flush=True)
+    return measure.report("growth", table, args)
+
+
+def ids(num_ids: int, lazy: bool, repeats: int) -> dict[str, Any]:
+    """Milliseconds of a CTR-only training step with `num_ids` ids over all fields."""
+    torch.manual_seed(0)
+    field_sizes = [num_ids // NUM_FIELDS] * NUM_FIELDS
+    config = CTRConfig.preset("dcnv2", field_sizes=field_sizes)
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=config, fusion="ctr")).train()
+    table = model.clickprompt.ctr.embedding.table.weight
+    others = [parameter for parameter in model.parameters() if parameter is not table]
+    if lazy:
+        make_embeddings_sparse(model)
+        dense = torch.optim.AdamW(others, lr=1e-3, weight_decay=0.0, fused=True)
+        optimizer: Any = OptimizerWithSparseGroup(dense, {"params": [table], "lr": 1e-3}, (0.9, 0.999), 1e-8)
+    else:
+        optimizer = torch.optim.AdamW([*others, table], lr=1e-3, weight_decay=0.0, fused=True)
+    clip = clip_grad_norm if lazy else torch.nn.utils.clip_grad_norm_
+
+    def step() -> None:
+        feature_ids = torch.randint(num_ids // NUM_FIELDS, (4096, NUM_FIELDS))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(feature_ids, labels=feature_ids[:, 0] % 2).loss
+        loss.backward()
+        clip(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return {"ms": [seconds * 1e3 for seconds in measure.repeat(step, warmup=2, repeats=repeats)]}
+
+
+def rows(num_rows: int, repeats: int) -> dict[str, Any]:
+    """Rows a second of shuffled batches of 4096 from a memory-mapped matrix of `num_rows` rows, written in pieces."""
+    with TemporaryDirectory() as folder:
+        path, piece = Path(folder) / "feature_ids.npy", 10**6
+        matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(num_rows, NUM_FIELDS))
+        for start in range(0, num_rows, piece):
+            end = min(start + piece, num_rows)
+            matrix[start:end] = np.random.default_rng(start).integers(1000, size=(end - start, NUM_FIELDS))
+        del matrix
+        feature_ids = np.load(path, mmap_mode="r")
+        data = ColumnarDataset(feature_ids, labels=np.zeros(num_rows, dtype=np.int8), row_ids=np.arange(num_rows))
+        start = time.perf_counter()
+        order = iter(EpochSampler(num_rows, seed=0))
+        first = [next(order)]
+        shuffled = time.perf_counter() - start
+
+        def batch() -> None:
+            data.__getitems__([*first, *(next(order, 0) for _ in range(4095))])
+
+        seconds = measure.repeat(batch, warmup=1, repeats=repeats)
+    return {"rows/s": [4096 / s for s in seconds], "shuffling, s": round(shuffled, 2)}
+
+
+def text(plm: str, num_prompts: int, num_tokens: int, repeats: int) -> dict[str, Any]:
+    """Milliseconds of a finetuning step of 32 rows with K prompts and T tokens."""
+    torch.manual_seed(0)
+    config = ClickPromptConfig(
+        text_config=PLMS[plm].to_dict(),
+        ctr_config=CTRConfig.preset("dcnv2", field_sizes=[1000] * NUM_FIELDS),
+        prompt_length=num_prompts,
+    )
+    model = ClickPromptForCTR(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    feature_ids = torch.randint(1000, (32, NUM_FIELDS))
+    input_ids = torch.randint(5, 4000, (32, num_tokens))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(feature_ids, input_ids, labels=feature_ids[:, 0] % 2).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return {"ms": [seconds * 1e3 for seconds in measure.repeat(step, warmup=2, repeats=repeats)]}
+
+
+if __name__ == "__main__":
+    main()

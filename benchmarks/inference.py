@@ -1,0 +1,80 @@
+"""Scoring: rows a second and the time of a single row, with the PLM and without it, raw columns to probabilities.
+
+    python benchmarks/inference.py --dataset ml-1m --data_path ml-1m.zip
+
+Ours scores as examples/predict.py does, in bf16 where the processor multiplies it faster; plain is fp32.
+"""
+
+from typing import Any
+
+import measure
+import numpy as np
+import torch
+from plm_steps import TINY, model_of, processor_of
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
+from clickprompt_hf.data.loading import load_splits
+
+WITHOUT_PLM = "none"
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = measure.parser(__doc__)
+    parser.add_argument("--plms", nargs="+", default=[WITHOUT_PLM, "4 x 256", "RoBERTa-base"])
+    parser.add_argument("--prompt_length", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dataset", default="synthetic")
+    parser.add_argument("--data_path")
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.plms, args.repeats = [WITHOUT_PLM, TINY], 1
+    rows = []
+    for plm in args.plms:
+        for plain in (False, True):
+            settings = (plm, plain, args.prompt_length, args.repeats, args.quick, args.dataset, args.data_path)
+            measured = measure.in_fresh_process(scoring, *settings)
+            rows.append({"PLM": plm, "way": "plain" if plain else "ours", **measured})
+            print(rows[-1], flush=True)
+    return measure.report("scoring", rows, args)
+
+
+def scoring(
+    plm: str, plain: bool, prompt_length: int, repeats: int, quick: bool, dataset: str, data_path: str | None
+) -> dict[str, Any]:
+    """Rows a second over whole batches, and milliseconds of single rows."""
+    with_plm = plm != WITHOUT_PLM
+    splits, schema = load_splits(dataset, data_path=data_path)
+    processor = processor_of(splits, schema, with_tokenizer=with_plm)
+    if with_plm:
+        model = model_of("finetune", plm, prompt_length, "released", processor)
+    else:
+        sizes = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
+        model = ClickPromptForCTR(ClickPromptConfig(ctr_config=CTRConfig.preset("dcnv2", **sizes), fusion="ctr"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.eval().to(device)
+    autocast = not plain and measure.matrix_rate(torch.bfloat16) > measure.matrix_rate(torch.float32)
+    batch_size = 64 if quick else 256 if with_plm else 4096
+    columns = splits["test"][: batch_size if with_plm else 4 * batch_size]
+    rows = {name: columns[name] for name in schema.columns}
+    num_rows = len(columns[schema.label])
+
+    @torch.inference_mode()
+    def score(rows: dict[str, list]) -> np.ndarray:
+        batch = processor(rows, return_tensors="pt").to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            return model(**batch).logits.float().sigmoid().squeeze(-1).cpu().numpy()
+
+    def score_all() -> None:
+        for start in range(0, num_rows, batch_size):
+            score({name: cells[start : start + batch_size] for name, cells in rows.items()})
+
+    whole = measure.repeat(score_all, warmup=1, repeats=repeats)
+    one = {name: cells[:1] for name, cells in rows.items()}
+    single = measure.repeat(lambda: score(one), warmup=5, repeats=5 if quick else 100)
+    p50, p99 = (float(ms) for ms in np.percentile(single, [50, 99]) * 1e3)
+    rates = [num_rows / seconds for seconds in whole]
+    return {"rows/s": rates, "one row p50, ms": round(p50, 2), "p99, ms": round(p99, 2), "bf16": autocast}
+
+
+if __name__ == "__main__":
+    main()
