@@ -5,7 +5,12 @@ from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 
 PromptStrategy = Literal["layerwise", "shallow", "none"]
 PromptEncoderKind = Literal["released", "paper", "low_rank"]
@@ -23,7 +28,10 @@ _SIZES = (
 )
 
 # Families whose position ids start at pad_token_id + 1, so that fewer positions are left for tokens.
-_PADDED_POSITION_FAMILIES = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet")
+_PADDED_POSITION_FAMILIES = (
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
+    *("data2vec-text", "longformer", "ibert"),
+)
 
 # Sizes of the paper's experiments, per dataset: embedding size, then per backbone what differs from the default.
 _PUBLISHED_EMBEDDING_SIZE = {"ml-1m": 32, "bookcrossing": 32, "amazon-toys": 16, "goodreads": 16}
@@ -83,7 +91,7 @@ class CTRConfig(PreTrainedConfig):
         max_values: Columns of `feature_ids` that each field owns, at least 1; more than 1 for a multi-valued field.
             `None`: one column a field.
         embedding_size: Width of a feature embedding.
-        dnn_hidden_sizes: Widths of the DNN's hidden layers, in order.
+        dnn_hidden_sizes: Widths of the DNN's hidden layers, in order; only AutoInt can do without any.
         num_cross_layers: Depth of the cross network (DCN, DCNv2).
         first_order: Whether FM and DeepFM add the first-order (linear) term.
         dnn_dropout: Dropout probability after each hidden DNN layer, in [0, 1).
@@ -95,6 +103,7 @@ class CTRConfig(PreTrainedConfig):
         num_attention_heads: Heads of it; divides `attention_size` (AutoInt) or `embedding_size` (Transformer).
         attention_size: Width of all heads together (AutoInt).
         scale_attention: Whether AutoInt divides scores by the square root of a head's width.
+        attention_residual: Whether AutoInt adds the input of each attention layer to its output.
         feed_forward_size: Width of the Transformer's feed-forward layers. `None`: 4 times `embedding_size`.
         norm_first: Whether the Transformer normalises before attention and feed-forward, not after.
         layer_norm_eps: Epsilon of the Transformer's layer norms.
@@ -133,6 +142,7 @@ class CTRConfig(PreTrainedConfig):
     num_attention_heads: int = 1
     attention_size: int = 32
     scale_attention: bool = False
+    attention_residual: bool = True
     feed_forward_size: int | None = None
     norm_first: bool = True
     layer_norm_eps: float = 1e-12
@@ -230,9 +240,10 @@ class ClickPromptConfig(PreTrainedConfig):
             or `"mean"`, all of them; `"mean_first_last"` and `"mean_last_two"`, the mean of two layers' means. `None`:
             `"last"` for a decoder, `"mean"` for the encoder of a pair as T5, `"cls"` else.
         pool_prompts: Whether pooling reads shallow prompts too, as in the authors' code, whose `"cls"` then is the
-            first prompt.
+            first prompt. Only with `prompt_strategy="shallow"`.
         training_data: Where the weights come from: source, split, seeds and row limits. Written by the scripts, so
             that finetuning after PA-MLM keeps the test rows unseen.
+        tie_word_embeddings: Whether the LM head's decoder is the input embeddings. `None`: as the PLM has it.
 
     Raises:
         ValueError: If a choice is unknown, K < 1, α is outside [0, 1], or K leaves the PLM no position for text.
@@ -262,7 +273,7 @@ class ClickPromptConfig(PreTrainedConfig):
     pooling: Pooling | None = None
     pool_prompts: bool = False
     training_data: dict | None = None
-    tie_word_embeddings: bool = True
+    tie_word_embeddings: bool | None = None
     initializer_range: float = 0.02
 
     def check(self) -> None:
@@ -277,14 +288,35 @@ class ClickPromptConfig(PreTrainedConfig):
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")
         for name in ("prompt_length", "prompt_rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {number!r}; a whole number is needed.")
         if not 0 <= self.prompt_dropout < 1:
             raise ValueError(f"`prompt_dropout` must be in [0, 1), got {self.prompt_dropout}.")
         if self.prompt_initializer_scale <= 0:
             raise ValueError(f"`prompt_initializer_scale` must be above 0, got {self.prompt_initializer_scale}.")
         if not 0 <= self.fusion_alpha <= 1:
             raise ValueError(f"`fusion_alpha` must be in [0, 1], got {self.fusion_alpha}.")
+        if self.pool_prompts and self.prompt_strategy != "shallow":
+            raise ValueError(
+                f"`pool_prompts` must be False unless `prompt_strategy` is 'shallow', got {self.prompt_strategy!r}: "
+                "other prompts are not positions of the last layer."
+            )
+        # sub-configurations come after the choices, on which they depend
+        if self.use_plm and isinstance(self.text_config, PreTrainedConfig):
+            self._check_against_plm()
+
+    def _check_against_plm(self) -> None:
+        if self.causal and self.pooling == "cls" and not self.pool_prompts:
+            raise ValueError(
+                "`pooling` must be 'last' or a mean for a decoder, whose first token sees no other; got 'cls'."
+            )
+        limit = self.max_text_length
+        if limit is not None and limit < 1:
+            raise ValueError(
+                f"`prompt_length` must leave at least one of the PLM's {limit + self.num_prompts} positions for "
+                f"text, got {self.prompt_length}."
+            )
 
     def __post_init__(self, **kwargs):
         kwargs["num_labels"] = 1
@@ -295,19 +327,13 @@ class ClickPromptConfig(PreTrainedConfig):
             self.text_config = {}
         super().__post_init__(**kwargs)
         if not self.use_plm:
+            self.tie_word_embeddings = False
             return
+        if self.tie_word_embeddings is None:
+            self.tie_word_embeddings = self.text_config.tie_word_embeddings
         if self.pooling is None:
-            self.pooling = "last" if self.causal else "mean" if self.text_config.is_encoder_decoder else "cls"
-        if self.causal and self.pooling == "cls" and not self.pool_prompts:
-            raise ValueError(
-                "`pooling` must be 'last' or a mean for a decoder, whose first token sees no other; got 'cls'."
-            )
-        limit = self.max_text_length
-        if limit is not None and limit < 1:
-            raise ValueError(
-                f"`prompt_length` must leave at least one of the PLM's {limit + self.prompt_length} positions for "
-                f"text, got {self.prompt_length}."
-            )
+            self.pooling = "last" if self.causal else "mean" if self.encoder_of_a_pair else "cls"
+        self.check()
 
     @property
     def use_plm(self) -> bool:
@@ -334,20 +360,42 @@ class ClickPromptConfig(PreTrainedConfig):
         return family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     @property
+    def encoder_of_a_pair(self) -> bool:
+        """Whether the PLM is the encoder of an encoder and a decoder, as T5's."""
+        family = self.text_config.model_type
+        encoder = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(family)
+        return encoder is not None and encoder != MODEL_MAPPING_NAMES.get(family)
+
+    @property
+    def hidden_size(self) -> int:
+        """H of the PLM."""
+        return self.text_config.hidden_size
+
+    @property
     def use_ctr(self) -> bool:
         """Whether the ids say anything: not where the click logit is the text's and there are no prompts."""
         return self.fusion != "text" or self.num_prompts > 0
 
     @property
     def max_text_length(self) -> int | None:
-        """Largest number T of text tokens, special tokens included, such that K + T fits the PLM's positions; `None`
-        where the PLM has only relative ones, as T5."""
-        # some families do not count positions
-        positions = getattr(self.text_config, "max_position_embeddings", None)
-        if positions is None:
-            return None
-        reserved = self.text_config.pad_token_id + 1 if self.text_config.model_type in _PADDED_POSITION_FAMILIES else 0
-        return positions - reserved - self.num_prompts
+        """Largest number T of text tokens, special tokens included, such that K + T fits the PLM's positions, and the
+        window of a decoder whose layers have one; `None` where the PLM has only relative positions, as T5."""
+        # some families do not count positions, or say so by -1
+        positions = getattr(self.text_config, "max_position_embeddings", None) or 0
+        if self.text_config.model_type in _PADDED_POSITION_FAMILIES:
+            positions -= self.text_config.pad_token_id + 1
+        limits = [limit for limit in (positions, self._decoder_window) if limit > 0]
+        return min(limits) - self.num_prompts if limits else None
+
+    @property
+    def _decoder_window(self) -> int:
+        """How many tokens a decoder's layers look back, so that the prompts must be among them; 0 for all tokens."""
+        if not self.causal:
+            return 0
+        # only some decoders have windows, and of those only some in part of their layers
+        layer_types = getattr(self.text_config, "layer_types", None) or ["sliding_attention"]
+        windowed = "sliding_attention" in layer_types
+        return (windowed and getattr(self.text_config, "sliding_window", None)) or 0
 
     def get_text_config(self, *args, **kwargs) -> PreTrainedConfig:
         return self.text_config if self.use_plm else self

@@ -76,7 +76,9 @@ class FeatureEmbedding(nn.Module):
         return torch.stack(means, dim=1)
 
     def _check_range(self, feature_ids: torch.Tensor) -> None:
-        lowest = -1 if max(self.max_values) > 1 else 0
+        # an empty slot is for multi-valued fields only
+        several = [number > 1 for number in self.max_values for _ in range(number)]
+        lowest = -torch.tensor(several, dtype=feature_ids.dtype) if any(several) else 0
         outside = (feature_ids < lowest) | (feature_ids >= self.column_sizes)
         if outside.any():
             row, column = outside.nonzero()[0].tolist()
@@ -118,6 +120,17 @@ class SecondOrder(nn.Module):
         return 0.5 * (embeddings.sum(dim=1).square() - embeddings.square().sum(dim=1))
 
 
+def activation_function(name: str) -> nn.Module:
+    """The activation that transformers knows by `name`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in ACT2FN:
+        raise ValueError(f"`hidden_act` must be one of {sorted(ACT2FN)}, got {name!r}.")
+    return ACT2FN[name]
+
+
 class DNN(nn.Module):
     """Hidden layers, each `Linear -> activation -> dropout`.
 
@@ -135,11 +148,9 @@ class DNN(nn.Module):
         super().__init__()
         if not hidden_sizes:
             raise ValueError("`dnn_hidden_sizes` must name at least one layer, got none.")
-        if activation not in ACT2FN:
-            raise ValueError(f"`hidden_act` must be one of {sorted(ACT2FN)}, got {activation!r}.")
         widths = [input_size, *hidden_sizes]
         self.layers = nn.ModuleList([XavierLinear(i, o) for i, o in pairwise(widths)])
-        self.activation = ACT2FN[activation]
+        self.activation = activation_function(activation)
         self.dropout = nn.Dropout(dropout)
         self.output_size = widths[-1]
 
@@ -296,6 +307,12 @@ class FieldSelfAttention(nn.Module):
         return torch.relu(output)
 
 
+def check_several_fields(num_fields: int) -> None:
+    """Refuses a single field where layers relate fields to each other."""
+    if num_fields < 2:
+        raise ValueError(f"`field_sizes` must have at least 2 fields for this backbone, got {num_fields}.")
+
+
 class SENet(nn.Module):
     """Squeeze and excitation of fields (FiBiNET, Huang et al. 2019, Eq. 1 to 3).
 
@@ -325,10 +342,14 @@ class BilinearInteraction(nn.Module):
         num_fields: F.
         embedding_size: E.
         kind: Who shares W: `"all"` one for all pairs, `"each"` one a first field f, `"interaction"` one a pair.
+
+    Raises:
+        ValueError: If there is one field only.
     """
 
     def __init__(self, num_fields: int, embedding_size: int, kind: str):
         super().__init__()
+        check_several_fields(num_fields)
         self.kind = kind
         self.first, self.second = zip(*((f, g) for f in range(num_fields) for g in range(f + 1, num_fields)))
         matrices = {"all": 1, "each": num_fields - 1, "interaction": len(self.first)}[kind]
@@ -362,10 +383,14 @@ class FieldGraph(nn.Module):
         num_layers: Steps, at least 1.
         share_layers: Whether all steps use one set of weights.
         residual: Whether embeddings are added after each step.
+
+    Raises:
+        ValueError: If there is one field only.
     """
 
     def __init__(self, num_fields: int, embedding_size: int, num_layers: int, share_layers: bool, residual: bool):
         super().__init__()
+        check_several_fields(num_fields)
         self.num_layers, self.residual = num_layers, residual
         self.edge = XavierLinear(2 * embedding_size, 1, bias=False)
         steps = 1 if share_layers else num_layers
@@ -421,7 +446,7 @@ class FeatureGeneration(nn.Module):
         channels, kernel_heights, pooling_sizes, recombined_channels: One number a layer.
 
     Raises:
-        ValueError: If the four lists differ in length.
+        ValueError: If the four lists differ in length, a kernel is even or a pooling size does not fit.
     """
 
     def __init__(
@@ -445,6 +470,13 @@ class FeatureGeneration(nn.Module):
         self.convolutions, self.recombinations = nn.ModuleList(), nn.ModuleList()
         height, inputs, self.num_features = num_fields, 1, 0
         for outputs, kernel, pooling, recombined in zip(channels, kernel_heights, pooling_sizes, recombined_channels):
+            if kernel % 2 == 0:
+                raise ValueError(f"`fgcnn_kernel_heights` must be odd numbers, got {list(kernel_heights)}.")
+            if 2 * (height % pooling) > pooling:
+                raise ValueError(
+                    f"`fgcnn_pooling_sizes` must leave at most half of a window over, but {pooling} leaves "
+                    f"{height % pooling} of {height} fields."
+                )
             self.convolutions.append(
                 nn.Sequential(
                     nn.Conv2d(inputs, outputs, (kernel, 1), padding=((kernel - 1) // 2, 0)),

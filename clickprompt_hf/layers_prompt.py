@@ -102,7 +102,7 @@ class PerLayerPromptEncoder(nn.Module):
         self.num_heads = sizes.num_heads
         slots = {"num_layers": sizes.num_layers, "num_slots": config.prompt_length}
         self.hidden = SlotLinear(**slots, inputs=interaction_size, outputs=sizes.hidden_size)
-        self.output = SlotLinear(**slots, inputs=sizes.hidden_size, outputs=sizes.hidden_size)
+        self.output = PromptSlotLinear(**slots, inputs=sizes.hidden_size, outputs=sizes.hidden_size)
         self.finish = FinishedPrompts(sizes.last_width, config)
 
     def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
@@ -134,6 +134,10 @@ class SlotLinear(nn.Module):
         """inputs (B, L or 1, K or 1, inputs) to (B, L, K, outputs)."""
         shape = (*self.weight.shape[:2], self.weight.shape[-1])
         return torch.einsum("blki,lkoi->blko", inputs.expand(-1, *shape), self.weight) + self.bias
+
+
+class PromptSlotLinear(SlotLinear):
+    """The slots' layer that writes prompts: fresh weights are Xavier times `prompt_initializer_scale`."""
 
 
 class ShallowPromptEncoder(nn.Module):

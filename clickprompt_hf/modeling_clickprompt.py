@@ -5,7 +5,7 @@ Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidd
 heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -19,19 +19,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
+# One line an import: in parentheses they would not survive the copy into a checkpoint.
+# isort: off
 from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear
-from .layers_prompt import PromptLinear, SlotLinear, make_prompt_encoder
-from .modeling_ctr import SumHead, build_backbone
-from .modeling_plm import (
-    CachePath,
-    HiddenStatePath,
-    LinearLMHead,
-    fresh_plm,
-    masked_lm_head,
-    pretrained_plm,
-    prompt_path,
-)
+from .layers_prompt import PromptLinear, PromptSlotLinear, SlotLinear, make_prompt_encoder
+from .modeling_ctr import CTRBackbone, CTRHead, build_backbone
+from .modeling_plm import HEADS_WITH_BIAS, CachePath, HiddenStatePath, LinearLMHead
+from .modeling_plm import fresh_plm, masked_lm_head, plm_auto_class, prompt_path
+# isort: on
 
 logger = logging.get_logger(__name__)
 
@@ -106,6 +102,34 @@ class TextHead(nn.Module):
         return self.output(torch.tanh(self.dense(pooled)))
 
 
+class Fusion(nn.Module):
+    r"""The two sides' logits to the click logit: their sum, their convex combination by α, or the one that there is.
+
+    \\(\alpha z_{ctr} + (1 - \alpha) z_{text}\\) with the paper's `fusion_alpha_on="ctr"`; in the authors' code α
+    weighs the text. A fixed α is a buffer.
+    """
+
+    def __init__(self, config: ClickPromptConfig):
+        super().__init__()
+        self.alpha_on = config.fusion_alpha_on
+        self.alpha: torch.Tensor | None = None
+        if config.fusion == "weighted":
+            alpha = torch.full((1,), float(config.fusion_alpha))
+            self.alpha = nn.Parameter(alpha) if config.learn_fusion_alpha else nn.Buffer(alpha)
+
+    def forward(self, ctr_logits: torch.Tensor | None, text_logits: torch.Tensor | None) -> torch.Tensor:
+        """Logits (B, 1), at least one of them, to the click logit (B, 1)."""
+        if ctr_logits is None:
+            assert text_logits is not None  # a configuration has at least one side
+            return text_logits
+        if text_logits is None:
+            return ctr_logits
+        if self.alpha is None:
+            return ctr_logits + text_logits
+        alpha_on_ctr = self.alpha if self.alpha_on == "ctr" else 1 - self.alpha
+        return alpha_on_ctr * ctr_logits + (1 - alpha_on_ctr) * text_logits
+
+
 class ClickPromptPreTrainedModel(PreTrainedModel):
     """Weight initialisation, and loading of PLMs and of checkpoints, for all ClickPrompt models."""
 
@@ -124,9 +148,14 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         r"^lm_head\.",
         r"^ctr_head\.",
         r"^text_head\.",
-        r"^fusion_alpha$",
+        r"^fusion\.",
         r"^(clickprompt\.)?(plm|prompt_encoder)\.",
     ]
+
+    def __init__(self, config: ClickPromptConfig):
+        # options given to `from_pretrained` were set after the configuration checked itself
+        config.check()
+        super().__init__(config)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -144,7 +173,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             init.xavier_normal_(module.weight)
         elif isinstance(module, SlotLinear):
             # Xavier normal for each matrix
-            init.normal_(module.weight, std=(2 / sum(module.weight.shape[2:])) ** 0.5)
+            scale = self.config.prompt_initializer_scale if isinstance(module, PromptSlotLinear) else 1.0
+            init.normal_(module.weight, std=scale * (2 / sum(module.weight.shape[2:])) ** 0.5)
             init.zeros_(module.bias)
         elif isinstance(module, nn.GRUCell):
             for name, parameter in module.named_parameters():
@@ -154,13 +184,15 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
                 # Xavier normal for each square matrix
                 init.normal_(matrices, std=matrices.shape[-1] ** -0.5)
             init.zeros_(module.bias)
-        elif isinstance(module, (FirstOrder, SumHead)):
+        elif isinstance(module, (FirstOrder, *HEADS_WITH_BIAS)):
             init.zeros_(module.bias)
+        elif isinstance(module, (CTRBackbone, CTRHead)):
+            module.init_own_parameters()
         elif isinstance(module, nn.ParameterList):
             for bias in module:
                 init.zeros_(bias)
-        elif isinstance(module, ClickPromptForCTR) and module.fusion_alpha is not None:
-            init.constant_(module.fusion_alpha, self.config.fusion_alpha)
+        elif isinstance(module, Fusion) and module.alpha is not None:
+            init.constant_(module.alpha, self.config.fusion_alpha)
 
     @classmethod
     def from_plm_pretrained(cls, plm_name_or_path, ctr_config, plm_kwargs: dict | None = None, **prompt_options):
@@ -169,30 +201,35 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         Args:
             plm_name_or_path: Hub id or folder of the PLM.
             ctr_config (`CTRConfig`): The backbone.
-            plm_kwargs: Keyword arguments of the PLM's own `from_pretrained`, e.g. `revision` or `dtype`.
+            plm_kwargs: Keyword arguments of the PLM's own `from_pretrained`, e.g. `revision` or `token`. The weights
+                are loaded in float32, whatever they are stored in.
             prompt_options: Further arguments of `ClickPromptConfig`, e.g. `prompt_length` or `fusion`.
 
         Raises:
-            ValueError: If an option is invalid, or the PLM's class cannot take prompts.
+            ValueError: If an option is unknown or invalid, or the PLM's class cannot take prompts.
             OSError: If there is no such PLM.
         """
+        known = {field.name for field in fields(ClickPromptConfig)}
+        if unknown := sorted(prompt_options.keys() - known):
+            raise ValueError(f"`prompt_options` must be arguments of ClickPromptConfig, got {unknown}.")
+        if prompt_options.get("fusion") == "ctr":
+            raise ValueError("`fusion` must be one that reads a PLM, got 'ctr'.")
         plm_kwargs = plm_kwargs or {}
         text_config = AutoConfig.from_pretrained(plm_name_or_path, **plm_kwargs)
         # The weights are loaded into a model of one type throughout, whatever they are stored in.
         text_config.architectures = text_config.dtype = None
-        config = ClickPromptConfig(
-            text_config=text_config,
-            ctr_config=ctr_config,
-            tie_word_embeddings=text_config.tie_word_embeddings,
-            **prompt_options,
-        )
-        model = cls(config)
+        model = cls(ClickPromptConfig(text_config=text_config, ctr_config=ctr_config, **prompt_options))
         model._load_plm(plm_name_or_path, plm_kwargs)
         return model
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        plm = pretrained_plm(plm_name_or_path, self.config.text_config, **plm_kwargs)
-        self.trunk.plm.load_state_dict(plm.state_dict())
+        plm = plm_auto_class(self.config.text_config).from_pretrained(plm_name_or_path, **plm_kwargs)
+        self._copy_trunk(plm)
+
+    def _copy_trunk(self, plm: PreTrainedModel) -> None:
+        """Copies the weights of `plm`, which may have more than the trunk, as a pooler, a head or a decoder."""
+        given, own = plm.base_model.state_dict(), self.trunk.plm
+        own.load_state_dict({name: given[name] for name in own.state_dict()})
 
     def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=checkpoint, *args, **kwargs):
         options = gradient_checkpointing_func.keywords if isinstance(gradient_checkpointing_func, partial) else {}
@@ -207,6 +244,9 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             # The layers' own flags do it. GPT-2 drops its cache, and the prompts in it, where the whole has one too.
             plm.gradient_checkpointing = False
 
+    def _returns_dict(self, return_dict: bool | None) -> bool:
+        return bool(self.config.return_dict if return_dict is None else return_dict)
+
     @property
     def trunk(self) -> Any:
         """The `ClickPromptModel` under the head; the model itself where it has none."""
@@ -218,6 +258,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return self.trunk.ctr.embedding.table if plm is None else plm.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        if self.trunk.plm is None:
+            raise ValueError("A model without a PLM has no token embeddings to set.")
         self.trunk.plm.set_input_embeddings(value)
 
 
@@ -249,7 +291,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
 
     def forward(
         self,
-        feature_ids: torch.Tensor,
+        feature_ids: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         output_prompts: bool = False,
@@ -259,7 +301,8 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         """Ids and text to the interaction vector and the PLM's view of the text.
 
         Args:
-            feature_ids: (B, C), each in [0, field_size); -1 is an empty slot of a multi-valued field.
+            feature_ids: (B, C), each in [0, field_size); -1 is an empty slot of a multi-valued field. Needed unless
+                the text alone is read.
             input_ids: (B, T), the text. Needed when the model has a PLM.
             attention_mask: (B, T), 1 at text, 0 at padding; all ones when left out. It covers the text only.
             output_prompts: Whether to return the prompts.
@@ -267,17 +310,24 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             return_dict: `False` for a plain tuple.
 
         Raises:
-            ValueError: If a PLM has no text to read, or the text is too long for its positions.
+            ValueError: If there are no ids for the backbone or no text for the PLM, or the text is too long for the
+                PLM's positions.
         """
+        if self.ctr is not None and feature_ids is None:
+            raise ValueError("`feature_ids` must be given: this model reads them.")
         interaction = None if self.ctr is None else self.ctr(feature_ids)
         prompts = None if self.prompt_encoder is None else self.prompt_encoder(interaction, self.plm)
-        outputs = ClickPromptModelOutput(interaction=interaction, prompts=prompts if output_prompts else None)
+        encoded = BaseModelOutput()
         if self.plm is not None:
             encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states)
-            states: Any = encoded.last_hidden_state
-            outputs.last_hidden_state = states[:, self.num_input_prompts :]
-            outputs.hidden_states = encoded.hidden_states
-        return outputs if return_dict is not False else outputs.to_tuple()
+        states = encoded.last_hidden_state
+        outputs = ClickPromptModelOutput(
+            last_hidden_state=None if states is None else states[:, self.num_input_prompts :],
+            interaction=interaction,
+            prompts=prompts if output_prompts else None,
+            hidden_states=encoded.hidden_states,
+        )
+        return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
     def encode_text(
         self,
@@ -329,6 +379,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         """Names the LM head's layer `decoder` as one with the input embeddings, where the configuration ties them."""
         embeddings = self.get_input_embeddings()
         name = next(name for name, module in self.named_modules() if module is embeddings)
+        self.decoder_name, self.has_second_bias = decoder, bias is not None
         self._tied_weights_keys = {f"lm_head.{decoder}.weight": f"{name}.weight"}
         if bias is not None:
             self._tied_weights_keys[f"lm_head.{decoder}.bias"] = f"lm_head.{bias}"
@@ -339,7 +390,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
 
     def forward(
         self,
-        feature_ids: torch.Tensor,
+        feature_ids: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -358,21 +409,35 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             output_prompts: Whether to return the prompts.
             return_dict: `False` for a plain tuple.
         """
-        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts)
-        outputs = ClickPromptForPAMLMOutput(prompts=trunk.prompts)
+        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts, return_dict=True)
         if labels is None:
-            outputs.logits = self.lm_head(trunk.last_hidden_state)
+            outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), prompts=trunk.prompts)
         else:
             hidden, labels = self.predicted(trunk.last_hidden_state, labels)
             masked = labels != -100
             # (B, T', H) -> (M, H): the vocabulary is projected to where a loss is taken, and nowhere else
             logits = self.lm_head(hidden[masked]).float()
             total_loss = F.cross_entropy(logits, labels[masked], reduction="sum")
-            outputs.loss = total_loss / _loss_divisor(num_items_in_batch, masked)
             correct = torch.zeros_like(labels)
             correct[masked] = (logits.argmax(dim=-1) == labels[masked]).long()
-            outputs.masked_correct, outputs.masked_count = correct.sum(dim=1), masked.sum(dim=1)
-        return outputs if return_dict is not False else outputs.to_tuple()
+            outputs = ClickPromptForPAMLMOutput(
+                loss=total_loss / _loss_divisor(num_items_in_batch, masked),
+                masked_correct=correct.sum(dim=1),
+                masked_count=masked.sum(dim=1),
+                prompts=trunk.prompts,
+            )
+        return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Puts a layer in the place of the LM head's decoder, and its bias in that of the head's second one."""
+        path, _, name = self.decoder_name.rpartition(".")
+        parent = self.lm_head.get_submodule(path)
+        setattr(parent, name, new_embeddings)
+        if self.has_second_bias:
+            parent.bias = new_embeddings.bias
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head.get_submodule(self.decoder_name)
 
 
 class ClickPromptForPAMLM(ClickPromptForPretraining):
@@ -394,7 +459,6 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
         self.post_init()
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        super()._load_plm(plm_name_or_path, plm_kwargs)
         family = masked_lm_head(self.config.text_config)
         whole, loading = family.auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
         missing = [key for key in loading["missing_keys"] if key.startswith(tuple(family.parts.values()))]
@@ -403,6 +467,7 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
                 f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} start fresh, in the shape "
                 f"of {family.head_class.__name__}. PA-MLM trains them."
             )
+        self._copy_trunk(whole)
         self.lm_head.load_state_dict(
             {
                 ours + name.removeprefix(theirs): tensor
@@ -412,9 +477,6 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
             }
         )
         self.tie_weights()
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head.get_submodule(masked_lm_head(self.config.text_config).decoder)
 
 
 class ClickPromptForPACLM(ClickPromptForPretraining):
@@ -435,13 +497,10 @@ class ClickPromptForPACLM(ClickPromptForPretraining):
         self.post_init()
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        super()._load_plm(plm_name_or_path, plm_kwargs)
         whole = AutoModelForCausalLM.from_pretrained(plm_name_or_path, **plm_kwargs)
+        self._copy_trunk(whole)
         self.lm_head.decoder.load_state_dict(whole.get_output_embeddings().state_dict())
         self.tie_weights()
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head.decoder
 
     def predicted(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The state at one position predicts the token at the next."""
@@ -460,16 +519,12 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         self.clickprompt = ClickPromptModel(config)
         self.ctr_head = self.clickprompt.ctr.make_head() if config.fusion != "text" else None
         self.text_head = TextHead(config.text_config.hidden_size) if config.use_plm else None
-        self.fusion_alpha: nn.Parameter | None = None
-        if config.fusion == "weighted":
-            self.fusion_alpha = nn.Parameter(
-                torch.full((1,), float(config.fusion_alpha)), requires_grad=config.learn_fusion_alpha
-            )
+        self.fusion = Fusion(config)
         self.post_init()
 
     def forward(
         self,
-        feature_ids: torch.Tensor,
+        feature_ids: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -489,22 +544,18 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             return_dict: `False` for a plain tuple.
         """
         all_layers = self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts
-        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts, all_layers)
+        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts, all_layers, return_dict=True)
         ctr_logits = None if self.ctr_head is None else self.ctr_head(trunk.interaction, feature_ids)
-        text_logits = None
-        if self.text_head is not None:
-            text_logits = self.text_head(self.pool(trunk, attention_mask))
-        logits = self.fuse(ctr_logits, text_logits)
+        text_logits = None if self.text_head is None else self.text_head(self.pool(trunk, attention_mask))
+        logits = self.fusion(ctr_logits, text_logits)
         outputs = ClickPromptForCTROutput(
-            logits=logits, ctr_logits=ctr_logits, text_logits=text_logits, prompts=trunk.prompts
+            loss=None if labels is None else click_loss(logits, labels, num_items_in_batch),
+            logits=logits,
+            ctr_logits=ctr_logits,
+            text_logits=text_logits,
+            prompts=trunk.prompts,
         )
-        if labels is not None:
-            counted = labels != -100
-            losses = F.binary_cross_entropy_with_logits(
-                logits.squeeze(-1).float(), labels.clamp(min=0).float(), reduction="none"
-            )
-            outputs.loss = (losses * counted).sum() / _loss_divisor(num_items_in_batch, counted)
-        return outputs if return_dict is not False else outputs.to_tuple()
+        return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
     def pool(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """The trunk's view of the text to the pooled text (B, H), padding left out."""
@@ -531,17 +582,16 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         weights = F.pad(attention_mask, (prompts, 0), value=1).unsqueeze(-1).to(states.dtype)
         return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
-    def fuse(self, ctr_logits: torch.Tensor | None, text_logits: torch.Tensor | None) -> torch.Tensor:
-        """The two sides' logits (B, 1) to the click logit (B, 1)."""
-        if ctr_logits is None:
-            assert text_logits is not None  # a configuration has at least one side
-            return text_logits
-        if text_logits is None:
-            return ctr_logits
-        if self.fusion_alpha is None:
-            return ctr_logits + text_logits
-        alpha_on_ctr = self.fusion_alpha if self.config.fusion_alpha_on == "ctr" else 1 - self.fusion_alpha
-        return alpha_on_ctr * ctr_logits + (1 - alpha_on_ctr) * text_logits
+
+def click_loss(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,); rows labelled -100 are left out."""
+    counted = labels != -100
+    losses = F.binary_cross_entropy_with_logits(
+        logits.squeeze(-1).float(), labels.clamp(min=0).float(), reduction="none"
+    )
+    return (losses * counted).sum() / _loss_divisor(num_items_in_batch, counted)
 
 
 def _loss_divisor(num_items_in_batch: torch.Tensor | int | None, counted: torch.Tensor) -> torch.Tensor | int:

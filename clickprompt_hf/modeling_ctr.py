@@ -22,13 +22,14 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from transformers import initialization as init
 
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import CTRConfig
 from .layers_ctr import DNN, BilinearInteraction, CompressedInteractionNetwork, CrossNet, CrossNetV2
 from .layers_ctr import FeatureEmbedding, FeatureGeneration, FieldGraph, FieldSelfAttention, FirstOrder
-from .layers_ctr import InnerProducts, SecondOrder, SENet, XavierLinear
+from .layers_ctr import InnerProducts, SecondOrder, SENet, XavierLinear, activation_function
 # isort: on
 
 BACKBONES: dict[str, type["CTRBackbone"]] = {}
@@ -74,10 +75,14 @@ class CTRBackbone(nn.Module):
     """Base class: embeds the ids, then `interact` makes the interaction vector from the embeddings.
 
     Subclasses set `interaction_size` (D) and implement `interact`; those whose click logit is more than a linear
-    layer on q override `make_head`.
+    layer on q override `make_head`, and those that own parameters outside of layers `init_own_parameters`.
     """
 
     interaction_size: int
+
+    def init_own_parameters(self) -> None:
+        """Fresh values of parameters that are this module's own, by the functions of `transformers.initialization`:
+        those leave loaded ones alone."""
 
     def __init__(self, config: CTRConfig):
         super().__init__()
@@ -116,6 +121,9 @@ def make_dnn(input_size: int, config: CTRConfig) -> DNN:
 class CTRHead(nn.Module):
     """Base class of what turns q into the CTR logit. Kept apart from the backbone: PA-MLM does not train it."""
 
+    def init_own_parameters(self) -> None:
+        """As in `CTRBackbone`."""
+
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         """interaction (B, D) and feature_ids (B, C) to logits (B, 1)."""
         raise NotImplementedError
@@ -138,6 +146,9 @@ class SumHead(CTRHead):
     def __init__(self) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(1))
+
+    def init_own_parameters(self) -> None:
+        init.zeros_(self.bias)
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         return interaction.sum(dim=-1, keepdim=True) + self.bias
@@ -312,7 +323,7 @@ class IPNN(CTRBackbone):
 
 @register_backbone("autoint")
 class AutoInt(CTRBackbone):
-    """AutoInt+ (Song et al. 2019). q: the attended fields side by side, then the last hidden layer."""
+    """AutoInt+ (Song et al. 2019). q: the attended fields side by side, then the last hidden layer, if any."""
 
     def __init__(self, config: CTRConfig):
         super().__init__(config)
@@ -320,16 +331,24 @@ class AutoInt(CTRBackbone):
         self.attention = nn.Sequential(
             *(
                 FieldSelfAttention(
-                    width, config.attention_size, config.num_attention_heads, scale=config.scale_attention
+                    width,
+                    config.attention_size,
+                    config.num_attention_heads,
+                    residual=config.attention_residual,
+                    scale=config.scale_attention,
                 )
                 for width in widths[:-1]
             )
         )
-        self.dnn = make_dnn(self.flat_size, config)
-        self.interaction_size = config.num_fields * widths[-1] + self.dnn.output_size
+        self.interaction_size = config.num_fields * widths[-1]
+        self.dnn: DNN | None = None
+        if config.dnn_hidden_sizes:
+            self.dnn = make_dnn(self.flat_size, config)
+            self.interaction_size += self.dnn.output_size
 
     def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.attention(embeddings).flatten(1), self.dnn(embeddings.flatten(1))], dim=-1)
+        attended = self.attention(embeddings).flatten(1)
+        return attended if self.dnn is None else torch.cat([attended, self.dnn(embeddings.flatten(1))], dim=-1)
 
 
 @register_backbone("fibinet")
@@ -417,7 +436,7 @@ class Transformer(CTRBackbone):
             heads,
             dim_feedforward=config.feed_forward_size or 4 * width,
             dropout=config.dnn_dropout,
-            activation=config.hidden_act,
+            activation=activation_function(config.hidden_act),
             layer_norm_eps=config.layer_norm_eps,
             batch_first=True,
             norm_first=config.norm_first,

@@ -4,6 +4,7 @@
 Shapes: B batch, T text tokens, H PLM hidden size, L PLM layers, A attention heads, K prompt length, V vocabulary size.
 """
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +25,14 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
+from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.models.bert.modeling_bert import BertOnlyMLMHead
+from transformers.models.bert.modeling_bert import BertLMPredictionHead, BertOnlyMLMHead
 from transformers.models.camembert.modeling_camembert import CamembertLMHead
-from transformers.models.deberta_v2.modeling_deberta_v2 import LegacyDebertaV2OnlyMLMHead
+from transformers.models.deberta_v2.modeling_deberta_v2 import (
+    LegacyDebertaV2LMPredictionHead,
+    LegacyDebertaV2OnlyMLMHead,
+)
 from transformers.models.electra.modeling_electra import ElectraGeneratorPredictions
 from transformers.models.modernbert.modeling_modernbert import ModernBertPredictionHead
 from transformers.models.mpnet.modeling_mpnet import MPNetLMHead
@@ -37,15 +42,12 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLMHea
 
 def fresh_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
     """The PLM with fresh weights: without a pooler, which nothing reads, and without the decoder of a pair."""
-    return _auto_class(text_config).from_config(text_config, **_no_pooler(text_config))
+    # some classes write into the configuration that they are built from
+    return plm_auto_class(text_config).from_config(copy.deepcopy(text_config), **_no_pooler(text_config))
 
 
-def pretrained_plm(plm_name_or_path, text_config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
-    """The PLM of `fresh_plm` with the weights of a Hub id or folder."""
-    return _auto_class(text_config).from_pretrained(plm_name_or_path, **_no_pooler(text_config), **kwargs)
-
-
-def _auto_class(text_config: PreTrainedConfig) -> Any:
+def plm_auto_class(text_config: PreTrainedConfig) -> Any:
+    """The Auto class of the PLM alone, without a head and without the decoder of a pair."""
     return AutoModelForTextEncoding if _encoder_of_a_pair(text_config) else AutoModel
 
 
@@ -54,7 +56,6 @@ def _encoder_of_a_pair(text_config: PreTrainedConfig) -> Any:
     family = type(text_config)
     if family not in MODEL_FOR_TEXT_ENCODING_MAPPING:
         return None
-    # by the class, as T5's encoder writes `is_encoder_decoder=False` into the configuration that it is built from
     encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING[family]
     return None if family in MODEL_MAPPING and MODEL_MAPPING[family] is encoder_class else encoder_class
 
@@ -87,8 +88,15 @@ class PromptCache(Cache):
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         """Keys and values (B, A, T, head size) to (B, A, K + T, head size)."""
-        self.layers_read.add(layer_idx)
         keys, values = self.prompts[:, layer_idx].to(key_states.dtype).unbind(dim=1)
+        for name, prompt, own in (("keys", keys, key_states), ("values", values, value_states)):
+            if (prompt.shape[1], prompt.shape[3]) != (own.shape[1], own.shape[3]):
+                raise ValueError(
+                    f"`prompt_strategy` 'layerwise' needs {name} of {prompt.shape[1]} heads of width "
+                    f"{prompt.shape[3]}, as the PLM's configuration says; layer {layer_idx} has {own.shape[1]} of "
+                    f"{own.shape[3]}. Use 'shallow' or 'none'."
+                )
+        self.layers_read.add(layer_idx)
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -144,6 +152,10 @@ class HiddenStatePath:
             layer.prompt_states = states
         # (B, T, width) -> (B, K + T, width)
         words = F.pad(plm.get_input_embeddings()(input_ids), (0, 0, prompts.shape[2], 0))
+        if "sliding_attention" in _layer_types(plm):
+            inputs["attention_mask"] = _masks_that_show_prompts(
+                plm, words, inputs["attention_mask"], num_prompts=prompts.shape[2]
+            )
         outputs = plm(inputs_embeds=words, **inputs)
         _check_all_read(plm, {index for index, layer in enumerate(layers) if layer.prompt_states is not None})
         return outputs
@@ -157,6 +169,26 @@ def _replace_prompt_states(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple
     states = args[0] if args else kwargs["hidden_states"]
     states = torch.cat([prompts.to(states.dtype), states[:, prompts.shape[1] :]], dim=1)
     return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
+
+
+def _layer_types(plm: PreTrainedModel) -> set[str]:
+    # only families whose layers differ name their kinds
+    return set(getattr(plm.config, "layer_types", None) or ())
+
+
+def _masks_that_show_prompts(
+    plm: PreTrainedModel, words: torch.Tensor, attention_mask: torch.Tensor, num_prompts: int
+) -> dict[str, Any]:
+    """Masks by kind of layer, in which the prompts are visible from everywhere, whatever window a layer has."""
+    mask_inputs: dict[str, Any] = {"config": plm.config, "inputs_embeds": words, "attention_mask": attention_mask}
+
+    def is_prompt(batch, head, query, key):
+        return key < num_prompts
+
+    return {
+        "full_attention": create_bidirectional_mask(**mask_inputs),
+        "sliding_attention": create_bidirectional_sliding_window_mask(**mask_inputs, or_mask_function=is_prompt),
+    }
 
 
 def _check_all_read(plm: PreTrainedModel, unread: set[int]) -> None:
@@ -173,6 +205,11 @@ def prompt_path(plm: PreTrainedModel) -> CachePath | HiddenStatePath:
     parameters = inspect.signature(plm.forward).parameters
     if getattr(plm.config, "is_decoder", False):
         raise ValueError(f"`text_config.is_decoder` must be False: {type(plm).__name__} takes prompts as an encoder.")
+    if others := _layer_types(plm) - {"full_attention", "sliding_attention"}:
+        raise ValueError(
+            f"`prompt_strategy` 'layerwise' needs a PLM whose layers all attend to tokens; {type(plm).__name__} has "
+            f"{sorted(others)} too. Use 'shallow' or 'none'."
+        )
     if "past_key_values" in parameters:
         return CachePath(plm)
     layers = [
@@ -318,6 +355,13 @@ _MASKED_LM_HEADS = {
     "t5": LMHeadFamily(LinearLMHead, {"decoder.": "lm_head."}, "decoder", auto_class=AutoModelForSeq2SeqLM),
     "xlm-roberta": LMHeadFamily(XLMRobertaLMHead, {"": "lm_head."}, "decoder", "bias"),
 }
+
+
+# Those with a bias beside their layers', as `_init_weights` must know.
+HEADS_WITH_BIAS = (
+    *(BertLMPredictionHead, CamembertLMHead, LegacyDebertaV2LMPredictionHead, MPNetLMHead, RobertaLMHead),
+    XLMRobertaLMHead,
+)
 
 
 def masked_lm_head(text_config: PreTrainedConfig) -> LMHeadFamily:

@@ -114,7 +114,7 @@ def test_a_row_does_not_depend_on_its_batch(family, pooling):
 def test_saved_models_give_the_same_logits(auto_class, family, tmp_path):
     model = build(MODELS[auto_class], family=family, fusion="weighted", fusion_alpha=0.25)
     if auto_class is AutoModelForSequenceClassification:
-        torch.nn.init.constant_(model.fusion_alpha, 0.9)
+        torch.nn.init.constant_(model.fusion.alpha, 0.9)
     model.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
     expected = first_output(model(**tiny_batch()))
@@ -211,7 +211,7 @@ def test_weighted_fusion_in_both_conventions():
         outputs.logits.sum().backward()
         sign = 1 if alpha_on == "ctr" else -1
         gap = sign * (outputs.ctr_logits - outputs.text_logits).sum()
-        torch.testing.assert_close(model.fusion_alpha.grad.squeeze(), gap.detach())
+        torch.testing.assert_close(model.fusion.alpha.grad.squeeze(), gap.detach())
 
 
 def test_sum_and_one_sided_fusions():

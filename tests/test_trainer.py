@@ -137,7 +137,7 @@ def test_groups_of_learning_rate_and_weight_decay(prepared, tmp_path):
         "clickprompt.prompt_encoder.expansion.weight": (1e-2, 0.1),
         "text_head.dense.weight": (1e-2, 0.1),
         "ctr_head.output.bias": (1e-2, 0.0),
-        "fusion_alpha": (1e-2, 0.0),
+        "fusion.alpha": (1e-2, 0.0),
     }
     named = dict(model.named_parameters())
     assert {name: rates[id(named[name])] for name in expected} == expected

@@ -21,6 +21,8 @@ from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPAMLM
 
 _BACKBONES = {"FiBiNet": "fibinet"}
+# what they call activations that transformers calls otherwise
+_ACTIVATIONS = {"none": "linear", "identity": "linear"}
 _POOLINGS: dict[str, Any] = {
     "cls": "cls",
     "avg": "mean",
@@ -63,14 +65,16 @@ _NAMES = (
     (r"nlp_encoder\.(.+)", r"clickprompt.plm.\1"),
     (r"nlp_head\.0\.(\w+)", r"text_head.dense.\1"),
     (r"nlp_head\.2\.(\w+)", r"text_head.output.\1"),
-    (r"(lm_head\..+)", r"\1"),
     (r"cls\.(predictions\..+)", r"lm_head.\1"),
-    (r"alpha", r"fusion_alpha"),
+    (r"alpha", r"fusion.alpha"),
 )
 _LR_NAMES = (
     (r"ctr_model\.embed_w\.weight", r"clickprompt.ctr.embedding.table.weight"),
     (r"ctr_model\.bias", r"ctr_head.bias"),
 )
+# Their head on a BERT is what transformers keeps under the name `predictions` of its head.
+_LM_HEAD_NAMES = {"bert": ((r"lm_head\.(.+)", r"lm_head.predictions.\1"),)}
+_OTHER_LM_HEAD_NAMES = ((r"(lm_head\..+)", r"\1"),)
 _LAYERWISE_NAMES = (
     (r"ctr_model\.prompt_layers\.0\.(\w+)", r"clickprompt.prompt_encoder.bottleneck.\1"),
     (r"ctr_model\.prompt_layers\.2\.(\w+)", r"clickprompt.prompt_encoder.expansion.\1"),
@@ -101,7 +105,10 @@ def convert_original_checkpoint(
     if task not in ("ctr", "mlm"):
         raise ValueError(f"`task` must be 'ctr' or 'mlm', got {task!r}.")
     config = _config(theirs, arguments or {}, plm_config, field_sizes)
-    tensors = {name: tensor for name, tensor in state_dict.items() if not _is_constant(name, tensor)}
+    unused = _unused_tensor(config.ctr_config)
+    tensors = {
+        name: tensor for name, tensor in state_dict.items() if name != unused and not _is_constant(name, tensor)
+    }
     state = {ours: tensor for name, tensor in tensors.items() if (ours := _renamed(name, theirs, config)) is not None}
     if task == "mlm":
         config.tie_word_embeddings = _decoder_is_tied(state)
@@ -158,14 +165,36 @@ def _fusion(model_fusion: str, weighted: bool) -> tuple[Any, Any]:
 
 
 def _ctr_config(theirs: dict, field_sizes: list[int]) -> CTRConfig:
+    """Their backbone's settings as ours.
+
+    Raises:
+        ValueError: If a setting has no counterpart.
+    """
     name = theirs["ctr_model_name"]
     backbone = _BACKBONES.get(name, name.lower())
+    if backbone == "autoint" and theirs["num_attn_heads"] > 1:
+        raise ValueError(
+            f"`num_attn_heads` must be 1 for AutoInt, got {theirs['num_attn_heads']}: the authors' code mixes several "
+            "heads up, so that no model here gives the same."
+        )
+    if backbone == "fgcnn" and theirs["conv_act"].lower() != "tanh":
+        raise ValueError(f"`conv_act` must be 'tanh' for FGCNN, got {theirs['conv_act']!r}.")
     # AutoInt's hidden layers have settings of their own.
     width, depth, activation, dropout = (
         ("dnn_size", "num_dnn_layers", "dnn_act", "dnn_drop")
         if backbone == "autoint"
         else ("hidden_size", "num_hidden_layers", "hidden_act", "hidden_dropout_rate")
     )
+    layers = {
+        "autoint": {"num_attention_layers": theirs["num_attn_layers"], "attention_size": theirs["attn_size"]},
+        "transformer": {
+            "num_attention_layers": theirs["num_hidden_layers"],
+            "num_attention_heads": theirs["num_attn_heads"],
+        },
+        "fignn": {"num_graph_layers": theirs["num_hidden_layers"]},
+        "dcn": {"num_cross_layers": theirs["num_cross_layers"]},
+        "dcnv2": {"num_cross_layers": theirs["num_cross_layers"]},
+    }
     return CTRConfig(
         backbone=backbone,
         field_sizes=field_sizes,
@@ -173,20 +202,16 @@ def _ctr_config(theirs: dict, field_sizes: list[int]) -> CTRConfig:
         embedding_dropout=theirs["embed_dropout_rate"],
         dnn_hidden_sizes=[theirs[width]] * theirs[depth],
         dnn_dropout=theirs[dropout],
-        hidden_act=theirs[activation],
-        num_cross_layers=theirs["num_cross_layers"],
+        hidden_act=_ACTIVATIONS.get(theirs[activation].lower(), theirs[activation].lower()),
         first_order=theirs["use_lr"],
         cin_layer_sizes=_numbers(theirs["cin_layer_units"]),
-        num_attention_layers=theirs["num_attn_layers" if backbone == "autoint" else "num_hidden_layers"],
-        num_attention_heads=theirs["num_attn_heads"],
-        attention_size=theirs["attn_size"],
         scale_attention=theirs["attn_scale"],
+        attention_residual=theirs["res_conn"],
         feed_forward_size=theirs["intermediate_size"],
         norm_first=theirs["norm_first"],
         layer_norm_eps=theirs["layer_norm_eps"],
         senet_reduction_ratio=theirs["reduction_ratio"],
         bilinear_kind=_BILINEAR_KINDS[theirs["bilinear_type"]],
-        num_graph_layers=theirs["num_hidden_layers"],
         share_graph_layers=theirs["reuse_graph_layer"],
         graph_residual=theirs["res_conn"],
         fgcnn_channels=_numbers(theirs["channels"]),
@@ -194,7 +219,15 @@ def _ctr_config(theirs: dict, field_sizes: list[int]) -> CTRConfig:
         fgcnn_pooling_sizes=_numbers(theirs["pooling_sizes"]),
         fgcnn_recombined_channels=_numbers(theirs["recombined_channels"]),
         share_embedding=theirs["share_embedding"],
+        **layers.get(backbone, {}),
     )
+
+
+def _unused_tensor(ctr_config: CTRConfig) -> str | None:
+    """The one tensor that their code makes and never reads: FiBiNET's matrix of the last field, first in no pair."""
+    if ctr_config.backbone != "fibinet" or ctr_config.bilinear_kind != "each":
+        return None
+    return f"ctr_model.bilinear_layer.bilinear_layer.{ctr_config.num_fields - 1}.weight"
 
 
 def _numbers(text: str) -> list[int]:
@@ -205,12 +238,14 @@ def _renamed(name: str, theirs: dict, config: ClickPromptConfig) -> str | None:
     """Our name of their tensor; `None` for an α that no fusion uses, which their code makes all the same."""
     backbone = config.ctr_config.backbone
     prompt_names = _SHALLOW_NAMES if config.prompt_strategy == "shallow" else _LAYERWISE_NAMES
+    family = config.text_config.model_type if config.use_plm else ""
     first_order = "ctr_head.first_order" if backbone == "fm" else "clickprompt.ctr.first_order"
     names = (
         *(_LR_NAMES if backbone == "lr" else ()),
         (r"ctr_model\.lr_layer\.embed_w\.weight", rf"{first_order}.weight.table.weight"),
         (r"ctr_model\.lr_layer\.bias", rf"{first_order}.bias"),
         *prompt_names,
+        *_LM_HEAD_NAMES.get(family, _OTHER_LM_HEAD_NAMES),
         *_NAMES,
     )
     for pattern, replacement in names:
