@@ -112,10 +112,12 @@ class Fusion(nn.Module):
     def __init__(self, config: ClickPromptConfig):
         super().__init__()
         self.alpha_on = config.fusion_alpha_on
-        self.alpha: torch.Tensor | None = None
-        if config.fusion == "weighted":
-            alpha = torch.full((1,), float(config.fusion_alpha))
-            self.alpha = nn.Parameter(alpha) if config.learn_fusion_alpha else nn.Buffer(alpha)
+        self.alpha: Any
+        alpha = torch.full((1,), float(config.fusion_alpha)) if config.fusion == "weighted" else None
+        if alpha is not None and config.learn_fusion_alpha:
+            self.alpha = nn.Parameter(alpha)
+        else:
+            self.register_buffer("alpha", alpha)
 
     def forward(self, ctr_logits: torch.Tensor | None, text_logits: torch.Tensor | None) -> torch.Tensor:
         """Logits (B, 1), at least one of them, to the click logit (B, 1)."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from reference import Reference
 
-from clickprompt_hf import ClickPromptForCTR
+from clickprompt_hf import ClickPromptForCTR, ClickPromptForPAMLM
 from clickprompt_hf.export import convert_original
 from clickprompt_hf.export.convert_original import convert_original_checkpoint
 
@@ -53,6 +53,62 @@ def test_biases_of_one_parameter_must_agree():
     state = {**reference.state_dict, "lm_head.bias": torch.ones(120)}
     with pytest.raises(ValueError, match="equal tensors for 'lm_head.bias'"):
         convert_original_checkpoint(state, reference.metadata)
+
+
+def test_a_bert_of_the_authors_has_its_head_under_another_name():
+    """Their LM head is BERT's `predictions` itself."""
+    torch.manual_seed(0)
+    reference = Reference("DeepFM-prefix-mlm")
+    plm_config = {**json.loads(reference.metadata["plm_config"]), "model_type": "bert"}
+    config = convert_original._config(json.loads(reference.metadata["config"]), {}, plm_config, reference.field_sizes)
+    model = ClickPromptForPAMLM(config).eval()
+    names = {"clickprompt.plm.": "nlp_encoder.", "lm_head.predictions.": "lm_head."}
+    state = {name: t for name, t in reference.state_dict.items() if name.startswith("ctr_model.")}
+    for name, tensor in model.state_dict().items():
+        for ours, theirs in names.items():
+            if name.startswith(ours):
+                state[theirs + name.removeprefix(ours)] = tensor
+    converted = convert_original_checkpoint(state, {**reference.metadata, "plm_config": plm_config})
+    for name, tensor in model.state_dict().items():
+        if name.startswith(tuple(names)):
+            assert torch.equal(converted.state_dict()[name], tensor), name
+
+
+def settings(reference, **changed):
+    return {**reference.metadata, "config": {**json.loads(reference.metadata["config"]), **changed}}
+
+
+def test_attention_without_residual_is_converted_as_such():
+    reference = Reference("AutoInt-ctr_only")
+    state = {name: tensor for name, tensor in reference.state_dict.items() if "W_res" not in name}
+    model = convert_original_checkpoint(state, settings(reference, res_conn=False))
+    layer = model.clickprompt.ctr.attention[0]
+    assert not layer.residual
+    fields = torch.randn(2, 5, 8)
+    query, key, value = (getattr(layer, name)(fields) for name in ("query", "key", "value"))
+    attended = (query @ key.transpose(1, 2)).softmax(-1) @ value
+    torch.testing.assert_close(layer(fields), attended.relu())
+
+
+def test_the_matrix_that_no_pair_reads_is_dropped():
+    reference = Reference("FiBiNet-ctr_only")
+    place = "ctr_model.bilinear_layer.bilinear_layer"
+    matrices = {f"{place}.{f}.weight": torch.randn(8, 8) for f in range(5)}
+    state = {name: tensor for name, tensor in reference.state_dict.items() if not name.startswith(place)}
+    each = settings(reference, bilinear_type="field_each")
+    model = convert_original_checkpoint({**state, **matrices}, each)
+    layers = model.clickprompt.ctr.bilinear.layers
+    assert [torch.equal(layer.weight, matrices[f"{place}.{f}.weight"]) for f, layer in enumerate(layers)] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("AutoInt-ctr_only", {"num_attn_heads": 2}), ("FGCNN-ctr_only", {"conv_act": "relu"})],
+)
+def test_what_would_convert_to_another_function_is_refused(name, changed):
+    reference = Reference(name)
+    with pytest.raises(ValueError, match=f"`{next(iter(changed))}` must be"):
+        convert_original_checkpoint(reference.state_dict, settings(reference, **changed))
 
 
 def test_command_line(reference, tmp_path, capsys):

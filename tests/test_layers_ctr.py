@@ -196,6 +196,36 @@ def test_feature_generation_counts_its_features():
         FeatureGeneration(5, 4, [2], [3, 3], [2, 2], [2, 3])
 
 
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FeatureGeneration(5, 4, [2], [2], [2], [2]), "`fgcnn_kernel_heights` must be odd"),
+        (lambda: FeatureGeneration(5, 4, [2], [3], [3], [2]), "`fgcnn_pooling_sizes` must leave"),
+        (lambda: FieldGraph(1, 4, 2, True, True), "`field_sizes` must have at least 2 fields"),
+        (lambda: BilinearInteraction(1, 4, "each"), "`field_sizes` must have at least 2 fields"),
+        (lambda: build_backbone(tiny_ctr_config("transformer", hidden_act="wave")), "`hidden_act` must be one of"),
+    ],
+)
+def test_impossible_shapes_are_refused_when_built(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_only_multi_valued_fields_have_empty_slots():
+    embedding = FeatureEmbedding([4, 5], 2, max_values=[1, 2])
+    embedding(torch.tensor([[0, 1, -1]]))
+    with pytest.raises(IndexError, match=r"`feature_ids\[0, 0\]`"):
+        embedding(torch.tensor([[-1, 1, -1]]))
+
+
+def test_attention_without_hidden_layers():
+    backbone = build_backbone(tiny_ctr_config("autoint", dnn_hidden_sizes=[]))
+    assert backbone.interaction_size == 3 * 6
+    assert backbone(tiny_batch()["feature_ids"]).shape == (5, 18)
+    with pytest.raises(ValueError, match="`dnn_hidden_sizes` must name at least one layer"):
+        build_backbone(tiny_ctr_config("dnn", dnn_hidden_sizes=[]))
+
+
 LAYERS = {
     "second_order": SecondOrder(),
     "inner_products": InnerProducts(3),

@@ -26,6 +26,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     BartConfig,
     BertModel,
+    MistralConfig,
+    initialization,
 )
 
 from clickprompt_hf import (
@@ -36,10 +38,12 @@ from clickprompt_hf import (
     ClickPromptModel,
     CTRBackbone,
     CTRConfig,
+    CTRHead,
     register_backbone,
 )
 from clickprompt_hf.layers_ctr import DNN
 from clickprompt_hf.modeling_ctr import BACKBONES
+from clickprompt_hf.modeling_plm import prompt_path
 
 MODELS = {
     AutoModel: ClickPromptModel,
@@ -453,6 +457,176 @@ def test_a_plm_that_drops_the_prompts_is_found_out(monkeypatch):
         build(family="bert")(**tiny_batch(padding=0))
 
 
+@pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
+def test_prompts_are_seen_beyond_a_layers_window(attn_implementation):
+    text_config = tiny_text_config("modernbert", local_attention=8, num_hidden_layers=1, layer_types=None)
+    text_config.layer_types = ["sliding_attention"]
+    torch.manual_seed(0)
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=text_config, prompt_length=3)
+    model = ClickPromptModel(config).eval()
+    model.set_attn_implementation(attn_implementation)
+    batch = tiny_batch(length=30, padding=0)
+    prompts = model(**batch, output_prompts=True).prompts.detach().requires_grad_()
+    mask = torch.ones(5, 33, dtype=torch.int64)
+    states = model.prompt_path.run(model.plm, prompts, batch["input_ids"], attention_mask=mask).last_hidden_state
+    for position in (0, 15, 29):
+        (gradient,) = torch.autograd.grad(states[:, 3 + position].square().sum(), prompts, retain_graph=True)
+        assert gradient.abs().amax() > 1e-6, position
+    # the window of the text is as it was: 4 to each side
+    for position, changes in ((11, True), (19, True), (10, False), (20, False)):
+        other = {**batch, "input_ids": batch["input_ids"].clone()}
+        other["input_ids"][:, position] = 7
+        difference = (model(**other).last_hidden_state - model(**batch).last_hidden_state)[:, 15].abs().max()
+        assert (difference > 1e-6) == changes, position
+
+
+def test_a_decoders_window_must_reach_the_prompts():
+    text_config = MistralConfig(
+        **{"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"num_key_value_heads": 1, "intermediate_size": 24, "sliding_window": 12, "max_position_embeddings": 40},
+    )
+    model = ClickPromptModel(ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=text_config, prompt_length=3))
+    assert model.config.max_text_length == 9
+    with pytest.raises(ValueError, match="at most 9 tokens"):
+        model(**tiny_batch(length=10, padding=0))
+
+
+def test_layers_that_attend_to_no_tokens_are_refused():
+    text_config = tiny_text_config("qwen3")
+    text_config.layer_types = ["linear_attention", "full_attention"]
+    plm = build(ClickPromptModel, family="qwen3").plm
+    plm.config.layer_types = text_config.layer_types
+    with pytest.raises(ValueError, match=r"has \['linear_attention'\] too"):
+        prompt_path(plm)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fusion": "product"}, "`fusion` must be one of"),
+        ({"fusion_alpha": 5.0}, r"`fusion_alpha` must be in \[0, 1\]"),
+        ({"prompt_length": 0}, "`prompt_length` must be at least 1"),
+        ({"prompt_length": 2.5}, "`prompt_length` must be at least 1, got 2.5"),
+        ({"prompt_length": 39}, "`prompt_length` must leave"),
+        ({"pool_prompts": True}, "`pool_prompts` must be False"),
+    ],
+)
+def test_options_given_when_loading_are_checked(options, message, tmp_path):
+    build().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        ClickPromptForCTR.from_pretrained(tmp_path, **options)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_fixed_alpha_stays_fixed(learned, tmp_path):
+    build(fusion="weighted", fusion_alpha=0.25, learn_fusion_alpha=learned).save_pretrained(tmp_path)
+    model = ClickPromptForCTR.from_pretrained(tmp_path)
+    assert model.fusion.alpha.item() == 0.25
+    assert any("alpha" in name for name, _ in model.named_parameters()) == learned
+    # from a checkpoint without one
+    build(ClickPromptForPAMLM).save_pretrained(tmp_path)
+    options = {"fusion": "weighted", "fusion_alpha": 0.75, "learn_fusion_alpha": learned}
+    assert ClickPromptForCTR.from_pretrained(tmp_path, **options).fusion.alpha.item() == 0.75
+
+
+def test_tuples_have_the_loss_first():
+    batch, clicks = tiny_batch(), torch.tensor([0, 1, 1, 0, 1])
+    for model, labels in ((build(), clicks), (build(ClickPromptForPAMLM), masked_labels(batch))):
+        expected = model(**batch, labels=labels, output_prompts=True)
+        model.config.return_dict = False
+        outputs = model(**batch, labels=labels, output_prompts=True)
+        assert isinstance(outputs, tuple)
+        assert torch.equal(outputs[0], expected.loss)
+        assert torch.equal(outputs[-1], expected.prompts)
+    trunk = build(ClickPromptModel)
+    assert torch.equal(trunk(**batch, return_dict=False)[0], trunk(**batch).last_hidden_state)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_vocabulary_grows(family):
+    model = build(ClickPromptForPACLM if family in DECODERS else ClickPromptForPAMLM, family=family)
+    batch = tiny_batch()
+    logits = model(**batch).logits
+    model.resize_token_embeddings(70)
+    grown = model(**batch).logits
+    assert grown.shape[-1] == 70
+    assert model.config.text_config.vocab_size == 70
+    torch.testing.assert_close(grown[..., :60], logits, atol=1e-5, rtol=0)
+    tied = model.get_output_embeddings().weight is model.trunk.plm.get_input_embeddings().weight
+    assert tied == (family != "llama")
+    assert model(**batch, labels=masked_labels(batch)).loss.isfinite()
+
+
+def test_without_a_plm_there_is_no_vocabulary_to_grow():
+    with pytest.raises(ValueError, match="no token embeddings"):
+        build(fusion="ctr").resize_token_embeddings(70)
+
+
+def test_heads_that_a_checkpoint_lacks_start_fresh(tmp_path, monkeypatch):
+    build(fusion="text").save_pretrained(tmp_path)
+    # what is not initialised shows
+    monkeypatch.setattr(torch, "empty_like", lambda *args, **options: torch.full_like(*args, 7.0, **options))
+    for family in ("roberta", "bert", "deberta-v2", "mpnet"):
+        build(family=family, fusion="text").save_pretrained(tmp_path)
+        model = ClickPromptForPAMLM.from_pretrained(tmp_path)
+        assert not model.get_output_embeddings().bias.any(), family
+
+
+def test_own_parameters_of_a_head_start_fresh(tmp_path, monkeypatch):
+    monkeypatch.setattr("clickprompt_hf.modeling_ctr.BACKBONES", dict(BACKBONES))
+
+    class ScaledHead(CTRHead):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def init_own_parameters(self):
+            initialization.ones_(self.scale)
+
+        def forward(self, interaction, feature_ids):
+            return self.scale * interaction.sum(dim=-1, keepdim=True)
+
+    @register_backbone("scaled")
+    class Scaled(BACKBONES["fm"]):
+        def make_head(self):
+            return ScaledHead()
+
+    build(ClickPromptForPAMLM, backbone="scaled").save_pretrained(tmp_path)
+    model = ClickPromptForCTR.from_pretrained(tmp_path)
+    assert model.ctr_head.scale.item() == 1
+    torch.nn.init.constant_(model.ctr_head.scale, 3.0)
+    model.save_pretrained(tmp_path)
+    assert ClickPromptForCTR.from_pretrained(tmp_path).ctr_head.scale.item() == 3
+
+
+def test_unknown_and_contradicting_options_of_a_pretrained_plm(tmp_path):
+    BertModel(tiny_text_config("bert")).save_pretrained(tmp_path)
+    for options, message in (
+        ({"promt_length": 3}, r"`prompt_options` must be arguments of ClickPromptConfig, got \['promt_length'\]"),
+        ({"fusion": "ctr"}, "`fusion` must be one that reads a PLM"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ClickPromptForCTR.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config(), **options)
+
+
+def test_a_configuration_of_the_plm_is_left_as_it_was():
+    text_config = tiny_text_config("t5")
+    for _ in range(2):
+        config = ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=text_config)
+        assert config.pooling == "mean"
+        ClickPromptForCTR(config)
+    untied = tiny_text_config("llama", tie_word_embeddings=False)
+    assert not ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=untied).tie_word_embeddings
+
+
+def test_a_text_only_model_needs_no_ids():
+    model, batch = build(prompt_strategy="none", fusion="text"), tiny_batch()
+    del batch["feature_ids"]
+    assert model(**batch).logits.shape == (5, 1)
+    with pytest.raises(ValueError, match="`feature_ids` must be given"):
+        build()(**batch)
+
+
 def test_text_that_does_not_fit_is_refused():
     model = build()
     with pytest.raises(ValueError, match="`input_ids` must have at most 35 tokens .* 3 prompts .* got 36"):
@@ -494,6 +668,12 @@ def test_fresh_weights_have_the_scale_that_trains():
     scaled = ClickPromptForCTR(ClickPromptConfig(**options, prompt_initializer_scale=3)).clickprompt
     ratio = scaled.prompt_encoder.expansion.weight.std() / trunk.prompt_encoder.expansion.weight.std()
     assert ratio.item() == pytest.approx(3, rel=0.05)
+    per_slot = [
+        ClickPromptModel(ClickPromptConfig(**options, prompt_encoder="paper", prompt_initializer_scale=scale))
+        for scale in (1, 3)
+    ]
+    ratio = per_slot[1].prompt_encoder.output.weight.std() / per_slot[0].prompt_encoder.output.weight.std()
+    assert ratio.item() == pytest.approx(3, rel=0.1)
     for layer, inputs, outputs in (
         (trunk.ctr.dnn.layers[0], 96, 96),
         (trunk.ctr.cross_net.layers[1], 96, 96),

@@ -8,7 +8,7 @@ from tiny_models import tiny_batch, tiny_config
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPAMLM
 from clickprompt_hf.training.trainer import plm_parameters
 
-TRAINED = ["ctr", "prompt_encoder", "ctr_head", "text_head"]
+TRAINED = ["ctr", "prompt_encoder", "ctr_head", "text_head", "fusion"]
 
 
 def build():
