@@ -223,7 +223,8 @@ class ClickPromptProcessor(ProcessorMixin):
     @property
     def reads_text(self) -> bool:
         """Whether there is a tokenizer."""
-        return self._tokenizer is not NO_TOKENIZER
+        # a copied or unpickled processor has a stand-in of its own
+        return not isinstance(self._tokenizer, _NoTokenizer)
 
     @property
     def field_sizes(self) -> list[int]:

@@ -1,7 +1,9 @@
 """The processor: vocabularies, ids, text, and its files."""
 
+import copy
 import json
 import math
+import pickle
 
 import datasets
 import pandas as pd
@@ -155,6 +157,14 @@ def test_vocabularies_are_neither_printed_nor_in_the_config_file(tmp_path):
     assert "secret-user" not in repr(processor)
     assert "secret-user" not in (tmp_path / "processor_config.json").read_text()
     assert json.loads((tmp_path / "feature_vocabularies.json").read_text())["user"] == ["secret-user"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda processor: pickle.loads(pickle.dumps(processor))])
+def test_a_copy_without_a_tokenizer_reads_no_text_either(copied):
+    processor = copied(ClickPromptProcessor.fit(TRAIN, SCHEMA))
+    assert not processor.reads_text
+    assert list(processor(TRAIN)) == ["feature_ids"]
+    assert processor.model_input_names == ["feature_ids"]
 
 
 def test_rows_of_a_selection_are_fitted_and_no_others():
