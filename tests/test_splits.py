@@ -39,6 +39,19 @@ def test_chronological_split_keeps_the_order_of_equal_times():
     assert splits["test"] == [47, 23, 48, 24, 49]
 
 
+def test_splits_have_fingerprints_that_are_not_made_of_their_rows(monkeypatch):
+    def refuse(dataset):
+        raise AssertionError("The rows were pickled for a fingerprint.")
+
+    monkeypatch.setattr("datasets.arrow_dataset.generate_fingerprint", refuse)
+    splits = check_labels(limit_train_rows(split_table(table(400), SCHEMA), 100), SCHEMA)
+    assert len({split._fingerprint for split in splits.values()}) == 3
+    # were two fingerprints equal, the second would be read from the first one's cache
+    for split in splits.values():
+        doubled = split.map(lambda row: {"doubled": 2 * row["user"]})
+        assert doubled["doubled"][:] == [2 * user for user in split["user"][:]]
+
+
 def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
     for split, kept in (("random", slice(0, 7)), ("time", slice(-7, None))):
         whole = split_table(table(), SCHEMA, split=split)

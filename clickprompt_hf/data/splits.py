@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets.fingerprint import generate_random_fingerprint
 
 from ..processing_clickprompt import Schema
 
@@ -38,10 +39,15 @@ def split_table(
     bounds = [0, num_rows * 8 // 10, num_rows * 9 // 10, num_rows]
     return datasets.DatasetDict(
         {
-            name: datasets.Dataset(table.take(pa.array(order[start:end])))
+            name: in_memory_dataset(table.take(pa.array(order[start:end])))
             for name, start, end in zip(("train", "validation", "test"), bounds[:-1], bounds[1:])
         }
     )
+
+
+def in_memory_dataset(table: pa.Table) -> datasets.Dataset:
+    """The rows of `table` as a data set, whose fingerprint is drawn: made of the rows, it would pickle them all."""
+    return datasets.Dataset(table, fingerprint=generate_random_fingerprint())
 
 
 def limit_train_rows(
@@ -58,7 +64,7 @@ def limit_train_rows(
         raise ValueError(f"`max_train_rows` must be at least 1, got {max_train_rows}.")
     train = splits["train"].with_format("arrow")[:]
     rows = train.slice(max(0, len(train) - max_train_rows)) if split == "time" else train.slice(0, max_train_rows)
-    return datasets.DatasetDict({**splits, "train": datasets.Dataset(rows)})
+    return datasets.DatasetDict({**splits, "train": in_memory_dataset(rows)})
 
 
 def _times(table: pa.Table, schema: Schema) -> np.ndarray:
@@ -117,7 +123,7 @@ def check_labels(splits: datasets.DatasetDict, schema: Schema) -> datasets.Datas
                 f"are {int(labels[0])}."
             )
         place = table.column_names.index(schema.label)
-        checked[name] = datasets.Dataset(table.set_column(place, schema.label, pa.array(labels.astype(np.int8))))
+        checked[name] = in_memory_dataset(table.set_column(place, schema.label, pa.array(labels.astype(np.int8))))
     return datasets.DatasetDict(checked)
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from ...processing_clickprompt import Schema
-from ..splits import check_columns
+from ..splits import check_columns, in_memory_dataset
 from .source import SourceTable
 
 
@@ -71,7 +71,7 @@ def load_hub(name: str, schema: Schema) -> SourceTable:
         check_columns(split.column_names, schema, f"Data set {name}")
     tables = {split: rows.select_columns(columns).with_format("arrow")[:] for split, rows in loaded.items()}
     if set(tables) >= {"train", "validation", "test"}:
-        kept = {split: datasets.Dataset(tables[split]) for split in ("train", "validation", "test")}
+        kept = {split: in_memory_dataset(tables[split]) for split in ("train", "validation", "test")}
         return SourceTable(datasets.DatasetDict(kept), schema)
     return SourceTable(pa.concat_tables(tables.values()), schema)
 
