@@ -86,10 +86,14 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     return times
 
 
+def needed_columns(schema: Schema) -> list[str]:
+    """Names of the columns that the schema speaks of, each once: the time may be a field as well."""
+    return list(dict.fromkeys([*schema.columns, schema.label, *([schema.time] if schema.time else [])]))
+
+
 def check_columns(column_names: list[str], schema: Schema, where: str) -> None:
     """Raises a ValueError that names the first column of the schema that `where` lacks, and those that it has."""
-    needed = [*schema.columns, schema.label, *([schema.time] if schema.time else [])]
-    for column in needed:
+    for column in needed_columns(schema):
         if column not in column_names:
             raise ValueError(f"{where} must have the column {column!r} of the schema; it has {column_names}.")
 
