@@ -7,6 +7,7 @@ This file ships inside every checkpoint: it imports only numpy, torch, transform
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -142,6 +143,10 @@ class _NoTokenizer:
 NO_TOKENIZER = _NoTokenizer()
 VOCABULARIES_FILE = "feature_vocabularies.json"
 _UNKNOWN_TEXT = "unknown"
+# leading zeros make an id, not a number
+_WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
+# characters of a number with 15 digits, which any double can hold
+_LONGEST_DECIMAL = 17
 
 
 class ClickPromptProcessor(ProcessorMixin):
@@ -479,21 +484,34 @@ def _members(value: Any, member: FieldSchema) -> list[str]:
 
 
 def _canonical(value: Any) -> str:
-    """One spelling of a value: no outer or repeated white space, whole numbers without a decimal part."""
+    """One spelling of a value, whatever file it comes from: no outer or repeated white space, whole numbers without a
+    decimal part, truth values as Python writes them."""
     if value is None:
         return ""
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
     if isinstance(value, (float, np.floating)):
         if np.isnan(value):
             return ""
         # pandas makes integer columns with gaps float
-        return str(int(value)) if float(value).is_integer() else str(float(value))
+        return str(int(value)) if float(value).is_integer() else _shortest(float(value))
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
     text = str(value)
     # pandas' own missing values
-    return "" if text in ("<NA>", "NaT") else " ".join(text.split())
+    if text in ("<NA>", "NaT"):
+        return ""
+    text = " ".join(text.split())
+    # what pandas writes of such columns into a CSV file
+    return str(int(text[:-2])) if _WHOLE_NUMBER_AS_FLOAT.fullmatch(text) else text
+
+
+def _shortest(number: float) -> str:
+    """The shortest numeral that reads back as `number`; 0.1 for a 0.1 that was stored in 32 bits."""
+    text = str(number)
+    if len(text) <= _LONGEST_DECIMAL:
+        return text
+    with np.errstate(over="ignore"):
+        single = np.float32(number)
+    return str(single) if float(single) == number else text
 
 
 def _number(value: Any) -> float:

@@ -6,6 +6,7 @@ import math
 import pickle
 
 import datasets
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -34,11 +35,31 @@ def test_unseen_values_get_id_zero_and_blanks_are_missing():
     assert processor.render(rows)[:2] == ["User ID is 4. Title is new.", "User ID is unknown. Title is unknown."]
 
 
-@pytest.mark.parametrize("value", [7, 7.0, "7", " 7 ", b"7"])
+@pytest.mark.parametrize("value", [7, 7.0, "7", " 7 ", b"7", "7.0", b" 7.0"])
 def test_one_value_has_one_spelling(value):
     processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
     assert processor({"user": value, "title": "a"})["feature_ids"] == [[1, 1]]
     assert processor.render({"user": [value], "title": ["a"]}) == ["User ID is 7. Title is a."]
+
+
+@pytest.mark.parametrize(
+    ("values", "spelling"),
+    [
+        ([0, 0.0, -0.0, "0", "0.0", "-0.0"], "0"),
+        ([-12, -12.0, "-12", "-12.0"], "-12"),
+        ([True, np.True_, "True"], "True"),
+        ([False, "False"], "False"),
+        ([0.1, "0.1", np.float32(0.1), float(np.float32(0.1))], "0.1"),
+        ([0.1 + 0.2, "0.30000000000000004"], "0.30000000000000004"),
+        ([1234567.125, "1234567.125"], "1234567.125"),
+        (["007.0"], "007.0"),
+        (["7.00"], "7.00"),
+        (["v7.0"], "v7.0"),
+    ],
+)
+def test_files_of_all_kinds_spell_alike(values, spelling):
+    schema = Schema((FieldSchema("user"),), label="click")
+    assert ClickPromptProcessor.fit({"user": values}, schema).vocabularies == [[spelling]]
 
 
 def test_many_values_become_what_each_becomes_alone():
@@ -46,8 +67,8 @@ def test_many_values_become_what_each_becomes_alone():
     processor = ClickPromptProcessor.fit(
         {"x": mixed, "click": [0] * len(mixed)}, Schema.from_dict({"fields": ["x"], "label": "click"})
     )
-    strings = ["1", "a b", "new"] * 40
-    for values in (mixed * 10, strings, [1.0, float("nan"), 2.5] * 40, [True, False] * 40):
+    strings = ["1", "1.0", "a b", "new"] * 40
+    for values in (mixed * 10, strings, [1.0, float("nan"), 2.5, -0.0, 0.0] * 40, [True, False] * 40):
         for of_values in (processor.encode_values, processor.render_values):
             alone = [of_values(0, [value])[0] for value in values]
             assert list(of_values(0, values)) == alone
