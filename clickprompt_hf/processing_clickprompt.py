@@ -145,8 +145,8 @@ VOCABULARIES_FILE = "feature_vocabularies.json"
 _UNKNOWN_TEXT = "unknown"
 # leading zeros make an id, not a number
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
-# characters of a number with 15 digits, which any double can hold
-_LONGEST_DECIMAL = 17
+# characters of a number with 15 digits and a point: any double can hold those
+_LONGEST_DECIMAL = 16
 
 
 class ClickPromptProcessor(ProcessorMixin):
@@ -471,7 +471,10 @@ def _shown(value: Any, member: FieldSchema) -> str:
         return ", ".join(_members(value, member)) or _UNKNOWN_TEXT
     if member.kind == "numeric":
         number = _number(value)
-        return f"{number:.6g}" if np.isfinite(number) else _UNKNOWN_TEXT
+        if not np.isfinite(number):
+            return _UNKNOWN_TEXT
+        # from 1e16 on a double no longer holds every digit
+        return _canonical(number) if abs(number) < 1e16 else str(number)
     return _canonical(value) or _UNKNOWN_TEXT
 
 

@@ -107,6 +107,24 @@ def test_numeric_fields_fall_into_quantile_buckets():
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1234567, "1234567"),
+        ("20240131.0", "20240131"),
+        (1234567.25, "1234567.25"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (float(np.float32(3.99)), "3.99"),
+        (-0.0, "0"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_numeric_text_is_the_value_itself(value, text):
+    schema = Schema((FieldSchema("price", "Price", "numeric"),), label="click")
+    processor = ClickPromptProcessor.fit({"price": [1, 2]}, schema)
+    assert processor.render({"price": [value]}) == [f"Price is {text}."]
+
+
 def test_multi_valued_fields_own_several_columns():
     schema = Schema((FieldSchema("tags", "Tags", "multi_valued", max_values=2),), label="click")
     processor = ClickPromptProcessor.fit({"tags": ["a|b", "a", "", "a|c|d"]}, schema)
