@@ -85,6 +85,11 @@ def test_min_count_leaves_rare_values_out():
     assert processor.vocabularies == [["7", "3"], ["a", "b"]]
 
 
+def test_min_count_counts_rows():
+    schema = Schema((FieldSchema("tags", kind="multi_valued"),), label="click")
+    assert ClickPromptProcessor.fit({"tags": ["a|a", "b", "b"]}, schema, min_count=2).vocabularies == [["b"]]
+
+
 def test_with_min_count_one_no_training_row_is_out_of_vocabulary():
     rows = tiny_rows()
     ids = ClickPromptProcessor.fit(rows, tiny_schema()).encode(rows)
@@ -204,6 +209,15 @@ def test_a_copy_without_a_tokenizer_reads_no_text_either(copied):
     assert not processor.reads_text
     assert list(processor(TRAIN)) == ["feature_ids"]
     assert processor.model_input_names == ["feature_ids"]
+
+
+def test_vocabularies_of_another_processor_are_refused(tmp_path):
+    ClickPromptProcessor.fit(TRAIN, SCHEMA).save_pretrained(tmp_path)
+    path = tmp_path / "feature_vocabularies.json"
+    for other in ({"user": ["3", "7", "9"], "title": ["a", "b", ""]}, {"user": ["7", "3", "9"]}):
+        path.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=r"feature_vocabularies\.json must be the file that was saved with"):
+            ClickPromptProcessor.from_pretrained(tmp_path)
 
 
 def test_rows_of_a_selection_are_fitted_and_no_others():
