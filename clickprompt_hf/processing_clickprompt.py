@@ -524,9 +524,14 @@ def _canonical(value: Any) -> str:
     # pandas' own missing values
     if text in ("<NA>", "NaT"):
         return ""
-    text = " ".join(text.split())
+    text = encodable(" ".join(text.split()))
     # what pandas writes of such columns into a CSV file
     return str(int(text[:-2])) if _WHOLE_NUMBER_AS_FLOAT.fullmatch(text) else text
+
+
+def encodable(text: str) -> str:
+    """`text` with lone surrogates, which JSON may hold but UTF-8 cannot, replaced by U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _shortest(number: float) -> str:

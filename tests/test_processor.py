@@ -211,6 +211,15 @@ def test_a_copy_without_a_tokenizer_reads_no_text_either(copied):
     assert processor.model_input_names == ["feature_ids"]
 
 
+def test_lone_surrogates_are_replaced(tmp_path):
+    rows = {"user": [1], "title": ["half a robot \ud83e"]}
+    processor = ClickPromptProcessor.fit(rows, SCHEMA, tiny_roberta_tokenizer())
+    processor.save_pretrained(tmp_path)
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path)
+    assert loaded.vocabularies[1] == ["half a robot \ufffd"]
+    assert loaded(rows)["input_ids"] == processor({"user": [1], "title": ["half a robot \ufffd"]})["input_ids"]
+
+
 def test_vocabularies_of_another_processor_are_refused(tmp_path):
     ClickPromptProcessor.fit(TRAIN, SCHEMA).save_pretrained(tmp_path)
     path = tmp_path / "feature_vocabularies.json"

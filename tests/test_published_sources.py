@@ -67,6 +67,13 @@ def test_bookcrossing_refuses_another_header_and_ratings_that_are_no_numbers(tmp
         load_source("bookcrossing", tmp_path)
 
 
+def test_bookcrossing_names_the_row_whose_quote_is_never_closed(tmp_path):
+    text = BX_FILES["BX-Book-Ratings.csv"] + '"1";"0001";"5\n' + "1;0001;5\n" * 20_000
+    write_bookcrossing(tmp_path, **{"BX-Book-Ratings.csv": text})
+    with pytest.raises(ValueError, match=r"BX-Book-Ratings\.csv must close its quotes, .* begins in line 7"):
+        load_source("bookcrossing", tmp_path)
+
+
 def write_lines(path, lines):
     content = "".join(line + "\n" for line in lines).encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
@@ -128,6 +135,57 @@ def test_amazon_toys_names_what_is_wrong(tmp_path):
     write_lines(tmp_path / "Toys_and_Games_5.json", ['{"reviewerID": 3'])
     with pytest.raises(ValueError, match="Toys_and_Games_5.json must hold one JSON object a line"):
         load_source("amazon-toys", tmp_path)
+
+
+def described_toys(folder, items):
+    """The first row, which shows item A."""
+    write_lines(folder / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
+    write_lines(folder / "meta_Toys_and_Games.json", [json.dumps(item) for item in items])
+    return load_source("amazon-toys", folder).rows.to_pylist()[0]
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("var aPageStart = (new Date()).getTime();\nvar ue_t0=ue_t0||+new Date();", None),
+        ('<span class="a-size-medium">Robot</span>', None),
+        (["Robot"], None),
+        ("A < B > C, I <3 Robots", "A < B > C, I <3 Robots"),
+        ("Robot \ud83d", "Robot \ufffd"),
+        ("Robot \ud83e\udd16", "Robot \U0001f916"),
+    ],
+)
+def test_amazon_titles_that_are_none(title, expected, tmp_path):
+    assert described_toys(tmp_path, [{"asin": "A", "title": title}])["title"] == expected
+
+
+@pytest.mark.parametrize(
+    ("categories", "expected"),
+    [
+        (["Toys & Games", "Puzzles", "</span></span></span>"], "Puzzles"),
+        (["Toys & Games", "</span></span></span>", "Imported"], "Toys & Games"),
+        (["</span></span></span>"], None),
+    ],
+)
+def test_amazon_categories_end_at_markup(categories, expected, tmp_path):
+    assert described_toys(tmp_path, [{"asin": "A", "category": categories}])["category"] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"{}\n" * 1000)[:-10], "must be a whole file"),
+        (b"{}\n", "must be a whole file"),
+        (gzip.compress(b"{}\n\xff\n"), "must be a whole file"),
+        (gzip.compress(b"{}\n[1, 2]\n"), r"Line 2 of .*must be a JSON object or a Python dict, got \[1, 2\]"),
+    ],
+)
+def test_broken_amazon_metadata_is_named(content, message, tmp_path):
+    write_lines(tmp_path / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
+    (tmp_path / "meta_Toys_and_Games.json.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        load_source("amazon-toys", tmp_path)
+    assert "meta_Toys_and_Games.json.gz" in str(error.value)
 
 
 def goodreads_interactions():
