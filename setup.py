@@ -20,6 +20,10 @@ setup(
     install_requires=[
         "torch>=2.6",
         "transformers>=5.23",
+        "numpy",
+        "scipy",
+        "pyarrow",
+        "tokenizers",
         "datasets",
         "accelerate",
         "peft",

@@ -7,6 +7,7 @@ This file ships inside every checkpoint: it imports only numpy, torch, transform
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -35,7 +36,7 @@ class FieldSchema:
         separator: Splits the cell of a multi-valued field where it is a string and not a list.
 
     Raises:
-        ValueError: If `column` is empty, `kind` is unknown, or a number is out of its range.
+        ValueError: If `column` is empty, `name` is no string, `kind` is unknown, or a number is out of its range.
     """
 
     column: str
@@ -56,10 +57,14 @@ class FieldSchema:
             raise ValueError(f"`num_buckets` of field {self.column!r} must be at least 2, got {self.num_buckets!r}.")
         if not isinstance(self.max_values, int) or self.max_values < 1:
             raise ValueError(f"`max_values` of field {self.column!r} must be at least 1, got {self.max_values!r}.")
-        if not self.separator:
-            raise ValueError(f"`separator` of field {self.column!r} must not be empty.")
+        if not isinstance(self.separator, str) or not self.separator:
+            raise ValueError(
+                f"`separator` of field {self.column!r} must be a non-empty string, got {self.separator!r}."
+            )
         if not self.name:
             object.__setattr__(self, "name", self.column)
+        if not isinstance(self.name, str):
+            raise ValueError(f"`name` of field {self.column!r} must be a string, got {self.name!r}.")
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class Schema:
         template: Clause of one field, with the placeholders `{name}` and `{value}`; clauses are joined by one space.
 
     Raises:
-        ValueError: If there are no fields, a column is named twice, or `template` lacks a placeholder.
+        ValueError: If there are no fields, a column is named twice, or `template` lacks a placeholder or holds
+            `{value}` twice.
     """
 
     fields: tuple[FieldSchema, ...]
@@ -92,6 +98,8 @@ class Schema:
         for placeholder in ("{name}", "{value}"):
             if placeholder not in self.template:
                 raise ValueError(f"`template` must contain {placeholder}, got {self.template!r}.")
+        if self.template.count("{value}") > 1:
+            raise ValueError(f"`template` must contain {{value}} once, got {self.template!r}.")
 
     @property
     def columns(self) -> list[str]:
@@ -142,6 +150,10 @@ class _NoTokenizer:
 NO_TOKENIZER = _NoTokenizer()
 VOCABULARIES_FILE = "feature_vocabularies.json"
 _UNKNOWN_TEXT = "unknown"
+# leading zeros make an id, not a number
+_WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
+# characters of a number with 15 digits and a point: any double can hold those
+_LONGEST_DECIMAL = 16
 
 
 class ClickPromptProcessor(ProcessorMixin):
@@ -204,7 +216,7 @@ class ClickPromptProcessor(ProcessorMixin):
             inner = _quantile_boundaries(counts, member.num_buckets) if member.kind == "numeric" else []
             key_counts: Counter[str] = Counter()
             for value, count in counts:
-                for key in _keys(value, member, inner):
+                for key in set(_keys(value, member, inner)):
                     key_counts[key] += count
             kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
             vocabularies.append([key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))])
@@ -223,7 +235,8 @@ class ClickPromptProcessor(ProcessorMixin):
     @property
     def reads_text(self) -> bool:
         """Whether there is a tokenizer."""
-        return self._tokenizer is not NO_TOKENIZER
+        # a copied or unpickled processor has a stand-in of its own
+        return not isinstance(self._tokenizer, _NoTokenizer)
 
     @property
     def field_sizes(self) -> list[int]:
@@ -242,8 +255,7 @@ class ClickPromptProcessor(ProcessorMixin):
     @property
     def fingerprint(self) -> str:
         """Hash of schema, vocabularies and boundaries: equal where rows become the same ids."""
-        content = [self.schema.to_dict(), self.vocabularies, self.boundaries]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        return _fingerprint(self.schema.to_dict(), self.vocabularies, self.boundaries)
 
     def __call__(self, rows, return_tensors: str | None = None, **kwargs) -> BatchFeature:
         """Raw rows to model inputs.
@@ -362,7 +374,11 @@ class ClickPromptProcessor(ProcessorMixin):
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
-        """Tokenizer and vocabularies, the parts that `processor_config.json` does not hold."""
+        """Tokenizer and vocabularies, the parts that `processor_config.json` does not hold.
+
+        Raises:
+            ValueError: If the vocabularies are not those that were saved with `processor_config.json`.
+        """
         kwargs.pop("_from_auto", None)
         path = cached_file(
             pretrained_model_name_or_path,
@@ -373,13 +389,21 @@ class ClickPromptProcessor(ProcessorMixin):
         tokenizer = None
         if processor_dict["reads_text"]:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return [tokenizer, by_column]
+        columns = Schema.from_dict(processor_dict["schema"]).columns
+        vocabularies = [by_column.get(column, []) for column in columns]
+        # over the saved schema as it is: a later version's may have more keys
+        found = _fingerprint(processor_dict["schema"], vocabularies, processor_dict["boundaries"])
+        if found != processor_dict["fingerprint"]:
+            raise ValueError(
+                f"{path} must be the file that was saved with processor_config.json, whose fingerprint is "
+                f"{processor_dict['fingerprint']}; together these files have {found}."
+            )
+        return [tokenizer, vocabularies]
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
-        tokenizer, by_column = args
+        tokenizer, vocabularies = args
         schema = Schema.from_dict(processor_dict["schema"])
-        vocabularies = [by_column[column] for column in schema.columns]
         processor = cls(
             schema, vocabularies, processor_dict["boundaries"], tokenizer, processor_dict["max_text_length"]
         )
@@ -387,6 +411,10 @@ class ClickPromptProcessor(ProcessorMixin):
 
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def _fingerprint(schema: Mapping[str, Any], vocabularies: list[list[str]], boundaries: list[list[float]]) -> str:
+    return hashlib.sha256(json.dumps([schema, vocabularies, boundaries]).encode()).hexdigest()[:16]
 
 
 def _check_columns(schema: Schema, columns: Iterable[str]) -> None:
@@ -465,7 +493,10 @@ def _shown(value: Any, member: FieldSchema) -> str:
         return ", ".join(_members(value, member)) or _UNKNOWN_TEXT
     if member.kind == "numeric":
         number = _number(value)
-        return f"{number:.6g}" if np.isfinite(number) else _UNKNOWN_TEXT
+        if not np.isfinite(number):
+            return _UNKNOWN_TEXT
+        # from 1e16 on a double no longer holds every digit
+        return _canonical(number) if abs(number) < 1e16 else str(number)
     return _canonical(value) or _UNKNOWN_TEXT
 
 
@@ -478,21 +509,39 @@ def _members(value: Any, member: FieldSchema) -> list[str]:
 
 
 def _canonical(value: Any) -> str:
-    """One spelling of a value: no outer or repeated white space, whole numbers without a decimal part."""
+    """One spelling of a value, whatever file it comes from: no outer or repeated white space, whole numbers without a
+    decimal part, truth values as Python writes them."""
     if value is None:
         return ""
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
     if isinstance(value, (float, np.floating)):
         if np.isnan(value):
             return ""
         # pandas makes integer columns with gaps float
-        return str(int(value)) if float(value).is_integer() else str(float(value))
+        return str(int(value)) if float(value).is_integer() else _shortest(float(value))
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
     text = str(value)
     # pandas' own missing values
-    return "" if text in ("<NA>", "NaT") else " ".join(text.split())
+    if text in ("<NA>", "NaT"):
+        return ""
+    text = encodable(" ".join(text.split()))
+    # what pandas writes of such columns into a CSV file
+    return str(int(text[:-2])) if _WHOLE_NUMBER_AS_FLOAT.fullmatch(text) else text
+
+
+def encodable(text: str) -> str:
+    """`text` with lone surrogates, which JSON may hold but UTF-8 cannot, replaced by U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _shortest(number: float) -> str:
+    """The shortest numeral that reads back as `number`; 0.1 for a 0.1 that was stored in 32 bits."""
+    text = str(number)
+    if len(text) <= _LONGEST_DECIMAL:
+        return text
+    with np.errstate(over="ignore"):
+        single = np.float32(number)
+    return str(single) if float(single) == number else text
 
 
 def _number(value: Any) -> float:

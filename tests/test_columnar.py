@@ -1,10 +1,12 @@
 """Encoded splits: equal to the processor's output, readable from another process, in whole batches."""
 
+import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
 
-from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 
 
@@ -29,6 +31,30 @@ def test_rows_equal_the_processors(prepared, name):
     row = encoded[name][3]
     assert row["labels"] == splits[name][3]["click"]
     assert row["feature_ids"].tolist() == batch["feature_ids"][3].tolist()
+
+
+@pytest.mark.parametrize("kind", ["categorical", "multi_valued"])
+@pytest.mark.parametrize(
+    ("cells", "arrow_type"),
+    [
+        ([None] * 6, pa.null()),
+        ([["a", "b"], None, ["b", None], ["a", "b"], ["c", "c"], ["b", "a"]], pa.list_(pa.string(), 2)),
+        ([["a", "b"], None, [], ["a", "b"], ["c"], ["b"]], pa.list_(pa.string())),
+        ([[1], None, [], [2, 3], [1], [3]], pa.large_list(pa.int64())),
+    ],
+)
+def test_columns_of_every_type_equal_the_processors(kind, cells, arrow_type, tmp_path):
+    column = pa.chunked_array([pa.array(cells[:4], arrow_type), pa.array(cells[4:], arrow_type)])
+    rows = datasets.Dataset(pa.table({"x": column, "click": [0, 1] * 3}))
+    schema = Schema((FieldSchema("x", kind=kind),), label="click")
+    processor = ClickPromptProcessor.fit(rows, schema, tiny_roberta_tokenizer())
+    prepare_splits(
+        datasets.DatasetDict(dict.fromkeys(("train", "validation", "test"), rows)), processor, tmp_path / "x"
+    )
+    (batch,) = load_prepared(tmp_path / "x")[0]["test"].__getitems__(list(range(6)))
+    expected = processor(rows[:], return_tensors="np")
+    np.testing.assert_array_equal(batch["feature_ids"], expected["feature_ids"])
+    np.testing.assert_array_equal(batch["input_ids"], expected["input_ids"])
 
 
 def test_matrices_are_memory_mapped_and_nothing_else_is_left(prepared):

@@ -1,9 +1,12 @@
 """The processor: vocabularies, ids, text, and its files."""
 
+import copy
 import json
 import math
+import pickle
 
 import datasets
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -32,11 +35,31 @@ def test_unseen_values_get_id_zero_and_blanks_are_missing():
     assert processor.render(rows)[:2] == ["User ID is 4. Title is new.", "User ID is unknown. Title is unknown."]
 
 
-@pytest.mark.parametrize("value", [7, 7.0, "7", " 7 ", b"7"])
+@pytest.mark.parametrize("value", [7, 7.0, "7", " 7 ", b"7", "7.0", b" 7.0"])
 def test_one_value_has_one_spelling(value):
     processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
     assert processor({"user": value, "title": "a"})["feature_ids"] == [[1, 1]]
     assert processor.render({"user": [value], "title": ["a"]}) == ["User ID is 7. Title is a."]
+
+
+@pytest.mark.parametrize(
+    ("values", "spelling"),
+    [
+        ([0, 0.0, -0.0, "0", "0.0", "-0.0"], "0"),
+        ([-12, -12.0, "-12", "-12.0"], "-12"),
+        ([True, np.True_, "True"], "True"),
+        ([False, "False"], "False"),
+        ([0.1, "0.1", np.float32(0.1), float(np.float32(0.1))], "0.1"),
+        ([0.1 + 0.2, "0.30000000000000004"], "0.30000000000000004"),
+        ([1234567.125, "1234567.125"], "1234567.125"),
+        (["007.0"], "007.0"),
+        (["7.00"], "7.00"),
+        (["v7.0"], "v7.0"),
+    ],
+)
+def test_files_of_all_kinds_spell_alike(values, spelling):
+    schema = Schema((FieldSchema("user"),), label="click")
+    assert ClickPromptProcessor.fit({"user": values}, schema).vocabularies == [[spelling]]
 
 
 def test_many_values_become_what_each_becomes_alone():
@@ -44,8 +67,8 @@ def test_many_values_become_what_each_becomes_alone():
     processor = ClickPromptProcessor.fit(
         {"x": mixed, "click": [0] * len(mixed)}, Schema.from_dict({"fields": ["x"], "label": "click"})
     )
-    strings = ["1", "a b", "new"] * 40
-    for values in (mixed * 10, strings, [1.0, float("nan"), 2.5] * 40, [True, False] * 40):
+    strings = ["1", "1.0", "a b", "new"] * 40
+    for values in (mixed * 10, strings, [1.0, float("nan"), 2.5, -0.0, 0.0] * 40, [True, False] * 40):
         for of_values in (processor.encode_values, processor.render_values):
             alone = [of_values(0, [value])[0] for value in values]
             assert list(of_values(0, values)) == alone
@@ -60,6 +83,11 @@ def test_leading_zeros_and_inner_spaces():
 def test_min_count_leaves_rare_values_out():
     processor = ClickPromptProcessor.fit(TRAIN, SCHEMA, min_count=2)
     assert processor.vocabularies == [["7", "3"], ["a", "b"]]
+
+
+def test_min_count_counts_rows():
+    schema = Schema((FieldSchema("tags", kind="multi_valued"),), label="click")
+    assert ClickPromptProcessor.fit({"tags": ["a|a", "b", "b"]}, schema, min_count=2).vocabularies == [["b"]]
 
 
 def test_with_min_count_one_no_training_row_is_out_of_vocabulary():
@@ -82,6 +110,24 @@ def test_numeric_fields_fall_into_quantile_buckets():
         "Price is unknown.",
         "Price is unknown.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1234567, "1234567"),
+        ("20240131.0", "20240131"),
+        (1234567.25, "1234567.25"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (float(np.float32(3.99)), "3.99"),
+        (-0.0, "0"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_numeric_text_is_the_value_itself(value, text):
+    schema = Schema((FieldSchema("price", "Price", "numeric"),), label="click")
+    processor = ClickPromptProcessor.fit({"price": [1, 2]}, schema)
+    assert processor.render({"price": [value]}) == [f"Price is {text}."]
 
 
 def test_multi_valued_fields_own_several_columns():
@@ -155,6 +201,32 @@ def test_vocabularies_are_neither_printed_nor_in_the_config_file(tmp_path):
     assert "secret-user" not in repr(processor)
     assert "secret-user" not in (tmp_path / "processor_config.json").read_text()
     assert json.loads((tmp_path / "feature_vocabularies.json").read_text())["user"] == ["secret-user"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda processor: pickle.loads(pickle.dumps(processor))])
+def test_a_copy_without_a_tokenizer_reads_no_text_either(copied):
+    processor = copied(ClickPromptProcessor.fit(TRAIN, SCHEMA))
+    assert not processor.reads_text
+    assert list(processor(TRAIN)) == ["feature_ids"]
+    assert processor.model_input_names == ["feature_ids"]
+
+
+def test_lone_surrogates_are_replaced(tmp_path):
+    rows = {"user": [1], "title": ["half a robot \ud83e"]}
+    processor = ClickPromptProcessor.fit(rows, SCHEMA, tiny_roberta_tokenizer())
+    processor.save_pretrained(tmp_path)
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path)
+    assert loaded.vocabularies[1] == ["half a robot \ufffd"]
+    assert loaded(rows)["input_ids"] == processor({"user": [1], "title": ["half a robot \ufffd"]})["input_ids"]
+
+
+def test_vocabularies_of_another_processor_are_refused(tmp_path):
+    ClickPromptProcessor.fit(TRAIN, SCHEMA).save_pretrained(tmp_path)
+    path = tmp_path / "feature_vocabularies.json"
+    for other in ({"user": ["3", "7", "9"], "title": ["a", "b", ""]}, {"user": ["7", "3", "9"]}):
+        path.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=r"feature_vocabularies\.json must be the file that was saved with"):
+            ClickPromptProcessor.from_pretrained(tmp_path)
 
 
 def test_rows_of_a_selection_are_fitted_and_no_others():

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import mmap
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from clickprompt_hf.data.sources import bookcrossing, load_source
+from clickprompt_hf.data.sources import bookcrossing, goodreads, load_source, raw_files
 
 BX_FILES = {
     "BX-Users.csv": '"User-ID";"Location";"Age"\n"1";"nyc, new york, usa";NULL\n"2";"münchen, bayern, germany";"18"\n',
@@ -61,6 +64,13 @@ def test_bookcrossing_refuses_another_header_and_ratings_that_are_no_numbers(tmp
         load_source("bookcrossing", tmp_path)
     write_bookcrossing(tmp_path, **{"BX-Book-Ratings.csv": '"User-ID";"ISBN";"Book-Rating"\n"1";"0001";"good"\n'})
     with pytest.raises(ValueError, match="Book-Rating in BX-Book-Ratings.csv must be a whole number"):
+        load_source("bookcrossing", tmp_path)
+
+
+def test_bookcrossing_names_the_row_whose_quote_is_never_closed(tmp_path):
+    text = BX_FILES["BX-Book-Ratings.csv"] + '"1";"0001";"5\n' + "1;0001;5\n" * 20_000
+    write_bookcrossing(tmp_path, **{"BX-Book-Ratings.csv": text})
+    with pytest.raises(ValueError, match=r"BX-Book-Ratings\.csv must close its quotes, .* begins in line 7"):
         load_source("bookcrossing", tmp_path)
 
 
@@ -127,7 +137,58 @@ def test_amazon_toys_names_what_is_wrong(tmp_path):
         load_source("amazon-toys", tmp_path)
 
 
-def test_goodreads(tmp_path):
+def described_toys(folder, items):
+    """The first row, which shows item A."""
+    write_lines(folder / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
+    write_lines(folder / "meta_Toys_and_Games.json", [json.dumps(item) for item in items])
+    return load_source("amazon-toys", folder).rows.to_pylist()[0]
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("var aPageStart = (new Date()).getTime();\nvar ue_t0=ue_t0||+new Date();", None),
+        ('<span class="a-size-medium">Robot</span>', None),
+        (["Robot"], None),
+        ("A < B > C, I <3 Robots", "A < B > C, I <3 Robots"),
+        ("Robot \ud83d", "Robot \ufffd"),
+        ("Robot \ud83e\udd16", "Robot \U0001f916"),
+    ],
+)
+def test_amazon_titles_that_are_none(title, expected, tmp_path):
+    assert described_toys(tmp_path, [{"asin": "A", "title": title}])["title"] == expected
+
+
+@pytest.mark.parametrize(
+    ("categories", "expected"),
+    [
+        (["Toys & Games", "Puzzles", "</span></span></span>"], "Puzzles"),
+        (["Toys & Games", "</span></span></span>", "Imported"], "Toys & Games"),
+        (["</span></span></span>"], None),
+    ],
+)
+def test_amazon_categories_end_at_markup(categories, expected, tmp_path):
+    assert described_toys(tmp_path, [{"asin": "A", "category": categories}])["category"] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"{}\n" * 1000)[:-10], "must be a whole file"),
+        (b"{}\n", "must be a whole file"),
+        (gzip.compress(b"{}\n\xff\n"), "must be a whole file"),
+        (gzip.compress(b"{}\n[1, 2]\n"), r"Line 2 of .*must be a JSON object or a Python dict, got \[1, 2\]"),
+    ],
+)
+def test_broken_amazon_metadata_is_named(content, message, tmp_path):
+    write_lines(tmp_path / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
+    (tmp_path / "meta_Toys_and_Games.json.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        load_source("amazon-toys", tmp_path)
+    assert "meta_Toys_and_Games.json.gz" in str(error.value)
+
+
+def goodreads_interactions():
     dates = ("Mon Aug 01 13:41:57 -0700 2011", "Wed Mar 02 00:00:00 +0130 2016")
     interactions = [
         {"user_id": f"u{u}", "book_id": str(b), "is_read": True, "rating": 1 + (u + b) % 5, "date_added": dates[u % 2]}
@@ -135,7 +196,10 @@ def test_goodreads(tmp_path):
         for b in range(10)
     ]
     # on the shelf, but not rated
-    interactions.append({"user_id": "u0", "book_id": "77", "rating": 0, "date_added": dates[0]})
+    return [*interactions, {"user_id": "u0", "book_id": "77", "rating": 0, "date_added": dates[0]}]
+
+
+def write_goodreads(tmp_path, interactions):
     write_lines(tmp_path / "goodreads_interactions_dedup.json.gz", [json.dumps(row) for row in interactions])
     books = [
         {
@@ -157,8 +221,11 @@ def test_goodreads(tmp_path):
     write_lines(tmp_path / "goodreads_book_works.json", [json.dumps({"work_id": "9", "media_type": "book"})])
     genres = [{"book_id": "0", "genres": {"fiction": 3, "fantasy, paranormal": 7}}, {"book_id": "1", "genres": {}}]
     write_lines(tmp_path / "goodreads_book_genres_initial.json", [json.dumps(row) for row in genres])
-    source = load_source("goodreads", tmp_path)
-    rows = source.rows.to_pylist()
+
+
+def test_goodreads(tmp_path):
+    write_goodreads(tmp_path, goodreads_interactions())
+    rows = load_source("goodreads", tmp_path).rows.to_pylist()
     assert len(rows) == 100
     assert rows[3] == {
         **{"user_id": "u0", "book_id": "3", "title": "Book 3", "genres": None, "average_rating": "3.9"},
@@ -173,3 +240,45 @@ def test_goodreads(tmp_path):
     assert (rows[9]["book_id"], rows[9]["title"], rows[9]["media_type"]) == ("9", None, None)
     # midnight an hour and a half east of Greenwich is 22:30 of the day before
     assert rows[10]["timestamp"] == 1456871400
+
+
+def test_goodreads_is_reduced_while_it_is_read(tmp_path, monkeypatch):
+    write_goodreads(tmp_path, goodreads_interactions())
+    whole = load_source("goodreads", tmp_path).rows
+    monkeypatch.setattr(raw_files, "_BLOCK_SIZE", 1000)
+    part_sizes = []
+    rated = goodreads._rated
+    monkeypatch.setattr(goodreads, "_rated", lambda part: part_sizes.append(len(part)) or rated(part))
+    assert load_source("goodreads", tmp_path).rows.to_pylist() == whole.to_pylist()
+    assert sum(part_sizes) == 101
+    assert max(part_sizes) < 20
+
+
+@pytest.mark.parametrize("date", ["", None])
+def test_goodreads_rows_without_a_date_have_no_time(date, tmp_path):
+    interactions = goodreads_interactions()
+    interactions[3]["date_added"] = date
+    write_goodreads(tmp_path, interactions)
+    rows = load_source("goodreads", tmp_path).rows
+    assert rows["timestamp"].null_count == 1
+    assert rows["timestamp"][3].as_py() is None
+
+
+def test_described_strings_take_four_bytes_a_row(tmp_path):
+    write_goodreads(tmp_path, goodreads_interactions())
+    rows = load_source("goodreads", tmp_path).rows
+    assert {str(rows.schema.field(name).type) for name in goodreads.SCHEMA.columns} == {
+        "dictionary<values=string, indices=int32, ordered=0>"
+    }
+
+
+def test_k_core_of_columns_beyond_two_gib():
+    # zeros that are never touched take no memory
+    long = pa.py_buffer(mmap.mmap(-1, 1 << 30))
+    ends = pa.py_buffer(np.asarray([0, 0, 1 << 30], dtype=np.int32))
+    chunk = pa.Array.from_buffers(pa.string(), 2, [None, ends, long])
+    table = pa.table(
+        {"user": ["a", "b"] * 3, "item": ["x", "y", "x", "z", "x", "w"], "text": pa.chunked_array([chunk] * 3)}
+    )
+    core = raw_files.k_core(table, "user", "item", k=3)
+    assert core.to_pylist() == [{"user": "a", "item": "x", "text": ""}] * 3

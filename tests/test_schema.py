@@ -36,7 +36,13 @@ def test_a_field_may_be_its_column_name():
         ({"fields": [{"column": "a", "kind": "text"}], "label": "y"}, "`kind` of field 'a' must be one of"),
         ({"fields": [{"column": "a", "num_buckets": 1}], "label": "y"}, "`num_buckets` of field 'a'"),
         ({"fields": [{"column": "a", "max_values": 0}], "label": "y"}, "`max_values` of field 'a'"),
+        ({"fields": [{"column": "a", "name": 2020}], "label": "y"}, "`name` of field 'a' must be a string, got 2020"),
+        ({"fields": [{"column": "a", "separator": 1}], "label": "y"}, "`separator` of field 'a' must be a non-empty"),
         ({"fields": ["a"], "label": "y", "template": "{name}"}, "`template` must contain {value}"),
+        (
+            {"fields": ["a"], "label": "y", "template": "{name} {value} {value}"},
+            "`template` must contain {value} once",
+        ),
     ],
 )
 def test_impossible_schemas_are_refused(data, message, tmp_path):

@@ -5,10 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from movielens_files import ml_1m_files, ml_100k_files, write_folder, write_zip
+from pyarrow import csv
 
-from clickprompt_hf import Schema
+from clickprompt_hf import ClickPromptProcessor, Schema
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.data.sources import load_source
+from clickprompt_hf.data.splits import split_table
 
 SCHEMA = Schema.from_dict({"fields": ["user", {"column": "price", "kind": "numeric"}], "label": "click"})
 
@@ -115,6 +117,39 @@ def test_csv_keeps_strings(tmp_path):
     path.write_text("price,other,user,click\n1.5,x,007,1\n,y,,0\n")
     rows = load_source("csv", path, SCHEMA).rows.to_pylist()
     assert rows == [{"user": "007", "price": "1.5", "click": "1"}, {"user": "", "price": "", "click": "0"}]
+
+
+def test_csv_cells_may_hold_line_breaks(tmp_path):
+    # more than a block of the parser, which is 1 MiB
+    text = "a line\nand another\n" * 1000
+    path = tmp_path / "rows.csv"
+    path.write_text("user,price,click\n" + f'"{text}",1,0\n' * 100)
+    rows = load_source("csv", path, SCHEMA).rows
+    assert rows["user"].to_pylist() == [text] * 100
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet", "hub"])
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        (["1500000000", "900", "1000"], "1500000000"),
+        (["2020-02-03 10:00:00", "2019-01-01 00:00:00", "2019-06-01 00:00:00"], "2020-02-03 10:00:00"),
+    ],
+)
+def test_the_time_may_be_a_field(name, cells, shown, tmp_path):
+    schema = Schema.from_dict({"fields": ["user", "when"], "label": "click", "time": "when"})
+    path = tmp_path / "rows.csv"
+    path.write_text("user,when,click\n" + "".join(f"{n},{cell},{n % 2}\n" for n, cell in enumerate(cells)))
+    if name != "csv":
+        path = tmp_path / "rows.parquet"
+        pq.write_table(csv.read_csv(tmp_path / "rows.csv"), path)
+        (tmp_path / "rows.csv").unlink()
+    source = load_source(str(tmp_path), schema=schema) if name == "hub" else load_source(name, path, schema)
+    assert source.rows.column_names == ["user", "when", "click"]
+    (latest,) = split_table(source.rows, schema, split="time")["test"].to_list()
+    assert ClickPromptProcessor.fit({"user": [0], "when": [0]}, schema).render([latest]) == [
+        f"user is 0. when is {shown}."
+    ]
 
 
 def test_parquet_keeps_types(tmp_path):

@@ -14,7 +14,12 @@ SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click", "time": "time"}
 
 def table(num_rows=50, **columns):
     rows = {"user": range(num_rows), "click": [0, 1] * (num_rows // 2), "time": [n % 25 for n in range(num_rows)]}
-    return pa.table({name: list(values) for name, values in {**rows, **columns}.items()})
+    return pa.table(
+        {
+            name: values if isinstance(values, pa.Array) else list(values)
+            for name, values in {**rows, **columns}.items()
+        }
+    )
 
 
 def users(splits):
@@ -39,6 +44,19 @@ def test_chronological_split_keeps_the_order_of_equal_times():
     assert splits["test"] == [47, 23, 48, 24, 49]
 
 
+def test_splits_have_fingerprints_that_are_not_made_of_their_rows(monkeypatch):
+    def refuse(dataset):
+        raise AssertionError("The rows were pickled for a fingerprint.")
+
+    monkeypatch.setattr("datasets.arrow_dataset.generate_fingerprint", refuse)
+    splits = check_labels(limit_train_rows(split_table(table(400), SCHEMA), 100), SCHEMA)
+    assert len({split._fingerprint for split in splits.values()}) == 3
+    # were two fingerprints equal, the second would be read from the first one's cache
+    for split in splits.values():
+        doubled = split.map(lambda row: {"doubled": 2 * row["user"]})
+        assert doubled["doubled"][:] == [2 * user for user in split["user"][:]]
+
+
 def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
     for split, kept in (("random", slice(0, 7)), ("time", slice(-7, None))):
         whole = split_table(table(), SCHEMA, split=split)
@@ -54,6 +72,13 @@ def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
     [
         ({"time": [0] * 50}, SCHEMA, "'time' must differ, but all are 0: .*split=\"random\""),
         ({"time": [None] + [1, 2] * 24 + [3]}, SCHEMA, "1 are missing"),
+        ({"time": [float("nan")] * 2 + [1.0, 2.0] * 24}, SCHEMA, "2 are missing"),
+        (
+            {"time": np.asarray(["NaT"] + ["2020-01-01", "2020-01-02"] * 24 + ["NaT"], "M8[s]").tolist()},
+            SCHEMA,
+            "2 are",
+        ),
+        ({"time": pa.array([-(2**63), *range(49)], pa.timestamp("s"))}, SCHEMA, "1 are missing"),
         ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers or timestamps"),
         ({}, Schema.from_dict({"fields": ["user"], "label": "click"}), "no time column"),
     ],
@@ -95,6 +120,15 @@ def test_labels_become_integers(labels):
 def test_wrong_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         check_labels(split_table(table(click=labels), SCHEMA), SCHEMA)
+
+
+def test_a_wrong_label_is_named_by_its_row_in_the_file(tmp_path):
+    labels = ["0", "1"] * 25
+    labels[17] = "maybe"
+    path = tmp_path / "rows.csv"
+    path.write_text("user,click\n" + "".join(f"{n},{label}\n" for n, label in enumerate(labels)))
+    with pytest.raises(ValueError, match=r"got 'maybe' in row 17 of .*rows\.csv, counted from 0"):
+        load_splits("csv", path, Schema.from_dict({"fields": ["user"], "label": "click"}))
 
 
 def test_a_split_needs_rows():

@@ -52,6 +52,24 @@ def test_assembled_rows_equal_tokenized_rows(tokenizer, max_text_length, tmp_pat
             np.testing.assert_array_equal(attention_mask, expected["attention_mask"])
 
 
+def test_clauses_are_tokenized_in_pieces(monkeypatch):
+    class Recording:
+        pad_token_id = tiny_roberta_tokenizer().pad_token_id
+
+        def __call__(self, texts, **options):
+            if options.get("return_offsets_mapping"):
+                sizes.append(len(texts))
+            return tiny_roberta_tokenizer()(texts, **options)
+
+    sizes = []
+    whole, _, _ = build(Recording())
+    monkeypatch.setattr(token_tables, "_TEXTS_A_CALL", 7)
+    pieces, _, _ = build(Recording())
+    assert sizes == [60, *[7] * 8, 4]
+    for name in ("tokens", "value_fields", "offsets"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+
+
 def test_lengths_are_those_before_truncation():
     tables, ids, texts = build(tiny_roberta_tokenizer(), max_text_length=5)
     assert tables.lengths(ids).tolist() == [len(tiny_roberta_tokenizer()(text)["input_ids"]) for text in texts]

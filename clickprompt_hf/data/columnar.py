@@ -178,10 +178,14 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
 def _distinct(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Any], np.ndarray]:
     """Distinct values over all columns, and each row's place among them; the last value is `None`."""
     chunks = [chunk for column in columns for chunk in column.chunks]
-    if pa.types.is_list(chunks[0].type) or pa.types.is_large_list(chunks[0].type):
-        cells = [tuple(cell or ()) for chunk in chunks for cell in chunk.to_pylist()]
-        known = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
-        return [*known, None], np.fromiter((known[cell] for cell in cells), dtype=np.int64, count=len(cells))
+    kinds = {chunk.type for chunk in chunks}
+    if len(kinds) > 1 or any(pa.types.is_nested(kind) or pa.types.is_null(kind) for kind in kinds):
+        # Arrow encodes no lists, and unifies no dictionaries of columns that hold nothing
+        cells = [cell for chunk in chunks for cell in chunk.to_pylist()]
+        keys = [repr(cell) for cell in cells]
+        known = dict(zip(keys, cells))
+        place = {key: index for index, key in enumerate(known)}
+        return [*known.values(), None], np.fromiter((place[key] for key in keys), dtype=np.int64, count=len(keys))
     encoded = pa.chunked_array(chunks)
     if not pa.types.is_dictionary(encoded.type):
         encoded = encoded.dictionary_encode()

@@ -7,7 +7,7 @@ import datasets
 
 from ..processing_clickprompt import Schema
 from .sources import load_source
-from .splits import Split, check_labels, limit_train_rows, split_table
+from .splits import Split, check_labels, limit_train_rows, split_table, with_integer_labels
 
 
 def load_splits(
@@ -35,5 +35,7 @@ def load_splits(
         if split != "random":
             raise ValueError(f"`split` must be left out: {dataset} has splits of its own, got {split!r}.")
     else:
-        splits = split_table(splits, source.schema, split, split_seed)
+        # before rows are shuffled, so that an error names the user's row
+        rows = with_integer_labels(splits, source.schema, str(data_path or dataset))
+        splits = split_table(rows, source.schema, split, split_seed)
     return check_labels(limit_train_rows(splits, max_train_rows, split), source.schema), source.schema

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from datasets.fingerprint import generate_random_fingerprint
 
 from ..processing_clickprompt import Schema
 
@@ -38,10 +38,15 @@ def split_table(
     bounds = [0, num_rows * 8 // 10, num_rows * 9 // 10, num_rows]
     return datasets.DatasetDict(
         {
-            name: datasets.Dataset(table.take(pa.array(order[start:end])))
+            name: in_memory_dataset(table.take(pa.array(order[start:end])))
             for name, start, end in zip(("train", "validation", "test"), bounds[:-1], bounds[1:])
         }
     )
+
+
+def in_memory_dataset(table: pa.Table) -> datasets.Dataset:
+    """The rows of `table` as a data set, whose fingerprint is drawn: made of the rows, it would pickle them all."""
+    return datasets.Dataset(table, fingerprint=generate_random_fingerprint())
 
 
 def limit_train_rows(
@@ -58,7 +63,7 @@ def limit_train_rows(
         raise ValueError(f"`max_train_rows` must be at least 1, got {max_train_rows}.")
     train = splits["train"].with_format("arrow")[:]
     rows = train.slice(max(0, len(train) - max_train_rows)) if split == "time" else train.slice(0, max_train_rows)
-    return datasets.DatasetDict({**splits, "train": datasets.Dataset(rows)})
+    return datasets.DatasetDict({**splits, "train": in_memory_dataset(rows)})
 
 
 def _times(table: pa.Table, schema: Schema) -> np.ndarray:
@@ -67,28 +72,49 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     if schema.time is None or schema.time not in table.column_names:
         raise ValueError(f"`split` must be 'random': the data have no time column ({schema.time!r}). {advice}")
     column = table.column(schema.time)
-    if column.null_count:
-        raise ValueError(
-            f"Times in column {schema.time!r} must be known, but {column.null_count} are missing. {advice}"
-        )
-    first_and_last = pc.min_max(column)
-    if len(table) and first_and_last["min"] == first_and_last["max"]:
-        raise ValueError(
-            f"Times in column {schema.time!r} must differ, but all are {first_and_last['min']}: these rows cannot be "
-            f"split by time. {advice}"
-        )
     times = column.to_numpy()
+    # NaN and NaT, which Arrow counts as values, equal nothing
+    if missing := column.null_count or int((times != times).sum()):
+        raise ValueError(f"Times in column {schema.time!r} must be known, but {missing} are missing. {advice}")
     if times.dtype == object:
         raise ValueError(f"Times in column {schema.time!r} must be numbers or timestamps, got {column.type}. {advice}")
+    if len(times) and times.min() == times.max():
+        raise ValueError(
+            f"Times in column {schema.time!r} must differ, but all are {column[0]}: these rows cannot be split by "
+            f"time. {advice}"
+        )
     return times
+
+
+def needed_columns(schema: Schema) -> list[str]:
+    """Names of the columns that the schema speaks of, each once: the time may be a field as well."""
+    return list(dict.fromkeys([*schema.columns, schema.label, *([schema.time] if schema.time else [])]))
 
 
 def check_columns(column_names: list[str], schema: Schema, where: str) -> None:
     """Raises a ValueError that names the first column of the schema that `where` lacks, and those that it has."""
-    needed = [*schema.columns, schema.label, *([schema.time] if schema.time else [])]
-    for column in needed:
+    for column in needed_columns(schema):
         if column not in column_names:
             raise ValueError(f"{where} must have the column {column!r} of the schema; it has {column_names}.")
+
+
+def with_integer_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table:
+    """The rows with their labels as int8.
+
+    Raises:
+        ValueError: If a label is not 0 or 1; the message names it, its row and `where`.
+    """
+    column = table.column(schema.label)
+    labels = _numbers(column)
+    wrong = ~np.isin(labels, (0, 1))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"Labels in column {schema.label!r} must be 0 or 1, got {column[row].as_py()!r} in row {row} of {where}, "
+            "counted from 0."
+        )
+    place = table.column_names.index(schema.label)
+    return table.set_column(place, schema.label, pa.array(labels.astype(np.int8)))
 
 
 def check_labels(splits: datasets.DatasetDict, schema: Schema) -> datasets.DatasetDict:
@@ -102,22 +128,14 @@ def check_labels(splits: datasets.DatasetDict, schema: Schema) -> datasets.Datas
         table = split.with_format("arrow")[:]
         if not len(table):
             raise ValueError(f"The {name} split must have rows, got none.")
-        column = table.column(schema.label)
-        labels = _numbers(column)
-        wrong = ~np.isin(labels, (0, 1))
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ValueError(
-                f"Labels in column {schema.label!r} must be 0 or 1, got {column[row].as_py()!r} in row {row} of the "
-                f"{name} split."
-            )
+        table = with_integer_labels(table, schema, f"the {name} split")
+        labels = table.column(schema.label).to_numpy()
         if labels.min() == labels.max():
             raise ValueError(
                 f"The {name} split must have both classes in column {schema.label!r}, but all {len(labels)} labels "
                 f"are {int(labels[0])}."
             )
-        place = table.column_names.index(schema.label)
-        checked[name] = datasets.Dataset(table.set_column(place, schema.label, pa.array(labels.astype(np.int8))))
+        checked[name] = in_memory_dataset(table)
     return datasets.DatasetDict(checked)
 
 

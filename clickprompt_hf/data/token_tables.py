@@ -18,6 +18,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 _ROWS_CHECKED = 256
+_TEXTS_A_CALL = 10_000
 _FILE = "token_tables.npz"
 _ARRAYS = ("tokens", "value_fields", "offsets", "prefix", "suffix")
 
@@ -92,14 +93,16 @@ class TokenTables:
     def _of_texts(cls, texts, affixes, tokenizer, prefix, suffix, max_text_length: int | None) -> "TokenTables":
         """Tables of `texts`, each a list of (field, clause)."""
         tokens, fields, lengths = [], [], []
-        joined = ["".join(clause for _, clause in text) for text in texts]
         # verbose=False: a text longer than the PLM takes is cut when a batch is assembled
         options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
-        encoded = tokenizer(joined, **options) if joined else {"input_ids": [], "offset_mapping": []}
-        for text, ids, spans in zip(texts, encoded["input_ids"], encoded["offset_mapping"]):
-            tokens.append(np.asarray(ids, dtype=np.int32))
-            fields.append(_value_fields(text, affixes, np.asarray(spans, dtype=np.int64).reshape(-1, 2)))
-            lengths.append(len(ids))
+        # what a tokenizer returns takes kilobytes a text
+        for start in range(0, len(texts), _TEXTS_A_CALL):
+            part = texts[start : start + _TEXTS_A_CALL]
+            encoded = tokenizer(["".join(clause for _, clause in text) for text in part], **options)
+            for text, ids, spans in zip(part, encoded["input_ids"], encoded["offset_mapping"]):
+                tokens.append(np.asarray(ids, dtype=np.int32))
+                fields.append(_value_fields(text, affixes, np.asarray(spans, dtype=np.int64).reshape(-1, 2)))
+                lengths.append(len(ids))
         nothing = [np.zeros(0, dtype=np.int32)]
         return cls(
             tokens=np.concatenate(tokens or nothing),

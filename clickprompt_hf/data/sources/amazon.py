@@ -6,14 +6,17 @@
 
 import ast
 import gzip
+import itertools
 import json
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...processing_clickprompt import FieldSchema, Schema
+from ...processing_clickprompt import FieldSchema, Schema, encodable
 from .raw_files import find_file, k_core, look_up, read_json_lines
 from .source import SourceTable
 
@@ -33,6 +36,7 @@ _WHAT = "Amazon's Toys and Games"
 _REVIEWS = {"reviewerID": pa.string(), "asin": pa.string(), "overall": pa.float64(), "unixReviewTime": pa.int64()}
 _REVIEW_FILES = ("reviews_Toys_and_Games*.json*", "Toys_and_Games*.json*")
 _METADATA_FILES = ("meta_Toys_and_Games*.json*",)
+_SCRIPT_OR_MARKUP = re.compile(r"\.getTime\(\)|\bvar aPageStart\b|</?[a-z][a-z0-9]*(\s[^>]*)?/?>", re.IGNORECASE)
 
 
 def load_amazon_toys(path: str | Path | None) -> SourceTable:
@@ -41,7 +45,7 @@ def load_amazon_toys(path: str | Path | None) -> SourceTable:
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a line does not parse, or no rows are left in the 5-core.
+        ValueError: If a file is damaged, a line does not parse, or no rows are left in the 5-core.
     """
     reviews = read_json_lines(find_file(path, _REVIEW_FILES, _WHAT), _REVIEWS).rename_columns(
         ["user_id", "item_id", "rating", "timestamp"]
@@ -65,11 +69,14 @@ def load_amazon_toys(path: str | Path | None) -> SourceTable:
 def _metadata(path: Path) -> pa.Table:
     """Item id, most specific category, title and brand of each item."""
     items = []
-    # the 2014 edition's lines are Python literals, not JSON
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                items.append(_item(line, path, number))
+    try:
+        # the 2014 edition's lines are Python literals, not JSON
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    items.append(_item(line, path, number))
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} must be a whole file in UTF-8, gzipped if its name ends in .gz: {error}") from error
     return pa.Table.from_pylist(
         items, pa.schema([(name, pa.string()) for name in ("item_id", "category", "title", "brand")])
     )
@@ -84,11 +91,26 @@ def _item(line: str, path: Path, number: int) -> dict[str, str | None]:
             item = ast.literal_eval(line)
         except (SyntaxError, ValueError) as error:
             raise ValueError(f"Line {number} of {path} must be a JSON object or a Python literal: {error}.") from error
-    # 2014: a list of paths through the categories; 2018: one path
-    categories = item.get("category") or (item.get("categories") or [[]])[0]
+    if not isinstance(item, dict):
+        raise ValueError(f"Line {number} of {path} must be a JSON object or a Python dict, got {line.strip()[:80]}.")
     return {
-        "item_id": item.get("asin"),
-        "category": categories[-1] if categories else None,
-        "title": item.get("title"),
-        "brand": item.get("brand"),
+        "item_id": _text(item.get("asin")),
+        "category": _most_specific(item),
+        "title": _text(item.get("title")),
+        "brand": _text(item.get("brand")),
     }
+
+
+def _most_specific(item: dict[str, Any]) -> str | None:
+    """The last category of an item's path; 2014: of the first of several paths."""
+    path = item.get("category") or (item.get("categories") or [None])[0] or []
+    # behind "</span></span></span>" stand the item's features
+    categories = itertools.takewhile(lambda category: category is not None, map(_text, path))
+    return [None, *categories][-1]
+
+
+def _text(value: Any) -> str | None:
+    """A string of the metadata; missing where the page's script or markup was taken for it."""
+    if not isinstance(value, str) or _SCRIPT_OR_MARKUP.search(value):
+        return None
+    return encodable(value)

@@ -49,7 +49,7 @@ def load_bookcrossing(path: str | Path | None) -> SourceTable:
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a header is not as published or a rating is no number.
+        ValueError: If a header is not as published, a quote is never closed, or a rating is no number.
     """
     files = RawFiles(path, "BX-CSV-Dump")
     users = _table(files, "BX-Users.csv", _USERS)
@@ -82,11 +82,18 @@ def _table(files: RawFiles, name: str, columns: dict[str, str]) -> pa.Table:
         if column not in header:
             raise ValueError(f"{name} must have the column {column!r}, as published; it has {header}.")
     whole, broken = [], []
-    for row in rows:
-        if len(row) == len(header):
-            whole.append(row)
-        elif row:
-            broken.append(rows.line_num)
+    first_line = rows.line_num + 1
+    try:
+        for row in rows:
+            if len(row) == len(header):
+                whole.append(row)
+            elif row:
+                broken.append(rows.line_num)
+            first_line = rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{name} must close its quotes, but the row that begins in line {first_line} does not end: {error}."
+        ) from error
     if broken:
         logger.warning(
             f"{name}: {len(broken)} rows do not have {len(header)} columns and are left out, as line {broken[0]}."

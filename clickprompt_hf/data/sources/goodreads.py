@@ -72,18 +72,30 @@ def load_goodreads(path: str | Path | None) -> SourceTable:
             *(("genres", "book_genres_initial"), ("works", "book_works")),
         )
     }
-    rows = read_json_lines(files["interactions"], _INTERACTIONS)
-    rows = k_core(rows.filter(pc.greater(rows["rating"], 0)), "user_id", "book_id", k=10)
+    rated = read_json_lines(files["interactions"], _INTERACTIONS, reduced=_rated).unify_dictionaries()
+    rows = k_core(rated, "user_id", "book_id", k=10)
     books = _books(files)
     names = [name for name in books.column_names if name != "book_id"]
     columns = {
-        **{"user_id": rows["user_id"], "book_id": rows["book_id"]},
+        **{name: rows[name] for name in rows.column_names},
         **dict(zip(names, look_up(rows, "book_id", books, names))),
-        SCHEMA.label: pc.greater_equal(rows["rating"], 4).cast(pa.int8()),
-        "timestamp": _seconds(rows["date_added"]),
     }
     return SourceTable(
         pa.table({name: columns[name] for name in (*SCHEMA.columns, SCHEMA.label, "timestamp")}), SCHEMA
+    )
+
+
+def _rated(interactions: pa.Table) -> pa.Table:
+    """What is kept of the interactions: ids, click and time of the rated ones, less than half of 229 million."""
+    identified = pc.and_(pc.is_valid(interactions["user_id"]), pc.is_valid(interactions["book_id"]))
+    rows = interactions.filter(pc.and_(identified, pc.greater(interactions["rating"], 0)))
+    return pa.table(
+        {
+            "user_id": rows["user_id"].dictionary_encode(),
+            "book_id": rows["book_id"].dictionary_encode(),
+            SCHEMA.label: pc.greater_equal(rows["rating"], 4).cast(pa.int8()),
+            "timestamp": _seconds(rows["date_added"]),
+        }
     )
 
 
@@ -115,7 +127,8 @@ def _most_shelved(counts: dict[str, int | None] | None) -> str | None:
 
 
 def _seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Dates such as "Mon Aug 01 13:41:57 -0700 2011" to seconds since 1970."""
+    """Dates such as "Mon Aug 01 13:41:57 -0700 2011" to seconds since 1970; an empty one is missing."""
+    dates = pc.if_else(pc.equal(dates, ""), None, dates)
     try:
         # arrow parses the offset but does not apply it
         local = pc.strptime(pc.replace_substring_regex(dates, r" [+-]\d{4} ", " "), "%a %b %d %H:%M:%S %Y", "s")

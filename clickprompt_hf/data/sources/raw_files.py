@@ -3,13 +3,15 @@
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
+
+_BLOCK_SIZE = 1 << 24
 
 
 class RawFiles:
@@ -72,19 +74,29 @@ def find_file(folder: str | Path | None, patterns: Sequence[str], what: str) -> 
     raise FileNotFoundError(f"{folder} must hold a file named like {' or '.join(patterns)} of {what}; it does not.")
 
 
-def read_json_lines(path: Path, types: dict[str, pa.DataType]) -> pa.Table:
+def read_json_lines(
+    path: Path, types: dict[str, pa.DataType], reduced: Callable[[pa.Table], pa.Table] | None = None
+) -> pa.Table:
     """Columns of a file of JSON lines, gzipped or not; a line without a column has it missing.
+
+    Args:
+        path: The file.
+        types: The columns to read.
+        reduced: Makes of each part of the rows, as it is read, what is kept of it: the whole may exceed memory.
 
     Raises:
         ValueError: If a line does not parse or a value has another type; the message names the file.
     """
-    options = arrow_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore")
+    schema = pa.schema(types)
+    options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            table = arrow_json.read_json(stream, arrow_json.ReadOptions(block_size=1 << 24), options)
+            reader = arrow_json.open_json(stream, arrow_json.ReadOptions(block_size=_BLOCK_SIZE), options)
+            tables = (pa.Table.from_batches([batch]).select(list(types)) for batch in reader)
+            parts = [reduced(table) if reduced else table for table in tables]
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} must hold one JSON object a line: {error}") from error
-    return table.select(list(types))
+    return pa.concat_tables(parts)
 
 
 def k_core(table: pa.Table, users: str, items: str, k: int) -> pa.Table:
@@ -102,13 +114,16 @@ def k_core(table: pa.Table, users: str, items: str, k: int) -> pa.Table:
         kept = kept[enough]
     if not len(kept):
         raise ValueError(f"Each user and item must have {k} rows ({k}-core), but no rows are left then.")
-    return table.take(pa.array(kept))
+    mask = np.zeros(len(table), dtype=bool)
+    mask[kept] = True
+    # not take, which joins the chunks of a column: strings of more than 2 GiB do not fit in one
+    return table.filter(pa.array(mask))
 
 
 def look_up(table: pa.Table, key: str, described: pa.Table, columns: Sequence[str]) -> list[pa.ChunkedArray]:
     """Columns of `described` for each row of `table`, by their common column `key`; missing where it is not described.
 
-    The first of several rows with one key counts.
+    The first of several rows with one key counts. The columns are dictionary-encoded: 4 bytes a row.
     """
     rows = pc.index_in(table[key], value_set=described[key].combine_chunks())
-    return [described[name].take(rows) for name in columns]
+    return [pc.dictionary_encode(described[name]).combine_chunks().take(rows) for name in columns]

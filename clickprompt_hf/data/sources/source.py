@@ -11,7 +11,7 @@ from ...processing_clickprompt import Schema
 
 @dataclass
 class SourceTable:
-    """Raw rows with plain typed columns, nothing encoded yet.
+    """Raw rows with plain typed columns, no features yet. Strings may be dictionary-encoded, which splits undo.
 
     Args:
         rows: All rows in one table, or the splits that the source itself defines.

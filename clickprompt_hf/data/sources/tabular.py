@@ -9,30 +9,33 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from ...processing_clickprompt import Schema
-from ..splits import check_columns
+from ..splits import check_columns, in_memory_dataset, needed_columns
 from .source import SourceTable
 
 
 def load_csv(path: str | Path | None, schema: Schema) -> SourceTable:
     """A CSV file with a header, in UTF-8.
 
-    Fields stay the strings that they are, so that an id or a zip code keeps its leading zeros.
+    Fields stay the strings that they are, so that an id or a zip code keeps its leading zeros; a field that is also
+    the time becomes numbers or timestamps, which can be sorted. A quoted cell may hold line breaks.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it does not parse or lacks a column; the message names the file.
     """
     path = _existing(path, "csv")
-    strings = {name: pa.string() for name in (*schema.columns, schema.label)}
+    strings = {name: pa.string() for name in (*schema.columns, schema.label) if name != schema.time}
+    # else a large file is cut into blocks at any line break
+    parse_options = csv.ParseOptions(newlines_in_values=True)
     try:
-        with csv.open_csv(path) as reader:
+        with csv.open_csv(path, parse_options=parse_options) as reader:
             header = reader.schema.names
         check_columns(header, schema, str(path))
-        columns = [*schema.columns, schema.label, *([schema.time] if schema.time else [])]
         table = csv.read_csv(
             path,
+            parse_options=parse_options,
             convert_options=csv.ConvertOptions(
-                column_types=strings, include_columns=columns, strings_can_be_null=False
+                column_types=strings, include_columns=needed_columns(schema), strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as error:
@@ -53,7 +56,7 @@ def load_parquet(path: str | Path | None, schema: Schema) -> SourceTable:
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} must be a Parquet file: {error}") from error
     check_columns(file.schema_arrow.names, schema, str(path))
-    return SourceTable(file.read([*schema.columns, schema.label, *([schema.time] if schema.time else [])]), schema)
+    return SourceTable(file.read(needed_columns(schema)), schema)
 
 
 def load_hub(name: str, schema: Schema) -> SourceTable:
@@ -66,12 +69,13 @@ def load_hub(name: str, schema: Schema) -> SourceTable:
         Exception: What `datasets.load_dataset` raises if it finds nothing.
     """
     loaded = datasets.load_dataset(name)
-    columns = [*schema.columns, schema.label, *([schema.time] if schema.time else [])]
     for split in loaded.values():
         check_columns(split.column_names, schema, f"Data set {name}")
-    tables = {split: rows.select_columns(columns).with_format("arrow")[:] for split, rows in loaded.items()}
+    tables = {
+        split: rows.select_columns(needed_columns(schema)).with_format("arrow")[:] for split, rows in loaded.items()
+    }
     if set(tables) >= {"train", "validation", "test"}:
-        kept = {split: datasets.Dataset(tables[split]) for split in ("train", "validation", "test")}
+        kept = {split: in_memory_dataset(tables[split]) for split in ("train", "validation", "test")}
         return SourceTable(datasets.DatasetDict(kept), schema)
     return SourceTable(pa.concat_tables(tables.values()), schema)
 
