@@ -35,6 +35,7 @@ from clickprompt_hf.training import (
     load_baseline_probabilities,
     load_checkpoint,
     prepare_data,
+    remove_earlier_run,
     save_test_scores,
 )
 
@@ -88,6 +89,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         data_collator=ClickPromptCollator(data.processor),
         processing_class=data.processor,
     )
+    remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     test = trainer.predict(data.splits["test"], metric_key_prefix="test")
     probabilities = click_probabilities(test.predictions)

@@ -20,6 +20,7 @@ from clickprompt_hf.training import (
     fresh_pretraining_model,
     prepare_data,
     pretraining_collator,
+    remove_earlier_run,
 )
 
 
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         data_collator=pretraining_collator(model, data.processor, training_args),
         processing_class=data.processor,
     )
+    remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     metrics = {**result.metrics, **trainer.evaluate()}
     trainer.save_model()

@@ -340,6 +340,62 @@ def test_finetuning_refuses_another_split_or_model(pretrained, table, options, m
     assert not (tmp_path / "out").exists()
 
 
+def test_resuming_refuses_another_split(table, pretrained, tmp_path):
+    """Rows that the interrupted run trained on must not come to be its test rows."""
+    options = ["--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(tmp_path / "out")]
+    run_ctr.main([*data_of(table), *options, "--split_seed", "1", "--max_train_rows", "100"])
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    for resume in ("true", str(checkpoint)):
+        resumed = [*data_of(table), *options, "--resume_from_checkpoint", resume]
+        with pytest.raises(ValueError, match="`--split_seed` must be 1, .* got 2"):
+            run_ctr.main([*resumed, "--split_seed", "2"])
+    with pytest.raises(ValueError, match="`--max_train_rows` must be 100"):
+        run_ctr.main([*resumed, "--max_train_rows", "80"])
+    # from a checkpoint of another split
+    start = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv"), "--without_plm"]
+    with pytest.raises(ValueError, match="`--split_seed` must be 1, .* got 7"):
+        run_ctr.main([*start, *QUICK, "--output_dir", str(tmp_path / "out"), "--resume_from_checkpoint", "true"])
+
+    # other rows, and the same rows with other ids
+    pd.DataFrame(tiny_rows(400, seed=9)).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ValueError, match="`--data_path` must hold the data .* test_rows_sha256"):
+        run_ctr.main([*resumed, "--data_path", str(tmp_path / "rows.csv")])
+    schema = yaml.safe_load((table / "schema.yaml").read_text())
+    schema["fields"][0]["name"] = "Reader"
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema))
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` must be .* with the processor of the data"):
+        run_ctr.main([*resumed, "--schema", str(tmp_path / "schema.yaml")])
+
+    # what is left out is the checkpoint's
+    run_ctr.main([*resumed, "--num_train_epochs", "2"])
+    assert ClickPromptConfig.from_pretrained(tmp_path / "out").training_data["split_seed"] == 1
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` must be the folder of a checkpoint"):
+        run_ctr.main([*data_of(table), *options[:-1], str(tmp_path / "new"), "--resume_from_checkpoint", "true"])
+
+
+def test_overwriting_removes_the_earlier_run(table, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    options = [*data_of(table), "--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(out)]
+    run_ctr.main([*options, "--num_train_epochs", "2"])
+    left = {"checkpoint-10", "checkpoint-20", "all_results.json", "_test_scores.parquet"}
+    assert left <= {path.name for path in out.iterdir()}
+    # a mistake costs nothing
+    with pytest.raises(ValueError, match="must be one of"):
+        run_ctr.main([*options, "--overwrite_output_dir", "--gauc_field", "nothing"])
+    assert left <= {path.name for path in out.iterdir()}
+
+    monkeypatch.setattr(run_ctr, "click_report", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_ctr.main([*options, "--overwrite_output_dir"])
+    assert left & {path.name for path in out.iterdir()} == {"checkpoint-10"}
+    # resuming goes on with the new run's checkpoint, and removes none
+    with pytest.raises(ZeroDivisionError):
+        run_ctr.main(
+            [*options, "--overwrite_output_dir", "--resume_from_checkpoint", "true", "--num_train_epochs", "2"]
+        )
+    assert left & {path.name for path in out.iterdir()} == {"checkpoint-10", "checkpoint-20"}
+
+
 def test_finetuning_refuses_another_schema(pretrained, table, tmp_path):
     (tmp_path / "schema.yaml").write_text("{fields: [user], label: click}")
     arguments = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv")]

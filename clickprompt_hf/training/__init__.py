@@ -14,7 +14,8 @@ from .evaluation import (
 )
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
-from .preparation import PreparedData, check_output_dir, prepare_data
+from .output_dir import check_output_dir, remove_earlier_run
+from .preparation import PreparedData, prepare_data
 from .pretraining import fresh_pretraining_model, pretraining_collator
 from .trainer import ClickPromptTrainer
 
@@ -43,5 +44,6 @@ __all__ = [
     "masked_token_metrics",
     "prepare_data",
     "pretraining_collator",
+    "remove_earlier_run",
     "save_test_scores",
 ]
