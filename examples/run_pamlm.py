@@ -4,7 +4,7 @@
         --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\
         --per_device_train_batch_size 32 --num_train_epochs 3 --bf16 --output_dir OUT
 
-or the same with `accelerate launch` in front. Every argument of transformers' TrainingArguments works as usual.
+or the same with `accelerate launch` in front. Arguments of transformers' TrainingArguments work as usual.
 Trains on training and validation rows, so the validation figures are in-sample; the test rows stay unseen.
 Finetune OUT with run_ctr.py.
 """

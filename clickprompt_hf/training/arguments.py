@@ -42,8 +42,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
     `early_stopping_patience` evaluations.
 
     Raises:
-        ValueError: If a rate or the patience is negative, a part to freeze is unknown, or workers would outlive an
-            epoch.
+        ValueError: If a rate or the patience is negative, a part to freeze is unknown, workers would outlive an
+            epoch, or labels shall be smoothed or rows sampled in another order.
     """
 
     learning_rate: float = field(
@@ -70,6 +70,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
     )
     early_stopping_patience: int = field(
         default=2, metadata={"help": "Evaluations without a better metric before training stops; 0 never stops."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Whether a resumed run goes on with early stopping's count."}
     )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Train into `output_dir` even if it holds a finished run."}
@@ -100,6 +103,16 @@ class ClickPromptTrainingArguments(TrainingArguments):
             raise ValueError(
                 "`dataloader_persistent_workers` must be False: masks change with the epoch, which workers that "
                 "outlive it would not see."
+            )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "`label_smoothing_factor` must be 0: Trainer smooths over the logits of classes, and no head gives it "
+                f"any; got {self.label_smoothing_factor}."
+            )
+        if self.train_sampling_strategy != "random":
+            raise ValueError(
+                "`train_sampling_strategy` must be 'random': the order of rows is a function of (seed, epoch); got "
+                f"{self.train_sampling_strategy!r}."
             )
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):
             # a command line has strings only; Trainer looks for the last checkpoint where it is True

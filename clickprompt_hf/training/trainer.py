@@ -150,9 +150,12 @@ class ClickPromptTrainer(Trainer):
         with self._beside_training():
             super()._save_checkpoint(*args, **kwargs)
 
-    def _load_best_model(self):
-        with self._beside_training():
-            super()._load_best_model()
+    def _load_callback_state(self):
+        super()._load_callback_state()
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback) and self.args.early_stopping_patience > 0:
+                # the checkpoint's count, but this run's patience
+                callback.early_stopping_patience = self.args.early_stopping_patience
 
     @contextmanager
     def _beside_training(self) -> Iterator[None]:
