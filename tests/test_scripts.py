@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import predict
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import run_ctr
 import run_pamlm
@@ -21,6 +23,7 @@ from tiny_data import tiny_gpt2_tokenizer, tiny_rows, tiny_schema, tiny_t5_token
 from tiny_models import tiny_text_config
 from transformers import (
     AutoModelForSequenceClassification,
+    AutoProcessor,
     GPT2LMHeadModel,
     RobertaForMaskedLM,
     T5ForConditionalGeneration,
@@ -450,9 +453,62 @@ def test_run_ctr_needs_one_start(arguments, capsys, tmp_path):
     assert "--model_name_or_path" in capsys.readouterr().err
 
 
-def test_predict_names_what_is_missing(pretrained, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def alone(table, tmp_path_factory):
+    """The folder of a backbone that was trained alone."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    run_ctr.main([*data_of(table), "--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(folder)])
+    return folder
+
+
+def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, tmp_path):
+    files = ["--input", str(table / "rows.csv"), "--output", str(tmp_path / "scores.csv")]
+    with pytest.raises(ValueError, match=r"pamlm is a pretraining checkpoint: it lacks \['ctr_head.*run_ctr.py first"):
+        predict.main(["--model", str(pretrained), *files])
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_keeps_types_and_digits(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "ROWS_READ_AT_ONCE", 2)
+    numbers = [2**53 + 1, 5, 7, None]
+    rows = pa.table(
+        {
+            "user": pa.array([3, 1, 2, None], pa.int64()),
+            "price": pa.array([1.5, 2, None, 3]),
+            "tags": pa.array(["new", "", "new|old", None]),
+            "title": pa.array(["Up", "Up", None, "Nowhere"]).dictionary_encode(),
+            "row": pa.array(numbers, pa.int64()),
+            "day": pa.array([0, 1, 2, 3], pa.date32()),
+        }
+    )
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    for ending in ("parquet", "csv"):
+        files = ["--input", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / f"scores.{ending}")]
+        predict.main(["--model", str(alone), *files])
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    assert scores.drop_columns("click_probability").equals(rows)
+    processor, model = (auto.from_pretrained(alone) for auto in (AutoProcessor, AutoModelForSequenceClassification))
+    with torch.no_grad():
+        logits = model(**processor(rows.to_pydict(), return_tensors="pt")).logits
+    np.testing.assert_allclose(scores["click_probability"], logits.sigmoid().squeeze(-1), atol=1e-6)
+    assert pd.read_csv(tmp_path / "scores.csv", dtype=str)["row"].tolist()[:3] == [str(n) for n in numbers[:3]]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_predict_of_no_rows_gives_no_rows(alone, tmp_path, ending):
+    (tmp_path / "rows.csv").write_text("user,price,tags,title\n")
+    pd.read_csv(tmp_path / "rows.csv").to_parquet(tmp_path / "rows.parquet")
+    for target in ("csv", "parquet"):
+        files = ["--input", str(tmp_path / f"rows.{ending}"), "--output", str(tmp_path / f"scores.{target}")]
+        predict.main(["--model", str(alone), *files])
+    assert (tmp_path / "scores.csv").read_text() == "user,price,tags,title,click_probability\n"
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    assert (scores.num_rows, scores.column_names[-1]) == (0, "click_probability")
+
+
+def test_predict_names_what_is_missing(alone, tmp_path, capsys):
     (tmp_path / "rows.csv").write_text("user,price\n1,2\n")
-    arguments = ["--model", str(pretrained), "--input", str(tmp_path / "rows.csv")]
+    arguments = ["--model", str(alone), "--input", str(tmp_path / "rows.csv")]
     with pytest.raises(ValueError, match=r"missing \['tags', 'title'\]"):
         predict.main([*arguments, "--output", str(tmp_path / "scores.csv")])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
