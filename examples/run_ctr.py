@@ -27,6 +27,7 @@ from clickprompt_hf.training import (
     DataArguments,
     ModelArguments,
     ReportArguments,
+    check_arguments_matter,
     check_output_dir,
     click_probabilities,
     click_report,
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     checkpoint, processor = None, None
     if start.model_name_or_path is not None:
         checkpoint, processor = load_checkpoint(start.model_name_or_path, model_args, use_plm=not start.without_plm)
+    check_arguments_matter(model_args, data_args, training_args, checkpoint)
     data = prepare_data(data_args, training_args, model_args, checkpoint, processor)
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
         if name is not None:

@@ -16,6 +16,7 @@ from clickprompt_hf.training import (
     ClickPromptTrainingArguments,
     DataArguments,
     ModelArguments,
+    check_arguments_matter,
     check_output_dir,
     fresh_pretraining_model,
     prepare_data,
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if model_args.plm_name_or_path is None:
         parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
     check_output_dir(training_args)
+    check_arguments_matter(model_args, data_args, training_args, pretraining=True)
 
     # 2. Data: raw rows to splits, vocabularies, token tables.
     data = prepare_data(data_args, training_args, model_args)

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training with the HuggingFace `Trainer`."""
 
+from .argument_effects import PAMLM_ARGUMENTS, PLM_ARGUMENTS, check_arguments_matter
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments, ReportArguments
 from .custom_backbone import import_backbone_module
 from .evaluation import (
@@ -20,6 +21,8 @@ from .pretraining import fresh_pretraining_model, pretraining_collator
 from .trainer import ClickPromptTrainer
 
 __all__ = [
+    "PAMLM_ARGUMENTS",
+    "PLM_ARGUMENTS",
     "CalibrationError",
     "ClickMetric",
     "ClickPromptTrainer",
@@ -31,6 +34,7 @@ __all__ = [
     "PairedAUC",
     "PreparedData",
     "ReportArguments",
+    "check_arguments_matter",
     "check_output_dir",
     "click_metrics",
     "click_probabilities",

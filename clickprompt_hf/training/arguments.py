@@ -43,7 +43,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
 
     Raises:
         ValueError: If a rate or the patience is negative, a part to freeze is unknown, workers would outlive an
-            epoch, or labels shall be smoothed or rows sampled in another order.
+            epoch, labels shall be smoothed or rows sampled in another order, or training shall stop early without
+            choosing a best checkpoint.
     """
 
     learning_rate: float = field(
@@ -127,6 +128,11 @@ class ClickPromptTrainingArguments(TrainingArguments):
             self.load_best_model_at_end = False
         super().__post_init__()
         if not self.load_best_model_at_end:
+            if self.early_stopping_patience not in (0, type(self).early_stopping_patience):
+                raise ValueError(
+                    "`early_stopping_patience` must be left out without `load_best_model_at_end`, which needs "
+                    f"evaluation and saving: nothing would stop; got {self.early_stopping_patience}."
+                )
             self.early_stopping_patience = 0
 
 
@@ -222,6 +228,9 @@ class ModelArguments:
     fusion_alpha_on: Literal["ctr", "text"] | None = field(
         default=None, metadata={"help": "The logit that alpha weighs. Default ctr."}
     )
+    learn_fusion_alpha: bool | None = field(
+        default=None, metadata={"help": "Whether alpha is trained. Default true; false keeps --fusion_alpha."}
+    )
     pooling: Literal["cls", "last", "mean", "mean_first_last", "mean_last_two"] | None = field(
         default=None,
         metadata={"help": "What the text logit reads of the last layer. Default cls, last (decoders), mean (T5)."},
@@ -251,7 +260,7 @@ class ModelArguments:
 
     def head_options(self) -> dict[str, Any]:
         """The given arguments of `ClickPromptConfig` that a checkpoint leaves open: they concern fresh heads only."""
-        return given_options(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "pooling"))
+        return given_options(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "learn_fusion_alpha", "pooling"))
 
 
 _CTR_OPTIONS = (
