@@ -380,6 +380,11 @@ def test_resuming_refuses_another_split(table, pretrained, tmp_path):
     with pytest.raises(ValueError, match="`--split_seed` must be 1, .* got 7"):
         run_ctr.main([*start, *QUICK, "--output_dir", str(tmp_path / "out"), "--resume_from_checkpoint", "true"])
 
+    checkpoint = next(pretrained.glob("checkpoint-*"))
+    pamlm = [*data_of(table), "--plm_name_or_path", "scratch-tiny", "--output_dir", str(tmp_path / "pamlm")]
+    with pytest.raises(ValueError, match="`--split_seed` must be 7, .* got 8"):
+        run_pamlm.main([*pamlm, "--split_seed", "8", "--resume_from_checkpoint", str(checkpoint)])
+
     # other rows, and the same rows with other ids
     pd.DataFrame(tiny_rows(400, seed=9)).to_csv(tmp_path / "rows.csv", index=False)
     with pytest.raises(ValueError, match="`--data_path` must hold the data .* test_rows_sha256"):
