@@ -29,9 +29,10 @@ BACKBONES = (
     "transformer",
 )
 FRESH_PLM = ["--plm_name_or_path", "scratch-tiny", "--plm_learning_rate", "5e-4", "--prompt_length", "5"]
-# A PLM that starts fresh has no [CLS] that stands for the text; so few epochs need a schedule that ends.
-FINETUNING = ["--lr_scheduler_type", "linear", "--pooling", "mean"]
-WITH_PLM = ["--num_train_epochs", "2", "--per_device_train_batch_size", "64"]
+# So few epochs need a schedule that ends.
+FINETUNING = ["--lr_scheduler_type", "linear"]
+# A PLM that starts fresh has no [CLS] that stands for the text.
+WITH_PLM = ["--pooling", "mean", "--num_train_epochs", "2", "--per_device_train_batch_size", "64"]
 ALONE = ["--num_train_epochs", "4", "--per_device_train_batch_size", "256"]
 
 
@@ -69,7 +70,7 @@ def backbone_runs(args: argparse.Namespace) -> list[Run]:
             pamlm += ["--per_device_train_batch_size", "64", "--eval_strategy", "no"]
             pretrained = [*data_path(args), "--plm_learning_rate", "5e-4", *FINETUNING, *WITH_PLM]
             runs += [
-                Run(name, "alone", seed, "run_ctr", (*fresh, "--ctr_only", *FINETUNING[:2], *ALONE)),
+                Run(name, "alone", seed, "run_ctr", (*fresh, "--ctr_only", *FINETUNING, *ALONE)),
                 Run(name, "shallow", seed, "run_ctr", (*plm, "--prompt_strategy", "shallow")),
                 Run(name, "layerwise", seed, "run_ctr", tuple(plm)),
                 Run(name, "PA-MLM", seed, "run_pamlm", tuple(pamlm)),
@@ -130,6 +131,9 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores")
     parser.add_argument("--into", type=Path, help="Markdown file that holds the table")
     args, everywhere = parser.parse_known_args(arguments)
+    if args.into:
+        # before the runs, which take hours
+        around_table(args.into, args.experiment)
 
     # 1. The runs, a seed after the other; a run that starts from another's checkpoint comes in a later round.
     runs = EXPERIMENTS[args.experiment](args)
@@ -142,11 +146,23 @@ def main(arguments: list[str] | None = None) -> str:
     table = tabulate(runs, args.output_dir)
     print(table)
     if args.into:
-        text = args.into.read_text(encoding="utf-8")
-        begin, end = f"<!-- {args.experiment} -->", f"<!-- /{args.experiment} -->"
-        before, _, rest = text.partition(begin)
-        args.into.write_text(f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+        before, after = around_table(args.into, args.experiment)
+        args.into.write_text(f"{before}\n{table}\n{after}", encoding="utf-8")
     return table
+
+
+def around_table(path: Path, experiment: str) -> tuple[str, str]:
+    """What stands before the table of `experiment`, with its first marker, and from its last marker on.
+
+    Raises:
+        ValueError: If the file has not both markers, in this order.
+    """
+    begin, end = f"<!-- {experiment} -->", f"<!-- /{experiment} -->"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found and found_end):
+        raise ValueError(f"`--into` must hold the lines {begin} and {end}, in this order; {path} does not.")
+    return before + begin, end + after
 
 
 def share_cores(jobs: int) -> None:

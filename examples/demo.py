@@ -4,7 +4,8 @@
 
 On generated data whose true click probabilities are known: pretrains by PA-MLM, finetunes with and without the PLM,
 trains the backbone alone and ClickPrompt without pretraining, prints test AUC and log loss of all, and scores raw rows
-from the saved checkpoint. Takes other data and sizes too, see --help; arguments that it does not know go to all runs.
+from the saved checkpoint. Takes other data and sizes too, see --help; arguments that it does not know go to all runs
+that have a use for them.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from transformers import HfArgumentParser
 
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.data.sources.synthetic import best_reachable_auc
-from clickprompt_hf.training import DataArguments
+from clickprompt_hf.training import PAMLM_ARGUMENTS, PLM_ARGUMENTS, DataArguments
 
 ROWS_SCORED = 3
 
@@ -31,8 +32,6 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--data_path")
     parser.add_argument("--max_train_rows", type=int)
     parser.add_argument("--plm_name_or_path", default="scratch-tiny")
-    parser.add_argument("--plm_learning_rate", default="5e-4")
-    parser.add_argument("--prompt_length", default="5")
     parser.add_argument("--pamlm_epochs", default="3")
     parser.add_argument("--pamlm_batch_size", default="64")
     parser.add_argument("--plm_epochs", default="2", help="of finetuning with the PLM")
@@ -40,7 +39,9 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--ctr_epochs", default="4", help="of training without the PLM")
     parser.add_argument("--ctr_batch_size", default="256", help="of training without the PLM")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
-    args, everywhere = parser.parse_known_args(arguments)
+    args, others = parser.parse_known_args(arguments)
+    plm, others = taken(PLM_ARGUMENTS, ["--plm_learning_rate", "5e-4", *others])
+    pamlm, everywhere = taken(PAMLM_ARGUMENTS, others)
 
     # The data as the runs will see them, before hours of training.
     data_args, _ = HfArgumentParser(DataArguments).parse_args_into_dataclasses(
@@ -53,12 +54,13 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     data = ["--data_path", args.data_path] if args.data_path else []
     rows = ["--max_train_rows", str(args.max_train_rows)] if args.max_train_rows else []
     fresh = ["--dataset", args.dataset, *rows]
-    plm = ["--plm_learning_rate", args.plm_learning_rate]
-    fresh_plm = ["--plm_name_or_path", args.plm_name_or_path, "--prompt_length", args.prompt_length, *plm]
+    fresh_plm = ["--plm_name_or_path", args.plm_name_or_path, *plm]
     pamlm_size = ["--num_train_epochs", args.pamlm_epochs, "--per_device_train_batch_size", args.pamlm_batch_size]
-    # So few epochs need a schedule that ends; a fresh PLM has no [CLS] that stands for the text yet.
-    finetuning = ["--lr_scheduler_type", "linear", "--pooling", "mean"]
+    # So few epochs need a schedule that ends.
+    finetuning = ["--lr_scheduler_type", "linear"]
     with_plm = ["--num_train_epochs", args.plm_epochs, "--per_device_train_batch_size", args.plm_batch_size]
+    # A fresh PLM has no [CLS] that stands for the text yet.
+    with_plm += ["--pooling", "mean"]
     without_plm = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.ctr_batch_size]
 
     results = []
@@ -70,12 +72,12 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
             common = ["--output_dir", str(folder / name), "--seed", str(seed), "--overwrite_output_dir"]
             return script([*common, "--per_device_eval_batch_size", "1024", *data, *options, *everywhere])
 
-        run(run_pamlm.main, "pamlm", [*fresh, *fresh_plm, *pamlm_size])
+        run(run_pamlm.main, "pamlm", [*fresh, *fresh_plm, *pamlm, *pamlm_size])
         for label, name, options in (
             ("backbone alone", "alone", [*fresh, "--ctr_only", *without_plm]),
-            ("ClickPrompt, no pretraining, with the PLM", "fresh", [*fresh, *fresh_plm, *with_plm]),
+            ("ClickPrompt, no pretraining, with the PLM", "fresh", [*fresh, *with_plm, *fresh_plm]),
             ("ClickPrompt, PA-MLM, without the PLM", "without", [*pretrained, "--without_plm", *without_plm]),
-            ("ClickPrompt, PA-MLM, with the PLM", "with", [*pretrained, *plm, *with_plm]),
+            ("ClickPrompt, PA-MLM, with the PLM", "with", [*pretrained, *with_plm, *plm]),
         ):
             metrics = run(run_ctr.main, name, [*finetuning, *options])
             results.append({"model": label, "auc": metrics["test_auc"], "log_loss": metrics["test_log_loss"]})
@@ -93,6 +95,15 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     predict.main(["--model", str(folder / "with"), "--input", str(rows_file), "--output", str(scores_file)])
     print(f"\nThree raw rows, scored by {folder / 'with'}:\n\n{pd.read_csv(scores_file, dtype=str).T.to_string()}")
     return table
+
+
+def taken(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The `arguments` called `names`, each with one value, the last given, and the others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        parser.add_argument(f"--{name}")
+    known, others = parser.parse_known_args(arguments)
+    return [f"--{name}={value}" for name, value in vars(known).items() if value is not None], others
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

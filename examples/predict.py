@@ -9,6 +9,7 @@ Reads CSV or Parquet, by the file's ending, in pieces; writes the same rows in t
 import argparse
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -43,38 +44,54 @@ def main(arguments: list[str] | None = None) -> None:
 
     # 1. The checkpoint: a processor that reads raw rows, and a model.
     processor = AutoProcessor.from_pretrained(args.model)
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    model = AutoModelForSequenceClassification.from_pretrained(args.model).eval().to(device)
+    model = load_model(args.model)
 
     # 2. Piece by piece: read, score, write. The output appears under its name once it is whole.
     partial = args.output.with_name(f".{args.output.name}.partial")
     try:
-        writer = None
-        for table in read_pieces(args.input):
-            if COLUMN in table.columns:
-                raise ValueError(f"{args.input} has a column {COLUMN!r} already; rename it first.")
-            table[COLUMN] = click_probabilities(table, processor, model, args.batch_size)
-            writer = write_piece(table, partial, args.output.suffix, writer)
-        if isinstance(writer, pq.ParquetWriter):
-            writer.close()
+        write_pieces(scored_pieces(args.input, processor, model, args.batch_size), partial, args.output.suffix)
         os.replace(partial, args.output)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def read_pieces(path: Path) -> Iterator[pd.DataFrame]:
-    """The rows as data frames of at most `ROWS_READ_AT_ONCE` rows; CSV cells stay the strings that they are."""
+def load_model(name_or_path: str) -> torch.nn.Module:
+    """The click model of a checkpoint, whose heads must be trained: fresh ones would score at random."""
+    model, info = AutoModelForSequenceClassification.from_pretrained(name_or_path, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"--model must be finetuned for clicks, but {name_or_path} is a pretraining checkpoint: it lacks "
+            f"{missing}. Finetune it with run_ctr.py first."
+        )
+    return model.eval().to(torch.accelerator.current_accelerator() or torch.device("cpu"))
+
+
+def scored_pieces(path: Path, processor, model, batch_size: int) -> Iterator[pa.Table]:
+    """The rows of `path` with one more column."""
+    for table in read_pieces(path):
+        if COLUMN in table.column_names:
+            raise ValueError(f"{path} has a column {COLUMN!r} already; rename it first.")
+        yield table.append_column(COLUMN, pa.array(click_probabilities(table, processor, model, batch_size), "double"))
+
+
+def read_pieces(path: Path) -> Iterator[pa.Table]:
+    """One table or more, of at most `ROWS_READ_AT_ONCE` rows and the file's types; CSV cells stay strings."""
     if path.suffix == ".csv":
-        yield from pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=ROWS_READ_AT_ONCE)
+        for frame in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=ROWS_READ_AT_ONCE):
+            schema = pa.schema([(name, pa.string()) for name in frame.columns])
+            yield pa.Table.from_pandas(frame, schema, preserve_index=False)
     else:
-        for batch in pq.ParquetFile(path).iter_batches(ROWS_READ_AT_ONCE):
-            yield batch.to_pandas()
+        file = pq.ParquetFile(path)
+        if not file.metadata.num_rows:
+            yield file.schema_arrow.empty_table()
+        for batch in file.iter_batches(ROWS_READ_AT_ONCE):
+            yield pa.Table.from_batches([batch], file.schema_arrow)
 
 
 @torch.inference_mode()
-def click_probabilities(table: pd.DataFrame, processor, model, batch_size: int) -> list[float]:
+def click_probabilities(table: pa.Table, processor, model, batch_size: int) -> list[float]:
     """P(click) of each row of `table`, in order."""
-    rows = {column: table[column].tolist() for column in processor.schema.columns if column in table.columns}
+    rows = {name: table[name].to_pylist() for name in processor.schema.columns if name in table.column_names}
     probabilities: list[float] = []
     for start in range(0, len(table), batch_size):
         batch = processor(
@@ -85,15 +102,18 @@ def click_probabilities(table: pd.DataFrame, processor, model, batch_size: int) 
     return probabilities
 
 
-def write_piece(table: pd.DataFrame, path: Path, ending: str, writer):
-    """Appends `table` to `path`; the returned writer goes into the next call."""
-    if ending == ".csv":
-        table.to_csv(path, mode="w" if writer is None else "a", header=writer is None, index=False)
-        return path
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    writer = writer or pq.ParquetWriter(path, arrow.schema)
-    writer.write_table(arrow)
-    return writer
+def write_pieces(pieces: Iterator[pa.Table], path: Path, ending: str) -> None:
+    """Writes at least one piece to one file."""
+    first = next(pieces)
+    if ending == ".parquet":
+        with pq.ParquetWriter(path, first.schema) as writer:
+            for table in chain([first], pieces):
+                writer.write_table(table)
+        return
+    for place, table in enumerate(chain([first], pieces)):
+        # integers beside nulls would become floats, and lose digits
+        frame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+        frame.to_csv(path, mode="a" if place else "w", header=not place, index=False)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from clickprompt_hf.training import (
     DataArguments,
     ModelArguments,
     ReportArguments,
+    check_arguments_matter,
     check_output_dir,
     click_probabilities,
     click_report,
@@ -35,6 +36,7 @@ from clickprompt_hf.training import (
     load_baseline_probabilities,
     load_checkpoint,
     prepare_data,
+    remove_earlier_run,
     save_test_scores,
 )
 
@@ -65,6 +67,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     checkpoint, processor = None, None
     if start.model_name_or_path is not None:
         checkpoint, processor = load_checkpoint(start.model_name_or_path, model_args, use_plm=not start.without_plm)
+    check_arguments_matter(model_args, data_args, training_args, checkpoint)
     data = prepare_data(data_args, training_args, model_args, checkpoint, processor)
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
         if name is not None:
@@ -88,6 +91,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         data_collator=ClickPromptCollator(data.processor),
         processing_class=data.processor,
     )
+    remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     test = trainer.predict(data.splits["test"], metric_key_prefix="test")
     probabilities = click_probabilities(test.predictions)

@@ -4,7 +4,7 @@
         --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\
         --per_device_train_batch_size 32 --num_train_epochs 3 --bf16 --output_dir OUT
 
-or the same with `accelerate launch` in front. Every argument of transformers' TrainingArguments works as usual.
+or the same with `accelerate launch` in front. Arguments of transformers' TrainingArguments work as usual.
 Trains on training and validation rows, so the validation figures are in-sample; the test rows stay unseen.
 Finetune OUT with run_ctr.py.
 """
@@ -16,10 +16,12 @@ from clickprompt_hf.training import (
     ClickPromptTrainingArguments,
     DataArguments,
     ModelArguments,
+    check_arguments_matter,
     check_output_dir,
     fresh_pretraining_model,
     prepare_data,
     pretraining_collator,
+    remove_earlier_run,
 )
 
 
@@ -31,6 +33,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if model_args.plm_name_or_path is None:
         parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
     check_output_dir(training_args)
+    check_arguments_matter(model_args, data_args, training_args, pretraining=True)
 
     # 2. Data: raw rows to splits, vocabularies, token tables.
     data = prepare_data(data_args, training_args, model_args)
@@ -49,6 +52,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         data_collator=pretraining_collator(model, data.processor, training_args),
         processing_class=data.processor,
     )
+    remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     metrics = {**result.metrics, **trainer.evaluate()}
     trainer.save_model()

@@ -124,12 +124,14 @@ def test_mapped_rows_are_masked_too(encoded):
     assert 0.3 < (batch["labels"] != -100).sum() / batch["attention_mask"].sum() < 0.6
 
 
-def test_causal_labels_are_the_text_without_padding_and_filling(encoded):
+def test_causal_labels_are_the_text_without_its_first_token_padding_and_filling(encoded):
     _, dataset, processor = encoded
     batch = ClickPromptCLMCollator(processor)(dataset.__getitems__([3, 0, len(dataset)]))
     present = batch["attention_mask"] == 1
-    assert torch.equal(batch["labels"][:2][present[:2]], batch["input_ids"][:2][present[:2]])
+    assert torch.equal(batch["labels"][:2, 1:][present[:2, 1:]], batch["input_ids"][:2, 1:][present[:2, 1:]])
     assert (batch["labels"][~present] == -100).all()
+    # no token is in front of it, and Trainer divides the loss by the number of labels
+    assert (batch["labels"][:, 0] == -100).all()
     # a row past the end only fills up the batch
     assert (batch["labels"][2] == -100).all()
     assert set(batch) == {"feature_ids", "input_ids", "attention_mask", "labels"}

@@ -1,15 +1,20 @@
 """The scripts at tiny size: from a table to scored rows, the errors on the way, and several processes."""
 
+import argparse
 import copy
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import demo
 import numpy as np
 import pandas as pd
 import predict
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import run_ctr
 import run_pamlm
@@ -21,7 +26,9 @@ from tiny_data import tiny_gpt2_tokenizer, tiny_rows, tiny_schema, tiny_t5_token
 from tiny_models import tiny_text_config
 from transformers import (
     AutoModelForSequenceClassification,
+    AutoProcessor,
     GPT2LMHeadModel,
+    HfArgumentParser,
     RobertaForMaskedLM,
     T5ForConditionalGeneration,
 )
@@ -29,6 +36,14 @@ from transformers import (
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.modeling_ctr import BACKBONES
+from clickprompt_hf.training import (
+    PAMLM_ARGUMENTS,
+    PLM_ARGUMENTS,
+    ClickPromptTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    check_arguments_matter,
+)
 from clickprompt_hf.training.scratch_plm import scratch_tokenizer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -86,12 +101,16 @@ def pretrained(table, plm, tmp_path_factory):
 @pytest.mark.parametrize("without_plm", [False, True])
 def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
     out = tmp_path / "ctr"
-    options = ["--without_plm"] if without_plm else ["--fusion", "weighted", "--pooling", "mean"]
+    options = (
+        ["--without_plm"] if without_plm else ["--fusion", "weighted", "--pooling", "mean", "--prompt_dropout", "0.3"]
+    )
+    if not without_plm:
+        options += ["--learn_fusion_alpha", "false", "--fusion_alpha", "0.25"]
     run_ctr.main(
         [
             *("--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv")),
             *(*options, *QUICK, *BATCHES, "--output_dir", str(out)),
-            *("--dnn_dropout", "0.2", "--prompt_dropout", "0.3"),
+            *("--dnn_dropout", "0.2"),
             *("--gauc_field", "user", "--frequency_fields", "user", "title"),
         ]
     )
@@ -110,7 +129,11 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
     assert config.training_data["num_rows"] == {"train": 320, "validation": 40, "test": 40}
     assert str(table) not in (out / "config.json").read_text()
     assert config.use_plm != without_plm
-    assert (config.ctr_config.dnn_dropout, config.prompt_dropout) == (0.2, 0.3)
+    assert config.ctr_config.dnn_dropout == 0.2
+    if not without_plm:
+        assert config.prompt_dropout == 0.3
+        # a fixed alpha
+        assert ClickPromptForCTR.from_pretrained(out).fusion_alpha.item() == 0.25
 
     # rows in any order, with unseen and missing values, without labels
     rows = pd.DataFrame({"title": ["Up", None, "Nowhere"], "user": ["3", "", "999"], "price": ["x", "", "2.5"]})
@@ -155,8 +178,9 @@ def test_decoders_and_encoders_of_a_pair(family, table, tmp_path):
     predict.main(["--model", out, "--input", str(table / "rows.csv"), "--output", str(tmp_path / "scores.csv")])
     assert pd.read_csv(tmp_path / "scores.csv")["click_probability"].between(0, 1).all()
     if family == "gpt2":
-        with pytest.raises(ValueError, match="`masking` must be left out for a decoder"):
-            run_pamlm.main([*data_of(table), *prompts, *SIZES, "--masking", "field", *common, str(tmp_path / "x")])
+        for name, value in (("masking", "field"), ("mlm_probability", "0.3")):
+            with pytest.raises(ValueError, match=f"`{name}` must be left out for a decoder"):
+                run_pamlm.main([*data_of(table), *prompts, *SIZES, f"--{name}", value, *common, str(tmp_path / "x")])
 
 
 BACKBONE_OF_ONES_OWN = """
@@ -252,8 +276,8 @@ def test_options_of_prompts_and_backbone_reach_the_checkpoint(table, plm, tmp_pa
 
 
 def test_the_gain_over_a_baseline_is_reported(table, tmp_path):
-    options = [*data_of(table), "--ctr_only", *SIZES, *QUICK, *BATCHES]
-    alone = run_ctr.main([*options, "--output_dir", str(tmp_path / "alone")])
+    options = [*data_of(table), "--ctr_only", *SIZES[:2], *QUICK, *BATCHES]
+    alone = run_ctr.main([*options, *SIZES[2:], "--output_dir", str(tmp_path / "alone")])
     baseline = ["--baseline_dir", str(tmp_path / "alone")]
     results = run_ctr.main([*options, "--backbone", "fm", *baseline, "--output_dir", str(tmp_path / "fm")])
     assert results["test_baseline_auc"] == pytest.approx(alone["test_auc"])
@@ -269,7 +293,7 @@ def test_the_gain_over_a_baseline_is_reported(table, tmp_path):
 
 def test_ctr_only_needs_no_plm_and_keeps_no_training_rows(table, tmp_path):
     out = tmp_path / "alone"
-    arguments = [*data_of(table), "--ctr_only", "--backbone", "deepfm", *SIZES, *QUICK, *BATCHES]
+    arguments = [*data_of(table), "--ctr_only", "--backbone", "deepfm", *SIZES[:5], *QUICK, *BATCHES]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(EXAMPLES / "run_ctr.py"), *arguments, "--output_dir", str(out)]
     subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -340,6 +364,67 @@ def test_finetuning_refuses_another_split_or_model(pretrained, table, options, m
     assert not (tmp_path / "out").exists()
 
 
+def test_resuming_refuses_another_split(table, pretrained, tmp_path):
+    """Rows that the interrupted run trained on must not come to be its test rows."""
+    options = ["--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(tmp_path / "out")]
+    run_ctr.main([*data_of(table), *options, "--split_seed", "1", "--max_train_rows", "100"])
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    for resume in ("true", str(checkpoint)):
+        resumed = [*data_of(table), *options, "--resume_from_checkpoint", resume]
+        with pytest.raises(ValueError, match="`--split_seed` must be 1, .* got 2"):
+            run_ctr.main([*resumed, "--split_seed", "2"])
+    with pytest.raises(ValueError, match="`--max_train_rows` must be 100"):
+        run_ctr.main([*resumed, "--max_train_rows", "80"])
+    # from a checkpoint of another split
+    start = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv"), "--without_plm"]
+    with pytest.raises(ValueError, match="`--split_seed` must be 1, .* got 7"):
+        run_ctr.main([*start, *QUICK, "--output_dir", str(tmp_path / "out"), "--resume_from_checkpoint", "true"])
+
+    checkpoint = next(pretrained.glob("checkpoint-*"))
+    pamlm = [*data_of(table), "--plm_name_or_path", "scratch-tiny", "--output_dir", str(tmp_path / "pamlm")]
+    with pytest.raises(ValueError, match="`--split_seed` must be 7, .* got 8"):
+        run_pamlm.main([*pamlm, "--split_seed", "8", "--resume_from_checkpoint", str(checkpoint)])
+
+    # other rows, and the same rows with other ids
+    pd.DataFrame(tiny_rows(400, seed=9)).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ValueError, match="`--data_path` must hold the data .* test_rows_sha256"):
+        run_ctr.main([*resumed, "--data_path", str(tmp_path / "rows.csv")])
+    schema = yaml.safe_load((table / "schema.yaml").read_text())
+    schema["fields"][0]["name"] = "Reader"
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema))
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` must be .* with the processor of the data"):
+        run_ctr.main([*resumed, "--schema", str(tmp_path / "schema.yaml")])
+
+    # what is left out is the checkpoint's
+    run_ctr.main([*resumed, "--num_train_epochs", "2"])
+    assert ClickPromptConfig.from_pretrained(tmp_path / "out").training_data["split_seed"] == 1
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` must be the folder of a checkpoint"):
+        run_ctr.main([*data_of(table), *options[:-1], str(tmp_path / "new"), "--resume_from_checkpoint", "true"])
+
+
+def test_overwriting_removes_the_earlier_run(table, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    options = [*data_of(table), "--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(out)]
+    run_ctr.main([*options, "--num_train_epochs", "2"])
+    left = {"checkpoint-10", "checkpoint-20", "all_results.json", "_test_scores.parquet"}
+    assert left <= {path.name for path in out.iterdir()}
+    # a mistake costs nothing
+    with pytest.raises(ValueError, match="must be one of"):
+        run_ctr.main([*options, "--overwrite_output_dir", "--gauc_field", "nothing"])
+    assert left <= {path.name for path in out.iterdir()}
+
+    monkeypatch.setattr(run_ctr, "click_report", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_ctr.main([*options, "--overwrite_output_dir"])
+    assert left & {path.name for path in out.iterdir()} == {"checkpoint-10"}
+    # resuming goes on with the new run's checkpoint, and removes none
+    with pytest.raises(ZeroDivisionError):
+        run_ctr.main(
+            [*options, "--overwrite_output_dir", "--resume_from_checkpoint", "true", "--num_train_epochs", "2"]
+        )
+    assert left & {path.name for path in out.iterdir()} == {"checkpoint-10", "checkpoint-20"}
+
+
 def test_finetuning_refuses_another_schema(pretrained, table, tmp_path):
     (tmp_path / "schema.yaml").write_text("{fields: [user], label: click}")
     arguments = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv")]
@@ -352,6 +437,108 @@ def test_finetuning_refuses_other_rows(pretrained, tmp_path):
     arguments = ["--model_name_or_path", str(pretrained), "--data_path", str(tmp_path / "rows.csv")]
     with pytest.raises(ValueError, match="`--data_path` must hold the data .* test_rows_sha256"):
         run_ctr.main([*arguments, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+
+NO_PLM = ["--ctr_only"]
+WITH_PLM = ["--plm_name_or_path", "scratch-tiny"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([*NO_PLM, "--fusion", "weighted"], "`--fusion` must be left out, as it needs a run with the PLM; got 'weigh"),
+        ([*NO_PLM, "--pooling", "mean"], "`--pooling` .* the PLM"),
+        ([*NO_PLM, "--prompt_length", "3"], "`--prompt_length` .* the PLM; got 3"),
+        ([*NO_PLM, "--plm_learning_rate", "1e-4"], "`--plm_learning_rate` .* the PLM; got 0.0001"),
+        ([*NO_PLM, "--max_text_length", "9"], "`--max_text_length` .* the PLM"),
+        ([*NO_PLM, "--freeze", "plm"], "`--freeze plm` .* the PLM"),
+        ([*NO_PLM, "--masking", "field"], "`--masking` .* run_pamlm.py"),
+        ([*WITH_PLM, "--mlm_probability", "0.3"], "`--mlm_probability` .* run_pamlm.py; got 0.3"),
+        ([*WITH_PLM, "--plm_learning_rate", "1e-4", "--freeze", "plm"], "`--plm_learning_rate` .* not frozen"),
+        ([*WITH_PLM, "--fusion_alpha", "0.3"], "`--fusion_alpha` .* --fusion weighted; got 0.3"),
+        ([*WITH_PLM, "--learn_fusion_alpha", "false"], "`--learn_fusion_alpha` .* --fusion weighted; got False"),
+        ([*WITH_PLM, "--prompt_rank", "8"], "`--prompt_rank` .* --prompt_encoder low_rank"),
+        ([*WITH_PLM, "--prompt_strategy", "none", "--prompt_dropout", "0.1"], "`--prompt_dropout` .* with prompts"),
+        ([*WITH_PLM, "--prompt_strategy", "shallow", "--prompt_encoder", "paper"], "`--prompt_encoder` .* layerwise"),
+        ([*NO_PLM, "--backbone", "dnn", "--num_graph_layers", "4"], "`--num_graph_layers` .* --backbone fignn; got 4"),
+        ([*NO_PLM, "--backbone", "fm", "--dnn_hidden_sizes", "8"], "`--dnn_hidden_sizes` .* with a DNN"),
+        ([*NO_PLM, "--num_attention_heads", "2"], "`--num_attention_heads` .* autoint or transformer"),
+        ([*NO_PLM, "--data_path", "/nowhere"], "`--data_path` .* read from files; got '/nowhere'"),
+        ([*NO_PLM, "--dataset", "owner/name", "--data_path", "x"], "`--data_path` .* no Hub id"),
+        ([*NO_PLM, "--split", "time", "--split_seed", "1"], "`--split_seed` .* --split random; got 1"),
+    ],
+)
+def test_arguments_without_an_effect_are_refused(options, message, tmp_path):
+    arguments = ["--dataset", "synthetic", *options, *QUICK, "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match=message):
+        run_ctr.main(arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_arguments_without_an_effect_on_a_checkpoint_or_split_are_refused(pretrained, table, tmp_path):
+    out = ["--output_dir", str(tmp_path / "out")]
+    start = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv"), "--without_plm"]
+    for option in (["--fusion", "weighted"], ["--prompt_dropout", "0.1"]):
+        with pytest.raises(ValueError, match=f"`{option[0]}` must be left out, as it needs a run with the PLM"):
+            run_ctr.main([*start, *option, *out])
+    with pytest.raises(
+        ValueError, match="`early_stopping_patience` must be left out without `load_best_model_at_end`"
+    ):
+        run_pamlm.main([*data_of(table), *WITH_PLM, "--early_stopping_patience", "3", *out])
+
+    # a data set with the three splits of its own
+    for name in ("train", "validation", "test"):
+        pd.DataFrame(tiny_rows(20)).to_csv(tmp_path / f"{name}.csv", index=False)
+    own = ["--dataset", str(tmp_path), "--schema", str(table / "schema.yaml"), "--ctr_only"]
+    with pytest.raises(ValueError, match="`--split_seed` must be left out, as it needs a --dataset without splits"):
+        run_ctr.main([*own, "--split_seed", "3", *out])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_demo_passes_arguments_where_they_matter():
+    arguments = [
+        "--bf16",
+        "--prompt_encoder",
+        "low_rank",
+        "--masking",
+        "field",
+        "--seed=1",
+        "--prompt_encoder",
+        "paper",
+    ]
+    plm, others = demo.taken(PLM_ARGUMENTS, arguments)
+    assert plm == ["--prompt_encoder=paper"]
+    assert demo.taken(PAMLM_ARGUMENTS, others) == (["--masking=field"], ["--bf16", "--seed=1"])
+
+
+@pytest.fixture
+def quality(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES.parent / "benchmarks")
+    return importlib.import_module("quality")
+
+
+def test_no_run_of_the_quality_benchmark_is_refused(quality, tmp_path):
+    args = argparse.Namespace(dataset=None, data_path=None, seeds=1, backbones=["dnn"], pamlm_epochs="1")
+    parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments))
+    for experiment in quality.EXPERIMENTS.values():
+        for run in experiment(args):
+            options = [*run.options, "--output_dir", str(tmp_path)]
+            *parsed, _ = parser.parse_args_into_dataclasses(options, return_remaining_strings=True)
+            if run.after is None:
+                check_arguments_matter(*parsed, pretraining=run.script == "run_pamlm")
+
+
+def test_the_quality_benchmark_keeps_what_stands_around_its_table(quality, tmp_path):
+    path, begin, end = tmp_path / "results.md", "<!-- alone -->", "<!-- /alone -->"
+    path.write_text(f"above\n{begin}\nold\n{end}\nbelow\n")
+    assert quality.around_table(path, "alone") == (f"above\n{begin}", f"{end}\nbelow\n")
+    for text in (f"above\n{begin}\nold\nbelow\n", f"{end}\n{begin}\n"):
+        path.write_text(text)
+        # before any run
+        with pytest.raises(ValueError, match="`--into` must hold the lines <!-- alone --> and <!-- /alone -->"):
+            quality.main(["alone", "--output_dir", str(tmp_path / "out"), "--into", str(path)])
+        assert path.read_text() == text
+    assert not (tmp_path / "out").exists()
 
 
 def test_processor_and_model_must_belong_together(pretrained, tmp_path):
@@ -394,9 +581,62 @@ def test_run_ctr_needs_one_start(arguments, capsys, tmp_path):
     assert "--model_name_or_path" in capsys.readouterr().err
 
 
-def test_predict_names_what_is_missing(pretrained, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def alone(table, tmp_path_factory):
+    """The folder of a backbone that was trained alone."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    run_ctr.main([*data_of(table), "--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(folder)])
+    return folder
+
+
+def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, tmp_path):
+    files = ["--input", str(table / "rows.csv"), "--output", str(tmp_path / "scores.csv")]
+    with pytest.raises(ValueError, match=r"pamlm is a pretraining checkpoint: it lacks \['ctr_head.*run_ctr.py first"):
+        predict.main(["--model", str(pretrained), *files])
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_keeps_types_and_digits(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "ROWS_READ_AT_ONCE", 2)
+    numbers = [2**53 + 1, 5, 7, None]
+    rows = pa.table(
+        {
+            "user": pa.array([3, 1, 2, None], pa.int64()),
+            "price": pa.array([1.5, 2, None, 3]),
+            "tags": pa.array(["new", "", "new|old", None]),
+            "title": pa.array(["Up", "Up", None, "Nowhere"]).dictionary_encode(),
+            "row": pa.array(numbers, pa.int64()),
+            "day": pa.array([0, 1, 2, 3], pa.date32()),
+        }
+    )
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    for ending in ("parquet", "csv"):
+        files = ["--input", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / f"scores.{ending}")]
+        predict.main(["--model", str(alone), *files])
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    assert scores.drop_columns("click_probability").equals(rows)
+    processor, model = (auto.from_pretrained(alone) for auto in (AutoProcessor, AutoModelForSequenceClassification))
+    with torch.no_grad():
+        logits = model(**processor(rows.to_pydict(), return_tensors="pt")).logits
+    np.testing.assert_allclose(scores["click_probability"], logits.sigmoid().squeeze(-1), atol=1e-6)
+    assert pd.read_csv(tmp_path / "scores.csv", dtype=str)["row"].tolist()[:3] == [str(n) for n in numbers[:3]]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_predict_of_no_rows_gives_no_rows(alone, tmp_path, ending):
+    (tmp_path / "rows.csv").write_text("user,price,tags,title\n")
+    pd.read_csv(tmp_path / "rows.csv").to_parquet(tmp_path / "rows.parquet")
+    for target in ("csv", "parquet"):
+        files = ["--input", str(tmp_path / f"rows.{ending}"), "--output", str(tmp_path / f"scores.{target}")]
+        predict.main(["--model", str(alone), *files])
+    assert (tmp_path / "scores.csv").read_text() == "user,price,tags,title,click_probability\n"
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    assert (scores.num_rows, scores.column_names[-1]) == (0, "click_probability")
+
+
+def test_predict_names_what_is_missing(alone, tmp_path, capsys):
     (tmp_path / "rows.csv").write_text("user,price\n1,2\n")
-    arguments = ["--model", str(pretrained), "--input", str(tmp_path / "rows.csv")]
+    arguments = ["--model", str(alone), "--input", str(tmp_path / "rows.csv")]
     with pytest.raises(ValueError, match=r"missing \['tags', 'title'\]"):
         predict.main([*arguments, "--output", str(tmp_path / "scores.csv")])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]

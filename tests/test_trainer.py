@@ -1,5 +1,7 @@
 """The trainer: what moves under which learning rate, metrics, resuming, accumulation, and plain `Trainer`."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -182,14 +184,20 @@ def test_sparse_norms_are_those_of_dense_gradients():
     torch.testing.assert_close(other.grad, torch.ones(2) / (expected + 1e-6))
 
 
+class StopAt(TrainerCallback):
+    """Cuts a run off once it has saved the checkpoint of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_save(self, args, state, control, **kwargs):
+        control.should_training_stop |= state.global_step == self.step
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
 def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared, tmp_path):
     """Order, dropout and masks continue; cut off within an epoch."""
-
-    class Stop(TrainerCallback):
-        def on_save(self, args, state, control, **kwargs):
-            control.should_training_stop = state.global_step == 11
 
     options = {"save_strategy": "steps", "save_steps": 11, "eval_strategy": "no", "num_train_epochs": 3}
     options["sparse_embedding_updates"] = sparse
@@ -197,7 +205,7 @@ def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared,
     trainer_for(whole, prepared, arguments(tmp_path / "whole", **options)).train()
 
     cut = build(model_class, prepared[1])
-    trainer_for(cut, prepared, arguments(tmp_path / "cut", **options), callbacks=[Stop()]).train()
+    trainer_for(cut, prepared, arguments(tmp_path / "cut", **options), callbacks=[StopAt(11)]).train()
     resumed = build(model_class, prepared[1])
     trainer = trainer_for(resumed, prepared, arguments(tmp_path / "cut", **options))
     trainer.train(resume_from_checkpoint=True)
@@ -207,6 +215,31 @@ def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared,
         parameters(cut)["clickprompt.ctr.embedding.table.weight"], expected["clickprompt.ctr.embedding.table.weight"]
     )
     for name, parameter in parameters(resumed).items():
+        torch.testing.assert_close(parameter, expected[name], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("patience", [2, 3])
+def test_a_resumed_run_stops_as_early(patience, prepared, tmp_path):
+    """The evaluations without a better AUC before the cut count, against the patience that is given."""
+    aucs = [0.6, 0.8, 0.7, 0.75, 0.78, 0.9]
+
+    def run(folder, evaluated=0, resume=None, callbacks=(), **options):
+        model, scripted = build(ClickPromptForCTR, prepared[1]), iter(aucs[evaluated:])
+        args = arguments(tmp_path / folder, num_train_epochs=6, **options)
+        trainer = trainer_for(
+            model, prepared, args, compute_metrics=lambda _: {"auc": next(scripted)}, callbacks=list(callbacks)
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = run("whole", early_stopping_patience=patience)
+    run("cut", callbacks=[StopAt(24)])
+    resumed = run("cut", evaluated=3, resume=True, early_stopping_patience=patience)
+    # eight steps an epoch; the second is the best
+    assert resumed.state.global_step == whole.state.global_step == 8 * (2 + patience)
+    assert resumed.state.best_metric == whole.state.best_metric == 0.8
+    expected = parameters(whole.model)
+    for name, parameter in parameters(resumed.model).items():
         torch.testing.assert_close(parameter, expected[name], atol=0, rtol=0)
 
 
@@ -270,14 +303,30 @@ def test_early_stopping_and_the_best_checkpoint(prepared, tmp_path, monkeypatch)
     assert model.ctr_head.output.bias.item() == weights[1] != weights[3]
 
 
-def test_training_throughput_leaves_evaluation_and_saving_out(prepared, tmp_path, monkeypatch):
-    trainer = trainer_for(build(ClickPromptForCTR, prepared[1]), prepared, arguments(tmp_path))
-    monkeypatch.setattr("clickprompt_hf.training.trainer.time.perf_counter", iter(range(1000)).__next__)
+def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monkeypatch):
+    """By a clock that only steps, evaluation, saving and loading advance."""
+    now = [0.0]
+
+    class Step(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            now[0] += 0.5
+
+    for name, seconds in (("evaluate", 10), ("_save_checkpoint", 20), ("_load_best_model", 400)):
+        original = getattr(Trainer, name)
+
+        def slow(self, *args, original=original, seconds=seconds, **kwargs):
+            now[0] += seconds
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(Trainer, name, slow)
+    trainer = trainer_for(build(ClickPromptForCTR, prepared[1]), prepared, arguments(tmp_path), callbacks=[Step()])
+    for clock in ("time", "perf_counter"):
+        monkeypatch.setattr(time, clock, lambda: now[0])
     metrics = trainer.train().metrics
-    # two evaluations, two checkpoints and the best one loaded, each one second by the stopped clock
-    assert trainer.seconds_beside_training == 5
-    seconds = metrics["train_runtime"] - 5
-    assert metrics["train_samples_per_second"] == pytest.approx(120 / seconds, rel=1e-2)
+    # two epochs of 60 rows in 8 steps; the best checkpoint is loaded after `Trainer` has taken the time
+    assert metrics["train_runtime"] == 16 * 0.5 + 2 * (10 + 20)
+    assert metrics["train_samples_per_second"] == pytest.approx(120 / 8, rel=1e-2)
+    assert metrics["train_steps_per_second"] == pytest.approx(16 / 8, rel=1e-2)
 
 
 def test_plain_trainer_with_mapped_rows(tmp_path):
@@ -338,6 +387,9 @@ def test_metrics_by_hand():
         ({"plm_learning_rate": -1.0}, "`plm_learning_rate` must be at least 0, got -1.0"),
         ({"early_stopping_patience": -1}, "`early_stopping_patience` must be at least 0"),
         ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "`dataloader_persistent_workers`"),
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0: .* got 0.1"),
+        ({"train_sampling_strategy": "group_by_length"}, "`train_sampling_strategy` must be 'random'.*'group_by_"),
+        ({"train_sampling_strategy": "sequential"}, "`train_sampling_strategy` must be 'random'.* got 'sequential'"),
     ],
 )
 def test_impossible_arguments_are_refused(options, message, tmp_path):

@@ -126,7 +126,8 @@ class ClickPromptMLMCollator:
 @dataclass
 class ClickPromptCLMCollator:
     """Batches for `ClickPromptForPACLM`: `feature_ids` (B, C), `input_ids` and `attention_mask` (B, T), and `labels`
-    (B, T), the text's own tokens, -100 at padding. The model shifts them.
+    (B, T), the text's own tokens, -100 at padding and at the first position. The model shifts them, so that nothing
+    predicts the first token; `Trainer` counts the labels to divide the loss by, and must not count it.
 
     Args:
         processor: The processor that made the rows; its tokenizer must have a padding token.
@@ -147,6 +148,7 @@ class ClickPromptCLMCollator:
         if "labels" in batch:
             # rows that only fill up a batch
             predicted &= (batch["labels"] != -100)[:, None]
+        predicted[:, 0] = False
         names = ("feature_ids", "input_ids", "attention_mask")
         arrays = {**{name: batch[name] for name in names}, "labels": np.where(predicted, batch["input_ids"], -100)}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training with the HuggingFace `Trainer`."""
 
+from .argument_effects import PAMLM_ARGUMENTS, PLM_ARGUMENTS, check_arguments_matter
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments, ReportArguments
 from .custom_backbone import import_backbone_module
 from .evaluation import (
@@ -14,11 +15,14 @@ from .evaluation import (
 )
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
-from .preparation import PreparedData, check_output_dir, prepare_data
+from .output_dir import check_output_dir, remove_earlier_run
+from .preparation import PreparedData, prepare_data
 from .pretraining import fresh_pretraining_model, pretraining_collator
 from .trainer import ClickPromptTrainer
 
 __all__ = [
+    "PAMLM_ARGUMENTS",
+    "PLM_ARGUMENTS",
     "CalibrationError",
     "ClickMetric",
     "ClickPromptTrainer",
@@ -30,6 +34,7 @@ __all__ = [
     "PairedAUC",
     "PreparedData",
     "ReportArguments",
+    "check_arguments_matter",
     "check_output_dir",
     "click_metrics",
     "click_probabilities",
@@ -43,5 +48,6 @@ __all__ = [
     "masked_token_metrics",
     "prepare_data",
     "pretraining_collator",
+    "remove_earlier_run",
     "save_test_scores",
 ]

@@ -42,8 +42,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
     `early_stopping_patience` evaluations.
 
     Raises:
-        ValueError: If a rate or the patience is negative, a part to freeze is unknown, or workers would outlive an
-            epoch.
+        ValueError: If a rate or the patience is negative, a part to freeze is unknown, workers would outlive an
+            epoch, labels shall be smoothed or rows sampled in another order, or training shall stop early without
+            choosing a best checkpoint.
     """
 
     learning_rate: float = field(
@@ -70,6 +71,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
     )
     early_stopping_patience: int = field(
         default=2, metadata={"help": "Evaluations without a better metric before training stops; 0 never stops."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Whether a resumed run goes on with early stopping's count."}
     )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Train into `output_dir` even if it holds a finished run."}
@@ -101,6 +105,16 @@ class ClickPromptTrainingArguments(TrainingArguments):
                 "`dataloader_persistent_workers` must be False: masks change with the epoch, which workers that "
                 "outlive it would not see."
             )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "`label_smoothing_factor` must be 0: Trainer smooths over the logits of classes, and no head gives it "
+                f"any; got {self.label_smoothing_factor}."
+            )
+        if self.train_sampling_strategy != "random":
+            raise ValueError(
+                "`train_sampling_strategy` must be 'random': the order of rows is a function of (seed, epoch); got "
+                f"{self.train_sampling_strategy!r}."
+            )
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):
             # a command line has strings only; Trainer looks for the last checkpoint where it is True
             resume: Any = str(self.resume_from_checkpoint).lower() == "true"
@@ -114,6 +128,11 @@ class ClickPromptTrainingArguments(TrainingArguments):
             self.load_best_model_at_end = False
         super().__post_init__()
         if not self.load_best_model_at_end:
+            if self.early_stopping_patience not in (0, type(self).early_stopping_patience):
+                raise ValueError(
+                    "`early_stopping_patience` must be left out without `load_best_model_at_end`, which needs "
+                    f"evaluation and saving: nothing would stop; got {self.early_stopping_patience}."
+                )
             self.early_stopping_patience = 0
 
 
@@ -209,6 +228,9 @@ class ModelArguments:
     fusion_alpha_on: Literal["ctr", "text"] | None = field(
         default=None, metadata={"help": "The logit that alpha weighs. Default ctr."}
     )
+    learn_fusion_alpha: bool | None = field(
+        default=None, metadata={"help": "Whether alpha is trained. Default true; false keeps --fusion_alpha."}
+    )
     pooling: Literal["cls", "last", "mean", "mean_first_last", "mean_last_two"] | None = field(
         default=None,
         metadata={"help": "What the text logit reads of the last layer. Default cls, last (decoders), mean (T5)."},
@@ -238,7 +260,7 @@ class ModelArguments:
 
     def head_options(self) -> dict[str, Any]:
         """The given arguments of `ClickPromptConfig` that a checkpoint leaves open: they concern fresh heads only."""
-        return given_options(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "pooling"))
+        return given_options(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "learn_fusion_alpha", "pooling"))
 
 
 _CTR_OPTIONS = (

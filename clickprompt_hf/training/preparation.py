@@ -22,13 +22,13 @@ from ..data.sources import needs_schema
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
+from .output_dir import checkpoint_to_resume
 from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
 
 _DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
 _ROWS_FOR_TOKENIZER = 20_000
 # stands for a span that T5's pretraining left out, which is the nearest thing to a mask token that it has
 T5_FIRST_SENTINEL = "<extra_id_0>"
-RESULTS_FILE = "all_results.json"
 
 
 @dataclass
@@ -55,20 +55,6 @@ class PreparedData:
         return replace(parts[0], with_value_fields=by_field), replace(parts[1], with_value_fields=by_field)
 
 
-def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
-    """Refuses to train over a finished run.
-
-    Raises:
-        FileExistsError: If the folder holds results and neither resuming nor overwriting was asked for.
-    """
-    results = Path(str(training_args.output_dir)) / RESULTS_FILE
-    if results.exists() and not (training_args.resume_from_checkpoint or training_args.overwrite_output_dir):
-        raise FileExistsError(
-            f"`output_dir` {training_args.output_dir} holds a finished run ({RESULTS_FILE}). Choose another folder, "
-            "or pass --overwrite_output_dir."
-        )
-
-
 def resolve_data_arguments(given: DataArguments, saved: dict[str, Any] | None) -> dict[str, Any]:
     """The data arguments in force: the given ones, else the checkpoint's, else the defaults.
 
@@ -89,6 +75,21 @@ def resolve_data_arguments(given: DataArguments, saved: dict[str, Any] | None) -
     return resolved
 
 
+def resumed_training_data(folder: Path) -> dict[str, Any]:
+    """The record of the data in the checkpoint that training resumes.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    training_data = ClickPromptConfig.from_pretrained(folder).training_data
+    if training_data is None:
+        raise ValueError(
+            "`resume_from_checkpoint` must be a checkpoint of these scripts, which says what rows it was trained on; "
+            f"{folder} does not."
+        )
+    return training_data
+
+
 def prepare_data(
     data_args: DataArguments,
     training_args: ClickPromptTrainingArguments,
@@ -100,7 +101,8 @@ def prepare_data(
 
     Args:
         data_args: Which rows.
-        training_args: Give the output folder, which holds the encoded files while training runs.
+        training_args: Give the output folder, which holds the encoded files while training runs, and the checkpoint
+            to resume, whose split must be that of the data.
         model_args: Name the PLM, whose tokenizer is used, and K, which with the text must fit the PLM's positions.
         checkpoint: Configuration of the checkpoint that training starts from, if any: its split is kept.
         processor: The checkpoint's processor, which is never fitted again.
@@ -109,8 +111,12 @@ def prepare_data(
         ValueError: If the data or an argument is wrong; the message names it.
         OSError: If a file is missing or broken.
     """
-    saved = None if checkpoint is None else checkpoint.training_data
+    resumed = checkpoint_to_resume(training_args)
+    resumed_data = None if resumed is None else resumed_training_data(resumed)
+    saved = resumed_data if checkpoint is None else checkpoint.training_data
     resolved = resolve_data_arguments(data_args, saved)
+    if resumed_data is not None:
+        resolve_data_arguments(DataArguments(**resolved), resumed_data)
     if checkpoint is None:
         backbone_class(model_args.fresh_backbone)
     # The underscore keeps it from being pushed to the Hub; each machine has its own, also on a shared disk.
@@ -149,8 +155,11 @@ def prepare_data(
         "num_rows": {name: len(split) for name, split in data.items()},
         "test_rows_sha256": rows_digest(data["test"]),
     }
-    if saved is not None:
-        check_same_rows(saved, training_data)
+    for record in (saved, resumed_data):
+        if record is not None:
+            check_same_rows(record, training_data)
+    if resumed is not None:
+        check_same_processor(resumed, processor)
     return PreparedData(data, processor, training_data)
 
 
@@ -227,6 +236,20 @@ def rows_digest(split: ColumnarDataset) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(split.feature_ids).tobytes())
     digest.update(np.ascontiguousarray(split.labels).tobytes())
     return digest.hexdigest()
+
+
+def check_same_processor(folder: Path, processor: ClickPromptProcessor) -> None:
+    """Refuses a processor that gives values other ids than that of the checkpoint in `folder` gave them.
+
+    Raises:
+        ValueError: If their fingerprints differ.
+    """
+    saved = ClickPromptProcessor.from_pretrained(folder).fingerprint
+    if saved != processor.fingerprint:
+        raise ValueError(
+            f"`resume_from_checkpoint` must be a checkpoint with the processor of the data: that of {folder} has the "
+            f"fingerprint {saved}, that of the given data and --schema {processor.fingerprint}."
+        )
 
 
 def check_same_rows(saved: dict[str, Any], found: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def pretraining_collator(
     """The collator of `model`'s pretraining task.
 
     Raises:
-        ValueError: If values of fields shall be masked but the task masks nothing, or the tokenizer lacks a token.
+        ValueError: If it is said what to mask but the task masks nothing, or the tokenizer lacks a token.
     """
     if isinstance(model, ClickPromptForPAMLM):
         return ClickPromptMLMCollator(
@@ -39,4 +39,9 @@ def pretraining_collator(
         )
     if training_args.masking == "field":
         raise ValueError("`masking` must be left out for a decoder, which PA-CLM trains on all tokens; got 'field'.")
+    if training_args.mlm_probability != ClickPromptTrainingArguments.mlm_probability:
+        raise ValueError(
+            "`mlm_probability` must be left out for a decoder, which PA-CLM trains on all tokens; got "
+            f"{training_args.mlm_probability}."
+        )
     return ClickPromptCLMCollator(processor)

@@ -50,7 +50,7 @@ class ClickPromptTrainer(Trainer):
     def __init__(self, model=None, args=None, *, compute_metrics=None, callbacks=None, **kwargs):
         if model is None:
             raise ValueError("`model` must be given; `model_init` is not supported.")
-        plain_model = model.get_base_model() if isinstance(model, PeftModel) else model
+        plain_model: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self.is_pretraining = isinstance(plain_model, ClickPromptForPretraining)
         if compute_metrics is None:
             compute_metrics = masked_token_metrics if self.is_pretraining else click_metrics
@@ -60,7 +60,11 @@ class ClickPromptTrainer(Trainer):
         callbacks = [*(callbacks or []), EpochOfMasks()]
         if args.early_stopping_patience > 0:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
-        freeze_parts(model, [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])])
+        frozen = [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])]
+        if not plain_model.config.learn_fusion_alpha:
+            # from_pretrained forgets which parameters have no gradient
+            frozen.append("fusion_alpha")
+        freeze_parts(model, frozen)
         self.seconds_beside_training = 0.0
         super().__init__(model, args, compute_metrics=compute_metrics, callbacks=callbacks, **kwargs)
         if args.sparse_embedding_updates:
@@ -150,9 +154,12 @@ class ClickPromptTrainer(Trainer):
         with self._beside_training():
             super()._save_checkpoint(*args, **kwargs)
 
-    def _load_best_model(self):
-        with self._beside_training():
-            super()._load_best_model()
+    def _load_callback_state(self):
+        super()._load_callback_state()
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback) and self.args.early_stopping_patience > 0:
+                # the checkpoint's count, but this run's patience
+                callback.early_stopping_patience = self.args.early_stopping_patience
 
     @contextmanager
     def _beside_training(self) -> Iterator[None]:
@@ -164,7 +171,8 @@ class ClickPromptTrainer(Trainer):
 
 
 def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
-    """Keeps `parts` of `model`, of "plm", "ctr" and "prompt_encoder", from being trained; heads always are.
+    """Keeps `parts` of `model`, of "plm", "ctr", "prompt_encoder" and "fusion_alpha", from being trained; heads always
+    are.
 
     Raises:
         ValueError: If nothing would be left to train.
