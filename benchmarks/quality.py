@@ -95,16 +95,8 @@ def encoder_runs(args: argparse.Namespace) -> list[Run]:
 
 
 def alone_runs(args: argparse.Namespace) -> list[Run]:
-    options = [
-        "--dataset",
-        args.dataset or "ml-1m",
-        *data_path(args),
-        "--ctr_only",
-        "--bf16",
-        "--num_train_epochs",
-        "6",
-    ]
-    options += ["--per_device_train_batch_size", "1024"]
+    options = ["--dataset", args.dataset or "ml-1m", *data_path(args), "--ctr_only", "--bf16"]
+    options += ["--num_train_epochs", "6", "--per_device_train_batch_size", "1024"]
     return [
         Run(name, "alone", seed, "run_ctr", (*options, "--backbone", name))
         for seed in range(args.seeds or 1)
@@ -135,12 +127,15 @@ def main(arguments: list[str] | None = None) -> str:
         # before the runs, which take hours
         around_table(args.into, args.experiment)
 
-    # 1. The runs, a seed after the other; a run that starts from another's checkpoint comes in a later round.
+    # 1. The runs, a seed after the other; one that starts from another's checkpoint comes in its seed's second round.
     runs = EXPERIMENTS[args.experiment](args)
     context = multiprocessing.get_context("spawn")
-    for round_of_runs in ([run for run in runs if not run.after], [run for run in runs if run.after]):
-        with ProcessPoolExecutor(args.jobs, context, initializer=share_cores, initargs=(args.jobs,)) as pool:
-            list(pool.map(execute, round_of_runs, *zip(*[(args.output_dir, everywhere)] * len(round_of_runs))))
+    with ProcessPoolExecutor(args.jobs, context, initializer=share_cores, initargs=(args.jobs,)) as pool:
+        for seed in dict.fromkeys(run.seed for run in runs):
+            of_seed = [run for run in runs if run.seed == seed]
+            for round_of_runs in ([run for run in of_seed if not run.after], [run for run in of_seed if run.after]):
+                for job in [pool.submit(execute, run, args.output_dir, everywhere) for run in round_of_runs]:
+                    job.result()
 
     # 2. The table.
     table = tabulate(runs, args.output_dir)

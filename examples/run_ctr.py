@@ -27,7 +27,6 @@ from clickprompt_hf.training import (
     DataArguments,
     ModelArguments,
     ReportArguments,
-    check_arguments_matter,
     check_output_dir,
     click_probabilities,
     click_report,
@@ -38,6 +37,7 @@ from clickprompt_hf.training import (
     prepare_data,
     remove_earlier_run,
     save_test_scores,
+    warn_of_idle_arguments,
 )
 
 
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     checkpoint, processor = None, None
     if start.model_name_or_path is not None:
         checkpoint, processor = load_checkpoint(start.model_name_or_path, model_args, use_plm=not start.without_plm)
-    check_arguments_matter(model_args, data_args, training_args, checkpoint)
+    warn_of_idle_arguments(model_args, data_args, training_args, checkpoint)
     data = prepare_data(data_args, training_args, model_args, checkpoint, processor)
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
         if name is not None:

@@ -16,12 +16,12 @@ from clickprompt_hf.training import (
     ClickPromptTrainingArguments,
     DataArguments,
     ModelArguments,
-    check_arguments_matter,
     check_output_dir,
     fresh_pretraining_model,
     prepare_data,
     pretraining_collator,
     remove_earlier_run,
+    warn_of_idle_arguments,
 )
 
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if model_args.plm_name_or_path is None:
         parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
     check_output_dir(training_args)
-    check_arguments_matter(model_args, data_args, training_args, pretraining=True)
+    warn_of_idle_arguments(model_args, data_args, training_args, pretraining=True)
 
     # 2. Data: raw rows to splits, vocabularies, token tables.
     data = prepare_data(data_args, training_args, model_args)

@@ -42,7 +42,7 @@ from clickprompt_hf.training import (
     ClickPromptTrainingArguments,
     DataArguments,
     ModelArguments,
-    check_arguments_matter,
+    warn_of_idle_arguments,
 )
 from clickprompt_hf.training.scratch_plm import scratch_tokenizer
 
@@ -133,7 +133,7 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
     if not without_plm:
         assert config.prompt_dropout == 0.3
         # a fixed alpha
-        assert ClickPromptForCTR.from_pretrained(out).fusion_alpha.item() == 0.25
+        assert ClickPromptForCTR.from_pretrained(out).fusion.alpha.item() == 0.25
 
     # rows in any order, with unseen and missing values, without labels
     rows = pd.DataFrame({"title": ["Up", None, "Nowhere"], "user": ["3", "", "999"], "price": ["x", "", "2.5"]})
@@ -439,60 +439,58 @@ def test_finetuning_refuses_other_rows(pretrained, tmp_path):
         run_ctr.main([*arguments, *QUICK, "--output_dir", str(tmp_path / "out")])
 
 
-NO_PLM = ["--ctr_only"]
 WITH_PLM = ["--plm_name_or_path", "scratch-tiny"]
 
 
+def idle_warnings(monkeypatch, options, checkpoint=None, pretraining=False):
+    warnings = []
+    monkeypatch.setattr("clickprompt_hf.training.argument_effects.logger.warning", warnings.append)
+    parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments))
+    parsed = parser.parse_args_into_dataclasses([*options, "--output_dir", "nowhere"])
+    warn_of_idle_arguments(*parsed, checkpoint=checkpoint, pretraining=pretraining)
+    return warnings
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "warning"),
     [
-        ([*NO_PLM, "--fusion", "weighted"], "`--fusion` must be left out, as it needs a run with the PLM; got 'weigh"),
-        ([*NO_PLM, "--pooling", "mean"], "`--pooling` .* the PLM"),
-        ([*NO_PLM, "--prompt_length", "3"], "`--prompt_length` .* the PLM; got 3"),
-        ([*NO_PLM, "--plm_learning_rate", "1e-4"], "`--plm_learning_rate` .* the PLM; got 0.0001"),
-        ([*NO_PLM, "--max_text_length", "9"], "`--max_text_length` .* the PLM"),
-        ([*NO_PLM, "--freeze", "plm"], "`--freeze plm` .* the PLM"),
-        ([*NO_PLM, "--masking", "field"], "`--masking` .* run_pamlm.py"),
-        ([*WITH_PLM, "--mlm_probability", "0.3"], "`--mlm_probability` .* run_pamlm.py; got 0.3"),
-        ([*WITH_PLM, "--plm_learning_rate", "1e-4", "--freeze", "plm"], "`--plm_learning_rate` .* not frozen"),
-        ([*WITH_PLM, "--fusion_alpha", "0.3"], "`--fusion_alpha` .* --fusion weighted; got 0.3"),
-        ([*WITH_PLM, "--learn_fusion_alpha", "false"], "`--learn_fusion_alpha` .* --fusion weighted; got False"),
-        ([*WITH_PLM, "--prompt_rank", "8"], "`--prompt_rank` .* --prompt_encoder low_rank"),
-        ([*WITH_PLM, "--prompt_strategy", "none", "--prompt_dropout", "0.1"], "`--prompt_dropout` .* with prompts"),
-        ([*WITH_PLM, "--prompt_strategy", "shallow", "--prompt_encoder", "paper"], "`--prompt_encoder` .* layerwise"),
-        ([*NO_PLM, "--backbone", "dnn", "--num_graph_layers", "4"], "`--num_graph_layers` .* --backbone fignn; got 4"),
-        ([*NO_PLM, "--backbone", "fm", "--dnn_hidden_sizes", "8"], "`--dnn_hidden_sizes` .* with a DNN"),
-        ([*NO_PLM, "--num_attention_heads", "2"], "`--num_attention_heads` .* autoint or transformer"),
-        ([*NO_PLM, "--data_path", "/nowhere"], "`--data_path` .* read from files; got '/nowhere'"),
-        ([*NO_PLM, "--dataset", "owner/name", "--data_path", "x"], "`--data_path` .* no Hub id"),
-        ([*NO_PLM, "--split", "time", "--split_seed", "1"], "`--split_seed` .* --split random; got 1"),
+        (["--fusion", "weighted"], "--fusion weighted has no effect: it needs a run with the PLM."),
+        (["--prompt_length", "3"], "--prompt_length 3 has no effect: it needs a run with the PLM."),
+        (["--freeze", "plm"], "--freeze plm plm has no effect: it needs a run with the PLM."),
+        ([*WITH_PLM, "--masking", "field"], "--masking field has no effect: it needs run_pamlm.py."),
+        ([*WITH_PLM, "--plm_learning_rate", "1e-4", "--freeze", "plm"], "a PLM that is not frozen"),
+        ([*WITH_PLM, "--fusion_alpha", "0.3"], "--fusion weighted"),
+        ([*WITH_PLM, "--learn_fusion_alpha", "false"], "--fusion weighted"),
+        ([*WITH_PLM, "--prompt_rank", "8"], "--prompt_encoder low_rank"),
+        ([*WITH_PLM, "--prompt_strategy", "none", "--prompt_dropout", "0.1"], "a --prompt_strategy with prompts"),
+        ([*WITH_PLM, "--prompt_strategy", "shallow", "--prompt_encoder", "paper"], "--prompt_strategy layerwise"),
+        (["--backbone", "dnn", "--num_graph_layers", "4"], "--backbone fignn"),
+        (["--backbone", "fm", "--dnn_hidden_sizes", "8"], "a backbone with a DNN"),
+        (["--num_attention_heads", "2"], "--backbone autoint or transformer"),
+        (["--data_path", "/nowhere"], "a --dataset that is read from files"),
+        (["--dataset", "owner/name", "--data_path", "x"], "a --dataset that is no Hub id"),
+        (["--split", "time", "--split_seed", "1"], "--split random"),
     ],
 )
-def test_arguments_without_an_effect_are_refused(options, message, tmp_path):
-    arguments = ["--dataset", "synthetic", *options, *QUICK, "--output_dir", str(tmp_path / "out")]
-    with pytest.raises(ValueError, match=message):
-        run_ctr.main(arguments)
-    assert not (tmp_path / "out").exists()
+def test_arguments_without_an_effect_are_warned_of(options, warning, monkeypatch):
+    (given,) = idle_warnings(monkeypatch, ["--dataset", "synthetic", *options])
+    assert warning in given
 
 
-def test_arguments_without_an_effect_on_a_checkpoint_or_split_are_refused(pretrained, table, tmp_path):
+def test_what_a_checkpoint_or_split_leaves_without_effect_is_warned_of(pretrained, table, tmp_path, monkeypatch):
+    checkpoint = ClickPromptConfig.from_pretrained(pretrained)
+    checkpoint.use_plm = False
+    (given,) = idle_warnings(monkeypatch, ["--prompt_dropout", "0.1"], checkpoint)
+    assert "a run with the PLM" in given
     out = ["--output_dir", str(tmp_path / "out")]
-    start = ["--model_name_or_path", str(pretrained), "--data_path", str(table / "rows.csv"), "--without_plm"]
-    for option in (["--fusion", "weighted"], ["--prompt_dropout", "0.1"]):
-        with pytest.raises(ValueError, match=f"`{option[0]}` must be left out, as it needs a run with the PLM"):
-            run_ctr.main([*start, *option, *out])
-    with pytest.raises(
-        ValueError, match="`early_stopping_patience` must be left out without `load_best_model_at_end`"
-    ):
+    with pytest.raises(ValueError, match="`early_stopping_patience` must be left out without `load_best_model"):
         run_pamlm.main([*data_of(table), *WITH_PLM, "--early_stopping_patience", "3", *out])
 
     # a data set with the three splits of its own
     for name in ("train", "validation", "test"):
         pd.DataFrame(tiny_rows(20)).to_csv(tmp_path / f"{name}.csv", index=False)
-    own = ["--dataset", str(tmp_path), "--schema", str(table / "schema.yaml"), "--ctr_only"]
-    with pytest.raises(ValueError, match="`--split_seed` must be left out, as it needs a --dataset without splits"):
-        run_ctr.main([*own, "--split_seed", "3", *out])
-    assert not (tmp_path / "out").exists()
+    (given,) = idle_warnings(monkeypatch, ["--dataset", str(tmp_path), "--split_seed", "3"])
+    assert "a --dataset without splits of its own" in given
 
 
 def test_the_demo_passes_arguments_where_they_matter():
@@ -517,15 +515,13 @@ def quality(monkeypatch):
     return importlib.import_module("quality")
 
 
-def test_no_run_of_the_quality_benchmark_is_refused(quality, tmp_path):
+def test_runs_of_the_quality_benchmark_have_no_idle_argument(quality, monkeypatch):
     args = argparse.Namespace(dataset=None, data_path=None, seeds=1, backbones=["dnn"], pamlm_epochs="1")
-    parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments))
     for experiment in quality.EXPERIMENTS.values():
         for run in experiment(args):
-            options = [*run.options, "--output_dir", str(tmp_path)]
-            *parsed, _ = parser.parse_args_into_dataclasses(options, return_remaining_strings=True)
+            options = [option for option in run.options if option != "--ctr_only"]
             if run.after is None:
-                check_arguments_matter(*parsed, pretraining=run.script == "run_pamlm")
+                assert not idle_warnings(monkeypatch, options, pretraining=run.script == "run_pamlm"), run
 
 
 def test_the_quality_benchmark_keeps_what_stands_around_its_table(quality, tmp_path):

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training with the HuggingFace `Trainer`."""
 
-from .argument_effects import PAMLM_ARGUMENTS, PLM_ARGUMENTS, check_arguments_matter
+from .argument_effects import PAMLM_ARGUMENTS, PLM_ARGUMENTS, warn_of_idle_arguments
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments, ReportArguments
 from .custom_backbone import import_backbone_module
 from .evaluation import (
@@ -34,7 +34,6 @@ __all__ = [
     "PairedAUC",
     "PreparedData",
     "ReportArguments",
-    "check_arguments_matter",
     "check_output_dir",
     "click_metrics",
     "click_probabilities",
@@ -50,4 +49,5 @@ __all__ = [
     "pretraining_collator",
     "remove_earlier_run",
     "save_test_scores",
+    "warn_of_idle_arguments",
 ]

@@ -1,14 +1,17 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Refuses, before data are prepared, arguments that were given and would change nothing."""
+"""Warns of arguments that were given and change nothing."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
 import datasets
+from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
+
+logger = logging.get_logger(__name__)
 
 FUSION_ALPHA_ARGUMENTS = ("fusion_alpha", "fusion_alpha_on", "learn_fusion_alpha")
 PLM_ARGUMENTS = (
@@ -73,14 +76,14 @@ _NEEDS: tuple[tuple[Collection[str], str, Callable[[Run], bool]], ...] = (
 )
 
 
-def check_arguments_matter(
+def warn_of_idle_arguments(
     model_args: ModelArguments,
     data_args: DataArguments,
     training_args: ClickPromptTrainingArguments,
     checkpoint: ClickPromptConfig | None = None,
     pretraining: bool = False,
 ) -> None:
-    """Refuses arguments that were given and cannot have an effect.
+    """Warns of arguments that were given and cannot have an effect, and says what they need.
 
     Given is what differs from its default: a default that is spelt out passes.
 
@@ -89,9 +92,6 @@ def check_arguments_matter(
         checkpoint: Configuration of the checkpoint that training starts from, if any, without its PLM if that is left
             out.
         pretraining: Whether the run is PA-MLM or PA-CLM.
-
-    Raises:
-        ValueError: If there is such an argument; the message says what it needs.
     """
     given = {
         member.name: getattr(arguments, member.name)
@@ -104,7 +104,7 @@ def check_arguments_matter(
     for names, need, is_met in _NEEDS:
         for name in names:
             if name in given and not is_met(run):
-                raise ValueError(f"`--{name}` must be left out, as it needs {need}; got {given[name]!r}.")
+                logger.warning(f"--{name} {given[name]} has no effect: it needs {need}.")
 
 
 def _run(

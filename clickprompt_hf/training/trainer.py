@@ -60,11 +60,7 @@ class ClickPromptTrainer(Trainer):
         callbacks = [*(callbacks or []), EpochOfMasks()]
         if args.early_stopping_patience > 0:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
-        frozen = [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])]
-        if not plain_model.config.learn_fusion_alpha:
-            # from_pretrained forgets which parameters have no gradient
-            frozen.append("fusion_alpha")
-        freeze_parts(model, frozen)
+        freeze_parts(model, [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])])
         self.seconds_beside_training = 0.0
         super().__init__(model, args, compute_metrics=compute_metrics, callbacks=callbacks, **kwargs)
         if args.sparse_embedding_updates:
