@@ -173,6 +173,19 @@ def test_lazy_updates_touch_the_rows_of_the_batch_and_no_others(prepared, tmp_pa
     assert moved.sum() > 5
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, "sdpa"), ({"bf16": True}, "eager"), ({"attn_implementation": "eager"}, "eager")]
+)
+def test_attention_kernels(options, expected, prepared, tmp_path):
+    model = build(ClickPromptForCTR, prepared[1])
+    trainer = trainer_for(model, prepared, arguments(tmp_path, **options))
+    if trainer.args.device.type == "cpu":
+        assert model.trunk.plm.config._attn_implementation == expected
+    saved = tmp_path / "saved"
+    model.save_pretrained(saved)
+    assert "attn_implementation" not in (saved / "config.json").read_text()
+
+
 def test_sparse_norms_are_those_of_dense_gradients():
     table, ids = torch.nn.Embedding(6, 3, sparse=True), torch.tensor([1, 1, 4])
     other = torch.nn.Parameter(torch.ones(2))

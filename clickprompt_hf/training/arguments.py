@@ -62,6 +62,13 @@ class ClickPromptTrainingArguments(TrainingArguments):
     freeze: list[str] | None = field(
         default=None, metadata={"help": "Parts that are not trained: any of plm, ctr (the backbone), prompt_encoder."}
     )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Attention kernels of the PLM, as transformers names them: sdpa, eager, ... By default those of "
+            "the model, except eager in bf16 on CPUs, where it is the fastest."
+        },
+    )
     sparse_embedding_updates: bool = field(
         default=False,
         metadata={
