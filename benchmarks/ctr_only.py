@@ -19,6 +19,7 @@ from clickprompt_hf.data.collators import ClickPromptCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training.precision import bf16_pays
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def rates(
     backbone: str, batch_size: int, steps: int, repeats: int, dataset: str, data_path: str | None
 ) -> dict[str, Any]:
     """Rows a second of the three ways, each measured `repeats` times in turn, so that all see the machine's phases."""
-    bf16 = measure.matrix_rate(torch.bfloat16) > measure.matrix_rate(torch.float32)
+    bf16 = bf16_pays()
     figures: dict[str, list[float]] = {"Trainer": [], "bare loop": [], "bare loop, fp32": []}
     with TemporaryDirectory() as folder:
         splits, schema = load_splits(dataset, data_path=data_path)

@@ -14,6 +14,7 @@ from plm_steps import TINY, model_of, processor_of
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
 from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.training.precision import bf16_pays
 
 WITHOUT_PLM = "none"
 
@@ -52,7 +53,7 @@ def scoring(
         model = ClickPromptForCTR(ClickPromptConfig(ctr_config=CTRConfig.preset("dcnv2", **sizes), fusion="ctr"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.eval().to(device)
-    autocast = not plain and measure.matrix_rate(torch.bfloat16) > measure.matrix_rate(torch.float32)
+    autocast = not plain and bf16_pays()
     batch_size = 64 if quick else 256 if with_plm else 4096
     columns = splits["test"][: batch_size if with_plm else 4 * batch_size]
     rows = {name: columns[name] for name in schema.columns}

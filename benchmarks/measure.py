@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import transformers
 
+from clickprompt_hf.training.precision import matrix_rate
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A command line with what every benchmark takes."""
@@ -41,13 +43,6 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def matrix_rate(dtype: torch.dtype, size: int = 1024) -> float:
-    """GFLOP/s of a product of two square matrices: what the machine gives today, to hold the other figures against."""
-    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
-    seconds = repeat(lambda: left @ right, warmup=3, repeats=10)
-    return 2 * size**3 / float(np.median(seconds)) / 1e9
 
 
 def repeat(step: Callable[[], Any], warmup: int, repeats: int) -> list[float]:

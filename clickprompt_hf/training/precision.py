@@ -1,0 +1,24 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Whether bf16 pays on this machine: some processors multiply it many times faster than fp32, others emulate it."""
+
+import time
+
+import torch
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 1024, repeats: int = 10) -> float:
+    """GFLOP/s of products of two square matrices on the CPU, the median of `repeats` after three that warm up."""
+    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(3 + repeats):
+        start = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / sorted(seconds[3:])[repeats // 2] / 1e9
+
+
+def bf16_pays() -> bool:
+    """Whether training in bf16 is the faster: on an accelerator that has it, or where the CPU's products say so."""
+    if torch.accelerator.is_available():
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return matrix_rate(torch.bfloat16, repeats=3) > 1.2 * matrix_rate(torch.float32, repeats=3)
