@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Configurations of a CTR backbone and of a ClickPrompt model (arXiv 2310.09234)."""
 
+import copy
 from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -329,6 +330,8 @@ class ClickPromptConfig(PreTrainedConfig):
         if not self.use_plm:
             self.tie_word_embeddings = False
             return
+        # the caller's stays as it is: some classes write into the configuration that they are built from
+        self.text_config = copy.deepcopy(self.text_config)
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = self.text_config.tie_word_embeddings
         if self.pooling is None:

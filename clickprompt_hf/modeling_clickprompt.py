@@ -246,6 +246,11 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             # The layers' own flags do it. GPT-2 drops its cache, and the prompts in it, where the whole has one too.
             plm.gradient_checkpointing = False
 
+    def set_attn_implementation(self, attn_implementation, *args, **kwargs) -> None:
+        """Chooses the PLM's attention kernels; the CTR part has no choice of them."""
+        if self.trunk.plm is not None:
+            self.trunk.plm.set_attn_implementation(attn_implementation, *args, **kwargs)
+
     def _returns_dict(self, return_dict: bool | None) -> bool:
         return bool(self.config.return_dict if return_dict is None else return_dict)
 

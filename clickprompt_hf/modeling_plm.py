@@ -4,7 +4,6 @@
 Shapes: B batch, T text tokens, H PLM hidden size, L PLM layers, A attention heads, K prompt length, V vocabulary size.
 """
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,8 +41,7 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLMHea
 
 def fresh_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
     """The PLM with fresh weights: without a pooler, which nothing reads, and without the decoder of a pair."""
-    # some classes write into the configuration that they are built from
-    return plm_auto_class(text_config).from_config(copy.deepcopy(text_config), **_no_pooler(text_config))
+    return plm_auto_class(text_config).from_config(text_config, **_no_pooler(text_config))
 
 
 def plm_auto_class(text_config: PreTrainedConfig) -> Any:
