@@ -18,8 +18,9 @@ from plm_steps import PLMS, TINY
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
 from clickprompt_hf.data.columnar import ColumnarDataset
+from clickprompt_hf.training.clipping import clip_grad_norm
 from clickprompt_hf.training.sampling import EpochSampler
-from clickprompt_hf.training.sparse_updates import OptimizerWithSparseGroup, clip_grad_norm, make_embeddings_sparse
+from clickprompt_hf.training.sparse_updates import OptimizerWithSparseGroup, make_embeddings_sparse
 
 NUM_FIELDS = 8
 

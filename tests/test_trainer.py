@@ -21,8 +21,8 @@ from clickprompt_hf.training import (
     MaskedTokenMetric,
     click_metrics,
 )
+from clickprompt_hf.training.clipping import clip_grad_norm
 from clickprompt_hf.training.sampling import EpochSampler
-from clickprompt_hf.training.sparse_updates import clip_grad_norm
 from clickprompt_hf.training.trainer import plm_parameters
 
 
@@ -184,6 +184,19 @@ def test_attention_kernels(options, expected, prepared, tmp_path):
     saved = tmp_path / "saved"
     model.save_pretrained(saved)
     assert "attn_implementation" not in (saved / "config.json").read_text()
+
+
+def test_gradients_within_the_limit_are_left_alone():
+    gradients = torch.tensor([3.0, 4.0]), torch.tensor([[12.0]])
+    parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for limit in (13.0, 13.1, 1.3):
+        for clip in (clip_grad_norm, torch.nn.utils.clip_grad_norm_):
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.grad = gradient.clone()
+            assert clip(parameters, limit).item() == 13
+            scale = min(1.0, limit / 13)
+            torch.testing.assert_close(parameters[0].grad, gradients[0] * scale, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(parameters[1].grad, gradients[1] * scale, atol=1e-6, rtol=1e-6)
 
 
 def test_sparse_norms_are_those_of_dense_gradients():

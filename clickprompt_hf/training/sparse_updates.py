@@ -9,7 +9,6 @@ What differs from dense Adam: a row's moments do not decay in steps that do not 
 and `torch.optim.SparseAdam`), so rare rows move as far as their own gradients say.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -61,30 +60,3 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
         self.sparse.load_state_dict(state_dict["sparse"])
         # loading replaces the groups
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
-
-
-@torch.no_grad()
-def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """`torch.nn.utils.clip_grad_norm_` for gradients of which some are sparse: over their coalesced values.
-
-    Args:
-        parameters: Those without a gradient are left out.
-        max_norm: Above which gradients are scaled down, in the 2-norm over all of them.
-
-    Returns:
-        (), the norm before.
-    """
-    gradients = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            continue
-        if parameter.grad.is_sparse:
-            # rows that a batch reads twice have one gradient, their sum
-            parameter.grad = parameter.grad.coalesce()
-            gradients.append(parameter.grad.values())
-        else:
-            gradients.append(parameter.grad)
-    norm = torch.nn.utils.get_total_norm(gradients)
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, scale)
-    return norm

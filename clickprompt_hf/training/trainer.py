@@ -15,9 +15,10 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from ..data.columnar import ColumnarDataset
 from ..modeling_clickprompt import ClickPromptForPretraining
 from .arguments import ClickPromptTrainingArguments
+from .clipping import clip_grad_norm
 from .metrics import click_metrics, masked_token_metrics
 from .sampling import EpochSampler
-from .sparse_updates import OptimizerWithSparseGroup, clip_grad_norm, make_embeddings_sparse, sparse_parameters
+from .sparse_updates import OptimizerWithSparseGroup, make_embeddings_sparse, sparse_parameters
 
 
 class EpochOfMasks(TrainerCallback):
@@ -87,7 +88,8 @@ class ClickPromptTrainer(Trainer):
         return self.optimizer
 
     def _clip_grad_norm(self, model):
-        if not self.args.sparse_embedding_updates:
+        on_cpu = self.args.device.type == "cpu" and not self.is_fsdp_enabled
+        if not (self.args.sparse_embedding_updates or on_cpu):
             return super()._clip_grad_norm(model)
         self.accelerator.unscale_gradients()
         return clip_grad_norm(model.parameters(), self.args.max_grad_norm)
