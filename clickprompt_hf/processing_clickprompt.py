@@ -213,7 +213,14 @@ class ClickPromptProcessor(ProcessorMixin):
         vocabularies, boundaries = [], []
         for member in schema.fields:
             counts = _count_values(train, member.column)
-            inner = _quantile_boundaries(counts, member.num_buckets) if member.kind == "numeric" else []
+            inner = []
+            if member.kind == "numeric":
+                if not any(np.isfinite(_number(value)) for value, _ in counts):
+                    raise ValueError(
+                        f"Column {member.column!r} of kind 'numeric' must hold numbers, but none of its training "
+                        f"values is one, e.g. {counts[0][0]!r}."
+                    )
+                inner = _quantile_boundaries(counts, member.num_buckets)
             key_counts: Counter[str] = Counter()
             for value, count in counts:
                 for key in set(_keys(value, member, inner)):
@@ -380,6 +387,11 @@ class ClickPromptProcessor(ProcessorMixin):
             ValueError: If the vocabularies are not those that were saved with `processor_config.json`.
         """
         kwargs.pop("_from_auto", None)
+        if "fingerprint" not in processor_dict:
+            raise OSError(
+                f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
+                "missing or another processor's."
+            )
         path = cached_file(
             pretrained_model_name_or_path,
             VOCABULARIES_FILE,
@@ -389,6 +401,11 @@ class ClickPromptProcessor(ProcessorMixin):
         tokenizer = None
         if processor_dict["reads_text"]:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            if tokenizer.pad_token_id is None:
+                raise OSError(
+                    f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved; "
+                    "tokenizer_config.json is missing or another's."
+                )
         columns = Schema.from_dict(processor_dict["schema"]).columns
         vocabularies = [by_column.get(column, []) for column in columns]
         # over the saved schema as it is: a later version's may have more keys

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 # importing the package makes the Auto classes know ClickPrompt
-from clickprompt_hf.training import import_backbone_module
+from clickprompt_hf.training import check_folder_or_hub_id, import_backbone_module
 
 COLUMN = "click_probability"
 ROWS_READ_AT_ONCE = 65_536
@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--{name} must end in .csv or .parquet, got {ending!r}")
     if not args.input.is_file():
         parser.error(f"--input must be a file, got {args.input}")
+    if not args.output.parent.is_dir():
+        parser.error(f"--output must be in a folder that exists, got {args.output}")
+    check_folder_or_hub_id(args.model, "--model")
 
     if args.backbone_module:
         import_backbone_module(args.backbone_module)

@@ -130,6 +130,12 @@ def test_numeric_text_is_the_value_itself(value, text):
     assert processor.render({"price": [value]}) == [f"Price is {text}."]
 
 
+def test_a_numeric_column_without_numbers_is_refused():
+    schema = Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
+    with pytest.raises(ValueError, match="'x' of kind 'numeric' must hold numbers, .* e.g. 'high'"):
+        ClickPromptProcessor.fit({"x": ["high", "low"], "click": [0, 1]}, schema)
+
+
 def test_multi_valued_fields_own_several_columns():
     schema = Schema((FieldSchema("tags", "Tags", "multi_valued", max_values=2),), label="click")
     processor = ClickPromptProcessor.fit({"tags": ["a|b", "a", "", "a|c|d"]}, schema)

@@ -5,6 +5,7 @@ import copy
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -628,6 +629,49 @@ def test_predict_of_no_rows_gives_no_rows(alone, tmp_path, ending):
     assert (tmp_path / "scores.csv").read_text() == "user,price,tags,title,click_probability\n"
     scores = pq.read_table(tmp_path / "scores.parquet")
     assert (scores.num_rows, scores.column_names[-1]) == (0, "click_probability")
+
+
+@pytest.mark.parametrize("script", [run_ctr, run_pamlm, predict])
+def test_help_is_printed(script, capsys):
+    with pytest.raises(SystemExit) as end:
+        script.main(["--help"])
+    assert end.value.code == 0
+    assert "--backbone_module" in capsys.readouterr().out
+
+
+def test_paths_that_do_not_exist_are_named(pretrained, table, tmp_path, capsys):
+    nowhere, out = str(tmp_path / "nowhere"), ["--output_dir", str(tmp_path / "out")]
+    with pytest.raises(FileNotFoundError, match="`model_name_or_path` must be a folder or a Hub id, but there is no"):
+        run_ctr.main(["--model_name_or_path", nowhere, *out])
+    with pytest.raises(FileNotFoundError, match="`plm_name_or_path` must be a folder or a Hub id"):
+        run_pamlm.main([*data_of(table), "--plm_name_or_path", nowhere, *out])
+    rows = ["--input", str(table / "rows.csv"), "--output"]
+    with pytest.raises(FileNotFoundError, match="`--model` must be a folder or a Hub id"):
+        predict.main(["--model", nowhere, *rows, str(tmp_path / "scores.csv")])
+    with pytest.raises(SystemExit):
+        predict.main(["--model", str(pretrained), *rows, str(tmp_path / "nowhere" / "scores.csv")])
+    assert "--output must be in a folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("processor_config.json", "must hold a ClickPrompt processor"), ("tokenizer_config.json", "padding token")],
+)
+def test_a_checkpoint_without_a_file_is_refused(missing, message, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "broken", ignore=shutil.ignore_patterns("checkpoint-*"))
+    (tmp_path / "broken" / missing).unlink()
+    with pytest.raises(OSError, match=message):
+        ClickPromptProcessor.from_pretrained(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("missing", ["optimizer.pt", "trainer_state.json"])
+def test_resuming_from_half_a_checkpoint_is_refused(missing, table, tmp_path):
+    options = [*data_of(table), "--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(tmp_path / "out")]
+    run_ctr.main(options)
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    (checkpoint / missing).unlink()
+    with pytest.raises(ValueError, match=f"must be a whole checkpoint, but .* lacks {missing}"):
+        run_ctr.main([*options, "--resume_from_checkpoint", "true"])
 
 
 def test_predict_names_what_is_missing(alone, tmp_path, capsys):

@@ -40,6 +40,8 @@ class ColumnarDataset(Dataset):
         labels: (N,) integers, 0 or 1.
         row_ids: (N,) integers, which tell rows of one run apart: masks are a function of them.
         clause_ids: (N, F) integers, clauses in `tables`; `None` without text.
+        value_ids: (N, F) integers, equal where a field's raw values are, also those that training rows lack, which
+            share a feature id; to group rows by. `None` where nobody groups.
         tables: The tokens of the clauses; `None` without text.
         epoch: The training epoch, of which masks are a function too.
         with_value_fields: Whether batches say which field's value each token shows, (B, T), for field-level masking.
@@ -49,6 +51,7 @@ class ColumnarDataset(Dataset):
     labels: np.ndarray
     row_ids: np.ndarray
     clause_ids: np.ndarray | None = None
+    value_ids: np.ndarray | None = None
     tables: TokenTables | None = None
     epoch: int = 0
     with_value_fields: bool = False
@@ -92,14 +95,9 @@ class ColumnarDataset(Dataset):
 
     def head(self, num_rows: int) -> "ColumnarDataset":
         """The first `num_rows` rows; all of them where there are fewer."""
-        clause_ids = None if self.clause_ids is None else self.clause_ids[:num_rows]
-        return replace(
-            self,
-            feature_ids=self.feature_ids[:num_rows],
-            labels=self.labels[:num_rows],
-            clause_ids=clause_ids,
-            row_ids=self.row_ids[:num_rows],
-        )
+        names = ("feature_ids", "labels", "row_ids", "clause_ids", "value_ids")
+        cut: dict[str, Any] = {name: array[:num_rows] for name in names if (array := getattr(self, name)) is not None}
+        return replace(self, **cut)
 
     @classmethod
     def concatenate(cls, parts: Sequence["ColumnarDataset"]) -> "ColumnarDataset":
@@ -133,17 +131,18 @@ def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor
     schema = processor.schema
     tables = {name: split.with_format("arrow")[:] for name, split in splits.items()}
     sizes = [len(table) for table in tables.values()]
-    feature_ids, clause_ids, clauses = [], [], []
+    feature_ids, value_ids, clause_ids, clauses = [], [], [], []
     for f, member in enumerate(schema.fields):
         values, places = _distinct([table.column(member.column) for table in tables.values()])
         feature_ids.append(processor.encode_values(f, values).astype(np.int32)[places])
+        value_ids.append(places.astype(np.int32))
         if processor.reads_text:
             shown, shown_places = np.unique(
                 np.asarray(processor.render_values(f, values), dtype=object), return_inverse=True
             )
             clauses.append(shown.tolist())
             clause_ids.append(shown_places[places])
-    arrays = {"feature_ids": np.concatenate(feature_ids, axis=1)}
+    arrays = {"feature_ids": np.concatenate(feature_ids, axis=1), "value_ids": np.stack(value_ids, axis=1)}
     if processor.reads_text:
         affixes = [processor.affixes(f) for f in range(len(schema.fields))]
         token_tables, arrays["clause_ids"] = TokenTables.build(

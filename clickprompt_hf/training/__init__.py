@@ -16,6 +16,7 @@ from .evaluation import (
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
 from .output_dir import check_output_dir, remove_earlier_run
+from .paths import check_folder_or_hub_id
 from .preparation import PreparedData, prepare_data
 from .pretraining import fresh_pretraining_model, pretraining_collator
 from .trainer import ClickPromptTrainer
@@ -34,6 +35,7 @@ __all__ = [
     "PairedAUC",
     "PreparedData",
     "ReportArguments",
+    "check_folder_or_hub_id",
     "check_output_dir",
     "click_metrics",
     "click_probabilities",

@@ -26,7 +26,7 @@ class ReportArguments:
         default=None,
         metadata={
             "help": "Output folder of another run on the same test rows: reports RelaImpr, and the difference of the "
-            "AUCs with DeLong's 95 % interval."
+            "AUCs with DeLong's 95 %% interval."
         },
     )
 
@@ -95,6 +95,7 @@ class ClickPromptTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether to end with the best checkpoint."})
     metric_for_best_model: str | None = field(default="auc", metadata={"help": "Metric that chooses the best one."})
     greater_is_better: bool | None = field(default=None, metadata={"help": "Whether that metric should be high."})
+    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Rows of an evaluation batch, a device."})
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that forward does not take; our data sets have none."}
     )

@@ -158,9 +158,10 @@ def click_report(
     clicks = np.asarray(test.labels)
     report = CalibrationError().compute(predictions=probabilities, references=clicks)
     if gauc_field is not None:
-        groups = np.asarray(test.feature_ids[:, field_column(processor, gauc_field)])
-        # id 0 stands for many values: each of its rows is a group of its own, which has no ranking
-        groups = np.where(groups == 0, -1 - np.arange(len(groups)), groups)
+        field_column(processor, gauc_field)
+        if test.value_ids is None:
+            raise ValueError("`gauc_field` needs rows that know their raw values, as `prepare_splits` makes them.")
+        groups = test.value_ids[:, processor.schema.columns.index(gauc_field)]
         report.update(GroupedAUC().compute(predictions=probabilities, references=clicks, groups=groups))
     for name in frequency_fields or ():
         column = field_column(processor, name)

@@ -8,6 +8,7 @@ from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, Click
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from .arguments import ModelArguments, given_options
+from .paths import check_folder_or_hub_id
 from .preparation import PreparedData
 from .scratch_plm import SCRATCH_SIZES, plm_config
 
@@ -65,6 +66,7 @@ def load_checkpoint(
             contradicts it.
         OSError: If there is no such checkpoint.
     """
+    check_folder_or_hub_id(model_name_or_path, "model_name_or_path")
     config = ClickPromptConfig.from_pretrained(
         model_name_or_path, **model_args.head_options(), **given_options(model_args, ("prompt_dropout",))
     )

@@ -43,6 +43,12 @@ def checkpoint_to_resume(training_args: ClickPromptTrainingArguments) -> Path | 
             "`resume_from_checkpoint` must be the folder of a checkpoint, or true with one in `output_dir` "
             f"{folder}; got {resume}, and there is none."
         )
+    for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json"):
+        if not (Path(checkpoint) / name).is_file():
+            raise ValueError(
+                f"`resume_from_checkpoint` must be a whole checkpoint, but {checkpoint} lacks {name}: training would "
+                "not go on as it was cut off."
+            )
     return Path(checkpoint)
 
 

@@ -23,6 +23,7 @@ from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
 from .output_dir import checkpoint_to_resume
+from .paths import check_folder_or_hub_id
 from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
 
 _DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
@@ -174,6 +175,7 @@ def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, model_args: M
         sample = train.select(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
         processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample[:]))
     else:
+        check_folder_or_hub_id(plm_name_or_path, "plm_name_or_path")
         processor.tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
         add_missing_tokens(processor.tokenizer)
     processor.max_text_length = text_side_config(model_args, processor.tokenizer).max_text_length
