@@ -113,6 +113,8 @@ def text(plm: str, num_prompts: int, num_tokens: int, repeats: int) -> dict[str,
         prompt_length=num_prompts,
     )
     model = ClickPromptForCTR(config).train()
+    # as the trainer does in bf16
+    model.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     feature_ids = torch.randint(1000, (32, NUM_FIELDS))
     input_ids = torch.randint(5, 4000, (32, num_tokens))
