@@ -4,13 +4,24 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+# What `make bench` measures; DATA="--dataset ml-1m --data_path ml-1m.zip" takes MovieLens in the place of generated rows.
+BENCHMARKS := data pamlm finetune ctr_only inference
+DATA ?=
+
+.PHONY: demo test bench lint format clean
 
 demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
 	$(BIN)/python examples/demo.py --output_dir runs/demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
+	mkdir -p runs/benchmarks
+	for name in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$name.py $(DATA) --output runs/benchmarks/$$name.json || exit 1; \
+	done
+	$(BIN)/python benchmarks/growth.py --output runs/benchmarks/growth.json
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
