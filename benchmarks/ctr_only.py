@@ -23,13 +23,11 @@ from clickprompt_hf.training.precision import bf16_pays
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    parser = measure.parser(__doc__)
+    parser = measure.data_parser(__doc__)
     parser.add_argument("--backbones", nargs="+", default=CTRConfig.preset_backbones())
     parser.add_argument("--batch_size", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dataset", default="synthetic")
-    parser.add_argument("--data_path")
     args = parser.parse_args(arguments)
     if args.quick:
         args.backbones, args.batch_size, args.steps, args.repeats = ["dcnv2"], 64, 2, 1
@@ -54,14 +52,16 @@ def rates(
         data = load_prepared(Path(folder) / "data")[0]["train"]
         for _ in range(repeats):
             figures["Trainer"].append(
-                through_trainer(model(backbone, processor), data, processor, batch_size, steps, bf16)
+                through_trainer(fresh_model(backbone, processor), data, processor, batch_size, steps, bf16)
             )
-            figures["bare loop"].append(bare(model(backbone, processor), data, batch_size, steps, bf16))
-            figures["bare loop, fp32"].append(bare(model(backbone, processor), data, batch_size, steps, bf16=False))
+            figures["bare loop"].append(bare(fresh_model(backbone, processor), data, batch_size, steps, bf16))
+            figures["bare loop, fp32"].append(
+                bare(fresh_model(backbone, processor), data, batch_size, steps, bf16=False)
+            )
     return {**figures, "bf16": bf16}
 
 
-def model(backbone: str, processor: ClickPromptProcessor) -> ClickPromptForCTR:
+def fresh_model(backbone: str, processor: ClickPromptProcessor) -> ClickPromptForCTR:
     torch.manual_seed(0)
     vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
     return ClickPromptForCTR(ClickPromptConfig(ctr_config=CTRConfig.preset(backbone, **vocabularies), fusion="ctr"))

@@ -22,9 +22,7 @@ from clickprompt_hf.training.preparation import add_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    parser = measure.parser(__doc__)
-    parser.add_argument("--dataset", default="synthetic")
-    parser.add_argument("--data_path")
+    parser = measure.data_parser(__doc__)
     parser.add_argument("--plm_name_or_path", default="scratch-small")
     parser.add_argument("--batch_size", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)

@@ -7,12 +7,12 @@ Ours scores as examples/predict.py does, in bf16 where the processor multiplies 
 
 from typing import Any
 
+import ctr_only
 import measure
 import numpy as np
 import torch
 from plm_steps import TINY, model_of, processor_of
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.training.precision import bf16_pays
 
@@ -20,12 +20,10 @@ WITHOUT_PLM = "none"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    parser = measure.parser(__doc__)
+    parser = measure.data_parser(__doc__)
     parser.add_argument("--plms", nargs="+", default=[WITHOUT_PLM, "4 x 256", "RoBERTa-base"])
     parser.add_argument("--prompt_length", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dataset", default="synthetic")
-    parser.add_argument("--data_path")
     args = parser.parse_args(arguments)
     if args.quick:
         args.plms, args.repeats = [WITHOUT_PLM, TINY], 1
@@ -49,8 +47,7 @@ def scoring(
     if with_plm:
         model = model_of("finetune", plm, prompt_length, "released", processor)
     else:
-        sizes = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
-        model = ClickPromptForCTR(ClickPromptConfig(ctr_config=CTRConfig.preset("dcnv2", **sizes), fusion="ctr"))
+        model = ctr_only.fresh_model("dcnv2", processor)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.eval().to(device)
     autocast = not plain and bf16_pays()

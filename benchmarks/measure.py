@@ -28,6 +28,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return arguments
 
 
+def data_parser(description: str | None) -> argparse.ArgumentParser:
+    """`parser` for a benchmark on rows of a data set."""
+    arguments = parser(description)
+    arguments.add_argument("--dataset", default="synthetic")
+    arguments.add_argument("--data_path")
+    return arguments
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, accelerator and versions."""
     model = platform.processor() or platform.machine()

@@ -80,7 +80,7 @@ def steps(
         autocast = not plain and bf16_pays()
         if autocast and device.type == "cpu":
             # as the trainer does
-            model.trunk.plm.set_attn_implementation("eager")
+            model.set_attn_implementation("eager")
         batches = _plain_batches if plain else _batches
         loader = batches(stage, splits["train"], processor, model, batch_size, Path(folder))
 
@@ -161,15 +161,13 @@ def _full_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def main(stage: str, description: str | None, arguments: list[str] | None = None) -> dict[str, Any]:
     """The command line of one stage's benchmark: a row for each PLM, prompt length, encoder and batch size."""
-    parser = measure.parser(description)
+    parser = measure.data_parser(description)
     parser.add_argument("--plms", nargs="+", choices=PLMS, default=["4 x 256", "6 x 384 (MiniLM)", "RoBERTa-base"])
     parser.add_argument("--prompt_lengths", nargs="+", type=int, default=[10])
     parser.add_argument("--prompt_encoders", nargs="+", default=["released", "low_rank"])
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--no_plain", action="store_true", help="leave the plain way out")
-    parser.add_argument("--dataset", default="synthetic")
-    parser.add_argument("--data_path")
     args = parser.parse_args(arguments)
     if args.quick:
         args.plms, args.prompt_lengths, args.prompt_encoders = [TINY], [2], ["released"]

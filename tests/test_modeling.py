@@ -563,7 +563,6 @@ def test_without_a_plm_there_is_no_vocabulary_to_grow():
 
 
 def test_heads_that_a_checkpoint_lacks_start_fresh(tmp_path, monkeypatch):
-    build(fusion="text").save_pretrained(tmp_path)
     # what is not initialised shows
     monkeypatch.setattr(torch, "empty_like", lambda *args, **options: torch.full_like(*args, 7.0, **options))
     for family in ("roberta", "bert", "deberta-v2", "mpnet"):

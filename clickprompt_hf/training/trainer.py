@@ -175,17 +175,13 @@ def choose_attention(model: Any, args: ClickPromptTrainingArguments) -> None:
     The backward pass of torch's fused kernel is slow in bf16 on CPUs: at 4 layers x 256 and 62 keys it takes a fifth
     of a training step, 7 times as long as plain matrix products.
     """
-    plm = model.trunk.plm
-    if plm is None:
-        return
     on_cpu_in_bf16 = args.bf16 and args.device.type == "cpu"
     if name := args.attn_implementation or ("eager" if on_cpu_in_bf16 else None):
-        plm.set_attn_implementation(name)
+        model.set_attn_implementation(name)
 
 
 def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
-    """Keeps `parts` of `model`, of "plm", "ctr", "prompt_encoder" and "fusion_alpha", from being trained; heads always
-    are.
+    """Keeps `parts` of `model`, of "plm", "ctr" and "prompt_encoder", from being trained; heads always are.
 
     Raises:
         ValueError: If nothing would be left to train.
