@@ -28,11 +28,18 @@ BACKBONES = (
     *("lr", "fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
     "transformer",
 )
-FRESH_PLM = ["--plm_name_or_path", "scratch-tiny", "--plm_learning_rate", "5e-4", "--prompt_length", "5"]
+FRESH_PLM = ["--plm_name_or_path", "scratch-tiny", "--prompt_length", "5"]
 # So few epochs need a schedule that ends.
-FINETUNING = ["--lr_scheduler_type", "linear"]
+LINEAR = ["--lr_scheduler_type", "linear"]
 # A PLM that starts fresh has no [CLS] that stands for the text.
 WITH_PLM = ["--pooling", "mean", "--num_train_epochs", "2", "--per_device_train_batch_size", "64"]
+WITH_PLM += ["--plm_learning_rate", "5e-4"]
+# At 5e-4 the PLM is still at the frequencies of words after so few steps; what its states then have in common makes it
+# slower to learn from clicks than a fresh one.
+PAMLM = ["--plm_learning_rate", "2e-3", "--warmup_steps", "50", "--per_device_train_batch_size", "64"]
+PAMLM += ["--eval_strategy", "no"]
+# A pretrained backbone wants smaller steps than a fresh one.
+AFTER_PAMLM = ["--learning_rate", "3e-4"]
 ALONE = ["--num_train_epochs", "4", "--per_device_train_batch_size", "256"]
 
 
@@ -65,12 +72,11 @@ def backbone_runs(args: argparse.Namespace) -> list[Run]:
     for seed in range(args.seeds or 3):
         for name in args.backbones:
             fresh = [*data, "--backbone", name]
-            plm = [*fresh, *FRESH_PLM, *FINETUNING, *WITH_PLM]
-            pamlm = [*fresh, *FRESH_PLM, "--num_train_epochs", args.pamlm_epochs]
-            pamlm += ["--per_device_train_batch_size", "64", "--eval_strategy", "no"]
-            pretrained = [*data_path(args), "--plm_learning_rate", "5e-4", *FINETUNING, *WITH_PLM]
+            plm = [*fresh, *FRESH_PLM, *LINEAR, *WITH_PLM]
+            pamlm = [*fresh, *FRESH_PLM, *LINEAR, *PAMLM, "--num_train_epochs", args.pamlm_epochs]
+            pretrained = [*data_path(args), *LINEAR, *WITH_PLM, *AFTER_PAMLM]
             runs += [
-                Run(name, "alone", seed, "run_ctr", (*fresh, "--ctr_only", *FINETUNING, *ALONE)),
+                Run(name, "alone", seed, "run_ctr", (*fresh, "--ctr_only", *LINEAR, *ALONE)),
                 Run(name, "shallow", seed, "run_ctr", (*plm, "--prompt_strategy", "shallow")),
                 Run(name, "layerwise", seed, "run_ctr", tuple(plm)),
                 Run(name, "PA-MLM", seed, "run_pamlm", tuple(pamlm)),
@@ -80,7 +86,7 @@ def backbone_runs(args: argparse.Namespace) -> list[Run]:
 
 
 def encoder_runs(args: argparse.Namespace) -> list[Run]:
-    options = ["--dataset", args.dataset or "synthetic", *data_path(args), *FRESH_PLM, *FINETUNING, *WITH_PLM]
+    options = ["--dataset", args.dataset or "synthetic", *data_path(args), *FRESH_PLM, *LINEAR, *WITH_PLM]
     starts = {
         "scale 0.1": ["--prompt_initializer_scale", "0.1"],
         "scale 1 (default)": [],
@@ -119,7 +125,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--data_path")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
     parser.add_argument("--seeds", type=int, help="how many, from 0")
-    parser.add_argument("--pamlm_epochs", default="3")
+    parser.add_argument("--pamlm_epochs", default="4")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores")
     parser.add_argument("--into", type=Path, help="Markdown file that holds the table")
     args, everywhere = parser.parse_known_args(arguments)
