@@ -26,7 +26,7 @@ from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLine
 from .layers_prompt import PromptLinear, PromptSlotLinear, SlotLinear, make_prompt_encoder
 from .modeling_ctr import CTRBackbone, CTRHead, build_backbone
 from .modeling_plm import HEADS_WITH_BIAS, CachePath, HiddenStatePath, LinearLMHead
-from .modeling_plm import fresh_plm, masked_lm_head, plm_auto_class, prompt_path
+from .modeling_plm import fresh_plm, masked_lm_head, plm_auto_class, prompt_path, take_positions
 # isort: on
 
 logger = logging.get_logger(__name__)
@@ -37,7 +37,8 @@ class ClickPromptModelOutput(ModelOutput):
     """What the trunk gives.
 
     Args:
-        last_hidden_state: (B, T, H), the PLM's last layer at the text positions; `None` without a PLM.
+        last_hidden_state: (B, T, H), the PLM's last layer at the text positions, or (B, R, H) at those asked for;
+            `None` without a PLM.
         interaction: (B, D), the interaction vector q; `None` where the ids are not used.
         prompts: For every layer keys and values (B, L, 2, A, K, head size), or hidden states (B, L, K, H) if the PLM
             takes no cache; (B, K, H) if shallow. On request.
@@ -296,6 +297,12 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         """Prompts that are positions of the PLM's input: 0 where they enter through its cache, else K."""
         return 0 if isinstance(self.prompt_path, CachePath) else self.config.num_prompts
 
+    @property
+    def can_select_positions(self) -> bool:
+        """Whether the PLM's last layer can be run at some positions only; masks of other kernels have other shapes."""
+        kernels = None if self.plm is None else self.plm.config._attn_implementation
+        return isinstance(self.prompt_path, CachePath) and self.prompt_path.can_select and kernels in ("eager", "sdpa")
+
     def forward(
         self,
         feature_ids: torch.Tensor | None = None,
@@ -303,6 +310,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         output_prompts: bool = False,
         output_hidden_states: bool = False,
+        read_positions: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> ClickPromptModelOutput | tuple:
         """Ids and text to the interaction vector and the PLM's view of the text.
@@ -314,6 +322,8 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             attention_mask: (B, T), 1 at text, 0 at padding; all ones when left out. It covers the text only.
             output_prompts: Whether to return the prompts.
             output_hidden_states: Whether to return the states of all PLM layers.
+            read_positions: (B, R), the text positions whose last state is wanted; all T when left out. Where the PLM's
+                layers allow it, the last one does no work for others.
             return_dict: `False` for a plain tuple.
 
         Raises:
@@ -326,10 +336,9 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         prompts = None if self.prompt_encoder is None else self.prompt_encoder(interaction, self.plm)
         encoded = BaseModelOutput()
         if self.plm is not None:
-            encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states)
-        states = encoded.last_hidden_state
+            encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states, read_positions)
         outputs = ClickPromptModelOutput(
-            last_hidden_state=None if states is None else states[:, self.num_input_prompts :],
+            last_hidden_state=encoded.last_hidden_state,
             interaction=interaction,
             prompts=prompts if output_prompts else None,
             hidden_states=encoded.hidden_states,
@@ -342,8 +351,9 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         attention_mask: torch.Tensor | None,
         prompts: torch.Tensor | None,
         output_hidden_states: bool = False,
+        read_positions: torch.Tensor | None = None,
     ) -> BaseModelOutput:
-        """The PLM's outputs for the text and its prompts; shallow prompts are positions of their own, in front."""
+        """The PLM's outputs for the text and its prompts, the last state at the text positions that are read."""
         if input_ids is None:
             raise ValueError(
                 "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
@@ -365,12 +375,23 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             # nothing is generated; a cache of the text would only cost memory
             inputs["use_cache"] = False
         if prompts is None:
-            return self.plm(input_ids=input_ids, **inputs)
-        if self.prompt_path is not None:
-            return self.prompt_path.run(self.plm, prompts, input_ids, **inputs)
-        # (B, K, H) and (B, T, H) -> (B, K + T, H)
-        words = torch.cat([prompts, self.plm.get_input_embeddings()(input_ids)], dim=1)
-        return self.plm(inputs_embeds=words, **inputs)
+            encoded = self.plm(input_ids=input_ids, **inputs)
+        elif isinstance(self.prompt_path, CachePath):
+            # who wants the states of all layers wants those of all positions
+            selected = read_positions if self.can_select_positions and not output_hidden_states else None
+            encoded = self.prompt_path.run(self.plm, prompts, input_ids, selected, **inputs)
+            if selected is not None:
+                return encoded
+        elif self.prompt_path is not None:
+            encoded = self.prompt_path.run(self.plm, prompts, input_ids, **inputs)
+        else:
+            # (B, K, H) and (B, T, H) -> (B, K + T, H)
+            words = torch.cat([prompts, self.plm.get_input_embeddings()(input_ids)], dim=1)
+            encoded = self.plm(inputs_embeds=words, **inputs)
+        # (B, K + T, H) -> (B, T, H), where prompts are positions of the input
+        states = encoded.last_hidden_state[:, self.num_input_prompts :]
+        encoded.last_hidden_state = states if read_positions is None else take_positions(states, read_positions)
+        return encoded
 
 
 class ClickPromptForPretraining(ClickPromptPreTrainedModel):
@@ -391,9 +412,10 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         if bias is not None:
             self._tied_weights_keys[f"lm_head.{decoder}.bias"] = f"lm_head.{bias}"
 
-    def predicted(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states (B, T', H) and the labels (B, T') that each of them predicts, -100 where none."""
-        return hidden, labels
+    def predicting_positions(self, labels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Positions (B, R) whose states predict, or `None` for all, and the labels (B, R) that each of them predicts,
+        -100 where none."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -416,14 +438,18 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             output_prompts: Whether to return the prompts.
             return_dict: `False` for a plain tuple.
         """
-        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts, return_dict=True)
+        positions = None
+        if labels is not None:
+            positions, labels = self.predicting_positions(labels)
+        trunk = self.clickprompt(
+            feature_ids, input_ids, attention_mask, output_prompts, read_positions=positions, return_dict=True
+        )
         if labels is None:
             outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), prompts=trunk.prompts)
         else:
-            hidden, labels = self.predicted(trunk.last_hidden_state, labels)
             masked = labels != -100
-            # (B, T', H) -> (M, H): the vocabulary is projected to where a loss is taken, and nowhere else
-            logits = self.lm_head(hidden[masked]).float()
+            # (B, R, H) -> (M, H): the vocabulary is projected to where a loss is taken, and nowhere else
+            logits = self.lm_head(trunk.last_hidden_state[masked]).float()
             total_loss = F.cross_entropy(logits, labels[masked], reduction="sum")
             correct = torch.zeros_like(labels)
             correct[masked] = (logits.argmax(dim=-1) == labels[masked]).long()
@@ -464,6 +490,13 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
         self.lm_head = family.head_class(config.text_config)
         self.tie_head(family.decoder, family.bias)
         self.post_init()
+
+    def predicting_positions(self, labels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """The masked positions of each row, filled up with others, whose labels are -100, to those of the fullest."""
+        masked = labels != -100
+        fullest = max(1, int(masked.sum(dim=1).max()))
+        positions = masked.int().topk(fullest, dim=1).indices
+        return positions, labels.gather(1, positions)
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
         family = masked_lm_head(self.config.text_config)
@@ -509,9 +542,9 @@ class ClickPromptForPACLM(ClickPromptForPretraining):
         self.lm_head.decoder.load_state_dict(whole.get_output_embeddings().state_dict())
         self.tie_weights()
 
-    def predicted(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The state at one position predicts the token at the next."""
-        return hidden[:, :-1], labels[:, 1:]
+    def predicting_positions(self, labels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """All: the state at one position predicts the token at the next, the last state none."""
+        return None, F.pad(labels[:, 1:], (0, 1), value=-100)
 
 
 # Whose mean is pooled: places in a PLM's hidden states, of which the first are the embeddings.
@@ -551,7 +584,12 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             return_dict: `False` for a plain tuple.
         """
         all_layers = self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts
-        trunk = self.clickprompt(feature_ids, input_ids, attention_mask, output_prompts, all_layers, return_dict=True)
+        positions = None
+        if self.config.pooling == "cls" and not all_layers and input_ids is not None:
+            positions = torch.zeros(len(input_ids), 1, dtype=torch.int64, device=input_ids.device)
+        trunk = self.clickprompt(
+            feature_ids, input_ids, attention_mask, output_prompts, all_layers, positions, return_dict=True
+        )
         ctr_logits = None if self.ctr_head is None else self.ctr_head(trunk.interaction, feature_ids)
         text_logits = None if self.text_head is None else self.text_head(self.pool(trunk, attention_mask))
         logits = self.fusion(ctr_logits, text_logits)

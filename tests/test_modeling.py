@@ -6,6 +6,7 @@ from tiny_models import (
     BACKBONES as BACKBONE_NAMES,
 )
 from tiny_models import (
+    CACHE_ENCODERS,
     DECODERS,
     ENCODERS,
     FAMILIES,
@@ -29,6 +30,7 @@ from transformers import (
     MistralConfig,
     initialization,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from clickprompt_hf import (
     ClickPromptConfig,
@@ -329,6 +331,47 @@ def test_gradient_checkpointing_keeps_the_prompts(family):
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kernels", ["eager", "sdpa"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_states_at_some_positions_are_those_of_all(family, kernels):
+    """Whether the last layer leaves the others out or computes all; outputs and gradients."""
+    model = build(ClickPromptModel, family=family)
+    model.set_attn_implementation("eager" if family == "deberta-v2" else kernels)
+    batch = tiny_batch()
+    positions = torch.tensor([[0, 4], [8, 8], [3, 1], [7, 0], [2, 5]])
+    weights = torch.randn(5, 2, 16)
+    gradients = []
+    for read_positions in (None, positions):
+        model.zero_grad()
+        states = model(**batch, read_positions=read_positions).last_hidden_state
+        if read_positions is None:
+            states = states[torch.arange(5)[:, None], positions]
+        (states * weights).sum().backward()
+        gradients.append({"states": states, **{name: p.grad for name, p in model.named_parameters()}})
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(
+            gradients[1][name], expected, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("family", CACHE_ENCODERS)
+def test_the_last_layer_works_at_read_positions_only(family):
+    seen = {}
+    for model_class, read in ((ClickPromptForCTR, 1), (ClickPromptForPAMLM, 2)):
+        model = build(model_class, family=family)
+        *_, before, last = (m for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
+        for name, layer in (("before", before), ("last", last)):
+            layer.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output.shape[1]}))
+        batch = tiny_batch()
+        labels = torch.zeros(5)
+        if model_class is ClickPromptForPAMLM:
+            # one masked token in a row, two in another
+            labels = masked_labels(batch)
+            labels[1, 5] = 7
+        model(**batch, labels=labels)
+        assert seen == {"before": 9, "last": read}
 
 
 def test_reentrant_gradient_checkpointing_is_refused():
