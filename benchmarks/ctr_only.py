@@ -4,14 +4,18 @@
     python benchmarks/ctr_only.py --dataset ml-1m --data_path ml-1m.zip --backbones dcnv2 --batch_size 1024
 
 Published sizes. The bare loops slice shuffled batches from tensors in memory, with fused AdamW and gradient clipping
-as the trainer: one in the trainer's numbers (bf16 where the processor multiplies it faster), one in fp32.
+as the trainer: one in the trainer's numbers (bf16 where the processor multiplies it faster), one in fp32. With
+--fuxictr_python, the Python of an environment that has FuxiCTR, its loop on DCNv2 (fp32) stands beside them.
 """
 
+import json
+import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import measure
+import numpy as np
 import torch
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, CTRConfig
@@ -28,21 +32,29 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch_size", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--fuxictr_python", help="Python of an environment with FuxiCTR, for DCNv2")
     args = parser.parse_args(arguments)
     if args.quick:
         args.backbones, args.batch_size, args.steps, args.repeats = ["dcnv2"], 64, 2, 1
     rows = []
     for backbone in args.backbones:
         settings = (backbone, args.batch_size, args.steps, args.repeats, args.dataset, args.data_path)
+        settings += (args.fuxictr_python if backbone == "dcnv2" else None,)
         rows.append({"backbone": backbone, "batch": args.batch_size, **measure.in_fresh_process(rates, *settings)})
         print(rows[-1], flush=True)
     return measure.report("CTR-only training, rows a second", rows, args)
 
 
 def rates(
-    backbone: str, batch_size: int, steps: int, repeats: int, dataset: str, data_path: str | None
+    backbone: str,
+    batch_size: int,
+    steps: int,
+    repeats: int,
+    dataset: str,
+    data_path: str | None,
+    fuxictr_python: str | None,
 ) -> dict[str, Any]:
-    """Rows a second of the three ways, each measured `repeats` times in turn, so that all see the machine's phases."""
+    """Rows a second of the ways, each measured `repeats` times in turn, so that all see the machine's phases."""
     bf16 = bf16_pays()
     figures: dict[str, list[float]] = {"Trainer": [], "bare loop": [], "bare loop, fp32": []}
     with TemporaryDirectory() as folder:
@@ -58,7 +70,28 @@ def rates(
             figures["bare loop, fp32"].append(
                 bare(fresh_model(backbone, processor), data, batch_size, steps, bf16=False)
             )
-    return {**figures, "bf16": bf16}
+            if fuxictr_python:
+                figures.setdefault("FuxiCTR", []).append(
+                    of_fuxictr(fuxictr_python, data, processor, batch_size, steps, Path(folder))
+                )
+        few = data.__getitems__(range(min(256, len(data))))[0]
+        batch = {name: torch.from_numpy(few[name]) for name in ("feature_ids", "labels")}
+        gflop = measure.gflop(lambda: fresh_model(backbone, processor)(**batch).loss.backward())
+    return {**figures, "bf16": bf16, **measure.against_limit(figures["Trainer"], gflop / len(few["labels"]), bf16)}
+
+
+def of_fuxictr(
+    python: str, data: ColumnarDataset, processor: ClickPromptProcessor, batch_size: int, steps: int, folder: Path
+) -> float:
+    if max(processor.max_values) > 1:
+        raise ValueError("`--fuxictr_python` needs data without multi-valued fields.")
+    order = np.random.default_rng(0).permutation(len(data))[: batch_size * steps]
+    arrays = {"feature_ids": data.feature_ids[order], "labels": data.labels[order]}
+    np.savez(folder / "rows.npz", field_sizes=processor.field_sizes, **arrays)
+    command = [python, str(Path(__file__).with_name("fuxictr_dcnv2.py")), str(folder / "rows.npz")]
+    command += ["--batch_size", str(batch_size), "--steps", str(steps)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])["rows_per_second"]
 
 
 def fresh_model(backbone: str, processor: ClickPromptProcessor) -> ClickPromptForCTR:

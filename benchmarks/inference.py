@@ -48,7 +48,7 @@ def scoring(
         model = model_of("finetune", plm, prompt_length, "released", processor)
     else:
         model = ctr_only.fresh_model("dcnv2", processor)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = measure.device()
     model.eval().to(device)
     autocast = not plain and bf16_pays()
     batch_size = 64 if quick else 256 if with_plm else 4096
@@ -71,7 +71,9 @@ def scoring(
     single = measure.repeat(lambda: score(one), warmup=5, repeats=5 if quick else 100)
     p50, p99 = (float(ms) for ms in np.percentile(single, [50, 99]) * 1e3)
     rates = [num_rows / seconds for seconds in whole]
-    return {"rows/s": rates, "one row p50, ms": round(p50, 2), "p99, ms": round(p99, 2), "bf16": autocast}
+    latency = {"one row p50, ms": round(p50, 2), "p99, ms": round(p99, 2)}
+    limit = measure.against_limit(rates, measure.gflop(score_all) / num_rows, autocast)
+    return {"rows/s": rates, **latency, "bf16": autocast, **limit}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from torch.utils.flop_counter import FlopCounterMode
 
 from clickprompt_hf.training.precision import matrix_rate
 
@@ -46,8 +47,8 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "bf16_gflops": round(matrix_rate(torch.bfloat16)),
-        "fp32_gflops": round(matrix_rate(torch.float32)),
+        "bf16_gflops": round(matrix_rate(torch.bfloat16, device())),
+        "fp32_gflops": round(matrix_rate(torch.float32, device())),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
@@ -64,6 +65,13 @@ def repeat(step: Callable[[], Any], warmup: int, repeats: int) -> list[float]:
         if call >= warmup:
             seconds.append(time.perf_counter() - start)
     return seconds
+
+
+def gflop(step: Callable[[], Any]) -> float:
+    """Arithmetic of one call of `step` in billions of operations: its matrix products, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e9
 
 
 def in_fresh_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
@@ -96,6 +104,21 @@ def median_and_range(values: list[float]) -> str:
     digits = 0 if np.median(values) >= 100 else 1 if np.median(values) >= 10 else 2
     low, middle, high = (f"{number:,.{digits}f}" for number in (min(values), np.median(values), max(values)))
     return f"{middle} ({low} to {high})"
+
+
+def against_limit(rates: list[float], gflop_a_row: float, bf16: bool) -> dict[str, Any]:
+    """What rows a second would be if all arithmetic ran at this machine's matrix rate, and how near `rates` come."""
+    limit = matrix_rate(torch.bfloat16 if bf16 else torch.float32, device()) / gflop_a_row
+    return {
+        "MFLOP a row": round(1e3 * gflop_a_row, 2),
+        "limit, rows/s": round(limit),
+        "share of it": f"{np.median(rates) / limit:.0%}",
+    }
+
+
+def device() -> torch.device:
+    """The accelerator if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def report(title: str, rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def steps(
         splits, schema = load_splits(*data)
         processor = processor_of(splits, schema)
         model = model_of(stage, plm, prompt_length, prompt_encoder, processor)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = measure.device()
         model.to(device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
         autocast = not plain and bf16_pays()
@@ -84,18 +84,24 @@ def steps(
         batches = _plain_batches if plain else _batches
         loader = batches(stage, splits["train"], processor, model, batch_size, Path(folder))
 
-        def step() -> None:
+        def gradients() -> None:
             batch = {name: values.to(device) for name, values in next(loader).items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 loss = _full_loss(model, batch) if plain and stage == "pamlm" else model(**batch).loss
             loss.backward()
+
+        def step() -> None:
+            gradients()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
 
         seconds = measure.repeat(step, warmup=2, repeats=repeats)
+        gflop = measure.gflop(gradients)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"samples_per_second": [batch_size / s for s in seconds], "parameters": parameters, "bf16": autocast}
+    rates = [batch_size / s for s in seconds]
+    limit = measure.against_limit(rates, gflop / batch_size, autocast)
+    return {"samples/s": rates, "parameters": parameters, "bf16": autocast, **limit}
 
 
 def processor_of(splits: Any, schema: Any, with_tokenizer: bool = True) -> ClickPromptProcessor:

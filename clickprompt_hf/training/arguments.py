@@ -118,10 +118,10 @@ class ClickPromptTrainingArguments(TrainingArguments):
                 "`label_smoothing_factor` must be 0: Trainer smooths over the logits of classes, and no head gives it "
                 f"any; got {self.label_smoothing_factor}."
             )
-        if self.train_sampling_strategy != "random":
+        if self.train_sampling_strategy not in ("random", "group_by_length"):
             raise ValueError(
-                "`train_sampling_strategy` must be 'random': the order of rows is a function of (seed, epoch); got "
-                f"{self.train_sampling_strategy!r}."
+                "`train_sampling_strategy` must be 'random' or 'group_by_length': the order of rows is a function of "
+                f"(seed, epoch); got {self.train_sampling_strategy!r}."
             )
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):
             # a command line has strings only; Trainer looks for the last checkpoint where it is True

@@ -6,13 +6,17 @@ import time
 import torch
 
 
-def matrix_rate(dtype: torch.dtype, size: int = 1024, repeats: int = 10) -> float:
-    """GFLOP/s of products of two square matrices on the CPU, the median of `repeats` after three that warm up."""
-    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu", repeats: int = 10) -> float:
+    """GFLOP/s of products of two square matrices, the median of `repeats` after three that warm up."""
+    device = torch.device(device)
+    size = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(3 + repeats):
         start = time.perf_counter()
         left @ right
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / sorted(seconds[3:])[repeats // 2] / 1e9
 

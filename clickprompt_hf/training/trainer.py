@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import nn
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from ..data.columnar import ColumnarDataset
@@ -119,8 +119,25 @@ class ClickPromptTrainer(Trainer):
         if not isinstance(dataset, ColumnarDataset):
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        processes = self.args.world_size
-        return EpochSampler(len(dataset), seed, processes * self.args.train_batch_size if processes > 1 else 1)
+        step_rows = self.args.world_size * self.args.train_batch_size
+        by_length = self.args.train_sampling_strategy == "group_by_length"
+        if by_length and dataset.tables is None:
+            raise ValueError(
+                "`train_sampling_strategy` must be 'random' for rows without text, got 'group_by_length'."
+            )
+        return EpochSampler(
+            len(dataset),
+            seed,
+            multiple_of=step_rows if self.args.world_size > 1 else 1,
+            lengths=dataset.text_lengths() if by_length else None,
+            batch_size=step_rows,
+        )
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
+        if isinstance(eval_dataset, ColumnarDataset):
+            # predictions keep the order of their rows, also where training groups them by length
+            return SequentialSampler(eval_dataset) if self.args.world_size == 1 else None
+        return super()._get_eval_sampler(eval_dataset)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """0: `Trainer`'s estimate, parameters times numbers in the main input, means nothing for a table of ids, and
