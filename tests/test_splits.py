@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from movielens_files import ml_1m_files, write_zip
 
+import clickprompt_hf.data.splits
 from clickprompt_hf import Schema
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.data.splits import check_labels, limit_train_rows, split_table
@@ -42,6 +43,18 @@ def test_chronological_split_keeps_the_order_of_equal_times():
     assert splits["train"][:4] == [0, 25, 1, 26]
     assert splits["validation"] == [20, 45, 21, 46, 22]
     assert splits["test"] == [47, 23, 48, 24, 49]
+
+
+def test_columns_of_long_strings_get_long_offsets(monkeypatch):
+    monkeypatch.setattr(clickprompt_hf.data.splits, "_SHORT_STRINGS_BYTES", 200)
+    rows = table(note=[f"a note of {n}" for n in range(50)], word=["a"] * 50)
+    splits = split_table(rows, SCHEMA)
+    kinds = {name: splits["train"].features[name].dtype for name in ("note", "word")}
+    assert kinds == {"note": "large_string", "word": "large_string"}
+    monkeypatch.setattr(clickprompt_hf.data.splits, "_SHORT_STRINGS_BYTES", 500)
+    splits = split_table(rows, SCHEMA)
+    assert [splits["train"].features[name].dtype for name in ("note", "word")] == ["large_string", "string"]
+    assert sorted(note for part in splits.values() for note in part["note"]) == sorted(rows["note"].to_pylist())
 
 
 def test_splits_have_fingerprints_that_are_not_made_of_their_rows(monkeypatch):

@@ -31,6 +31,7 @@ def split_table(
     if split not in get_args(Split):
         raise ValueError(f"`split` must be one of {get_args(Split)}, got {split!r}.")
     num_rows = len(table)
+    table = _with_long_offsets(table)
     if split == "time":
         order = np.argsort(_times(table, schema), kind="stable")
     else:
@@ -42,6 +43,21 @@ def split_table(
             for name, start, end in zip(("train", "validation", "test"), bounds[:-1], bounds[1:])
         }
     )
+
+
+# Arrow's short strings count their bytes in 32 bits.
+_SHORT_STRINGS_BYTES = 2**31 - 1
+
+
+def _with_long_offsets(table: pa.Table) -> pa.Table:
+    """The rows with 64-bit offsets in string columns that are too long for 32: to take rows is to join all chunks."""
+    kinds = [
+        pa.field(member.name, pa.large_string(), member.nullable, member.metadata)
+        if pa.types.is_string(member.type) and table.column(place).nbytes > _SHORT_STRINGS_BYTES
+        else member
+        for place, member in enumerate(table.schema)
+    ]
+    return table.cast(pa.schema(kinds, table.schema.metadata))
 
 
 def in_memory_dataset(table: pa.Table) -> datasets.Dataset:

@@ -99,12 +99,12 @@ def warn_of_idle_arguments(
         for member in fields(arguments)
         if getattr(arguments, member.name) != member.default
     }
-    given.update({f"freeze {part}": part for part in training_args.freeze or ()})
+    given.update({f"freeze {part}": "" for part in training_args.freeze or ()})
     run = _run(model_args, data_args, training_args, checkpoint, pretraining)
     for names, need, is_met in _NEEDS:
         for name in names:
             if name in given and not is_met(run):
-                logger.warning(f"--{name} {given[name]} has no effect: it needs {need}.")
+                logger.warning(f"{f'--{name} {given[name]}'.strip()} has no effect: it needs {need}.")
 
 
 def _run(
