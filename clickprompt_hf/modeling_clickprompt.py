@@ -91,12 +91,16 @@ class ClickPromptForPAMLMOutput(ModelOutput):
 
 
 class TextHead(nn.Module):
-    """The pooled text to the text logit: `Linear(H, H) -> Tanh -> Linear(H, 1)`."""
+    """The pooled text to the text logit: `Linear(H, H) -> Tanh -> Linear(H, 1)`.
+
+    Fresh weights are Xavier normal: with a PLM's normal(0.02) the CTR side takes all that both could learn before the
+    text side of a narrow PLM has begun.
+    """
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, 1)
+        self.dense = XavierLinear(hidden_size, hidden_size)
+        self.output = XavierLinear(hidden_size, 1)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """pooled (B, H) to logits (B, 1)."""
