@@ -16,7 +16,7 @@ from accelerate.utils import tqdm
 from ..data.table_pieces import open_table
 from ..processing_clickprompt import ClickPromptProcessor
 from .finished_pieces import FinishedPieces
-from .score_table import score_table
+from .table_scoring import score_table
 
 COLUMN = "click_probability"
 
