@@ -25,6 +25,7 @@ setup(
         "pyarrow",
         "tokenizers",
         "datasets",
+        "filelock",
         "accelerate",
         "peft",
         "evaluate",

@@ -593,8 +593,7 @@ def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, t
     assert not list(tmp_path.iterdir())
 
 
-def test_predict_keeps_types_and_digits(alone, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "ROWS_READ_AT_ONCE", 2)
+def test_predict_keeps_types_and_digits(alone, tmp_path):
     numbers = [2**53 + 1, 5, 7, None]
     rows = pa.table(
         {
@@ -609,7 +608,7 @@ def test_predict_keeps_types_and_digits(alone, tmp_path, monkeypatch):
     pq.write_table(rows, tmp_path / "rows.parquet")
     for ending in ("parquet", "csv"):
         files = ["--input", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / f"scores.{ending}")]
-        predict.main(["--model", str(alone), *files])
+        predict.main(["--model", str(alone), *files, "--piece_rows", "2"])
     scores = pq.read_table(tmp_path / "scores.parquet")
     assert scores.drop_columns("click_probability").equals(rows)
     processor, model = (auto.from_pretrained(alone) for auto in (AutoProcessor, AutoModelForSequenceClassification))
@@ -650,7 +649,7 @@ def test_paths_that_do_not_exist_are_named(pretrained, table, tmp_path, capsys):
         predict.main(["--model", nowhere, *rows, str(tmp_path / "scores.csv")])
     with pytest.raises(SystemExit):
         predict.main(["--model", str(pretrained), *rows, str(tmp_path / "nowhere" / "scores.csv")])
-    assert "--output must be in a folder that exists" in capsys.readouterr().err
+    assert "--output must be a file in a folder that exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def build(tokenizer, max_text_length=None, num_rows=200):
 )
 def test_assembled_rows_equal_tokenized_rows(tokenizer, max_text_length, tmp_path, monkeypatch):
     warnings = []
-    monkeypatch.setattr(token_tables.logger, "warning", warnings.append)
+    monkeypatch.setattr(token_tables.logger, "warning_once", warnings.append)
     tables, ids, texts = build(tokenizer(), max_text_length)
     falls_back = tokenizer is whole_text_tokenizer
     assert ids.shape == (200, 1 if falls_back else 4)

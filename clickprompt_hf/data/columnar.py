@@ -128,30 +128,13 @@ def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    schema = processor.schema
     tables = {name: split.with_format("arrow")[:] for name, split in splits.items()}
     sizes = [len(table) for table in tables.values()]
-    feature_ids, value_ids, clause_ids, clauses = [], [], [], []
-    for f, member in enumerate(schema.fields):
-        values, places = _distinct([table.column(member.column) for table in tables.values()])
-        feature_ids.append(processor.encode_values(f, values).astype(np.int32)[places])
-        value_ids.append(places.astype(np.int32))
-        if processor.reads_text:
-            shown, shown_places = np.unique(
-                np.asarray(processor.render_values(f, values), dtype=object), return_inverse=True
-            )
-            clauses.append(shown.tolist())
-            clause_ids.append(shown_places[places])
-    arrays = {"feature_ids": np.concatenate(feature_ids, axis=1), "value_ids": np.stack(value_ids, axis=1)}
-    if processor.reads_text:
-        affixes = [processor.affixes(f) for f in range(len(schema.fields))]
-        token_tables, arrays["clause_ids"] = TokenTables.build(
-            clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
-        )
+    arrays, token_tables = encode_tables(list(tables.values()), processor, with_text=processor.reads_text)
+    if token_tables is not None:
         token_tables.save(partial)
-    arrays["labels"] = np.concatenate([table.column(schema.label).to_numpy() for table in tables.values()]).astype(
-        "i1"
-    )
+    labels = [table.column(processor.schema.label).to_numpy() for table in tables.values()]
+    arrays["labels"] = np.concatenate(labels).astype("i1")
     arrays["row_ids"] = np.arange(sum(sizes))
     for name, start, size in zip(tables, np.cumsum([0, *sizes]), sizes):
         (partial / name).mkdir()
@@ -174,12 +157,50 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
     return splits, processor
 
 
+def encode_tables(
+    tables: Sequence[pa.Table], processor: ClickPromptProcessor, with_text: bool
+) -> tuple[dict[str, np.ndarray], TokenTables | None]:
+    """Encodes the fields of `tables`, one table after another; each distinct value is encoded and tokenized once.
+
+    Args:
+        tables: Raw columns, at least one row in all.
+        processor: Encodes.
+        with_text: Whether the text is needed; the processor must read text then.
+
+    Returns:
+        `feature_ids` (N, C), `value_ids` (N, F) and with text `clause_ids` (N, F), int32, as in `ColumnarDataset`; and
+        the tokens of the clauses, `None` without text.
+    """
+    feature_ids, value_ids, clause_ids, clauses = [], [], [], []
+    for f, member in enumerate(processor.schema.fields):
+        values, places = _distinct([table.column(member.column) for table in tables])
+        feature_ids.append(processor.encode_values(f, values).astype(np.int32)[places])
+        value_ids.append(places.astype(np.int32))
+        if with_text:
+            shown, shown_places = np.unique(
+                np.asarray(processor.render_values(f, values), dtype=object), return_inverse=True
+            )
+            clauses.append(shown.tolist())
+            clause_ids.append(shown_places[places])
+    arrays = {"feature_ids": np.concatenate(feature_ids, axis=1), "value_ids": np.stack(value_ids, axis=1)}
+    if not with_text:
+        return arrays, None
+    affixes = [processor.affixes(f) for f in range(len(processor.schema.fields))]
+    token_tables, arrays["clause_ids"] = TokenTables.build(
+        clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
+    )
+    return arrays, token_tables
+
+
 def _distinct(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Any], np.ndarray]:
     """Distinct values over all columns, and each row's place among them; the last value is `None`."""
     chunks = [chunk for column in columns for chunk in column.chunks]
     kinds = {chunk.type for chunk in chunks}
-    if len(kinds) > 1 or any(pa.types.is_nested(kind) or pa.types.is_null(kind) for kind in kinds):
-        # Arrow encodes no lists, and unifies no dictionaries of columns that hold nothing
+    plain = not any(
+        pa.types.is_nested(kind) or pa.types.is_null(kind) or isinstance(kind, pa.BaseExtensionType) for kind in kinds
+    )
+    if len(kinds) > 1 or not plain:
+        # Arrow encodes no lists and no UUIDs, and unifies no dictionaries of columns that hold nothing
         cells = [cell for chunk in chunks for cell in chunk.to_pylist()]
         keys = [repr(cell) for cell in cells]
         known = dict(zip(keys, cells))

@@ -80,7 +80,7 @@ class TokenTables:
             input_ids, attention_mask = tables.assemble(global_ids[checked])
             if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
                 return tables, global_ids
-        logger.warning(
+        logger.warning_once(
             f"{type(tokenizer).__name__} does not split texts at the clauses: each distinct text is tokenized as a "
             "whole, which takes longer and more memory."
         )

@@ -1,0 +1,8 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""From files of raw rows to files of rows with click probabilities."""
+
+from .file_scoring import COLUMN, checkpoint_digest, score_file
+from .finished_pieces import FinishedPieces
+from .table_scoring import score_table
+
+__all__ = ["COLUMN", "FinishedPieces", "checkpoint_digest", "score_file", "score_table"]

@@ -1,0 +1,110 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""A file of raw rows, of any size, to a file of the same rows with click probabilities."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from accelerate import PartialState
+from accelerate.utils import tqdm
+
+from ..data.table_pieces import open_table
+from ..processing_clickprompt import ClickPromptProcessor
+from .finished_pieces import FinishedPieces
+from .table_scoring import score_table
+
+COLUMN = "click_probability"
+
+
+def score_file(
+    input_path: Path,
+    output_path: Path,
+    processor: ClickPromptProcessor,
+    model: Any,
+    batch_size: int,
+    piece_rows: int = 16_384,
+    bf16: bool = False,
+) -> None:
+    """Scores the rows of a CSV or Parquet file, in the memory that `piece_rows` rows take.
+
+    Every process of a distributed run calls it with the same arguments: each scores some of the pieces. Pieces are
+    finished one by one in a hidden folder beside the output, and joined by the main process. A run that was cut off
+    goes on when it is called again, also with another number of processes; the output is the same, byte by byte.
+
+    Args:
+        input_path: Ends in .csv, .csv.gz or .parquet; has the columns of the processor's schema.
+        output_path: Ends likewise. It appears once it is whole, with the rows of the input in their order, and with
+            one more column, `click_probability`.
+        processor: That of the model.
+        model: A `ClickPromptForCTR`.
+        batch_size: Rows of a batch, at least 1.
+        piece_rows: Rows of a piece, at least 1.
+        bf16: Whether to multiply in bf16.
+
+    Raises:
+        ValueError: If a number is out of its range, the input is broken, lacks a column or has the new one, or pieces
+            were left by a run with other arguments.
+        OSError: If the output cannot be written.
+        RuntimeError: If another run writes the same output.
+    """
+    for name, number in (("batch_size", batch_size), ("piece_rows", piece_rows)):
+        if number < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {number}.")
+    reader = open_table(input_path, piece_rows)
+    _check_columns(reader.schema.names, processor.schema.columns, input_path)
+    state = PartialState()
+    pieces = FinishedPieces(output_path)
+    model.eval()
+    with ExitStack() as stack:
+        if state.is_main_process:
+            file = input_path.stat()
+            made_from = {
+                "size of the input": file.st_size,
+                "time of the input, ns": file.st_mtime_ns,
+                "checkpoint": checkpoint_digest(model, processor),
+                "piece_rows": piece_rows,
+                "batch_size": batch_size,
+                "bf16": bf16,
+            }
+            stack.enter_context(pieces.begun(made_from))
+        state.wait_for_everyone()
+        finished = pieces.numbers()
+
+        def is_mine(number: int) -> bool:
+            return number % state.num_processes == state.process_index and number not in finished
+
+        # the processes go through the file side by side: the main one's place is everyone's
+        with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
+            for number, table in reader.read(is_mine):
+                probabilities = score_table(table, processor, model, batch_size, bf16)
+                pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
+                bar.update(number * piece_rows + len(table) - bar.n)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            num_pieces = -(-(reader.num_rows or 0) // piece_rows)
+            pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
+
+
+def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -> str:
+    """A hash of all that turns rows into probabilities: weights, configuration, vocabularies and text length."""
+    config = json.loads(model.config.to_json_string())  # type: ignore[union-attr, operator]
+    config.pop("transformers_version", None)
+    digest = hashlib.sha256(json.dumps([config, processor.fingerprint, processor.max_text_length]).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path) -> None:
+    if repeated := sorted({name for name in given if given.count(name) > 1}):
+        raise ValueError(f"The columns of {path} must have different names; repeated: {repeated}.")
+    if missing := [name for name in needed if name not in given]:
+        raise ValueError(f"{path} must have the columns {list(needed)}; missing {missing}, given {list(given)}.")
+    if COLUMN in given:
+        raise ValueError(f"{path} has a column {COLUMN!r} already; rename it first.")
