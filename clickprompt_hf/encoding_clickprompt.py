@@ -205,10 +205,22 @@ class FeatureEncoder:
         return np.asarray(padded, dtype=np.int64).reshape(-1, member.max_values)
 
 
-def read_vocabularies(path: str | Path, columns: Sequence[str]) -> list[list[str]]:
-    """The vocabularies that a processor saved, in the order of `columns`."""
+def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> list[list[str]]:
+    """Per field, the vocabularies in the file `path`, which was saved with `processor_config`.
+
+    Raises:
+        ValueError: If the two were not saved together.
+    """
     by_column = json.loads(Path(path).read_text(encoding="utf-8"))
-    return [by_column.get(column, []) for column in columns]
+    # over the saved schema as it is: a later version's may have more keys
+    schema, expected = processor_config["schema"], processor_config["fingerprint"]
+    vocabularies = [by_column.get(column, []) for column in Schema.from_dict(schema).columns]
+    if (found := fingerprint_of(schema, vocabularies, processor_config["boundaries"])) != expected:
+        raise ValueError(
+            f"{path} must be the file that was saved with processor_config.json, whose fingerprint is {expected}; "
+            f"together these files have {found}."
+        )
+    return vocabularies
 
 
 def fingerprint_of(schema: Mapping[str, Any], vocabularies: list[list[str]], boundaries: list[list[float]]) -> str:

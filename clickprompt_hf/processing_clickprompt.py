@@ -19,7 +19,7 @@ from transformers.utils import cached_file
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
 from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, FieldSchema, Schema
-from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct, fingerprint_of
+from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct
 from .encoding_clickprompt import members_of, number_of, read_vocabularies, vocabulary_keys
 # isort: on
 
@@ -247,15 +247,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                     f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved; "
                     "tokenizer_config.json is missing or another's."
                 )
-        vocabularies = read_vocabularies(str(path), Schema.from_dict(processor_dict["schema"]).columns)
-        # over the saved schema as it is: a later version's may have more keys
-        found = fingerprint_of(processor_dict["schema"], vocabularies, processor_dict["boundaries"])
-        if found != processor_dict["fingerprint"]:
-            raise ValueError(
-                f"{path} must be the file that was saved with processor_config.json, whose fingerprint is "
-                f"{processor_dict['fingerprint']}; together these files have {found}."
-            )
-        return [tokenizer, vocabularies]
+        return [tokenizer, read_vocabularies(str(path), processor_dict)]
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
