@@ -77,6 +77,7 @@ class Scorer:
             ValueError: If `feature_ids` has another shape.
             IndexError: If an id is outside [0, field_size), -1 in a multi-valued field aside.
         """
+        feature_ids = np.asarray(feature_ids, dtype=np.int64)
         if feature_ids.ndim != 2 or feature_ids.shape[1] != len(self._sizes):
             raise ValueError(f"`feature_ids` must have shape (batch, {len(self._sizes)}), got {feature_ids.shape}.")
         outside = (feature_ids < self._lowest) | (feature_ids >= self._sizes)
