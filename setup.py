@@ -18,7 +18,6 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["clickprompt_hf", "clickprompt_hf.*"]),
-    package_data={"clickprompt_hf": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
 from clickprompt_hf.export import export_ctr as module
 from clickprompt_hf.export.export_ctr import export_ctr, main
-from clickprompt_hf.export.graphs import random_ids, torch_export, write_onnx
+from clickprompt_hf.export.graphs import ClickProbability, random_ids, torch_export, write_onnx
 from clickprompt_hf.export.scorer import Scorer
 
 PROCESSOR = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer(), max_text_length=30)
@@ -153,12 +153,6 @@ def test_every_backbone_scores_alike_as_a_graph(backbone, tmp_path):
     assert expected.std() > 0.01
 
 
-def test_exporting_leaves_the_kernels_of_attention_on():
-    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config("transformer"), fusion="ctr"))
-    torch_export(model)
-    assert torch.backends.mha.get_fastpath_enabled()
-
-
 def test_command_line(tmp_path, capsys):
     save_checkpoint(tmp_path / "whole", backbone="fm")
     main([str(tmp_path / "whole"), str(tmp_path / "ctr"), "--torch_program"])
@@ -261,6 +255,16 @@ def test_large_batches_are_scored_in_blocks(exported, monkeypatch):
     whole = scorer.score_ids(ids)
     monkeypatch.setattr("clickprompt_hf.export.scorer._BLOCK", 16)
     np.testing.assert_array_equal(scorer.score_ids(ids), whole)
+
+
+def test_large_weights_stand_in_a_second_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("clickprompt_hf.export.graphs._LARGEST_SINGLE_FILE", 0)
+    model = save_checkpoint(tmp_path / "whole", backbone="fm")
+    export_ctr(tmp_path / "whole", tmp_path / "ctr")
+    assert (tmp_path / "ctr" / "model.onnx.data").stat().st_size > 0
+    with torch.no_grad():
+        expected = ClickProbability(model)(torch.from_numpy(PROCESSOR.encode(tiny_rows(5)))).numpy()
+    np.testing.assert_allclose(Scorer(tmp_path / "ctr").score(tiny_rows(5)), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

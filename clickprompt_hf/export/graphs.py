@@ -4,8 +4,6 @@
 Shapes: B batch, C columns of ids.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +16,7 @@ _LARGEST_SINGLE_FILE = 2**30
 
 
 class ClickProbability(nn.Module):
-    """The CTR side of a click model alone: ids to P(click).
+    """The CTR side of a click model alone: ids to P(click). Puts it into evaluation mode.
 
     Args:
         model: A click model whose fusion has a CTR logit.
@@ -47,12 +45,11 @@ def torch_export(model: ClickPromptForCTR) -> torch.export.ExportedProgram:
     Raises:
         ValueError: If the fusion of `model` has no CTR logit.
     """
-    with _plain_attention():
-        return torch.export.export(
-            ClickProbability(model),
-            (random_ids(model, num_rows=2),),
-            dynamic_shapes={"feature_ids": {0: torch.export.Dim("batch")}},
-        )
+    return torch.export.export(
+        ClickProbability(model),
+        (random_ids(model, num_rows=2),),
+        dynamic_shapes={"feature_ids": {0: torch.export.Dim("batch")}},
+    )
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path, fingerprint: str) -> None:
@@ -81,14 +78,3 @@ def random_ids(model: ClickPromptForCTR, num_rows: int, seed: int = 0) -> torch.
         for _ in range(number)
     ]
     return torch.stack(columns, dim=1)
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Without the fused kernel of `nn.TransformerEncoderLayer`, which no exporter knows."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
