@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # What `make bench` measures; DATA="--dataset ml-1m --data_path ml-1m.zip" takes MovieLens in the place of generated rows.
-BENCHMARKS := data pamlm finetune ctr_only inference
+BENCHMARKS := data pamlm finetune ctr_only inference export
 DATA ?=
 
 .PHONY: demo test bench lint format clean

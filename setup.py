@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "clickprompt_hf" / "__init__.py").read_text()).group(1)
+# what writes and checks the graphs of clickprompt_hf.export.export_ctr
+ONNX = ["onnx", "onnxruntime", "onnxscript"]
 
 setup(
     name="clickprompt_hf",
@@ -35,7 +37,13 @@ setup(
         "pyyaml",
         "tensorboard",
     ],
-    extras_require={"dev": ["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs"]},
+    extras_require={
+        "onnx": ONNX,
+        "dev": [
+            *("pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs", "build", "setuptools>=77"),
+            *ONNX,
+        ],
+    },
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",

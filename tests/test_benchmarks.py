@@ -10,7 +10,7 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["data", "pamlm", "finetune", "ctr_only", "inference", "growth"])
+@pytest.mark.parametrize("name", ["data", "pamlm", "finetune", "ctr_only", "inference", "export", "growth"])
 def test_benchmarks_run(name, tmp_path):
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--output", str(tmp_path / "figures.json")]
     subprocess.run(command, check=True, capture_output=True, timeout=300)

@@ -1,0 +1,163 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""The CTR part of a checkpoint alone, to be served without the PLM, and without torch.
+
+    python -m clickprompt_hf.export.export_ctr CHECKPOINT FOLDER
+
+docs/serving.md says what FOLDER holds and how it is served.
+"""
+
+import argparse
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+from ..configuration_clickprompt import ClickPromptConfig
+from ..modeling_clickprompt import ClickPromptForCTR
+from ..processing_clickprompt import ClickPromptProcessor
+from ..training.custom_backbone import import_backbone_module
+from ..training.paths import check_folder_or_hub_id
+from .graphs import ClickProbability, random_ids, torch_export, write_onnx
+
+logger = logging.get_logger(__name__)
+
+TOLERANCE = 1e-5
+ONNX_FILE = "model.onnx"
+TORCH_FILE = "model.pt2"
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: bool = False) -> None:
+    """Writes the CTR part of a checkpoint as a checkpoint of its own, and as an ONNX graph with what serves it.
+
+    The folder holds a CTR-only checkpoint (`AutoModelForSequenceClassification`, `AutoProcessor`), `model.onnx`, and
+    `scorer.py` with `encoding_clickprompt.py`, which score raw rows with numpy and onnxruntime alone. It appears whole
+    or not at all.
+
+    Args:
+        checkpoint: Folder or Hub id of a checkpoint that was finetuned for clicks.
+        folder: Where to; new or empty.
+        with_torch_program: Whether to write the graph for `torch.export.load` too, as `model.pt2`.
+
+    Raises:
+        ImportError: If what writes and checks ONNX is not installed.
+        FileExistsError: If `folder` is not empty.
+        ValueError: If the checkpoint has no trained CTR logit, or its processor is another model's.
+        RuntimeError: If the graph's probabilities differ from those of the model.
+    """
+    if absent := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise ImportError(f"The export needs {', '.join(absent)}: pip install 'clickprompt_hf[onnx]'.")
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"`folder` must be new or empty, got {folder}.")
+    model, processor = load_ctr(str(checkpoint))
+    partial = folder.with_name(f".{folder.name}.partial")
+    # of an export that was killed
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        write_serving_code(partial)
+        program = torch_export(model)
+        write_onnx(program, partial / ONNX_FILE, processor.fingerprint)
+        check_scores(model, partial)
+        if with_torch_program:
+            torch.export.save(program, partial / TORCH_FILE)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
+    """The CTR part of a checkpoint in float32, and its processor, which reads no text then.
+
+    Raises:
+        ValueError: If the checkpoint has no trained CTR logit, or its processor is another model's.
+    """
+    check_folder_or_hub_id(checkpoint, "checkpoint")
+    config = ClickPromptConfig.from_pretrained(checkpoint)
+    if config.fusion == "text":
+        raise ValueError(
+            f"`checkpoint` must have a CTR logit, but {checkpoint} has fusion='text': its click logit is the PLM's."
+        )
+    loaded: Any = ClickPromptForCTR.from_pretrained(
+        checkpoint, use_plm=False, dtype=torch.float32, output_loading_info=True
+    )
+    model, info = loaded
+    missing = sorted(info["missing_keys"])
+    # the head of some backbones has no weights that could be missing
+    if missing or ClickPromptForCTR.__name__ not in (config.architectures or ()):
+        raise ValueError(
+            f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}"
+            f"{f' and lacks {missing}' if missing else ''}. Finetune it with run_ctr.py --without_plm first."
+        )
+    processor = ClickPromptProcessor.from_pretrained(checkpoint)
+    processor.tokenizer = None
+    columns = config.ctr_config.max_values or [1] * config.ctr_config.num_fields
+    if (processor.field_sizes, processor.max_values) != (config.ctr_config.field_sizes, columns):
+        raise ValueError(
+            f"Processor and model of {checkpoint} must belong together, but the processor has field sizes "
+            f"{processor.field_sizes} and columns {processor.max_values}, the model {config.ctr_config.field_sizes} "
+            f"and {columns}."
+        )
+    if config.use_plm:
+        logger.warning(
+            f"The CTR logit of {checkpoint} was trained as a part of a fused logit (fusion={config.fusion!r}); alone "
+            "it may be badly calibrated. run_ctr.py --without_plm trains it to stand alone."
+        )
+    return model.eval(), processor
+
+
+def write_serving_code(folder: Path) -> None:
+    """Copies the modules that score without this package: those need each other only."""
+    package = Path(__file__).parent.parent
+    shutil.copyfile(package / "encoding_clickprompt.py", folder / "encoding_clickprompt.py")
+    source = (package / "export" / "scorer.py").read_text(encoding="utf-8")
+    alone = source.replace("from ..encoding_clickprompt import", "from encoding_clickprompt import")
+    (folder / "scorer.py").write_text(alone, encoding="utf-8")
+
+
+def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
+    """Refuses an ONNX graph in `folder` whose probabilities of random rows are not those of `model`.
+
+    Raises:
+        RuntimeError: If they differ by more than 1e-5.
+    """
+    # needs onnxruntime, which is no dependency of the package
+    from .scorer import Scorer
+
+    scorer = Scorer(folder)
+    for num_rows in (1, 256):
+        feature_ids = random_ids(model, num_rows, seed=num_rows)
+        with torch.no_grad():
+            expected = ClickProbability(model)(feature_ids).numpy()
+        difference = np.abs(scorer.score_ids(feature_ids.numpy()) - expected).max()
+        # a difference that is no number is one too
+        if not difference <= TOLERANCE:
+            raise RuntimeError(
+                f"The ONNX graph must give the model's probabilities within {TOLERANCE}, but they differ by "
+                f"{difference} in a batch of {num_rows}; nothing was written."
+            )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="folder or Hub id of a checkpoint finetuned for clicks")
+    parser.add_argument("folder", type=Path, help="where to; new or empty")
+    parser.add_argument("--torch_program", action="store_true", help=f"write {TORCH_FILE} for torch.export.load too")
+    parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
+    args = parser.parse_args(arguments)
+    if args.backbone_module:
+        import_backbone_module(args.backbone_module)
+    export_ctr(args.checkpoint, args.folder, with_torch_program=args.torch_program)
+    for path in sorted(args.folder.iterdir()):
+        print(f"{path.stat().st_size:>12,} {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Raw rows to click probabilities by an exported folder, with numpy and onnxruntime alone.
+
+    from scorer import Scorer
+
+    scorer = Scorer()
+    scorer.score([{"user_id": 7, "item_id": 42, "title": "Up"}])
+
+`export_ctr` puts this file and encoding_clickprompt.py, which it reads, into the folder.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, Schema, read_vocabularies
+
+ONNX_FILE = "model.onnx"
+# rows at once: more are no faster, and take memory
+_BLOCK = 4096
+
+
+class Scorer:
+    """Scores raw rows. One scorer may be used by several threads at once.
+
+    Args:
+        folder: An exported folder; the one of this file by default.
+        num_threads: Threads of one call; 0: one a core.
+
+    Raises:
+        OSError: If a file is missing.
+        ValueError: If the files of `folder` were not written together.
+    """
+
+    def __init__(self, folder: str | Path | None = None, num_threads: int = 0):
+        folder = Path(__file__).parent if folder is None else Path(folder)
+        config = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+        vocabularies = read_vocabularies(folder / VOCABULARIES_FILE, config)
+        self.encoder = FeatureEncoder(Schema.from_dict(config["schema"]), vocabularies, config["boundaries"])
+        model = folder / ONNX_FILE
+        if not model.is_file():
+            raise FileNotFoundError(f"`folder` must hold {ONNX_FILE}, but there is no {model}.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        self.session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        fingerprint = self.session.get_modelmeta().custom_metadata_map.get("fingerprint")
+        if fingerprint != config["fingerprint"]:
+            raise ValueError(
+                f"{model} must be the file that was written with processor_config.json, whose fingerprint is "
+                f"{config['fingerprint']}; it has {fingerprint}."
+            )
+        per_column = [
+            (-1 if number > 1 else 0, size)
+            for number, size in zip(self.encoder.max_values, self.encoder.field_sizes)
+            for _ in range(number)
+        ]
+        self._lowest, self._sizes = np.asarray(per_column, dtype=np.int64).T
+
+    def score(self, rows) -> np.ndarray:
+        """P(click) of raw rows, (B,) float32.
+
+        Args:
+            rows: A list of rows as mappings from column to value, one such row, a mapping from column to values, or a
+                pandas data frame. Unseen and missing values are scored too; other columns are ignored.
+
+        Raises:
+            ValueError: If a field's column is missing or columns differ in length.
+        """
+        return self.score_ids(self.encoder.encode(self.encoder.columns(rows)))
+
+    def score_ids(self, feature_ids: np.ndarray) -> np.ndarray:
+        """P(click) of encoded rows: feature_ids (B, C) int64 to (B,) float32.
+
+        Raises:
+            ValueError: If `feature_ids` has another shape.
+            IndexError: If an id is outside [0, field_size), -1 in a multi-valued field aside.
+        """
+        feature_ids = np.asarray(feature_ids, dtype=np.int64)
+        if feature_ids.ndim != 2 or feature_ids.shape[1] != len(self._sizes):
+            raise ValueError(f"`feature_ids` must have shape (batch, {len(self._sizes)}), got {feature_ids.shape}.")
+        outside = (feature_ids < self._lowest) | (feature_ids >= self._sizes)
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            raise IndexError(
+                f"`feature_ids[{row}, {column}]` must be in [0, {self._sizes[column]}), "
+                f"got {feature_ids[row, column]}."
+            )
+        probabilities = np.empty(len(feature_ids), dtype=np.float32)
+        for start in range(0, len(feature_ids), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            (probabilities[block],) = self.session.run(None, {"feature_ids": feature_ids[block]})
+        return probabilities
