@@ -54,6 +54,36 @@ class FeatureEmbedding(nn.Module):
             self.column_offsets.copy_(torch.tensor(offsets))
             self.column_sizes.copy_(torch.tensor(sizes))
 
+    @torch.no_grad()
+    def resize(self, field_sizes: Sequence[int]) -> None:
+        """Gives fields more ids. Rows that there are stay; new ones start as their field's out-of-vocabulary row.
+
+        The table's weight is a new parameter: make an optimizer afterwards.
+
+        Args:
+            field_sizes: New number of ids of each field, F entries.
+
+        Raises:
+            ValueError: If there is another number of fields, or a field would lose ids.
+        """
+        if len(field_sizes) != len(self.field_sizes):
+            raise ValueError(
+                f"`field_sizes` must have one entry a field ({len(self.field_sizes)}), got {len(field_sizes)}."
+            )
+        for field, (new, old) in enumerate(zip(field_sizes, self.field_sizes)):
+            if new < old:
+                raise ValueError(f"`field_sizes[{field}]` must be at least {old}, which the field has, got {new}.")
+        weight = self.table.weight
+        rows = [
+            part
+            for new, old, own in zip(field_sizes, self.field_sizes, weight.split(self.field_sizes))
+            for part in (own, own[:1].expand(new - old, -1))
+        ]
+        self.table.weight = nn.Parameter(torch.cat(rows), requires_grad=weight.requires_grad)
+        self.table.num_embeddings = len(self.table.weight)
+        self.field_sizes = list(field_sizes)
+        self.fill_buffers()
+
     def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
         """feature_ids (B, C) int64 to embeddings (B, F, E)."""
         if feature_ids.dim() != 2 or feature_ids.shape[1] != len(self.column_offsets):

@@ -11,13 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
+
+# One line an import: in parentheses they would not survive the copy into a checkpoint.
+from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
 
 FieldKind = Literal["categorical", "numeric", "multi_valued"]
 
@@ -148,7 +153,7 @@ class _NoTokenizer:
 
 
 NO_TOKENIZER = _NoTokenizer()
-VOCABULARIES_FILE = "feature_vocabularies.json"
+VOCABULARIES_FILE = "feature_vocabularies.txt"
 _UNKNOWN_TEXT = "unknown"
 # leading zeros make an id, not a number
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
@@ -183,12 +188,11 @@ class ClickPromptProcessor(ProcessorMixin):
         self.chat_template = None
         self.tokenizer = tokenizer
         self.schema = schema
-        self.vocabularies = vocabularies
+        self.vocabularies = list(vocabularies)
         self.boundaries = boundaries
         self.max_text_length = max_text_length
-        self._ids = [
-            {value: index for index, value in enumerate(vocabulary, start=1)} for vocabulary in self.vocabularies
-        ]
+        # made when first needed: of ten million values it takes longer than to read them
+        self._ids: list[dict[str, int] | None] = [None] * len(vocabularies)
 
     @classmethod
     def fit(
@@ -206,14 +210,11 @@ class ClickPromptProcessor(ProcessorMixin):
         Raises:
             ValueError: If a column is missing or `min_count` is below 1.
         """
-        if min_count < 1:
-            raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
-        columns = train.column_names if hasattr(train, "column_names") else list(train)
-        _check_columns(schema, columns)
+        _check_training_rows(train, schema, min_count)
         vocabularies, boundaries = [], []
         for member in schema.fields:
             counts = _count_values(train, member.column)
-            inner = []
+            inner: list[float] = []
             if member.kind == "numeric":
                 if not any(np.isfinite(_number(value)) for value, _ in counts):
                     raise ValueError(
@@ -221,14 +222,33 @@ class ClickPromptProcessor(ProcessorMixin):
                         f"values is one, e.g. {counts[0][0]!r}."
                     )
                 inner = _quantile_boundaries(counts, member.num_buckets)
-            key_counts: Counter[str] = Counter()
-            for value, count in counts:
-                for key in set(_keys(value, member, inner)):
-                    key_counts[key] += count
-            kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
-            vocabularies.append([key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))])
+            vocabularies.append(_frequent_keys(counts, member, inner, min_count))
             boundaries.append(inner)
         return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
+
+    def extend(self, train, min_count: int = 1) -> list[int]:
+        """Gives the values of new training rows ids behind those that there are, which stay as they are.
+
+        Buckets of numeric fields stay too. The model must follow:
+        `model.resize_feature_embeddings(processor.extend(train))`.
+
+        Args:
+            train: As in `fit`.
+            min_count: Of these rows, as many as a new value needs to get an id of its own.
+
+        Returns:
+            The new `field_sizes`.
+
+        Raises:
+            ValueError: If a column is missing or `min_count` is below 1.
+        """
+        _check_training_rows(train, self.schema, min_count)
+        for f, member in enumerate(self.schema.fields):
+            keys = _frequent_keys(_count_values(train, member.column), member, self.boundaries[f], min_count)
+            known = self._ids_of(f)
+            self.vocabularies[f] = [*self.vocabularies[f], *(key for key in keys if key not in known)]
+            self._ids[f] = None
+        return self.field_sizes
 
     @property
     def tokenizer(self):
@@ -262,15 +282,53 @@ class ClickPromptProcessor(ProcessorMixin):
     @property
     def fingerprint(self) -> str:
         """Hash of schema, vocabularies and boundaries: equal where rows become the same ids."""
-        return _fingerprint(self.schema.to_dict(), self.vocabularies, self.boundaries)
+        return _fingerprint(self.schema.to_dict(), self.boundaries, self._written_vocabularies())
 
-    def __call__(self, rows, return_tensors: str | None = None, **kwargs) -> BatchFeature:
+    def check_model(self, config: ClickPromptConfig) -> None:
+        """Refuses a model that this processor was not made for.
+
+        Args:
+            config: The model's configuration.
+
+        Raises:
+            ValueError: If the model has other ids or reads text that this processor does not make.
+        """
+        sizes, of_model = self.field_sizes, list(config.ctr_config.field_sizes)
+        if sizes != of_model:
+            raise ValueError(
+                f"Processor and model do not belong together: the processor has field sizes {sizes}, the model "
+                f"{of_model}."
+            )
+        max_values = config.ctr_config.max_values or [1] * len(sizes)
+        if self.max_values != list(max_values):
+            raise ValueError(
+                f"Processor and model do not belong together: the processor has `max_values` {self.max_values}, the "
+                f"model {max_values}."
+            )
+        recorded = (config.training_data or {}).get("processor_fingerprint")
+        if recorded is not None and recorded != self.fingerprint:
+            raise ValueError(
+                "Processor and model do not belong together: the model was trained with the processor of fingerprint "
+                f"{recorded}, this one has {self.fingerprint}."
+            )
+        if not config.use_plm:
+            return
+        if not self.reads_text:
+            raise ValueError("Processor and model do not belong together: the model reads text, the processor none.")
+        if len(self.tokenizer) > config.text_config.vocab_size:
+            raise ValueError(
+                f"Processor and model do not belong together: the tokenizer has {len(self.tokenizer)} tokens, the "
+                f"PLM {config.text_config.vocab_size}."
+            )
+
+    def __call__(self, rows, return_tensors: str | None = None, with_text: bool = True, **kwargs) -> BatchFeature:
         """Raw rows to model inputs.
 
         Args:
             rows: A mapping from column to values (what `Dataset.map(processor, batched=True)` passes), one row as a
                 mapping from column to value, a list of such rows, or a pandas data frame. Other columns are ignored.
             return_tensors: `"pt"` for padded tensors; by default lists, texts unpadded.
+            with_text: `False` leaves the text out, for a model that reads none.
 
         Returns:
             `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) where the
@@ -282,9 +340,9 @@ class ClickPromptProcessor(ProcessorMixin):
         columns = _columns(rows)
         if not columns and not isinstance(rows, Mapping):
             columns = {column: [] for column in self.schema.columns}
-        _check_columns(self.schema, columns)
+        check_columns(self.schema.columns, columns)
         features: dict[str, Any] = {"feature_ids": self.encode(columns)}
-        if self.reads_text:
+        if self.reads_text and with_text:
             features.update(self._tokenize(self.render(columns), return_tensors))
         if self.schema.label in columns:
             features["labels"] = _labels(columns[self.schema.label], self.schema.label)
@@ -317,7 +375,7 @@ class ClickPromptProcessor(ProcessorMixin):
 
     def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
         """Raw values of one field to ids (B, C_f) int64, C_f the columns that the field owns; -1 is an empty slot."""
-        member, known = self.schema.fields[field_index], self._ids[field_index]
+        member, known = self.schema.fields[field_index], self._ids_of(field_index)
         inner = self.boundaries[field_index]
         if member.kind != "multi_valued":
             ids = _each_distinct(values, lambda value: known.get(_keys(value, member, inner)[0], 0))
@@ -325,6 +383,13 @@ class ClickPromptProcessor(ProcessorMixin):
         rows = [[known.get(key, 0) for key in _keys(value, member, inner)] for value in values]
         padded = [row + [-1] * (member.max_values - len(row)) for row in rows]
         return np.asarray(padded, dtype=np.int64).reshape(-1, member.max_values)
+
+    def _ids_of(self, field_index: int) -> dict[str, int]:
+        ids = self._ids[field_index]
+        if ids is None:
+            vocabulary = self.vocabularies[field_index]
+            ids = self._ids[field_index] = dict(zip(vocabulary, range(1, len(vocabulary) + 1)))
+        return ids
 
     def render(self, rows) -> list[str]:
         """The text of each row: one clause a field, joined by one space."""
@@ -349,6 +414,8 @@ class ClickPromptProcessor(ProcessorMixin):
         """What `processor_config.json` holds: all but the vocabularies, which have a file of their own."""
         return {
             "processor_class": type(self).__name__,
+            "auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]},
+            "checkpoint_version": CHECKPOINT_VERSION,
             "schema": self.schema.to_dict(),
             "boundaries": self.boundaries,
             "max_text_length": self.max_text_length,
@@ -359,20 +426,35 @@ class ClickPromptProcessor(ProcessorMixin):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({json.dumps(self.to_dict(), indent=2)})"
 
+    def _written_vocabularies(self) -> bytes:
+        """What `feature_vocabularies.txt` holds: a line of JSON with the number of values of each column, then the
+        values, one a line, in the order of columns and ids.
+
+        Raises:
+            ValueError: If a value holds a line break, which no raw value has once its white space is one.
+        """
+        sizes = {column: len(values) for column, values in zip(self.schema.columns, self.vocabularies)}
+        lines = "\n".join([json.dumps(sizes, ensure_ascii=False), *chain.from_iterable(self.vocabularies), ""])
+        if lines.count("\n") != 1 + sum(sizes.values()):
+            broken = next(value for value in chain.from_iterable(self.vocabularies) if "\n" in value)
+            raise ValueError(f"`vocabularies` must hold values without line breaks, got {broken!r}.")
+        return lines.encode()
+
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Saves schema, vocabularies and tokenizer. Each file appears whole or not at all."""
+        """Saves schema, vocabularies, tokenizer and code. Each file of data appears whole or not at all."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
+        if self._auto_class is not None:
+            custom_object_save(self, folder)
         if self.reads_text:
             self.tokenizer.save_pretrained(folder)
-        vocabularies = json.dumps(dict(zip(self.schema.columns, self.vocabularies)), ensure_ascii=False)
         written = []
-        for name, text in (
-            (VOCABULARIES_FILE, vocabularies),
-            ("processor_config.json", json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"),
+        for name, content in (
+            (VOCABULARIES_FILE, self._written_vocabularies()),
+            ("processor_config.json", (json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n").encode()),
         ):
             partial = folder / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(content)
             os.replace(partial, folder / name)
             written.append(str(folder / name))
         if push_to_hub:
@@ -384,7 +466,9 @@ class ClickPromptProcessor(ProcessorMixin):
         """Tokenizer and vocabularies, the parts that `processor_config.json` does not hold.
 
         Raises:
-            ValueError: If the vocabularies are not those that were saved with `processor_config.json`.
+            ValueError: If the vocabularies are not those that were saved with `processor_config.json`, or a later
+                version of this code saved them.
+            OSError: If a file is missing or another's.
         """
         kwargs.pop("_from_auto", None)
         if "fingerprint" not in processor_dict:
@@ -392,30 +476,36 @@ class ClickPromptProcessor(ProcessorMixin):
                 f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
                 "missing or another processor's."
             )
+        check_version(processor_dict.get("checkpoint_version", CHECKPOINT_VERSION), "processor_config.json")
         path = cached_file(
             pretrained_model_name_or_path,
             VOCABULARIES_FILE,
             **{name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs},
         )
-        by_column = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+        written = Path(str(path)).read_bytes()
+        # over the saved schema as it is, not as it is read
+        found = _fingerprint(processor_dict["schema"], processor_dict["boundaries"], written)
+        if found != processor_dict["fingerprint"]:
+            raise ValueError(
+                f"{path} must be the whole file that was saved with processor_config.json, whose fingerprint is "
+                f"{processor_dict['fingerprint']}; together these files have {found}."
+            )
         tokenizer = None
         if processor_dict["reads_text"]:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            # of a damaged file, json's; of a missing one, transformers' own
+            except ValueError as error:
+                raise OSError(
+                    f"{pretrained_model_name_or_path} must hold the tokenizer that was saved with it, but "
+                    f"tokenizer.json or tokenizer_config.json is missing or damaged: {error}"
+                ) from error
             if tokenizer.pad_token_id is None:
                 raise OSError(
                     f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved; "
                     "tokenizer_config.json is missing or another's."
                 )
-        columns = Schema.from_dict(processor_dict["schema"]).columns
-        vocabularies = [by_column.get(column, []) for column in columns]
-        # over the saved schema as it is: a later version's may have more keys
-        found = _fingerprint(processor_dict["schema"], vocabularies, processor_dict["boundaries"])
-        if found != processor_dict["fingerprint"]:
-            raise ValueError(
-                f"{path} must be the file that was saved with processor_config.json, whose fingerprint is "
-                f"{processor_dict['fingerprint']}; together these files have {found}."
-            )
-        return [tokenizer, vocabularies]
+        return [tokenizer, _read_vocabularies(written)]
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
@@ -430,13 +520,29 @@ class ClickPromptProcessor(ProcessorMixin):
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
-def _fingerprint(schema: Mapping[str, Any], vocabularies: list[list[str]], boundaries: list[list[float]]) -> str:
-    return hashlib.sha256(json.dumps([schema, vocabularies, boundaries]).encode()).hexdigest()[:16]
+def _fingerprint(schema: Mapping[str, Any], boundaries: list[list[float]], written_vocabularies: bytes) -> str:
+    digest = hashlib.sha256(json.dumps([schema, boundaries]).encode())
+    digest.update(written_vocabularies)
+    return digest.hexdigest()[:16]
 
 
-def _check_columns(schema: Schema, columns: Iterable[str]) -> None:
-    if missing := [column for column in schema.columns if column not in set(columns)]:
-        raise ValueError(f"The rows must have the columns {schema.columns}; missing {missing}, given {list(columns)}.")
+def _read_vocabularies(written: bytes) -> list[list[str]]:
+    sizes, *values = written.decode().split("\n")
+    ends = np.cumsum([0, *json.loads(sizes).values()]).tolist()
+    return [values[start:end] for start, end in pairwise(ends)]
+
+
+def _check_training_rows(train, schema: Schema, min_count: int) -> None:
+    if min_count < 1:
+        raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
+    check_columns(schema.columns, train.column_names if hasattr(train, "column_names") else list(train))
+
+
+def check_columns(needed: list[str], given: Iterable[str], what: str = "The rows") -> None:
+    """Raises a ValueError that names the columns that `what` lacks."""
+    given = list(given)
+    if missing := [column for column in needed if column not in given]:
+        raise ValueError(f"{what} must have the columns {needed}; missing {missing}, given {given}.")
 
 
 def _columns(rows) -> dict[str, Sequence]:
@@ -445,7 +551,7 @@ def _columns(rows) -> dict[str, Sequence]:
         return rows.to_dict(orient="list")
     if isinstance(rows, Mapping):
         columns = {column: rows[column] for column in rows}
-        if not all(_is_column(values) for values in columns.values()):
+        if not all(is_column(values) for values in columns.values()):
             return {column: [value] for column, value in columns.items()}
         lengths = {column: len(values) for column, values in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -456,7 +562,8 @@ def _columns(rows) -> dict[str, Sequence]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _is_column(values: Any) -> bool:
+def is_column(values: Any) -> bool:
+    """Whether `values` are several, and not one value as a string is."""
     return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping))
 
 
@@ -471,6 +578,18 @@ def _count_values(train, column: str) -> list[tuple[Any, int]]:
     else:
         values = train[column]
     return list(Counter(tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in values).items())
+
+
+def _frequent_keys(
+    counts: list[tuple[Any, int]], member: FieldSchema, boundaries: list[float], min_count: int
+) -> list[str]:
+    """Vocabulary keys of counted values, the most frequent first; rarer ones than `min_count` rows are left out."""
+    key_counts: Counter[str] = Counter()
+    for value, count in counts:
+        for key in set(_keys(value, member, boundaries)):
+            key_counts[key] += count
+    kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
+    return [key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))]
 
 
 def _quantile_boundaries(counts: list[tuple[Any, int]], num_buckets: int) -> list[float]:
