@@ -13,6 +13,15 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 
+def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
+    """Refuses new `field_sizes` of another number of fields than `old_sizes`, or with fewer ids in one of them."""
+    if len(field_sizes) != len(old_sizes):
+        raise ValueError(f"`field_sizes` must have one entry a field ({len(old_sizes)}), got {len(field_sizes)}.")
+    for field, (new, old) in enumerate(zip(field_sizes, old_sizes)):
+        if new < old:
+            raise ValueError(f"`field_sizes[{field}]` must be at least {old}, which the field has, got {new}.")
+
+
 class FeatureEmbedding(nn.Module):
     r"""One embedding table for all fields; a multi-valued field is the mean over its values.
 
@@ -66,13 +75,7 @@ class FeatureEmbedding(nn.Module):
         Raises:
             ValueError: If there is another number of fields, or a field would lose ids.
         """
-        if len(field_sizes) != len(self.field_sizes):
-            raise ValueError(
-                f"`field_sizes` must have one entry a field ({len(self.field_sizes)}), got {len(field_sizes)}."
-            )
-        for field, (new, old) in enumerate(zip(field_sizes, self.field_sizes)):
-            if new < old:
-                raise ValueError(f"`field_sizes[{field}]` must be at least {old}, which the field has, got {new}.")
+        check_growth(field_sizes, self.field_sizes)
         weight = self.table.weight
         rows = [
             part

@@ -24,7 +24,7 @@ from transformers.utils import ModelOutput, logging
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear
+from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear, check_growth
 from .layers_prompt import PromptLinear, PromptSlotLinear, SlotLinear, make_prompt_encoder
 from .modeling_ctr import CTRBackbone, CTRHead, build_backbone
 from .modeling_plm import HEADS_WITH_BIAS, CachePath, HiddenStatePath, LinearLMHead
@@ -276,10 +276,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             ValueError: If there is another number of fields, or a field would lose ids.
         """
         ctr_config = self.config.ctr_config
-        if len(field_sizes) != ctr_config.num_fields:
-            raise ValueError(
-                f"`field_sizes` must have one entry a field ({ctr_config.num_fields}), got {len(field_sizes)}."
-            )
+        check_growth(field_sizes, ctr_config.field_sizes)
         for module in self.modules():
             if isinstance(module, FeatureEmbedding):
                 module.resize(field_sizes)

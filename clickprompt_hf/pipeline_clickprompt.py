@@ -177,7 +177,7 @@ def _columns_of_slices(rows: Any, columns: list[str]) -> tuple[int, Callable[[in
         check_columns(columns, rows.schema.names)
         table = rows.select(columns)
         return len(table), lambda start, end: table.slice(start, end - start).to_pydict()
-    if hasattr(rows, "column_names") and hasattr(rows, "__getitem__"):
+    if hasattr(rows, "column_names") and hasattr(rows, "__len__"):
         # datasets.Dataset; in whatever format it is, plain values are wanted
         check_columns(columns, rows.column_names)
         dataset = rows.select_columns(columns).with_format(None)

@@ -684,7 +684,7 @@ def _number(value: Any) -> float:
     """The value as a float; NaN where it is missing or no number."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")
 
 

@@ -1,7 +1,6 @@
 """The processor: vocabularies, ids, text, and its files."""
 
 import copy
-import json
 import math
 import pickle
 

@@ -2,8 +2,8 @@
 
     python -I without_package.py FOLDER
 
-FOLDER holds checkpoints in `ctr`, `pamlm`, `paclm`, `alone` and `mine`, a batch for each and rows in `inputs.json`. What
-they give is written to `outputs.json`.
+FOLDER holds checkpoints in `ctr`, `pamlm`, `paclm`, `alone` and `mine`; `inputs.json` has a batch for each, and rows.
+What they give is written to `outputs.json`.
 """
 
 import json
