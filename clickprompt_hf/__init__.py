@@ -9,10 +9,12 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_clickprompt import ClickPromptConfig, CTRConfig
+from .configuration_clickprompt import TASK, ClickPromptConfig, CTRConfig
 from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM, ClickPromptModel
 from .modeling_ctr import CTRBackbone, CTRHead, register_backbone
+from .pipeline_clickprompt import ClickPromptPipeline
 from .processing_clickprompt import ClickPromptProcessor, FieldSchema, Schema
 
 __version__ = "0.1.0"
@@ -24,6 +26,15 @@ AutoModelForCausalLM.register(ClickPromptConfig, ClickPromptForPACLM, exist_ok=T
 AutoModelForMaskedLM.register(ClickPromptConfig, ClickPromptForPAMLM, exist_ok=True)
 AutoModelForSequenceClassification.register(ClickPromptConfig, ClickPromptForCTR, exist_ok=True)
 AutoProcessor.register(ClickPromptConfig, ClickPromptProcessor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(TASK, ClickPromptPipeline, AutoModelForSequenceClassification)
+
+# What is saved carries its code.
+ClickPromptConfig.register_for_auto_class()
+ClickPromptModel.register_for_auto_class("AutoModel")
+ClickPromptForPACLM.register_for_auto_class("AutoModelForCausalLM")
+ClickPromptForPAMLM.register_for_auto_class("AutoModelForMaskedLM")
+ClickPromptForCTR.register_for_auto_class("AutoModelForSequenceClassification")
+ClickPromptProcessor.register_for_auto_class()
 
 __all__ = [
     "CTRBackbone",
@@ -34,6 +45,7 @@ __all__ = [
     "ClickPromptForPACLM",
     "ClickPromptForPAMLM",
     "ClickPromptModel",
+    "ClickPromptPipeline",
     "ClickPromptProcessor",
     "FieldSchema",
     "Schema",

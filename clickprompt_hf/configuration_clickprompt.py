@@ -2,7 +2,7 @@
 """Configurations of a CTR backbone and of a ClickPrompt model (arXiv 2310.09234)."""
 
 import copy
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -12,6 +12,30 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+if TYPE_CHECKING:
+    # Nothing here needs them. But transformers copies into a checkpoint, and out of it, what a file names like this:
+    # so the whole code travels, whichever part of it a checkpoint is loaded or saved by.
+    from .modeling_clickprompt import ClickPromptModel  # noqa: F401
+    from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
+    from .processing_clickprompt import ClickPromptProcessor  # noqa: F401
+
+# Of the files of a checkpoint. A change that earlier code would misread counts it up.
+CHECKPOINT_VERSION = 1
+# What the Auto classes and `pipeline` find in a checkpoint, where this package is not installed.
+AUTO_MAP = {
+    "AutoConfig": "configuration_clickprompt.ClickPromptConfig",
+    "AutoModel": "modeling_clickprompt.ClickPromptModel",
+    "AutoModelForSequenceClassification": "modeling_clickprompt.ClickPromptForCTR",
+    "AutoModelForMaskedLM": "modeling_clickprompt.ClickPromptForPAMLM",
+    "AutoModelForCausalLM": "modeling_clickprompt.ClickPromptForPACLM",
+    "AutoProcessor": "processing_clickprompt.ClickPromptProcessor",
+}
+TASK = "ctr-prediction"
+CUSTOM_PIPELINES = {
+    TASK: {"impl": "pipeline_clickprompt.ClickPromptPipeline", "pt": ["AutoModelForSequenceClassification"]}
+}
 
 PromptStrategy = Literal["layerwise", "shallow", "none"]
 PromptEncoderKind = Literal["released", "paper", "low_rank"]
@@ -80,6 +104,19 @@ _PUBLISHED_SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "bookcrossing": {"num_attention_layers": 3, "num_attention_heads": 2},
     },
 }
+
+
+def check_version(version: Any, where: str) -> None:
+    """Refuses files that a later version of this code wrote and this one would misread.
+
+    Raises:
+        ValueError: If `version`, found in `where`, is above `CHECKPOINT_VERSION` or no number.
+    """
+    if not isinstance(version, int) or version > CHECKPOINT_VERSION:
+        raise ValueError(
+            f"`checkpoint_version` in {where} must be at most {CHECKPOINT_VERSION}, got {version!r}: a later version "
+            "of clickprompt_hf saved this checkpoint. Upgrade the package to load it."
+        )
 
 
 class CTRConfig(PreTrainedConfig):
@@ -245,9 +282,11 @@ class ClickPromptConfig(PreTrainedConfig):
         training_data: Where the weights come from: source, split, seeds and row limits. Written by the scripts, so
             that finetuning after PA-MLM keeps the test rows unseen.
         tie_word_embeddings: Whether the LM head's decoder is the input embeddings. `None`: as the PLM has it.
+        checkpoint_version: Version of a checkpoint's files, `CHECKPOINT_VERSION` or an earlier one.
 
     Raises:
-        ValueError: If a choice is unknown, K < 1, α is outside [0, 1], or K leaves the PLM no position for text.
+        ValueError: If a choice is unknown, K < 1, α is outside [0, 1], K leaves the PLM no position for text, or a
+            later version of this code saved the configuration.
     """
 
     model_type = "clickprompt"
@@ -276,9 +315,11 @@ class ClickPromptConfig(PreTrainedConfig):
     training_data: dict | None = None
     tie_word_embeddings: bool | None = None
     initializer_range: float = 0.02
+    checkpoint_version: int = CHECKPOINT_VERSION
 
     def check(self) -> None:
         """Raises a ValueError that names the first field whose value is impossible."""
+        check_version(self.checkpoint_version, "config.json")
         for name, choices in (
             ("prompt_strategy", get_args(PromptStrategy)),
             ("prompt_encoder", get_args(PromptEncoderKind)),
@@ -321,6 +362,11 @@ class ClickPromptConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         kwargs["num_labels"] = 1
+        # what a checkpoint says of its own code, whatever it was loaded from: a loaded one names its repository
+        kwargs["auto_map"] = dict(AUTO_MAP)
+        # `pipeline` asks for trust in the code of these; where the package is installed it has the task registered
+        from_checkpoint = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+        kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES) if from_checkpoint else {}
         self.check()
         if self.fusion == "ctr":
             self.text_config = None
@@ -337,6 +383,10 @@ class ClickPromptConfig(PreTrainedConfig):
         if self.pooling is None:
             self.pooling = "last" if self.causal else "mean" if self.encoder_of_a_pair else "cls"
         self.check()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain data, as `config.json` holds it."""
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     @property
     def use_plm(self) -> bool:

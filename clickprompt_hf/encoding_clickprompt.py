@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -134,7 +135,7 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
         raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(data)}.")
 
 
-VOCABULARIES_FILE = "feature_vocabularies.json"
+VOCABULARIES_FILE = "feature_vocabularies.txt"
 # leading zeros make an id, not a number
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
 # characters of a number with 15 digits and a point: any double can hold those
@@ -155,11 +156,10 @@ class FeatureEncoder:
 
     def __init__(self, schema: Schema, vocabularies: list[list[str]], boundaries: list[list[float]]):
         self.schema = schema
-        self.vocabularies = vocabularies
+        self.vocabularies = list(vocabularies)
         self.boundaries = boundaries
-        self._ids = [
-            {value: index for index, value in enumerate(vocabulary, start=1)} for vocabulary in self.vocabularies
-        ]
+        # made when first needed: of ten million values it takes longer than to read them
+        self._ids: list[dict[str, int] | None] = [None] * len(vocabularies)
 
     @property
     def field_sizes(self) -> list[int]:
@@ -174,7 +174,21 @@ class FeatureEncoder:
     @property
     def fingerprint(self) -> str:
         """Hash of schema, vocabularies and boundaries: equal where rows become the same ids."""
-        return fingerprint_of(self.schema.to_dict(), self.vocabularies, self.boundaries)
+        return fingerprint_of(self.schema.to_dict(), self.boundaries, self.written_vocabularies())
+
+    def written_vocabularies(self) -> bytes:
+        """What `feature_vocabularies.txt` holds: a line of JSON with the number of values of each column, then the
+        values, one a line, in the order of columns and ids.
+
+        Raises:
+            ValueError: If a value holds a line break, which no raw value has once its white space is one.
+        """
+        sizes = {column: len(values) for column, values in zip(self.schema.columns, self.vocabularies)}
+        lines = "\n".join([json.dumps(sizes, ensure_ascii=False), *chain.from_iterable(self.vocabularies), ""])
+        if lines.count("\n") != 1 + sum(sizes.values()):
+            broken = next(value for value in chain.from_iterable(self.vocabularies) if "\n" in value)
+            raise ValueError(f"`vocabularies` must hold values without line breaks, got {broken!r}.")
+        return lines.encode()
 
     def columns(self, rows) -> dict[str, Sequence]:
         """Rows in any accepted form as a mapping from column to equally many values, all fields among them.
@@ -185,7 +199,7 @@ class FeatureEncoder:
         columns = columns_of(rows)
         if not columns and not isinstance(rows, Mapping):
             return {column: [] for column in self.schema.columns}
-        check_columns(self.schema, columns)
+        check_columns(self.schema.columns, columns)
         return columns
 
     def encode(self, columns: Mapping[str, Sequence]) -> np.ndarray:
@@ -195,7 +209,7 @@ class FeatureEncoder:
 
     def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
         """Raw values of one field to ids (B, C_f) int64, C_f the columns that the field owns; -1 is an empty slot."""
-        member, known = self.schema.fields[field_index], self._ids[field_index]
+        member, known = self.schema.fields[field_index], self.ids_of(field_index)
         inner = self.boundaries[field_index]
         if member.kind != "multi_valued":
             ids = each_distinct(values, lambda value: known.get(vocabulary_keys(value, member, inner)[0], 0))
@@ -204,34 +218,46 @@ class FeatureEncoder:
         padded = [row + [-1] * (member.max_values - len(row)) for row in rows]
         return np.asarray(padded, dtype=np.int64).reshape(-1, member.max_values)
 
+    def ids_of(self, field_index: int) -> dict[str, int]:
+        """The id of each value of one field's vocabulary."""
+        ids = self._ids[field_index]
+        if ids is None:
+            vocabulary = self.vocabularies[field_index]
+            ids = self._ids[field_index] = dict(zip(vocabulary, range(1, len(vocabulary) + 1)))
+        return ids
+
 
 def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> list[list[str]]:
     """Per field, the vocabularies in the file `path`, which was saved with `processor_config`.
 
     Raises:
-        ValueError: If the two were not saved together.
+        ValueError: If the two were not saved together, or one is not whole.
     """
-    by_column = json.loads(Path(path).read_text(encoding="utf-8"))
-    # over the saved schema as it is: a later version's may have more keys
-    schema, expected = processor_config["schema"], processor_config["fingerprint"]
-    vocabularies = [by_column.get(column, []) for column in Schema.from_dict(schema).columns]
-    if (found := fingerprint_of(schema, vocabularies, processor_config["boundaries"])) != expected:
+    written = Path(path).read_bytes()
+    # over the saved schema as it is, not as it is read
+    found = fingerprint_of(processor_config["schema"], processor_config["boundaries"], written)
+    if found != (expected := processor_config["fingerprint"]):
         raise ValueError(
-            f"{path} must be the file that was saved with processor_config.json, whose fingerprint is {expected}; "
-            f"together these files have {found}."
+            f"{path} must be the whole file that was saved with processor_config.json, whose fingerprint is "
+            f"{expected}; together these files have {found}."
         )
-    return vocabularies
+    sizes, *values = written.decode().split("\n")
+    ends = np.cumsum([0, *json.loads(sizes).values()]).tolist()
+    return [values[start:end] for start, end in pairwise(ends)]
 
 
-def fingerprint_of(schema: Mapping[str, Any], vocabularies: list[list[str]], boundaries: list[list[float]]) -> str:
+def fingerprint_of(schema: Mapping[str, Any], boundaries: list[list[float]], written_vocabularies: bytes) -> str:
     """Hash of what a row's ids depend on."""
-    return hashlib.sha256(json.dumps([schema, vocabularies, boundaries]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([schema, boundaries]).encode())
+    digest.update(written_vocabularies)
+    return digest.hexdigest()[:16]
 
 
-def check_columns(schema: Schema, columns: Iterable[str]) -> None:
-    """Raises a ValueError that names the fields whose column is missing."""
-    if missing := [column for column in schema.columns if column not in set(columns)]:
-        raise ValueError(f"The rows must have the columns {schema.columns}; missing {missing}, given {list(columns)}.")
+def check_columns(needed: list[str], given: Iterable[str], what: str = "The rows") -> None:
+    """Raises a ValueError that names the columns that `what` lacks."""
+    given = list(given)
+    if missing := [column for column in needed if column not in given]:
+        raise ValueError(f"{what} must have the columns {needed}; missing {missing}, given {given}.")
 
 
 def columns_of(rows) -> dict[str, Sequence]:
@@ -240,7 +266,7 @@ def columns_of(rows) -> dict[str, Sequence]:
         return rows.to_dict(orient="list")
     if isinstance(rows, Mapping):
         columns = {column: rows[column] for column in rows}
-        if not all(_is_column(values) for values in columns.values()):
+        if not all(is_column(values) for values in columns.values()):
             return {column: [value] for column, value in columns.items()}
         lengths = {column: len(values) for column, values in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -251,7 +277,8 @@ def columns_of(rows) -> dict[str, Sequence]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _is_column(values: Any) -> bool:
+def is_column(values: Any) -> bool:
+    """Whether `values` are several, and not one value as a string is."""
     return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping))
 
 
@@ -326,5 +353,5 @@ def number_of(value: Any) -> float:
     """The value as a float; NaN where it is missing or no number."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")

@@ -13,6 +13,15 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 
+def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
+    """Refuses new `field_sizes` of another number of fields than `old_sizes`, or with fewer ids in one of them."""
+    if len(field_sizes) != len(old_sizes):
+        raise ValueError(f"`field_sizes` must have one entry a field ({len(old_sizes)}), got {len(field_sizes)}.")
+    for field, (new, old) in enumerate(zip(field_sizes, old_sizes)):
+        if new < old:
+            raise ValueError(f"`field_sizes[{field}]` must be at least {old}, which the field has, got {new}.")
+
+
 class FeatureEmbedding(nn.Module):
     r"""One embedding table for all fields; a multi-valued field is the mean over its values.
 
@@ -53,6 +62,30 @@ class FeatureEmbedding(nn.Module):
         with torch.no_grad():
             self.column_offsets.copy_(torch.tensor(offsets))
             self.column_sizes.copy_(torch.tensor(sizes))
+
+    @torch.no_grad()
+    def resize(self, field_sizes: Sequence[int]) -> None:
+        """Gives fields more ids. Rows that there are stay; new ones start as their field's out-of-vocabulary row.
+
+        The table's weight is a new parameter: make an optimizer afterwards.
+
+        Args:
+            field_sizes: New number of ids of each field, F entries.
+
+        Raises:
+            ValueError: If there is another number of fields, or a field would lose ids.
+        """
+        check_growth(field_sizes, self.field_sizes)
+        weight = self.table.weight
+        rows = [
+            part
+            for new, old, own in zip(field_sizes, self.field_sizes, weight.split(self.field_sizes))
+            for part in (own, own[:1].expand(new - old, -1))
+        ]
+        self.table.weight = nn.Parameter(torch.cat(rows), requires_grad=weight.requires_grad)
+        self.table.num_embeddings = len(self.table.weight)
+        self.field_sizes = list(field_sizes)
+        self.fill_buffers()
 
     def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
         """feature_ids (B, C) int64 to embeddings (B, F, E)."""

@@ -5,11 +5,13 @@ Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidd
 heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -22,7 +24,7 @@ from transformers.utils import ModelOutput, logging
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear
+from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear, check_growth
 from .layers_prompt import PromptLinear, PromptSlotLinear, SlotLinear, make_prompt_encoder
 from .modeling_ctr import CTRBackbone, CTRHead, build_backbone
 from .modeling_plm import HEADS_WITH_BIAS, CachePath, HiddenStatePath, LinearLMHead
@@ -202,6 +204,21 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             init.constant_(module.alpha, self.config.fusion_alpha)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As transformers', which does not say whose weights are damaged.
+
+        Raises:
+            OSError: If a file is missing or damaged.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"{pretrained_model_name_or_path} must hold whole weights, but a safetensors file is damaged or cut "
+                f"off: {error}."
+            ) from error
+
+    @classmethod
     def from_plm_pretrained(cls, plm_name_or_path, ctr_config, plm_kwargs: dict | None = None, **prompt_options):
         """A ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are fresh.
 
@@ -250,6 +267,25 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         if plm is not None and any(isinstance(module, GradientCheckpointingLayer) for module in plm.modules()):
             # The layers' own flags do it. GPT-2 drops its cache, and the prompts in it, where the whole has one too.
             plm.gradient_checkpointing = False
+
+    def resize_feature_embeddings(self, field_sizes: Sequence[int]) -> None:
+        """Gives fields more ids: in every table of feature embeddings or weights, and in the configuration.
+
+        Rows that there are stay; new ones start as their field's out-of-vocabulary row. The tables' weights are new
+        parameters: make an optimizer afterwards.
+
+        Args:
+            field_sizes: New number of ids of each field, as `ClickPromptProcessor.extend` returns them.
+
+        Raises:
+            ValueError: If there is another number of fields, or a field would lose ids.
+        """
+        ctr_config = self.config.ctr_config
+        check_growth(field_sizes, ctr_config.field_sizes)
+        for module in self.modules():
+            if isinstance(module, FeatureEmbedding):
+                module.resize(field_sizes)
+        ctr_config.field_sizes = list(field_sizes)
 
     def set_attn_implementation(self, attn_implementation, *args, **kwargs) -> None:
         """Chooses the PLM's attention kernels; the CTR part has no choice of them."""

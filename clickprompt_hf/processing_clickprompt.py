@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
+from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
 from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, FieldSchema, Schema
 from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct
 from .encoding_clickprompt import members_of, number_of, read_vocabularies, vocabulary_keys
@@ -82,14 +84,11 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         Raises:
             ValueError: If a column is missing or `min_count` is below 1.
         """
-        if min_count < 1:
-            raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
-        columns = train.column_names if hasattr(train, "column_names") else list(train)
-        check_columns(schema, columns)
+        _check_training_rows(train, schema, min_count)
         vocabularies, boundaries = [], []
         for member in schema.fields:
             counts = _count_values(train, member.column)
-            inner = []
+            inner: list[float] = []
             if member.kind == "numeric":
                 if not any(np.isfinite(number_of(value)) for value, _ in counts):
                     raise ValueError(
@@ -97,14 +96,33 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                         f"values is one, e.g. {counts[0][0]!r}."
                     )
                 inner = _quantile_boundaries(counts, member.num_buckets)
-            key_counts: Counter[str] = Counter()
-            for value, count in counts:
-                for key in set(vocabulary_keys(value, member, inner)):
-                    key_counts[key] += count
-            kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
-            vocabularies.append([key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))])
+            vocabularies.append(_frequent_keys(counts, member, inner, min_count))
             boundaries.append(inner)
         return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
+
+    def extend(self, train, min_count: int = 1) -> list[int]:
+        """Gives the values of new training rows ids behind those that there are, which stay as they are.
+
+        Buckets of numeric fields stay too. The model must follow:
+        `model.resize_feature_embeddings(processor.extend(train))`.
+
+        Args:
+            train: As in `fit`.
+            min_count: Of these rows, as many as a new value needs to get an id of its own.
+
+        Returns:
+            The new `field_sizes`.
+
+        Raises:
+            ValueError: If a column is missing or `min_count` is below 1.
+        """
+        _check_training_rows(train, self.schema, min_count)
+        for f, member in enumerate(self.schema.fields):
+            keys = _frequent_keys(_count_values(train, member.column), member, self.boundaries[f], min_count)
+            known = self.ids_of(f)
+            self.vocabularies[f] = [*self.vocabularies[f], *(key for key in keys if key not in known)]
+            self._ids[f] = None
+        return self.field_sizes
 
     @property
     def tokenizer(self):
@@ -125,13 +143,51 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return ["feature_ids", *(["input_ids", "attention_mask"] if self.reads_text else [])]
 
-    def __call__(self, rows, return_tensors: str | None = None, **kwargs) -> BatchFeature:
+    def check_model(self, config: ClickPromptConfig) -> None:
+        """Refuses a model that this processor was not made for.
+
+        Args:
+            config: The model's configuration.
+
+        Raises:
+            ValueError: If the model has other ids or reads text that this processor does not make.
+        """
+        sizes, of_model = self.field_sizes, list(config.ctr_config.field_sizes)
+        if sizes != of_model:
+            raise ValueError(
+                f"Processor and model do not belong together: the processor has field sizes {sizes}, the model "
+                f"{of_model}."
+            )
+        max_values = config.ctr_config.max_values or [1] * len(sizes)
+        if self.max_values != list(max_values):
+            raise ValueError(
+                f"Processor and model do not belong together: the processor has `max_values` {self.max_values}, the "
+                f"model {max_values}."
+            )
+        recorded = (config.training_data or {}).get("processor_fingerprint")
+        if recorded is not None and recorded != self.fingerprint:
+            raise ValueError(
+                "Processor and model do not belong together: the model was trained with the processor of fingerprint "
+                f"{recorded}, this one has {self.fingerprint}."
+            )
+        if not config.use_plm:
+            return
+        if not self.reads_text:
+            raise ValueError("Processor and model do not belong together: the model reads text, the processor none.")
+        if len(self.tokenizer) > config.text_config.vocab_size:
+            raise ValueError(
+                f"Processor and model do not belong together: the tokenizer has {len(self.tokenizer)} tokens, the "
+                f"PLM {config.text_config.vocab_size}."
+            )
+
+    def __call__(self, rows, return_tensors: str | None = None, with_text: bool = True, **kwargs) -> BatchFeature:
         """Raw rows to model inputs.
 
         Args:
             rows: A mapping from column to values (what `Dataset.map(processor, batched=True)` passes), one row as a
                 mapping from column to value, a list of such rows, or a pandas data frame. Other columns are ignored.
             return_tensors: `"pt"` for padded tensors; by default lists, texts unpadded.
+            with_text: `False` leaves the text out, for a model that reads none.
 
         Returns:
             `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) where the
@@ -142,7 +198,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """
         columns = self.columns(rows)
         features: dict[str, Any] = {"feature_ids": self.encode(columns)}
-        if self.reads_text:
+        if self.reads_text and with_text:
             features.update(self._tokenize(self.render(columns), return_tensors))
         if self.schema.label in columns:
             features["labels"] = _labels(columns[self.schema.label], self.schema.label)
@@ -191,6 +247,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """What `processor_config.json` holds: all but the vocabularies, which have a file of their own."""
         return {
             "processor_class": type(self).__name__,
+            "auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]},
+            "checkpoint_version": CHECKPOINT_VERSION,
             "schema": self.schema.to_dict(),
             "boundaries": self.boundaries,
             "max_text_length": self.max_text_length,
@@ -202,19 +260,20 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return f"{type(self).__name__}({json.dumps(self.to_dict(), indent=2)})"
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Saves schema, vocabularies and tokenizer. Each file appears whole or not at all."""
+        """Saves schema, vocabularies, tokenizer and code. Each file of data appears whole or not at all."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
+        if self._auto_class is not None:
+            custom_object_save(self, folder)
         if self.reads_text:
             self.tokenizer.save_pretrained(folder)
-        vocabularies = json.dumps(dict(zip(self.schema.columns, self.vocabularies)), ensure_ascii=False)
         written = []
-        for name, text in (
-            (VOCABULARIES_FILE, vocabularies),
-            ("processor_config.json", json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"),
+        for name, content in (
+            (VOCABULARIES_FILE, self.written_vocabularies()),
+            ("processor_config.json", (json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n").encode()),
         ):
             partial = folder / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(content)
             os.replace(partial, folder / name)
             written.append(str(folder / name))
         if push_to_hub:
@@ -226,7 +285,9 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """Tokenizer and vocabularies, the parts that `processor_config.json` does not hold.
 
         Raises:
-            ValueError: If the vocabularies are not those that were saved with `processor_config.json`.
+            ValueError: If the vocabularies are not those that were saved with `processor_config.json`, or a later
+                version of this code saved them.
+            OSError: If a file is missing or another's.
         """
         kwargs.pop("_from_auto", None)
         if "fingerprint" not in processor_dict:
@@ -234,20 +295,29 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
                 "missing or another processor's."
             )
+        check_version(processor_dict.get("checkpoint_version", CHECKPOINT_VERSION), "processor_config.json")
         path = cached_file(
             pretrained_model_name_or_path,
             VOCABULARIES_FILE,
             **{name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs},
         )
+        vocabularies = read_vocabularies(str(path), processor_dict)
         tokenizer = None
         if processor_dict["reads_text"]:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            # of a damaged file, json's; of a missing one, transformers' own
+            except ValueError as error:
+                raise OSError(
+                    f"{pretrained_model_name_or_path} must hold the tokenizer that was saved with it, but "
+                    f"tokenizer.json or tokenizer_config.json is missing or damaged: {error}"
+                ) from error
             if tokenizer.pad_token_id is None:
                 raise OSError(
                     f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved; "
                     "tokenizer_config.json is missing or another's."
                 )
-        return [tokenizer, read_vocabularies(str(path), processor_dict)]
+        return [tokenizer, vocabularies]
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
@@ -262,6 +332,12 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
+def _check_training_rows(train, schema: Schema, min_count: int) -> None:
+    if min_count < 1:
+        raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
+    check_columns(schema.columns, train.column_names if hasattr(train, "column_names") else list(train))
+
+
 def _count_values(train, column: str) -> list[tuple[Any, int]]:
     """Distinct values of a column with their numbers of rows; Arrow counts them where it can."""
     if hasattr(train, "with_format"):
@@ -273,6 +349,18 @@ def _count_values(train, column: str) -> list[tuple[Any, int]]:
     else:
         values = train[column]
     return list(Counter(tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in values).items())
+
+
+def _frequent_keys(
+    counts: list[tuple[Any, int]], member: FieldSchema, boundaries: list[float], min_count: int
+) -> list[str]:
+    """Vocabulary keys of counted values, the most frequent first; rarer ones than `min_count` rows are left out."""
+    key_counts: Counter[str] = Counter()
+    for value, count in counts:
+        for key in set(vocabulary_keys(value, member, boundaries)):
+            key_counts[key] += count
+    kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
+    return [key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))]
 
 
 def _quantile_boundaries(counts: list[tuple[Any, int]], num_buckets: int) -> list[float]:

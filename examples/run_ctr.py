@@ -12,6 +12,11 @@ Without PA-MLM, and a backbone alone:
     python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 --ctr_only \\
         --per_device_train_batch_size 1024 --output_dir OUT_ALONE
 
+A finished checkpoint on another table, whose new users and items get ids of their own:
+
+    python examples/run_ctr.py --model_name_or_path OUT_CTR --extend_vocabulary --dataset csv --data_path new.csv \\
+        --output_dir OUT_NEW
+
 or the same with `accelerate launch` in front. Ends with AUC and log loss on the test split, in OUT/all_results.json.
 """
 
@@ -48,6 +53,10 @@ class StartArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint to finetune."})
     without_plm: bool = field(default=False, metadata={"help": "Finetune the checkpoint's CTR part alone."})
     ctr_only: bool = field(default=False, metadata={"help": "Train a fresh backbone alone."})
+    extend_vocabulary: bool = field(
+        default=False,
+        metadata={"help": "Finetune the checkpoint on another table, whose new values get ids of their own."},
+    )
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -61,14 +70,18 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         parser.error("give exactly one of --model_name_or_path, --plm_name_or_path and --ctr_only")
     if start.without_plm and start.model_name_or_path is None:
         parser.error("--without_plm needs --model_name_or_path; a fresh backbone alone is --ctr_only")
+    if start.extend_vocabulary and start.model_name_or_path is None:
+        parser.error("--extend_vocabulary needs --model_name_or_path, whose vocabulary it extends")
     check_output_dir(training_args)
 
     # 2. Data: those of the checkpoint, or raw rows to splits, vocabularies, token tables.
     checkpoint, processor = None, None
     if start.model_name_or_path is not None:
-        checkpoint, processor = load_checkpoint(start.model_name_or_path, model_args, use_plm=not start.without_plm)
+        checkpoint, processor = load_checkpoint(
+            start.model_name_or_path, model_args, not start.without_plm, start.extend_vocabulary
+        )
     warn_of_idle_arguments(model_args, data_args, training_args, checkpoint)
-    data = prepare_data(data_args, training_args, model_args, checkpoint, processor)
+    data = prepare_data(data_args, training_args, model_args, checkpoint, processor, start.extend_vocabulary)
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
         if name is not None:
             field_column(data.processor, name)
@@ -81,6 +94,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         model = fresh_model(ClickPromptForCTR, model_args, data)
     else:
         model = ClickPromptForCTR.from_pretrained(start.model_name_or_path, config=checkpoint)
+        if start.extend_vocabulary:
+            model.resize_feature_embeddings(data.processor.field_sizes)
+            model.config.training_data = data.training_data
 
     # 4. Train, keep the best epoch by validation AUC, test it, save.
     trainer = ClickPromptTrainer(

@@ -290,7 +290,7 @@ def test_files_that_were_not_written_together_are_refused(exported, tmp_path):
         Scorer(tmp_path)
     config = json.loads((exported / "processor_config.json").read_text())
     (tmp_path / "processor_config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"feature_vocabularies\.json must be the file that was saved with"):
+    with pytest.raises(ValueError, match=r"feature_vocabularies\.txt must be the whole file that was saved with"):
         Scorer(tmp_path)
     (tmp_path / "model.onnx").unlink()
     for path in exported.glob("*.json"):

@@ -1,7 +1,6 @@
 """The processor: vocabularies, ids, text, and its files."""
 
 import copy
-import json
 import math
 import pickle
 
@@ -206,7 +205,7 @@ def test_vocabularies_are_neither_printed_nor_in_the_config_file(tmp_path):
     processor.save_pretrained(tmp_path)
     assert "secret-user" not in repr(processor)
     assert "secret-user" not in (tmp_path / "processor_config.json").read_text()
-    assert json.loads((tmp_path / "feature_vocabularies.json").read_text())["user"] == ["secret-user"]
+    assert (tmp_path / "feature_vocabularies.txt").read_text() == '{"user": 1, "title": 1}\nsecret-user\nx\n'
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda processor: pickle.loads(pickle.dumps(processor))])
@@ -228,11 +227,24 @@ def test_lone_surrogates_are_replaced(tmp_path):
 
 def test_vocabularies_of_another_processor_are_refused(tmp_path):
     ClickPromptProcessor.fit(TRAIN, SCHEMA).save_pretrained(tmp_path)
-    path = tmp_path / "feature_vocabularies.json"
-    for other in ({"user": ["3", "7", "9"], "title": ["a", "b", ""]}, {"user": ["7", "3", "9"]}):
-        path.write_text(json.dumps(other))
-        with pytest.raises(ValueError, match=r"feature_vocabularies\.json must be the file that was saved with"):
+    path = tmp_path / "feature_vocabularies.txt"
+    saved = path.read_text()
+    assert saved.splitlines() == ['{"user": 3, "title": 3}', "7", "3", "9", "a", "b", ""]
+    for other in (saved.replace("7\n3\n", "3\n7\n"), saved[:-1], saved.replace('"title": 3', '"title": 2')):
+        assert other != saved
+        path.write_text(other)
+        with pytest.raises(ValueError, match=r"feature_vocabularies\.txt must be the whole file that was saved with"):
             ClickPromptProcessor.from_pretrained(tmp_path)
+
+
+def test_vocabularies_of_every_size_are_read_as_they_were_written(tmp_path):
+    schema = Schema.from_dict({"fields": ["a", "b", "c"], "label": "click"})
+    vocabularies = [[], ["", "\u2028", " \r", "Café \U0001f916"], [""]]
+    ClickPromptProcessor(schema, vocabularies, [[], [], []]).save_pretrained(tmp_path)
+    assert ClickPromptProcessor.from_pretrained(tmp_path).vocabularies == vocabularies
+    with pytest.raises(ValueError, match=r"`vocabularies` must hold values without line breaks, got 'x\\ny'"):
+        ClickPromptProcessor(schema, [[], [], ["x\ny"]], [[], [], []]).save_pretrained(tmp_path)
+    assert ClickPromptProcessor.from_pretrained(tmp_path).vocabularies == vocabularies
 
 
 def test_rows_of_a_selection_are_fitted_and_no_others():

@@ -701,3 +701,84 @@ def test_movielens_with_a_scratch_plm(tmp_path):
     config = ClickPromptConfig.from_pretrained(out)
     assert (config.text_config.num_hidden_layers, config.text_config.hidden_size) == (2, 128)
     assert config.training_data["split"] == "time"
+
+
+def new_table(folder, rows=200):
+    """Rows with users that `table` lacks."""
+    columns = tiny_rows(rows, seed=4)
+    columns["user"] = [user + 5 for user in columns["user"]]
+    pd.DataFrame(columns).to_csv(folder / "new.csv", index=False)
+    return ["--extend_vocabulary", "--dataset", "csv", "--data_path", str(folder / "new.csv")]
+
+
+@pytest.mark.parametrize("without_plm", [False, True])
+def test_finetuning_on_another_table_gives_new_users_ids(without_plm, pretrained, tmp_path):
+    out = tmp_path / "out"
+    options = [*new_table(tmp_path), "--split_seed", "3", *(["--without_plm"] if without_plm else [])]
+    common = [*QUICK, *BATCHES, "--save_strategy", "epoch", "--output_dir", str(out)]
+    # nothing is trained, so that rows can be told apart
+    still = ["--learning_rate", "0", "--plm_learning_rate", "0"]
+    run_ctr.main(["--model_name_or_path", str(pretrained), *options, *still, *common])
+    before, after = (ClickPromptProcessor.from_pretrained(folder) for folder in (pretrained, out))
+    old_size, new_size = before.field_sizes[0], after.field_sizes[0]
+    assert after.vocabularies[0][: old_size - 1] == before.vocabularies[0]
+    assert set(after.vocabularies[0][old_size - 1 :]) == {str(user) for user in range(9, 14)}
+    old, new = (load_file(folder / "model.safetensors") for folder in (pretrained, out))
+    name = "clickprompt.ctr.embedding.table.weight"
+    torch.testing.assert_close(new[name][:old_size], old[name][:old_size])
+    torch.testing.assert_close(new[name][old_size:new_size], old[name][:1].expand(5, -1))
+    torch.testing.assert_close(
+        new[name][new_size:][: before.field_sizes[1]], old[name][old_size:][: before.field_sizes[1]]
+    )
+
+    # the record is that of the new rows
+    config = ClickPromptConfig.from_pretrained(out)
+    assert config.ctr_config.field_sizes == after.field_sizes
+    assert config.training_data["num_rows"] == {"train": 160, "validation": 20, "test": 20}
+    assert config.training_data["split_seed"] == 3
+    assert config.training_data["processor_fingerprint"] == after.fingerprint
+    # such a run goes on too, and not on other rows
+    resume = ["--resume_from_checkpoint", "true", "--num_train_epochs", "2"]
+    resumed = ["--model_name_or_path", str(pretrained), *options, *still, *common]
+    run_ctr.main([*resumed, *resume])
+    assert ClickPromptProcessor.from_pretrained(out).fingerprint == after.fingerprint
+    new_table(tmp_path, rows=210)
+    with pytest.raises(ValueError, match="`--data_path` must hold the data that the checkpoint was trained on"):
+        run_ctr.main([*resumed, *resume])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--dataset", "synthetic"], ValueError, "`--dataset` must have the fields and the label of the checkpoint's"),
+        ([], ValueError, "`--dataset` must name the data"),
+        (["--dataset", "csv", "--data_path", "nowhere.csv"], FileNotFoundError, "nowhere.csv"),
+    ],
+)
+def test_vocabularies_are_extended_by_rows_of_the_same_fields(options, error, message, pretrained, tmp_path):
+    arguments = ["--model_name_or_path", str(pretrained), "--extend_vocabulary", *options, *QUICK]
+    with pytest.raises(error, match=message):
+        run_ctr.main([*arguments, "--output_dir", str(tmp_path / "out")])
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_extending_needs_a_checkpoint_and_is_hinted_at(pretrained, table, tmp_path, capsys):
+    out = ["--output_dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        run_ctr.main([*data_of(table), "--ctr_only", "--extend_vocabulary", *out])
+    assert "--extend_vocabulary needs --model_name_or_path" in capsys.readouterr().err
+    new_table(tmp_path)
+    arguments = ["--model_name_or_path", str(pretrained), "--data_path", str(tmp_path / "new.csv")]
+    with pytest.raises(ValueError, match="To finetune on another table, pass --extend_vocabulary"):
+        run_ctr.main([*arguments, *QUICK, *out])
+
+
+def test_a_finished_run_holds_no_pickle(pretrained):
+    pickles = {".bin", ".pt", ".pth", ".pkl"}
+    assert not [path for path in pretrained.iterdir() if path.suffix in pickles]
+    (checkpoint, *_) = pretrained.glob("checkpoint-*")
+    assert (checkpoint / "training_args.bin").is_file()
+    for folder in (pretrained, checkpoint):
+        assert {"configuration_clickprompt.py", "modeling_plm.py", "pipeline_clickprompt.py"} <= {
+            path.name for path in folder.glob("*.py")
+        }

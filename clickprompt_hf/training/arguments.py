@@ -99,6 +99,10 @@ class ClickPromptTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that forward does not take; our data sets have none."}
     )
+    hub_strategy: str = field(
+        default="end",
+        metadata={"help": "When to push: end, every_save, ... The others push Trainer's pickle of the arguments too."},
+    )
     report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where training is logged."})
     logging_steps: float = field(default=100, metadata={"help": "Steps between two logs."})
 

@@ -57,9 +57,11 @@ def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptP
 
 
 def load_checkpoint(
-    model_name_or_path: str, model_args: ModelArguments, use_plm: bool
+    model_name_or_path: str, model_args: ModelArguments, use_plm: bool, extend_vocabulary: bool = False
 ) -> tuple[ClickPromptConfig, ClickPromptProcessor]:
     """Configuration and processor of a checkpoint to finetune, the heads' options replaced by the given ones.
+
+    With `extend_vocabulary` the rows are to be another table's, and the record of the checkpoint's is left out.
 
     Raises:
         ValueError: If the checkpoint has no record of its data, its processor is another model's, or an argument
@@ -74,15 +76,14 @@ def load_checkpoint(
     if config.use_plm and config.text_config is None:
         raise ValueError(f"`--fusion` must be left out: {model_name_or_path} has no PLM, got {config.fusion!r}.")
     processor = ClickPromptProcessor.from_pretrained(model_name_or_path)
-    if config.training_data is None:
+    processor.check_model(config)
+    if extend_vocabulary:
+        config.training_data = None
+    elif config.training_data is None:
         raise ValueError(
             f"`model_name_or_path` {model_name_or_path} does not say which rows it was trained on, so its test rows "
-            "cannot be kept apart. Finetune it with the Trainer in code of your own."
-        )
-    if config.ctr_config.field_sizes != processor.field_sizes:
-        raise ValueError(
-            f"Processor and model of {model_name_or_path} do not belong together: the processor has field sizes "
-            f"{processor.field_sizes}, the model {config.ctr_config.field_sizes}."
+            "cannot be kept apart. Finetune it with the Trainer in code of your own, or on other rows with "
+            "--extend_vocabulary."
         )
     for name, saved in _saved_model_options(config).items():
         given = getattr(model_args, name)

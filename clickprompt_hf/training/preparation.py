@@ -20,7 +20,7 @@ from ..data.loading import load_splits
 from ..data.schema_file import load_schema
 from ..data.sources import needs_schema
 from ..modeling_ctr import backbone_class
-from ..processing_clickprompt import ClickPromptProcessor
+from ..processing_clickprompt import ClickPromptProcessor, Schema
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
 from .output_dir import checkpoint_to_resume
 from .paths import check_folder_or_hub_id
@@ -97,6 +97,7 @@ def prepare_data(
     model_args: ModelArguments,
     checkpoint: ClickPromptConfig | None = None,
     processor: ClickPromptProcessor | None = None,
+    extend_vocabulary: bool = False,
 ) -> PreparedData:
     """Loads, splits and encodes the data, once on each machine; other processes map the encoded files.
 
@@ -107,6 +108,8 @@ def prepare_data(
         model_args: Name the PLM, whose tokenizer is used, and K, which with the text must fit the PLM's positions.
         checkpoint: Configuration of the checkpoint that training starts from, if any: its split is kept.
         processor: The checkpoint's processor, which is never fitted again.
+        extend_vocabulary: Whether that processor gives values of the training rows that it does not know ids of their
+            own. `checkpoint` then must have no record of its data, as `load_checkpoint` leaves it.
 
     Raises:
         ValueError: If the data or an argument is wrong; the message names it.
@@ -114,7 +117,7 @@ def prepare_data(
     """
     resumed = checkpoint_to_resume(training_args)
     resumed_data = None if resumed is None else resumed_training_data(resumed)
-    saved = resumed_data if checkpoint is None else checkpoint.training_data
+    saved = resumed_data if checkpoint is None else checkpoint.training_data or resumed_data
     resolved = resolve_data_arguments(data_args, saved)
     if resumed_data is not None:
         resolve_data_arguments(DataArguments(**resolved), resumed_data)
@@ -143,18 +146,23 @@ def prepare_data(
                 processor = ClickPromptProcessor.fit(splits["train"], schema, min_count=resolved["min_count"])
                 if model_args.plm_name_or_path is not None:
                     add_tokenizer(processor, splits["train"], model_args)
+            elif extend_vocabulary:
+                check_same_fields(schema, processor.schema)
+                processor.extend(splits["train"], resolved["min_count"])
             if data_args.max_text_length is not None:
                 limit_text_length(processor, data_args.max_text_length)
             prepare_splits(splits, processor, folder)
             # A checkpoint folder must not publish its training rows: the files go when the process ends.
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
         data, processor = load_prepared(folder)
-    if data_args.max_text_length is None and checkpoint is None and processor.reads_text:
-        check_text_lengths(data, processor, model_args.fresh_prompt_length)
+    if data_args.max_text_length is None and (checkpoint is None or extend_vocabulary) and processor.reads_text:
+        prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
+        check_text_lengths(data, processor, prompt_length)
     training_data = {
         **resolved,
         "num_rows": {name: len(split) for name, split in data.items()},
         "test_rows_sha256": rows_digest(data["test"]),
+        "processor_fingerprint": processor.fingerprint,
     }
     for record in (saved, resumed_data):
         if record is not None:
@@ -254,6 +262,19 @@ def check_same_processor(folder: Path, processor: ClickPromptProcessor) -> None:
         )
 
 
+def check_same_fields(found: Schema, saved: Schema) -> None:
+    """Refuses another table whose rows are not made of the same fields.
+
+    Raises:
+        ValueError: If the schemas differ in more than the time column.
+    """
+    if replace(found, time=None) != replace(saved, time=None):
+        raise ValueError(
+            f"`--dataset` must have the fields and the label of the checkpoint's schema, {saved.to_dict()}, got "
+            f"{found.to_dict()}."
+        )
+
+
 def check_same_rows(saved: dict[str, Any], found: dict[str, Any]) -> None:
     """Refuses data that differ from those of the checkpoint.
 
@@ -264,5 +285,6 @@ def check_same_rows(saved: dict[str, Any], found: dict[str, Any]) -> None:
         if saved[name] != found[name]:
             raise ValueError(
                 f"`--data_path` must hold the data that the checkpoint was trained on: its {name} is {saved[name]}, "
-                f"that of the given data {found[name]}."
+                f"that of the given data {found[name]}. To finetune on another table, pass --extend_vocabulary to "
+                "run_ctr.py."
             )

@@ -4,6 +4,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from peft import PeftModel
 from torch import nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data.columnar import ColumnarDataset
 from ..modeling_clickprompt import ClickPromptForPretraining
@@ -41,7 +44,8 @@ class ClickPromptTrainer(Trainer):
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on the predicted tokens;
     - early stopping by `early_stopping_patience`;
     - the training order is a function of (seed, epoch), and several processes give the gradients of one;
-    - `train_samples_per_second` leaves evaluation and saving out.
+    - `train_samples_per_second` leaves evaluation and saving out;
+    - the finished model's folder holds no pickle of the arguments, which checkpoints to resume from keep.
 
     Args are those of `Trainer`, with `ClickPromptTrainingArguments`.
     """
@@ -165,6 +169,13 @@ class ClickPromptTrainer(Trainer):
     def evaluate(self, *args, **kwargs):
         with self._beside_training():
             return super().evaluate(*args, **kwargs)
+
+    def _save(self, output_dir=None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = Path(str(output_dir or self.args.output_dir))
+        if self.args.should_save and not folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            # What is published holds no pickle. Checkpoints to resume from have others anyway.
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def _save_checkpoint(self, *args, **kwargs):
         with self._beside_training():

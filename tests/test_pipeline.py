@@ -1,0 +1,211 @@
+"""The pipeline: rows in every form to probabilities, and rows that it refuses."""
+
+import math
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
+from tiny_models import tiny_ctr_config, tiny_text_config
+from transformers import pipeline
+
+from clickprompt_hf import (
+    ClickPromptConfig,
+    ClickPromptForCTR,
+    ClickPromptForPAMLM,
+    ClickPromptPipeline,
+    ClickPromptProcessor,
+)
+
+ROWS = {name: values for name, values in tiny_rows(11, seed=3).items() if name != "click"}
+LIST = [dict(zip(ROWS, row)) for row in zip(*ROWS.values())]
+
+
+def build(model_class=ClickPromptForCTR, tokenizer=True, **options):
+    processor = ClickPromptProcessor.fit(
+        tiny_rows(), tiny_schema(), tiny_roberta_tokenizer() if tokenizer else None, max_text_length=30
+    )
+    torch.manual_seed(0)
+    config = ClickPromptConfig(
+        text_config=tiny_text_config(vocab_size=len(processor.tokenizer)) if tokenizer else None,
+        ctr_config=tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values),
+        prompt_length=3,
+        **({"fusion": "sum" if tokenizer else "ctr"} | options),
+    )
+    return model_class(config), processor
+
+
+@pytest.fixture(scope="module")
+def score():
+    model, processor = build()
+    return ClickPromptPipeline(model, processor, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(score):
+    with torch.no_grad():
+        logits = score.model.eval()(**score.processor(ROWS, return_tensors="pt")).logits
+    return logits.sigmoid().squeeze(-1).tolist()
+
+
+def probabilities(scores):
+    return [row["click_probability"] for row in scores]
+
+
+FORMS = {
+    "list": lambda: LIST,
+    "tuple": lambda: tuple(LIST),
+    "columns": lambda: ROWS,
+    "arrays": lambda: {name: np.asarray(values, dtype=object) for name, values in ROWS.items()},
+    "pandas": lambda: pd.DataFrame(ROWS),
+    "pandas with an index": lambda: pd.DataFrame(ROWS, index=range(100, 111)).assign(click=2, other=[[1]] * 11),
+    "pandas turned": lambda: pd.DataFrame({name: values[::-1] for name, values in ROWS.items()})[::-1],
+    "arrow": lambda: pa.table(ROWS),
+    "arrow batch": lambda: pa.table(ROWS).to_batches()[0],
+    "arrow chunks": lambda: pa.concat_tables([pa.table(ROWS).slice(0, 4), pa.table(ROWS).slice(4)]),
+    "dataset": lambda: datasets.Dataset.from_dict({**ROWS, "click": [7] * 11}),
+    "dataset in a format": lambda: datasets.Dataset.from_dict(ROWS).with_format("torch", columns=["user"]),
+    "dataset turned": lambda: datasets.Dataset.from_dict({n: v[::-1] for n, v in ROWS.items()}).select(
+        range(10, -1, -1)
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_rows_in_every_form(form, batch_size, score, expected):
+    scores = score(FORMS[form](), batch_size=batch_size)
+    assert [list(row) for row in scores] == [["click_probability"]] * 11
+    np.testing.assert_allclose(probabilities(scores), expected, atol=1e-6)
+
+
+def test_a_single_row_gives_a_single_score(score, expected):
+    for row, probability in zip(LIST, expected):
+        assert score(row) == {"click_probability": pytest.approx(probability, abs=1e-6)}
+    # a list in a multi-valued field does not make a row a table of columns
+    as_list, as_text = (score({**LIST[0], "tags": tags}) for tags in (["new", "old"], "new|old"))
+    assert as_list == {"click_probability": pytest.approx(as_text["click_probability"], abs=1e-6)}
+
+
+@pytest.mark.parametrize("rows", [[], {name: [] for name in ROWS}, pd.DataFrame(ROWS)[:0], pa.table(ROWS).slice(0, 0)])
+def test_no_rows_give_no_scores(rows, score):
+    assert score(rows) == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        dict.fromkeys(ROWS),
+        {"user": math.nan, "price": math.nan, "tags": math.nan, "title": math.nan},
+        {"user": pd.NA, "price": pd.NaT, "tags": [], "title": ""},
+        {"user": b"\xff", "price": "many", "tags": ["\ud83e"], "title": object},
+        {"user": "x" * 1_000_000, "price": 10**400, "tags": "a|" * 500_000, "title": "word " * 200_000},
+    ],
+    ids=["none", "nan", "blank", "strange", "long"],
+)
+def test_missing_and_strange_values_are_scored(row, score):
+    assert 0 < score(row)["click_probability"] < 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ({"user": 1}, ValueError, r"missing \['price', 'tags', 'title'\], given \['user'\]"),
+        ([LIST[0], {"user": 1, "tags": "", "title": ""}], ValueError, r"Row 1 must have .* missing \['price'\]"),
+        (pd.DataFrame(ROWS).drop(columns="tags"), ValueError, r"missing \['tags'\]"),
+        (pa.table(ROWS).drop_columns("tags"), ValueError, r"missing \['tags'\]"),
+        (datasets.Dataset.from_dict(ROWS).remove_columns("tags"), ValueError, r"missing \['tags'\]"),
+        (pd.DataFrame(), ValueError, r"missing \['user', "),
+        ({**ROWS, "user": [1]}, ValueError, r"must have one length, got \{'user': 1, 'price': 11"),
+        ({**LIST[0], "user": [1, 2]}, ValueError, r"'user' of kind 'categorical' must hold one value .* in row 0"),
+        ([*LIST[:9], {**LIST[0], "price": {"a": 1}}], ValueError, r"'price' of kind 'numeric' .* in row 9"),
+        ([LIST[0], [1, 2]], TypeError, "Row 1 must be a mapping from column to value, got list"),
+        ("user 1", TypeError, "`inputs` must be a row .*, got str"),
+        (iter(LIST), TypeError, "`inputs` must be a row .*, got list_iterator"),
+        (datasets.Dataset.from_dict(ROWS).to_iterable_dataset(), TypeError, "got IterableDataset"),
+        (None, TypeError, "got NoneType"),
+    ],
+)
+def test_wrong_rows_are_refused(rows, error, message, score):
+    with pytest.raises(error, match=message):
+        score(rows, batch_size=4)
+
+
+def test_arguments_of_a_call_and_of_the_pipeline(score):
+    model, processor = score.model, score.processor
+    with_logits = ClickPromptPipeline(model, processor, batch_size=3, return_logits=True, device="cpu")
+    (row,) = with_logits(LIST[:1])
+    assert list(row) == ["click_probability", "logit", "ctr_logit", "text_logit"]
+    assert row["logit"] == pytest.approx(row["ctr_logit"] + row["text_logit"], abs=1e-6)
+    assert row["click_probability"] == pytest.approx(1 / (1 + math.exp(-row["logit"])), abs=1e-6)
+    assert list(with_logits(LIST[0], return_logits=False)) == ["click_probability"]
+    assert list(score(LIST[0], return_logits=True)) == list(row)
+    for wrong, error in (({"batch_size": -1}, ValueError), ({"top_k": 2}, TypeError)):
+        with pytest.raises(error, match=next(iter(wrong))):
+            score(LIST, **wrong)
+
+
+def test_batches_have_the_size_that_is_asked_for(score, monkeypatch):
+    sizes = []
+    encode = score.processor.encode
+
+    def counted(columns):
+        sizes.append(len(columns["user"]))
+        return encode(columns)
+
+    monkeypatch.setattr(score.processor, "encode", counted)
+    score(LIST, batch_size=4)
+    assert sizes == [4, 4, 3]
+    sizes.clear()
+    score(LIST * 30)
+    assert sizes == [256, 74]
+
+
+def test_a_model_that_was_just_trained_has_its_dropout_off(score, expected):
+    score.model.train()
+    np.testing.assert_allclose(probabilities(score(LIST)), expected, atol=1e-6)
+
+
+def test_a_progress_bar_where_it_takes_long(score, capsys):
+    for shown, seen in ((True, True), (False, False), (None, False)):
+        score(LIST, progress_bar=shown)
+        assert ("11/11" in capsys.readouterr().err) == seen
+
+
+def test_without_a_plm_no_text_is_tokenized(monkeypatch):
+    model, processor = build(fusion="ctr")
+    monkeypatch.setattr(processor, "render", lambda rows: pytest.fail("rendered text that nothing reads"))
+    score = ClickPromptPipeline(model, processor, device="cpu")
+    assert list(score(LIST[0], return_logits=True)) == ["click_probability", "logit", "ctr_logit"]
+    assert score.default_batch_size == 8192
+
+
+def test_a_text_only_model_scores_too():
+    model, processor = build(fusion="text", prompt_strategy="none")
+    scores = ClickPromptPipeline(model, processor, device="cpu")(LIST, return_logits=True)
+    assert list(scores[0]) == ["click_probability", "logit", "text_logit"]
+
+
+def test_models_that_would_score_at_random_and_other_processors_are_refused(tmp_path):
+    pretrained, processor = build(ClickPromptForPAMLM)
+    pretrained.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="finetuned for clicks, but its weights are those of a ClickPromptForPAMLM"):
+        pipeline("ctr-prediction", model=str(tmp_path))
+    model, processor = build()
+    with pytest.raises(ValueError, match="`processor` must be the one that the model was trained with, got none"):
+        ClickPromptPipeline(model)
+    processor.extend({**tiny_rows(1), "user": ["new"]})
+    with pytest.raises(ValueError, match="do not belong together"):
+        ClickPromptPipeline(model, processor)
+
+
+@pytest.mark.parametrize("tokenizer", [True, False])
+def test_a_saved_pipeline_is_a_checkpoint(tokenizer, tmp_path):
+    score = ClickPromptPipeline(*build(tokenizer=tokenizer), device="cpu")
+    score.save_pretrained(tmp_path)
+    again = pipeline("ctr-prediction", model=str(tmp_path), device="cpu")
+    np.testing.assert_allclose(probabilities(again(LIST)), probabilities(score(LIST)), atol=1e-6)
