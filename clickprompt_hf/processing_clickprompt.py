@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import date, datetime, time, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,7 +20,9 @@ import torch
 from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
 from transformers.utils import cached_file
 
-FieldKind = Literal["categorical", "numeric", "multi_valued"]
+FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "hour", "weekday", "month"]
+Buckets = Literal["quantile", "log"]
+TIME_PARTS = ("hour", "weekday", "month")
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,16 @@ class FieldSchema:
 
     Args:
         column: Name of the column in the raw rows.
-        name: Display name in the text, as in `"{name} is {value}."`. Defaults to `column`.
-        kind: `"categorical"` (one id a value), `"numeric"` (quantile buckets; the text shows the value itself) or
-            `"multi_valued"` (several ids, whose embeddings are averaged).
-        num_buckets: Number of quantile buckets of a numeric field, at least 2.
+        name: Display name in the text, as in `"{name} is {value}."`. Defaults to `column`, for a part of a time with
+            the part behind it.
+        kind: `"categorical"` (one id a value), `"numeric"` (buckets; the text shows the value itself),
+            `"multi_valued"` (several ids, whose embeddings are averaged), `"text"` (no ids: only the PLM reads it), or
+            `"hour"`, `"weekday"` or `"month"` of a time, several of which may be of one column.
+        num_buckets: Number of buckets of a numeric field, at least 2.
+        buckets: `"quantile"` (equally many training rows each) or `"log"` (equally wide on a logarithmic scale).
         max_values: Number of ids that a multi-valued field keeps, at least 1; further values are left out.
         separator: Splits the cell of a multi-valued field where it is a string and not a list.
+        time_format: How strings write a time, as in `datetime.strptime`; by default as `read_time` says.
 
     Raises:
         ValueError: If `column` is empty, `name` is no string, `kind` is unknown, or a number is out of its range.
@@ -45,6 +52,8 @@ class FieldSchema:
     num_buckets: int = 10
     max_values: int = 5
     separator: str = "|"
+    buckets: Buckets = "quantile"
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.column, str) or not self.column:
@@ -61,10 +70,26 @@ class FieldSchema:
             raise ValueError(
                 f"`separator` of field {self.column!r} must be a non-empty string, got {self.separator!r}."
             )
+        if self.buckets not in get_args(Buckets):
+            raise ValueError(
+                f"`buckets` of field {self.column!r} must be one of {get_args(Buckets)}, got {self.buckets!r}."
+            )
+        _check_time_format(f"`time_format` of field {self.column!r}", self.time_format)
         if not self.name:
-            object.__setattr__(self, "name", self.column)
+            part = f" {self.kind}" if self.kind in TIME_PARTS else ""
+            object.__setattr__(self, "name", f"{self.column}{part}")
         if not isinstance(self.name, str):
             raise ValueError(f"`name` of field {self.column!r} must be a string, got {self.name!r}.")
+
+    @property
+    def key(self) -> str:
+        """Tells the field from the others of a schema: its column, for a part of a time as in `"sold_at.hour"`."""
+        return f"{self.column}.{self.kind}" if self.kind in TIME_PARTS else self.column
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of `feature_ids` that the field owns; 0 for free text."""
+        return {"text": 0, "multi_valued": self.max_values}.get(self.kind, 1)
 
 
 @dataclass(frozen=True)
@@ -76,25 +101,36 @@ class Schema:
         label: Name of the click column, whose values are 0 or 1.
         time: Name of the time column, used by the chronological split only.
         template: Clause of one field, with the placeholders `{name}` and `{value}`; clauses are joined by one space.
+        positive: The label's value that means a click, where it has words instead of 0 and 1, as in `"Yes"`; any
+            other word means none.
+        time_format: How strings in the time column write it, as in a field.
 
     Raises:
-        ValueError: If there are no fields, a column is named twice, or `template` lacks a placeholder or holds
-            `{value}` twice.
+        ValueError: If there are no fields or none has ids, a column is named twice, the label is no string,
+            `template` lacks a placeholder or holds `{value}` twice, or `positive` is no word.
     """
 
     fields: tuple[FieldSchema, ...]
     label: str
     time: str | None = None
     template: str = "{name} is {value}."
+    positive: str | None = None
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
         if not self.fields:
             raise ValueError("`fields` of a schema must name at least one field, got none.")
-        columns = [*self.columns, self.label]
-        repeated = sorted({column for column in columns if columns.count(column) > 1})
+        if not any(member.num_columns for member in self.fields):
+            raise ValueError("`fields` of a schema must have one that is not of kind 'text': the rest need ids.")
+        if not isinstance(self.label, str) or not self.label:
+            raise ValueError(f"`label` of a schema must be the name of a column, got {self.label!r}.")
+        repeated = sorted({key for key in self.keys if self.keys.count(key) > 1} | ({self.label} & {*self.columns}))
         if repeated:
             raise ValueError(f"A schema must name each column once, as a field or as the label; repeated: {repeated}.")
+        if self.positive is not None:
+            _check_positive(self.positive)
+        _check_time_format("`time_format` of a schema", self.time_format)
         for placeholder in ("{name}", "{value}"):
             if placeholder not in self.template:
                 raise ValueError(f"`template` must contain {placeholder}, got {self.template!r}.")
@@ -103,8 +139,13 @@ class Schema:
 
     @property
     def columns(self) -> list[str]:
-        """Column names of the fields, in order."""
+        """Column names of the fields, in order; one that has several parts of a time as fields is repeated."""
         return [f.column for f in self.fields]
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells the fields apart, in order: their column names, but for parts of a time."""
+        return [f.key for f in self.fields]
 
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain data: what a YAML or JSON schema file holds."""
@@ -138,6 +179,24 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
         raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(data)}.")
 
 
+def _check_positive(positive: Any) -> None:
+    if not isinstance(positive, str) or not positive:
+        raise ValueError(
+            f"`positive` of a schema must be a value of the label as a string, got {positive!r}. YAML reads Yes, No, "
+            "true and numbers as something else where they are not in quotes."
+        )
+    # rows whose labels were read hold 0 and 1
+    if np.isfinite(_number(positive)) and positive != "1":
+        raise ValueError(
+            f"`positive` of a schema must be '1' or no number, got {positive!r}: write such labels 0 and 1."
+        )
+
+
+def _check_time_format(what: str, time_format: Any) -> None:
+    if time_format is not None and (not isinstance(time_format, str) or "%" not in time_format):
+        raise ValueError(f"{what} must be a format of datetime.strptime, as in '%d/%m/%Y', got {time_format!r}.")
+
+
 class _NoTokenizer:
     """Stands in a processor that reads no text: `Trainer` asks any processor's tokenizer for its special tokens."""
 
@@ -154,6 +213,12 @@ _UNKNOWN_TEXT = "unknown"
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
 # characters of a number with 15 digits and a point: any double can hold those
 _LONGEST_DECIMAL = 16
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"),
+    "December",
+)
+_SECOND_FRACTION = re.compile(r"\.(\d+)")
 
 
 class ClickPromptProcessor(ProcessorMixin):
@@ -161,12 +226,13 @@ class ClickPromptProcessor(ProcessorMixin):
 
     A value's id is its place in the field's vocabulary, from 1; 0 is the out-of-vocabulary id. Missing values (`None`,
     NaN, blank) are one value like any other: they have an id where training rows have them, else 0. In the text they
-    read "unknown".
+    read "unknown". A field of kind `"text"` has no ids, and is not asked for where there is no tokenizer.
 
     Args:
         schema: What the columns mean.
         vocabularies: Per field, the values in the order of their ids, from id 1.
-        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric.
+        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric. Free text
+            has neither.
         tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text.
         max_text_length: Longest text in tokens, special tokens included; a longer one is truncated. `None`: no limit.
     """
@@ -204,23 +270,22 @@ class ClickPromptProcessor(ProcessorMixin):
             max_text_length: As in the class.
 
         Raises:
-            ValueError: If a column is missing or `min_count` is below 1.
+            ValueError: If a column is missing, or holds no value of the field's kind, or `min_count` is below 1.
         """
         if min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
         columns = train.column_names if hasattr(train, "column_names") else list(train)
-        _check_columns(schema, columns)
-        vocabularies, boundaries = [], []
+        _check_columns(schema.columns, columns)
+        vocabularies: list[list[str]] = []
+        boundaries: list[list[float]] = []
         for member in schema.fields:
+            if not member.num_columns:
+                vocabularies.append([])
+                boundaries.append([])
+                continue
             counts = _count_values(train, member.column)
-            inner = []
-            if member.kind == "numeric":
-                if not any(np.isfinite(_number(value)) for value, _ in counts):
-                    raise ValueError(
-                        f"Column {member.column!r} of kind 'numeric' must hold numbers, but none of its training "
-                        f"values is one, e.g. {counts[0][0]!r}."
-                    )
-                inner = _quantile_boundaries(counts, member.num_buckets)
+            _check_kind(counts, member)
+            inner = _boundaries(counts, member) if member.kind == "numeric" else []
             key_counts: Counter[str] = Counter()
             for value, count in counts:
                 for key in set(_keys(value, member, inner)):
@@ -247,13 +312,19 @@ class ClickPromptProcessor(ProcessorMixin):
 
     @property
     def field_sizes(self) -> list[int]:
-        """Number of ids of each field, id 0 included: `CTRConfig.field_sizes`."""
-        return [len(vocabulary) + 1 for vocabulary in self.vocabularies]
+        """Number of ids of each field that has ids, id 0 included: `CTRConfig.field_sizes`."""
+        return [len(self.vocabularies[f]) + 1 for f, member in enumerate(self.schema.fields) if member.num_columns]
 
     @property
     def max_values(self) -> list[int]:
-        """Columns of `feature_ids` of each field: `CTRConfig.max_values`."""
-        return [member.max_values if member.kind == "multi_valued" else 1 for member in self.schema.fields]
+        """Columns of `feature_ids` of each field that has ids: `CTRConfig.max_values`."""
+        return [member.num_columns for member in self.schema.fields if member.num_columns]
+
+    @property
+    def read_columns(self) -> list[str]:
+        """Columns that rows must have, each once: without a tokenizer, free text is not read."""
+        read = [member.column for member in self.schema.fields if member.num_columns or self.reads_text]
+        return list(dict.fromkeys(read))
 
     @property
     def model_input_names(self) -> list[str]:
@@ -281,13 +352,13 @@ class ClickPromptProcessor(ProcessorMixin):
         """
         columns = _columns(rows)
         if not columns and not isinstance(rows, Mapping):
-            columns = {column: [] for column in self.schema.columns}
-        _check_columns(self.schema, columns)
+            columns = {column: [] for column in self.read_columns}
+        _check_columns(self.read_columns, columns)
         features: dict[str, Any] = {"feature_ids": self.encode(columns)}
         if self.reads_text:
             features.update(self._tokenize(self.render(columns), return_tensors))
         if self.schema.label in columns:
-            features["labels"] = _labels(columns[self.schema.label], self.schema.label)
+            features["labels"] = _labels(columns[self.schema.label], self.schema.label, self.schema.positive)
         if return_tensors is None:
             features = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in features.items()}
             return BatchFeature(features)
@@ -312,13 +383,15 @@ class ClickPromptProcessor(ProcessorMixin):
 
     def encode(self, columns: Mapping[str, Sequence]) -> np.ndarray:
         """Columns of raw values to `feature_ids` (B, C) int64."""
-        ids = [self.encode_values(f, columns[member.column]) for f, member in enumerate(self.schema.fields)]
-        return np.concatenate(ids, axis=1)
+        with_ids = [(f, member) for f, member in enumerate(self.schema.fields) if member.num_columns]
+        return np.concatenate([self.encode_values(f, columns[member.column]) for f, member in with_ids], axis=1)
 
     def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
         """Raw values of one field to ids (B, C_f) int64, C_f the columns that the field owns; -1 is an empty slot."""
         member, known = self.schema.fields[field_index], self._ids[field_index]
         inner = self.boundaries[field_index]
+        if not member.num_columns:
+            return np.zeros((len(list(values)), 0), dtype=np.int64)
         if member.kind != "multi_valued":
             ids = _each_distinct(values, lambda value: known.get(_keys(value, member, inner)[0], 0))
             return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
@@ -365,7 +438,7 @@ class ClickPromptProcessor(ProcessorMixin):
         folder.mkdir(parents=True, exist_ok=True)
         if self.reads_text:
             self.tokenizer.save_pretrained(folder)
-        vocabularies = json.dumps(dict(zip(self.schema.columns, self.vocabularies)), ensure_ascii=False)
+        vocabularies = json.dumps(dict(zip(self.schema.keys, self.vocabularies)), ensure_ascii=False)
         written = []
         for name, text in (
             (VOCABULARIES_FILE, vocabularies),
@@ -397,7 +470,7 @@ class ClickPromptProcessor(ProcessorMixin):
             VOCABULARIES_FILE,
             **{name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs},
         )
-        by_column = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+        by_key = json.loads(Path(str(path)).read_text(encoding="utf-8"))
         tokenizer = None
         if processor_dict["reads_text"]:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -406,8 +479,8 @@ class ClickPromptProcessor(ProcessorMixin):
                     f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved; "
                     "tokenizer_config.json is missing or another's."
                 )
-        columns = Schema.from_dict(processor_dict["schema"]).columns
-        vocabularies = [by_column.get(column, []) for column in columns]
+        keys = Schema.from_dict(processor_dict["schema"]).keys
+        vocabularies = [by_key.get(key, []) for key in keys]
         # over the saved schema as it is: a later version's may have more keys
         found = _fingerprint(processor_dict["schema"], vocabularies, processor_dict["boundaries"])
         if found != processor_dict["fingerprint"]:
@@ -434,9 +507,10 @@ def _fingerprint(schema: Mapping[str, Any], vocabularies: list[list[str]], bound
     return hashlib.sha256(json.dumps([schema, vocabularies, boundaries]).encode()).hexdigest()[:16]
 
 
-def _check_columns(schema: Schema, columns: Iterable[str]) -> None:
-    if missing := [column for column in schema.columns if column not in set(columns)]:
-        raise ValueError(f"The rows must have the columns {schema.columns}; missing {missing}, given {list(columns)}.")
+def _check_columns(needed: Iterable[str], columns: Iterable[str]) -> None:
+    needed = list(dict.fromkeys(needed))
+    if missing := [column for column in needed if column not in set(columns)]:
+        raise ValueError(f"The rows must have the columns {needed}; missing {missing}, given {list(columns)}.")
 
 
 def _columns(rows) -> dict[str, Sequence]:
@@ -473,14 +547,44 @@ def _count_values(train, column: str) -> list[tuple[Any, int]]:
     return list(Counter(tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in values).items())
 
 
-def _quantile_boundaries(counts: list[tuple[Any, int]], num_buckets: int) -> list[float]:
+def _check_kind(counts: list[tuple[Any, int]], member: FieldSchema) -> None:
+    """Refuses a column of numbers or times that holds none."""
+    if member.kind == "numeric":
+        what, known = "numbers", any(np.isfinite(_number(value)) for value, _ in counts)
+    elif member.kind in TIME_PARTS:
+        what, known = "times", any(read_time(value, member.time_format) for value, _ in counts)
+    else:
+        return
+    if not known:
+        written = f" as `time_format` {member.time_format!r} says" if member.time_format else ""
+        raise ValueError(
+            f"Column {member.column!r} of kind {member.kind!r} must hold {what}{written}, but none of its training "
+            f"values is one, e.g. {counts[0][0]!r}."
+        )
+
+
+def _boundaries(counts: list[tuple[Any, int]], member: FieldSchema) -> list[float]:
+    """Inner bucket boundaries of a numeric field, from its distinct values with their numbers of rows."""
     numbers = np.asarray([_number(value) for value, _ in counts], dtype=np.float64)
     repeats = np.asarray([count for _, count in counts], dtype=np.int64)
     known = np.isfinite(numbers)
-    if not known.any():
-        return []
     rows = np.repeat(numbers[known], repeats[known])
-    return np.unique(np.quantile(rows, np.linspace(0, 1, num_buckets + 1)[1:-1])).tolist()
+    inner = {"quantile": _quantile_boundaries, "log": _log_boundaries}[member.buckets](rows, member.num_buckets)
+    return np.unique(inner).tolist()
+
+
+def _quantile_boundaries(rows: np.ndarray, num_buckets: int) -> np.ndarray:
+    return np.quantile(rows, np.linspace(0, 1, num_buckets + 1)[1:-1])
+
+
+def _log_boundaries(rows: np.ndarray, num_buckets: int) -> np.ndarray:
+    """Equal steps in `sign(x) log(1 + |x| / s)`, where s is the magnitude that 1 % of the nonzero values stay below:
+    a logarithm that takes zero and negative numbers, and does not care for the unit."""
+    magnitudes = np.abs(rows[rows != 0])
+    scale = float(np.quantile(magnitudes, 0.01)) if len(magnitudes) else 1.0
+    first, last = (float(np.sign(end) * np.log1p(abs(end) / scale)) for end in (rows.min(), rows.max()))
+    steps = np.linspace(first, last, num_buckets + 1)[1:-1]
+    return np.sign(steps) * np.expm1(np.abs(steps)) * scale
 
 
 def _each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]:
@@ -502,6 +606,8 @@ def _keys(value: Any, member: FieldSchema, boundaries: list[float]) -> list[str]
     if member.kind == "numeric":
         number = _number(value)
         return [str(int(np.searchsorted(boundaries, number, side="right"))) if np.isfinite(number) else ""]
+    if member.kind in TIME_PARTS:
+        return [_time_part(value, member)]
     return [_canonical(value)]
 
 
@@ -514,6 +620,8 @@ def _shown(value: Any, member: FieldSchema) -> str:
             return _UNKNOWN_TEXT
         # from 1e16 on a double no longer holds every digit
         return _canonical(number) if abs(number) < 1e16 else str(number)
+    if member.kind in TIME_PARTS:
+        return _time_part(value, member) or _UNKNOWN_TEXT
     return _canonical(value) or _UNKNOWN_TEXT
 
 
@@ -523,6 +631,64 @@ def _members(value: Any, member: FieldSchema) -> list[str]:
     else:
         cells = [_canonical(v) for v in _canonical(value).split(member.separator)]
     return [cell for cell in cells if cell]
+
+
+def _time_part(value: Any, member: FieldSchema) -> str:
+    """`"14"`, `"Monday"` or `"January"`; empty where there is no time."""
+    moment = read_time(value, member.time_format)
+    if moment is None:
+        return ""
+    if member.kind == "hour":
+        return str(moment.hour)
+    return _WEEKDAYS[moment.weekday()] if member.kind == "weekday" else _MONTHS[moment.month - 1]
+
+
+def read_time(value: Any, time_format: str | None = None) -> datetime | None:
+    """The moment that a raw value names, in UTC where it has a time zone; `None` where it names none.
+
+    Args:
+        value: A date or time, a string, or a number of seconds since 1970, or of milli-, micro- or nanoseconds, which
+            their size tells from 1973 on.
+        time_format: Format of strings and numbers, as in `datetime.strptime`; by default ISO 8601, as in
+            `"2024-01-31 14:05:00"`, or a number as above.
+    """
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        text = _canonical(value)
+        try:
+            if time_format is not None:
+                value = datetime.strptime(text, time_format)
+            elif np.isfinite(_number(text)):
+                value = _moment_of_number(_number(text))
+            else:
+                value = datetime.fromisoformat(_plain_iso(text))
+        except (ValueError, OverflowError):
+            return None
+    # NaT is a datetime, and equals nothing
+    if value is None or value != value:
+        return None
+    return value if value.tzinfo is None else value.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def _moment_of_number(number: float) -> datetime | None:
+    for unit in (1, 1_000, 1_000_000, 1_000_000_000):
+        if 1e8 <= number / unit < 1e11:
+            return datetime.fromtimestamp(number / unit, timezone.utc)
+    return None
+
+
+def _plain_iso(text: str) -> str:
+    """ISO 8601 as Python 3.10 reads it: no letters for UTC, six digits of a second."""
+    text = re.sub(r" ?(Z|UTC)$", "+00:00", text)
+    return _SECOND_FRACTION.sub(lambda found: "." + found[1][:6].ljust(6, "0"), text, count=1)
+
+
+def spellings(values: Iterable) -> list[str]:
+    """Each value as vocabularies spell it; the empty string where it is missing."""
+    return _each_distinct(values, _canonical)
 
 
 def _canonical(value: Any) -> str:
@@ -569,8 +735,18 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def _labels(values: Sequence, column: str) -> np.ndarray:
-    labels = np.asarray([_number(value) for value in values], dtype=np.float64)
+def labels_in_words(values: Iterable, positive: str) -> np.ndarray:
+    """(N,) floats: 1 where a value is `positive`, NaN where it is missing, else 0. The numbers 0 and 1 stay what they
+    are, so that labels which were read already may be read again."""
+    numbers = {positive: 1.0, "1": 1.0, "": float("nan")}
+    return np.asarray([numbers.get(spelling, 0.0) for spelling in spellings(values)], dtype=np.float64)
+
+
+def _labels(values: Sequence, column: str, positive: str | None = None) -> np.ndarray:
+    if positive is None:
+        labels = np.asarray([_number(value) for value in values], dtype=np.float64)
+    else:
+        labels = labels_in_words(values, positive)
     if (wrong := ~np.isin(labels, (0, 1))).any():
         row = int(wrong.argmax())
         raise ValueError(
