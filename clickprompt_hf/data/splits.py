@@ -112,10 +112,13 @@ def needed_columns(schema: Schema) -> list[str]:
 
 
 def check_columns(column_names: list[str], schema: Schema, where: str) -> None:
-    """Raises a ValueError that names the first column of the schema that `where` lacks, and those that it has."""
+    """Raises a ValueError that names the first column of the schema that `where` lacks or has twice, and those that
+    it has."""
     for column in needed_columns(schema):
         if column not in column_names:
             raise ValueError(f"{where} must have the column {column!r} of the schema; it has {column_names}.")
+        if column_names.count(column) > 1:
+            raise ValueError(f"{where} must have the column {column!r} once; it has {column_names}.")
 
 
 def with_integer_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table:
