@@ -10,13 +10,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import date, datetime, time, timezone
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-FieldKind = Literal["categorical", "numeric", "multi_valued"]
+FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "hour", "weekday", "month"]
+Buckets = Literal["quantile", "log"]
+TIME_PARTS = ("hour", "weekday", "month")
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class FieldSchema:
 
     Args:
         column: Name of the column in the raw rows.
-        name: Display name in the text, as in `"{name} is {value}."`. Defaults to `column`.
-        kind: `"categorical"` (one id a value), `"numeric"` (quantile buckets; the text shows the value itself) or
-            `"multi_valued"` (several ids, whose embeddings are averaged).
-        num_buckets: Number of quantile buckets of a numeric field, at least 2.
+        name: Display name in the text, as in `"{name} is {value}."`. Defaults to `column`, for a part of a time with
+            the part behind it.
+        kind: `"categorical"` (one id a value), `"numeric"` (buckets; the text shows the value itself),
+            `"multi_valued"` (several ids, whose embeddings are averaged), `"text"` (no ids: only the PLM reads it), or
+            `"hour"`, `"weekday"` or `"month"` of a time, several of which may be of one column.
+        num_buckets: Number of buckets of a numeric field, at least 2.
+        buckets: `"quantile"` (equally many training rows each) or `"log"` (equally wide on a logarithmic scale).
         max_values: Number of ids that a multi-valued field keeps, at least 1; further values are left out.
         separator: Splits the cell of a multi-valued field where it is a string and not a list.
+        time_format: How strings write a time, as in `datetime.strptime`; by default as `read_time` says.
 
     Raises:
         ValueError: If `column` is empty, `name` is no string, `kind` is unknown, or a number is out of its range.
@@ -42,6 +49,8 @@ class FieldSchema:
     num_buckets: int = 10
     max_values: int = 5
     separator: str = "|"
+    buckets: Buckets = "quantile"
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.column, str) or not self.column:
@@ -58,10 +67,26 @@ class FieldSchema:
             raise ValueError(
                 f"`separator` of field {self.column!r} must be a non-empty string, got {self.separator!r}."
             )
+        if self.buckets not in get_args(Buckets):
+            raise ValueError(
+                f"`buckets` of field {self.column!r} must be one of {get_args(Buckets)}, got {self.buckets!r}."
+            )
+        _check_time_format(f"`time_format` of field {self.column!r}", self.time_format)
         if not self.name:
-            object.__setattr__(self, "name", self.column)
+            part = f" {self.kind}" if self.kind in TIME_PARTS else ""
+            object.__setattr__(self, "name", f"{self.column}{part}")
         if not isinstance(self.name, str):
             raise ValueError(f"`name` of field {self.column!r} must be a string, got {self.name!r}.")
+
+    @property
+    def key(self) -> str:
+        """Tells the field from the others of a schema: its column, for a part of a time as in `"sold_at.hour"`."""
+        return f"{self.column}.{self.kind}" if self.kind in TIME_PARTS else self.column
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of `feature_ids` that the field owns; 0 for free text."""
+        return {"text": 0, "multi_valued": self.max_values}.get(self.kind, 1)
 
 
 @dataclass(frozen=True)
@@ -73,25 +98,36 @@ class Schema:
         label: Name of the click column, whose values are 0 or 1.
         time: Name of the time column, used by the chronological split only.
         template: Clause of one field, with the placeholders `{name}` and `{value}`; clauses are joined by one space.
+        positive: The label's value that means a click, where it has words instead of 0 and 1, as in `"Yes"`; any
+            other word means none.
+        time_format: How strings in the time column write it, as in a field.
 
     Raises:
-        ValueError: If there are no fields, a column is named twice, or `template` lacks a placeholder or holds
-            `{value}` twice.
+        ValueError: If there are no fields or none has ids, a column is named twice, the label is no string,
+            `template` lacks a placeholder or holds `{value}` twice, or `positive` is no word.
     """
 
     fields: tuple[FieldSchema, ...]
     label: str
     time: str | None = None
     template: str = "{name} is {value}."
+    positive: str | None = None
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
         if not self.fields:
             raise ValueError("`fields` of a schema must name at least one field, got none.")
-        columns = [*self.columns, self.label]
-        repeated = sorted({column for column in columns if columns.count(column) > 1})
+        if not any(member.num_columns for member in self.fields):
+            raise ValueError("`fields` of a schema must have one that is not of kind 'text': the rest need ids.")
+        if not isinstance(self.label, str) or not self.label:
+            raise ValueError(f"`label` of a schema must be the name of a column, got {self.label!r}.")
+        repeated = sorted({key for key in self.keys if self.keys.count(key) > 1} | ({self.label} & {*self.columns}))
         if repeated:
             raise ValueError(f"A schema must name each column once, as a field or as the label; repeated: {repeated}.")
+        if self.positive is not None:
+            _check_positive(self.positive)
+        _check_time_format("`time_format` of a schema", self.time_format)
         for placeholder in ("{name}", "{value}"):
             if placeholder not in self.template:
                 raise ValueError(f"`template` must contain {placeholder}, got {self.template!r}.")
@@ -100,8 +136,13 @@ class Schema:
 
     @property
     def columns(self) -> list[str]:
-        """Column names of the fields, in order."""
+        """Column names of the fields, in order; one that has several parts of a time as fields is repeated."""
         return [f.column for f in self.fields]
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells the fields apart, in order: their column names, but for parts of a time."""
+        return [f.key for f in self.fields]
 
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain data: what a YAML or JSON schema file holds."""
@@ -135,23 +176,49 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
         raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(data)}.")
 
 
+def _check_positive(positive: Any) -> None:
+    if not isinstance(positive, str) or not positive:
+        raise ValueError(
+            f"`positive` of a schema must be a value of the label as a string, got {positive!r}. YAML reads Yes, No, "
+            "true and numbers as something else where they are not in quotes."
+        )
+    # rows whose labels were read hold 0 and 1
+    if np.isfinite(number_of(positive)) and positive != "1":
+        raise ValueError(
+            f"`positive` of a schema must be '1' or no number, got {positive!r}: write such labels 0 and 1."
+        )
+
+
+def _check_time_format(what: str, time_format: Any) -> None:
+    if time_format is not None and (not isinstance(time_format, str) or "%" not in time_format):
+        raise ValueError(f"{what} must be a format of datetime.strptime, as in '%d/%m/%Y', got {time_format!r}.")
+
+
 VOCABULARIES_FILE = "feature_vocabularies.txt"
 # leading zeros make an id, not a number
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
 # characters of a number with 15 digits and a point: any double can hold those
 _LONGEST_DECIMAL = 16
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"),
+    "December",
+)
+_SECOND_FRACTION = re.compile(r"\.(\d+)")
 
 
 class FeatureEncoder:
     """Turns columns of raw values into feature ids.
 
     A value's id is its place in the field's vocabulary, from 1; 0 is the out-of-vocabulary id. Missing values (`None`,
-    NaN, blank) are one value like any other: they have an id where training rows have them, else 0.
+    NaN, blank) are one value like any other: they have an id where training rows have them, else 0. A field of kind
+    `"text"` has no ids.
 
     Args:
         schema: What the columns mean.
         vocabularies: Per field, the values in the order of their ids, from id 1.
-        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric.
+        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric. Free text
+            has neither.
     """
 
     def __init__(self, schema: Schema, vocabularies: list[list[str]], boundaries: list[list[float]]):
@@ -163,13 +230,18 @@ class FeatureEncoder:
 
     @property
     def field_sizes(self) -> list[int]:
-        """Number of ids of each field, id 0 included: `CTRConfig.field_sizes`."""
-        return [len(vocabulary) + 1 for vocabulary in self.vocabularies]
+        """Number of ids of each field that has ids, id 0 included: `CTRConfig.field_sizes`."""
+        return [len(self.vocabularies[f]) + 1 for f, member in enumerate(self.schema.fields) if member.num_columns]
 
     @property
     def max_values(self) -> list[int]:
-        """Columns of `feature_ids` of each field: `CTRConfig.max_values`."""
-        return [member.max_values if member.kind == "multi_valued" else 1 for member in self.schema.fields]
+        """Columns of `feature_ids` of each field that has ids: `CTRConfig.max_values`."""
+        return [member.num_columns for member in self.schema.fields if member.num_columns]
+
+    @property
+    def read_columns(self) -> list[str]:
+        """Columns that rows must have, each once."""
+        return list(dict.fromkeys(member.column for member in self.schema.fields if member.num_columns))
 
     @property
     def fingerprint(self) -> str:
@@ -177,13 +249,13 @@ class FeatureEncoder:
         return fingerprint_of(self.schema.to_dict(), self.boundaries, self.written_vocabularies())
 
     def written_vocabularies(self) -> bytes:
-        """What `feature_vocabularies.txt` holds: a line of JSON with the number of values of each column, then the
-        values, one a line, in the order of columns and ids.
+        """What `feature_vocabularies.txt` holds: a line of JSON with the number of values of each field, then the
+        values, one a line, in the order of fields and ids.
 
         Raises:
             ValueError: If a value holds a line break, which no raw value has once its white space is one.
         """
-        sizes = {column: len(values) for column, values in zip(self.schema.columns, self.vocabularies)}
+        sizes = {key: len(values) for key, values in zip(self.schema.keys, self.vocabularies)}
         lines = "\n".join([json.dumps(sizes, ensure_ascii=False), *chain.from_iterable(self.vocabularies), ""])
         if lines.count("\n") != 1 + sum(sizes.values()):
             broken = next(value for value in chain.from_iterable(self.vocabularies) if "\n" in value)
@@ -198,19 +270,21 @@ class FeatureEncoder:
         """
         columns = columns_of(rows)
         if not columns and not isinstance(rows, Mapping):
-            return {column: [] for column in self.schema.columns}
-        check_columns(self.schema.columns, columns)
+            return {column: [] for column in self.read_columns}
+        check_columns(self.read_columns, columns)
         return columns
 
     def encode(self, columns: Mapping[str, Sequence]) -> np.ndarray:
         """Columns of raw values to `feature_ids` (B, C) int64."""
-        ids = [self.encode_values(f, columns[member.column]) for f, member in enumerate(self.schema.fields)]
-        return np.concatenate(ids, axis=1)
+        with_ids = [(f, member) for f, member in enumerate(self.schema.fields) if member.num_columns]
+        return np.concatenate([self.encode_values(f, columns[member.column]) for f, member in with_ids], axis=1)
 
     def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
         """Raw values of one field to ids (B, C_f) int64, C_f the columns that the field owns; -1 is an empty slot."""
         member, known = self.schema.fields[field_index], self.ids_of(field_index)
         inner = self.boundaries[field_index]
+        if not member.num_columns:
+            return np.zeros((len(list(values)), 0), dtype=np.int64)
         if member.kind != "multi_valued":
             ids = each_distinct(values, lambda value: known.get(vocabulary_keys(value, member, inner)[0], 0))
             return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
@@ -253,9 +327,9 @@ def fingerprint_of(schema: Mapping[str, Any], boundaries: list[list[float]], wri
     return digest.hexdigest()[:16]
 
 
-def check_columns(needed: list[str], given: Iterable[str], what: str = "The rows") -> None:
+def check_columns(needed: Iterable[str], given: Iterable[str], what: str = "The rows") -> None:
     """Raises a ValueError that names the columns that `what` lacks."""
-    given = list(given)
+    needed, given = list(dict.fromkeys(needed)), list(given)
     if missing := [column for column in needed if column not in given]:
         raise ValueError(f"{what} must have the columns {needed}; missing {missing}, given {given}.")
 
@@ -301,6 +375,8 @@ def vocabulary_keys(value: Any, member: FieldSchema, boundaries: list[float]) ->
     if member.kind == "numeric":
         number = number_of(value)
         return [str(int(np.searchsorted(boundaries, number, side="right"))) if np.isfinite(number) else ""]
+    if member.kind in TIME_PARTS:
+        return [time_part(value, member)]
     return [canonical(value)]
 
 
@@ -311,6 +387,64 @@ def members_of(value: Any, member: FieldSchema) -> list[str]:
     else:
         cells = [canonical(v) for v in canonical(value).split(member.separator)]
     return [cell for cell in cells if cell]
+
+
+def time_part(value: Any, member: FieldSchema) -> str:
+    """`"14"`, `"Monday"` or `"January"`; empty where there is no time."""
+    moment = read_time(value, member.time_format)
+    if moment is None:
+        return ""
+    if member.kind == "hour":
+        return str(moment.hour)
+    return _WEEKDAYS[moment.weekday()] if member.kind == "weekday" else _MONTHS[moment.month - 1]
+
+
+def read_time(value: Any, time_format: str | None = None) -> datetime | None:
+    """The moment that a raw value names, in UTC where it has a time zone; `None` where it names none.
+
+    Args:
+        value: A date or time, a string, or a number of seconds since 1970, or of milli-, micro- or nanoseconds, which
+            their size tells from 1973 on.
+        time_format: Format of strings and numbers, as in `datetime.strptime`; by default ISO 8601, as in
+            `"2024-01-31 14:05:00"`, or a number as above.
+    """
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        text = canonical(value)
+        try:
+            if time_format is not None:
+                value = datetime.strptime(text, time_format)
+            elif np.isfinite(number_of(text)):
+                value = _moment_of_number(number_of(text))
+            else:
+                value = datetime.fromisoformat(_plain_iso(text))
+        except (ValueError, OverflowError):
+            return None
+    # NaT is a datetime, and equals nothing
+    if value is None or value != value:
+        return None
+    return value if value.tzinfo is None else value.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def _moment_of_number(number: float) -> datetime | None:
+    for unit in (1, 1_000, 1_000_000, 1_000_000_000):
+        if 1e8 <= number / unit < 1e11:
+            return datetime.fromtimestamp(number / unit, timezone.utc)
+    return None
+
+
+def _plain_iso(text: str) -> str:
+    """ISO 8601 as Python 3.10 reads it: no letters for UTC, six digits of a second."""
+    text = re.sub(r" ?(Z|UTC)$", "+00:00", text)
+    return _SECOND_FRACTION.sub(lambda found: "." + found[1][:6].ljust(6, "0"), text, count=1)
+
+
+def spellings(values: Iterable) -> list[str]:
+    """Each value as vocabularies spell it; the empty string where it is missing."""
+    return each_distinct(values, canonical)
 
 
 def canonical(value: Any) -> str:
@@ -355,3 +489,10 @@ def number_of(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
+
+
+def labels_in_words(values: Iterable, positive: str) -> np.ndarray:
+    """(N,) floats: 1 where a value is `positive`, NaN where it is missing, else 0. The numbers 0 and 1 stay what they
+    are, so that labels which were read already may be read again."""
+    numbers = {positive: 1.0, "1": 1.0, "": float("nan")}
+    return np.asarray([numbers.get(spelling, 0.0) for spelling in spellings(values)], dtype=np.float64)

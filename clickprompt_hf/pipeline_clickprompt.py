@@ -99,7 +99,7 @@ class ClickPromptPipeline(Pipeline):
             )
         ]
         is_row = isinstance(inputs, Mapping) and not all(is_column(values) for values in inputs.values())
-        num_rows, columns_of = _columns_of_slices([inputs] if is_row else inputs, self.processor.schema.columns)
+        num_rows, columns_of = _columns_of_slices([inputs] if is_row else inputs, self.processor.read_columns)
         # dropout is on in a model that was just trained
         self.model.eval()
         scores: list[dict[str, float]] = []
@@ -121,7 +121,7 @@ class ClickPromptPipeline(Pipeline):
 
     def _check_cells(self, columns: dict[str, list], first_row: int) -> None:
         for member in self.processor.schema.fields:
-            if member.kind == "multi_valued":
+            if member.kind == "multi_valued" or member.column not in columns:
                 continue
             for row, cell in enumerate(columns[member.column], start=first_row):
                 if isinstance(cell, Mapping) or is_column(cell):

@@ -20,9 +20,9 @@ from transformers.utils import cached_file
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
-from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, FieldSchema, Schema
-from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct
-from .encoding_clickprompt import members_of, number_of, read_vocabularies, vocabulary_keys
+from .encoding_clickprompt import TIME_PARTS, VOCABULARIES_FILE, FeatureEncoder, FieldSchema, Schema
+from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct, labels_in_words
+from .encoding_clickprompt import members_of, number_of, read_time, read_vocabularies, time_part, vocabulary_keys
 # isort: on
 
 
@@ -44,12 +44,13 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     A value's id is its place in the field's vocabulary, from 1; 0 is the out-of-vocabulary id. Missing values (`None`,
     NaN, blank) are one value like any other: they have an id where training rows have them, else 0. In the text they
-    read "unknown".
+    read "unknown". A field of kind `"text"` has no ids, and is not asked for where there is no tokenizer.
 
     Args:
         schema: What the columns mean.
         vocabularies: Per field, the values in the order of their ids, from id 1.
-        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric.
+        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric. Free text
+            has neither.
         tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text.
         max_text_length: Longest text in tokens, special tokens included; a longer one is truncated. `None`: no limit.
     """
@@ -82,20 +83,19 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             max_text_length: As in the class.
 
         Raises:
-            ValueError: If a column is missing or `min_count` is below 1.
+            ValueError: If a column is missing, or holds no value of the field's kind, or `min_count` is below 1.
         """
         _check_training_rows(train, schema, min_count)
-        vocabularies, boundaries = [], []
+        vocabularies: list[list[str]] = []
+        boundaries: list[list[float]] = []
         for member in schema.fields:
+            if not member.num_columns:
+                vocabularies.append([])
+                boundaries.append([])
+                continue
             counts = _count_values(train, member.column)
-            inner: list[float] = []
-            if member.kind == "numeric":
-                if not any(np.isfinite(number_of(value)) for value, _ in counts):
-                    raise ValueError(
-                        f"Column {member.column!r} of kind 'numeric' must hold numbers, but none of its training "
-                        f"values is one, e.g. {counts[0][0]!r}."
-                    )
-                inner = _quantile_boundaries(counts, member.num_buckets)
+            _check_kind(counts, member)
+            inner = _boundaries(counts, member) if member.kind == "numeric" else []
             vocabularies.append(_frequent_keys(counts, member, inner, min_count))
             boundaries.append(inner)
         return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
@@ -118,6 +118,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """
         _check_training_rows(train, self.schema, min_count)
         for f, member in enumerate(self.schema.fields):
+            if not member.num_columns:
+                continue
             keys = _frequent_keys(_count_values(train, member.column), member, self.boundaries[f], min_count)
             known = self.ids_of(f)
             self.vocabularies[f] = [*self.vocabularies[f], *(key for key in keys if key not in known)]
@@ -138,6 +140,11 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """Whether there is a tokenizer."""
         # a copied or unpickled processor has a stand-in of its own
         return not isinstance(self._tokenizer, _NoTokenizer)
+
+    @property
+    def read_columns(self) -> list[str]:
+        """Columns that rows must have, each once: without a tokenizer, free text is not read."""
+        return list(dict.fromkeys(self.schema.columns)) if self.reads_text else super().read_columns
 
     @property
     def model_input_names(self) -> list[str]:
@@ -201,7 +208,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         if self.reads_text and with_text:
             features.update(self._tokenize(self.render(columns), return_tensors))
         if self.schema.label in columns:
-            features["labels"] = _labels(columns[self.schema.label], self.schema.label)
+            features["labels"] = _labels(columns[self.schema.label], self.schema.label, self.schema.positive)
         if return_tensors is None:
             features = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in features.items()}
             return BatchFeature(features)
@@ -363,14 +370,44 @@ def _frequent_keys(
     return [key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))]
 
 
-def _quantile_boundaries(counts: list[tuple[Any, int]], num_buckets: int) -> list[float]:
+def _check_kind(counts: list[tuple[Any, int]], member: FieldSchema) -> None:
+    """Refuses a column of numbers or times that holds none."""
+    if member.kind == "numeric":
+        what, known = "numbers", any(np.isfinite(number_of(value)) for value, _ in counts)
+    elif member.kind in TIME_PARTS:
+        what, known = "times", any(read_time(value, member.time_format) for value, _ in counts)
+    else:
+        return
+    if not known:
+        written = f" as `time_format` {member.time_format!r} says" if member.time_format else ""
+        raise ValueError(
+            f"Column {member.column!r} of kind {member.kind!r} must hold {what}{written}, but none of its training "
+            f"values is one, e.g. {counts[0][0]!r}."
+        )
+
+
+def _boundaries(counts: list[tuple[Any, int]], member: FieldSchema) -> list[float]:
+    """Inner bucket boundaries of a numeric field, from its distinct values with their numbers of rows."""
     numbers = np.asarray([number_of(value) for value, _ in counts], dtype=np.float64)
     repeats = np.asarray([count for _, count in counts], dtype=np.int64)
     known = np.isfinite(numbers)
-    if not known.any():
-        return []
     rows = np.repeat(numbers[known], repeats[known])
-    return np.unique(np.quantile(rows, np.linspace(0, 1, num_buckets + 1)[1:-1])).tolist()
+    inner = {"quantile": _quantile_boundaries, "log": _log_boundaries}[member.buckets](rows, member.num_buckets)
+    return np.unique(inner).tolist()
+
+
+def _quantile_boundaries(rows: np.ndarray, num_buckets: int) -> np.ndarray:
+    return np.quantile(rows, np.linspace(0, 1, num_buckets + 1)[1:-1])
+
+
+def _log_boundaries(rows: np.ndarray, num_buckets: int) -> np.ndarray:
+    """Equal steps in `sign(x) log(1 + |x| / s)`, where s is the magnitude that 1 % of the nonzero values stay below:
+    a logarithm that takes zero and negative numbers, and does not care for the unit."""
+    magnitudes = np.abs(rows[rows != 0])
+    scale = float(np.quantile(magnitudes, 0.01)) if len(magnitudes) else 1.0
+    first, last = (float(np.sign(end) * np.log1p(abs(end) / scale)) for end in (rows.min(), rows.max()))
+    steps = np.linspace(first, last, num_buckets + 1)[1:-1]
+    return np.sign(steps) * np.expm1(np.abs(steps)) * scale
 
 
 def _shown(value: Any, member: FieldSchema) -> str:
@@ -382,11 +419,16 @@ def _shown(value: Any, member: FieldSchema) -> str:
             return _UNKNOWN_TEXT
         # from 1e16 on a double no longer holds every digit
         return canonical(number) if abs(number) < 1e16 else str(number)
+    if member.kind in TIME_PARTS:
+        return time_part(value, member) or _UNKNOWN_TEXT
     return canonical(value) or _UNKNOWN_TEXT
 
 
-def _labels(values: Sequence, column: str) -> np.ndarray:
-    labels = np.asarray([number_of(value) for value in values], dtype=np.float64)
+def _labels(values: Sequence, column: str, positive: str | None = None) -> np.ndarray:
+    if positive is None:
+        labels = np.asarray([number_of(value) for value in values], dtype=np.float64)
+    else:
+        labels = labels_in_words(values, positive)
     if (wrong := ~np.isin(labels, (0, 1))).any():
         row = int(wrong.argmax())
         raise ValueError(

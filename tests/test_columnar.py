@@ -7,7 +7,7 @@ import pytest
 from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
+from clickprompt_hf.data.columnar import ColumnarDataset, encode_tables, load_prepared, prepare_splits
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,21 @@ def test_columns_of_every_type_equal_the_processors(kind, cells, arrow_type, tmp
     np.testing.assert_array_equal(batch["input_ids"], expected["input_ids"])
 
 
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_text_and_parts_of_times_equal_the_processors(unit, tmp_path):
+    times = pa.array([0, None, 1706709900, 1706709900 + 3 * 86_400, 0, 5], pa.timestamp("s")).cast(pa.timestamp(unit))
+    rows = datasets.Dataset(pa.table({"note": ["a b", "", "c", None, "c", "d"], "at": times, "click": [0, 1] * 3}))
+    fields = [FieldSchema("note", kind="text"), FieldSchema("at", kind="hour"), FieldSchema("at", kind="weekday")]
+    processor = ClickPromptProcessor.fit(rows, Schema(tuple(fields), label="click"), tiny_roberta_tokenizer())
+    splits = datasets.DatasetDict(dict.fromkeys(("train", "validation", "test"), rows))
+    prepare_splits(splits, processor, tmp_path / "x")
+    (batch,) = load_prepared(tmp_path / "x")[0]["test"].__getitems__(list(range(6)))
+    expected = processor(rows[:], return_tensors="np")
+    assert batch["feature_ids"].shape == (6, 2)
+    np.testing.assert_array_equal(batch["feature_ids"], expected["feature_ids"])
+    np.testing.assert_array_equal(batch["input_ids"], expected["input_ids"])
+
+
 def test_matrices_are_memory_mapped_and_nothing_else_is_left(prepared):
     _, _, folder = prepared
     encoded, _ = load_prepared(folder)
@@ -96,3 +111,14 @@ def test_parts_keep_their_row_ids(prepared):
 def test_iterating_ends(prepared):
     test = load_prepared(prepared[2])[0]["test"]
     assert len(list(test)) == len(test) == 20
+
+
+def test_rows_may_lack_free_text_where_nothing_reads_it():
+    schema = Schema((FieldSchema("user"), FieldSchema("note", kind="text"), FieldSchema("item")), label="click")
+    rows = {"user": ["a", "b"], "note": ["x", "y"], "item": [1, 2]}
+    processor = ClickPromptProcessor.fit(rows, schema)
+    table = pa.table({name: rows[name] for name in ("user", "item")})
+    arrays, tokens = encode_tables([table, table], processor, with_text=False)
+    assert tokens is None
+    assert arrays["feature_ids"].tolist() == [[1, 1], [2, 2]] * 2
+    assert arrays["value_ids"].tolist() == [[0, 0, 0], [1, 0, 1]] * 2

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tiny_data import tiny_schema, tiny_splits
 
-from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.training import CalibrationError, GroupedAUC, PairedAUC, click_report, field_column
 from clickprompt_hf.training.evaluation import frequency_groups
@@ -92,8 +92,18 @@ def test_report_of_encoded_rows(tmp_path):
     assert field_column(processor, "title") == 4
     with pytest.raises(ValueError, match=r"must be one of \['user', .*got 'item'"):
         field_column(processor, "item")
-    with pytest.raises(ValueError, match="'tags' is multi-valued"):
+    with pytest.raises(ValueError, match="'tags' is of kind 'multi_valued'"):
         field_column(processor, "tags")
+
+
+def test_free_text_and_parts_of_times_among_the_fields():
+    kinds = {"note": "text", "at": "hour", "user": "categorical"}
+    schema = Schema(tuple(FieldSchema(column, kind=kind) for column, kind in kinds.items()), label="click")
+    rows = {"note": ["a", "b"], "at": ["2024-01-31 14:05", None], "user": [1, 2]}
+    processor = ClickPromptProcessor.fit(rows, schema)
+    assert [field_column(processor, name) for name in ("at.hour", "user")] == [0, 1]
+    with pytest.raises(ValueError, match="'note' is of kind 'text'"):
+        field_column(processor, "note")
 
 
 def test_compare_script(tmp_path, capsys):

@@ -1,8 +1,10 @@
 """The processor: vocabularies, ids, text, and its files."""
 
 import copy
+import json
 import math
 import pickle
+from datetime import date, datetime, timezone
 
 import datasets
 import numpy as np
@@ -14,6 +16,7 @@ from tiny_models import tiny_ctr_config
 from transformers import AutoProcessor
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf.encoding_clickprompt import read_time
 
 SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")
 TRAIN = {"user": [7, 7, 7, 3, 3, 9], "title": ["b", "a", "a", "b", None, "a"]}
@@ -127,6 +130,122 @@ def test_numeric_text_is_the_value_itself(value, text):
     schema = Schema((FieldSchema("price", "Price", "numeric"),), label="click")
     processor = ClickPromptProcessor.fit({"price": [1, 2]}, schema)
     assert processor.render({"price": [value]}) == [f"Price is {text}."]
+
+
+def test_log_buckets_are_equally_wide_in_decades():
+    schema = Schema((FieldSchema("amount", kind="numeric", num_buckets=4, buckets="log"),), label="click")
+    processor = ClickPromptProcessor.fit({"amount": [1.0, 1, 1, 1, 10, 100, 1000, 10_000, None]}, schema)
+    # log(1 + x) from log 2 to log 10001, in quarters
+    ends = np.log([2, 10_001])
+    expected = np.exp(ends[0] + np.diff(ends) * [0.25, 0.5, 0.75]) - 1
+    np.testing.assert_allclose(processor.boundaries[0], expected.ravel())
+    keys = [processor.vocabularies[0][i[0] - 1] for i in processor.encode({"amount": [1, 10, 100, 1000, 10_000]})]
+    assert keys == ["0", "0", "1", "2", "3"]
+    # the unit does not matter, and below zero is like above
+    in_cents = ClickPromptProcessor.fit({"amount": [100.0, 100, 100, 100, 1e3, 1e4, 1e5, 1e6]}, schema)
+    np.testing.assert_allclose(in_cents.boundaries[0], 100 * expected.ravel())
+    both = ClickPromptProcessor.fit({"amount": [-1000, -1, 0, 1, 1000]}, schema).boundaries[0]
+    np.testing.assert_allclose(both, [-both[2], 0, both[2]], atol=1e-12)
+    assert 20 < both[2] < 40
+    assert ClickPromptProcessor.fit({"amount": [0, 0, None]}, schema).boundaries == [[0.0]]
+
+
+TIMES = ["2024-01-31 14:05:00", "2024-02-04T00:00:00.123456789Z", "", "next week", 1706709900, "1706709900000"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("hour", ["14", "0", "", "", "14", "14"]),
+        ("weekday", ["Wednesday", "Sunday", "", "", "Wednesday", "Wednesday"]),
+        ("month", ["January", "February", "", "", "January", "January"]),
+    ],
+)
+def test_parts_of_times(kind, parts):
+    schema = Schema((FieldSchema("at", "At", kind),), label="click")
+    processor = ClickPromptProcessor.fit({"at": TIMES}, schema)
+    # by frequency, then by value; "" is the missing one
+    assert set(processor.vocabularies[0]) == set(parts)
+    known = [processor.vocabularies[0][i[0] - 1] for i in processor.encode({"at": TIMES})]
+    assert known == parts
+    assert processor.render({"at": TIMES}) == [f"At is {part or 'unknown'}." for part in parts]
+    assert processor.encode({"at": ["1999-12-10 11:00"]}).tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("value", "time_format", "expected"),
+    [
+        ("31/01/2024", "%d/%m/%Y", datetime(2024, 1, 31)),
+        ("31/01/2024 ", "%d/%m/%Y", datetime(2024, 1, 31)),
+        ("01/31/2024", "%d/%m/%Y", None),
+        (20240131, "%Y%m%d", datetime(2024, 1, 31)),
+        (20240131, None, None),
+        ("2024-01-31T14:05:00+02:00", None, datetime(2024, 1, 31, 12, 5)),
+        ("2024-01-31 14:05:00 UTC", None, datetime(2024, 1, 31, 14, 5)),
+        (datetime(2024, 1, 31, 14, tzinfo=timezone.utc), "%d/%m/%Y", datetime(2024, 1, 31, 14)),
+        (date(2024, 1, 31), None, datetime(2024, 1, 31)),
+        (pd.Timestamp("2024-01-31 14:05"), None, datetime(2024, 1, 31, 14, 5)),
+        (np.datetime64("2024-01-31"), None, datetime(2024, 1, 31)),
+        (1706709900.5e9, None, datetime(2024, 1, 31, 14, 5, 0, 500_000)),
+        (np.datetime64("NaT"), None, None),
+        (pd.NaT, None, None),
+        (float("nan"), None, None),
+        (7, None, None),
+        (True, None, None),
+        (None, "%d/%m/%Y", None),
+    ],
+)
+def test_times_of_every_form(value, time_format, expected):
+    assert read_time(value, time_format) == expected
+
+
+def test_free_text_has_no_ids():
+    schema = Schema((FieldSchema("note", "Note", "text"), FieldSchema("user", "User")), label="click")
+    rows = {"note": ["old  shoes", None], "user": [3, 4], "click": [0, 1]}
+    processor = ClickPromptProcessor.fit(rows, schema, tiny_roberta_tokenizer())
+    assert (processor.vocabularies, processor.boundaries) == ([[], ["3", "4"]], [[], []])
+    assert (processor.field_sizes, processor.max_values) == ([3], [1])
+    assert processor.encode(rows).tolist() == [[1], [2]]
+    assert processor.encode_values(0, rows["note"]).shape == (2, 0)
+    assert processor.render(rows) == ["Note is old shoes. User is 3.", "Note is unknown. User is 4."]
+    with pytest.raises(ValueError, match=r"missing \['note'\]"):
+        processor({"user": [3]})
+    # who reads no text need not have it
+    processor.tokenizer = None
+    assert dict(processor({"user": [3]})) == {"feature_ids": [[1]]}
+    assert dict(processor([])) == {"feature_ids": []}
+
+
+def test_labels_in_words():
+    schema = Schema((FieldSchema("user"),), label="shown_up", positive="No")
+    processor = ClickPromptProcessor.fit({"user": [3]}, schema)
+    labels = ["No", " No", "Yes", "late", 0, 1, "0", "1", np.int8(1)]
+    batch = processor({"user": [3] * 9, "shown_up": labels})
+    assert batch["labels"] == [1, 1, 0, 0, 0, 1, 0, 1, 1]
+    with pytest.raises(ValueError, match="'shown_up' must be 0 or 1, got None in row 1"):
+        processor({"user": [3, 3], "shown_up": ["No", None]})
+
+
+def test_saved_parts_of_a_time_and_text_give_the_same(tmp_path):
+    fields = [FieldSchema("at", kind="weekday"), FieldSchema("at", kind="hour"), FieldSchema("note", kind="text")]
+    schema = Schema((*fields, FieldSchema("paid", kind="numeric", buckets="log")), label="late", positive="Yes")
+    rows = {"at": TIMES, "note": list("abcdef"), "paid": [1, 2, 3, 50, 600, 7000], "late": ["Yes", "No"] * 3}
+    processor = ClickPromptProcessor.fit(rows, schema, tiny_roberta_tokenizer())
+    processor.save_pretrained(tmp_path)
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path)
+    assert loaded.schema == schema
+    assert dict(loaded(rows)) == dict(processor(rows))
+    assert loaded.vocabularies == processor.vocabularies
+    sizes = (tmp_path / "feature_vocabularies.txt").read_text().partition("\n")[0]
+    assert list(json.loads(sizes)) == ["at.weekday", "at.hour", "note", "paid"]
+
+
+def test_a_column_of_times_without_times_is_refused():
+    schema = Schema((FieldSchema("at", kind="hour", time_format="%d/%m/%Y"),), label="click")
+    with pytest.raises(
+        ValueError, match="'at' of kind 'hour' must hold times as `time_format` '%d/%m/%Y' says, .*'x'"
+    ):
+        ClickPromptProcessor.fit({"at": ["x", None]}, schema)
 
 
 def test_a_numeric_column_without_numbers_is_refused():

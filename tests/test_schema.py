@@ -22,6 +22,14 @@ def test_a_field_may_be_its_column_name():
     assert schema.fields == (FieldSchema("user", "user"), FieldSchema("age", "Age"))
 
 
+def test_parts_of_a_time_share_a_column():
+    parts = [{"column": "at", "kind": kind} for kind in ("hour", "weekday", "month")]
+    schema = Schema.from_dict({"fields": ["user", *parts], "label": "y", "time": "at"})
+    assert schema.columns == ["user", "at", "at", "at"]
+    assert schema.keys == ["user", "at.hour", "at.weekday", "at.month"]
+    assert [member.name for member in schema.fields] == ["user", "at hour", "at weekday", "at month"]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -33,12 +41,24 @@ def test_a_field_may_be_its_column_name():
         ({"fields": ["y"], "label": "y"}, r"repeated: \['y'\]"),
         ({"fields": ["a"], "label": "y", "targets": 1}, r"Unknown keys in a schema: \['targets'\]"),
         ({"fields": [{"column": "a", "type": "x"}], "label": "y"}, r"Unknown keys in a field: \['type'\]"),
-        ({"fields": [{"column": "a", "kind": "text"}], "label": "y"}, "`kind` of field 'a' must be one of"),
+        ({"fields": [{"column": "a", "kind": "texts"}], "label": "y"}, "`kind` of field 'a' must be one of"),
         ({"fields": [{"column": "a", "num_buckets": 1}], "label": "y"}, "`num_buckets` of field 'a'"),
         ({"fields": [{"column": "a", "max_values": 0}], "label": "y"}, "`max_values` of field 'a'"),
         ({"fields": [{"column": "a", "name": 2020}], "label": "y"}, "`name` of field 'a' must be a string, got 2020"),
         ({"fields": [{"column": "a", "separator": 1}], "label": "y"}, "`separator` of field 'a' must be a non-empty"),
         ({"fields": ["a"], "label": "y", "template": "{name}"}, "`template` must contain {value}"),
+        ({"fields": [{"column": "a", "buckets": "equal"}], "label": "y"}, "`buckets` of field 'a' must be one of"),
+        (
+            {"fields": [{"column": "a", "time_format": "ISO"}], "label": "y"},
+            "`time_format` of field 'a' must be a form",
+        ),
+        ({"fields": ["a"], "label": "y", "time_format": 8}, "`time_format` of a schema must be a format"),
+        ({"fields": [{"column": "a", "kind": "text"}], "label": "y"}, "must have one that is not of kind 'text'"),
+        ({"fields": ["a"], "label": None}, "`label` of a schema must be the name of a column, got None"),
+        ({"fields": ["a"], "label": "y", "positive": True}, "`positive` of a schema must be .* quotes"),
+        ({"fields": ["a"], "label": "y", "positive": "2"}, "`positive` of a schema must be '1' or no number, got '2'"),
+        ({"fields": [{"column": "a", "kind": "hour"}] * 2, "label": "y"}, r"repeated: \['a.hour'\]"),
+        ({"fields": [{"column": "y", "kind": "hour"}], "label": "y"}, r"repeated: \['y'\]"),
         (
             {"fields": ["a"], "label": "y", "template": "{name} {value} {value}"},
             "`template` must contain {value} once",

@@ -120,12 +120,12 @@ def test_csv_keeps_strings(tmp_path):
 
 
 def test_csv_cells_may_hold_line_breaks(tmp_path):
-    # more than a block of the parser, which is 1 MiB
-    text = "a line\nand another\n" * 1000
+    # together more than a block of the parser, which is 16 MiB
+    text = "a line\nand another\n" * 100_000
     path = tmp_path / "rows.csv"
-    path.write_text("user,price,click\n" + f'"{text}",1,0\n' * 100)
+    path.write_text("user,price,click\n" + f'"{text}",1,0\n' * 10)
     rows = load_source("csv", path, SCHEMA).rows
-    assert rows["user"].to_pylist() == [text] * 100
+    assert rows["user"].to_pylist() == [text] * 10
 
 
 @pytest.mark.parametrize("name", ["csv", "parquet", "hub"])
@@ -165,6 +165,8 @@ def test_parquet_keeps_types(tmp_path):
         ("csv", b"user,click\n1,0\n", "must have the column 'price' .* it has"),
         ("csv", b"user,price,click\n1,2\n", "must be a CSV file"),
         ("csv", "user,price,click\né,2,1\n".encode("latin-1"), "UTF-?8"),
+        ("csv", "é,price,click\n".encode("latin-1"), r"Byte 0 \(0xE9, in line 1\) is not UTF-8"),
+        ("csv", b"user,price,user,click\n1,2,1,0\n", "must have the column 'user' once"),
         ("csv", b"", "must be a CSV file"),
         ("parquet", b"no parquet", "must be a Parquet file"),
     ],

@@ -92,13 +92,25 @@ def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
             "2 are",
         ),
         ({"time": pa.array([-(2**63), *range(49)], pa.timestamp("s"))}, SCHEMA, "1 are missing"),
-        ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers or timestamps"),
+        ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers, timestamps or strings as in .* 'a' in row 0"),
         ({}, Schema.from_dict({"fields": ["user"], "label": "click"}), "no time column"),
     ],
 )
 def test_times_that_do_not_split(columns, schema, message):
     with pytest.raises(ValueError, match=message):
         split_table(table(**columns), schema, split="time")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "time_format"), [("2024-01-{:02d}T10:00:00Z", None), ("{:02d}/01/2024", "%d/%m/%Y")]
+)
+def test_times_may_be_strings(pattern, time_format):
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "time": "time", "time_format": time_format})
+    strings = [pattern.format(1 + n % 25) for n in range(50)]
+    expected = users(split_table(table(), SCHEMA, split="time"))
+    assert users(split_table(table(time=strings), schema, split="time")) == expected
+    with pytest.raises(ValueError, match="1 are missing"):
+        split_table(table(time=[" ", *strings[1:]]), schema, split="time")
 
 
 def test_movielens_without_times_is_not_split_by_time(tmp_path):
@@ -126,13 +138,35 @@ def test_labels_become_integers(labels):
     [
         ([0, 2] * 25, "must be 0 or 1, got 2 in row [0-9]+ of the train split"),
         ([None, 1] * 25, "must be 0 or 1, got None"),
-        (["yes", "no"] * 25, "must be 0 or 1, got '(yes|no)'"),
+        (["yes", "no"] * 25, "must be 0 or 1, got '(yes|no)' .* `positive` in the schema"),
         ([1] * 50, "both classes in column 'click', but all 40 labels are 1"),
     ],
 )
 def test_wrong_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         check_labels(split_table(table(click=labels), SCHEMA), SCHEMA)
+
+
+@pytest.mark.parametrize("own_splits", [False, True])
+def test_labels_in_words_are_read_once_or_twice(own_splits, tmp_path):
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
+    words = ["Yes", "No"] * 200
+    if own_splits:
+        splits = check_labels(split_table(table(400, click=words), schema), schema)
+    else:
+        path = tmp_path / "rows.csv"
+        path.write_text("user,click\n" + "".join(f"{n},{word}\n" for n, word in enumerate(words)))
+        splits, _ = load_splits("csv", path, schema)
+    clicks = {int(u): label for split in splits.values() for u, label in zip(split["user"][:], split["click"][:])}
+    assert clicks == {n: n % 2 for n in range(400)}
+
+
+def test_labels_in_words_must_be_known(tmp_path):
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
+    with pytest.raises(
+        ValueError, match="must be 0, 1 or words \\('No' for a click\\), got None in row 0 of the train"
+    ):
+        check_labels(split_table(table(click=[None] * 50), schema), schema)
 
 
 def test_a_wrong_label_is_named_by_its_row_in_the_file(tmp_path):

@@ -163,7 +163,7 @@ def encode_tables(
     """Encodes the fields of `tables`, one table after another; each distinct value is encoded and tokenized once.
 
     Args:
-        tables: Raw columns, at least one row in all.
+        tables: Raw columns, at least one row in all. Without text, columns of free text may be missing.
         processor: Encodes.
         with_text: Whether the text is needed; the processor must read text then.
 
@@ -173,6 +173,9 @@ def encode_tables(
     """
     feature_ids, value_ids, clause_ids, clauses = [], [], [], []
     for f, member in enumerate(processor.schema.fields):
+        if not (member.num_columns or with_text or member.column in tables[0].column_names):
+            value_ids.append(np.zeros(sum(map(len, tables)), dtype=np.int32))
+            continue
         values, places = _distinct([table.column(member.column) for table in tables])
         feature_ids.append(processor.encode_values(f, values).astype(np.int32)[places])
         value_ids.append(places.astype(np.int32))

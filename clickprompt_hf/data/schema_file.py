@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from ..processing_clickprompt import Schema
+from ..encoding_clickprompt import Schema
 
 
 def load_schema(path: str | Path) -> Schema:

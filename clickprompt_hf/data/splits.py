@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from datasets.fingerprint import generate_random_fingerprint
 
-from ..processing_clickprompt import Schema
+from ..encoding_clickprompt import Schema, labels_in_words, read_time
 
 Split = Literal["random", "time"]
 
@@ -88,6 +88,8 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     if schema.time is None or schema.time not in table.column_names:
         raise ValueError(f"`split` must be 'random': the data have no time column ({schema.time!r}). {advice}")
     column = table.column(schema.time)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = _read_times(column, schema)
     times = column.to_numpy()
     # NaN and NaT, which Arrow counts as values, equal nothing
     if missing := column.null_count or int((times != times).sum()):
@@ -102,16 +104,37 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     return times
 
 
+def _read_times(column: pa.ChunkedArray, schema: Schema) -> pa.ChunkedArray:
+    """A column of strings as timestamps.
+
+    Raises:
+        ValueError: If one of them is no time; the message names it.
+    """
+    cells = column.to_pylist()
+    times = [read_time(cell, schema.time_format) for cell in cells]
+    for row, (cell, moment) in enumerate(zip(cells, times)):
+        if moment is None and cell is not None and cell.strip():
+            expected = "as in 2024-01-31 14:05:00" if schema.time_format is None else f"like {schema.time_format!r}"
+            raise ValueError(
+                f"Times in column {schema.time!r} must be numbers, timestamps or strings {expected}, got {cell!r} in "
+                f'row {row}, counted from 0. Give `time_format` in the schema, or use split="random".'
+            )
+    return pa.chunked_array([pa.array(times, pa.timestamp("us"))])
+
+
 def needed_columns(schema: Schema) -> list[str]:
     """Names of the columns that the schema speaks of, each once: the time may be a field as well."""
     return list(dict.fromkeys([*schema.columns, schema.label, *([schema.time] if schema.time else [])]))
 
 
 def check_columns(column_names: list[str], schema: Schema, where: str) -> None:
-    """Raises a ValueError that names the first column of the schema that `where` lacks, and those that it has."""
+    """Raises a ValueError that names the first column of the schema that `where` lacks or has twice, and those that
+    it has."""
     for column in needed_columns(schema):
         if column not in column_names:
             raise ValueError(f"{where} must have the column {column!r} of the schema; it has {column_names}.")
+        if column_names.count(column) > 1:
+            raise ValueError(f"{where} must have the column {column!r} once; it has {column_names}.")
 
 
 def with_integer_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table:
@@ -121,13 +144,17 @@ def with_integer_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table
         ValueError: If a label is not 0 or 1; the message names it, its row and `where`.
     """
     column = table.column(schema.label)
-    labels = _numbers(column)
+    labels = _numbers(column) if schema.positive is None else labels_in_words(column.to_pylist(), schema.positive)
     wrong = ~np.isin(labels, (0, 1))
     if wrong.any():
         row = int(wrong.argmax())
+        found = column[row].as_py()
+        expected = "0 or 1" if schema.positive is None else f"0, 1 or words ({schema.positive!r} for a click)"
+        in_words = schema.positive is None and isinstance(found, str)
+        advice = " Where labels are words, `positive` in the schema names that of a click." if in_words else ""
         raise ValueError(
-            f"Labels in column {schema.label!r} must be 0 or 1, got {column[row].as_py()!r} in row {row} of {where}, "
-            "counted from 0."
+            f"Labels in column {schema.label!r} must be {expected}, got {found!r} in row {row} of {where}, counted "
+            f"from 0.{advice}"
         )
     place = table.column_names.index(schema.label)
     return table.set_column(place, schema.label, pa.array(labels.astype(np.int8)))

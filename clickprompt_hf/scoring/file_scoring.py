@@ -56,7 +56,7 @@ def score_file(
         if number < 1:
             raise ValueError(f"`{name}` must be at least 1, got {number}.")
     reader = open_table(input_path, piece_rows)
-    _check_columns(reader.schema.names, processor.schema.columns, input_path)
+    _check_columns(reader.schema.names, processor.read_columns, input_path)
     state = PartialState()
     pieces = FinishedPieces(output_path)
     model.eval()

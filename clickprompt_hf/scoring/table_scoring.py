@@ -27,8 +27,8 @@ def score_table(
         batch_size: Rows of a batch.
         bf16: Whether to multiply in bf16, by autocast.
     """
-    columns = [_decoded(table.column(name)) for name in processor.schema.columns]
-    fields = pa.table(columns, names=processor.schema.columns)
+    columns = [_decoded(table.column(name)) for name in processor.read_columns]
+    fields = pa.table(columns, names=processor.read_columns)
     arrays, tables = encode_tables([fields], processor, with_text=model.config.use_plm)
     feature_ids, order = arrays["feature_ids"], np.arange(len(table))
     if tables is not None:

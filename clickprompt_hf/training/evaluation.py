@@ -152,7 +152,7 @@ def click_report(
         baseline_dir: Folder of another run's scores of the same rows, for `PairedAUC`.
 
     Raises:
-        ValueError: If a column is no field, or a multi-valued one, or the baseline's rows are others.
+        ValueError: If a column is no field, or not one id a row, or the baseline's rows are others.
         FileNotFoundError: If the baseline has no scores.
     """
     clicks = np.asarray(test.labels)
@@ -161,11 +161,11 @@ def click_report(
         field_column(processor, gauc_field)
         if test.value_ids is None:
             raise ValueError("`gauc_field` needs rows that know their raw values, as `prepare_splits` makes them.")
-        groups = test.value_ids[:, processor.schema.columns.index(gauc_field)]
+        groups = test.value_ids[:, processor.schema.keys.index(gauc_field)]
         report.update(GroupedAUC().compute(predictions=probabilities, references=clicks, groups=groups))
     for name in frequency_fields or ():
         column = field_column(processor, name)
-        size = processor.field_sizes[processor.schema.columns.index(name)]
+        size = len(processor.vocabularies[processor.schema.keys.index(name)]) + 1
         for group, rows in frequency_groups(train.feature_ids[:, column], test.feature_ids[:, column], size).items():
             report[f"rows_{name}_{group}"] = int(rows.sum())
             if rows.any():
@@ -206,12 +206,14 @@ def field_column(processor: ClickPromptProcessor, name: str) -> int:
     """The column of `feature_ids` that holds the field named `name`.
 
     Raises:
-        ValueError: If there is no such field, or it owns several columns.
+        ValueError: If there is no such field, or it owns several columns or none.
     """
-    columns = processor.schema.columns
-    if name not in columns:
-        raise ValueError(f"A field to evaluate by must be one of {columns}, got {name!r}.")
-    place = columns.index(name)
-    if processor.max_values[place] > 1:
-        raise ValueError(f"A field to evaluate by must have one value a row, but {name!r} is multi-valued.")
-    return sum(processor.max_values[:place])
+    keys, fields = processor.schema.keys, processor.schema.fields
+    if name not in keys:
+        raise ValueError(f"A field to evaluate by must be one of {keys}, got {name!r}.")
+    place = keys.index(name)
+    if fields[place].kind in ("multi_valued", "text"):
+        raise ValueError(
+            f"A field to evaluate by must have one value a row, but {name!r} is of kind {fields[place].kind!r}."
+        )
+    return sum(member.num_columns for member in fields[:place])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import datasets
 import pyarrow as pa
 
-from ...processing_clickprompt import Schema
+from ...encoding_clickprompt import Schema
 
 
 @dataclass

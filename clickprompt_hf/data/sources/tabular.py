@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """CSV and Parquet files, and data sets of the HuggingFace Hub, each with a schema."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -8,9 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ...processing_clickprompt import Schema
+from ...encoding_clickprompt import Schema
 from ..splits import check_columns, in_memory_dataset, needed_columns
+from ..text_encoding import describe_broken_utf8
 from .source import SourceTable
+
+# a file is cut into blocks between rows: no row may be as long as two
+_READ_OPTIONS = csv.ReadOptions(block_size=1 << 24)
+# else a large file is cut into blocks at any line break
+_PARSE_OPTIONS = csv.ParseOptions(newlines_in_values=True)
 
 
 def load_csv(path: str | Path | None, schema: Schema) -> SourceTable:
@@ -24,23 +31,51 @@ def load_csv(path: str | Path | None, schema: Schema) -> SourceTable:
         ValueError: If it does not parse or lacks a column; the message names the file.
     """
     path = _existing(path, "csv")
-    strings = {name: pa.string() for name in (*schema.columns, schema.label) if name != schema.time}
-    # else a large file is cut into blocks at any line break
-    parse_options = csv.ParseOptions(newlines_in_values=True)
+    strings = [name for name in (*schema.columns, schema.label) if name != schema.time]
+    check_columns(csv_header(path), schema, str(path))
     try:
-        with csv.open_csv(path, parse_options=parse_options) as reader:
-            header = reader.schema.names
-        check_columns(header, schema, str(path))
-        table = csv.read_csv(
-            path,
-            parse_options=parse_options,
-            convert_options=csv.ConvertOptions(
-                column_types=strings, include_columns=needed_columns(schema), strings_can_be_null=False
-            ),
-        )
+        table = csv.read_csv(path, _READ_OPTIONS, _PARSE_OPTIONS, _as_strings(strings, needed_columns(schema)))
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} must be a CSV file in UTF-8 with a header and rows: {error}") from error
+        raise _broken_csv(path, error) from error
     return SourceTable(table, schema)
+
+
+def csv_header(path: Path) -> list[str]:
+    """Column names of a CSV file.
+
+    Raises:
+        ValueError: If it is not in UTF-8 or has no header; the message names the file.
+    """
+    try:
+        with csv.open_csv(path, _READ_OPTIONS, _PARSE_OPTIONS) as reader:
+            return reader.schema.names
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise _broken_csv(path, error) from error
+
+
+def csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a CSV file, in pieces, all cells strings.
+
+    Raises:
+        ValueError: As `load_csv`.
+    """
+    header = csv_header(path)
+    try:
+        with csv.open_csv(path, _READ_OPTIONS, _PARSE_OPTIONS, _as_strings(header, header)) as reader:
+            yield from reader
+    except pa.ArrowInvalid as error:
+        raise _broken_csv(path, error) from error
+
+
+def _as_strings(strings: list[str], included: list[str]) -> csv.ConvertOptions:
+    return csv.ConvertOptions(
+        column_types=dict.fromkeys(strings, pa.string()), include_columns=included, strings_can_be_null=False
+    )
+
+
+def _broken_csv(path: Path, error: Exception) -> ValueError:
+    problem = describe_broken_utf8(path) or str(error)
+    return ValueError(f"{path} must be a CSV file in UTF-8 with a header and rows: {problem}")
 
 
 def load_parquet(path: str | Path | None, schema: Schema) -> SourceTable:

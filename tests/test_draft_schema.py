@@ -1,0 +1,324 @@
+"""Drafted schemas: what is seen in unknown tables, what is doubted, and what cannot be drafted."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from own_tables import clinic, loans, shop
+
+from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf.data.draft_schema import draft_schema, main
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.schema_file import load_schema
+
+
+def drafted(frame: pd.DataFrame, folder: Path, ending: str = "csv", max_rows: int = 100_000) -> tuple[str, Path, Path]:
+    """The draft for `frame`, written to a file of its own, and where both lie."""
+    table, schema = folder / f"table.{ending}", folder / "schema.yaml"
+    if ending == "csv":
+        frame.to_csv(table, index=False)
+    else:
+        frame.to_parquet(table, index=False)
+    text = draft_schema(table, max_rows)
+    schema.write_text(text, encoding="utf-8")
+    return text, table, schema
+
+
+def about(column: str, draft: str) -> str:
+    """The lines of a draft on one column."""
+    lines = draft.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith(f'  # "{column}":'))
+    end = next(n for n in range(start + 1, len(lines)) if re.match(r'  # "|$', lines[n]))
+    return "\n".join(lines[start:end])
+
+
+def test_loans(tmp_path):
+    draft, table, path = drafted(loans(), tmp_path)
+    assert load_schema(path) == Schema(
+        fields=(
+            FieldSchema("issued", "Issued weekday", "weekday", time_format="%m/%d/%Y"),
+            FieldSchema("issued", "Issued month", "month", time_format="%m/%d/%Y"),
+            FieldSchema("amount", "Amount", "numeric", buckets="log"),
+            FieldSchema("grade", "Grade"),
+            FieldSchema("zip_code", "Zip code"),
+            FieldSchema("purpose", "Purpose", "text"),
+        ),
+        label="loan_status",
+        positive="Charged Off",
+        time="issued",
+        time_format="%m/%d/%Y",
+    )
+    assert "LEFT OUT: row ids" in about("loan_id", draft)
+    assert "# - {column: loan_id, name: Loan ID}" in about("loan_id", draft)
+    assert "the same in every row" in about("country", draft)
+    assert "tells the label almost perfectly" in about("recovered", draft)
+    assert "looks like ids, 40 values" in about("zip_code", draft)
+    assert "made of all 400 rows of table.csv" in draft
+    assert "--dataset csv --data_path" in draft
+    assert "--split time --ctr_only" in draft
+    # and the rows load by it
+    splits, schema = load_splits("csv", table, path, split="time")
+    processor = ClickPromptProcessor.fit(splits["train"], schema)
+    assert splits["test"]["issued"][-1] == loans()["issued"].iloc[-1]
+    assert sum(sum(split["loan_status"][:]) for split in splits.values()) == (loans()["recovered"] > 0).sum()
+    assert processor.encode(splits["test"][:3]).shape == (3, 5)
+
+
+def test_clinic(tmp_path):
+    draft, _, path = drafted(clinic(), tmp_path)
+    assert load_schema(path) == Schema(
+        fields=(
+            FieldSchema("PatientId", "Patient ID"),
+            FieldSchema("Gender", "Gender"),
+            FieldSchema("ScheduledDay", "Scheduled day hour", "hour"),
+            FieldSchema("ScheduledDay", "Scheduled day weekday", "weekday"),
+            FieldSchema("Age", "Age", "numeric"),
+            FieldSchema("Conditions", "Conditions", "multi_valued", max_values=3, separator=", "),
+            FieldSchema("SMS_received", "SMS received"),
+        ),
+        label="No-show",
+        positive="Yes",
+        time="ScheduledDay",
+    )
+    missed = (clinic()["No-show"] == "Yes").mean()
+    assert f'is "No-show" the label? It has 2 values ("No" {1 - missed:.0%}'.replace("%", " %") in draft
+    assert f"{100 * missed:.0f} % positive" in draft
+    assert 'Others with two values: "SMS_received", "Gender".' in draft
+    # 'NA' among numbers is no number
+    assert "2 % missing" in about("Age", draft)
+    assert "CHECK" not in about("Age", draft)
+    assert "4 members, up to 4 a row" in about("Conditions", draft)
+    assert "have more than max_values" in about("Conditions", draft)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_shop(ending, tmp_path):
+    frame = shop()
+    if ending == "csv":
+        frame["tags"] = ["|".join(tags) for tags in frame["tags"]]
+    draft, _, path = drafted(frame, tmp_path, ending)
+    schema = load_schema(path)
+    assert schema == Schema(
+        fields=(
+            FieldSchema("user_id", "User ID"),
+            FieldSchema("product_id", "Product ID"),
+            FieldSchema("brand", "Brand"),
+            FieldSchema("price", "Price", "numeric", buckets="log"),
+            FieldSchema("tags", "Tags", "multi_valued", max_values=3),
+            FieldSchema("ts", "Ts hour", "hour"),
+            FieldSchema("ts", "Ts weekday", "weekday"),
+            FieldSchema("title", "Title", "text"),
+        ),
+        label="clicked",
+        time="ts",
+    )
+    assert f"{100 * frame['brand'].isna().mean():.0f} % missing" in about("brand", draft)
+    assert "looks like ids" in about("product_id", draft)
+    assert "LEFT OUT" not in draft.split("fields:")[1]
+
+
+def test_the_first_rows_stand_for_all_and_say_so(tmp_path):
+    frame = shop()
+    frame.loc[300:, "price"] = np.nan
+    for ending in ("csv", "parquet"):
+        draft, _, _ = drafted(frame, tmp_path, ending, max_rows=300)
+        assert "made of the first 300 rows, and of no others, of table" in draft
+        assert "none missing" in about("price", draft)
+    assert "25 % missing" in about("price", drafted(frame, tmp_path, max_rows=400)[0])
+
+
+CLICKS = np.random.default_rng(7).integers(0, 2, 200)
+DRAW = np.random.default_rng(5)
+
+
+def column(values, tmp_path, name="x"):
+    """The draft's lines on a column of 200 rows beside a label, and its fields."""
+    frame = pd.DataFrame({name: values, "click": CLICKS})
+    draft, _, path = drafted(frame, tmp_path, "parquet" if isinstance(values, pd.Series) else "csv")
+    fields = yaml.safe_load(path.read_text())["fields"]
+    return about(name, draft), [member for member in fields or [] if member["column"] == name]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "field", "said"),
+    [
+        ("age", DRAW.integers(18, 90, 200), {"kind": "numeric"}, "from 18 to 89"),
+        ("age", ["n/a", "old", *map(str, range(198))], {"kind": "numeric"}, "cells like 'old' are no numbers"),
+        ("rating", DRAW.integers(1, 6, 200), {}, "categorical, 5 values"),
+        ("userId", DRAW.integers(0, 50, 200), {}, "looks like ids"),
+        ("store", DRAW.integers(1000, 9999, 200), {"kind": "numeric"}, "if they are ids or codes, remove `kind`"),
+        ("branch", [f"{n % 40:04d}" for n in range(200)], {}, "zeros in front are taken for codes"),
+        ("city", ["Paris, France", "Rome, Italy"] * 99 + ["Bonn, Germany"] * 2, {}, "categorical, 3 values"),
+        ("tags", ["a;b", "b;c", "a", "c;a;b"] * 50, {"kind": "multi_valued", "separator": ";", "max_values": 3}, ""),
+        ("tags", ["a,b", "b,c", "a,c", "c,a,b"] * 50, {"kind": "multi_valued", "separator": ",", "max_values": 3}, ""),
+        ("state", ["NA", "up", "down", "up"] * 50, {}, "'NA' (25 %) is read as a value like any other"),
+        ("flag", [None, "x"] * 100, {}, "1 value, 50 % missing"),
+        ("name", [f"n{n}" for n in range(198)] + ["n1", "n2"], {}, "most values occur once"),
+        ("memo", [f"note {n} " + "word " * 250 for n in range(200)], {"kind": "text"}, "--max_text_length"),
+    ],
+)
+def test_kinds_of_columns(name, values, field, said, tmp_path):
+    lines, (found,) = column(values, tmp_path, name)
+    assert {key: value for key, value in found.items() if key not in ("column", "name")} == field
+    assert said in lines
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([None] * 200, "it is empty"),
+        (["a"] * 200, "the same in every row"),
+        (range(7, 207), "row ids"),
+        ([f"{n:x}" for n in range(200)], "row ids"),
+        ([f"${n},{n:03d}.50" for n in range(100, 300)], "amounts with signs or separators: write plain numbers"),
+        (5 * CLICKS, "tells the label almost perfectly"),
+        (CLICKS + np.arange(200) / 1000, "tells the label almost perfectly"),
+        (pd.Series([{"a": n} for n in range(200)]), "make no field"),
+        (pd.Series([bytes([n]) for n in range(200)]), "bytes make no field"),
+    ],
+)
+def test_columns_that_make_no_field(values, reason, tmp_path):
+    lines, fields = column(values, tmp_path)
+    assert re.search(f"LEFT OUT: .*{reason}", lines)
+    assert fields == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "parts"),
+    [
+        (pd.date_range("2024-01-01", periods=200, freq="h").astype(str), {}, ["hour", "weekday"]),
+        (pd.date_range("2022-01-01", periods=200, freq="3D").strftime("%Y%m%d"), {"time_format": "%Y%m%d"}, None),
+        (pd.date_range("2022-01-01", periods=200, freq="3D").strftime("%d.%m.%Y"), {"time_format": "%d.%m.%Y"}, None),
+        (
+            pd.date_range("2024-01-13", periods=200, freq="17min").strftime("%m/%d/%Y %I:%M %p"),
+            {"time_format": "%m/%d/%Y %I:%M %p"},
+            ["hour"],
+        ),
+        (pd.Series(pd.date_range("2022-01-01", periods=200, freq="3D").date), {}, None),
+        (pd.Series(pd.date_range("2022-01-01", periods=200, freq="3D", tz="UTC")), {}, None),
+        ([str(1_700_000_000_000 + 10**7 * n) for n in range(200)], {}, ["hour", "weekday"]),
+    ],
+)
+def test_times_as_people_write_them(cells, options, parts, tmp_path):
+    _, fields = column(cells if isinstance(cells, pd.Series) else list(cells), tmp_path, "date")
+    expected = parts or ["weekday", "month"]
+    assert fields == [{"column": "date", "name": f"Date {part}", "kind": part, **options} for part in expected]
+    schema = load_schema(tmp_path / "schema.yaml")
+    assert schema.time == "date"
+    assert schema.time_format == options.get("time_format")
+    ending = "parquet" if isinstance(cells, pd.Series) else "csv"
+    load_splits(ending, tmp_path / f"table.{ending}", schema, split="time")
+
+
+def test_dates_that_read_two_ways_are_questioned(tmp_path):
+    days = [f"{1 + n % 12:02d}/{1 + n // 12 % 12:02d}/2024" for n in range(200)]
+    assert "day or month first? The dates also read as '%m/%d/%Y'" in column(days, tmp_path)[0]
+
+
+def test_missing_times_are_no_time_to_split_by(tmp_path):
+    times = [None, *pd.date_range("2024-01-01", periods=199, freq="h").astype(str)]
+    frame = pd.DataFrame({"at": times, "user": [1, 2] * 100, "click": [0, 1, 1, 0] * 50})
+    draft, _, path = drafted(frame, tmp_path)
+    assert "0.5 % of its cells are missing, which --split time refuses" in draft
+    assert load_schema(path).time is None
+    assert "--split time --ctr_only" not in draft
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive", "said"),
+    [
+        ([True, False], None, "50 % positive"),
+        (["yes", "no"], "yes", "50 % positive"),
+        (["no", "no", "maybe", "no"], "maybe", "25 % positive"),
+        ([1, -1], "1", "50 % positive"),
+        ([0, 1, 1, None], None, "25 % of the rows have no label"),
+    ],
+)
+def test_labels(labels, positive, said, tmp_path):
+    frame = pd.DataFrame({"user": DRAW.integers(0, 9, 200), "churned": labels * (200 // len(labels))})
+    draft, _, path = drafted(frame, tmp_path)
+    assert said in draft
+    schema = load_schema(path)
+    assert (schema.label, schema.positive) == ("churned", positive)
+
+
+def test_without_a_likely_label_the_label_is_a_question(tmp_path):
+    rows = {"colour": ["red", "blue", "green", "red"] * 50, "stars": [1, 2, 3, 4, 5] * 40, "sex": ["f", "m"] * 100}
+    draft, _, path = drafted(pd.DataFrame(rows), tmp_path)
+    assert "CHECK: which column is the label?" in draft
+    assert 'Columns with two values: "sex".' in draft
+    assert 'out of "stars"' in draft
+    assert "run_ctr.py" not in draft
+    with pytest.raises(ValueError, match=r"schema\.yaml holds no valid schema: `label` of a schema must be the name"):
+        load_schema(path)
+    path.write_text(draft.replace("\nlabel:", "\nlabel: answered"))
+    assert load_schema(path).label == "answered"
+
+
+def test_names_that_yaml_would_misread(tmp_path):
+    names = ["yes", "2020", "a: b", "#c", "é {x}", "line\nbreak"]
+    frame = pd.DataFrame({name: [f"v{n % 7}" for n in range(k, 200 + k)] for k, name in enumerate(names)})
+    _, table, path = drafted(frame.assign(label=[0, 1] * 100), tmp_path)
+    assert load_schema(path).columns == names
+    load_splits("csv", table, path)
+
+
+def test_nothing_but_free_text_is_doubted(tmp_path):
+    texts = [f"these are the words of {n}" for n in range(200)]
+    draft, _, path = drafted(pd.DataFrame({"memo": texts, "click": [0, 1] * 100}), tmp_path)
+    assert "no column makes a field with ids" in draft
+    with pytest.raises(ValueError, match="not of kind 'text'"):
+        load_schema(path)
+    draft, _, path = drafted(pd.DataFrame({"memo": [1] * 200, "click": [0, 1] * 100}), tmp_path)
+    with pytest.raises(ValueError, match="at least one field"):
+        load_schema(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", b"", "must be a CSV file"),
+        ("x.csv", b"user,click\n", r"must have rows, but it has none under its header \['user', 'click'\]"),
+        ("x.csv", b"user,click\n1,0\n" + "é,1\n".encode("cp1252"), r"Byte 15 \(0xE9, in line 3\).* -f WINDOWS-1252"),
+        ("x.csv", "é,click\n1,0\n".encode("cp1252"), r"Byte 0 \(0xE9, in line 1\)"),
+        ("x.csv", "user,click\n1,0\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
+        ("x.csv", b"a,a,b\n1,2,3\n", r"repeats \['a'\]"),
+        ("x.csv", b"a,b\n1,2,3\n", "Expected 2 columns, got 3"),
+        ("x.csv", b"a\n1\n", r"it has only \['a'\]"),
+        ("x.csv", b"a;b\n1;2\n", "separated by ';': write the file with commas"),
+        ("x.parquet", b"a,b\n1,2\n", "must be a Parquet file"),
+        ("x.xlsx", b"", r"must be a \.csv or \.parquet file"),
+    ],
+)
+def test_tables_that_cannot_be_drafted(name, content, message, tmp_path, capsys):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        draft_schema(path)
+    assert str(path) in str(error.value)
+    with pytest.raises(SystemExit) as stop:
+        main([str(path)])
+    assert stop.value.code == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"{error.value}\n")
+
+
+def test_missing_files_and_numbers_of_rows(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none at .*nowhere\.csv"):
+        draft_schema(tmp_path / "nowhere.csv")
+    with pytest.raises(ValueError, match="`max_rows` must be at least 1, got 0"):
+        draft_schema(tmp_path / "nowhere.csv", max_rows=0)
+    pq.write_table(pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.int64())}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="must have rows"):
+        draft_schema(tmp_path / "x.parquet")
+
+
+def test_the_command_prints_the_draft(tmp_path, capsys):
+    text, table, _ = drafted(clinic(), tmp_path)
+    main([str(table)])
+    assert capsys.readouterr().out == text
