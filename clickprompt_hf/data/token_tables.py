@@ -10,6 +10,7 @@ Shapes: B batch, N rows, F fields, T text tokens of the longest row of a batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ class TokenTables:
         cls,
         clauses: Sequence[Sequence[str]],
         clause_ids: np.ndarray,
-        affixes: Sequence[tuple[str, str]],
+        affixes: Sequence[tuple[str, str]] | None,
         tokenizer,
         max_text_length: int | None = None,
     ) -> tuple["TokenTables", np.ndarray]:
@@ -59,7 +60,8 @@ class TokenTables:
         Args:
             clauses: Per field, its distinct clauses.
             clause_ids: (N, F), each row's clause per field, as places in `clauses`.
-            affixes: Per field, the template in front of the value and behind it.
+            affixes: Per field, the template in front of the value and behind it; `None` where nobody asks for
+                `value_fields`, which are all 0 then.
             tokenizer: A fast tokenizer with a padding token.
             max_text_length: Longest text in tokens, special tokens included.
 
@@ -92,17 +94,24 @@ class TokenTables:
     @classmethod
     def _of_texts(cls, texts, affixes, tokenizer, prefix, suffix, max_text_length: int | None) -> "TokenTables":
         """Tables of `texts`, each a list of (field, clause)."""
-        tokens, fields, lengths = [], [], []
+        tokens, fields = [], []
+        lengths: list[int] = []
         # verbose=False: a text longer than the PLM takes is cut when a batch is assembled
-        options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+        options = {
+            **{"add_special_tokens": False, "return_offsets_mapping": affixes is not None, "verbose": False},
+            **{"return_attention_mask": False, "return_token_type_ids": False},
+        }
         # what a tokenizer returns takes kilobytes a text
         for start in range(0, len(texts), _TEXTS_A_CALL):
             part = texts[start : start + _TEXTS_A_CALL]
             encoded = tokenizer(["".join(clause for _, clause in text) for text in part], **options)
-            for text, ids, spans in zip(part, encoded["input_ids"], encoded["offset_mapping"]):
-                tokens.append(np.asarray(ids, dtype=np.int32))
+            lengths += map(len, encoded["input_ids"])
+            tokens.append(np.fromiter(chain.from_iterable(encoded["input_ids"]), dtype=np.int32))
+            if affixes is None:
+                fields.append(np.zeros(len(tokens[-1]), dtype=np.int16))
+                continue
+            for text, spans in zip(part, encoded["offset_mapping"]):
                 fields.append(_value_fields(text, affixes, np.asarray(spans, dtype=np.int64).reshape(-1, 2)))
-                lengths.append(len(ids))
         nothing = [np.zeros(0, dtype=np.int32)]
         return cls(
             tokens=np.concatenate(tokens or nothing),
