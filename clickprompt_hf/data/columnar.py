@@ -130,7 +130,9 @@ def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor
     partial.mkdir(parents=True)
     tables = {name: split.with_format("arrow")[:] for name, split in splits.items()}
     sizes = [len(table) for table in tables.values()]
-    arrays, token_tables = encode_tables(list(tables.values()), processor, with_text=processor.reads_text)
+    arrays, token_tables = encode_tables(
+        list(tables.values()), processor, processor.reads_text, with_value_fields=True
+    )
     if token_tables is not None:
         token_tables.save(partial)
     labels = [table.column(processor.schema.label).to_numpy() for table in tables.values()]
@@ -158,7 +160,7 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
 
 
 def encode_tables(
-    tables: Sequence[pa.Table], processor: ClickPromptProcessor, with_text: bool
+    tables: Sequence[pa.Table], processor: ClickPromptProcessor, with_text: bool, with_value_fields: bool = False
 ) -> tuple[dict[str, np.ndarray], TokenTables | None]:
     """Encodes the fields of `tables`, one table after another; each distinct value is encoded and tokenized once.
 
@@ -166,6 +168,7 @@ def encode_tables(
         tables: Raw columns, at least one row in all. Without text, columns of free text may be missing.
         processor: Encodes.
         with_text: Whether the text is needed; the processor must read text then.
+        with_value_fields: Whether the tokens must tell which field's value they show, which takes longer.
 
     Returns:
         `feature_ids` (N, C), `value_ids` (N, F) and with text `clause_ids` (N, F), int32, as in `ColumnarDataset`; and
@@ -188,7 +191,7 @@ def encode_tables(
     arrays = {"feature_ids": np.concatenate(feature_ids, axis=1), "value_ids": np.stack(value_ids, axis=1)}
     if not with_text:
         return arrays, None
-    affixes = [processor.affixes(f) for f in range(len(processor.schema.fields))]
+    affixes = [processor.affixes(f) for f in range(len(processor.schema.fields))] if with_value_fields else None
     token_tables, arrays["clause_ids"] = TokenTables.build(
         clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
     )

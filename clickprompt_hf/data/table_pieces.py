@@ -2,7 +2,7 @@
 """Tables larger than memory, read and written in pieces of equally many rows.
 
 Piece p of a table holds its rows p * N to (p + 1) * N - 1; the last one may be shorter. Only one piece is in memory,
-and what the file's own format keeps together: a block of a CSV file, a page of each column of a Parquet file.
+and what the file's own format keeps together: blocks of a CSV file, a page of each column of a Parquet file.
 """
 
 import csv
@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 TableFormat = Literal["csv", "csv.gz", "parquet"]
 
-# bytes; a row of a CSV file must fit in
-_CSV_BLOCK = 1 << 24
+# bytes; a row of a CSV file must fit in, and Arrow reads up to 32 blocks ahead
+_CSV_BLOCK = 1 << 22
 _PARQUET_BUFFER = 1 << 20
 
 

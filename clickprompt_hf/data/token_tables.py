@@ -10,6 +10,7 @@ Shapes: B batch, N rows, F fields, T text tokens of the longest row of a batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ class TokenTables:
         cls,
         clauses: Sequence[Sequence[str]],
         clause_ids: np.ndarray,
-        affixes: Sequence[tuple[str, str]],
+        affixes: Sequence[tuple[str, str]] | None,
         tokenizer,
         max_text_length: int | None = None,
     ) -> tuple["TokenTables", np.ndarray]:
@@ -59,7 +60,8 @@ class TokenTables:
         Args:
             clauses: Per field, its distinct clauses.
             clause_ids: (N, F), each row's clause per field, as places in `clauses`.
-            affixes: Per field, the template in front of the value and behind it.
+            affixes: Per field, the template in front of the value and behind it; `None` where nobody asks for
+                `value_fields`, which are all 0 then.
             tokenizer: A fast tokenizer with a padding token.
             max_text_length: Longest text in tokens, special tokens included.
 
@@ -92,20 +94,26 @@ class TokenTables:
     @classmethod
     def _of_texts(cls, texts, affixes, tokenizer, prefix, suffix, max_text_length: int | None) -> "TokenTables":
         """Tables of `texts`, each a list of (field, clause)."""
-        tokens, fields, lengths = [], [], []
+        tokens, fields = [], []
+        lengths: list[int] = []
         # The tokenizer under the one of transformers, which takes three times as long to put results into dicts; a
         # text longer than the PLM takes is cut when a batch is assembled.
         backend = tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
+        encode = backend.encode_batch_fast if affixes is None else backend.encode_batch
         # what a tokenizer returns takes kilobytes a text
         for start in range(0, len(texts), _TEXTS_A_CALL):
             part = texts[start : start + _TEXTS_A_CALL]
-            whole = ["".join(clause for _, clause in text) for text in part]
-            for text, encoded in zip(part, backend.encode_batch(whole, add_special_tokens=False)):
-                tokens.append(np.asarray(encoded.ids, dtype=np.int32))
-                fields.append(_value_fields(text, affixes, np.asarray(encoded.offsets, dtype=np.int64).reshape(-1, 2)))
-                lengths.append(len(encoded.ids))
+            encoded = encode(["".join(clause for _, clause in text) for text in part], add_special_tokens=False)
+            ids = [text.ids for text in encoded]
+            lengths += map(len, ids)
+            tokens.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
+            if affixes is None:
+                fields.append(np.zeros(len(tokens[-1]), dtype=np.int16))
+                continue
+            for text, spans in zip(part, encoded):
+                fields.append(_value_fields(text, affixes, np.asarray(spans.offsets, dtype=np.int64).reshape(-1, 2)))
         nothing = [np.zeros(0, dtype=np.int32)]
         return cls(
             tokens=np.concatenate(tokens or nothing),
