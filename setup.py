@@ -8,6 +8,9 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "clickprompt_hf" / "__init__.py").read_text()).group(1)
 
+app = ["gradio>=6.31"]
+docs = ["mkdocs-material", "mkdocstrings[python]", "latex2mathml"]
+
 setup(
     name="clickprompt_hf",
     version=version,
@@ -34,7 +37,11 @@ setup(
         "pyyaml",
         "tensorboard",
     ],
-    extras_require={"dev": ["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs"]},
+    extras_require={
+        "app": app,
+        "docs": docs,
+        "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs", *app, *docs],
+    },
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",

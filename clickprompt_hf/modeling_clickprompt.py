@@ -43,12 +43,15 @@ class ClickPromptModelOutput(ModelOutput):
             takes no cache; (B, K, H) if shallow. On request.
         hidden_states: L + 1 times (B, T, H), or (B, K + T, H) where prompts are positions of the input, in front. On
             request.
+        attentions: L times (B, A, T, K + T), or (B, A, K + T, K + T) where prompts are positions of the input: the
+            weights of each position's attention, those on the prompts in front. On request.
     """
 
     last_hidden_state: torch.Tensor | None = None
     interaction: torch.Tensor | None = None
     prompts: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -303,6 +306,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         output_prompts: bool = False,
         output_hidden_states: bool = False,
+        output_attentions: bool = False,
         return_dict: bool | None = None,
     ) -> ClickPromptModelOutput | tuple:
         """Ids and text to the interaction vector and the PLM's view of the text.
@@ -314,6 +318,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             attention_mask: (B, T), 1 at text, 0 at padding; all ones when left out. It covers the text only.
             output_prompts: Whether to return the prompts.
             output_hidden_states: Whether to return the states of all PLM layers.
+            output_attentions: Whether to return the attention of all PLM layers; only eager attention has it.
             return_dict: `False` for a plain tuple.
 
         Raises:
@@ -326,13 +331,14 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         prompts = None if self.prompt_encoder is None else self.prompt_encoder(interaction, self.plm)
         encoded = BaseModelOutput()
         if self.plm is not None:
-            encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states)
+            encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states, output_attentions)
         states = encoded.last_hidden_state
         outputs = ClickPromptModelOutput(
             last_hidden_state=None if states is None else states[:, self.num_input_prompts :],
             interaction=interaction,
             prompts=prompts if output_prompts else None,
             hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
@@ -342,6 +348,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         attention_mask: torch.Tensor | None,
         prompts: torch.Tensor | None,
         output_hidden_states: bool = False,
+        output_attentions: bool = False,
     ) -> BaseModelOutput:
         """The PLM's outputs for the text and its prompts; shallow prompts are positions of their own, in front."""
         if input_ids is None:
@@ -360,6 +367,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             # (B, T) -> (B, K + T): every text position sees every prompt
             "attention_mask": F.pad(attention_mask, (self.config.num_prompts, 0), value=1),
             "output_hidden_states": output_hidden_states,
+            "output_attentions": output_attentions,
         }
         if self.config.causal:
             # nothing is generated; a cache of the text would only cost memory
