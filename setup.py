@@ -9,7 +9,7 @@ here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "clickprompt_hf" / "__init__.py").read_text()).group(1)
 
 app = ["gradio>=6.31"]
-docs = ["mkdocs-material", "mkdocstrings[python]", "latex2mathml"]
+docs = ["mkdocs-material", "mkdocstrings[python]", "ziamath"]
 
 setup(
     name="clickprompt_hf",
