@@ -8,13 +8,13 @@ INSTALLED := $(VENV)/.installed
 BENCHMARKS := data pamlm finetune ctr_only inference export
 DATA ?=
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench docs lint format clean
 
 demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
 	$(BIN)/python examples/demo.py --output_dir runs/demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
 	mkdir -p runs/benchmarks
@@ -22,6 +22,9 @@ bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
 		$(BIN)/python benchmarks/$$name.py $(DATA) --output runs/benchmarks/$$name.json || exit 1; \
 	done
 	$(BIN)/python benchmarks/growth.py --output runs/benchmarks/growth.json
+
+docs: $(INSTALLED)  ## pages in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "clickprompt_hf" / "__init__.py").read_text()).group(1)
 # what writes and checks the graphs of clickprompt_hf.export.export_ctr
 ONNX = ["onnx", "onnxruntime", "onnxscript"]
+APP = ["gradio>=6.31"]
+DOCS = ["mkdocs-material", "mkdocstrings[python]", "ziamath"]
 
 setup(
     name="clickprompt_hf",
@@ -39,9 +41,11 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
+        "app": APP,
+        "docs": DOCS,
         "dev": [
             *("pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs", "build", "setuptools>=77"),
-            *ONNX,
+            *(*ONNX, *APP, *DOCS),
         ],
     },
     classifiers=[

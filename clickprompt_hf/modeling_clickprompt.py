@@ -46,12 +46,15 @@ class ClickPromptModelOutput(ModelOutput):
             takes no cache; (B, K, H) if shallow. On request.
         hidden_states: L + 1 times (B, T, H), or (B, K + T, H) where prompts are positions of the input, in front. On
             request.
+        attentions: L times (B, A, T, K + T), or (B, A, K + T, K + T) where prompts are positions of the input: the
+            weights of each position's attention, those on the prompts in front. On request.
     """
 
     last_hidden_state: torch.Tensor | None = None
     interaction: torch.Tensor | None = None
     prompts: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -350,6 +353,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         output_prompts: bool = False,
         output_hidden_states: bool = False,
+        output_attentions: bool = False,
         read_positions: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> ClickPromptModelOutput | tuple:
@@ -362,6 +366,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             attention_mask: (B, T), 1 at text, 0 at padding; all ones when left out. It covers the text only.
             output_prompts: Whether to return the prompts.
             output_hidden_states: Whether to return the states of all PLM layers.
+            output_attentions: Whether to return the attention of all PLM layers; only eager attention has it.
             read_positions: (B, R), the text positions whose last state is wanted; all T when left out. Where the PLM's
                 layers allow it, the last one does no work for others.
             return_dict: `False` for a plain tuple.
@@ -376,12 +381,15 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         prompts = None if self.prompt_encoder is None else self.prompt_encoder(interaction, self.plm)
         encoded = BaseModelOutput()
         if self.plm is not None:
-            encoded = self.encode_text(input_ids, attention_mask, prompts, output_hidden_states, read_positions)
+            encoded = self.encode_text(
+                input_ids, attention_mask, prompts, output_hidden_states, output_attentions, read_positions
+            )
         outputs = ClickPromptModelOutput(
             last_hidden_state=encoded.last_hidden_state,
             interaction=interaction,
             prompts=prompts if output_prompts else None,
             hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
@@ -391,6 +399,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         attention_mask: torch.Tensor | None,
         prompts: torch.Tensor | None,
         output_hidden_states: bool = False,
+        output_attentions: bool = False,
         read_positions: torch.Tensor | None = None,
     ) -> BaseModelOutput:
         """The PLM's outputs for the text and its prompts, the last state at the text positions that are read."""
@@ -410,6 +419,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             # (B, T) -> (B, K + T): every text position sees every prompt
             "attention_mask": F.pad(attention_mask, (self.config.num_prompts, 0), value=1),
             "output_hidden_states": output_hidden_states,
+            "output_attentions": output_attentions,
         }
         if self.config.causal:
             # nothing is generated; a cache of the text would only cost memory
@@ -418,7 +428,8 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             encoded = self.plm(input_ids=input_ids, **inputs)
         elif isinstance(self.prompt_path, CachePath):
             # who wants the states of all layers wants those of all positions
-            selected = read_positions if self.can_select_positions and not output_hidden_states else None
+            all_positions = output_hidden_states or output_attentions or not self.can_select_positions
+            selected = None if all_positions else read_positions
             encoded = self.prompt_path.run(self.plm, prompts, input_ids, selected, **inputs)
             if selected is not None:
                 return encoded
@@ -628,7 +639,13 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         if self.config.pooling == "cls" and not all_layers and input_ids is not None:
             positions = torch.zeros(len(input_ids), 1, dtype=torch.int64, device=input_ids.device)
         trunk = self.clickprompt(
-            feature_ids, input_ids, attention_mask, output_prompts, all_layers, positions, return_dict=True
+            feature_ids,
+            input_ids,
+            attention_mask,
+            output_prompts,
+            all_layers,
+            read_positions=positions,
+            return_dict=True,
         )
         ctr_logits = None if self.ctr_head is None else self.ctr_head(trunk.interaction, feature_ids)
         text_logits = None if self.text_head is None else self.text_head(self.pool(trunk, attention_mask))

@@ -21,8 +21,11 @@ def load_splits(
     """Train, validation and test rows with plain typed columns, and their schema.
 
     Args:
-        dataset, data_path, schema: As in `load_source`.
-        split, split_seed: As in `split_table`; a data set with splits of its own keeps those.
+        dataset: As in `load_source`.
+        data_path: As in `load_source`.
+        schema: As in `load_source`.
+        split: As in `split_table`; a data set with splits of its own keeps those.
+        split_seed: As in `split_table`.
         max_train_rows: As in `limit_train_rows`.
 
     Raises:

@@ -112,7 +112,8 @@ def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: in
     """Test rows by how often their value occurs in training.
 
     Args:
-        train_ids, test_ids: Ids of one field, 0 for the unseen.
+        train_ids: Training rows' ids of one field.
+        test_ids: Test rows' ids of it, 0 for the unseen.
         field_size: Number of ids.
 
     Returns:
@@ -144,7 +145,8 @@ def click_report(
 
     Args:
         probabilities: (N,) of the test rows.
-        train, test: Encoded rows.
+        train: Encoded training rows.
+        test: Encoded test rows.
         processor: Knows the fields.
         gauc_field: Column whose values are the groups of GAUC.
         frequency_fields: Columns by whose frequency in training AUC is taken apart: `auc_<column>_<group>` and

