@@ -63,7 +63,11 @@ def files(tmp_path_factory):
     shutil.copytree(ROOT / "docs", folder / "docs")
     write_zip(folder / "ml-1m.zip", "ml-1m", ml_1m_files(num_ratings=200))
     splits, schema = load_splits("ml-1m", data_path=folder / "ml-1m.zip")
-    splits["test"].to_pandas()[schema.columns].to_csv(folder / "rows.csv", index=False)
+    new = pd.concat([split.to_pandas() for split in splits.values()]).assign(user_id=lambda rows: rows["user_id"] + 5)
+    new.to_csv(folder / "new.csv", index=False)
+    rows_to_score = splits["test"].to_pandas()[schema.columns]
+    rows_to_score.to_csv(folder / "rows.csv", index=False)
+    rows_to_score.to_parquet(folder / "rows.parquet", index=False)
 
     draw = np.random.default_rng(0)
     rows = {"user_id": draw.integers(9, size=80), "age": draw.integers(18, 60, size=80), "title": "Up"}

@@ -5,7 +5,6 @@ import copy
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +35,6 @@ from clickprompt_hf import (
     ClickPromptPipeline,
     ClickPromptProcessor,
     CTRBackbone,
-    Schema,
     register_backbone,
 )
 from clickprompt_hf.modeling_ctr import BACKBONES
@@ -298,20 +296,3 @@ def test_processor_and_model_must_belong_together(tmp_path):
     model.config.ctr_config.max_values = None
     with pytest.raises(ValueError, match=r"`max_values` \[1, 1, 2, 1\], the model \[1, 1, 1, 1\]"):
         with_text.check_model(model.config)
-
-
-def test_the_documentation_loads_and_extends(tmp_path, monkeypatch, capsys):
-    schema = Schema.from_dict({"fields": ["user_id", "item_id", "title"], "label": "click"})
-    rows = {"user_id": [18, 19], "item_id": [1193, 661], "title": ["Up", "Heat"]}
-    processor = ClickPromptProcessor.fit(rows, schema, tiny_roberta_tokenizer(), max_text_length=30)
-    save(tmp_path / "runs" / "ctr", ClickPromptForCTR, processor)
-    monkeypatch.chdir(tmp_path)
-    namespace: dict = {"new_rows": {"user_id": [18, 20], "item_id": [1, 1], "title": ["Up", "Up"]}}
-    for page in ("loading.md", "training.md"):
-        text = (PACKAGE.parent / "docs" / page).read_text(encoding="utf-8")
-        for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
-            if page == "loading.md" or "resize_feature_embeddings" in code:
-                exec(code, namespace)
-    assert capsys.readouterr().out.startswith("{'click_probability': 0.")
-    assert [len(namespace[name]) for name in ("probabilities", "logits")] == [3, 3]
-    assert namespace["model"].config.ctr_config.field_sizes == namespace["processor"].field_sizes == [4, 4, 3]
