@@ -177,6 +177,8 @@ def test_kinds_of_columns(name, values, field, said, tmp_path):
         ([f"{n:x}" for n in range(200)], "row ids"),
         ([f"${n},{n:03d}.50" for n in range(100, 300)], "amounts with signs or separators: write plain numbers"),
         (5 * CLICKS, "tells the label almost perfectly"),
+        (CLICKS * np.arange(0.1, 20.1, 0.1), "tells the label almost perfectly"),
+        (100 - CLICKS * np.arange(0.1, 20.1, 0.1), "tells the label almost perfectly"),
         (CLICKS + np.arange(200) / 1000, "tells the label almost perfectly"),
         (pd.Series([{"a": n} for n in range(200)]), "make no field"),
         (pd.Series([bytes([n]) for n in range(200)]), "bytes make no field"),
@@ -186,6 +188,13 @@ def test_columns_that_make_no_field(values, reason, tmp_path):
     lines, fields = column(values, tmp_path)
     assert re.search(f"LEFT OUT: .*{reason}", lines)
     assert fields == []
+
+
+def test_telling_columns_are_questioned(tmp_path):
+    lines, fields = column(np.where(np.arange(200) % 14, CLICKS, 1 - CLICKS), tmp_path)
+    assert fields == [{"column": "x", "name": "X"}]
+    assert "alone 0.9" in lines
+    assert "CHECK: it tells much of the label: is it known before the click?" in lines
 
 
 @pytest.mark.parametrize(

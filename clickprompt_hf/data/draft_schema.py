@@ -217,7 +217,7 @@ def _field_lines(profile: ColumnProfile) -> list[str]:
     lines = [f"  # {comment}"]
     if profile.left_out:
         lines.append(f"  # LEFT OUT: {profile.left_out}.")
-    lines += [f"  # CHECK: {doubt}." for doubt in profile.doubts]
+    lines += [f"  # CHECK: {doubt}" for doubt in profile.doubts]
     mark = "# - " if profile.left_out else "- "
     return lines + [f"  {mark}{_flow(member)}" for member in _members(profile)]
 
