@@ -34,7 +34,10 @@ setup(
         "pyyaml",
         "tensorboard",
     ],
-    extras_require={"dev": ["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs"]},
+    extras_require={
+        "plots": ["matplotlib"],
+        "dev": ["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs", "matplotlib"],
+    },
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
