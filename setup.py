@@ -15,6 +15,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    package_data={"clickprompt_hf.export": ["*.jinja"]},
     packages=find_packages(include=["clickprompt_hf", "clickprompt_hf.*"]),
     python_requires=">=3.10",
     install_requires=[
@@ -33,6 +34,8 @@ setup(
         "pandas",
         "pyyaml",
         "tensorboard",
+        "huggingface_hub",
+        "jinja2",
     ],
     extras_require={
         "plots": ["matplotlib"],

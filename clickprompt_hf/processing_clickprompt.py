@@ -387,16 +387,16 @@ class ClickPromptProcessor(ProcessorMixin):
             ValueError: If the vocabularies are not those that were saved with `processor_config.json`.
         """
         kwargs.pop("_from_auto", None)
+        hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
         if "fingerprint" not in processor_dict:
+            if not Path(pretrained_model_name_or_path).is_dir():
+                # which raises if the Hub has no such file, or cannot be reached
+                cached_file(pretrained_model_name_or_path, "processor_config.json", **hub_arguments)
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
                 "missing or another processor's."
             )
-        path = cached_file(
-            pretrained_model_name_or_path,
-            VOCABULARIES_FILE,
-            **{name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs},
-        )
+        path = cached_file(pretrained_model_name_or_path, VOCABULARIES_FILE, **hub_arguments)
         by_column = json.loads(Path(str(path)).read_text(encoding="utf-8"))
         tokenizer = None
         if processor_dict["reads_text"]:

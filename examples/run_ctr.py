@@ -106,13 +106,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     )
     metrics = {**result.metrics, **test.metrics, **{f"test_{name}": value for name, value in report.items()}}
 
-    # 5. Save: plots, weights.
+    # 5. Save: plots, model card, weights. --push_to_hub publishes them.
     if trainer.is_world_process_zero():
         save_test_scores(training_args.output_dir, data.splits["test"], probabilities)
         if report_args.draws_plots:
             save_training_plots(trainer)
             save_test_plots(trainer, by_model, *encoded, report_args.frequency_fields or ())
     trainer.log_metrics("all", metrics)
+    trainer.run_metrics = metrics
+    trainer.create_model_card()
     trainer.save_model()
     trainer.save_metrics("all", metrics, combined=False)
     return metrics

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     set_seed(training_args.seed)
     model = fresh_pretraining_model(model_args, data)
 
-    # 4. Train, evaluate, save.
+    # 4. Train, evaluate, save. --push_to_hub publishes what is saved.
     trainer = ClickPromptTrainer(
         model,
         training_args,
@@ -62,6 +62,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if report_args.draws_plots and trainer.is_world_process_zero():
         save_training_plots(trainer)
     trainer.log_metrics("pamlm (validation rows are in-sample)", metrics)
+    trainer.run_metrics = metrics
+    trainer.create_model_card()
     trainer.save_model()
     trainer.save_metrics("all", metrics, combined=False)
     return metrics
