@@ -9,6 +9,7 @@ here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "clickprompt_hf" / "__init__.py").read_text()).group(1)
 # what writes and checks the graphs of clickprompt_hf.export.export_ctr
 ONNX = ["onnx", "onnxruntime", "onnxscript"]
+PLOTS = ["matplotlib"]
 APP = ["gradio>=6.31"]
 DOCS = ["mkdocs-material", "mkdocstrings[python]", "ziamath"]
 
@@ -19,6 +20,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    package_data={"clickprompt_hf.export": ["*.jinja"]},
     packages=find_packages(include=["clickprompt_hf", "clickprompt_hf.*"]),
     python_requires=">=3.10",
     install_requires=[
@@ -38,14 +40,17 @@ setup(
         "pandas",
         "pyyaml",
         "tensorboard",
+        "huggingface_hub",
+        "jinja2",
     ],
     extras_require={
         "onnx": ONNX,
+        "plots": PLOTS,
         "app": APP,
         "docs": DOCS,
         "dev": [
             *("pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "pandas-stubs", "build", "setuptools>=77"),
-            *(*ONNX, *APP, *DOCS),
+            *(*ONNX, *PLOTS, *APP, *DOCS),
         ],
     },
     classifiers=[

@@ -297,17 +297,17 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             OSError: If a file is missing or another's.
         """
         kwargs.pop("_from_auto", None)
+        hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
         if "fingerprint" not in processor_dict:
+            if not Path(pretrained_model_name_or_path).is_dir():
+                # which raises if the Hub has no such file, or cannot be reached
+                cached_file(pretrained_model_name_or_path, "processor_config.json", **hub_arguments)
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
                 "missing or another processor's."
             )
         check_version(processor_dict.get("checkpoint_version", CHECKPOINT_VERSION), "processor_config.json")
-        path = cached_file(
-            pretrained_model_name_or_path,
-            VOCABULARIES_FILE,
-            **{name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs},
-        )
+        path = cached_file(pretrained_model_name_or_path, VOCABULARIES_FILE, **hub_arguments)
         vocabularies = read_vocabularies(str(path), processor_dict)
         tokenizer = None
         if processor_dict["reads_text"]:

@@ -27,21 +27,24 @@ from transformers import HfArgumentParser, set_seed
 from clickprompt_hf import ClickPromptForCTR
 from clickprompt_hf.data.collators import ClickPromptCollator
 from clickprompt_hf.training import (
+    IGNORED_IN_TEST,
     ClickPromptTrainer,
     ClickPromptTrainingArguments,
+    ClickReportArguments,
     DataArguments,
     ModelArguments,
-    ReportArguments,
     check_output_dir,
-    click_probabilities,
     click_report,
     field_column,
     fresh_model,
     load_baseline_probabilities,
     load_checkpoint,
     prepare_data,
+    probabilities_by_model,
     remove_earlier_run,
+    save_test_plots,
     save_test_scores,
+    save_training_plots,
     warn_of_idle_arguments,
 )
 
@@ -62,7 +65,7 @@ class StartArguments:
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     # 1. Arguments.
     parser = HfArgumentParser(
-        (StartArguments, ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments),
+        (StartArguments, ModelArguments, DataArguments, ClickReportArguments, ClickPromptTrainingArguments),
         description=__doc__,
     )
     start, model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
@@ -85,8 +88,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
         if name is not None:
             field_column(data.processor, name)
+    baseline = None
     if report_args.baseline_dir is not None:
-        load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
+        baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
 
     # 3. Model: the checkpoint's trunk with fresh heads, or all fresh on the PLM, or a backbone alone.
     set_seed(training_args.seed)
@@ -98,7 +102,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             model.resize_feature_embeddings(data.processor.field_sizes)
             model.config.training_data = data.training_data
 
-    # 4. Train, keep the best epoch by validation AUC, test it, save.
+    # 4. Train, keep the best epoch by validation AUC, test it.
     trainer = ClickPromptTrainer(
         model,
         training_args,
@@ -109,20 +113,25 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     )
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    test = trainer.predict(data.splits["test"], metric_key_prefix="test")
-    probabilities = click_probabilities(test.predictions)
+    test = trainer.predict(data.splits["test"], metric_key_prefix="test", ignore_keys=IGNORED_IN_TEST)
+    by_model = probabilities_by_model(test.predictions, model.config.use_plm, baseline)
+    probabilities = next(iter(by_model.values()))
+    encoded = (data.splits["train"], data.splits["test"], data.processor)
     report = click_report(
-        probabilities,
-        data.splits["train"],
-        data.splits["test"],
-        data.processor,
-        **vars(report_args),
+        *(probabilities, *encoded, report_args.gauc_field, report_args.frequency_fields, report_args.baseline_dir)
     )
     metrics = {**result.metrics, **test.metrics, **{f"test_{name}": value for name, value in report.items()}}
-    trainer.save_model()
+
+    # 5. Save: plots, model card, weights. --push_to_hub publishes them.
     if trainer.is_world_process_zero():
         save_test_scores(training_args.output_dir, data.splits["test"], probabilities)
+        if report_args.draws_plots:
+            save_training_plots(trainer)
+            save_test_plots(trainer, by_model, *encoded, report_args.frequency_fields or ())
     trainer.log_metrics("all", metrics)
+    trainer.run_metrics = metrics
+    trainer.create_model_card()
+    trainer.save_model()
     trainer.save_metrics("all", metrics, combined=False)
     return metrics
 

@@ -16,20 +16,24 @@ from clickprompt_hf.training import (
     ClickPromptTrainingArguments,
     DataArguments,
     ModelArguments,
+    ReportArguments,
     check_output_dir,
     fresh_pretraining_model,
     prepare_data,
     pretraining_collator,
     remove_earlier_run,
+    save_training_plots,
     warn_of_idle_arguments,
 )
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     # 1. Arguments. The last epoch is kept: validation rows are trained on and cannot choose one.
-    parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments), description=__doc__)
+    parser = HfArgumentParser(
+        (ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments), description=__doc__
+    )
     parser.set_defaults(load_best_model_at_end=False, lr_scheduler_type="cosine", warmup_steps=0.05)
-    model_args, data_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
     if model_args.plm_name_or_path is None:
         parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
     check_output_dir(training_args)
@@ -43,7 +47,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     set_seed(training_args.seed)
     model = fresh_pretraining_model(model_args, data)
 
-    # 4. Train, evaluate, save.
+    # 4. Train, evaluate, save. --push_to_hub publishes what is saved.
     trainer = ClickPromptTrainer(
         model,
         training_args,
@@ -55,8 +59,12 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     metrics = {**result.metrics, **trainer.evaluate()}
-    trainer.save_model()
+    if report_args.draws_plots and trainer.is_world_process_zero():
+        save_training_plots(trainer)
     trainer.log_metrics("pamlm (validation rows are in-sample)", metrics)
+    trainer.run_metrics = metrics
+    trainer.create_model_card()
+    trainer.save_model()
     trainer.save_metrics("all", metrics, combined=False)
     return metrics
 

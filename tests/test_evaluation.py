@@ -4,12 +4,22 @@ import compare
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from tiny_data import tiny_schema, tiny_splits
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
-from clickprompt_hf.training import CalibrationError, GroupedAUC, PairedAUC, click_report, field_column
+from clickprompt_hf.training import (
+    CalibrationError,
+    ClickIntervals,
+    GroupedAUC,
+    PairedAUC,
+    auc_by_frequency,
+    calibration_bins,
+    click_report,
+    field_column,
+    probabilities_by_model,
+)
 from clickprompt_hf.training.evaluation import frequency_groups
 
 
@@ -61,6 +71,62 @@ def test_the_interval_of_paired_aucs_is_that_of_the_bootstrap():
     assert (same["auc_difference"], same["p_value"]) == (0.0, 1.0)
 
 
+def test_intervals_are_those_of_the_bootstrap():
+    draw = np.random.default_rng(0)
+    scores = draw.beta(2, 5, 1200)
+    clicks = (draw.random(1200) < scores).astype(int)
+    result = ClickIntervals().compute(predictions=scores, references=clicks)
+    rows = [draw.integers(1200, size=1200) for _ in range(400)]
+    for name, metric in (("auc", roc_auc_score), ("log_loss", log_loss)):
+        low, high = np.quantile([metric(clicks[r], scores[r]) for r in rows], [0.025, 0.975])
+        assert result[f"{name}_low"] == pytest.approx(low, abs=0.006)
+        assert result[f"{name}_high"] == pytest.approx(high, abs=0.006)
+
+
+def test_intervals_by_hand_and_where_there_are_none():
+    # placements of the clicks 1/2, 1 and 1, of the others 1 and 2/3: variances 1/12 and 1/18
+    result = ClickIntervals().compute(predictions=[0.3, 0.8, 0.9, 0.1, 0.4], references=[1, 1, 1, 0, 0])
+    error = 1.959964 * np.sqrt(1 / 36 + 1 / 36)
+    assert (result["auc_low"], result["auc_high"]) == pytest.approx((5 / 6 - error, 1.0))
+    losses = -np.log([0.3, 0.8, 0.9, 0.9, 0.6])
+    half = 1.959964 * losses.std(ddof=1) / np.sqrt(5)
+    assert result["log_loss_low"] == pytest.approx(losses.mean() - half)
+    assert result["log_loss_high"] == pytest.approx(losses.mean() + half)
+    # classes apart, all scores equal, one click only: DeLong's error tells nothing
+    for scores, clicks in (
+        ([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]),
+        ([0.5] * 4, [0, 1, 0, 1]),
+        ([0.1, 0.2, 0.3], [0, 1, 0]),
+    ):
+        result = ClickIntervals().compute(predictions=scores, references=clicks)
+        assert np.isnan([result["auc_low"], result["auc_high"]]).all()
+        assert np.isfinite(result["log_loss_high"])
+
+
+def test_calibration_bins():
+    bins = calibration_bins([0.9, 0.1, 0.2, 0.8], [1, 0, 1, 1], num_bins=2)
+    assert bins.to_dict("list") == {
+        "rows": [2, 2],
+        "mean_probability": [pytest.approx(0.15), pytest.approx(0.85)],
+        "click_rate": [0.5, 1.0],
+        "clicks": [1, 2],
+    }
+    assert calibration_bins([0.4], [1])["rows"].tolist() == [1]
+
+
+def test_probabilities_by_model():
+    logits, of_ids = np.array([[0.0]]), np.array([[np.log(3)]])
+    both = probabilities_by_model((logits, of_ids), has_plm=True, baseline=np.array([0.2]))
+    assert {name: values.tolist() for name, values in both.items()} == {
+        "with the PLM (fused logit)": [0.5],
+        "id side alone (CTR logit)": [pytest.approx(0.75)],
+        "baseline run": [0.2],
+    }
+    # alone, both logits are the same one
+    assert list(probabilities_by_model((logits, logits), has_plm=False, baseline=None)) == ["this model"]
+    assert list(probabilities_by_model(logits, has_plm=True, baseline=None)) == ["with the PLM (fused logit)"]
+
+
 def test_frequency_groups():
     # ids 1 to 20, id i in i training rows; id 21 in none, 0 is the unseen
     train = np.repeat(np.arange(1, 21), np.arange(1, 21))
@@ -88,6 +154,13 @@ def test_report_of_encoded_rows(tmp_path):
     expected = GroupedAUC().compute(predictions=probabilities, references=splits["test"]["click"], groups=users)
     assert report["gauc"] == pytest.approx(expected["gauc"])
     assert sum(report[f"rows_title_{name}"] for name in ("head", "middle", "tail", "unseen")) == 20
+    table = auc_by_frequency(
+        {"a": probabilities, "b": 1 - probabilities}, data["train"], data["test"], processor, "title"
+    )
+    for row in table[table["rows"] > 0].itertuples():
+        expected = report[f"auc_title_{row.group}"]
+        assert row.auc == pytest.approx(expected if row.model == "a" else 1 - expected, nan_ok=True)
+    assert table["rows"].sum() == 40
     # price and the two columns of tags stand in front
     assert field_column(processor, "title") == 4
     with pytest.raises(ValueError, match=r"must be one of \['user', .*got 'item'"):

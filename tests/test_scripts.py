@@ -49,7 +49,7 @@ from clickprompt_hf.training.scratch_plm import scratch_tokenizer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZES = ["--embedding_size", "4", "--dnn_hidden_sizes", "8", "8", "--num_cross_layers", "2"]
-QUICK = ["--report_to", "none", "--disable_tqdm", "True", "--num_train_epochs", "1"]
+QUICK = ["--report_to", "none", "--disable_tqdm", "True", "--num_train_epochs", "1", "--report_plots", "false"]
 BATCHES = ["--per_device_train_batch_size", "32", "--per_device_eval_batch_size", "64"]
 
 

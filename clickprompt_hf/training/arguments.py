@@ -9,10 +9,37 @@ from transformers import TrainingArguments
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from .custom_backbone import import_backbone_module
+from .plots import matplotlib_is_installed
 
 
 @dataclass
 class ReportArguments:
+    """What a run leaves behind beside its weights and metrics.
+
+    Raises:
+        ImportError: If plots are asked for and matplotlib is missing.
+    """
+
+    report_plots: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Draw loss, AUC, calibration and AUC by frequency as PNG into the folder plots of output_dir, and "
+            "show them in the model card. By default where matplotlib is installed; true makes it an error if not."
+        },
+    )
+
+    def __post_init__(self):
+        if self.report_plots and not matplotlib_is_installed():
+            raise ImportError("`report_plots` needs matplotlib, which is not installed: pip install matplotlib.")
+
+    @property
+    def draws_plots(self) -> bool:
+        """Whether plots are wanted and can be drawn."""
+        return matplotlib_is_installed() if self.report_plots is None else self.report_plots
+
+
+@dataclass
+class ClickReportArguments(ReportArguments):
     """What is reported of the test split beside AUC, log loss and calibration."""
 
     gauc_field: str | None = field(
@@ -43,8 +70,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
 
     Raises:
         ValueError: If a rate or the patience is negative, a part to freeze is unknown, workers would outlive an
-            epoch, labels shall be smoothed or rows sampled in another order, or training shall stop early without
-            choosing a best checkpoint.
+            epoch, labels shall be smoothed or rows sampled in another order, training shall stop early without
+            choosing a best checkpoint, or checkpoints shall be pushed.
     """
 
     learning_rate: float = field(
@@ -99,9 +126,12 @@ class ClickPromptTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that forward does not take; our data sets have none."}
     )
+    hub_license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the weights in the model card, as the Hub spells it: apache-2.0, cc-by-nc-4.0"},
+    )
     hub_strategy: str = field(
-        default="end",
-        metadata={"help": "When to push: end, every_save, ... The others push Trainer's pickle of the arguments too."},
+        default="end", metadata={"help": "When --push_to_hub pushes: end. The other strategies push pickles."}
     )
     report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where training is logged."})
     logging_steps: float = field(default=100, metadata={"help": "Steps between two logs."})
@@ -116,6 +146,11 @@ class ClickPromptTrainingArguments(TrainingArguments):
             raise ValueError(
                 "`dataloader_persistent_workers` must be False: masks change with the epoch, which workers that "
                 "outlive it would not see."
+            )
+        if self.hub_strategy != "end":
+            raise ValueError(
+                "`hub_strategy` must be 'end': the others push pickles, of the arguments or of optimizer states; got "
+                f"{self.hub_strategy!r}."
             )
         if self.label_smoothing_factor:
             raise ValueError(

@@ -1,7 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """How good click probabilities are beyond one AUC: by group, by frequency, calibrated, and beside another model's."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -10,12 +12,15 @@ from scipy import stats
 
 from ..data.columnar import ColumnarDataset
 from ..processing_clickprompt import ClickPromptProcessor
-from .metrics import ClickMetric, OfflineMetric
+from .metrics import ClickMetric, OfflineMetric, click_probabilities
 
 _PREDICTIONS: dict = {"predictions": datasets.Value("float64"), "references": datasets.Value("int8")}
 _TAIL_SHARE = 0.1
+_TWO_SIDED_95 = float(stats.norm.ppf(0.975))
 # the underscore keeps it from being pushed to the Hub
 SCORES_FILE = "_test_scores.parquet"
+# outputs of the model that testing need not gather; the id side's logit is compared with the fused one
+IGNORED_IN_TEST = ["text_logits", "prompts", "interaction"]
 _CLICK, _PROBABILITY = "click", "click_probability"
 
 
@@ -59,13 +64,67 @@ class CalibrationError(OfflineMetric):
     num_bins = 10
 
     def _compute(self, predictions, references) -> dict[str, float]:
-        scores, clicks = np.asarray(predictions), np.asarray(references, dtype=np.float64)
-        bins = np.array_split(np.argsort(scores, kind="stable"), min(self.num_bins, len(scores)))
-        gaps = [abs(scores[rows].mean() - clicks[rows].mean()) * len(rows) for rows in bins]
-        observed = clicks.sum()
+        bins = calibration_bins(predictions, references, self.num_bins)
+        gaps = (bins["mean_probability"] - bins["click_rate"]).abs()
+        observed = np.sum(references)
         return {
-            "calibration_error": float(sum(gaps) / len(scores)),
-            "predicted_to_observed": float(scores.sum() / observed) if observed else float("nan"),
+            "calibration_error": float(np.average(gaps, weights=bins["rows"])),
+            "predicted_to_observed": float(np.sum(predictions) / observed) if observed else float("nan"),
+        }
+
+
+def calibration_bins(probabilities, clicks, num_bins: int = CalibrationError.num_bins) -> pd.DataFrame:
+    """Bins of equally many rows, in the order of their probabilities; one row a bin where there are fewer.
+
+    Args:
+        probabilities: (N,) click probabilities.
+        clicks: (N,) 0 or 1.
+        num_bins: At least 1.
+
+    Returns:
+        `rows`, `mean_probability`, `click_rate` and `clicks`, the number of them, a row a bin.
+    """
+    probabilities, clicks = np.asarray(probabilities, dtype=np.float64), np.asarray(clicks, dtype=np.float64)
+    bins = np.array_split(np.argsort(probabilities, kind="stable"), min(num_bins, len(probabilities)))
+    return pd.DataFrame(
+        {
+            "rows": [len(rows) for rows in bins],
+            "mean_probability": [probabilities[rows].mean() for rows in bins],
+            "click_rate": [clicks[rows].mean() for rows in bins],
+            "clicks": [int(clicks[rows].sum()) for rows in bins],
+        }
+    )
+
+
+class ClickIntervals(OfflineMetric):
+    """95 % intervals of AUC (DeLong et al. 1988) and of log loss (a mean's normal one), over the rows that were drawn.
+
+    `compute(predictions=..., references=...)` gives `auc_low` and `auc_high`, cut to [0, 1], NaN with fewer than two
+    rows of a class or where scores part the classes or are all equal, and `log_loss_low` and `log_loss_high`, NaN with
+    fewer than two rows. They hold for rows like these; how much another seed of training changes is not in them.
+    """
+
+    features = datasets.Features(_PREDICTIONS)
+
+    def _compute(self, predictions, references) -> dict[str, float]:
+        scores, clicked = np.asarray(predictions, dtype=np.float64), np.asarray(references) == 1
+        low = high = loss_error = float("nan")
+        if min(clicked.sum(), (~clicked).sum()) > 1:
+            of_clicks, of_others = _placements(scores, clicked)
+            error = _delong_error(of_clicks, of_others)
+            # where scores part the classes, or all are equal, it is 0 and tells nothing
+            error = error or float("nan")
+            low, high = np.clip(of_clicks.mean() + np.array([-1, 1]) * _TWO_SIDED_95 * error, 0, 1).tolist()
+        # no log of 0, as in scikit-learn's log_loss
+        likelihoods = np.where(clicked, scores, 1 - scores).clip(np.finfo(np.float64).eps)
+        losses = -np.log(likelihoods)
+        if len(losses) > 1:
+            loss_error = _TWO_SIDED_95 * losses.std(ddof=1) / np.sqrt(len(losses))
+        return {
+            "auc_low": low,
+            "auc_high": high,
+            "log_loss_low": float(losses.mean() - loss_error),
+            "log_loss_high": float(losses.mean() + loss_error),
         }
 
 
@@ -87,14 +146,14 @@ class PairedAUC(OfflineMetric):
         auc, baseline = (float(of_clicks.mean()) for of_clicks, _ in parts)
         # the difference's placements, so that what both models share cancels
         of_clicks, of_others = (first - second for first, second in zip(*parts))
-        error = np.sqrt(of_clicks.var(ddof=1) / len(of_clicks) + of_others.var(ddof=1) / len(of_others))
+        error = _delong_error(of_clicks, of_others)
         difference = auc - baseline
         return {
             "auc": auc,
             "baseline_auc": baseline,
             "auc_difference": difference,
-            "auc_difference_low": float(difference - stats.norm.ppf(0.975) * error),
-            "auc_difference_high": float(difference + stats.norm.ppf(0.975) * error),
+            "auc_difference_low": float(difference - _TWO_SIDED_95 * error),
+            "auc_difference_high": float(difference + _TWO_SIDED_95 * error),
             "p_value": float(2 * stats.norm.sf(abs(difference) / error)) if error else 1.0,
             "rela_impr": (auc - 0.5) / (baseline - 0.5) - 1 if baseline != 0.5 else float("nan"),
         }
@@ -106,6 +165,11 @@ def _placements(scores: np.ndarray, clicked: np.ndarray) -> tuple[np.ndarray, np
     of_clicks = (ranks[clicked] - stats.rankdata(scores[clicked])) / (~clicked).sum()
     of_others = 1 - (ranks[~clicked] - stats.rankdata(scores[~clicked])) / clicked.sum()
     return of_clicks, of_others
+
+
+def _delong_error(of_clicks: np.ndarray, of_others: np.ndarray) -> float:
+    """Standard error of an AUC, or of the difference of two, from placements or their differences."""
+    return float(np.sqrt(of_clicks.var(ddof=1) / len(of_clicks) + of_others.var(ddof=1) / len(of_others)))
 
 
 def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: int) -> dict[str, np.ndarray]:
@@ -132,6 +196,42 @@ def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: in
     return {name: kind[test_ids] == name for name in ("head", "middle", "tail", "unseen")}
 
 
+def auc_by_frequency(
+    probabilities: Mapping[str, np.ndarray],
+    train: ColumnarDataset,
+    test: ColumnarDataset,
+    processor: ClickPromptProcessor,
+    field: str,
+) -> pd.DataFrame:
+    """AUC of one model or several on test rows, by how often a field's value occurs in training.
+
+    Args:
+        probabilities: (N,) of the test rows, by the name of the model.
+        train, test: Encoded rows.
+        processor: Knows the fields.
+        field: Column of the field.
+
+    Returns:
+        `group` (see `frequency_groups`), `model`, `rows`, `auc`, `auc_low` and `auc_high`, DeLong's 95 % interval; NaN
+        where a group lacks a class.
+
+    Raises:
+        ValueError: If the column is no field, or a multi-valued one.
+    """
+    column, clicks = field_column(processor, field), np.asarray(test.labels)
+    size = len(processor.vocabularies[processor.schema.keys.index(field)]) + 1
+    table = []
+    for group, rows in frequency_groups(train.feature_ids[:, column], test.feature_ids[:, column], size).items():
+        for model, scores in probabilities.items():
+            metrics = dict.fromkeys(("auc", "auc_low", "auc_high"), float("nan"))
+            if rows.any():
+                given = {"predictions": scores[rows], "references": clicks[rows]}
+                metrics = {**ClickMetric().compute(**given), **ClickIntervals().compute(**given)}
+            auc = {name: metrics[name] for name in ("auc", "auc_low", "auc_high")}
+            table.append({"group": group, "model": model, "rows": int(rows.sum()), **auc})
+    return pd.DataFrame(table)
+
+
 def click_report(
     probabilities: np.ndarray,
     train: ColumnarDataset,
@@ -141,7 +241,7 @@ def click_report(
     frequency_fields: list[str] | None = None,
     baseline_dir: str | None = None,
 ) -> dict[str, float]:
-    """Calibration, GAUC, AUC by frequency and the gain over a baseline on test rows, under flat names.
+    """Intervals, calibration, GAUC, AUC by frequency and the gain over a baseline on test rows, under flat names.
 
     Args:
         probabilities: (N,) of the test rows.
@@ -158,7 +258,8 @@ def click_report(
         FileNotFoundError: If the baseline has no scores.
     """
     clicks = np.asarray(test.labels)
-    report = CalibrationError().compute(predictions=probabilities, references=clicks)
+    given = {"predictions": probabilities, "references": clicks}
+    report = {**ClickIntervals().compute(**given), **CalibrationError().compute(**given)}
     if gauc_field is not None:
         field_column(processor, gauc_field)
         if test.value_ids is None:
@@ -166,18 +267,32 @@ def click_report(
         groups = test.value_ids[:, processor.schema.keys.index(gauc_field)]
         report.update(GroupedAUC().compute(predictions=probabilities, references=clicks, groups=groups))
     for name in frequency_fields or ():
-        column = field_column(processor, name)
-        size = len(processor.vocabularies[processor.schema.keys.index(name)]) + 1
-        for group, rows in frequency_groups(train.feature_ids[:, column], test.feature_ids[:, column], size).items():
-            report[f"rows_{name}_{group}"] = int(rows.sum())
-            if rows.any():
-                metrics = ClickMetric().compute(predictions=probabilities[rows], references=clicks[rows])
-                report[f"auc_{name}_{group}"] = metrics["auc"]
+        for row in auc_by_frequency({"": probabilities}, train, test, processor, name).itertuples():
+            report[f"rows_{name}_{row.group}"] = row.rows
+            if row.rows:
+                report[f"auc_{name}_{row.group}"] = row.auc
     if baseline_dir is not None:
         baseline = load_baseline_probabilities(baseline_dir, test)
         paired = PairedAUC().compute(predictions=probabilities, baseline_predictions=baseline, references=clicks)
         report.update({name: value for name, value in paired.items() if name != "auc"})
     return report
+
+
+def probabilities_by_model(predictions: Any, has_plm: bool, baseline: np.ndarray | None) -> dict[str, np.ndarray]:
+    """(N,) click probabilities of the test rows by what gives them, the run's own model first.
+
+    Args:
+        predictions: Logits (N, 1), or these and the id side's, as `trainer.predict` with `IGNORED_IN_TEST` gives them.
+        has_plm: Whether the model reads the text.
+        baseline: (N,) click probabilities of another run.
+    """
+    logits, *others = predictions if isinstance(predictions, tuple) else (predictions,)
+    by_model = {"with the PLM (fused logit)" if has_plm else "this model": click_probabilities(logits)}
+    if has_plm and others:
+        by_model["id side alone (CTR logit)"] = click_probabilities(others[0])
+    if baseline is not None:
+        by_model["baseline run"] = baseline
+    return by_model
 
 
 def save_test_scores(folder: str | Path, test: ColumnarDataset, probabilities: np.ndarray) -> None:

@@ -56,9 +56,10 @@ class MaskedTokenMetric(OfflineMetric):
 
 
 def click_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """`compute_metrics` for ClickPromptForCTR: logits (N, 1) and clicks (N,) to AUC and log loss."""
+    """`compute_metrics` for ClickPromptForCTR: logits (N, 1), alone or first, and clicks (N,) to AUC and log loss."""
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
     return ClickMetric().compute(
-        predictions=click_probabilities(prediction.predictions),
+        predictions=click_probabilities(logits),
         references=np.asarray(prediction.label_ids).reshape(-1),
     )
 

@@ -2,23 +2,36 @@
 """What an earlier run left in the output folder: refused, resumed or removed."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from .arguments import ClickPromptTrainingArguments
 from .evaluation import SCORES_FILE
+from .plots import PLOTS, PLOTS_FOLDER
 
 RESULTS_FILE = "all_results.json"
 
 
 def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
-    """Refuses to train over a finished run.
+    """Refuses to train over a finished run, or into a folder that cannot be written.
 
     Raises:
         FileExistsError: If the folder holds results and neither resuming nor overwriting was asked for.
+        PermissionError: If no file can be made in the folder, or, where it is missing, in the nearest around it.
     """
-    results = Path(str(training_args.output_dir)) / RESULTS_FILE
+    folder = Path(str(training_args.output_dir))
+    # nothing is left where an argument is refused later on
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"`output_dir` must be a folder that can be written, but {folder} is not: {error}"
+        ) from error
+    results = folder / RESULTS_FILE
     if results.exists() and not (training_args.resume_from_checkpoint or training_args.overwrite_output_dir):
         raise FileExistsError(
             f"`output_dir` {training_args.output_dir} holds a finished run ({RESULTS_FILE}). Choose another folder, "
@@ -65,5 +78,5 @@ def remove_earlier_run(training_args: ClickPromptTrainingArguments) -> None:
         folder = Path(str(training_args.output_dir))
         for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
             shutil.rmtree(checkpoint)
-        for name in (RESULTS_FILE, SCORES_FILE):
+        for name in (RESULTS_FILE, SCORES_FILE, *(f"{PLOTS_FOLDER}/{plot}" for plot in PLOTS)):
             (folder / name).unlink(missing_ok=True)

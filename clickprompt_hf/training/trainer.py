@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, repeatable order and masks."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalTokenNotFoundError
+from huggingface_hub.utils import httpx
 from peft import PeftModel
 from torch import nn
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, SchedulerType, Trainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data.columnar import ColumnarDataset
-from ..modeling_clickprompt import ClickPromptForPretraining
+from ..export.model_card import model_card
+from ..modeling_clickprompt import ClickPromptForPAMLM, ClickPromptForPretraining
 from .arguments import ClickPromptTrainingArguments
 from .clipping import clip_grad_norm
 from .metrics import click_metrics, masked_token_metrics
+from .plots import PLOTS, PLOTS_FOLDER
 from .sampling import EpochSampler
 from .sparse_updates import OptimizerWithSparseGroup, make_embeddings_sparse, sparse_parameters
 
@@ -45,9 +51,13 @@ class ClickPromptTrainer(Trainer):
     - early stopping by `early_stopping_patience`;
     - the training order is a function of (seed, epoch), and several processes give the gradients of one;
     - `train_samples_per_second` leaves evaluation and saving out;
-    - the finished model's folder holds no pickle of the arguments, which checkpoints to resume from keep.
+    - `push_to_hub` publishes our model card and no pickle: only checkpoints to resume from keep that of the arguments.
 
     Args are those of `Trainer`, with `ClickPromptTrainingArguments`.
+
+    Attributes:
+        run_metrics: What the model card shows, under the names of `all_results.json`; where it is left empty, the
+            metrics of the evaluation that chose the weights, or of the last one.
     """
 
     args: ClickPromptTrainingArguments
@@ -68,6 +78,7 @@ class ClickPromptTrainer(Trainer):
         choose_attention(plain_model, args)
         freeze_parts(model, [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])])
         self.seconds_beside_training = 0.0
+        self.run_metrics: dict[str, float] = {}
         super().__init__(model, args, compute_metrics=compute_metrics, callbacks=callbacks, **kwargs)
         if args.sparse_embedding_updates:
             if args.world_size > 1 and (backend := torch.distributed.get_backend()) != "gloo":
@@ -181,6 +192,98 @@ class ClickPromptTrainer(Trainer):
         with self._beside_training():
             super()._save_checkpoint(*args, **kwargs)
 
+    def init_hf_repo(self, token=None, private=None):
+        with _named_hub_errors(self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name):
+            super().init_hf_repo(token, private)
+
+    def push_to_hub(self, *args, **kwargs):
+        """Saves the model, writes the model card and uploads the output folder, but for checkpoints and what begins
+        with an underscore.
+
+        Args are those of `Trainer.push_to_hub`; keyword arguments of `create_model_card` are passed on to it.
+
+        Raises:
+            OSError: If the Hub cannot be reached or refuses.
+        """
+        with _named_hub_errors(self.hub_model_id or self.args.hub_model_id or ""):
+            return super().push_to_hub(*args, **kwargs)
+
+    def create_model_card(  # type: ignore[override]  # the run itself tells the task and how the data were made
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        dataset: str | list[str] | None = None,
+    ) -> None:
+        """Writes `README.md` into the output folder: the model card of this run, with the plots that lie there.
+
+        Args:
+            language, license: As the Hub spells them. `license` defaults to `args.hub_license`.
+            tags: Further tags.
+            model_name: Default the name of `args.hub_model_id`, or of the folder.
+            finetuned_from: Hub id of the PLM.
+            dataset: Hub ids of the data.
+        """
+        if not self.is_world_process_zero():
+            return
+        model: Any = self.accelerator.unwrap_model(self.model)
+        processor: Any = self.processing_class
+        if isinstance(model, PeftModel):
+            super().create_model_card(language, license, tags, model_name, finetuned_from, dataset=dataset)
+            return
+        folder = Path(str(self.args.output_dir))
+        hub_id = self.hub_model_id or self.args.hub_model_id
+        name = model_name or (hub_id.split("/")[-1] if hub_id else folder.absolute().name)
+        plots = [f"{PLOTS_FOLDER}/{plot}" for plot in PLOTS if (folder / PLOTS_FOLDER / plot).exists()]
+        card = model_card(
+            model,
+            processor,
+            name=name,
+            checkpoint=hub_id or name,
+            metrics=self.run_metrics or self._metrics_of_kept_weights(),
+            training=self._card_settings(model),
+            plots=plots,
+            license=license or self.args.hub_license,
+            language=language,
+            tags=[tags] if isinstance(tags, str) else tags or (),
+            base_model=finetuned_from,
+            datasets=[dataset] if isinstance(dataset, str) else dataset,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / ".README.md.partial"
+        card.save(partial)
+        os.replace(partial, folder / "README.md")
+
+    def _evaluations(self) -> list[dict[str, float]]:
+        return [entry for entry in self.state.log_history if "eval_loss" in entry]
+
+    def _metrics_of_kept_weights(self) -> dict[str, float]:
+        evaluations = self._evaluations()
+        kept = [entry for entry in evaluations if entry["step"] == self.state.best_global_step]
+        return (kept or evaluations or [{}])[-1]
+
+    def _card_settings(self, model: Any) -> dict[str, Any]:
+        """The settings of training that the model card lists."""
+        args = self.args
+        plm = {"Learning rate of the PLM": args.plm_learning_rate} if model.config.use_plm else {}
+        kept = [entry["epoch"] for entry in self._evaluations() if entry["step"] == self.state.best_global_step]
+        best = f"; weights of epoch {kept[0]:g} kept" if kept and args.load_best_model_at_end else ""
+        masks = isinstance(model, ClickPromptForPAMLM)
+        masking = {"Masked": f"{args.mlm_probability:.0%} by {args.masking}"} if masks else {}
+        return {
+            "Learning rate": args.learning_rate,
+            **plm,
+            "Schedule": f"{SchedulerType(args.lr_scheduler_type).value}, warm-up {args.warmup_steps}",
+            "Weight decay": args.weight_decay,
+            "Rows a step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "Epochs": f"{self.state.epoch or 0:g} of {args.num_train_epochs:g}{best}",
+            **masking,
+            "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+            "Seed": args.seed,
+        }
+
     def _load_callback_state(self):
         super()._load_callback_state()
         for callback in self.callback_handler.callbacks:
@@ -195,6 +298,18 @@ class ClickPromptTrainer(Trainer):
             yield
         finally:
             self.seconds_beside_training += time.perf_counter() - start
+
+
+@contextmanager
+def _named_hub_errors(hub_id: str) -> Iterator[None]:
+    """Turns errors of the connection into one that says which model was to go where."""
+    try:
+        yield
+    except (httpx.HTTPError, ConnectionError, LocalTokenNotFoundError) as error:
+        raise OSError(
+            f"`push_to_hub` could not publish {hub_id} on {constants.ENDPOINT}. Log in with `hf auth login`, check "
+            f"the network, or leave --push_to_hub out. The error: {error}"
+        ) from error
 
 
 def choose_attention(model: Any, args: ClickPromptTrainingArguments) -> None:

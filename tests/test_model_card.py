@@ -1,0 +1,161 @@
+"""What model cards say, and that the Hub's own classes read their metadata back."""
+
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
+from tiny_models import tiny_ctr_config, tiny_text_config
+
+from clickprompt_hf import (
+    ClickPromptConfig,
+    ClickPromptForCTR,
+    ClickPromptForPAMLM,
+    ClickPromptModel,
+    ClickPromptProcessor,
+    FieldSchema,
+    Schema,
+)
+from clickprompt_hf.export.model_card import model_card
+
+TRAINING_DATA = {
+    "dataset": "csv",
+    "split": "random",
+    "split_seed": 7,
+    "max_train_rows": None,
+    "min_count": 1,
+    "num_rows": {"test": 2000, "train": 16000, "validation": 2000},
+    "test_rows_sha256": "ab" * 32,
+}
+METRICS = {
+    "test_auc": 0.71234567,
+    "test_auc_low": 0.7,
+    "test_auc_high": 0.7246,
+    "test_log_loss": 0.4,
+    "test_log_loss_low": 0.39,
+    "test_log_loss_high": 0.41,
+    "test_gauc": float("nan"),
+    "test_runtime": 3.0,
+    "train_loss": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return ClickPromptProcessor.fit(tiny_splits()["train"], tiny_schema(), tiny_roberta_tokenizer())
+
+
+def tiny_model(model_class=ClickPromptForCTR, plm="", with_plm=True, **data):
+    options = {"fusion": "ctr"}
+    if with_plm:
+        options = {"text_config": tiny_text_config(), "prompt_length": 3}
+        options["text_config"]._name_or_path = plm
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config(), training_data={**TRAINING_DATA, **data}, **options)
+    return model_class(config)
+
+
+def test_card_of_a_run(processor, tmp_path):
+    card = model_card(
+        tiny_model(plm="FacebookAI/roberta-base"),
+        processor,
+        name="mine",
+        checkpoint="someone/mine",
+        metrics=METRICS,
+        training={"Learning rate": 0.001, "Seed": 42},
+        plots=["plots/training_curves.png"],
+        license="cc-by-nc-4.0",
+        tags=["shop"],
+    )
+    card.save(tmp_path / "README.md")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.base_model, data.pipeline_tag, data.library_name) == (
+        *("cc-by-nc-4.0", "FacebookAI/roberta-base", "tabular-classification", "transformers"),
+    )
+    assert {"clickprompt", "shop"} <= set(data.tags)
+    auc, log_loss = data.eval_results
+    assert (data.model_name, auc.metric_type, auc.metric_value, auc.dataset_name, auc.dataset_split) == (
+        *("mine", "roc_auc", 0.712346, "csv", "test"),
+    )
+    assert (log_loss.metric_type, log_loss.metric_value, log_loss.task_type) == (
+        *("log_loss", 0.4, "tabular-classification"),
+    )
+
+    text = card.content
+    for line in (
+        "| AUC | 0.7123 | 0.7000 to 0.7246 |",
+        "| Log loss (nats) | 0.4000 | 0.3900 to 0.4100 |",
+        "| Rows | train 16,000, validation 2,000, test 2,000 |",
+        "| Split | 8:1:1 at random, seed 7 |",
+        "| Prompts | 3, layerwise, encoder `released` |",
+        "| price | Price | numeric, up to 4 buckets |  |",
+        "| tags | Tags | up to 2 values, parted by `\\|` | 3 |",
+        "| user | User ID | categorical | 8 |",
+        "| Learning rate | 0.001 |",
+        "![Training curves](plots/training_curves.png)",
+        'processor = AutoProcessor.from_pretrained("someone/mine", trust_remote_code=True)',
+        "Label: `click`. Each field becomes `{name} is {value}.` in the text",
+    ):
+        assert f"\n{line}" in text
+    assert "| GAUC" not in text
+    assert "{{" not in re.sub(r"```bibtex.*", "", text, flags=re.DOTALL)
+    assert "The split is random: test rows share users" in text
+    assert "\n\n\n" not in text
+
+
+def test_card_of_pretraining_says_in_sample(processor):
+    card = model_card(
+        tiny_model(ClickPromptForPAMLM), processor, name="p", metrics={"eval_masked_accuracy": 0.25, "eval_loss": 3.0}
+    )
+    assert "On the validation split, which was trained on too (in-sample):" in card.content
+    assert "its validation figures are in-sample" in card.content
+    assert "It predicts no clicks yet" in card.content
+    assert "AutoModelForMaskedLM" in card.content
+    accuracy, loss = card.data.eval_results
+    assert (accuracy.dataset_split, accuracy.metric_value, accuracy.task_type) == ("validation", 0.25, "fill-mask")
+    assert accuracy.metric_name.endswith("in-sample")
+    assert loss.metric_value == 3.0
+    assert card.data.pipeline_tag is None
+
+
+def test_card_without_plm_text_or_results():
+    processor = ClickPromptProcessor.fit(tiny_splits()["train"], tiny_schema())
+    model = tiny_model(with_plm=False, split="time", min_count=3)
+    model.config.ctr_config.backbone = "mine"
+    text = model_card(model, processor, name="alone").content
+    assert "Predicts clicks from a row's ids: the backbone `mine`" in text
+    assert "does not carry its code" in text
+    assert "in the text; the row above reads" not in text
+    assert "None were recorded." in text
+    assert "latest tenth" in text
+    assert "share one id with those in fewer than 3 of them" in text
+    assert "the publisher has not chosen a licence" in text
+    assert "model-index" not in text
+
+    model.config.training_data = None
+    text = model_card(model, name="bare").content
+    assert "does not say which rows it was trained on" in text
+    assert "## Schema" not in text
+
+
+def test_card_tells_no_paths_and_breaks_no_table(tmp_path):
+    (tmp_path / "clicks").mkdir()
+    schema = Schema((FieldSchema("a|b", "A | B"), FieldSchema('say "hi"')), label="click")
+    rows = {"a|b": ["x|y\nz", "x|y\nz"], 'say "hi"': ['"', "\\"], "click": [0, 1]}
+    processor = ClickPromptProcessor.fit(rows, schema, tiny_roberta_tokenizer())
+    model = tiny_model(plm=str(tmp_path), dataset=str(tmp_path / "clicks"))
+    card = model_card(model, processor, name="n")
+    assert str(tmp_path) not in card.content
+    assert card.data.base_model is None
+    assert card.data.datasets is None
+    assert "| Data set | clicks |" in card.content
+    assert "| a\\|b | A \\| B | categorical | 1 |" in card.content
+    namespace = {}
+    exec(re.search(r"^row = \{.*?^\}", card.content, flags=re.DOTALL | re.MULTILINE).group(), namespace)
+    assert processor.encode({column: [cell] for column, cell in namespace["row"].items()}).min() > 0
+    assert model_card(tiny_model(dataset="owner/clicks"), name="n").data.datasets == ["owner/clicks"]
+    assert "GroupLens's" in model_card(tiny_model(dataset="ml-100k"), name="n").content
+
+
+def test_card_of_a_model_without_a_head_is_refused():
+    with pytest.raises(ValueError, match="`model` must be one of .*'ClickPromptForCTR'.*got ClickPromptModel"):
+        model_card(tiny_model(ClickPromptModel), name="n")
