@@ -105,7 +105,8 @@ def training_curves(
         entry.get("loss", entry.get("eval_loss")) for entry in (*training, *evaluations) if entry["epoch"] > last / 10
     ]
     if losses:
-        axes[0].set_ylim(top=1.1 * max(losses))
+        margin = 0.05 * (max(losses) - min(losses)) or 0.05
+        axes[0].set_ylim(min(losses) - margin, max(losses) + margin)
     for place in axes:
         if best is not None:
             place.axvline(best, color="0.5", linestyle="--", linewidth=1, label="weights kept")
@@ -211,7 +212,7 @@ def _figure(
     from matplotlib.figure import Figure
 
     columns = num_axes // rows
-    size = (6.4 if columns == 1 else 5.2 * columns, 4.2 if rows == 1 else 6.4)
+    size = (6.4, 5.2 if rows == 1 else 6.4) if columns == 1 else (5.2 * columns, 4.2)
     figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=rows > 1, sharey=share_y, height_ratios=height_ratios)
     return figure, list(axes.flat)
