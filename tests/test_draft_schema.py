@@ -225,8 +225,14 @@ def test_times_as_people_write_them(cells, options, parts, tmp_path):
 
 
 def test_dates_that_read_two_ways_are_questioned(tmp_path):
-    days = [f"{1 + n % 12:02d}/{1 + n // 12 % 12:02d}/2024" for n in range(200)]
-    assert "day or month first? The dates also read as '%m/%d/%Y'" in column(days, tmp_path)[0]
+    for days_first in (True, False):
+        # the first ten days of three months: read the other way, they are spread over ten
+        pairs = [(1 + n % 10, 1 + n // 10 % 3) for n in range(200)]
+        days = [f"{d:02d}/{m:02d}/2024" if days_first else f"{m:02d}/{d:02d}/2024" for d, m in pairs]
+        lines, fields = column(days, tmp_path)
+        seen, other = ("%d/%m/%Y", "%m/%d/%Y") if days_first else ("%m/%d/%Y", "%d/%m/%Y")
+        assert fields[0]["time_format"] == seen
+        assert f"day or month first? The dates also read as {other!r}" in lines
 
 
 def test_missing_times_are_no_time_to_split_by(tmp_path):

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -193,12 +193,19 @@ def _seen_as_times(profile: ColumnProfile, known: Collection[str]) -> bool:
     for time_format in fitting:
         readable = sum(read_time(value, time_format) is not None for value in few)
         if readable >= 0.99 * len(few):
-            _see_times(profile, time_format)
             swapped = _day_and_month_swapped(time_format)
             if swapped and all(read_time(value, swapped) for value in known):
+                # the wrong reading scatters days over months
+                time_format, swapped = sorted((time_format, swapped), key=lambda form: _span(known, form))
                 profile.doubts.append(f"day or month first? The dates also read as {swapped!r}")
+            _see_times(profile, time_format)
             return True
     return False
+
+
+def _span(values: Collection[str], time_format: str | None) -> timedelta:
+    moments = [moment for value in values if (moment := read_time(value, time_format))]
+    return max(moments) - min(moments)
 
 
 def _day_and_month_swapped(time_format: str | None) -> str | None:
