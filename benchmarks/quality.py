@@ -38,8 +38,8 @@ WITH_PLM += ["--plm_learning_rate", "5e-4"]
 # slower to learn from clicks than a fresh one.
 PAMLM = ["--plm_learning_rate", "2e-3", "--warmup_steps", "50", "--per_device_train_batch_size", "64"]
 PAMLM += ["--eval_strategy", "no"]
-# A pretrained backbone wants smaller steps than a fresh one.
-AFTER_PAMLM = ["--learning_rate", "3e-4"]
+# A pretrained backbone wants smaller steps than a fresh one, and more of them.
+AFTER_PAMLM = ["--learning_rate", "3e-4", "--num_train_epochs", "3"]
 ALONE = ["--num_train_epochs", "4", "--per_device_train_batch_size", "256"]
 
 
