@@ -190,6 +190,14 @@ def test_columns_that_make_no_field(values, reason, tmp_path):
     assert fields == []
 
 
+def test_a_leak_is_seen_where_most_rows_have_one_value(tmp_path):
+    # as what is collected after a default: fewer rows have any than a bin of numbers holds
+    late = np.random.default_rng(8).permutation(1000) < 15
+    collected = np.where(late, 0.5 + np.arange(1000) / 100, 0)
+    frame = pd.DataFrame({"x": collected, "user": np.arange(1000) % 7, "defaulted": late.astype(int)})
+    assert "tells the label almost perfectly" in about("x", drafted(frame, tmp_path)[0])
+
+
 def test_telling_columns_are_questioned(tmp_path):
     lines, fields = column(np.where(np.arange(200) % 14, CLICKS, 1 - CLICKS), tmp_path)
     assert fields == [{"column": "x", "name": "X"}]
@@ -321,6 +329,17 @@ def test_tables_that_cannot_be_drafted(name, content, message, tmp_path, capsys)
     assert stop.value.code == 1
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"{error.value}\n")
+
+
+def test_broken_utf8_is_found_behind_the_first_mebibyte(tmp_path):
+    # a character of two bytes that the reader's first piece cuts apart, and then a byte that begins none
+    content = b"a,b\n" + b"x" * ((1 << 20) - 5) + "é,1\n".encode() + b"y,\xff\n"
+    assert content[(1 << 20) - 1 : (1 << 20) + 1] == "é".encode()
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    place = content.index(b"\xff")
+    with pytest.raises(ValueError, match=rf"Byte {place} \(0xFF, in line 3\)"):
+        draft_schema(path)
 
 
 def test_missing_files_and_numbers_of_rows(tmp_path):
