@@ -54,7 +54,8 @@ def make_page(name_or_path: str) -> gr.Blocks:
     # 1. The checkpoint: a processor that reads raw rows, and a model.
     processor = AutoProcessor.from_pretrained(name_or_path)
     model = load_model(name_or_path)
-    fields = processor.schema.fields
+    # parts of one time share a widget
+    fields = list({member.column: member for member in reversed(processor.schema.fields)}.values())[::-1]
     num_prompts = model.config.num_prompts if model.config.use_plm else 0
 
     # 2. From a row to what is shown of it.

@@ -159,3 +159,18 @@ def test_card_tells_no_paths_and_breaks_no_table(tmp_path):
 def test_card_of_a_model_without_a_head_is_refused():
     with pytest.raises(ValueError, match="`model` must be one of .*'ClickPromptForCTR'.*got ClickPromptModel"):
         model_card(tiny_model(ClickPromptModel), name="n")
+
+
+def test_free_text_and_parts_of_a_time_are_called_by_their_names(tmp_path):
+    fields = [FieldSchema("at", kind="hour"), FieldSchema("at", kind="weekday"), FieldSchema("note", kind="text")]
+    processor = ClickPromptProcessor.fit(
+        {"at": ["2024-01-31 14:05:00"], "note": ["x"]}, Schema(tuple(fields), label="click")
+    )
+    ctr_config = tiny_ctr_config("fm", field_sizes=processor.field_sizes)
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, fusion="ctr"))
+    content = model_card(model, processor, name="m").content
+    for words in ("hour of a time", "weekday of a time", "free text, without ids"):
+        assert words in content
+    # the example is a row that the processor takes as it is
+    row = eval(re.search(r"^row = (\{.*?^\})", content, flags=re.DOTALL | re.MULTILINE)[1])
+    assert processor([row])["feature_ids"] == [[1, 1]]

@@ -8,14 +8,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..encoding_clickprompt import TIME_PARTS, FieldSchema
 from ..modeling_clickprompt import ClickPromptPreTrainedModel
-from ..processing_clickprompt import ClickPromptProcessor, FieldSchema
+from ..processing_clickprompt import ClickPromptProcessor
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _PAPER = "[ClickPrompt](https://arxiv.org/abs/2310.09234)"
@@ -253,15 +255,19 @@ def _kind(member: FieldSchema) -> str:
         return f"numeric, up to {member.num_buckets} buckets"
     if member.kind == "multi_valued":
         return f"up to {member.max_values} values, parted by `{_cell(member.separator)}`"
-    return "categorical"
+    if member.kind == "text":
+        return "free text, without ids"
+    return f"{member.kind} of a time" if member.kind in TIME_PARTS else "categorical"
 
 
 def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
-    """A row of the most frequent value of each field, the middle boundary of a numeric one."""
+    """A row of the most frequent value of each field, the middle boundary of a numeric one, any time."""
     row: dict[str, Any] = {}
     for member, vocabulary, boundaries in zip(processor.schema.fields, processor.vocabularies, processor.boundaries):
         if member.kind == "numeric":
             row[member.column] = boundaries[len(boundaries) // 2] if boundaries else 0
+        elif member.kind in TIME_PARTS:
+            row[member.column] = datetime(2024, 1, 31, 14, 5).strftime(member.time_format or "%Y-%m-%d %H:%M:%S")
         else:
             row[member.column] = next(filter(None, vocabulary), "")
     return row
