@@ -144,6 +144,12 @@ class Schema:
         """What tells the fields apart, in order: their column names, but for parts of a time."""
         return [f.key for f in self.fields]
 
+    @property
+    def format_of_time(self) -> str | None:
+        """How the time column is written: `time_format`, or that of a field of the same column."""
+        formats = [self.time_format, *(member.time_format for member in self.fields if member.column == self.time)]
+        return next(filter(None, formats), None)
+
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain data: what a YAML or JSON schema file holds."""
         return {**asdict(self), "fields": [asdict(f) for f in self.fields]}
@@ -268,6 +274,9 @@ class FeatureEncoder:
         Raises:
             ValueError: If a field's column is missing or columns differ in length.
         """
+        if isinstance(rows, Mapping):
+            # what else a row has does not say whether it is one row or several
+            rows = {name: rows[name] for name in rows if name in {*self.schema.columns, self.schema.label}}
         columns = columns_of(rows)
         if not columns and not isinstance(rows, Mapping):
             return {column: [] for column in self.read_columns}

@@ -289,6 +289,10 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             if isinstance(module, FeatureEmbedding):
                 module.resize(field_sizes)
         ctr_config.field_sizes = list(field_sizes)
+        if self.config.training_data is not None:
+            # the processor that it was trained with is another one now
+            known = self.config.training_data.items()
+            self.config.training_data = {name: value for name, value in known if name != "processor_fingerprint"}
 
     def set_attn_implementation(self, attn_implementation, *args, **kwargs) -> None:
         """Chooses the PLM's attention kernels; the CTR part has no choice of them."""

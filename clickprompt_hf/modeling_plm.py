@@ -122,10 +122,11 @@ class CachePath:
             if isinstance(layer, GradientCheckpointingLayer):
                 # The layers only read the prompts, so a replay sees the same ones; without this they are dropped.
                 layer._can_checkpoint_with_cache = True
-        last = _last_layer(plm)
-        self.can_select = set(inspect.signature(last.forward).parameters) <= _PLAIN_LAYER_PARAMETERS
+        self.can_select = plm.config.model_type in _SELECTABLE_FAMILIES and not getattr(
+            plm.config, "chunk_size_feed_forward", 0
+        )
         if self.can_select:
-            last.register_forward_pre_hook(_select_positions, with_kwargs=True)
+            _last_layer(plm).register_forward_pre_hook(_select_positions, with_kwargs=True)
 
     def run(
         self,
@@ -145,11 +146,9 @@ class CachePath:
         return outputs
 
 
-# What a layer's forward takes where its keys depend on its input alone: no positions, no biases of places.
-_PLAIN_LAYER_PARAMETERS = {
-    *("self", "hidden_states", "attention_mask", "encoder_hidden_states", "encoder_attention_mask"),
-    *("past_key_values", "kwargs"),
-}
+# Families whose layers make keys and values of their very input, as post-norm layers without rotations or biases of
+# places do. No signature tells them from pre-norm ones; each of these is tested.
+_SELECTABLE_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
 
 def _last_layer(plm: PreTrainedModel) -> Any:

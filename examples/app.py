@@ -54,6 +54,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
     # 1. The checkpoint: a processor that reads raw rows, and a model.
     processor = AutoProcessor.from_pretrained(name_or_path)
     model = load_model(name_or_path)
+    processor.check_model(model.config)
     # parts of one time share a widget
     fields = list({member.column: member for member in reversed(processor.schema.fields)}.values())[::-1]
     num_prompts = model.config.num_prompts if model.config.use_plm else 0

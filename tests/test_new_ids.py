@@ -147,3 +147,18 @@ def test_tables_do_not_shrink(sizes, message):
             model.resize_feature_embeddings(sizes)
         assert model.config.ctr_config.field_sizes == FIELD_SIZES
     assert build("fgcnn").clickprompt.ctr.embedding.field_sizes == FIELD_SIZES
+
+
+def test_a_resized_model_belongs_to_the_extended_processor():
+    schema = Schema.from_dict({"fields": ["user", "item"], "label": "click"})
+    processor = ClickPromptProcessor.fit({"user": [1, 2], "item": ["a", "b"]}, schema)
+    config = ClickPromptConfig(
+        ctr_config=tiny_ctr_config(field_sizes=processor.field_sizes),
+        fusion="ctr",
+        training_data={"dataset": "csv", "processor_fingerprint": processor.fingerprint},
+    )
+    model = ClickPromptForCTR(config)
+    processor.check_model(model.config)
+    model.resize_feature_embeddings(processor.extend({"user": [3], "item": ["c"]}))
+    processor.check_model(model.config)
+    assert model.config.training_data == {"dataset": "csv"}

@@ -385,3 +385,11 @@ def test_rows_of_a_selection_are_fitted_and_no_others():
 def test_wrong_rows_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(ClickPromptProcessor.fit(TRAIN, SCHEMA))
+
+
+def test_what_else_a_row_has_does_not_make_several_rows_one():
+    processor = ClickPromptProcessor.fit(
+        {"u": ["a", "b"], "i": [1, 2]}, Schema.from_dict({"fields": ["u", "i"], "label": "y"})
+    )
+    assert processor({"u": ["a", "b"], "i": [1, 2], "request": "x"})["feature_ids"] == [[1, 1], [2, 2]]
+    assert processor({"u": "a", "i": 1, "tags": ["x", "y"]})["feature_ids"] == [[1, 1]]

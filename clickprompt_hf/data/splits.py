@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from datasets.fingerprint import generate_random_fingerprint
 
-from ..encoding_clickprompt import Schema, labels_in_words, read_time
+from ..encoding_clickprompt import Schema, canonical, labels_in_words, read_time
 
 Split = Literal["random", "time"]
 
@@ -88,7 +88,8 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     if schema.time is None or schema.time not in table.column_names:
         raise ValueError(f"`split` must be 'random': the data have no time column ({schema.time!r}). {advice}")
     column = table.column(schema.time)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    of_strings = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if of_strings or schema.format_of_time is not None:
         column = _read_times(column, schema)
     times = column.to_numpy()
     # NaN and NaT, which Arrow counts as values, equal nothing
@@ -105,16 +106,17 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
 
 
 def _read_times(column: pa.ChunkedArray, schema: Schema) -> pa.ChunkedArray:
-    """A column of strings as timestamps.
+    """A column of strings, or of numbers that a format says how to read, as timestamps.
 
     Raises:
         ValueError: If one of them is no time; the message names it.
     """
     cells = column.to_pylist()
-    times = [read_time(cell, schema.time_format) for cell in cells]
+    times = [read_time(cell, schema.format_of_time) for cell in cells]
     for row, (cell, moment) in enumerate(zip(cells, times)):
-        if moment is None and cell is not None and cell.strip():
-            expected = "as in 2024-01-31 14:05:00" if schema.time_format is None else f"like {schema.time_format!r}"
+        if moment is None and canonical(cell):
+            written = schema.format_of_time
+            expected = "as in 2024-01-31 14:05:00" if written is None else f"like {written!r}"
             raise ValueError(
                 f"Times in column {schema.time!r} must be numbers, timestamps or strings {expected}, got {cell!r} in "
                 f'row {row}, counted from 0. Give `time_format` in the schema, or use split="random".'

@@ -97,14 +97,8 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
             f"{f' and lacks {missing}' if missing else ''}. Finetune it with run_ctr.py --without_plm first."
         )
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
+    processor.check_model(config)
     processor.tokenizer = None
-    columns = config.ctr_config.max_values or [1] * config.ctr_config.num_fields
-    if (processor.field_sizes, processor.max_values) != (config.ctr_config.field_sizes, columns):
-        raise ValueError(
-            f"Processor and model of {checkpoint} must belong together, but the processor has field sizes "
-            f"{processor.field_sizes} and columns {processor.max_values}, the model {config.ctr_config.field_sizes} "
-            f"and {columns}."
-        )
     if config.use_plm:
         logger.warning(
             f"The CTR logit of {checkpoint} was trained as a part of a fused logit (fusion={config.fusion!r}); alone "

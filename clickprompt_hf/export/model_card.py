@@ -244,7 +244,7 @@ def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
             "column": _cell(member.column),
             "name": _cell(member.name),
             "kind": _kind(member),
-            "distinct": f"{sum(map(bool, vocabulary)):,}" if member.kind != "numeric" else "",
+            "distinct": f"{sum(map(bool, vocabulary)):,}" if member.kind not in ("numeric", "text") else "",
         }
         for member, vocabulary in zip(processor.schema.fields, processor.vocabularies)
     ]
@@ -336,7 +336,7 @@ def _limits(head: _Head, processor: ClickPromptProcessor | None, data: Mapping[s
         )
     if processor is not None:
         limits.append(
-            "`feature_vocabularies.json` lists the values of all fields in the training rows, ids of people included, "
+            "`feature_vocabularies.txt` lists the values of all fields in the training rows, ids of people included, "
             "and `model.safetensors` a vector for each."
         )
     limits.append("It repeats what the logged clicks hold, also unwanted preferences of those who logged them.")

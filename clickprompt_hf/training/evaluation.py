@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from ..data.columnar import ColumnarDataset
+from ..encoding_clickprompt import TIME_PARTS
 from ..processing_clickprompt import ClickPromptProcessor
 from .metrics import ClickMetric, OfflineMetric, click_probabilities
 
@@ -264,7 +265,12 @@ def click_report(
         field_column(processor, gauc_field)
         if test.value_ids is None:
             raise ValueError("`gauc_field` needs rows that know their raw values, as `prepare_splits` makes them.")
-        groups = test.value_ids[:, processor.schema.keys.index(gauc_field)]
+        place = processor.schema.keys.index(gauc_field)
+        if processor.schema.fields[place].kind in TIME_PARTS:
+            # whose raw values are whole times
+            groups = test.feature_ids[:, field_column(processor, gauc_field)]
+        else:
+            groups = test.value_ids[:, place]
         report.update(GroupedAUC().compute(predictions=probabilities, references=clicks, groups=groups))
     for name in frequency_fields or ():
         for row in auc_by_frequency({"": probabilities}, train, test, processor, name).itertuples():

@@ -68,7 +68,7 @@ def save_test_plots(
     own = next(iter(probabilities.values()))
     figure = reliability_diagram(calibration_bins(own, np.asarray(test.labels)), own)
     save_figure(figure, _plots_folder(trainer) / CALIBRATION)
-    names = {member.column: member.name for member in processor.schema.fields}
+    names = {member.key: member.name for member in processor.schema.fields}
     tables = {
         names.get(column, column): auc_by_frequency(probabilities, train, test, processor, column)
         for column in frequency_fields

@@ -2,6 +2,7 @@
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, repeatable order and masks."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -184,7 +185,7 @@ class ClickPromptTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)
         folder = Path(str(output_dir or self.args.output_dir))
-        if self.args.should_save and not folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+        if self.args.should_save and not re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name):
             # What is published holds no pickle. Checkpoints to resume from have others anyway.
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 

@@ -31,7 +31,9 @@ def load_csv(path: str | Path | None, schema: Schema) -> SourceTable:
         ValueError: If it does not parse or lacks a column; the message names the file.
     """
     path = _existing(path, "csv")
-    strings = [name for name in (*schema.columns, schema.label) if name != schema.time]
+    # a number would lose the leading zeros that a format counts on
+    sorted_as_read = schema.time if schema.format_of_time is None else None
+    strings = [name for name in needed_columns(schema) if name != sorted_as_read]
     check_columns(csv_header(path), schema, str(path))
     try:
         table = csv.read_csv(path, _READ_OPTIONS, _PARSE_OPTIONS, _as_strings(strings, needed_columns(schema)))
