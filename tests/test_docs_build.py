@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clickprompt_hf import ClickPromptConfig, CTRConfig
+from clickprompt_hf import ClickPromptConfig, CTRConfig, configuration_clickprompt
 
 ROOT = Path(__file__).parent.parent
 griffe = pytest.importorskip("griffe", reason="needs the extra docs")
@@ -50,4 +50,4 @@ def test_arguments_of_configurations(on_path, config):
     fields = {f.name: f.default for f in dataclasses.fields(config) if f.name in config.__annotations__}
     assert list(found) == list(fields)
     for name, default in fields.items():
-        assert eval(found[name]) == default
+        assert eval(found[name], vars(configuration_clickprompt)) == default
