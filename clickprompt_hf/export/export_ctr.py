@@ -18,10 +18,10 @@ import torch
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig
+from ..custom_backbone import import_backbone_module
 from ..modeling_clickprompt import ClickPromptForCTR
+from ..paths import check_folder_or_hub_id
 from ..processing_clickprompt import ClickPromptProcessor
-from ..training.custom_backbone import import_backbone_module
-from ..training.paths import check_folder_or_hub_id
 from .graphs import ClickProbability, random_ids, torch_export, write_onnx
 
 logger = logging.get_logger(__name__)

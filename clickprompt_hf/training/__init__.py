@@ -1,6 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training with the HuggingFace `Trainer`."""
 
+from ..custom_backbone import import_backbone_module
+from ..paths import check_folder_or_hub_id
 from .argument_effects import PAMLM_ARGUMENTS, PLM_ARGUMENTS, warn_of_idle_arguments
 from .arguments import (
     ClickPromptTrainingArguments,
@@ -9,7 +11,6 @@ from .arguments import (
     ModelArguments,
     ReportArguments,
 )
-from .custom_backbone import import_backbone_module
 from .evaluation import (
     IGNORED_IN_TEST,
     CalibrationError,
@@ -27,7 +28,6 @@ from .evaluation import (
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
 from .output_dir import check_output_dir, remove_earlier_run
-from .paths import check_folder_or_hub_id
 from .plots import save_test_plots, save_training_plots
 from .preparation import PreparedData, prepare_data
 from .pretraining import fresh_pretraining_model, pretraining_collator

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
+from ..paths import check_folder_or_hub_id
 from ..processing_clickprompt import ClickPromptProcessor
 from .arguments import ModelArguments, given_options
-from .paths import check_folder_or_hub_id
 from .preparation import PreparedData
 from .scratch_plm import SCRATCH_SIZES, plm_config
 

@@ -20,10 +20,10 @@ from ..data.loading import load_splits
 from ..data.schema_file import load_schema
 from ..data.sources import needs_schema
 from ..modeling_ctr import backbone_class
+from ..paths import check_folder_or_hub_id
 from ..processing_clickprompt import ClickPromptProcessor, Schema
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
 from .output_dir import checkpoint_to_resume
-from .paths import check_folder_or_hub_id
 from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
 
 _DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
