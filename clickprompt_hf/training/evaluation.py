@@ -208,9 +208,10 @@ def auc_by_frequency(
 
     Args:
         probabilities: (N,) of the test rows, by the name of the model.
-        train, test: Encoded rows.
+        train: Encoded training rows.
+        test: Encoded test rows.
         processor: Knows the fields.
-        field: Column of the field.
+        field: The field, by `FieldSchema.key`.
 
     Returns:
         `group` (see `frequency_groups`), `model`, `rows`, `auc`, `auc_low` and `auc_high`, DeLong's 95 % interval; NaN

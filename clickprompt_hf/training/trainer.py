@@ -221,7 +221,8 @@ class ClickPromptTrainer(Trainer):
         """Writes `README.md` into the output folder: the model card of this run, with the plots that lie there.
 
         Args:
-            language, license: As the Hub spells them. `license` defaults to `args.hub_license`.
+            language: As the Hub spells it.
+            license: As the Hub spells it; default `args.hub_license`.
             tags: Further tags.
             model_name: Default the name of `args.hub_model_id`, or of the folder.
             finetuned_from: Hub id of the PLM.
