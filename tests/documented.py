@@ -38,7 +38,7 @@ ADDED = {
     "run_ctr": QUICK,
     "demo": [*QUICK_DEMO, *FEW_ROWS, "--report_to", "none", "--disable_tqdm", "true"],
     "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS],
-    **{name: ["--quick"] for name in ("ctr_only", "data", "finetune", "growth", "inference", "pamlm")},
+    **{name: ["--quick"] for name in ("ctr_only", "data", "export", "finetune", "growth", "inference", "pamlm")},
 }
 
 
