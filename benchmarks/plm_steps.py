@@ -108,7 +108,7 @@ def processor_of(splits: Any, schema: Any, with_tokenizer: bool = True) -> Click
     """A processor of the training rows, with a tokenizer trained on a few of them."""
     processor = ClickPromptProcessor.fit(splits["train"], schema)
     if with_tokenizer:
-        few = splits["train"].select(range(2000))
+        few = splits["train"].select(range(min(2000, len(splits["train"]))))
         processor.tokenizer = scratch_tokenizer("scratch-small", processor.render(few[:]))
     return processor
 

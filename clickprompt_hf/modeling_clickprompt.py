@@ -8,6 +8,7 @@ heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -245,6 +246,9 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         text_config = AutoConfig.from_pretrained(plm_name_or_path, **plm_kwargs)
         # The weights are loaded into a model of one type throughout, whatever they are stored in.
         text_config.architectures = text_config.dtype = None
+        if Path(plm_name_or_path).is_dir():
+            # a published configuration names the Hub's PLM, and no folder of this machine
+            text_config._name_or_path = ""
         model = cls(ClickPromptConfig(text_config=text_config, ctr_config=ctr_config, **prompt_options))
         model._load_plm(plm_name_or_path, plm_kwargs)
         return model

@@ -397,6 +397,8 @@ def test_a_pretrained_plm_is_loaded_with_its_lm_head(task, family, tmp_path):
     pretraining = ClickPromptForPACLM if family in DECODERS else ClickPromptForPAMLM
     model_class = {"click": ClickPromptForCTR, "pretraining": pretraining, "trunk": ClickPromptModel}[task]
     model = model_class.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config(), prompt_length=2).eval()
+    # nothing of this machine is published
+    assert str(tmp_path) not in model.config.to_json_string()
     loaded, expected = model.trunk.plm.state_dict(), plm.base_model.state_dict()
     for name, tensor in loaded.items():
         assert torch.equal(expected[name], tensor), name

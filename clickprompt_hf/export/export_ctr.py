@@ -18,9 +18,9 @@ import torch
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig
-from ..custom_backbone import import_backbone_module
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..paths import check_folder_or_hub_id
+from ..plugins import import_backbone_module
 from ..processing_clickprompt import ClickPromptProcessor
 from .graphs import ClickProbability, random_ids, torch_export, write_onnx
 

@@ -14,6 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import tqdm
 
 from ..data.table_pieces import open_table
+from ..encoding_clickprompt import check_columns
 from ..processing_clickprompt import ClickPromptProcessor
 from .finished_pieces import FinishedPieces
 from .table_scoring import score_table
@@ -105,7 +106,6 @@ def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -
 def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path) -> None:
     if repeated := sorted({name for name in given if given.count(name) > 1}):
         raise ValueError(f"The columns of {path} must have different names; repeated: {repeated}.")
-    if missing := [name for name in needed if name not in given]:
-        raise ValueError(f"{path} must have the columns {list(needed)}; missing {missing}, given {list(given)}.")
+    check_columns(needed, given, str(path))
     if COLUMN in given:
         raise ValueError(f"{path} has a column {COLUMN!r} already; rename it first.")

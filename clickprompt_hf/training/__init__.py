@@ -1,8 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training with the HuggingFace `Trainer`."""
 
-from ..custom_backbone import import_backbone_module
 from ..paths import check_folder_or_hub_id
+from ..plugins import import_backbone_module
 from .argument_effects import PAMLM_ARGUMENTS, PLM_ARGUMENTS, warn_of_idle_arguments
 from .arguments import (
     ClickPromptTrainingArguments,

@@ -8,7 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from ..custom_backbone import import_backbone_module
+from ..plugins import import_backbone_module
 from .plots import matplotlib_is_installed
 
 

@@ -21,7 +21,7 @@ _TWO_SIDED_95 = float(stats.norm.ppf(0.975))
 # the underscore keeps it from being pushed to the Hub
 SCORES_FILE = "_test_scores.parquet"
 # outputs of the model that testing need not gather; the id side's logit is compared with the fused one
-IGNORED_IN_TEST = ["text_logits", "prompts", "interaction"]
+IGNORED_IN_TEST = ["text_logits", "prompts"]
 _CLICK, _PROBABILITY = "click", "click_probability"
 
 

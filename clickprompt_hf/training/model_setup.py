@@ -3,6 +3,8 @@
 
 from typing import Any, TypeVar
 
+from transformers.utils import logging
+
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
@@ -11,6 +13,8 @@ from ..processing_clickprompt import ClickPromptProcessor
 from .arguments import ModelArguments, given_options
 from .preparation import PreparedData
 from .scratch_plm import SCRATCH_SIZES, plm_config
+
+logger = logging.get_logger(__name__)
 
 Model = TypeVar("Model", ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptForPACLM)
 
@@ -78,6 +82,11 @@ def load_checkpoint(
     processor = ClickPromptProcessor.from_pretrained(model_name_or_path)
     processor.check_model(config)
     if extend_vocabulary:
+        if config.training_data is not None:
+            logger.warning(
+                f"--extend_vocabulary splits the given table anew: where it holds rows that {model_name_or_path} was "
+                f"trained on, of {config.training_data['dataset']}, some of them are tested on."
+            )
         config.training_data = None
     elif config.training_data is None:
         raise ValueError(
