@@ -94,7 +94,7 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def workplace(files, tmp_path, monkeypatch):
+def working_folder(files, tmp_path, monkeypatch):
     """A copy of those files as the working directory; small synthetic data and PLMs; nothing stays registered."""
     shutil.copytree(files, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -118,7 +118,7 @@ def workplace(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page_blocks", cases())
-def test_blocks_run(page_blocks, workplace, plm):
+def test_blocks_run(page_blocks, working_folder, plm):
     # what a page takes as given
     torch.manual_seed(0)
     namespace = {"__name__": "__main__", "model": ClickPromptForCTR(tiny_config())}
