@@ -276,7 +276,8 @@ class FeatureEncoder:
         """
         if isinstance(rows, Mapping):
             # what else a row has does not say whether it is one row or several
-            rows = {name: rows[name] for name in rows if name in {*self.schema.columns, self.schema.label}}
+            known = {*self.schema.columns, self.schema.label}
+            rows = {name: rows[name] for name in rows if name in known}
         columns = columns_of(rows)
         if not columns and not isinstance(rows, Mapping):
             return {column: [] for column in self.read_columns}
