@@ -261,17 +261,18 @@ class ClickPromptTrainer(Trainer):
     def _evaluations(self) -> list[dict[str, float]]:
         return [entry for entry in self.state.log_history if "eval_loss" in entry]
 
+    def _evaluations_of_kept_weights(self) -> list[dict[str, float]]:
+        return [entry for entry in self._evaluations() if entry["step"] == self.state.best_global_step]
+
     def _metrics_of_kept_weights(self) -> dict[str, float]:
-        evaluations = self._evaluations()
-        kept = [entry for entry in evaluations if entry["step"] == self.state.best_global_step]
-        return (kept or evaluations or [{}])[-1]
+        return (self._evaluations_of_kept_weights() or self._evaluations() or [{}])[-1]
 
     def _card_settings(self, model: Any) -> dict[str, Any]:
         """The settings of training that the model card lists."""
         args = self.args
         plm = {"Learning rate of the PLM": args.plm_learning_rate} if model.config.use_plm else {}
-        kept = [entry["epoch"] for entry in self._evaluations() if entry["step"] == self.state.best_global_step]
-        best = f"; weights of epoch {kept[0]:g} kept" if kept and args.load_best_model_at_end else ""
+        kept = self._evaluations_of_kept_weights()
+        best = f"; weights of epoch {kept[0]['epoch']:g} kept" if kept and args.load_best_model_at_end else ""
         masks = isinstance(model, ClickPromptForPAMLM)
         masking = {"Masked": f"{args.mlm_probability:.0%} by {args.masking}"} if masks else {}
         return {
