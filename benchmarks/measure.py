@@ -75,7 +75,8 @@ def gflop(step: Callable[[], Any]) -> float:
 
 
 def in_fresh_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
-    """What `function(*args)` returns, run in a process of its own, with `peak_memory_gb` of that process added."""
+    """What `function(*args)` returns, run in a process of its own, with `peak_memory_gb` of that process added if it
+    is not there."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measured, args=(function, args, sender))
@@ -92,11 +93,15 @@ def in_fresh_process(function: Callable[..., dict[str, Any]], *args: Any) -> dic
 
 def _measured(function: Callable[..., dict[str, Any]], args: tuple, sender: Any) -> None:
     result = function(*args)
-    # kilobytes on Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    sender.send({**result, "peak_memory_gb": result.get("peak_memory_gb", peak_memory_gb())})
+
+
+def peak_memory_gb() -> float:
+    """The most memory that this process has held so far; that of the accelerator where there is one."""
     if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 1e9
-    sender.send({**result, "peak_memory_gb": round(peak, 2)})
+        return round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    # kilobytes on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 
 def median_and_range(values: list[float]) -> str:

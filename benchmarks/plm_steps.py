@@ -1,17 +1,19 @@
 """Training steps with the PLM, our way and the plain way, for the benchmarks of both stages.
 
-Ours: token tables and whole batches, bf16 where the processor multiplies it faster, with eager attention then, and the
-vocabulary projected to at masked tokens only. Plain: rows one by one, their rendered text tokenized for each batch,
-fp32, all logits.
+Ours: token tables and whole batches of rows of about one length, bf16 where the processor multiplies it faster, with
+eager attention then, dropout from few random bits on CPUs, and the vocabulary projected to at masked tokens only.
+Plain: rows one by one, their rendered text tokenized for each batch, fp32, all logits.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import count, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import measure
+import numpy as np
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -28,7 +30,9 @@ from clickprompt_hf import (
 from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.training.cpu_dropout import cpu_dropout
 from clickprompt_hf.training.precision import bf16_pays
+from clickprompt_hf.training.sampling import EpochSampler
 from clickprompt_hf.training.scratch_plm import scratch_tokenizer
 
 TINY = "2 x 128"
@@ -81,12 +85,13 @@ def steps(
         if autocast and device.type == "cpu":
             # as the trainer does
             model.set_attn_implementation("eager")
+        dropout = cpu_dropout if device.type == "cpu" and not plain else nullcontext
         batches = _plain_batches if plain else _batches
         loader = batches(stage, splits["train"], processor, model, batch_size, Path(folder))
 
         def gradients() -> None:
             batch = {name: values.to(device) for name, values in next(loader).items()}
-            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            with dropout(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 loss = _full_loss(model, batch) if plain and stage == "pamlm" else model(**batch).loss
             loss.backward()
 
@@ -97,11 +102,13 @@ def steps(
             optimizer.zero_grad()
 
         seconds = measure.repeat(step, warmup=2, repeats=repeats)
-        gflop = measure.gflop(gradients)
+        peak = measure.peak_memory_gb()
+        # lengths, and so the arithmetic, differ from batch to batch
+        gflop = float(np.mean([measure.gflop(gradients) for _ in range(min(repeats, 10))]))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rates = [batch_size / s for s in seconds]
     limit = measure.against_limit(rates, gflop / batch_size, autocast)
-    return {"samples/s": rates, "parameters": parameters, "bf16": autocast, **limit}
+    return {"samples/s": rates, "parameters": parameters, "bf16": autocast, **limit, "peak_memory_gb": peak}
 
 
 def processor_of(splits: Any, schema: Any, with_tokenizer: bool = True) -> ClickPromptProcessor:
@@ -133,12 +140,13 @@ def _collator(stage: str, processor: ClickPromptProcessor, model: Any) -> Any:
 
 
 def _batches(stage, rows, processor, model, batch_size, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
-    """Whole batches from token tables."""
+    """Whole batches from token tables, as with `--train_sampling_strategy group_by_length`."""
     prepare_splits(
         {"train": rows, "validation": rows.select([0]), "test": rows.select([0])}, processor, folder / "data"
     )
     dataset = load_prepared(folder / "data")[0]["train"]
-    loader = DataLoader(dataset, batch_size, shuffle=True, collate_fn=_collator(stage, processor, model))
+    order = EpochSampler(len(dataset), seed=0, lengths=dataset.text_lengths(), batch_size=batch_size)
+    loader = DataLoader(dataset, batch_size, sampler=order, collate_fn=_collator(stage, processor, model))
     for _ in count():
         yield from loader
 

@@ -30,7 +30,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", required=True, type=Path, help="rows and probabilities: .csv, .csv.gz, .parquet")
     parser.add_argument("--batch_size", type=int, help="256 by default; 4096 for a model without a PLM")
     parser.add_argument(
-        "--piece_rows", type=int, default=16_384, help="rows in memory at a time; a run that is cut off loses as many"
+        "--piece_rows",
+        type=int,
+        help="rows in memory at a time, of which a run that is cut off loses as many; 16,384 by default, 131,072 for "
+        "a model without a PLM",
     )
     parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
     parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
@@ -59,8 +62,16 @@ def main(arguments: list[str] | None = None) -> None:
     model = load_model(args.model).to(state.device)
 
     # 3. Piece by piece: read, score, write. The output appears under its name once it is whole.
-    batch_size = args.batch_size or (256 if model.config.use_plm else 4096)
-    score_file(args.input, args.output, processor, model, batch_size, args.piece_rows, args.bf16)
+    batch_size, piece_rows = (256, 16_384) if model.config.use_plm else (4096, 131_072)
+    score_file(
+        args.input,
+        args.output,
+        processor,
+        model,
+        batch_size if args.batch_size is None else args.batch_size,
+        piece_rows if args.piece_rows is None else args.piece_rows,
+        args.bf16,
+    )
 
 
 def load_model(name_or_path: str) -> torch.nn.Module:

@@ -21,6 +21,7 @@ from clickprompt_hf.training import (
     ClickPromptTrainingArguments,
     MaskedTokenMetric,
     click_metrics,
+    cpu_dropout,
 )
 from clickprompt_hf.training.clipping import clip_grad_norm
 from clickprompt_hf.training.sampling import EpochSampler
@@ -94,6 +95,16 @@ def test_which_parameters_move_under_which_learning_rate(model_class, plm_lr, lr
     assert any("embeddings.word_embeddings" in name for name in in_plm)
     assert any("lm_head" in name for name in in_plm) == (model_class is ClickPromptForPAMLM)
     assert not any("ctr" in name or "prompt_encoder" in name or "text_head" in name for name in in_plm)
+
+
+def test_every_dropout_of_a_step_is_the_fast_one(prepared, tmp_path, monkeypatch):
+    model, rates = build(ClickPromptForCTR, prepared[1], dropout=0.3), []
+    # the attention weights', for which the default kernel has its own
+    model.set_attn_implementation("eager")
+    monkeypatch.setattr(cpu_dropout, "dropout", lambda numbers, p: (rates.append(p), numbers)[1])
+    trainer_for(model, prepared, arguments(tmp_path, max_steps=1, num_train_epochs=1, eval_strategy="no")).train()
+    # of the embeddings, and three in each of two layers
+    assert rates == [0.3] * 7
 
 
 @pytest.mark.parametrize("part", ["plm", "ctr", "prompt_encoder"])

@@ -35,15 +35,15 @@ def score_table(
         # the longest first: what does not fit in memory fails at once
         order = np.argsort(-tables.lengths(arrays["clause_ids"]), kind="stable")
     scored = []
-    for start in range(0, len(table), batch_size):
-        rows = order[start : start + batch_size]
-        batch = {"feature_ids": feature_ids[rows].astype(np.int64)}
-        if tables is not None:
-            batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
-        inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            logits = model(**inputs).logits
-        scored.append(logits.float().sigmoid().squeeze(-1))
+    # one context for all batches: autocast casts the weights once in each
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        for start in range(0, len(table), batch_size):
+            rows = order[start : start + batch_size]
+            batch = {"feature_ids": feature_ids[rows].astype(np.int64)}
+            if tables is not None:
+                batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
+            inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
+            scored.append(model(**inputs).logits.float().sigmoid().squeeze(-1))
     probabilities = np.empty(len(table))
     probabilities[order] = torch.cat(scored).cpu().numpy()
     return probabilities

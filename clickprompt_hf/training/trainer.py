@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..export.model_card import model_card
 from ..modeling_clickprompt import ClickPromptForPAMLM, ClickPromptForPretraining
 from .arguments import ClickPromptTrainingArguments
 from .clipping import clip_grad_norm
+from .cpu_dropout import cpu_dropout
 from .metrics import click_metrics, masked_token_metrics
 from .plots import PLOTS, PLOTS_FOLDER
 from .sampling import EpochSampler
@@ -102,6 +103,12 @@ class ClickPromptTrainer(Trainer):
                 group = {"params": sparse, "lr": self.args.learning_rate}
                 self.optimizer = OptimizerWithSparseGroup(self.optimizer, group, betas, self.args.adam_epsilon)
         return self.optimizer
+
+    def training_step(self, *args, **kwargs):
+        # a compiled model draws its own dropout
+        slow_dropout = self.args.device.type == "cpu" and not self.args.torch_compile
+        with cpu_dropout() if slow_dropout else nullcontext():
+            return super().training_step(*args, **kwargs)
 
     def _clip_grad_norm(self, model):
         on_cpu = self.args.device.type == "cpu" and not self.is_fsdp_enabled
