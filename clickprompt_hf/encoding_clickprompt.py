@@ -8,6 +8,7 @@ the standard library.
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime, time, timezone
@@ -203,6 +204,7 @@ def _check_time_format(what: str, time_format: Any) -> None:
 VOCABULARIES_FILE = "feature_vocabularies.txt"
 # leading zeros make an id, not a number
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
+_SINGLE_VALUES = (str, bytes, int, float, type(None))
 # characters of a number with 15 digits and a point: any double can hold those
 _LONGEST_DECIMAL = 16
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -233,6 +235,8 @@ class FeatureEncoder:
         self.boundaries = boundaries
         # made when first needed: of ten million values it takes longer than to read them
         self._ids: list[dict[str, int] | None] = [None] * len(vocabularies)
+        # fields whose unread cells were spoken of
+        self._warned: set[int] = set()
 
     @property
     def field_sizes(self) -> list[int]:
@@ -268,21 +272,40 @@ class FeatureEncoder:
             raise ValueError(f"`vocabularies` must hold values without line breaks, got {broken!r}.")
         return lines.encode()
 
-    def columns(self, rows) -> dict[str, Sequence]:
+    def columns(self, rows, first_row: int = 0) -> dict[str, Sequence]:
         """Rows in any accepted form as a mapping from column to equally many values, all fields among them.
 
+        Args:
+            rows: As in `columns_of`.
+            first_row: Number of the first row in messages.
+
         Raises:
-            ValueError: If a field's column is missing or columns differ in length.
+            ValueError: If a row lacks a field's column, columns differ in length, or a cell of a field of single
+                values holds several; the message names row and column.
+            TypeError: If `rows` or a row is of another kind.
         """
         if isinstance(rows, Mapping):
             # what else a row has does not say whether it is one row or several
             known = {*self.schema.columns, self.schema.label}
             rows = {name: rows[name] for name in rows if name in known}
-        columns = columns_of(rows)
-        if not columns and not isinstance(rows, Mapping):
-            return {column: [] for column in self.read_columns}
+        columns = columns_of(rows, self.read_columns, first_row)
         check_columns(self.read_columns, columns)
+        self._check_cells(columns, first_row)
         return columns
+
+    def _check_cells(self, columns: Mapping[str, Sequence], first_row: int) -> None:
+        for member in self.schema.fields:
+            # free text is not read without a tokenizer
+            cells = columns.get(member.column, ())
+            # looking at few types instead of all cells takes a tenth of the time
+            if member.kind == "multi_valued" or all(issubclass(t, _SINGLE_VALUES) for t in set(map(type, cells))):
+                continue
+            for row, cell in enumerate(cells, start=first_row):
+                if isinstance(cell, Mapping) or is_column(cell):
+                    raise ValueError(
+                        f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, got "
+                        f"{cell!r:.80} in row {row}."
+                    )
 
     def encode(self, columns: Mapping[str, Sequence]) -> np.ndarray:
         """Columns of raw values to `feature_ids` (B, C) int64."""
@@ -295,12 +318,34 @@ class FeatureEncoder:
         inner = self.boundaries[field_index]
         if not member.num_columns:
             return np.zeros((len(list(values)), 0), dtype=np.int64)
+        if member.kind in ("numeric", *TIME_PARTS):
+            values = list(values)
+            keys = each_distinct(values, lambda value: vocabulary_keys(value, member, inner)[0])
+            self._warn_of_unread(field_index, values, keys)
+            return np.asarray([known.get(key, 0) for key in keys], dtype=np.int64).reshape(-1, 1)
         if member.kind != "multi_valued":
             ids = each_distinct(values, lambda value: known.get(vocabulary_keys(value, member, inner)[0], 0))
             return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
         rows = [[known.get(key, 0) for key in vocabulary_keys(value, member, inner)] for value in values]
         padded = [row + [-1] * (member.max_values - len(row)) for row in rows]
         return np.asarray(padded, dtype=np.int64).reshape(-1, member.max_values)
+
+    def _warn_of_unread(self, field_index: int, values: list, keys: list[str]) -> None:
+        """Says once a field that cells which are not blank are no numbers or times."""
+        if field_index in self._warned:
+            return
+        member = self.schema.fields[field_index]
+        unread = next((value for value, key in zip(values, keys) if not key and canonical(value)), None)
+        if unread is None:
+            return
+        self._warned.add(field_index)
+        what = "numbers" if member.kind == "numeric" else "times"
+        written = f", as `time_format` {member.time_format!r} says" if member.time_format else ""
+        warnings.warn(
+            f"Column {member.column!r} of kind {member.kind!r} should hold {what}{written}; cells like {unread!r} "
+            "count as missing.",
+            stacklevel=2,
+        )
 
     def ids_of(self, field_index: int) -> dict[str, int]:
         """The id of each value of one field's vocabulary."""
@@ -344,8 +389,18 @@ def check_columns(needed: Iterable[str], given: Iterable[str], what: str = "The 
         raise ValueError(f"{what} must have the columns {needed}; missing {missing}, given {given}.")
 
 
-def columns_of(rows) -> dict[str, Sequence]:
-    """Rows in any accepted form as a mapping from column to equally many values."""
+def columns_of(rows, needed: Sequence[str] = (), first_row: int = 0) -> dict[str, Sequence]:
+    """Rows in any accepted form as a mapping from column to equally many values.
+
+    Args:
+        rows: A pandas data frame, a mapping from column to value or to values, or a list of rows as mappings.
+        needed: Columns that each row of a list must have; others are missing values in rows that lack them.
+        first_row: Number of the first row in messages.
+
+    Raises:
+        ValueError: If a row of a list lacks a column, or columns differ in length.
+        TypeError: If `rows` or a row is of another kind.
+    """
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
         return rows.to_dict(orient="list")
     if isinstance(rows, Mapping):
@@ -356,8 +411,18 @@ def columns_of(rows) -> dict[str, Sequence]:
         if len(set(lengths.values())) > 1:
             raise ValueError(f"The columns of `rows` must have one length, got {lengths}.")
         return columns
+    if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
+        raise TypeError(
+            "`rows` must be a row (a mapping from column to value), a list of rows, a mapping from column to list or "
+            f"a pandas data frame, got {type(rows).__name__}."
+        )
     rows = list(rows)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    for place, row in enumerate(rows, start=first_row):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"Row {place} must be a mapping from column to value, got {type(row).__name__}.")
+        if any(column not in row for column in needed):
+            check_columns(needed, row, f"Row {place}")
+    names = list(dict.fromkeys([*needed, *(name for row in rows for name in row)]))
     return {name: [row.get(name) for row in rows] for name in names}
 
 

@@ -19,7 +19,6 @@ _ROWS_A_BATCH = 256
 # without a PLM a row takes microseconds, and a batch's fixed cost would show
 _ROWS_A_BATCH_WITHOUT_PLM = 8192
 _SECONDS_WITHOUT_PROGRESS_BAR = 3
-_SINGLE_VALUES = (str, bytes, int, float, type(None))
 
 
 class ClickPromptPipeline(Pipeline):
@@ -100,7 +99,7 @@ class ClickPromptPipeline(Pipeline):
             )
         ]
         is_row = isinstance(inputs, Mapping) and not all(is_column(values) for values in inputs.values())
-        num_rows, columns_of = _columns_of_slices([inputs] if is_row else inputs, self.processor.read_columns)
+        num_rows, slice_of = _slices_of([inputs] if is_row else inputs, self.processor.read_columns)
         # dropout is on in a model that was just trained
         self.model.eval()
         scores: list[dict[str, float]] = []
@@ -109,9 +108,8 @@ class ClickPromptPipeline(Pipeline):
         with logging.tqdm(total=num_rows, unit="row", delay=delay, disable=progress_bar is False) as bar:
             for start in range(0, num_rows, size):
                 end = min(start + size, num_rows)
-                columns = columns_of(start, end)
-                self._check_cells(columns, start)
-                scores += self.run_single(columns, *parameters)
+                parameters[0]["first_row"] = start
+                scores += self.run_single(slice_of(start, end), *parameters)
                 bar.update(end - start)
         return scores[0] if is_row else scores
 
@@ -120,23 +118,10 @@ class ClickPromptPipeline(Pipeline):
         """Rows that are scored at once where nothing else is said."""
         return _ROWS_A_BATCH if self.model.config.use_plm else _ROWS_A_BATCH_WITHOUT_PLM
 
-    def _check_cells(self, columns: dict[str, list], first_row: int) -> None:
-        for member in self.processor.schema.fields:
-            # free text is not read without a tokenizer
-            cells = columns.get(member.column, [])
-            # looking at few types instead of all cells takes a tenth of the time
-            if member.kind == "multi_valued" or all(issubclass(t, _SINGLE_VALUES) for t in set(map(type, cells))):
-                continue
-            for row, cell in enumerate(cells, start=first_row):
-                if isinstance(cell, Mapping) or is_column(cell):
-                    raise ValueError(
-                        f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, got "
-                        f"{cell!r:.80} in row {row}."
-                    )
-
-    def preprocess(self, columns: dict[str, list]) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        """Columns of raw values to the model's inputs."""
-        return dict(self.processor(columns, return_tensors="pt", with_text=self.model.config.use_plm))
+    def preprocess(self, rows: Any, first_row: int = 0) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """Raw rows, the first of them number `first_row` in messages, to the model's inputs."""
+        with_text = self.model.config.use_plm
+        return dict(self.processor(rows, return_tensors="pt", with_text=with_text, first_row=first_row))
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> Any:  # type: ignore[override]
         return self.model(**model_inputs, return_dict=True)
@@ -161,10 +146,10 @@ class ClickPromptPipeline(Pipeline):
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
-def _columns_of_slices(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int], dict[str, list]]]:
-    """How many rows there are, and what gives the named columns of rows `start` to `end`."""
+def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int], Any]]:
+    """How many rows there are, and what gives rows `start` to `end` as the processor takes them."""
     if isinstance(rows, (list, tuple)):
-        return len(rows), lambda start, end: _columns_of_rows(rows[start:end], columns, start)
+        return len(rows), lambda start, end: rows[start:end]
     if isinstance(rows, Mapping):
         check_columns(columns, rows)
         lengths = {column: len(rows[column]) for column in columns}
@@ -190,12 +175,3 @@ def _columns_of_slices(rows: Any, columns: list[str]) -> tuple[int, Callable[[in
         "`inputs` must be a row (a mapping from column to value), a list of rows, a mapping from column to list, a "
         f"pandas data frame, an Arrow table or a datasets.Dataset, got {type(rows).__name__}."
     )
-
-
-def _columns_of_rows(rows: list | tuple, columns: list[str], first_row: int) -> dict[str, list]:
-    for place, row in enumerate(rows, start=first_row):
-        if not isinstance(row, Mapping):
-            raise TypeError(f"Row {place} must be a mapping from column to value, got {type(row).__name__}.")
-        if any(column not in row for column in columns):
-            check_columns(columns, row, f"Row {place}")
-    return {column: [row[column] for row in rows] for column in columns}

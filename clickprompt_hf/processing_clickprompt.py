@@ -6,8 +6,9 @@ This file ships inside every checkpoint: it imports only numpy, torch, transform
 
 import json
 import os
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from transformers.utils import cached_file
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
 from .encoding_clickprompt import TIME_PARTS, VOCABULARIES_FILE, FeatureEncoder, FieldSchema, Schema
 from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct, labels_in_words
-from .encoding_clickprompt import members_of, number_of, read_time, read_vocabularies, time_part, vocabulary_keys
+from .encoding_clickprompt import is_column, members_of, number_of, read_time, read_vocabularies, time_part
+from .encoding_clickprompt import vocabulary_keys
 # isort: on
 
 
@@ -83,7 +85,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             max_text_length: As in the class.
 
         Raises:
-            ValueError: If a column is missing, or holds no value of the field's kind, or `min_count` is below 1.
+            ValueError: If a column is missing, or holds no value of the field's kind, or lists where the field has
+                single values, or `min_count` is below 1.
         """
         _check_training_rows(train, schema, min_count)
         vocabularies: list[list[str]] = []
@@ -95,6 +98,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 continue
             counts = _count_values(train, member.column)
             _check_kind(counts, member)
+            if member.kind == "multi_valued":
+                _warn_of_separator(counts, member)
             inner = _boundaries(counts, member) if member.kind == "numeric" else []
             vocabularies.append(_frequent_keys(counts, member, inner, min_count))
             boundaries.append(inner)
@@ -187,7 +192,9 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 f"PLM {config.text_config.vocab_size}."
             )
 
-    def __call__(self, rows, return_tensors: str | None = None, with_text: bool = True, **kwargs) -> BatchFeature:
+    def __call__(
+        self, rows, return_tensors: str | None = None, with_text: bool = True, first_row: int = 0, **kwargs
+    ) -> BatchFeature:
         """Raw rows to model inputs.
 
         Args:
@@ -195,15 +202,18 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 mapping from column to value, a list of such rows, or a pandas data frame. Other columns are ignored.
             return_tensors: `"pt"` for padded tensors; by default lists, texts unpadded.
             with_text: `False` leaves the text out, for a model that reads none.
+            first_row: Number of the first row in messages.
 
         Returns:
             `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) where the
             rows have the label column.
 
         Raises:
-            ValueError: If a field's column is missing, columns differ in length, or a label is not 0 or 1.
+            ValueError: If a row lacks a field's column, columns differ in length, a cell of a field of single values
+                holds several, or a label is not 0 or 1; the message names row and column.
+            TypeError: If `rows` or a row is of another kind.
         """
-        columns = self.columns(rows)
+        columns = self.columns(rows, first_row)
         features: dict[str, Any] = {"feature_ids": self.encode(columns)}
         if self.reads_text and with_text:
             features.update(self._tokenize(self.render(columns), return_tensors))
@@ -343,6 +353,20 @@ def _check_training_rows(train, schema: Schema, min_count: int) -> None:
     if min_count < 1:
         raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
     check_columns(schema.columns, train.column_names if hasattr(train, "column_names") else list(train))
+    for member in schema.fields:
+        if member.kind != "multi_valued" and _holds_several(train, member.column):
+            raise ValueError(
+                f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, but it holds lists: "
+                "make its `kind` 'multi_valued'."
+            )
+
+
+def _holds_several(train, column: str) -> bool:
+    """Whether cells of a column are lists or mappings."""
+    if hasattr(train, "with_format"):
+        nested = ("list", "large_list", "fixed_size_list", "struct", "map")
+        return str(train.data.schema.field(column).type).startswith(nested)
+    return any(is_column(cell) or isinstance(cell, Mapping) for cell in train[column])
 
 
 def _count_values(train, column: str) -> list[tuple[Any, int]]:
@@ -384,6 +408,21 @@ def _check_kind(counts: list[tuple[Any, int]], member: FieldSchema) -> None:
             f"Column {member.column!r} of kind {member.kind!r} must hold {what}{written}, but none of its training "
             f"values is one, e.g. {counts[0][0]!r}."
         )
+
+
+def _warn_of_separator(counts: list[tuple[Any, int]], member: FieldSchema) -> None:
+    """Says so where no cell holds the separator of a multi-valued field, and most hold another mark."""
+    cells = [value for value, _ in counts if isinstance(value, str)]
+    if any(member.separator in cell for cell in cells):
+        return
+    for mark in ("|", ";", ","):
+        if sum(mark in cell for cell in cells) > len(cells) / 2:
+            warnings.warn(
+                f"No cell of column {member.column!r} holds its `separator` {member.separator!r}, and most hold "
+                f"{mark!r}: each cell counts as one value.",
+                stacklevel=3,
+            )
+            return
 
 
 def _boundaries(counts: list[tuple[Any, int]], member: FieldSchema) -> list[float]:

@@ -26,7 +26,9 @@ SIDES = {"ctr": "CTR side", "text": "text side"}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="checkpoint folder or Hub id")
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")

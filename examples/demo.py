@@ -27,7 +27,9 @@ ROWS_SCORED = 3
 
 
 def main(arguments: list[str] | None = None) -> pd.DataFrame:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--output_dir", required=True, type=Path)
     parser.add_argument("--dataset", default="synthetic")
     parser.add_argument("--data_path")

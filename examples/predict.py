@@ -24,7 +24,9 @@ from clickprompt_hf.training import check_folder_or_hub_id, import_backbone_modu
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="checkpoint folder or Hub id")
     parser.add_argument("--input", required=True, type=Path, help="rows: .csv, .csv.gz or .parquet")
     parser.add_argument("--output", required=True, type=Path, help="rows and probabilities: .csv, .csv.gz, .parquet")
@@ -45,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--{name} {error}")
     if not args.input.is_file():
         parser.error(f"--input must be a file, got {args.input}")
+    if args.input.resolve() == args.output.resolve():
+        parser.error(f"--output must be another file than --input, got {args.output} for both")
     if not args.output.parent.is_dir() or args.output.is_dir():
         parser.error(f"--output must be a file in a folder that exists, got {args.output}")
     if not os.access(args.output.parent, os.W_OK):

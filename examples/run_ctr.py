@@ -46,6 +46,7 @@ from clickprompt_hf.training import (
     save_test_scores,
     save_training_plots,
     warn_of_idle_arguments,
+    warn_of_other_training_rows,
 )
 
 
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = HfArgumentParser(
         (StartArguments, ModelArguments, DataArguments, ClickReportArguments, ClickPromptTrainingArguments),
         description=__doc__,
+        allow_abbrev=False,
     )
     start, model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
     if sum((start.model_name_or_path is not None, model_args.plm_name_or_path is not None, start.ctr_only)) != 1:
@@ -91,6 +93,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     baseline = None
     if report_args.baseline_dir is not None:
         baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
+        warn_of_other_training_rows(report_args.baseline_dir, data.training_data)
 
     # 3. Model: the checkpoint's trunk with fresh heads, or all fresh on the PLM, or a backbone alone.
     set_seed(training_args.seed)

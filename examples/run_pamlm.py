@@ -30,7 +30,9 @@ from clickprompt_hf.training import (
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     # 1. Arguments. The last epoch is kept: validation rows are trained on and cannot choose one.
     parser = HfArgumentParser(
-        (ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments), description=__doc__
+        (ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments),
+        description=__doc__,
+        allow_abbrev=False,
     )
     parser.set_defaults(load_best_model_at_end=False, lr_scheduler_type="cosine", warmup_steps=0.05)
     model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)

@@ -33,14 +33,18 @@ def test_rows_equal_the_processors(prepared, name):
     assert row["feature_ids"].tolist() == batch["feature_ids"][3].tolist()
 
 
-@pytest.mark.parametrize("kind", ["categorical", "multi_valued"])
 @pytest.mark.parametrize(
-    ("cells", "arrow_type"),
+    ("kind", "cells", "arrow_type"),
     [
-        ([None] * 6, pa.null()),
-        ([["a", "b"], None, ["b", None], ["a", "b"], ["c", "c"], ["b", "a"]], pa.list_(pa.string(), 2)),
-        ([["a", "b"], None, [], ["a", "b"], ["c"], ["b"]], pa.list_(pa.string())),
-        ([[1], None, [], [2, 3], [1], [3]], pa.large_list(pa.int64())),
+        ("categorical", [None] * 6, pa.null()),
+        ("multi_valued", [None] * 6, pa.null()),
+        (
+            "multi_valued",
+            [["a", "b"], None, ["b", None], ["a", "b"], ["c", "c"], ["b", "a"]],
+            pa.list_(pa.string(), 2),
+        ),
+        ("multi_valued", [["a", "b"], None, [], ["a", "b"], ["c"], ["b"]], pa.list_(pa.string())),
+        ("multi_valued", [[1], None, [], [2, 3], [1], [3]], pa.large_list(pa.int64())),
     ],
 )
 def test_columns_of_every_type_equal_the_processors(kind, cells, arrow_type, tmp_path):

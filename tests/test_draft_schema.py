@@ -283,6 +283,35 @@ def test_without_a_likely_label_the_label_is_a_question(tmp_path):
     assert load_schema(path).label == "answered"
 
 
+def test_a_label_that_is_named(tmp_path):
+    frame = pd.DataFrame({"x": [1, 2, 3, 4] * 50, "went": ["hin", "weg", "weg", "weg"] * 50, "sex": ["f", "m"] * 100})
+    assert "CHECK: which column is the label?" in drafted(frame, tmp_path)[0]
+    for positive in (None, "hin"):
+        draft = draft_schema(tmp_path / "table.csv", label="went", positive=positive)
+        assert "\nlabel: went\n" in draft
+        assert "\npositive: hin\n" in draft
+        assert "tells the label almost perfectly" in about("x", draft)
+    assert "\npositive: weg\n" in draft_schema(tmp_path / "table.csv", label="went", positive="weg")
+    for options, message in (
+        ({"label": "gone"}, r"`label` must be one of the columns \['x', 'went', 'sex'\], got 'gone'"),
+        (
+            {"label": "went", "positive": "Hin"},
+            "value of 'went' that means a click, got 'Hin'; it holds 'weg', 'hin'",
+        ),
+        ({"label": "x"}, "`positive` must be the value of 'x' .* got None; it holds '1', '2', '3', '4'"),
+        ({"positive": "hin"}, "`positive` needs `label`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draft_schema(tmp_path / "table.csv", **options)
+
+
+def test_sentences_with_commas_are_text(tmp_path):
+    places = ["near the beach", "in the old town", "by the station", "on a quiet hill"]
+    texts = [f"{3 + n % 60} rooms {places[n % 4]}, breakfast {'in' if n % 3 else 'ex'}cluded" for n in range(200)]
+    lines, fields = column(texts, tmp_path)
+    assert [member["kind"] for member in fields] == ["text"], lines
+
+
 def test_names_that_yaml_would_misread(tmp_path):
     names = ["yes", "2020", "a: b", "#c", "é {x}", "line\nbreak"]
     frame = pd.DataFrame({name: [f"v{n % 7}" for n in range(k, 200 + k)] for k, name in enumerate(names)})
@@ -314,6 +343,7 @@ def test_nothing_but_free_text_is_doubted(tmp_path):
         ("x.csv", b"a,b\n1,2,3\n", "Expected 2 columns, got 3"),
         ("x.csv", b"a\n1\n", r"it has only \['a'\]"),
         ("x.csv", b"a;b\n1;2\n", "separated by ';': write the file with commas"),
+        ("x.csv", b"a\tb\n1\t2,3\n", "separated by '.t': write the file with commas"),
         ("x.parquet", b"a,b\n1,2\n", "must be a Parquet file"),
         ("x.xlsx", b"", r"must be a \.csv or \.parquet file"),
     ],

@@ -20,6 +20,7 @@ from clickprompt_hf.export.export_ctr import export_ctr, main
 from clickprompt_hf.export.graphs import ClickProbability, random_ids, torch_export, write_onnx
 from clickprompt_hf.export.scorer import Scorer
 
+ROW = {"user": 1, "price": 2.0, "tags": "new", "title": "Up"}
 PROCESSOR = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer(), max_text_length=30)
 
 
@@ -271,6 +272,9 @@ def test_large_weights_stand_in_a_second_file(tmp_path, monkeypatch):
     ("call", "error", "message"),
     [
         (lambda s: s.score([{"user": 1}]), ValueError, r"missing \['price', 'tags', 'title'\], given \['user'\]"),
+        (lambda s: s.score([ROW, {**ROW, "user": ["a"]}]), ValueError, "'user' .* one value a row, got .* in row 1"),
+        (lambda s: s.score([ROW, {"usr": 1}]), ValueError, r"Row 1 must have .* missing \['user', "),
+        (lambda s: s.score("abc"), TypeError, "got str"),
         (lambda s: s.score_ids(np.zeros((2, 4), np.int64)), ValueError, r"shape \(batch, 5\), got \(2, 4\)"),
         (lambda s: s.score_ids(np.full((1, 5), 99)), IndexError, r"feature_ids\[0, 0\]` must be in \[0, 9\), got 99"),
         # an empty slot is for multi-valued fields only

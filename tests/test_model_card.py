@@ -92,7 +92,8 @@ def test_card_of_a_run(processor, tmp_path):
         "| user | User ID | categorical | 8 |",
         "| Learning rate | 0.001 |",
         "![Training curves](plots/training_curves.png)",
-        'processor = AutoProcessor.from_pretrained("someone/mine", trust_remote_code=True)',
+        'score = pipeline("ctr-prediction", model="someone/mine", trust_remote_code=True)',
+        'model = AutoModelForSequenceClassification.from_pretrained("someone/mine")',
         "Label: `click`. Each field becomes `{name} is {value}.` in the text",
     ):
         assert f"\n{line}" in text

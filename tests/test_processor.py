@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+import warnings
 from datetime import date, datetime, timezone
 
 import datasets
@@ -378,13 +379,65 @@ def test_rows_of_a_selection_are_fitted_and_no_others():
         (lambda p: p({"user": [1, 2], "title": ["a"]}), "one length"),
         (lambda p: p({"user": [1], "title": ["a"], "click": [2]}), "'click' must be 0 or 1, got 2 in row 0"),
         (lambda p: p({"user": [1], "title": ["a"], "click": [None]}), "must be 0 or 1, got None"),
+        (lambda p: p([{"user": 1, "title": "a"}, {"usr": 1, "title": "a"}]), r"Row 1 must have .* missing \['user'\]"),
+        (
+            lambda p: p({"user": [1, [2]], "title": ["a", "b"]}),
+            r"'user' .* one value a row, got \[2\] in row 1",
+        ),
         (lambda p: p.fit({"user": [1]}, SCHEMA), "missing"),
+        (lambda p: p.fit({"user": [[1]], "title": ["a"]}, SCHEMA), "'user' .* holds lists: make its `kind` 'multi_va"),
         (lambda p: p.fit(TRAIN, SCHEMA, min_count=0), "`min_count` must be at least 1"),
     ],
 )
 def test_wrong_rows_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(ClickPromptProcessor.fit(TRAIN, SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("abc", "`rows` must be a row .* got str"),
+        (3, "`rows` must be a row .* got int"),
+        ([{"user": 1, "title": "a"}, 2], "Row 1 must be a mapping from column to value, got int"),
+    ],
+)
+def test_what_is_no_row_is_refused(rows, message):
+    with pytest.raises(TypeError, match=message):
+        ClickPromptProcessor.fit(TRAIN, SCHEMA)(rows)
+
+
+def test_cells_that_are_no_numbers_or_times_are_warned_of_once():
+    schema = Schema.from_dict(
+        {"fields": [{"column": "price", "kind": "numeric"}, {"column": "at", "kind": "hour"}], "label": "click"}
+    )
+    processor = ClickPromptProcessor.fit({"price": [1, 2, 3], "at": ["2024-01-31 14:05"] * 3}, schema)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            processor({"price": [None, "cheap", 1], "at": ["", "31/01/2024", "2024-01-31 14:05"]})
+    assert [str(warning.message) for warning in caught] == [
+        "Column 'price' of kind 'numeric' should hold numbers; cells like 'cheap' count as missing.",
+        "Column 'at' of kind 'hour' should hold times; cells like '31/01/2024' count as missing.",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ClickPromptProcessor.fit({"price": [1, 2], "at": ["2024-01-31 14:05"] * 2}, schema)(
+            {"price": [None, " "], "at": [float("nan"), ""]}
+        )
+
+
+@pytest.mark.parametrize(
+    ("cells", "warned"), [(["a|b", "c", "d|e"], True), (["a;b", "c|d"], False), (["a", "b"], False)]
+)
+def test_a_separator_that_no_cell_holds_is_warned_of(cells, warned):
+    member = {"column": "tags", "kind": "multi_valued", "separator": ";"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ClickPromptProcessor.fit({"tags": cells}, Schema.from_dict({"fields": [member], "label": "click"}))
+    assert [str(warning.message) for warning in caught] == [
+        "No cell of column 'tags' holds its `separator` ';', and most hold '|': each cell counts as one value."
+    ] * warned
 
 
 def test_what_else_a_row_has_does_not_make_several_rows_one():

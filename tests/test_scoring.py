@@ -127,7 +127,6 @@ def test_batches_hold_texts_of_like_lengths(with_plm, monkeypatch):
         {"price": pa.array([float("nan"), 2.5])},
         {"price": pa.array(["cheap", "2.5"])},
         {"user": pa.array([True, None])},
-        {"user": pa.array([{"a": 1}, {"a": 2}])},
         {"tags": pa.array([["new", "old"], None])},
         {"title": pa.array([None, None])},
         {"title": pa.array(["Up " * 350_000, "Up"])},
@@ -140,6 +139,15 @@ def test_missing_and_odd_values_are_scored_as_in_the_plain_path(column, with_plm
     table = pa.table({**columns, **column})
     scores = score_table(table, *with_plm, batch_size=2)
     np.testing.assert_allclose(scores, plain_probabilities(table, *with_plm), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("cells", [[{"a": 1}, {"a": 2}], [["a"], None]])
+def test_several_values_where_one_belongs_are_refused(cells, with_plm):
+    table = pa.table({"user": cells, "price": [1.0, 2.0], "tags": ["new", ""], "title": ["Up", "Up"]})
+    with pytest.raises(ValueError, match="Column 'user' of kind 'categorical' must hold one value a row"):
+        score_table(table, *with_plm, batch_size=2)
+    with pytest.raises(ValueError, match=r"Column 'user' of kind 'categorical' must hold one value .* in row 0"):
+        with_plm[0](table.to_pydict())
 
 
 def test_of_a_dictionary_only_the_values_that_occur_are_tokenized(with_plm, monkeypatch):
@@ -317,7 +325,7 @@ def test_a_folder_that_cannot_be_written_to(rows, with_plm, tmp_path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", read_only)
-        with pytest.raises(OSError, match="parts cannot be written: Read-only file system"):
+        with pytest.raises(OSError, match="scores.csv cannot be written: Read-only file system$"):
             score_file(rows, tmp_path / "scores.csv", *with_plm, **OPTIONS)
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda *args: False)
@@ -345,6 +353,14 @@ def test_wrong_columns_are_refused(header, message, with_plm, tmp_path):
 def test_numbers_out_of_range_are_refused(name, rows, with_plm, tmp_path):
     with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
         score_file(rows, tmp_path / "scores.csv", *with_plm, **{**OPTIONS, name: 0})
+
+
+def test_the_input_is_not_written_over(rows, capsys):
+    before = rows.read_bytes()
+    with pytest.raises(SystemExit):
+        predict.main(["--model", "x", "--input", str(rows), "--output", str(rows)])
+    assert "--output must be another file than --input" in capsys.readouterr().err
+    assert rows.read_bytes() == before
 
 
 KILLED_AT_THE_FOURTH_RENAMING = """

@@ -1,5 +1,7 @@
 """Splits: who is where, what draws them, and what is refused."""
 
+import warnings
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,7 @@ from movielens_files import ml_1m_files, write_zip
 import clickprompt_hf.data.splits
 from clickprompt_hf import Schema
 from clickprompt_hf.data.loading import load_splits
-from clickprompt_hf.data.splits import check_labels, limit_train_rows, split_table
+from clickprompt_hf.data.splits import check_labels, limit_train_rows, split_table, with_integer_labels
 
 SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click", "time": "time"})
 
@@ -161,6 +163,28 @@ def test_labels_in_words_are_read_once_or_twice(own_splits, tmp_path):
     assert clicks == {n: n % 2 for n in range(400)}
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["Yes", "No", "no", "No"], ["'Yes' in 12, 'no' in 12 rows. 'no' differs from it in case only."]),
+        (
+            ["Yes", "No", "maybe", "No"],
+            ["2 values that all mean no click, as they are not 'No': 'Yes' in 12"],
+        ),
+        (["Yes", "No", "Yes", "No"], []),
+        (["1", "No", "0", "No"], []),
+    ],
+)
+def test_further_words_are_warned_of(words, said):
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        labels = with_integer_labels(table(48, click=words * 12), schema, "rows.csv")["click"].to_pylist()
+    assert labels == [int(word in ("No", "1")) for word in words] * 12
+    assert len(caught) == len(said)
+    assert all(part in str(warning.message) for part, warning in zip(said, caught))
+
+
 def test_labels_in_words_must_be_known(tmp_path):
     schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
     with pytest.raises(
@@ -179,7 +203,7 @@ def test_a_wrong_label_is_named_by_its_row_in_the_file(tmp_path):
 
 
 def test_a_split_needs_rows():
-    with pytest.raises(ValueError, match="train split must have rows"):
+    with pytest.raises(ValueError, match="train split must have rows, got none: the data have only 0 rows"):
         check_labels(split_table(table(0), SCHEMA), SCHEMA)
 
 

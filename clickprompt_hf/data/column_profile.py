@@ -244,9 +244,14 @@ def _seen_as_members(profile: ColumnProfile) -> bool:
             continue
         cells = [[m for m in map(str.strip, value.split(separator)) if m] for value in profile.values]
         members = Counter(member for cell in cells for member in cell)
-        words = np.mean([len(member.split()) for member in members])
+        shown: Counter[str] = Counter()
+        for cell, count in zip(cells, profile.counts.tolist()):
+            shown.update(dict.fromkeys(cell, count))
+        # over all rows: parts of sentences that return are short, as in "17 rooms"
+        words = sum(len(member.split()) * count for member, count in shown.items()) / max(sum(shown.values()), 1)
+        most_words = _WORDS_OF_TEXT if separator in "|;" else _WORDS_OF_TEXT - 1
         reused = sum(members.values()) / max(len(members), 1)
-        if words <= _WORDS_OF_TEXT and reused >= (1.5 if separator in "|;" else 3):
+        if words <= most_words and reused >= (1.5 if separator in "|;" else 3):
             _see_members(profile, cells, separator)
             return True
     return False

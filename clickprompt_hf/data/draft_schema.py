@@ -46,8 +46,14 @@ _LABEL_WORDS = {
     *("returned", "cancelled", "canceled", "show", "noshow", "fraud", "readmitted", "survived", "won", "success"),
 }
 _LABEL_WORDS_OF_MORE_VALUES = {*_LABEL_WORDS, "rating", "ratings", "score", "stars", "status"}
-_WORDS_FOR_YES = {"yes", "y", "t", "true", "positive", "pos", "clicked", "default", "defaulted", "charged off"}
-_WORDS_FOR_NO = {"no", "n", "f", "false", "negative", "neg", "not clicked", "paid", "fully paid", "none"}
+_WORDS_FOR_YES = {
+    *("yes", "y", "t", "true", "positive", "pos", "clicked", "default", "defaulted", "charged off"),
+    *("ja", "oui", "sí", "si", "sim"),
+}
+_WORDS_FOR_NO = {
+    *("no", "n", "f", "false", "negative", "neg", "not clicked", "paid", "fully paid", "none"),
+    *("nein", "nee", "non", "não"),
+}
 _NUMBER = re.compile(r"-?[\d.]+")
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 30
 
@@ -69,17 +75,21 @@ class LabelGuess:
     likelihood: int
 
 
-def draft_schema(path: str | Path, max_rows: int = MAX_ROWS) -> str:
+def draft_schema(
+    path: str | Path, max_rows: int = MAX_ROWS, label: str | None = None, positive: str | None = None
+) -> str:
     """The draft of a schema file for a table, as YAML with comments.
 
     Args:
         path: A CSV file with a header, in UTF-8, or a Parquet file.
         max_rows: Rows that are looked at, from the first one on, at least 1.
+        label: The label's column; guessed when left out.
+        positive: Its value that means a click; needs `label`, and is guessed when left out.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it has another ending, is broken, has no rows, fewer than two columns or two of one name, or
-            `max_rows` is below 1; the message names it.
+        ValueError: If it has another ending, is broken, has no rows, fewer than two columns or two of one name, or an
+            argument does not fit it; the message names it.
     """
     path = Path(path)
     if max_rows < 1:
@@ -87,13 +97,18 @@ def draft_schema(path: str | Path, max_rows: int = MAX_ROWS) -> str:
     table, is_whole = read_first_rows(path, max_rows)
     profiles = [profile_column(name, table.column(place)) for place, name in enumerate(table.column_names)]
     guesses = _label_guesses(profiles)
-    label = next((guess for guess in guesses if guess.likelihood), None)
-    fields = [profile for profile in profiles if label is None or profile is not label.profile]
-    if label is not None:
+    if label is None:
+        if positive is not None:
+            raise ValueError("`positive` needs `label`, the column that it is a value of.")
+        guess = next((guess for guess in guesses if guess.likelihood), None)
+    else:
+        guess = _named_label(profiles, label, positive)
+    fields = [profile for profile in profiles if guess is None or profile is not guess.profile]
+    if guess is not None:
         for profile in fields:
-            rank_alone(profile, label.clicks)
+            rank_alone(profile, guess.clicks)
     times = _times(fields)
-    lines = _head(path, len(table), is_whole, label, bool(times) and not times[0].missing)
+    lines = _head(path, len(table), is_whole, guess, bool(times) and not times[0].missing)
     lines += ["", "fields:"]
     # a text too long loses its end
     for profile in sorted(fields, key=lambda profile: profile.kind == "text"):
@@ -103,7 +118,7 @@ def draft_schema(path: str | Path, max_rows: int = MAX_ROWS) -> str:
         lines += ["  # CHECK: no column makes a field with ids, and training needs one."]
     if not kinds:
         lines += ["  []"]
-    lines += ["", *_label_lines(label, guesses, profiles), "", *_time_lines(times)]
+    lines += ["", *_label_lines(guess, guesses, profiles), "", *_time_lines(times)]
     return "\n".join(lines) + "\n"
 
 
@@ -128,10 +143,7 @@ def read_first_rows(path: Path, max_rows: int) -> tuple[pa.Table, bool]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path} must have each column once, but it repeats {repeated}; rename them.")
     if len(names) < 2:
-        advice = ""
-        if separator := next((mark for mark in ";\t|" if names and mark in names[0]), None):
-            advice = f" Its cells seem to be separated by {separator!r}: write the file with commas."
-        raise ValueError(f"{path} must have two columns or more, a field and a label; it has only {names}.{advice}")
+        raise ValueError(f"{path} must have two columns or more, a field and a label; it has only {names}.")
     read: list[pa.RecordBatch] = []
     num_rows = 0
     for batch in batches:
@@ -164,6 +176,25 @@ def _label_guesses(profiles: list[ColumnProfile]) -> list[LabelGuess]:
         likelihood = 1 + likely + 4 * named + (place == len(profiles) - 1) if likely or named else 0
         guesses.append(LabelGuess(profile, positive, np.asarray([*numbers, np.nan])[profile.places], likelihood))
     return sorted(guesses, key=lambda guess: -guess.likelihood)
+
+
+def _named_label(profiles: list[ColumnProfile], label: str, positive: str | None) -> LabelGuess:
+    profile = next((profile for profile in profiles if profile.name == label), None)
+    if profile is None:
+        raise ValueError(f"`label` must be one of the columns {[p.name for p in profiles]}, got {label!r}.")
+    words = [value.lower() for value in profile.values]
+    if positive is None and set(words) <= set(_NUMBERS_OF_LABELS):
+        numbers = [_NUMBERS_OF_LABELS[word] for word in words]
+    else:
+        if positive is None and len(words) == 2:
+            positive = _positive(profile)
+        if positive not in profile.values:
+            found = f"{', '.join(map(repr, profile.values[:10]))}{' and others' if len(words) > 10 else ''}"
+            raise ValueError(
+                f"`positive` must be the value of {label!r} that means a click, got {positive!r}; it holds {found}."
+            )
+        numbers = labels_in_words(profile.values, positive).tolist()
+    return LabelGuess(profile, positive, np.asarray([*numbers, np.nan])[profile.places], likelihood=1)
 
 
 def _positive(profile: ColumnProfile) -> str | None:
@@ -249,11 +280,14 @@ def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: 
             lines.append(
                 f"# Or make a column of 0 and 1 out of {_listed(more)}, as in 1 for 4 stars or more, and draft again."
             )
+        lines.append(
+            "# Draft again with --label COLUMN, which also looks for leaks; or name it here, and take its field out."
+        )
         return [*lines, "label:"]
     profile = label.profile
     clicks = label.clicks[np.isfinite(label.clicks)]
     lines.append(
-        f"# CHECK: is {_quoted(profile.name)} the label? It has 2 values ({_examples(profile)}), "
+        f"# CHECK: is {_quoted(profile.name)} the label? It has {len(profile.values)} values ({_examples(profile)}), "
         f"{percent(float(clicks.mean()))} positive."
     )
     if others:
@@ -316,12 +350,16 @@ def _flow(data: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("table", type=Path, help=".csv with a header, in UTF-8, or .parquet")
     parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="rows to look at, the first ones (%(default)s)")
+    parser.add_argument("--label", help="the label's column; guessed by default")
+    parser.add_argument("--positive", help="the label's value that means a click; guessed by default")
     args = parser.parse_args(arguments)
     try:
-        print(draft_schema(args.table, args.max_rows), end="")
+        print(draft_schema(args.table, args.max_rows, args.label, args.positive), end="")
     except (OSError, ValueError) as error:
         parser.exit(1, f"{error}\n")
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Train, validation and test splits, 8:1:1, and the checks that every data set must pass before training."""
 
+import warnings
+from collections import Counter
 from typing import Literal, get_args
 
 import datasets
@@ -8,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets.fingerprint import generate_random_fingerprint
 
-from ..encoding_clickprompt import Schema, canonical, labels_in_words, read_time
+from ..encoding_clickprompt import Schema, canonical, labels_in_words, read_time, spellings
 
 Split = Literal["random", "time"]
 
@@ -146,7 +148,11 @@ def with_integer_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table
         ValueError: If a label is not 0 or 1; the message names it, its row and `where`.
     """
     column = table.column(schema.label)
-    labels = _numbers(column) if schema.positive is None else labels_in_words(column.to_pylist(), schema.positive)
+    if schema.positive is None:
+        labels = _numbers(column)
+    else:
+        labels = labels_in_words(column.to_pylist(), schema.positive)
+        _warn_of_further_words(column, schema.label, schema.positive)
     wrong = ~np.isin(labels, (0, 1))
     if wrong.any():
         row = int(wrong.argmax())
@@ -162,6 +168,22 @@ def with_integer_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table
     return table.set_column(place, schema.label, pa.array(labels.astype(np.int8)))
 
 
+def _warn_of_further_words(column: pa.ChunkedArray, label: str, positive: str) -> None:
+    """Says so where several words mean no click, one of which may be a misspelt click."""
+    others = Counter(spellings(column.to_pylist()))
+    for known in (positive, "0", "1", ""):
+        others.pop(known, None)
+    alike = [word for word in others if word.casefold() == positive.casefold()]
+    if len(others) > 1 or alike:
+        counted = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))
+        case = f" {alike[0]!r} differs from it in case only." if alike else ""
+        warnings.warn(
+            f"Column {label!r} has {len(others)} values that all mean no click, as they are not {positive!r}: "
+            f"{counted} rows{', ...' if len(others) > 5 else ''}.{case}",
+            stacklevel=2,
+        )
+
+
 def check_labels(splits: datasets.DatasetDict, schema: Schema) -> datasets.DatasetDict:
     """The splits with their labels as int8.
 
@@ -172,7 +194,8 @@ def check_labels(splits: datasets.DatasetDict, schema: Schema) -> datasets.Datas
     for name, split in splits.items():
         table = split.with_format("arrow")[:]
         if not len(table):
-            raise ValueError(f"The {name} split must have rows, got none.")
+            num_rows = sum(len(split) for split in splits.values())
+            raise ValueError(f"The {name} split must have rows, got none: the data have only {num_rows} rows.")
         table = with_integer_labels(table, schema, f"the {name} split")
         labels = table.column(schema.label).to_numpy()
         if labels.min() == labels.max():

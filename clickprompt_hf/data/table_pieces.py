@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from .text_encoding import advise_separator, describe_broken_utf8
+
 TableFormat = Literal["csv", "csv.gz", "parquet"]
 
 # bytes; a row of a CSV file must fit in, and Arrow reads up to 32 blocks ahead
@@ -53,7 +55,7 @@ class CsvPieces:
         num_rows: `None` until the file has been read to its end.
 
     Raises:
-        ValueError: If the file has no header.
+        ValueError: If the file has no header, or other separators than commas.
     """
 
     def __init__(self, path: Path, rows: int):
@@ -67,6 +69,8 @@ class CsvPieces:
             self._is_bare = not text.read(1)
         if not header:
             raise ValueError(f"{path} must be {_A_CSV_FILE}, but it is empty.")
+        if path.suffix != ".gz" and (advice := advise_separator(path)):
+            raise ValueError(f"{path} must be {_A_CSV_FILE} and commas; it has only the column {header}.{advice}")
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:
         """The pieces whose numbers are `wanted`, with their numbers, in order. Reads through the others.
@@ -261,4 +265,5 @@ def _named_errors(path: Path, what: str) -> Iterator[None]:
     except (FileNotFoundError, PermissionError):
         raise
     except (pa.ArrowException, UnicodeError, csv.Error, OSError) as error:
-        raise ValueError(f"{path} must be {what}: {error}") from error
+        problem = describe_broken_utf8(path) if path.suffix == ".csv" else None
+        raise ValueError(f"{path} must be {what}: {problem or error}") from error

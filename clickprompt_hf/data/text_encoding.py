@@ -1,10 +1,11 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Where a file stops being UTF-8, and what it may be instead."""
+"""What is wrong with a file of text: where it stops being UTF-8, or what separates its cells."""
 
 import codecs
 from pathlib import Path
 
 _BYTES_AT_ONCE = 1 << 20
+_LONGEST_HEADER = 1 << 20
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -34,3 +35,16 @@ def describe_broken_utf8(path: str | Path) -> str | None:
                 return None
             line += chunk.count(b"\n")
             read += len(chunk)
+
+
+def advise_separator(path: str | Path) -> str:
+    """A sentence, with a space in front, on what seems to separate the cells of a CSV file in the place of commas.
+
+    Empty where its header has commas, or none of the usual marks.
+    """
+    with open(path, encoding="utf-8", errors="replace") as file:
+        header = file.readline(_LONGEST_HEADER)
+    mark = next((mark for mark in ";\t|" if mark in header), None)
+    if "," in header or mark is None:
+        return ""
+    return f" Its cells seem to be separated by {mark!r}: write the file with commas."

@@ -327,7 +327,9 @@ def _load(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors")
     parser.add_argument("original", type=Path, help="JSON: config, model_args, plm_config, task, field_sizes")
     parser.add_argument("output_dir", type=Path)

@@ -140,7 +140,9 @@ def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("checkpoint", help="folder or Hub id of a checkpoint finetuned for clicks")
     parser.add_argument("folder", type=Path, help="where to; new or empty")
     parser.add_argument("--torch_program", action="store_true", help=f"write {TORCH_FILE} for torch.export.load too")

@@ -175,8 +175,10 @@ def model_card(
             ["row = {", *(f"    {_literal(column)}: {_literal(cell)}," for column, cell in row.items()), "}"]
         ),
         use=head.use,
+        predicts_clicks=head.predicts_clicks,
         schema=[] if processor is None else _schema_table(processor),
-        label=None if processor is None else processor.schema.label,
+        label=None if processor is None else _cell(processor.schema.label),
+        positive=None if processor is None or processor.schema.positive is None else _cell(processor.schema.positive),
         template=None if processor is None else processor.schema.template,
         text=_cell(processor.render([row])[0]) if processor is not None and processor.reads_text else None,
         data=_data_table(data, source),
@@ -261,15 +263,15 @@ def _kind(member: FieldSchema) -> str:
 
 
 def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
-    """A row of the most frequent value of each field, the middle boundary of a numeric one, any time."""
+    """A row of the most frequent value of each field, the middle boundary of a numeric one, any time and text."""
     row: dict[str, Any] = {}
     for member, vocabulary, boundaries in zip(processor.schema.fields, processor.vocabularies, processor.boundaries):
         if member.kind == "numeric":
-            row[member.column] = boundaries[len(boundaries) // 2] if boundaries else 0
+            row[member.column] = float(f"{boundaries[len(boundaries) // 2]:.3g}") if boundaries else 0
         elif member.kind in TIME_PARTS:
             row[member.column] = datetime(2024, 1, 31, 14, 5).strftime(member.time_format or "%Y-%m-%d %H:%M:%S")
         else:
-            row[member.column] = next(filter(None, vocabulary), "")
+            row[member.column] = next(filter(None, vocabulary), "a few words" if member.kind == "text" else "")
     return row
 
 

@@ -66,7 +66,9 @@ class Scorer:
                 pandas data frame. Unseen and missing values are scored too; other columns are ignored.
 
         Raises:
-            ValueError: If a field's column is missing or columns differ in length.
+            ValueError: If a row lacks a field's column, columns differ in length, or a cell of a field of single
+                values holds several.
+            TypeError: If `rows` or a row is of another kind.
         """
         return self.score_ids(self.encoder.encode(self.encoder.columns(rows)))
 

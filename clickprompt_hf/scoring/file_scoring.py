@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,6 +83,8 @@ def score_file(
 
         # the processes go through the file side by side: the main one's place is everyone's
         with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
+            if finished and state.is_main_process:
+                bar.write(f"Going on from {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
             for number, table in reader.read(is_mine):
                 probabilities = score_table(table, processor, model, batch_size, bf16)
                 pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))

@@ -47,7 +47,7 @@ class FinishedPieces:
             RuntimeError: If another run is writing them.
             OSError: If the folder cannot be written to.
         """
-        with _named_errors(self.folder):
+        with self._named_errors(self.output):
             self.folder.mkdir(exist_ok=True)
             lock = filelock.FileLock(self.folder / "lock")
             try:
@@ -124,7 +124,7 @@ class FinishedPieces:
         """A file in the folder to write to, which takes the place of `path` once it is whole and on the disk."""
         partial = self.folder / f"{path.name}.{os.getpid()}.partial"
         try:
-            with _named_errors(path):
+            with self._named_errors(path):
                 yield partial
                 with partial.open("rb") as file:
                     os.fsync(file.fileno())
@@ -132,15 +132,14 @@ class FinishedPieces:
         finally:
             partial.unlink(missing_ok=True)
 
-
-@contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    """Errors of writing that name the file and say how to go on."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{path} cannot be written: {error.strerror or error}. Finished pieces are kept: with the same command "
-            "the run goes on from them",
-        ) from error
+    @contextmanager
+    def _named_errors(self, path: Path) -> Iterator[None]:
+        """Errors of writing that name the file and say how to go on."""
+        try:
+            yield
+        except OSError as error:
+            kept = ". Finished pieces are kept: with the same command the run goes on from them"
+            raise OSError(
+                error.errno,
+                f"{path} cannot be written: {error.strerror or error}{kept if self.numbers() else ''}",
+            ) from error

@@ -26,7 +26,11 @@ def score_table(
         model: A `ClickPromptForCTR` in evaluation mode.
         batch_size: Rows of a batch.
         bf16: Whether to multiply in bf16, by autocast.
+
+    Raises:
+        ValueError: If a column is missing, or holds lists or mappings where its field has single values.
     """
+    _check_types(table.schema, processor)
     columns = [_decoded(table.column(name)) for name in processor.read_columns]
     fields = pa.table(columns, names=processor.read_columns)
     arrays, tables = encode_tables([fields], processor, with_text=model.config.use_plm)
@@ -47,6 +51,17 @@ def score_table(
     probabilities = np.empty(len(table))
     probabilities[order] = torch.cat(scored).cpu().numpy()
     return probabilities
+
+
+def _check_types(types: pa.Schema, processor: ClickPromptProcessor) -> None:
+    for member in processor.schema.fields:
+        if member.kind == "multi_valued" or member.column not in processor.read_columns:
+            continue
+        if pa.types.is_nested(found := types.field(member.column).type):
+            raise ValueError(
+                f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, got cells of type "
+                f"{found}."
+            )
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

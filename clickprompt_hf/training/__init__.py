@@ -24,6 +24,7 @@ from .evaluation import (
     load_baseline_probabilities,
     probabilities_by_model,
     save_test_scores,
+    warn_of_other_training_rows,
 )
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
 from .model_setup import fresh_model, load_checkpoint
@@ -72,4 +73,5 @@ __all__ = [
     "save_test_scores",
     "save_training_plots",
     "warn_of_idle_arguments",
+    "warn_of_other_training_rows",
 ]

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """How good click probabilities are beyond one AUC: by group, by frequency, calibrated, and beside another model's."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ import datasets
 import numpy as np
 import pandas as pd
 from scipy import stats
+from transformers.utils import logging
 
 from ..data.columnar import ColumnarDataset
 from ..encoding_clickprompt import TIME_PARTS
 from ..processing_clickprompt import ClickPromptProcessor
 from .metrics import ClickMetric, OfflineMetric, click_probabilities
+
+logger = logging.get_logger(__name__)
 
 _PREDICTIONS: dict = {"predictions": datasets.Value("float64"), "references": datasets.Value("int8")}
 _TAIL_SHARE = 0.1
@@ -324,6 +328,22 @@ def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np
     if not np.array_equal(scores[_CLICK], np.asarray(test.labels)):
         raise ValueError(f"`baseline_dir` must hold scores of the same test rows, but {folder} was tested on others.")
     return scores[_PROBABILITY].to_numpy()
+
+
+def warn_of_other_training_rows(baseline_dir: str | Path, training_data: Mapping[str, Any]) -> None:
+    """Says so where the baseline was trained on another number of rows: the comparison is then not of models alone.
+
+    Args:
+        baseline_dir: Folder of the baseline, with the configuration of its model.
+        training_data: The record of this run's data, as `ClickPromptConfig.training_data`.
+    """
+    path = Path(baseline_dir) / "config.json"
+    recorded = json.loads(path.read_text(encoding="utf-8")).get("training_data") if path.is_file() else None
+    if recorded is not None and recorded["num_rows"]["train"] != training_data["num_rows"]["train"]:
+        logger.warning(
+            f"--baseline_dir {baseline_dir} was trained on {recorded['num_rows']['train']:,} rows, this run on "
+            f"{training_data['num_rows']['train']:,}: the difference is not that of the models alone."
+        )
 
 
 def field_column(processor: ClickPromptProcessor, name: str) -> int:

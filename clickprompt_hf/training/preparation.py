@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.collators import Masking
@@ -25,6 +26,8 @@ from ..processing_clickprompt import ClickPromptProcessor, Schema
 from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
 from .output_dir import checkpoint_to_resume
 from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
+
+logger = logging.get_logger(__name__)
 
 _DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
 _ROWS_FOR_TOKENIZER = 20_000
@@ -148,7 +151,12 @@ def prepare_data(
                     add_tokenizer(processor, splits["train"], model_args)
             elif extend_vocabulary:
                 check_same_fields(schema, processor.schema)
-                processor.extend(splits["train"], resolved["min_count"])
+                before = processor.field_sizes
+                after = processor.extend(splits["train"], resolved["min_count"])
+                with_ids = [member.column for member in processor.schema.fields if member.num_columns]
+                added = [f"{name} {new - old:,}" for name, old, new in zip(with_ids, before, after) if new > old]
+                # the default level shows warnings only
+                logger.warning(f"--extend_vocabulary gives new values ids: {', '.join(added) or 'there are none'}.")
             if data_args.max_text_length is not None:
                 limit_text_length(processor, data_args.max_text_length)
             prepare_splits(splits, processor, folder)
@@ -183,6 +191,11 @@ def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, model_args: M
         sample = train.select(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
         processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample[:]))
     else:
+        if plm_name_or_path.startswith("scratch-"):
+            raise ValueError(
+                f"`plm_name_or_path` must be a folder, a Hub id or one of {sorted(SCRATCH_SIZES)}, got "
+                f"{plm_name_or_path!r}."
+            )
         check_folder_or_hub_id(plm_name_or_path, "plm_name_or_path")
         processor.tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
         add_missing_tokens(processor.tokenizer)

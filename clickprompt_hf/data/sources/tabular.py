@@ -11,7 +11,7 @@ from pyarrow import csv
 
 from ...encoding_clickprompt import Schema
 from ..splits import check_columns, in_memory_dataset, needed_columns
-from ..text_encoding import describe_broken_utf8
+from ..text_encoding import advise_separator, describe_broken_utf8
 from .source import SourceTable
 
 # a file is cut into blocks between rows: no row may be as long as two
@@ -46,13 +46,16 @@ def csv_header(path: Path) -> list[str]:
     """Column names of a CSV file.
 
     Raises:
-        ValueError: If it is not in UTF-8 or has no header; the message names the file.
+        ValueError: If it is not in UTF-8, has no header, or other separators than commas; the message names the file.
     """
     try:
         with csv.open_csv(path, _READ_OPTIONS, _PARSE_OPTIONS) as reader:
-            return reader.schema.names
+            names = reader.schema.names
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise _broken_csv(path, error) from error
+    if advice := advise_separator(path):
+        raise ValueError(f"{path} must be a CSV file with commas; it has only the column {names}.{advice}")
+    return names
 
 
 def csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -76,7 +79,7 @@ def _as_strings(strings: list[str], included: list[str]) -> csv.ConvertOptions:
 
 
 def _broken_csv(path: Path, error: Exception) -> ValueError:
-    problem = describe_broken_utf8(path) or str(error)
+    problem = describe_broken_utf8(path) or f"{str(error).rstrip('.')}.{advise_separator(path)}"
     return ValueError(f"{path} must be a CSV file in UTF-8 with a header and rows: {problem}")
 
 
