@@ -7,6 +7,7 @@ path over generated rows in a memory-mapped matrix, sampled in time. `prompts` a
 """
 
 import time
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,10 +28,10 @@ NUM_FIELDS = 8
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = measure.parser(__doc__)
-    parser.add_argument("--ids", nargs="+", type=int, default=[10**4, 10**5, 10**6, 5 * 10**6, 10**7])
-    parser.add_argument("--rows", nargs="+", type=int, default=[10**5, 10**6, 10**7, 10**8])
-    parser.add_argument("--prompts", nargs="+", type=int, default=[1, 5, 10, 20])
-    parser.add_argument("--tokens", nargs="+", type=int, default=[32, 64, 128, 256])
+    parser.add_argument("--ids", nargs="*", type=int, default=[10**4, 10**5, 10**6, 5 * 10**6, 10**7])
+    parser.add_argument("--rows", nargs="*", type=int, default=[10**5, 10**6, 10**7, 10**8])
+    parser.add_argument("--prompts", nargs="*", type=int, default=[1, 5, 10, 20])
+    parser.add_argument("--tokens", nargs="*", type=int, default=[32, 64, 128, 256])
     parser.add_argument("--plm", choices=PLMS, default="4 x 256")
     parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args(arguments)
@@ -82,26 +83,38 @@ def ids(num_ids: int, lazy: bool, repeats: int) -> dict[str, Any]:
 
 
 def rows(num_rows: int, repeats: int) -> dict[str, Any]:
-    """Rows a second of shuffled batches of 4096 from a memory-mapped matrix of `num_rows` rows, written in pieces."""
+    """Rows a second of shuffled batches of 4096 from memory-mapped arrays of `num_rows` rows, written in pieces.
+
+    With the memory that their order and their batches take, but for pages of the files, which the system takes back.
+    """
     with TemporaryDirectory() as folder:
-        path, piece = Path(folder) / "feature_ids.npy", 10**6
-        matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(num_rows, NUM_FIELDS))
-        for start in range(0, num_rows, piece):
-            end = min(start + piece, num_rows)
-            matrix[start:end] = np.random.default_rng(start).integers(1000, size=(end - start, NUM_FIELDS))
-        del matrix
-        feature_ids = np.load(path, mmap_mode="r")
-        data = ColumnarDataset(feature_ids, labels=np.zeros(num_rows, dtype=np.int8), row_ids=np.arange(num_rows))
-        start = time.perf_counter()
+        columns = {"feature_ids": (np.int32, (NUM_FIELDS,)), "labels": (np.int8, ()), "row_ids": (np.int64, ())}
+        arrays = {
+            name: np.lib.format.open_memmap(Path(folder) / name, mode="w+", dtype=kind, shape=(num_rows, *shape))
+            for name, (kind, shape) in columns.items()
+        }
+        for start in range(0, num_rows, 10**6):
+            piece = slice(start, min(start + 10**6, num_rows))
+            size = piece.stop - start
+            arrays["feature_ids"][piece] = np.random.default_rng(start).integers(1000, size=(size, NUM_FIELDS))
+            arrays["row_ids"][piece] = np.arange(start, piece.stop)
+        del arrays
+        data = ColumnarDataset(**{name: np.load(Path(folder) / name, mmap_mode="r") for name in columns})
+        before = measure.own_memory_gb()
+        start_time = time.perf_counter()
         order = iter(EpochSampler(num_rows, seed=0))
-        first = [next(order)]
-        shuffled = time.perf_counter() - start
+        first = next(order)
+        shuffled = time.perf_counter() - start_time
+        memory = [measure.own_memory_gb()]
 
         def batch() -> None:
-            data.__getitems__([*first, *(next(order, 0) for _ in range(4095))])
+            data.__getitems__([first, *islice(order, 4095)])
+            memory.append(measure.own_memory_gb())
 
+        # sampled in time: to read all of 10^8 rows would take minutes
         seconds = measure.repeat(batch, warmup=1, repeats=repeats)
-    return {"rows/s": [4096 / s for s in seconds], "shuffling, s": round(shuffled, 2)}
+    rates = [min(4096, num_rows) / s for s in seconds]
+    return {"rows/s": rates, "first order, s": round(shuffled, 2), "memory added, GB": round(max(memory) - before, 3)}
 
 
 def text(plm: str, num_prompts: int, num_tokens: int, repeats: int) -> dict[str, Any]:

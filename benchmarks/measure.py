@@ -104,6 +104,14 @@ def peak_memory_gb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 
+def own_memory_gb() -> float:
+    """Memory of this process that is not pages of files."""
+    if not Path("/proc/self/status").exists():
+        return float("nan")
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) / 1e6
+
+
 def median_and_range(values: list[float]) -> str:
     """As tables show it; whole numbers where they are large."""
     digits = 0 if np.median(values) >= 100 else 1 if np.median(values) >= 10 else 2

@@ -102,11 +102,18 @@ def test_positions_past_the_end_repeat_rows_without_a_label(prepared):
 
 def test_parts_keep_their_row_ids(prepared):
     encoded, _ = load_prepared(prepared[2])
-    joined = ColumnarDataset.concatenate([encoded["train"], encoded["validation"].head(5)])
+    joined = ColumnarDataset.concatenate([encoded["train"], encoded["validation"].slice(0, 5)])
     assert len(joined) == 65
     (batch,) = joined.__getitems__([0, 59, 60, 64])
     assert batch["row_ids"].tolist() == [0, 59, 60, 64]
     assert batch["labels"].tolist() == [0, 1, 0, 0]
+    # they follow one another in the files
+    assert np.shares_memory(joined.feature_ids, encoded["train"].feature_ids)
+    parts = [encoded["train"].slice(0, 3), encoded["test"]]
+    apart = ColumnarDataset.concatenate(parts)
+    assert apart.row_ids.tolist() == [0, 1, 2, *range(80, 100)]
+    for name in ("feature_ids", "labels", "clause_ids"):
+        assert getattr(apart, name).tolist() == [row for part in parts for row in getattr(part, name).tolist()]
     joined.set_epoch(3)
     assert joined[1]["epoch"] == 3
     assert encoded["test"][0]["row_ids"] == 80

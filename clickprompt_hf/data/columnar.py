@@ -7,9 +7,10 @@ a distributed run and the workers of a data loader share the pages.
 Shapes: B batch, N rows, C columns of ids, F fields, T text tokens of the longest row of a batch.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from torch.utils.data import Dataset
 from ..processing_clickprompt import ClickPromptProcessor
 from .token_tables import TokenTables
 
+# how many rows each split has, in their order
+_SIZES_FILE = "splits.json"
 
-@dataclass
+
+@dataclass(eq=False)
 class ColumnarDataset(Dataset):
     """Encoded rows of one split, or of several.
 
@@ -45,6 +49,7 @@ class ColumnarDataset(Dataset):
         tables: The tokens of the clauses; `None` without text.
         epoch: The training epoch, of which masks are a function too.
         with_value_fields: Whether batches say which field's value each token shows, (B, T), for field-level masking.
+        part_of: The rows that these are a slice of, and the first one's place among them; `None` where of none.
     """
 
     feature_ids: np.ndarray
@@ -55,6 +60,7 @@ class ColumnarDataset(Dataset):
     tables: TokenTables | None = None
     epoch: int = 0
     with_value_fields: bool = False
+    part_of: "tuple[ColumnarDataset, int] | None" = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,16 +99,26 @@ class ColumnarDataset(Dataset):
             raise ValueError("These rows have no text: they were encoded without a tokenizer.")
         return self.tables.lengths(self.clause_ids)
 
-    def head(self, num_rows: int) -> "ColumnarDataset":
-        """The first `num_rows` rows; all of them where there are fewer."""
+    def slice(self, start: int, stop: int) -> "ColumnarDataset":
+        """Rows `start` to `stop`, which is at least as large; those that there are. Nothing is copied."""
         names = ("feature_ids", "labels", "row_ids", "clause_ids", "value_ids")
-        cut: dict[str, Any] = {name: array[:num_rows] for name in names if (array := getattr(self, name)) is not None}
-        return replace(self, **cut)
+        cut: dict[str, Any] = {name: array[start:stop] for name in names if (array := getattr(self, name)) is not None}
+        whole, place = self.part_of or (self, 0)
+        return replace(self, **cut, part_of=(whole, place + start))
 
     @classmethod
     def concatenate(cls, parts: Sequence["ColumnarDataset"]) -> "ColumnarDataset":
-        """The rows of `parts`, which were prepared together, one after another; they keep their row ids."""
+        """The rows of `parts`, which were prepared together, one after another; they keep their row ids.
+
+        Parts that follow one another in the prepared rows, as the splits do in their order, are not copied.
+        """
         first = parts[0]
+        if first.part_of is not None:
+            whole, start = first.part_of
+            sizes = [len(part) for part in parts]
+            places = (start + np.cumsum([0, *sizes[:-1]])).tolist()
+            if all(part.part_of == (whole, place) for part, place in zip(parts, places)):
+                return whole.slice(start, start + sum(sizes))
         with_text = first.clause_ids is not None
         return cls(
             feature_ids=np.concatenate([part.feature_ids for part in parts]),
@@ -138,10 +154,9 @@ def prepare_splits(splits: datasets.DatasetDict, processor: ClickPromptProcessor
     labels = [table.column(processor.schema.label).to_numpy() for table in tables.values()]
     arrays["labels"] = np.concatenate(labels).astype("i1")
     arrays["row_ids"] = np.arange(sum(sizes))
-    for name, start, size in zip(tables, np.cumsum([0, *sizes]), sizes):
-        (partial / name).mkdir()
-        for array_name, array in arrays.items():
-            np.save(partial / name / f"{array_name}.npy", array[start : start + size])
+    for name, array in arrays.items():
+        np.save(partial / f"{name}.npy", array)
+    (partial / _SIZES_FILE).write_text(json.dumps(dict(zip(tables, sizes))), encoding="utf-8")
     processor.save_pretrained(partial / "processor")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -152,10 +167,12 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
     folder = Path(folder)
     processor = ClickPromptProcessor.from_pretrained(folder / "processor")
     tables = TokenTables.load(folder) if processor.reads_text else None
-    splits = {}
-    for name in ("train", "validation", "test"):
-        arrays = {path.stem: np.load(path, mmap_mode="r") for path in (folder / name).glob("*.npy")}
-        splits[name] = ColumnarDataset(**arrays, tables=tables)
+    names = ("feature_ids", "labels", "row_ids", "value_ids", *(["clause_ids"] if tables is not None else []))
+    whole = ColumnarDataset(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}, tables=tables)
+    splits, start = {}, 0
+    for name, size in json.loads((folder / _SIZES_FILE).read_text(encoding="utf-8")).items():
+        splits[name] = whole.slice(start, start + size)
+        start += size
     return splits, processor
 
 

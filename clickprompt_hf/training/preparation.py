@@ -53,7 +53,7 @@ class PreparedData:
         """
         train, validation = self.splits["train"], self.splits["validation"]
         if self.training_data["max_train_rows"] is not None:
-            validation = validation.head(max(1, len(train) // 8))
+            validation = validation.slice(0, max(1, len(train) // 8))
         parts = ColumnarDataset.concatenate([train, validation]), validation
         by_field = masking == "field"
         return replace(parts[0], with_value_fields=by_field), replace(parts[1], with_value_fields=by_field)

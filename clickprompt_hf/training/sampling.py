@@ -6,7 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from .permutation import permutation
+
 _BATCHES_SORTED_TOGETHER = 50
+# a permutation of them takes 80 MB
+_ROWS_IN_MEMORY = 10_000_000
+_INDICES_AT_ONCE = 1 << 16
 
 
 class EpochSampler(Sampler[int]):
@@ -19,6 +24,8 @@ class EpochSampler(Sampler[int]):
     With the rows' lengths, rows of about the same length share a batch, which is then padded to little more than
     each of them needs: on ML-1M batches of 64 hold 46 positions a row in the place of 57. Rows are sorted within
     50 batches of the permutation, and the batches come in random order.
+
+    Beyond ten million rows the permutation is computed piece by piece: memory does not grow with the rows.
 
     Args:
         num_rows: N, at least 1.
@@ -41,11 +48,20 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         draw = np.random.default_rng([self.seed, self.epoch])
-        order = draw.permutation(self.num_rows)
-        if self.lengths is not None:
-            order = self._grouped(order, draw)
-        yield from order.tolist()
+        for order in self._pieces(draw):
+            if self.lengths is not None:
+                order = self._grouped(order, draw)
+            for start in range(0, len(order), _INDICES_AT_ONCE):
+                yield from order[start : start + _INDICES_AT_ONCE].tolist()
         yield from range(self.num_rows, self.length)
+
+    def _pieces(self, draw: np.random.Generator) -> Iterator[np.ndarray]:
+        """The permutation, at once or in pieces of whole pools of batches that are sorted together."""
+        if self.num_rows <= _ROWS_IN_MEMORY:
+            yield draw.permutation(self.num_rows)
+            return
+        pool = self.batch_size * _BATCHES_SORTED_TOGETHER
+        yield from permutation(self.num_rows, draw, piece=-(-_ROWS_IN_MEMORY // 10 // pool) * pool)
 
     def _grouped(self, order: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         assert self.lengths is not None
