@@ -15,9 +15,6 @@ from transformers.utils import logging
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 from .encoding_clickprompt import check_columns, is_column
 
-_ROWS_A_BATCH = 256
-# without a PLM a row takes microseconds, and a batch's fixed cost would show
-_ROWS_A_BATCH_WITHOUT_PLM = 8192
 _SECONDS_WITHOUT_PROGRESS_BAR = 3
 
 
@@ -33,7 +30,7 @@ class ClickPromptPipeline(Pipeline):
     Args:
         model: A model finetuned for clicks, with the PLM or without.
         processor (`ClickPromptProcessor`): The one that the model was trained with.
-        batch_size: Rows that are scored at once; by default 256, or 8,192 where the model has no PLM.
+        batch_size: Rows that are scored at once; by default 256, or 4,096 where the model has no PLM.
         kwargs: Those of `transformers.Pipeline`, as `device`, and of a call.
 
     Raises:
@@ -88,7 +85,7 @@ class ClickPromptPipeline(Pipeline):
                 column.
             TypeError: If `inputs` or a row is of another kind.
         """
-        size = batch_size or self._batch_size or self.default_batch_size
+        size = batch_size or self._batch_size or rows_a_batch(self.model.config)
         if size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {size}.")
         parameters = [
@@ -112,11 +109,6 @@ class ClickPromptPipeline(Pipeline):
                 scores += self.run_single(slice_of(start, end), *parameters)
                 bar.update(end - start)
         return scores[0] if is_row else scores
-
-    @property
-    def default_batch_size(self) -> int:
-        """Rows that are scored at once where nothing else is said."""
-        return _ROWS_A_BATCH if self.model.config.use_plm else _ROWS_A_BATCH_WITHOUT_PLM
 
     def preprocess(self, rows: Any, first_row: int = 0) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """Raw rows, the first of them number `first_row` in messages, to the model's inputs."""
@@ -144,6 +136,12 @@ class ClickPromptPipeline(Pipeline):
         """Saves model and processor, with their code, as one checkpoint."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def rows_a_batch(config: Any) -> int:
+    """Rows that are scored at once where nothing else is said, by a model of this configuration."""
+    # without a PLM a row takes microseconds, and a batch's fixed cost would show
+    return 256 if config.use_plm else 4096
 
 
 def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int], Any]]:

@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 # importing the package makes the Auto classes know ClickPrompt
 from clickprompt_hf.data.table_pieces import table_format
+from clickprompt_hf.pipeline_clickprompt import rows_a_batch
 from clickprompt_hf.scoring import score_file
 from clickprompt_hf.training import check_folder_or_hub_id, import_backbone_module
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="checkpoint folder or Hub id")
     parser.add_argument("--input", required=True, type=Path, help="rows: .csv, .csv.gz or .parquet")
     parser.add_argument("--output", required=True, type=Path, help="rows and probabilities: .csv, .csv.gz, .parquet")
-    parser.add_argument("--batch_size", type=int, help="256 by default; 4096 for a model without a PLM")
+    parser.add_argument("--batch_size", type=int, help="256 by default; 4,096 for a model without a PLM")
     parser.add_argument(
         "--piece_rows",
         type=int,
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     model = load_model(args.model).to(state.device)
 
     # 3. Piece by piece: read, score, write. The output appears under its name once it is whole.
-    batch_size, piece_rows = (256, 16_384) if model.config.use_plm else (4096, 131_072)
+    batch_size, piece_rows = rows_a_batch(model.config), 16_384 if model.config.use_plm else 131_072
     score_file(
         args.input,
         args.output,
