@@ -1,5 +1,6 @@
 """Runs, models and processors go to a Hub on this machine and are loaded back by id; errors on the way there."""
 
+import ast
 import json
 import os
 import re
@@ -144,16 +145,17 @@ def test_card_of_the_run(hub, published):
 def test_loading_by_id_as_the_card_says(hub, published, tmp_path):
     card = hub.repos["tester/ctr"].files["README.md"].decode()
     blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    assert ["trust_remote_code" in block for block in blocks] == [False, True]
+    assert ["trust_remote_code" in block for block in blocks] == [True, False]
     printed = python("\n".join(blocks), hub.url, tmp_path)
-    with_package, without = map(float, printed.split())
+    without, with_package = printed.strip().splitlines()[-2:]
+    scores = [ast.literal_eval(without)["click_probability"], float(with_package)]
     model = ClickPromptForCTR.from_pretrained(published).eval()
     namespace = {}
     exec(re.search(r"^row = \{.*?^\}", card, flags=re.DOTALL | re.MULTILINE).group(), namespace)
     batch = ClickPromptProcessor.from_pretrained(published)(namespace["row"], return_tensors="pt")
     with torch.no_grad():
         expected = model(**batch).logits.sigmoid().item()
-    np.testing.assert_allclose([with_package, without], expected, rtol=1e-6)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
     assert (tmp_path / "hub" / "models--tester--ctr").is_dir()
     assert not [request for request in hub.unknown_requests if "agent-harnesses" not in request]
 
