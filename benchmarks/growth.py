@@ -7,7 +7,7 @@ path over generated rows in a memory-mapped matrix, sampled in time. `prompts` a
 """
 
 import time
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ from plm_steps import PLMS, TINY
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.training.clipping import clip_grad_norm
+from clickprompt_hf.training.cpu_dropout import cpu_dropout
 from clickprompt_hf.training.sampling import EpochSampler
 from clickprompt_hf.training.sparse_updates import OptimizerWithSparseGroup, make_embeddings_sparse
 
@@ -100,20 +101,22 @@ def rows(num_rows: int, repeats: int) -> dict[str, Any]:
             arrays["row_ids"][piece] = np.arange(start, piece.stop)
         del arrays
         data = ColumnarDataset(**{name: np.load(Path(folder) / name, mmap_mode="r") for name in columns})
+        size = min(4096, num_rows // 2)
         before = measure.own_memory_gb()
         start_time = time.perf_counter()
         order = iter(EpochSampler(num_rows, seed=0))
         first = next(order)
         shuffled = time.perf_counter() - start_time
+        batches = chain([[first, *islice(order, size - 1)]], iter(lambda: list(islice(order, size)), []))
         memory = [measure.own_memory_gb()]
 
         def batch() -> None:
-            data.__getitems__([first, *islice(order, 4095)])
+            data.__getitems__(next(batches))
             memory.append(measure.own_memory_gb())
 
         # sampled in time: to read all of 10^8 rows would take minutes
-        seconds = measure.repeat(batch, warmup=1, repeats=repeats)
-    rates = [min(4096, num_rows) / s for s in seconds]
+        seconds = measure.repeat(batch, warmup=1, repeats=min(repeats, num_rows // size - 1))
+    rates = [size / s for s in seconds]
     return {"rows/s": rates, "first order, s": round(shuffled, 2), "memory added, GB": round(max(memory) - before, 3)}
 
 
@@ -126,14 +129,14 @@ def text(plm: str, num_prompts: int, num_tokens: int, repeats: int) -> dict[str,
         prompt_length=num_prompts,
     )
     model = ClickPromptForCTR(config).train()
-    # as the trainer does in bf16
+    # this and the dropout as the trainer does in bf16
     model.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     feature_ids = torch.randint(1000, (32, NUM_FIELDS))
     input_ids = torch.randint(5, 4000, (32, num_tokens))
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_dropout(), torch.autocast("cpu", torch.bfloat16):
             loss = model(feature_ids, input_ids, labels=feature_ids[:, 0] % 2).loss
         loss.backward()
         optimizer.step()

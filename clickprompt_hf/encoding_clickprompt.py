@@ -127,7 +127,7 @@ class Schema:
         if repeated:
             raise ValueError(f"A schema must name each column once, as a field or as the label; repeated: {repeated}.")
         if self.positive is not None:
-            _check_positive(self.positive)
+            check_positive(self.positive)
         _check_time_format("`time_format` of a schema", self.time_format)
         for placeholder in ("{name}", "{value}"):
             if placeholder not in self.template:
@@ -183,7 +183,8 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
         raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(data)}.")
 
 
-def _check_positive(positive: Any) -> None:
+def check_positive(positive: Any) -> None:
+    """Raises a ValueError if `positive` cannot be `Schema.positive`."""
     if not isinstance(positive, str) or not positive:
         raise ValueError(
             f"`positive` of a schema must be a value of the label as a string, got {positive!r}. YAML reads Yes, No, "
@@ -301,7 +302,7 @@ class FeatureEncoder:
             if member.kind == "multi_valued" or all(issubclass(t, _SINGLE_VALUES) for t in set(map(type, cells))):
                 continue
             for row, cell in enumerate(cells, start=first_row):
-                if isinstance(cell, Mapping) or is_column(cell):
+                if isinstance(cell, Mapping) or (is_column(cell) and getattr(cell, "ndim", None) != 0):
                     raise ValueError(
                         f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, got "
                         f"{cell!r:.80} in row {row}."
@@ -411,7 +412,7 @@ def columns_of(rows, needed: Sequence[str] = (), first_row: int = 0) -> dict[str
         if len(set(lengths.values())) > 1:
             raise ValueError(f"The columns of `rows` must have one length, got {lengths}.")
         return columns
-    if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
+    if isinstance(rows, (str, bytes)) or not (isinstance(rows, Iterable) or hasattr(rows, "__getitem__")):
         raise TypeError(
             "`rows` must be a row (a mapping from column to value), a list of rows, a mapping from column to list or "
             f"a pandas data frame, got {type(rows).__name__}."
@@ -527,6 +528,9 @@ def canonical(value: Any) -> str:
     decimal part, truth values as Python writes them."""
     if value is None:
         return ""
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic):
+        # a tensor or an array of no dimensions
+        value = value.item()
     if isinstance(value, (float, np.floating)):
         if np.isnan(value):
             return ""

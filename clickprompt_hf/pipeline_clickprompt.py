@@ -13,7 +13,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
-from .encoding_clickprompt import check_columns, is_column
+from .encoding_clickprompt import check_columns, columns_of, is_column
 
 _SECONDS_WITHOUT_PROGRESS_BAR = 3
 
@@ -110,10 +110,10 @@ class ClickPromptPipeline(Pipeline):
                 bar.update(end - start)
         return scores[0] if is_row else scores
 
-    def preprocess(self, rows: Any, first_row: int = 0) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        """Raw rows, the first of them number `first_row` in messages, to the model's inputs."""
+    def preprocess(self, columns: dict[str, Any], first_row: int = 0) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """Columns of raw values, the first row number `first_row` in messages, to the model's inputs."""
         with_text = self.model.config.use_plm
-        return dict(self.processor(rows, return_tensors="pt", with_text=with_text, first_row=first_row))
+        return dict(self.processor(columns, return_tensors="pt", with_text=with_text, first_row=first_row))
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> Any:  # type: ignore[override]
         return self.model(**model_inputs, return_dict=True)
@@ -144,10 +144,10 @@ def rows_a_batch(config: Any) -> int:
     return 256 if config.use_plm else 4096
 
 
-def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int], Any]]:
-    """How many rows there are, and what gives rows `start` to `end` as the processor takes them."""
+def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int], dict[str, Any]]]:
+    """How many rows there are, and what gives the named columns of rows `start` to `end`."""
     if isinstance(rows, (list, tuple)):
-        return len(rows), lambda start, end: rows[start:end]
+        return len(rows), lambda start, end: _columns_of_list(rows[start:end], columns, start)
     if isinstance(rows, Mapping):
         check_columns(columns, rows)
         lengths = {column: len(rows[column]) for column in columns}
@@ -173,3 +173,9 @@ def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int],
         "`inputs` must be a row (a mapping from column to value), a list of rows, a mapping from column to list, a "
         f"pandas data frame, an Arrow table or a datasets.Dataset, got {type(rows).__name__}."
     )
+
+
+def _columns_of_list(rows: Any, columns: list[str], first_row: int) -> dict[str, Any]:
+    # a label is not read, whatever it holds
+    cells = columns_of(rows, columns, first_row)
+    return {column: cells[column] for column in columns}

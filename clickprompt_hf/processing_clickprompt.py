@@ -218,7 +218,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         if self.reads_text and with_text:
             features.update(self._tokenize(self.render(columns), return_tensors))
         if self.schema.label in columns:
-            features["labels"] = _labels(columns[self.schema.label], self.schema.label, self.schema.positive)
+            features["labels"] = _labels(columns[self.schema.label], self.schema, first_row)
         if return_tensors is None:
             features = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in features.items()}
             return BatchFeature(features)
@@ -463,15 +463,15 @@ def _shown(value: Any, member: FieldSchema) -> str:
     return canonical(value) or _UNKNOWN_TEXT
 
 
-def _labels(values: Sequence, column: str, positive: str | None = None) -> np.ndarray:
-    if positive is None:
+def _labels(values: Sequence, schema: Schema, first_row: int) -> np.ndarray:
+    if schema.positive is None:
         labels = np.asarray([number_of(value) for value in values], dtype=np.float64)
     else:
-        labels = labels_in_words(values, positive)
+        labels = labels_in_words(values, schema.positive)
     if (wrong := ~np.isin(labels, (0, 1))).any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"Labels in column {column!r} must be 0 or 1, got {values[row]!r} in row {row}. "
+            f"Labels in column {schema.label!r} must be 0 or 1, got {values[row]!r} in row {first_row + row}. "
             "Leave the column out to score rows without labels."
         )
     return labels.astype(np.int64)

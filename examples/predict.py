@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--{name} {error}")
     if not args.input.is_file():
         parser.error(f"--input must be a file, got {args.input}")
-    if args.input.resolve() == args.output.resolve():
+    if args.output.exists() and args.output.samefile(args.input):
         parser.error(f"--output must be another file than --input, got {args.output} for both")
     if not args.output.parent.is_dir() or args.output.is_dir():
         parser.error(f"--output must be a file in a folder that exists, got {args.output}")

@@ -1,5 +1,8 @@
 """Encoded splits: equal to the processor's output, readable from another process, in whole batches."""
 
+import pickle
+from dataclasses import replace
+
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -114,6 +117,10 @@ def test_parts_keep_their_row_ids(prepared):
     assert apart.row_ids.tolist() == [0, 1, 2, *range(80, 100)]
     for name in ("feature_ids", "labels", "clause_ids"):
         assert getattr(apart, name).tolist() == [row for part in parts for row in getattr(part, name).tolist()]
+    flipped = replace(encoded["train"], labels=1 - encoded["train"].labels)
+    joined_flipped = ColumnarDataset.concatenate([flipped, encoded["validation"]])
+    assert joined_flipped.labels[:60].tolist() == flipped.labels[:60].tolist()
+    assert len(pickle.dumps(encoded["test"])) < len(pickle.dumps(joined))
     joined.set_epoch(3)
     assert joined[1]["epoch"] == 3
     assert encoded["test"][0]["row_ids"] == 80

@@ -1,5 +1,6 @@
 """Drafted schemas: what is seen in unknown tables, what is doubted, and what cannot be drafted."""
 
+import gzip
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.draft_schema import draft_schema, main
 from clickprompt_hf.data.loading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.data.sources.tabular import csv_header
 
 
 def drafted(frame: pd.DataFrame, folder: Path, ending: str = "csv", max_rows: int = 100_000) -> tuple[str, Path, Path]:
@@ -300,6 +302,7 @@ def test_a_label_that_is_named(tmp_path):
         ),
         ({"label": "x"}, "`positive` must be the value of 'x' .* got None; it holds '1', '2', '3', '4'"),
         ({"positive": "hin"}, "`positive` needs `label`"),
+        ({"label": "x", "positive": "4"}, "`positive` of a schema must be '1' or no number, got '4'"),
     ):
         with pytest.raises(ValueError, match=message):
             draft_schema(tmp_path / "table.csv", **options)
@@ -329,6 +332,17 @@ def test_nothing_but_free_text_is_doubted(tmp_path):
     draft, _, path = drafted(pd.DataFrame({"memo": [1] * 200, "click": [0, 1] * 100}), tmp_path)
     with pytest.raises(ValueError, match="at least one field"):
         load_schema(path)
+
+
+def test_separators_are_looked_for_in_single_columns_only(tmp_path):
+    """Neither in the bytes of a gzipped file nor in a header that has several columns."""
+    path = tmp_path / "rows.csv"
+    path.write_text('"user; the\n id",b\n1,2\n')
+    assert csv_header(path) == ["user; the\n id", "b"]
+    for number in range(20):
+        path = tmp_path / "rows.csv.gz"
+        path.write_bytes(gzip.compress(f"user,click\n{number * 7919},1\n".encode()))
+        assert csv_header(path) == ["user", "click"]
 
 
 @pytest.mark.parametrize(

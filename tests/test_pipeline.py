@@ -59,6 +59,7 @@ def probabilities(scores):
 FORMS = {
     "list": lambda: LIST,
     "tuple": lambda: tuple(LIST),
+    "list with labels": lambda: [{**row, "click": click} for row, click in zip(LIST, (None, 7, *"abcdefghi"))],
     "columns": lambda: ROWS,
     "arrays": lambda: {name: np.asarray(values, dtype=object) for name, values in ROWS.items()},
     "pandas": lambda: pd.DataFrame(ROWS),

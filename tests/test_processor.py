@@ -394,6 +394,19 @@ def test_wrong_rows_are_refused(call, message):
         call(ClickPromptProcessor.fit(TRAIN, SCHEMA))
 
 
+def test_cells_without_dimensions_are_single_values():
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
+    user = TRAIN["user"][0]
+    expected = processor({"user": user, "title": "a"})["feature_ids"]
+    for cell in (np.array(user), torch.tensor(user), np.int64(user)):
+        assert processor([{"user": cell, "title": "a"}])["feature_ids"] == expected
+
+
+def test_a_wrong_label_is_named_by_the_row_that_was_said():
+    with pytest.raises(ValueError, match="got 7 in row 101"):
+        ClickPromptProcessor.fit(TRAIN, SCHEMA)({"user": [1, 1], "title": ["a", "a"], "click": [1, 7]}, first_row=100)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -93,6 +93,7 @@ def test_a_header_alone_is_no_rows(content, tmp_path):
         (b"a,b\n1,2\n3,4,5\n", "Row #3: Expected 2 columns, got 3: 3,4,5"),
         (b"a,b\n1,2,3\n", "Row #2: Expected 2 columns, got 3"),
         (b"a,b\n1,2\n3,caf\xe9\n", r"Byte 13 \(0xE9, in line 3\) is not UTF-8. .*iconv -f WINDOWS-1252"),
+        (b"a;b\n1;2\n", "Its cells seem to be separated by ';': write the file with commas"),
         ("a,b\n1,2\n".encode("utf-16"), "rows.csv must be a CSV file in UTF-8 with a header: .*iconv -f UTF-16"),
         (b'a,b\n1,"2\n3,4\n', "rows.csv has a quoted cell that is never closed"),
         (b'a\n1\n"2\n', "rows.csv has a quoted cell that is never closed"),

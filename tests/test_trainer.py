@@ -102,7 +102,7 @@ def test_every_dropout_of_a_step_is_the_fast_one(prepared, tmp_path, monkeypatch
     # the attention weights', for which the default kernel has its own
     model.set_attn_implementation("eager")
     monkeypatch.setattr(cpu_dropout, "dropout", lambda numbers, p: (rates.append(p), numbers)[1])
-    trainer_for(model, prepared, arguments(tmp_path, max_steps=1, num_train_epochs=1, eval_strategy="no")).train()
+    trainer_for(model, prepared, arguments(tmp_path, max_steps=1, eval_strategy="no", use_cpu=True)).train()
     # of the embeddings, and three in each of two layers
     assert rates == [0.3] * 7
 

@@ -49,6 +49,8 @@ class ColumnarDataset(Dataset):
         tables: The tokens of the clauses; `None` without text.
         epoch: The training epoch, of which masks are a function too.
         with_value_fields: Whether batches say which field's value each token shows, (B, T), for field-level masking.
+
+    Attributes:
         part_of: The rows that these are a slice of, and the first one's place among them; `None` where of none.
     """
 
@@ -60,7 +62,12 @@ class ColumnarDataset(Dataset):
     tables: TokenTables | None = None
     epoch: int = 0
     with_value_fields: bool = False
-    part_of: "tuple[ColumnarDataset, int] | None" = field(default=None, repr=False)
+    # not carried over by `replace`, which may put other rows in
+    part_of: "tuple[ColumnarDataset, int] | None" = field(init=False, default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the rows of other splits need not travel to a worker
+        return {**self.__dict__, "part_of": None}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,7 +111,9 @@ class ColumnarDataset(Dataset):
         names = ("feature_ids", "labels", "row_ids", "clause_ids", "value_ids")
         cut: dict[str, Any] = {name: array[start:stop] for name in names if (array := getattr(self, name)) is not None}
         whole, place = self.part_of or (self, 0)
-        return replace(self, **cut, part_of=(whole, place + start))
+        part = replace(self, **cut)
+        part.part_of = (whole, place + start)
+        return part
 
     @classmethod
     def concatenate(cls, parts: Sequence["ColumnarDataset"]) -> "ColumnarDataset":
@@ -126,6 +135,7 @@ class ColumnarDataset(Dataset):
             clause_ids=np.concatenate([part.clause_ids for part in parts]) if with_text else None,
             tables=first.tables,
             row_ids=np.concatenate([part.row_ids for part in parts]),
+            value_ids=None if first.value_ids is None else np.concatenate([part.value_ids for part in parts]),
         )
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from ..encoding_clickprompt import labels_in_words
+from ..encoding_clickprompt import check_positive, labels_in_words
 from .column_profile import ColumnProfile, percent, profile_column, rank_alone
 from .sources.tabular import csv_batches, csv_header
 
@@ -182,6 +182,10 @@ def _named_label(profiles: list[ColumnProfile], label: str, positive: str | None
     profile = next((profile for profile in profiles if profile.name == label), None)
     if profile is None:
         raise ValueError(f"`label` must be one of the columns {[p.name for p in profiles]}, got {label!r}.")
+    if len(profile.values) < 2:
+        raise ValueError(f"`label` must have two values or more, but {label!r} has {len(profile.values)}.")
+    if positive is not None:
+        check_positive(positive)
     words = [value.lower() for value in profile.values]
     if positive is None and set(words) <= set(_NUMBERS_OF_LABELS):
         numbers = [_NUMBERS_OF_LABELS[word] for word in words]

@@ -69,7 +69,7 @@ class CsvPieces:
             self._is_bare = not text.read(1)
         if not header:
             raise ValueError(f"{path} must be {_A_CSV_FILE}, but it is empty.")
-        if path.suffix != ".gz" and (advice := advise_separator(path)):
+        if len(header) == 1 and (advice := advise_separator(path)):
             raise ValueError(f"{path} must be {_A_CSV_FILE} and commas; it has only the column {header}.{advice}")
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:

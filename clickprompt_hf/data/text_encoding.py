@@ -40,8 +40,10 @@ def describe_broken_utf8(path: str | Path) -> str | None:
 def advise_separator(path: str | Path) -> str:
     """A sentence, with a space in front, on what seems to separate the cells of a CSV file in the place of commas.
 
-    Empty where its header has commas, or none of the usual marks.
+    Empty where its header has commas, or none of the usual marks, or the file is gzipped.
     """
+    if Path(path).suffix == ".gz":
+        return ""
     with open(path, encoding="utf-8", errors="replace") as file:
         header = file.readline(_LONGEST_HEADER)
     mark = next((mark for mark in ";\t|" if mark in header), None)

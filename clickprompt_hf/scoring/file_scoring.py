@@ -49,14 +49,16 @@ def score_file(
         bf16: Whether to multiply in bf16.
 
     Raises:
-        ValueError: If a number is out of its range, the processor is another model's, the input is broken, lacks a
-            column or has the new one, or pieces were left by a run with other arguments.
+        ValueError: If a number is out of its range, the output is the input, the processor is another model's, the
+            input is broken, lacks a column or has the new one, or pieces were left by a run with other arguments.
         OSError: If the output cannot be written.
         RuntimeError: If another run writes the same output.
     """
     for name, number in (("batch_size", batch_size), ("piece_rows", piece_rows)):
         if number < 1:
             raise ValueError(f"`{name}` must be at least 1, got {number}.")
+    if output_path.exists() and output_path.samefile(input_path):
+        raise ValueError(f"`output_path` must be another file than `input_path`, got {output_path} for both.")
     processor.check_model(model.config)
     reader = open_table(input_path, piece_rows)
     _check_columns(reader.schema.names, processor.read_columns, input_path)

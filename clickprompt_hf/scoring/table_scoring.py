@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 
 from ..data.columnar import encode_tables
+from ..encoding_clickprompt import check_columns
 from ..processing_clickprompt import ClickPromptProcessor
 
 
@@ -30,6 +31,7 @@ def score_table(
     Raises:
         ValueError: If a column is missing, or holds lists or mappings where its field has single values.
     """
+    check_columns(processor.read_columns, table.column_names, "The table")
     _check_types(table.schema, processor)
     columns = [_decoded(table.column(name)) for name in processor.read_columns]
     fields = pa.table(columns, names=processor.read_columns)

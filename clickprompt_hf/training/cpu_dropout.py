@@ -11,29 +11,26 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional as F
 
-_torchs_dropout = F.dropout
-
 
 @contextmanager
 def cpu_dropout() -> Iterator[None]:
     """Within it `torch.nn.functional.dropout`, which layers and attention call, is `dropout` for tensors on a CPU.
 
     The function itself is replaced: a context of torch's own (`TorchFunctionMode`) does not reach the backward pass,
-    where gradient checkpointing must draw as in the forward pass.
+    where gradient checkpointing must draw as in the forward pass. So it is for one thread at a time. What is compiled
+    keeps its own.
     """
-    F.dropout = _dropout_or_torchs
+    before = F.dropout
+
+    def faster(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        fits = training and 0 < p < 1 and not inplace and input.device.type == "cpu" and input.is_floating_point()
+        return dropout(input, p) if fits and not torch.compiler.is_compiling() else before(input, p, training, inplace)
+
+    F.dropout = faster
     try:
         yield
     finally:
-        F.dropout = _torchs_dropout
-
-
-def _dropout_or_torchs(
-    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> torch.Tensor:
-    if training and 0 < p < 1 and not inplace and input.device.type == "cpu" and input.is_floating_point():
-        return dropout(input, p)
-    return _torchs_dropout(input, p, training, inplace)
+        F.dropout = before
 
 
 def dropout(input: torch.Tensor, p: float) -> torch.Tensor:

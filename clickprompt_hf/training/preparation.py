@@ -153,7 +153,7 @@ def prepare_data(
                 check_same_fields(schema, processor.schema)
                 before = processor.field_sizes
                 after = processor.extend(splits["train"], resolved["min_count"])
-                with_ids = [member.column for member in processor.schema.fields if member.num_columns]
+                with_ids = [member.key for member in processor.schema.fields if member.num_columns]
                 added = [f"{name} {new - old:,}" for name, old, new in zip(with_ids, before, after) if new > old]
                 # the default level shows warnings only
                 logger.warning(f"--extend_vocabulary gives new values ids: {', '.join(added) or 'there are none'}.")
@@ -191,7 +191,7 @@ def add_tokenizer(processor: ClickPromptProcessor, train: Dataset, model_args: M
         sample = train.select(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
         processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample[:]))
     else:
-        if plm_name_or_path.startswith("scratch-"):
+        if plm_name_or_path.startswith("scratch-") and not Path(plm_name_or_path).is_dir():
             raise ValueError(
                 f"`plm_name_or_path` must be a folder, a Hub id or one of {sorted(SCRATCH_SIZES)}, got "
                 f"{plm_name_or_path!r}."

@@ -25,7 +25,7 @@ class EpochSampler(Sampler[int]):
     each of them needs: on ML-1M batches of 64 hold 46 positions a row in the place of 57. Rows are sorted within
     50 batches of the permutation, and the batches come in random order.
 
-    Beyond ten million rows the permutation is computed piece by piece: memory does not grow with the rows.
+    Beyond ten million rows the permutation is computed piece by piece: its memory does not grow with the rows.
 
     Args:
         num_rows: N, at least 1.

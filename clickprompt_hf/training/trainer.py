@@ -105,9 +105,7 @@ class ClickPromptTrainer(Trainer):
         return self.optimizer
 
     def training_step(self, *args, **kwargs):
-        # a compiled model draws its own dropout
-        slow_dropout = self.args.device.type == "cpu" and not self.args.torch_compile
-        with cpu_dropout() if slow_dropout else nullcontext():
+        with cpu_dropout() if self.args.device.type == "cpu" else nullcontext():
             return super().training_step(*args, **kwargs)
 
     def _clip_grad_norm(self, model):

@@ -53,7 +53,7 @@ def csv_header(path: Path) -> list[str]:
             names = reader.schema.names
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise _broken_csv(path, error) from error
-    if advice := advise_separator(path):
+    if len(names) == 1 and (advice := advise_separator(path)):
         raise ValueError(f"{path} must be a CSV file with commas; it has only the column {names}.{advice}")
     return names
 
