@@ -8,11 +8,13 @@ Shapes: B batch, T text tokens, L PLM layers, A attention heads, K prompt length
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from .encoding_clickprompt import FieldSchema, read_time
 from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput
 from .processing_clickprompt import ClickPromptProcessor
 
@@ -139,6 +141,27 @@ def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 1
     vocabulary = processor.vocabularies[field_index] if kind in ("categorical", "multi_valued") else []
     known = [value for value in vocabulary[: limit + 1] if value][:limit]
     return [[value] for value in known] if kind == "multi_valued" else known
+
+
+def other_times(member: FieldSchema, value: Any) -> list[str]:
+    """Times that differ from `value` in the part of a time that a field reads, and as little as can be in the rest.
+
+    Eight hours of the same day, the seven days from then on, or the twelve months of the same year; written as the
+    column's times are.
+
+    Args:
+        member: A field of kind `"hour"`, `"weekday"` or `"month"`.
+        value: A raw value of its column; noon of some day where it names no time.
+    """
+    moment = read_time(value, member.time_format) or datetime(2024, 1, 1, 12)
+    if member.kind == "hour":
+        moments = [moment.replace(hour=hour) for hour in range(0, 24, 3)]
+    elif member.kind == "weekday":
+        moments = [moment + timedelta(days=days) for days in range(7)]
+    else:
+        # every month has that day
+        moments = [moment.replace(month=month, day=min(moment.day, 28)) for month in range(1, 13)]
+    return [moment.strftime(member.time_format or "%Y-%m-%d %H:%M:%S") for moment in moments]
 
 
 def _field_index(processor: ClickPromptProcessor, column: str) -> int:

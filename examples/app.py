@@ -17,7 +17,8 @@ import torch
 from predict import load_model
 from transformers import AutoProcessor
 
-from clickprompt_hf.inspection import frequent_values, logit_parts, prompt_attention, what_if
+from clickprompt_hf.encoding_clickprompt import TIME_PARTS
+from clickprompt_hf.inspection import frequent_values, logit_parts, other_times, prompt_attention, what_if
 from clickprompt_hf.training import check_folder_or_hub_id, import_backbone_module
 
 LONGEST_DROPDOWN = 50
@@ -131,11 +132,16 @@ def with_zero(numbers: pd.Series) -> list[float]:
 
 
 def changes_chart(model, processor, row: dict, column: str) -> gr.BarPlot:
-    """The probability with the row's own value, and with each of the most frequent others."""
+    """The probability with the row's own value, and with each of the most frequent others, or of other times."""
     field_index = processor.schema.columns.index(column)
     before, after = processor.affixes(field_index)
     values: dict[str, Any] = {}
-    for value in [row[column], *frequent_values(processor, column, WHAT_IF_VALUES)]:
+    member = processor.schema.fields[field_index]
+    if member.kind in TIME_PARTS:
+        others: list = other_times(member, row[column])
+    else:
+        others = frequent_values(processor, column, WHAT_IF_VALUES)
+    for value in [row[column], *others]:
         (clause,) = processor.render_values(field_index, [value])
         # one spelling a value
         values.setdefault(clause[len(before) : len(clause) - len(after)], value)

@@ -11,8 +11,11 @@ from clickprompt_hf import (
     ClickPromptForPAMLM,
     ClickPromptModel,
     ClickPromptProcessor,
+    FieldSchema,
+    Schema,
 )
-from clickprompt_hf.inspection import frequent_values, logit_parts, prompt_attention, what_if
+from clickprompt_hf.encoding_clickprompt import time_part
+from clickprompt_hf.inspection import frequent_values, logit_parts, other_times, prompt_attention, what_if
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,31 @@ def test_frequent_values():
     # quartiles
     assert frequent_values(processor, "price") == [2.0, 3.0, 4.0]
     assert frequent_values(processor, "price", limit=2) == [2.0, 4.0]
+
+
+def test_other_times_differ_in_the_part_that_is_read():
+    hour, weekday, month = (
+        FieldSchema("at", kind=kind, time_format="%d.%m.%Y %H:%M") for kind in ("hour", "weekday", "month")
+    )
+    value = "31.12.2024 20:09"
+    assert other_times(hour, value)[:2] == ["31.12.2024 00:09", "31.12.2024 03:09"]
+    assert [time_part(time, hour) for time in other_times(hour, value)] == [str(n) for n in range(0, 24, 3)]
+    assert other_times(weekday, value)[:2] == ["31.12.2024 20:09", "01.01.2025 20:09"]
+    assert len({time_part(time, weekday) for time in other_times(weekday, value)}) == 7
+    assert other_times(month, value)[1] == "28.02.2024 20:09"
+    assert len({time_part(time, month) for time in other_times(month, value)}) == 12
+    # where there is no time to start from, any
+    for blank in ("", None, "soon"):
+        assert other_times(FieldSchema("at", kind="weekday"), blank)[0] == "2024-01-01 12:00:00"
+
+
+def test_a_chart_of_other_times():
+    app = pytest.importorskip("app")
+    rows = {"user": [1, 2] * 4, "at": [f"2024-01-0{n} 0{n}:00" for n in range(1, 9)], "click": [0, 1] * 4}
+    schema = Schema.from_dict({"fields": ["user", {"column": "at", "kind": "hour"}], "label": "click"})
+    processor = ClickPromptProcessor.fit(rows, schema)
+    ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, fusion="ctr")).eval()
+    table = app.changes_chart(model, processor, {"user": 1, "at": "2024-01-03 05:30"}, "at").value
+    assert [row[0] for row in table["data"]] == ["5", "0", "3", "6", "9", "12", "15", "18", "21"]
+    assert [row[2] for row in table["data"]] == ["as it is", *["changed"] * 8]
