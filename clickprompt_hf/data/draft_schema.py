@@ -164,17 +164,14 @@ def _label_guesses(profiles: list[ColumnProfile]) -> list[LabelGuess]:
             continue
         words = [value.lower() for value in profile.values]
         positive = None
-        if all(word in _NUMBERS_OF_LABELS for word in words):
-            numbers = [_NUMBERS_OF_LABELS[word] for word in words]
-        else:
+        if not _in_numbers(profile):
             positive = _positive(profile)
             if positive is None:
                 continue
-            numbers = labels_in_words(profile.values, positive).tolist()
         named = bool(profile.words & _LABEL_WORDS)
         likely = any(word in (*_NUMBERS_OF_LABELS, *_WORDS_FOR_YES) for word in words)
         likelihood = 1 + likely + 4 * named + (place == len(profiles) - 1) if likely or named else 0
-        guesses.append(LabelGuess(profile, positive, np.asarray([*numbers, np.nan])[profile.places], likelihood))
+        guesses.append(LabelGuess(profile, positive, _clicks(profile, positive), likelihood))
     return sorted(guesses, key=lambda guess: -guess.likelihood)
 
 
@@ -186,19 +183,29 @@ def _named_label(profiles: list[ColumnProfile], label: str, positive: str | None
         raise ValueError(f"`label` must have two values or more, but {label!r} has {len(profile.values)}.")
     if positive is not None:
         check_positive(positive)
-    words = [value.lower() for value in profile.values]
-    if positive is None and set(words) <= set(_NUMBERS_OF_LABELS):
-        numbers = [_NUMBERS_OF_LABELS[word] for word in words]
-    else:
-        if positive is None and len(words) == 2:
+    if positive is not None or not _in_numbers(profile):
+        if positive is None and len(profile.values) == 2:
             positive = _positive(profile)
         if positive not in profile.values:
-            found = f"{', '.join(map(repr, profile.values[:10]))}{' and others' if len(words) > 10 else ''}"
+            others = " and others" if len(profile.values) > 10 else ""
             raise ValueError(
-                f"`positive` must be the value of {label!r} that means a click, got {positive!r}; it holds {found}."
+                f"`positive` must be the value of {label!r} that means a click, got {positive!r}; it holds "
+                f"{', '.join(map(repr, profile.values[:10]))}{others}."
             )
+    return LabelGuess(profile, positive, _clicks(profile, positive), likelihood=1)
+
+
+def _in_numbers(profile: ColumnProfile) -> bool:
+    return all(value.lower() in _NUMBERS_OF_LABELS for value in profile.values)
+
+
+def _clicks(profile: ColumnProfile, positive: str | None) -> np.ndarray:
+    """(N,) 1, 0, or NaN where unknown."""
+    if positive is None:
+        numbers = [_NUMBERS_OF_LABELS[value.lower()] for value in profile.values]
+    else:
         numbers = labels_in_words(profile.values, positive).tolist()
-    return LabelGuess(profile, positive, np.asarray([*numbers, np.nan])[profile.places], likelihood=1)
+    return np.asarray([*numbers, np.nan])[profile.places]
 
 
 def _positive(profile: ColumnProfile) -> str | None:

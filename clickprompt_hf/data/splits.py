@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets.fingerprint import generate_random_fingerprint
 
-from ..encoding_clickprompt import Schema, canonical, labels_in_words, read_time, spellings
+from ..encoding_clickprompt import Schema, canonical, labels_in_words, read_time
 
 Split = Literal["random", "time"]
 
@@ -170,16 +170,19 @@ def with_integer_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table
 
 def _warn_of_further_words(column: pa.ChunkedArray, label: str, positive: str) -> None:
     """Says so where several words mean no click, one of which may be a misspelt click."""
-    others = Counter(spellings(column.to_pylist()))
+    counted = column.value_counts()
+    others: Counter[str] = Counter()
+    for word, rows in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()):
+        others[canonical(word)] += rows
     for known in (positive, "0", "1", ""):
         others.pop(known, None)
     alike = [word for word in others if word.casefold() == positive.casefold()]
     if len(others) > 1 or alike:
-        counted = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))
+        shown = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))
         case = f" {alike[0]!r} differs from it in case only." if alike else ""
         warnings.warn(
             f"Column {label!r} has {len(others)} values that all mean no click, as they are not {positive!r}: "
-            f"{counted} rows{', ...' if len(others) > 5 else ''}.{case}",
+            f"{shown} rows{', ...' if len(others) > 5 else ''}.{case}",
             stacklevel=2,
         )
 
