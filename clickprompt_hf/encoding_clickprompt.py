@@ -302,7 +302,7 @@ class FeatureEncoder:
             if member.kind == "multi_valued" or all(issubclass(t, _SINGLE_VALUES) for t in set(map(type, cells))):
                 continue
             for row, cell in enumerate(cells, start=first_row):
-                if isinstance(cell, Mapping) or (is_column(cell) and getattr(cell, "ndim", None) != 0):
+                if holds_several(cell):
                     raise ValueError(
                         f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, got "
                         f"{cell!r:.80} in row {row}."
@@ -430,6 +430,11 @@ def columns_of(rows, needed: Sequence[str] = (), first_row: int = 0) -> dict[str
 def is_column(values: Any) -> bool:
     """Whether `values` are several, and not one value as a string is."""
     return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping))
+
+
+def holds_several(cell: Any) -> bool:
+    """Whether a cell is a list or a mapping; an array of no dimensions is one value."""
+    return isinstance(cell, Mapping) or (is_column(cell) and getattr(cell, "ndim", None) != 0)
 
 
 def each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from transformers.utils import cached_file
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
 from .encoding_clickprompt import TIME_PARTS, VOCABULARIES_FILE, FeatureEncoder, FieldSchema, Schema
 from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct, labels_in_words
-from .encoding_clickprompt import is_column, members_of, number_of, read_time, read_vocabularies, time_part
+from .encoding_clickprompt import holds_several, members_of, number_of, read_time, read_vocabularies, time_part
 from .encoding_clickprompt import vocabulary_keys
 # isort: on
 
@@ -366,7 +366,7 @@ def _holds_several(train, column: str) -> bool:
     if hasattr(train, "with_format"):
         nested = ("list", "large_list", "fixed_size_list", "struct", "map")
         return str(train.data.schema.field(column).type).startswith(nested)
-    return any(is_column(cell) or isinstance(cell, Mapping) for cell in train[column])
+    return any(map(holds_several, train[column]))
 
 
 def _count_values(train, column: str) -> list[tuple[Any, int]]:
