@@ -18,17 +18,18 @@ import measure
 import numpy as np
 import torch
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, CTRConfig
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.data.collators import ClickPromptCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.presets import ctr_preset, preset_backbones
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
-from clickprompt_hf.training.precision import bf16_pays
+from clickprompt_hf.training.bf16 import bf16_pays
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = measure.data_parser(__doc__)
-    parser.add_argument("--backbones", nargs="+", default=CTRConfig.preset_backbones())
+    parser.add_argument("--backbones", nargs="+", default=preset_backbones())
     parser.add_argument("--batch_size", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
@@ -97,7 +98,7 @@ def of_fuxictr(
 def fresh_model(backbone: str, processor: ClickPromptProcessor) -> ClickPromptForCTR:
     torch.manual_seed(0)
     vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
-    return ClickPromptForCTR(ClickPromptConfig(ctr_config=CTRConfig.preset(backbone, **vocabularies), fusion="ctr"))
+    return ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_preset(backbone, **vocabularies), fusion="ctr"))
 
 
 def through_trainer(

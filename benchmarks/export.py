@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from clickprompt_hf import ClickPromptProcessor
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.export.ctr_program import ClickProbability
 from clickprompt_hf.export.export_ctr import export_ctr
-from clickprompt_hf.export.graphs import ClickProbability
 from clickprompt_hf.export.scorer import Scorer
 
 FIRST_SCORE = """

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from plm_steps import PLMS, TINY
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
 from clickprompt_hf.data.columnar import ColumnarDataset
+from clickprompt_hf.presets import ctr_preset
 from clickprompt_hf.training.clipping import clip_grad_norm
 from clickprompt_hf.training.cpu_dropout import cpu_dropout
+from clickprompt_hf.training.optimizer import OptimizerWithSparseGroup, make_embeddings_sparse
 from clickprompt_hf.training.sampling import EpochSampler
-from clickprompt_hf.training.sparse_updates import OptimizerWithSparseGroup, make_embeddings_sparse
 
 NUM_FIELDS = 8
 
@@ -59,7 +60,7 @@ def ids(num_ids: int, lazy: bool, repeats: int) -> dict[str, Any]:
     """Milliseconds of a CTR-only training step with `num_ids` ids over all fields."""
     torch.manual_seed(0)
     field_sizes = [num_ids // NUM_FIELDS] * NUM_FIELDS
-    config = CTRConfig.preset("dcnv2", field_sizes=field_sizes)
+    config = ctr_preset("dcnv2", field_sizes=field_sizes)
     model = ClickPromptForCTR(ClickPromptConfig(ctr_config=config, fusion="ctr")).train()
     table = model.clickprompt.ctr.embedding.table.weight
     others = [parameter for parameter in model.parameters() if parameter is not table]
@@ -125,7 +126,7 @@ def text(plm: str, num_prompts: int, num_tokens: int, repeats: int) -> dict[str,
     torch.manual_seed(0)
     config = ClickPromptConfig(
         text_config=PLMS[plm].to_dict(),
-        ctr_config=CTRConfig.preset("dcnv2", field_sizes=[1000] * NUM_FIELDS),
+        ctr_config=ctr_preset("dcnv2", field_sizes=[1000] * NUM_FIELDS),
         prompt_length=num_prompts,
     )
     model = ClickPromptForCTR(config).train()

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from plm_steps import TINY, model_of, processor_of
 
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.scoring import score_table
-from clickprompt_hf.training.precision import bf16_pays
+from clickprompt_hf.training.bf16 import bf16_pays
 
 WITHOUT_PLM = "none"
 

@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from clickprompt_hf.training.precision import matrix_rate
+from clickprompt_hf.training.bf16 import matrix_rate
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -25,15 +25,15 @@ from clickprompt_hf import (
     ClickPromptForPACLM,
     ClickPromptForPAMLM,
     ClickPromptProcessor,
-    CTRConfig,
 )
 from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.presets import ctr_preset
+from clickprompt_hf.runs.scratch_plms import scratch_tokenizer
+from clickprompt_hf.training.bf16 import bf16_pays
 from clickprompt_hf.training.cpu_dropout import cpu_dropout
-from clickprompt_hf.training.precision import bf16_pays
 from clickprompt_hf.training.sampling import EpochSampler
-from clickprompt_hf.training.scratch_plm import scratch_tokenizer
 
 TINY = "2 x 128"
 PLMS: dict[str, PreTrainedConfig] = {
@@ -124,7 +124,7 @@ def model_of(stage: str, plm: str, prompt_length: int, prompt_encoder: str, proc
     vocabularies = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
     config = ClickPromptConfig(
         text_config=PLMS[plm].to_dict(),
-        ctr_config=CTRConfig.preset("dcnv2", "ml-1m", **vocabularies),
+        ctr_config=ctr_preset("dcnv2", "ml-1m", **vocabularies),
         prompt_length=prompt_length,
         prompt_encoder=prompt_encoder,
     )

@@ -15,7 +15,8 @@ from .configuration_clickprompt import TASK, ClickPromptConfig, CTRConfig
 from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM, ClickPromptModel
 from .modeling_ctr import CTRBackbone, CTRHead, register_backbone
 from .pipeline_clickprompt import ClickPromptPipeline
-from .processing_clickprompt import ClickPromptProcessor, FieldSchema, Schema
+from .processing_clickprompt import ClickPromptProcessor
+from .schema_clickprompt import FieldSchema, Schema
 
 __version__ = "0.1.0"
 

@@ -2,7 +2,7 @@
 """Configurations of a CTR backbone and of a ClickPrompt model (arXiv 2310.09234)."""
 
 import copy
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -13,13 +13,6 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
-
-if TYPE_CHECKING:
-    # Nothing here needs them. But transformers copies into a checkpoint, and out of it, what a file names like this:
-    # so the whole code travels, whichever part of it a checkpoint is loaded or saved by.
-    from .modeling_clickprompt import ClickPromptModel  # noqa: F401
-    from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
-    from .processing_clickprompt import ClickPromptProcessor  # noqa: F401
 
 # Of the files of a checkpoint. A change that earlier code would misread counts it up.
 CHECKPOINT_VERSION = 1
@@ -36,13 +29,11 @@ TASK = "ctr-prediction"
 CUSTOM_PIPELINES = {
     TASK: {"impl": "pipeline_clickprompt.ClickPromptPipeline", "pt": ["AutoModelForSequenceClassification"]}
 }
-
 PromptStrategy = Literal["layerwise", "shallow", "none"]
 PromptEncoderKind = Literal["released", "paper", "low_rank"]
 Fusion = Literal["sum", "weighted", "text", "ctr"]
 Pooling = Literal["cls", "last", "mean", "mean_first_last", "mean_last_two"]
 BilinearKind = Literal["all", "each", "interaction"]
-
 _SIZE_LISTS = (
     *("field_sizes", "dnn_hidden_sizes", "cin_layer_sizes", "fgcnn_channels", "fgcnn_kernel_heights"),
     *("fgcnn_pooling_sizes", "fgcnn_recombined_channels"),
@@ -51,59 +42,11 @@ _SIZES = (
     *("embedding_size", "num_cross_layers", "num_attention_layers", "num_attention_heads", "attention_size"),
     *("senet_reduction_ratio", "num_graph_layers"),
 )
-
 # Families whose position ids start at pad_token_id + 1, so that fewer positions are left for tokens.
 _PADDED_POSITION_FAMILIES = (
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
     *("data2vec-text", "longformer", "ibert"),
 )
-
-# Sizes of the paper's experiments, per dataset: embedding size, then per backbone what differs from the default.
-_PUBLISHED_EMBEDDING_SIZE = {"ml-1m": 32, "bookcrossing": 32, "amazon-toys": 16, "goodreads": 16}
-_DATASETS = tuple(_PUBLISHED_EMBEDDING_SIZE)
-
-
-def _same(**sizes: Any) -> dict[str, dict[str, Any]]:
-    """One setting for all data sets."""
-    return {name: dict(sizes) for name in _DATASETS}
-
-
-def _per_dataset(depths: tuple[int, ...], widths: tuple[int, ...] = (256,) * 4, **more: Any) -> dict[str, dict]:
-    """Hidden layers of one width and depth a data set, in the order of `_DATASETS`."""
-    return {
-        name: {"dnn_hidden_sizes": [width] * depth, **more} for name, width, depth in zip(_DATASETS, widths, depths)
-    }
-
-
-def _with_cross_layers(sizes: dict[str, dict]) -> dict[str, dict]:
-    """As many cross layers as hidden layers."""
-    return {name: {**of, "num_cross_layers": len(of["dnn_hidden_sizes"])} for name, of in sizes.items()}
-
-
-_PUBLISHED_SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "lr": _same(),
-    "fm": {**_same(first_order=False), "goodreads": {"first_order": True}},
-    "dnn": _per_dataset((6, 6, 6, 6)),
-    "deepfm": {name: {**sizes, "first_order": name == "ml-1m"} for name, sizes in _per_dataset((6, 4, 6, 6)).items()},
-    "xdeepfm": _per_dataset((3, 6, 3, 6), cin_layer_sizes=[25, 25, 25]),
-    "ipnn": _per_dataset((6, 6, 6, 6), widths=(256, 256, 256, 512)),
-    "dcn": _with_cross_layers(_per_dataset((4, 4, 3, 4), widths=(256, 256, 256, 512))),
-    "dcnv2": _with_cross_layers(_per_dataset((6, 6, 3, 6), widths=(256, 256, 256, 512))),
-    "autoint": _per_dataset((6, 6, 6, 6), num_attention_layers=6, num_attention_heads=1, attention_size=32),
-    # The authors have no size for Amazon-Toys.
-    "fibinet": _per_dataset((2, 2, 2, 2), senet_reduction_ratio=3, bilinear_kind="interaction"),
-    "fignn": {**_same(num_graph_layers=3), "bookcrossing": {"num_graph_layers": 6}},
-    "fgcnn": {
-        # Two embedding tables, each of half the width.
-        name: {**sizes, "embedding_size": _PUBLISHED_EMBEDDING_SIZE[name] // 2}
-        for name, sizes in _per_dataset((3, 3, 3, 3)).items()
-    },
-    # The authors have no size for GoodReads.
-    "transformer": {
-        **_same(num_attention_layers=2, num_attention_heads=1),
-        "bookcrossing": {"num_attention_layers": 3, "num_attention_heads": 2},
-    },
-}
 
 
 def check_version(version: Any, where: str) -> None:
@@ -223,32 +166,6 @@ class CTRConfig(PreTrainedConfig):
     def num_columns(self) -> int:
         """Columns of `feature_ids`: one a field, more for multi-valued fields."""
         return sum(self.max_values) if self.max_values else self.num_fields
-
-    @staticmethod
-    def preset_datasets() -> list[str]:
-        """Data sets that `preset` has sizes for."""
-        return list(_PUBLISHED_EMBEDDING_SIZE)
-
-    @staticmethod
-    def preset_backbones() -> list[str]:
-        """Backbones that `preset` has sizes for."""
-        return list(_PUBLISHED_SIZES)
-
-    @classmethod
-    def preset(cls, backbone: str, dataset: str = "ml-1m", **overrides) -> "CTRConfig":
-        """The published sizes of `backbone` on `dataset`; `overrides` replace single values.
-
-        Raises:
-            ValueError: If there is no preset of that name; the message lists what there is.
-        """
-        if backbone not in _PUBLISHED_SIZES:
-            raise ValueError(f"`backbone` must be one of {sorted(_PUBLISHED_SIZES)} for a preset, got {backbone!r}.")
-        if dataset not in _PUBLISHED_EMBEDDING_SIZE:
-            raise ValueError(
-                f"`dataset` must be one of {sorted(_PUBLISHED_EMBEDDING_SIZE)} for a preset, got {dataset!r}."
-            )
-        published = {"embedding_size": _PUBLISHED_EMBEDDING_SIZE[dataset], **_PUBLISHED_SIZES[backbone][dataset]}
-        return cls(backbone=backbone, **{**published, **overrides})
 
 
 class ClickPromptConfig(PreTrainedConfig):

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .encoding_clickprompt import FieldSchema, read_time
 from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput
 from .processing_clickprompt import ClickPromptProcessor
+from .schema_clickprompt import FieldSchema
+from .values_clickprompt import read_time
 
 
 def logit_parts(model: ClickPromptForCTR, outputs: ClickPromptForCTROutput) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import XavierLinear
-from .modeling_plm import CachePath, HiddenStatePath, key_value_projections
+from .prompt_injection import CachePath, HiddenStatePath, key_value_projections
 
 
 @dataclass(frozen=True)

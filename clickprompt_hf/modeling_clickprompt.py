@@ -28,8 +28,10 @@ from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear, check_growth
 from .layers_prompt import PromptLinear, PromptSlotLinear, SlotLinear, make_prompt_encoder
 from .modeling_ctr import CTRBackbone, CTRHead, build_backbone
-from .modeling_plm import HEADS_WITH_BIAS, CachePath, HiddenStatePath, LinearLMHead
-from .modeling_plm import fresh_plm, masked_lm_head, plm_auto_class, prompt_path, take_positions
+from .lm_heads import HEADS_WITH_BIAS, LinearLMHead
+from .prompt_injection import CachePath, HiddenStatePath
+from .prompt_injection import fresh_plm, plm_auto_class, prompt_path, take_positions
+from .lm_heads import masked_lm_head
 # isort: on
 
 logger = logging.get_logger(__name__)

@@ -13,7 +13,8 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
-from .encoding_clickprompt import check_columns, columns_of, is_column
+from .encoding_clickprompt import check_columns, columns_of
+from .values_clickprompt import is_column
 
 _SECONDS_WITHOUT_PROGRESS_BAR = 3
 

@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,11 +21,18 @@ from transformers.utils import cached_file
 # One line an import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
-from .encoding_clickprompt import TIME_PARTS, VOCABULARIES_FILE, FeatureEncoder, FieldSchema, Schema
-from .encoding_clickprompt import canonical, check_columns, columns_of, each_distinct, labels_in_words
-from .encoding_clickprompt import holds_several, members_of, number_of, read_time, read_vocabularies, time_part
+from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
+from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder
+from .values_clickprompt import canonical, each_distinct, labels_in_words
+from .encoding_clickprompt import check_columns, columns_of
+from .values_clickprompt import holds_several, number_of, read_time
+from .encoding_clickprompt import members_of, read_vocabularies, time_part
 from .encoding_clickprompt import vocabulary_keys
 # isort: on
+
+if TYPE_CHECKING:
+    # transformers copies the files that a module names into a checkpoint: so the pipeline ships with the processor.
+    from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
 
 
 class _NoTokenizer:

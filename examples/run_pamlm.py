@@ -9,67 +9,7 @@ Trains on training and validation rows, so the validation figures are in-sample;
 Finetune OUT with run_ctr.py.
 """
 
-from transformers import HfArgumentParser, set_seed
-
-from clickprompt_hf.training import (
-    ClickPromptTrainer,
-    ClickPromptTrainingArguments,
-    DataArguments,
-    ModelArguments,
-    ReportArguments,
-    check_output_dir,
-    fresh_pretraining_model,
-    prepare_data,
-    pretraining_collator,
-    remove_earlier_run,
-    save_training_plots,
-    warn_of_idle_arguments,
-)
-
-
-def main(arguments: list[str] | None = None) -> dict[str, float]:
-    # 1. Arguments. The last epoch is kept: validation rows are trained on and cannot choose one.
-    parser = HfArgumentParser(
-        (ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments),
-        description=__doc__,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(load_best_model_at_end=False, lr_scheduler_type="cosine", warmup_steps=0.05)
-    model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
-    if model_args.plm_name_or_path is None:
-        parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
-    check_output_dir(training_args)
-    warn_of_idle_arguments(model_args, data_args, training_args, pretraining=True)
-
-    # 2. Data: raw rows to splits, vocabularies, token tables.
-    data = prepare_data(data_args, training_args, model_args)
-    train_rows, validation_rows = data.pamlm_splits(training_args.masking)
-
-    # 3. Model: a fresh backbone and prompt encoder on the PLM.
-    set_seed(training_args.seed)
-    model = fresh_pretraining_model(model_args, data)
-
-    # 4. Train, evaluate, save. --push_to_hub publishes what is saved.
-    trainer = ClickPromptTrainer(
-        model,
-        training_args,
-        train_dataset=train_rows,
-        eval_dataset=validation_rows,
-        data_collator=pretraining_collator(model, data.processor, training_args),
-        processing_class=data.processor,
-    )
-    remove_earlier_run(training_args)
-    result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    metrics = {**result.metrics, **trainer.evaluate()}
-    if report_args.draws_plots and trainer.is_world_process_zero():
-        save_training_plots(trainer)
-    trainer.log_metrics("pamlm (validation rows are in-sample)", metrics)
-    trainer.run_metrics = metrics
-    trainer.create_model_card()
-    trainer.save_model()
-    trainer.save_metrics("all", metrics, combined=False)
-    return metrics
-
+from clickprompt_hf.runs.pretrain import main
 
 if __name__ == "__main__":
     main()

@@ -34,9 +34,9 @@ FEW_ROWS = ["--max_train_rows", "64"]
 QUICK_DEMO = ["--seeds", "0", "--pamlm_epochs", "1", "--plm_epochs", "1", "--ctr_epochs", "1", "--prompt_length", "1"]
 # What is added to a command's arguments: the last one of a name counts.
 ADDED = {
-    "run_pamlm": [*QUICK, *FEW_ROWS],
-    "run_ctr": QUICK,
-    "demo": [*QUICK_DEMO, *FEW_ROWS, "--report_to", "none", "--disable_tqdm", "true"],
+    "runs.pretrain": [*QUICK, *FEW_ROWS],
+    "runs.finetune": QUICK,
+    "runs.demo": [*QUICK_DEMO, *FEW_ROWS, "--report_to", "none", "--disable_tqdm", "true"],
     "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS],
     **{name: ["--quick"] for name in ("ctr_only", "data", "export", "finetune", "growth", "inference", "pamlm")},
 }
@@ -131,8 +131,11 @@ def run_command(words: list[str], place: str) -> None:
     name, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
     if words[1] != "-m":
         assert (ROOT / name).is_file(), f"{place}: there is no {name}"
-        name = Path(name).stem
+        # the scripts of `examples` are commands of the package
+        name = {"run_pamlm": "pretrain", "run_ctr": "finetune"}.get(Path(name).stem, Path(name).stem)
+        name = f"clickprompt_hf.runs.{name}" if "examples" in words[1] else name
     module = importlib.import_module(name)
+    name = name.removeprefix("clickprompt_hf.")
     printed = io.StringIO()
     with redirect_stdout(printed) if written else nullcontext():
         if module.main.__module__ == "plm_steps":

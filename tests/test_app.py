@@ -16,7 +16,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProc
 from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'clickprompt_hf[app]'")
-app = pytest.importorskip("app")
+from clickprompt_hf.runs import app  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROW = {"user": "3", "price": 2.5, "tags": ["new", "rare"], "title": "Up"}

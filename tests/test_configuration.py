@@ -5,6 +5,7 @@ from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
 from transformers import AutoConfig, RobertaConfig
 
 from clickprompt_hf import ClickPromptConfig, CTRConfig
+from clickprompt_hf.presets import ctr_preset
 
 
 @pytest.mark.parametrize("family", ["roberta", "bert"])
@@ -46,12 +47,12 @@ def test_positions_left_for_text():
 
 
 def test_published_presets():
-    config = CTRConfig.preset("dcnv2", "goodreads", field_sizes=[3, 4], num_cross_layers=2)
+    config = ctr_preset("dcnv2", "goodreads", field_sizes=[3, 4], num_cross_layers=2)
     assert (config.embedding_size, config.dnn_hidden_sizes, config.num_cross_layers) == (16, [512] * 6, 2)
-    assert CTRConfig.preset("deepfm", "bookcrossing").first_order is False
+    assert ctr_preset("deepfm", "bookcrossing").first_order is False
     for names, message in ((("nothing", "ml-1m"), "backbone"), (("fm", "nowhere"), "dataset")):
         with pytest.raises(ValueError, match=message):
-            CTRConfig.preset(*names)
+            ctr_preset(*names)
 
 
 @pytest.mark.parametrize(

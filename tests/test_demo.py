@@ -1,7 +1,8 @@
 """The demo ends with its table."""
 
-import demo
 import pandas as pd
+
+from clickprompt_hf.runs import demo
 
 
 def test_demo(tmp_path, capsys):

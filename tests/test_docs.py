@@ -17,10 +17,10 @@ from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
 from transformers import AutoModelForSequenceClassification, AutoProcessor, RobertaForMaskedLM
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.sources.synthetic import SyntheticSizes
 from clickprompt_hf.modeling_ctr import BACKBONES
-from clickprompt_hf.training.scratch_plm import SCRATCH_SIZES, ScratchSize, scratch_tokenizer
+from clickprompt_hf.runs.scratch_plms import SCRATCH_SIZES, ScratchSize, scratch_tokenizer
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 # test_own_table.py runs it, and compares what it shows
@@ -107,7 +107,7 @@ def working_folder(files, tmp_path, monkeypatch):
     known = set(BACKBONES)
     monkeypatch.setattr(importlib.import_module("measure"), "in_fresh_process", lambda step, *args: step(*args))
     monkeypatch.setattr(importlib.import_module("quality"), "ProcessPoolExecutor", InThisProcess)
-    # the page of examples/app.py is not served
+    # the page of clickprompt_hf/runs/app.py is not served
     monkeypatch.setattr(pytest.importorskip("gradio").Blocks, "launch", lambda page, **options: None)
     yield tmp_path
     for name in set(BACKBONES) - known:

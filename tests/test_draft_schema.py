@@ -13,10 +13,10 @@ import yaml
 from own_tables import clinic, loans, shop
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.data.draft_schema import draft_schema, main
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
 from clickprompt_hf.data.sources.tabular import csv_header
+from clickprompt_hf.runs.draft_schema import draft_schema, main
 
 
 def drafted(frame: pd.DataFrame, folder: Path, ending: str = "csv", max_rows: int = 100_000) -> tuple[str, Path, Path]:

@@ -1,6 +1,5 @@
 """Metrics beyond one AUC, against values worked out by hand or by scikit-learn."""
 
-import compare
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +8,7 @@ from tiny_data import tiny_schema, tiny_splits
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
-from clickprompt_hf.training import (
+from clickprompt_hf.evaluation.report import (
     CalibrationError,
     ClickIntervals,
     GroupedAUC,
@@ -18,9 +17,10 @@ from clickprompt_hf.training import (
     calibration_bins,
     click_report,
     field_column,
+    frequency_groups,
     probabilities_by_model,
 )
-from clickprompt_hf.training.evaluation import frequency_groups
+from clickprompt_hf.runs import compare
 
 
 def test_grouped_auc_weighs_groups_by_rows_and_leaves_out_one_class():

@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
 from clickprompt_hf.export import export_ctr as module
+from clickprompt_hf.export.ctr_program import ClickProbability, random_ids, torch_export, write_onnx
 from clickprompt_hf.export.export_ctr import export_ctr, main
-from clickprompt_hf.export.graphs import ClickProbability, random_ids, torch_export, write_onnx
 from clickprompt_hf.export.scorer import Scorer
 
 ROW = {"user": 1, "price": 2.0, "tags": "new", "title": "Up"}
@@ -259,7 +259,7 @@ def test_large_batches_are_scored_in_blocks(exported, monkeypatch):
 
 
 def test_large_weights_stand_in_a_second_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("clickprompt_hf.export.graphs._LARGEST_SINGLE_FILE", 0)
+    monkeypatch.setattr("clickprompt_hf.export.ctr_program._LARGEST_SINGLE_FILE", 0)
     model = save_checkpoint(tmp_path / "whole", backbone="fm")
     export_ctr(tmp_path / "whole", tmp_path / "ctr")
     assert (tmp_path / "ctr" / "model.onnx.data").stat().st_size > 0

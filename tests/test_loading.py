@@ -158,11 +158,15 @@ def test_the_pipeline_needs_no_package(checkpoints):
 
 def test_what_is_saved_without_the_package_keeps_all_code(checkpoints):
     folder, _, _ = checkpoints
-    for name in ("ctr", "alone", "pamlm", "paclm", "config", "hub", "pipeline"):
+    of_the_model = [name for name in SHIPPING if name.startswith(("configuration", "l", "m", "prompt"))]
+    for name, code in (
+        *((name, SHIPPING) for name in ("ctr", "alone", "pamlm", "paclm", "pipeline")),
+        *(("config", ["configuration_clickprompt.py"]), ("hub", of_the_model)),
+    ):
         again = folder / "again" / name
-        assert sorted(path.name for path in again.glob("*.py")) == SHIPPING
-        for code in SHIPPING:
-            assert (again / code).read_bytes() == (PACKAGE / code).read_bytes()
+        assert sorted(path.name for path in again.glob("*.py")) == code
+        for file in code:
+            assert (again / file).read_bytes() == (PACKAGE / file).read_bytes()
         config = json.loads((again / "config.json").read_text())
         assert config["auto_map"] == json.loads((folder / "ctr" / "config.json").read_text())["auto_map"]
         assert "--" not in json.dumps([config["auto_map"], config["custom_pipelines"]])

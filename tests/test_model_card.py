@@ -16,7 +16,7 @@ from clickprompt_hf import (
     FieldSchema,
     Schema,
 )
-from clickprompt_hf.export.model_card import model_card
+from clickprompt_hf.evaluation.model_card import model_card
 
 TRAINING_DATA = {
     "dataset": "csv",

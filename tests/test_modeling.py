@@ -45,7 +45,7 @@ from clickprompt_hf import (
 )
 from clickprompt_hf.layers_ctr import DNN
 from clickprompt_hf.modeling_ctr import BACKBONES
-from clickprompt_hf.modeling_plm import prompt_path
+from clickprompt_hf.prompt_injection import prompt_path
 
 MODELS = {
     AutoModel: ClickPromptModel,

@@ -5,13 +5,13 @@ import shlex
 from pathlib import Path
 
 import pandas as pd
-import predict
 import pytest
-import run_ctr
 from own_tables import clinic, loans, shop
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor
-from clickprompt_hf.data.draft_schema import draft_schema, main
+from clickprompt_hf.runs import finetune as run_ctr
+from clickprompt_hf.runs import predict
+from clickprompt_hf.runs.draft_schema import draft_schema, main
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "own-table.md").read_text(encoding="utf-8")
 QUICK = ["--report_to", "none", "--disable_tqdm", "True", "--num_train_epochs", "1"]
@@ -35,7 +35,7 @@ def test_guide(tmp_path, monkeypatch, capsys):
     draft, schema = blocks("yaml")
     new_rows, scores = blocks("csv")
 
-    assert draft_command == "python -m clickprompt_hf.data.draft_schema loans.csv > schema.yaml\n"
+    assert draft_command == "python -m clickprompt_hf.runs.draft_schema loans.csv > schema.yaml\n"
     main(["loans.csv"])
     assert capsys.readouterr().out == draft
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clickprompt_hf.training import ReportArguments, calibration_bins
-from clickprompt_hf.training.plots import frequency_figure, reliability_diagram, save_figure, training_curves
+from clickprompt_hf.evaluation.plots import frequency_figure, reliability_diagram, save_figure, training_curves
+from clickprompt_hf.evaluation.report import calibration_bins
+from clickprompt_hf.runs.arguments import ReportArguments
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

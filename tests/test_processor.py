@@ -17,7 +17,7 @@ from tiny_models import tiny_ctr_config
 from transformers import AutoProcessor
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.encoding_clickprompt import read_time
+from clickprompt_hf.values_clickprompt import read_time
 
 SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")
 TRAIN = {"user": [7, 7, 7, 3, 3, 9], "title": ["b", "a", "a", "b", None, "a"]}

@@ -11,7 +11,6 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pandas as pd
-import predict
 import pyarrow as pa
 import pytest
 import torch
@@ -27,6 +26,7 @@ from tiny_models import tiny_ctr_config, tiny_text_config
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.data.token_tables import TokenTables
+from clickprompt_hf.runs import predict
 from clickprompt_hf.scoring import checkpoint_digest, file_scoring, finished_pieces, score_file, score_table
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -365,7 +365,7 @@ def test_the_input_is_not_written_over(rows, capsys):
 
 KILLED_AT_THE_FOURTH_RENAMING = """
 import os, signal, sys
-import predict
+from clickprompt_hf.runs import predict
 from clickprompt_hf.scoring import finished_pieces
 replace, renamings = os.replace, []
 def replace_or_die(source, target):

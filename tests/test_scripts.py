@@ -10,15 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import demo
 import numpy as np
 import pandas as pd
-import predict
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import run_ctr
-import run_pamlm
 import torch
 import yaml
 from movielens_files import ml_1m_files, write_zip
@@ -35,17 +31,15 @@ from transformers import (
 )
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.modeling_ctr import BACKBONES
-from clickprompt_hf.training import (
-    PAMLM_ARGUMENTS,
-    PLM_ARGUMENTS,
-    ClickPromptTrainingArguments,
-    DataArguments,
-    ModelArguments,
-    warn_of_idle_arguments,
-)
-from clickprompt_hf.training.scratch_plm import scratch_tokenizer
+from clickprompt_hf.runs import demo, predict
+from clickprompt_hf.runs import finetune as run_ctr
+from clickprompt_hf.runs import pretrain as run_pamlm
+from clickprompt_hf.runs.arguments import DataArguments, ModelArguments
+from clickprompt_hf.runs.idle_arguments import PAMLM_ARGUMENTS, PLM_ARGUMENTS, warn_of_idle_arguments
+from clickprompt_hf.runs.scratch_plms import scratch_tokenizer
+from clickprompt_hf.training import ClickPromptTrainingArguments
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZES = ["--embedding_size", "4", "--dnn_hidden_sizes", "8", "8", "--num_cross_layers", "2"]
@@ -445,7 +439,7 @@ WITH_PLM = ["--plm_name_or_path", "scratch-tiny"]
 
 def idle_warnings(monkeypatch, options, checkpoint=None, pretraining=False):
     warnings = []
-    monkeypatch.setattr("clickprompt_hf.training.argument_effects.logger.warning", warnings.append)
+    monkeypatch.setattr("clickprompt_hf.runs.idle_arguments.logger.warning", warnings.append)
     parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments))
     parsed = parser.parse_args_into_dataclasses([*options, "--output_dir", "nowhere"])
     warn_of_idle_arguments(*parsed, checkpoint=checkpoint, pretraining=pretraining)
@@ -779,6 +773,6 @@ def test_a_finished_run_holds_no_pickle(pretrained):
     (checkpoint, *_) = pretrained.glob("checkpoint-*")
     assert (checkpoint / "training_args.bin").is_file()
     for folder in (pretrained, checkpoint):
-        assert {"configuration_clickprompt.py", "modeling_plm.py", "pipeline_clickprompt.py"} <= {
+        assert {"configuration_clickprompt.py", "prompt_injection.py", "pipeline_clickprompt.py"} <= {
             path.name for path in folder.glob("*.py")
         }

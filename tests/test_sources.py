@@ -8,7 +8,7 @@ from movielens_files import ml_1m_files, ml_100k_files, write_folder, write_zip
 from pyarrow import csv
 
 from clickprompt_hf import ClickPromptProcessor, Schema
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.sources import load_source
 from clickprompt_hf.data.splits import split_table
 

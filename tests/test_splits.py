@@ -9,7 +9,7 @@ from movielens_files import ml_1m_files, write_zip
 
 import clickprompt_hf.data.splits
 from clickprompt_hf import Schema
-from clickprompt_hf.data.loading import load_splits
+from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.splits import check_labels, limit_train_rows, split_table, with_integer_labels
 
 SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click", "time": "time"})

@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from clickprompt_hf.data.sources.synthetic import (
-    TRUE_PROBABILITY,
-    SyntheticSizes,
-    best_reachable_auc,
-    load_synthetic,
-)
+from clickprompt_hf.data.sources.synthetic import TRUE_PROBABILITY, SyntheticSizes, best_reachable_auc, load_synthetic
 from clickprompt_hf.data.splits import split_table
 
 

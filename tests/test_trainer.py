@@ -15,14 +15,8 @@ from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArgum
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
-from clickprompt_hf.training import (
-    ClickMetric,
-    ClickPromptTrainer,
-    ClickPromptTrainingArguments,
-    MaskedTokenMetric,
-    click_metrics,
-    cpu_dropout,
-)
+from clickprompt_hf.evaluation.metrics import ClickMetric, MaskedTokenMetric, click_metrics
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, cpu_dropout
 from clickprompt_hf.training.clipping import clip_grad_norm
 from clickprompt_hf.training.sampling import EpochSampler
 from clickprompt_hf.training.trainer import plm_parameters

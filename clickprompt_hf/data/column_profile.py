@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
-from ..encoding_clickprompt import read_time, spellings
+from ..values_clickprompt import read_time, spellings
 
 # what people and programs write for a missing value, and the processor reads as a value
 _WORDS_FOR_MISSING = {"NA", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "nan", "NaN", "-", "--", "?", "."}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from ..encoding_clickprompt import Schema
+from ..schema_clickprompt import Schema
 
 
 def load_schema(path: str | Path) -> Schema:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from datasets.fingerprint import generate_random_fingerprint
 
-from ..encoding_clickprompt import Schema, canonical, labels_in_words, read_time
+from ..schema_clickprompt import Schema
+from ..values_clickprompt import canonical, labels_in_words, read_time
 
 Split = Literal["random", "time"]
 

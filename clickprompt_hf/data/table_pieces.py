@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from .text_encoding import advise_separator, describe_broken_utf8
+from .csv_faults import advise_separator, describe_broken_utf8
 
 TableFormat = Literal["csv", "csv.gz", "parquet"]
 

@@ -9,6 +9,7 @@ docs/serving.md says what FOLDER holds and how it is served.
 import argparse
 import importlib.util
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig
 from ..modeling_clickprompt import ClickPromptForCTR
-from ..paths import check_folder_or_hub_id
-from ..plugins import import_backbone_module
 from ..processing_clickprompt import ClickPromptProcessor
-from .graphs import ClickProbability, random_ids, torch_export, write_onnx
+from ..runs.backbone_modules import import_backbone_module
+from ..runs.paths import check_folder_or_hub_id
+from .ctr_program import ClickProbability, random_ids, torch_export, write_onnx
 
 logger = logging.get_logger(__name__)
 
@@ -110,10 +111,11 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
 def write_serving_code(folder: Path) -> None:
     """Copies the modules that score without this package: those need each other only."""
     package = Path(__file__).parent.parent
-    shutil.copyfile(package / "encoding_clickprompt.py", folder / "encoding_clickprompt.py")
-    source = (package / "export" / "scorer.py").read_text(encoding="utf-8")
-    alone = source.replace("from ..encoding_clickprompt import", "from encoding_clickprompt import")
-    (folder / "scorer.py").write_text(alone, encoding="utf-8")
+    modules = (*(f"{name}_clickprompt.py" for name in ("schema", "values", "encoding")), "export/scorer.py")
+    for module in modules:
+        source = (package / module).read_text(encoding="utf-8")
+        alone = re.sub(r"^from \.+(\w+) import", r"from \1 import", source, flags=re.MULTILINE)
+        (folder / Path(module).name).write_text(alone, encoding="utf-8")
 
 
 def check_scores(model: ClickPromptForCTR, folder: Path) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, Schema, read_vocabularies
+from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, read_vocabularies
+from ..schema_clickprompt import Schema
 
 ONNX_FILE = "model.onnx"
 # rows at once: more are no faster, and take memory

@@ -21,15 +21,15 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data.columnar import ColumnarDataset
-from ..export.model_card import model_card
+from ..evaluation.metrics import click_metrics, masked_token_metrics
+from ..evaluation.model_card import model_card
+from ..evaluation.plots import PLOTS, PLOTS_FOLDER
 from ..modeling_clickprompt import ClickPromptForPAMLM, ClickPromptForPretraining
 from .arguments import ClickPromptTrainingArguments
 from .clipping import clip_grad_norm
 from .cpu_dropout import cpu_dropout
-from .metrics import click_metrics, masked_token_metrics
-from .plots import PLOTS, PLOTS_FOLDER
+from .optimizer import OptimizerWithSparseGroup, make_embeddings_sparse, sparse_parameters
 from .sampling import EpochSampler
-from .sparse_updates import OptimizerWithSparseGroup, make_embeddings_sparse, sparse_parameters
 
 
 class EpochOfMasks(TrainerCallback):

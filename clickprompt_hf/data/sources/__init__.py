@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from ...processing_clickprompt import Schema
+from ...schema_clickprompt import Schema
 from ..schema_file import load_schema
 from .amazon import load_amazon_toys
 from .bookcrossing import load_bookcrossing

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...encoding_clickprompt import FieldSchema, Schema, encodable
+from ...schema_clickprompt import FieldSchema, Schema
+from ...values_clickprompt import encodable
 from .raw_files import find_file, k_core, look_up, read_json_lines
 from .source import SourceTable
 

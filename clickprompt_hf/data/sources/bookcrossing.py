@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers.utils import logging
 
-from ...encoding_clickprompt import FieldSchema, Schema
+from ...schema_clickprompt import FieldSchema, Schema
 from .raw_files import RawFiles, look_up
 from .source import SourceTable
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...encoding_clickprompt import FieldSchema, Schema
+from ...schema_clickprompt import FieldSchema, Schema
 from .raw_files import find_file, k_core, look_up, read_json_lines
 from .source import SourceTable
 

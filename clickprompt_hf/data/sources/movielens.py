@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from ...encoding_clickprompt import FieldSchema, Schema
+from ...schema_clickprompt import FieldSchema, Schema
 from .raw_files import RawFiles
 from .source import SourceTable
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import datasets
 import pyarrow as pa
 
-from ...encoding_clickprompt import Schema
+from ...schema_clickprompt import Schema
 
 
 @dataclass

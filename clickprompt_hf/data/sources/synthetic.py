@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
-from ...encoding_clickprompt import FieldSchema, Schema
+from ...schema_clickprompt import FieldSchema, Schema
 from .source import SourceTable
 
 TRUE_PROBABILITY = "true_probability"

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ...encoding_clickprompt import Schema
+from ...schema_clickprompt import Schema
+from ..csv_faults import advise_separator, describe_broken_utf8
 from ..splits import check_columns, in_memory_dataset, needed_columns
-from ..text_encoding import advise_separator, describe_broken_utf8
 from .source import SourceTable
 
 # a file is cut into blocks between rows: no row may be as long as two

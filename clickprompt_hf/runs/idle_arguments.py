@@ -8,8 +8,10 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
-from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
+from ..configuration_clickprompt import ClickPromptConfig
+from ..presets import preset_backbones
+from ..training.arguments import ClickPromptTrainingArguments
+from .arguments import DataArguments, ModelArguments
 
 logger = logging.get_logger(__name__)
 
@@ -39,7 +41,7 @@ class Run:
 
 def _backbone(*names: str) -> Callable[[Run], bool]:
     """Whether the backbone is one of `names`, or a user's own, of which nothing is known."""
-    return lambda run: run.backbone in names or run.backbone not in CTRConfig.preset_backbones()
+    return lambda run: run.backbone in names or run.backbone not in preset_backbones()
 
 
 def _no_backbone(*names: str) -> Callable[[Run], bool]:

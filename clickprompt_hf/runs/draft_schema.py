@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Drafts the schema of an unknown table, for a person to read and mend.
 
-    python -m clickprompt_hf.data.draft_schema table.csv > schema.yaml
+    python -m clickprompt_hf.runs.draft_schema table.csv > schema.yaml
 
 Reads the first rows of a CSV or Parquet file, guesses what each column is, which one is the label and which the time,
 and says in comments what it saw and what it doubts. The draft is a valid schema file unless no column looks like a
@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from ..encoding_clickprompt import check_positive, labels_in_words
-from .column_profile import ColumnProfile, percent, profile_column, rank_alone
-from .sources.tabular import csv_batches, csv_header
+from ..data.column_profile import ColumnProfile, percent, profile_column, rank_alone
+from ..data.sources.tabular import csv_batches, csv_header
+from ..schema_clickprompt import check_positive
+from ..values_clickprompt import labels_in_words
 
 MAX_ROWS = 100_000
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import datasets
 
-from ..encoding_clickprompt import Schema
+from ..schema_clickprompt import Schema
 from .sources import load_source
 from .splits import Split, check_labels, limit_train_rows, split_table, with_integer_labels
 

@@ -1,6 +1,6 @@
 """ClickPrompt from raw rows to scored rows, beside the models that it must beat.
 
-    python examples/demo.py --output_dir runs/demo
+    python -m clickprompt_hf.runs.demo --output_dir runs/demo
 
 On generated data whose true click probabilities are known: pretrains by PA-MLM, finetunes with and without the PLM,
 trains the backbone alone and ClickPrompt without pretraining, prints test AUC and log loss of all, and scores raw rows
@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import predict
-import run_ctr
-import run_pamlm
 from transformers import HfArgumentParser
 
-from clickprompt_hf.data.loading import load_splits
-from clickprompt_hf.data.sources.synthetic import best_reachable_auc
-from clickprompt_hf.training import PAMLM_ARGUMENTS, PLM_ARGUMENTS, DataArguments
-from clickprompt_hf.training.precision import bf16_pays
+from ..data.reading import load_splits
+from ..data.sources.synthetic import best_reachable_auc
+from ..training.bf16 import bf16_pays
+from . import finetune, predict, pretrain
+from .arguments import DataArguments
+from .idle_arguments import PAMLM_ARGUMENTS, PLM_ARGUMENTS
 
 ROWS_SCORED = 3
 
@@ -78,14 +77,14 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
             common = ["--output_dir", str(folder / name), "--seed", str(seed), "--overwrite_output_dir"]
             return script([*common, "--per_device_eval_batch_size", "1024", *data, *options, *everywhere])
 
-        run(run_pamlm.main, "pamlm", [*fresh, *fresh_plm, *pamlm, *pamlm_size])
+        run(pretrain.main, "pamlm", [*fresh, *fresh_plm, *pamlm, *pamlm_size])
         for label, name, options in (
             ("backbone alone", "alone", [*fresh, "--ctr_only", *without_plm]),
             ("ClickPrompt, no pretraining, with the PLM", "fresh", [*fresh, *with_plm, *fresh_plm]),
             ("ClickPrompt, PA-MLM, without the PLM", "without", [*pretrained, "--without_plm", *without_plm]),
             ("ClickPrompt, PA-MLM, with the PLM", "with", [*pretrained, *with_plm, *plm]),
         ):
-            metrics = run(run_ctr.main, name, [*finetuning, *options])
+            metrics = run(finetune.main, name, [*finetuning, *options])
             results.append({"model": label, "auc": metrics["test_auc"], "log_loss": metrics["test_log_loss"]})
 
     table = summary(pd.DataFrame(results))

@@ -13,8 +13,8 @@ from scipy import stats
 from transformers.utils import logging
 
 from ..data.columnar import ColumnarDataset
-from ..encoding_clickprompt import TIME_PARTS
 from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import TIME_PARTS
 from .metrics import ClickMetric, OfflineMetric, click_probabilities
 
 logger = logging.get_logger(__name__)

@@ -1,6 +1,6 @@
 """Compare the click probabilities of two models on the same labelled rows.
 
-    python examples/compare.py --scores with.csv --baseline alone.csv --label click
+    python -m clickprompt_hf.runs.compare --scores with.csv --baseline alone.csv --label click
 
 Both files, CSV or Parquet, are outputs of predict.py for one input. Prints AUC and log loss of both, and the
 difference of their AUCs with its 95 % interval (DeLong et al. 1988).
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from clickprompt_hf.training import ClickMetric, PairedAUC
+from ..evaluation.metrics import ClickMetric
+from ..evaluation.report import PairedAUC
 
 COLUMN = "click_probability"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
-from .arguments import ClickPromptTrainingArguments
-from .evaluation import SCORES_FILE
-from .plots import PLOTS, PLOTS_FOLDER
+from ..evaluation.plots import PLOTS, PLOTS_FOLDER
+from ..evaluation.report import SCORES_FILE
+from ..training.arguments import ClickPromptTrainingArguments
 
 RESULTS_FILE = "all_results.json"
 

@@ -17,15 +17,17 @@ from transformers.utils import logging
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
-from ..data.loading import load_splits
+from ..data.reading import load_splits
 from ..data.schema_file import load_schema
 from ..data.sources import needs_schema
 from ..modeling_ctr import backbone_class
-from ..paths import check_folder_or_hub_id
-from ..processing_clickprompt import ClickPromptProcessor, Schema
-from .arguments import ClickPromptTrainingArguments, DataArguments, ModelArguments
-from .output_dir import checkpoint_to_resume
-from .scratch_plm import SCRATCH_SIZES, plm_config, scratch_tokenizer
+from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import Schema
+from ..training.arguments import ClickPromptTrainingArguments
+from .arguments import DataArguments, ModelArguments
+from .output_folder import checkpoint_to_resume
+from .paths import check_folder_or_hub_id
+from .scratch_plms import SCRATCH_SIZES, plm_config, scratch_tokenizer
 
 logger = logging.get_logger(__name__)
 

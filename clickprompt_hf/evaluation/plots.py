@@ -16,13 +16,13 @@ from scipy import stats
 
 from ..data.columnar import ColumnarDataset
 from ..processing_clickprompt import ClickPromptProcessor
-from .evaluation import auc_by_frequency, calibration_bins
+from .report import auc_by_frequency, calibration_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .trainer import ClickPromptTrainer
+    from ..training.trainer import ClickPromptTrainer
 
 PLOTS_FOLDER = "plots"
 TRAINING_CURVES, CALIBRATION, AUC_BY_FREQUENCY = "training_curves.png", "calibration.png", "auc_by_frequency.png"

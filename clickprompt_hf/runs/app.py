@@ -1,6 +1,6 @@
 """A page that looks inside a trained checkpoint.
 
-    python examples/app.py --model OUT
+    python -m clickprompt_hf.runs.app --model OUT
 
 Opens on http://127.0.0.1:7860: a row to fill in, its click probability, what the CTR side and the text side add to it,
 what happens when one field changes, and how much each layer of the language model attends to the prompts. Takes any
@@ -14,12 +14,13 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 import torch
-from predict import load_model
 from transformers import AutoProcessor
 
-from clickprompt_hf.encoding_clickprompt import TIME_PARTS
-from clickprompt_hf.inspection import frequent_values, logit_parts, other_times, prompt_attention, what_if
-from clickprompt_hf.training import check_folder_or_hub_id, import_backbone_module
+from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, what_if
+from ..schema_clickprompt import TIME_PARTS
+from .backbone_modules import import_backbone_module
+from .paths import check_folder_or_hub_id
+from .predict import load_model
 
 LONGEST_DROPDOWN = 50
 WHAT_IF_VALUES = 10

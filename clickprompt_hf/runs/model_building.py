@@ -6,13 +6,16 @@ from typing import Any, TypeVar
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.collators import ClickPromptCLMCollator, ClickPromptMLMCollator
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
-from ..paths import check_folder_or_hub_id
+from ..presets import ctr_preset, preset_backbones, preset_datasets
 from ..processing_clickprompt import ClickPromptProcessor
+from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import ModelArguments, given_options
-from .preparation import PreparedData
-from .scratch_plm import SCRATCH_SIZES, plm_config
+from .paths import check_folder_or_hub_id
+from .preparation import PreparedData, text_side_config
+from .scratch_plms import SCRATCH_SIZES, plm_config
 
 logger = logging.get_logger(__name__)
 
@@ -48,16 +51,16 @@ def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptP
         ValueError: If the backbone or the preset is unknown.
     """
     backbone_class(model_args.fresh_backbone)
-    preset = model_args.preset or (dataset if dataset in CTRConfig.preset_datasets() else "ml-1m")
+    preset = model_args.preset or (dataset if dataset in preset_datasets() else "ml-1m")
     options = {
         "field_sizes": processor.field_sizes,
         "max_values": processor.max_values,
         **model_args.ctr_options(),
     }
-    if model_args.preset is None and model_args.fresh_backbone not in CTRConfig.preset_backbones():
+    if model_args.preset is None and model_args.fresh_backbone not in preset_backbones():
         # a user's own
         return CTRConfig(backbone=model_args.fresh_backbone, **options)
-    return CTRConfig.preset(model_args.fresh_backbone, preset, **options)
+    return ctr_preset(model_args.fresh_backbone, preset, **options)
 
 
 def load_checkpoint(
@@ -122,3 +125,41 @@ _FIXED_CTR_OPTIONS = (
 _FIXED_PROMPT_OPTIONS = (
     *("prompt_strategy", "prompt_encoder", "prompt_rank", "prompt_initializer_scale", "normalize_prompts"),
 )
+
+
+def fresh_pretraining_model(
+    model_args: ModelArguments, data: PreparedData
+) -> ClickPromptForPAMLM | ClickPromptForPACLM:
+    """A fresh model for the pretraining task that fits the PLM.
+
+    Raises:
+        ValueError: If the backbone, the preset or an option is wrong, or the PLM takes no prompts.
+        OSError: If there is no such PLM.
+    """
+    if text_side_config(model_args, data.processor.tokenizer).causal:
+        return fresh_model(ClickPromptForPACLM, model_args, data)
+    return fresh_model(ClickPromptForPAMLM, model_args, data)
+
+
+def pretraining_collator(
+    model: ClickPromptForPAMLM | ClickPromptForPACLM,
+    processor: ClickPromptProcessor,
+    training_args: ClickPromptTrainingArguments,
+) -> ClickPromptMLMCollator | ClickPromptCLMCollator:
+    """The collator of `model`'s pretraining task.
+
+    Raises:
+        ValueError: If it is said what to mask but the task masks nothing, or the tokenizer lacks a token.
+    """
+    if isinstance(model, ClickPromptForPAMLM):
+        return ClickPromptMLMCollator(
+            processor, training_args.mlm_probability, training_args.masking, training_args.seed
+        )
+    if training_args.masking == "field":
+        raise ValueError("`masking` must be left out for a decoder, which PA-CLM trains on all tokens; got 'field'.")
+    if training_args.mlm_probability != ClickPromptTrainingArguments.mlm_probability:
+        raise ValueError(
+            "`mlm_probability` must be left out for a decoder, which PA-CLM trains on all tokens; got "
+            f"{training_args.mlm_probability}."
+        )
+    return ClickPromptCLMCollator(processor)

@@ -14,10 +14,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from ..encoding_clickprompt import TIME_PARTS, FieldSchema
+from ..configuration_clickprompt import ClickPromptConfig
 from ..modeling_clickprompt import ClickPromptPreTrainedModel
+from ..presets import preset_backbones
 from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import TIME_PARTS, FieldSchema
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _PAPER = "[ClickPrompt](https://arxiv.org/abs/2310.09234)"
@@ -168,7 +169,7 @@ def model_card(
         name=_cell(name),
         what=_what(config, head),
         facts=_facts(model, head),
-        custom_backbone=None if backbone in CTRConfig.preset_backbones() else backbone,
+        custom_backbone=None if backbone in preset_backbones() else backbone,
         auto_class=head.auto_class,
         checkpoint=checkpoint or name,
         row="\n".join(

@@ -1,0 +1,28 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Judging click models: metrics, test report, plots and model card."""
+
+from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
+from .report import (
+    CalibrationError,
+    ClickIntervals,
+    GroupedAUC,
+    PairedAUC,
+    auc_by_frequency,
+    calibration_bins,
+    click_report,
+)
+
+__all__ = [
+    "CalibrationError",
+    "ClickIntervals",
+    "ClickMetric",
+    "GroupedAUC",
+    "MaskedTokenMetric",
+    "PairedAUC",
+    "auc_by_frequency",
+    "calibration_bins",
+    "click_metrics",
+    "click_probabilities",
+    "click_report",
+    "masked_token_metrics",
+]

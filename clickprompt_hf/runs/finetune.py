@@ -1,0 +1,137 @@
+"""Stage 2: finetuning for clicks, with the PLM or without it.
+
+After PA-MLM, on the same split, which is checked:
+
+    python examples/run_ctr.py --model_name_or_path OUT --data_path ml-1m.zip --output_dir OUT_CTR
+    python examples/run_ctr.py --model_name_or_path OUT --data_path ml-1m.zip --without_plm --output_dir OUT_PLAIN
+
+Without PA-MLM, and a backbone alone:
+
+    python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
+        --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --output_dir OUT_FRESH
+    python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 --ctr_only \\
+        --per_device_train_batch_size 1024 --output_dir OUT_ALONE
+
+A finished checkpoint on another table, whose new users and items get ids of their own:
+
+    python examples/run_ctr.py --model_name_or_path OUT_CTR --extend_vocabulary --dataset csv --data_path new.csv \\
+        --output_dir OUT_NEW
+
+or the same with `accelerate launch` in front. Ends with AUC and log loss on the test split, in OUT/all_results.json.
+"""
+
+from dataclasses import dataclass, field
+
+from transformers import HfArgumentParser, set_seed
+
+from ..data.collators import ClickPromptCollator
+from ..evaluation.plots import save_test_plots, save_training_plots
+from ..evaluation.report import (
+    IGNORED_IN_TEST,
+    click_report,
+    field_column,
+    load_baseline_probabilities,
+    probabilities_by_model,
+    save_test_scores,
+    warn_of_other_training_rows,
+)
+from ..modeling_clickprompt import ClickPromptForCTR
+from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
+from .arguments import ClickReportArguments, DataArguments, ModelArguments
+from .idle_arguments import warn_of_idle_arguments
+from .model_building import fresh_model, load_checkpoint
+from .output_folder import check_output_dir, remove_earlier_run
+from .preparation import prepare_data
+
+
+@dataclass
+class StartArguments:
+    """What finetuning starts from."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint to finetune."})
+    without_plm: bool = field(default=False, metadata={"help": "Finetune the checkpoint's CTR part alone."})
+    ctr_only: bool = field(default=False, metadata={"help": "Train a fresh backbone alone."})
+    extend_vocabulary: bool = field(
+        default=False,
+        metadata={"help": "Finetune the checkpoint on another table, whose new values get ids of their own."},
+    )
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    # 1. Arguments.
+    parser = HfArgumentParser(
+        (StartArguments, ModelArguments, DataArguments, ClickReportArguments, ClickPromptTrainingArguments),
+        description=__doc__,
+        allow_abbrev=False,
+    )
+    start, model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    if sum((start.model_name_or_path is not None, model_args.plm_name_or_path is not None, start.ctr_only)) != 1:
+        parser.error("give exactly one of --model_name_or_path, --plm_name_or_path and --ctr_only")
+    if start.without_plm and start.model_name_or_path is None:
+        parser.error("--without_plm needs --model_name_or_path; a fresh backbone alone is --ctr_only")
+    if start.extend_vocabulary and start.model_name_or_path is None:
+        parser.error("--extend_vocabulary needs --model_name_or_path, whose vocabulary it extends")
+    check_output_dir(training_args)
+
+    # 2. Data: those of the checkpoint, or raw rows to splits, vocabularies, token tables.
+    checkpoint, processor = None, None
+    if start.model_name_or_path is not None:
+        checkpoint, processor = load_checkpoint(
+            start.model_name_or_path, model_args, not start.without_plm, start.extend_vocabulary
+        )
+    warn_of_idle_arguments(model_args, data_args, training_args, checkpoint)
+    data = prepare_data(data_args, training_args, model_args, checkpoint, processor, start.extend_vocabulary)
+    for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
+        if name is not None:
+            field_column(data.processor, name)
+    baseline = None
+    if report_args.baseline_dir is not None:
+        baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
+        warn_of_other_training_rows(report_args.baseline_dir, data.training_data)
+
+    # 3. Model: the checkpoint's trunk with fresh heads, or all fresh on the PLM, or a backbone alone.
+    set_seed(training_args.seed)
+    if checkpoint is None:
+        model = fresh_model(ClickPromptForCTR, model_args, data)
+    else:
+        model = ClickPromptForCTR.from_pretrained(start.model_name_or_path, config=checkpoint)
+        if start.extend_vocabulary:
+            model.resize_feature_embeddings(data.processor.field_sizes)
+            model.config.training_data = data.training_data
+
+    # 4. Train, keep the best epoch by validation AUC, test it.
+    trainer = ClickPromptTrainer(
+        model,
+        training_args,
+        train_dataset=data.splits["train"],
+        eval_dataset=data.splits["validation"],
+        data_collator=ClickPromptCollator(data.processor),
+        processing_class=data.processor,
+    )
+    remove_earlier_run(training_args)
+    result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    test = trainer.predict(data.splits["test"], metric_key_prefix="test", ignore_keys=IGNORED_IN_TEST)
+    by_model = probabilities_by_model(test.predictions, model.config.use_plm, baseline)
+    probabilities = next(iter(by_model.values()))
+    encoded = (data.splits["train"], data.splits["test"], data.processor)
+    report = click_report(
+        *(probabilities, *encoded, report_args.gauc_field, report_args.frequency_fields, report_args.baseline_dir)
+    )
+    metrics = {**result.metrics, **test.metrics, **{f"test_{name}": value for name, value in report.items()}}
+
+    # 5. Save: plots, model card, weights. --push_to_hub publishes them.
+    if trainer.is_world_process_zero():
+        save_test_scores(training_args.output_dir, data.splits["test"], probabilities)
+        if report_args.draws_plots:
+            save_training_plots(trainer)
+            save_test_plots(trainer, by_model, *encoded, report_args.frequency_fields or ())
+    trainer.log_metrics("all", metrics)
+    trainer.run_metrics = metrics
+    trainer.create_model_card()
+    trainer.save_model()
+    trainer.save_metrics("all", metrics, combined=False)
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Stage 1: prompt-augmented masked language modelling (PA-MLM), or causal (PA-CLM) where the PLM is a decoder.
+
+    python examples/run_pamlm.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
+        --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\
+        --per_device_train_batch_size 32 --num_train_epochs 3 --bf16 --output_dir OUT
+
+or the same with `accelerate launch` in front. Arguments of transformers' TrainingArguments work as usual.
+Trains on training and validation rows, so the validation figures are in-sample; the test rows stay unseen.
+Finetune OUT with run_ctr.py.
+"""
+
+from transformers import HfArgumentParser, set_seed
+
+from ..evaluation.plots import save_training_plots
+from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
+from .arguments import DataArguments, ModelArguments, ReportArguments
+from .idle_arguments import warn_of_idle_arguments
+from .model_building import fresh_pretraining_model, pretraining_collator
+from .output_folder import check_output_dir, remove_earlier_run
+from .preparation import prepare_data
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    # 1. Arguments. The last epoch is kept: validation rows are trained on and cannot choose one.
+    parser = HfArgumentParser(
+        (ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments),
+        description=__doc__,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(load_best_model_at_end=False, lr_scheduler_type="cosine", warmup_steps=0.05)
+    model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    if model_args.plm_name_or_path is None:
+        parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
+    check_output_dir(training_args)
+    warn_of_idle_arguments(model_args, data_args, training_args, pretraining=True)
+
+    # 2. Data: raw rows to splits, vocabularies, token tables.
+    data = prepare_data(data_args, training_args, model_args)
+    train_rows, validation_rows = data.pamlm_splits(training_args.masking)
+
+    # 3. Model: a fresh backbone and prompt encoder on the PLM.
+    set_seed(training_args.seed)
+    model = fresh_pretraining_model(model_args, data)
+
+    # 4. Train, evaluate, save. --push_to_hub publishes what is saved.
+    trainer = ClickPromptTrainer(
+        model,
+        training_args,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        data_collator=pretraining_collator(model, data.processor, training_args),
+        processing_class=data.processor,
+    )
+    remove_earlier_run(training_args)
+    result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    metrics = {**result.metrics, **trainer.evaluate()}
+    if report_args.draws_plots and trainer.is_world_process_zero():
+        save_training_plots(trainer)
+    trainer.log_metrics("pamlm (validation rows are in-sample)", metrics)
+    trainer.run_metrics = metrics
+    trainer.create_model_card()
+    trainer.save_model()
+    trainer.save_metrics("all", metrics, combined=False)
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
