@@ -1,5 +1,7 @@
 """Layers of the backbones against values worked out by hand."""
 
+import functools
+
 import pytest
 import torch
 from tiny_models import BACKBONES, tiny_batch, tiny_config, tiny_ctr_config
@@ -179,10 +181,10 @@ def test_no_node_of_the_field_graph_talks_to_itself():
     torch.manual_seed(0)
     graph = FieldGraph(3, 2, num_layers=2, share_layers=True, residual=True)
     assert len(graph.steps) == 1
-    weights = graph.edge_weights(THREE_FIELDS)
+    weights = graph.edge(THREE_FIELDS)
     # w^T [e_f, e_g] for f = 0 and g = 1, 2
     pairs = [torch.cat([THREE_FIELDS[0, 0], THREE_FIELDS[0, g]]) for g in (1, 2)]
-    scores = torch.nn.functional.leaky_relu(torch.stack([graph.edge(pair)[0] for pair in pairs]), 0.01)
+    scores = torch.nn.functional.leaky_relu(torch.stack([graph.edge.weight[0] @ pair for pair in pairs]), 0.01)
     torch.testing.assert_close(weights[0, 0], torch.cat([torch.zeros(1), scores.softmax(0)]))
     assert torch.equal(weights[0].diagonal(), torch.zeros(3))
 
@@ -192,7 +194,7 @@ def test_feature_generation_counts_its_features():
     layer = FeatureGeneration(5, 4, [2, 3], [3, 3], [2, 2], [2, 3])
     assert layer(torch.randn(6, 5, 4)).shape == (6, 2 * 3 + 3 * 2, 4)
     assert layer.num_features == 12
-    with pytest.raises(ValueError, match="`fgcnn_channels`.*one number a layer"):
+    with pytest.raises(ValueError, match="`fgcnn_channels`.*one number per layer"):
         FeatureGeneration(5, 4, [2], [3, 3], [2, 2], [2, 3])
 
 
@@ -294,11 +296,11 @@ def test_gradients_of_heads_equal_finite_differences(backbone):
 def test_gradients_of_prompt_encoders_equal_finite_differences(family, prompts):
     torch.manual_seed(0)
     model = ClickPromptModel(tiny_config(family, **prompts)).double().eval()
-    encoder = model.prompt_encoder
+    encoder, project = model.prompt_encoder, functools.partial(model.injection.project, model.plm)
     interaction = torch.randn(2, model.ctr.interaction_size, dtype=torch.float64, requires_grad=True)
     parameters = dict(encoder.named_parameters())
 
     def run(interaction, *values):
-        return torch.func.functional_call(encoder, dict(zip(parameters, values)), (interaction, model.plm))
+        return torch.func.functional_call(encoder, dict(zip(parameters, values)), (interaction, project))
 
     assert torch.autograd.gradcheck(run, (interaction, *parameters.values()), fast_mode=True)

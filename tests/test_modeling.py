@@ -45,7 +45,7 @@ from clickprompt_hf import (
 )
 from clickprompt_hf.layers_ctr import DNN
 from clickprompt_hf.modeling_ctr import BACKBONES
-from clickprompt_hf.prompt_injection import prompt_path
+from clickprompt_hf.prompt_injection import choose_injection
 
 MODELS = {
     AutoModel: ClickPromptModel,
@@ -385,6 +385,12 @@ def test_out_of_vocabulary_embeddings_start_at_zero():
     assert zero_rows == [0, 7, 12]
 
 
+def use_no_prompts(model):
+    model.config.prompt_strategy = "none"
+    model.clickprompt.prompt_encoder = None
+    model.clickprompt.injection = choose_injection(model.clickprompt.plm, model.config)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("task", ["click", "pretraining", "trunk"])
 def test_a_pretrained_plm_is_loaded_with_its_lm_head(task, family, tmp_path):
@@ -407,7 +413,7 @@ def test_a_pretrained_plm_is_loaded_with_its_lm_head(task, family, tmp_path):
         tied = model.get_output_embeddings().weight is model.trunk.plm.get_input_embeddings().weight
         assert tied == (family != "llama")
         # without prompts, its logits are those of the PLM
-        model.config.prompt_strategy, model.clickprompt.prompt_encoder = "none", None
+        use_no_prompts(model)
         batch = tiny_batch()
         text = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if family == "t5":
@@ -512,10 +518,10 @@ def test_prompts_are_seen_beyond_a_layers_window(attn_implementation):
     model.set_attn_implementation(attn_implementation)
     batch = tiny_batch(length=30, padding=0)
     prompts = model(**batch, output_prompts=True).prompts.detach().requires_grad_()
-    mask = torch.ones(5, 33, dtype=torch.int64)
-    states = model.prompt_path.run(model.plm, prompts, batch["input_ids"], attention_mask=mask).last_hidden_state
+    inputs = batch["input_ids"], batch["attention_mask"]
+    states = model.injection.inject(model.plm, prompts, *inputs).last_hidden_state
     for position in (0, 15, 29):
-        (gradient,) = torch.autograd.grad(states[:, 3 + position].square().sum(), prompts, retain_graph=True)
+        (gradient,) = torch.autograd.grad(states[:, position].square().sum(), prompts, retain_graph=True)
         assert gradient.abs().amax() > 1e-6, position
     # the window of the text is as it was: 4 to each side
     for position, changes in ((11, True), (19, True), (10, False), (20, False)):
@@ -541,8 +547,8 @@ def test_layers_that_attend_to_no_tokens_are_refused():
     text_config.layer_types = ["linear_attention", "full_attention"]
     plm = build(ClickPromptModel, family="qwen3").plm
     plm.config.layer_types = text_config.layer_types
-    with pytest.raises(ValueError, match=r"has \['linear_attention'\] too"):
-        prompt_path(plm)
+    with pytest.raises(ValueError, match=r"also has \['linear_attention'\]"):
+        choose_injection(plm, tiny_config("qwen3"))
 
 
 @pytest.mark.parametrize(
@@ -673,7 +679,7 @@ def test_a_text_only_model_needs_no_ids():
 
 def test_text_that_does_not_fit_is_refused():
     model = build()
-    with pytest.raises(ValueError, match="`input_ids` must have at most 35 tokens .* 3 prompts .* got 36"):
+    with pytest.raises(ValueError, match="`input_ids` must have at most 35 tokens per row, .* 3 prompts .* got 36"):
         model(torch.zeros(1, 3, dtype=torch.int64), torch.full((1, 36), 5))
     with pytest.raises(ValueError, match="`input_ids` must be given"):
         model(torch.zeros(1, 3, dtype=torch.int64))
@@ -701,7 +707,7 @@ def test_a_backbone_of_ones_own(tmp_path, monkeypatch):
     model.save_pretrained(tmp_path)
     loaded = ClickPromptForCTR.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(**tiny_batch()).logits, model(**tiny_batch()).logits, atol=0, rtol=0)
-    with pytest.raises(ValueError, match="'dnn' is the backbone DeepNeuralNetwork already"):
+    with pytest.raises(ValueError, match="'dnn' is already the backbone DeepNeuralNetwork"):
         register_backbone("dnn")(Mine)
 
 

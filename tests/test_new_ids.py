@@ -137,8 +137,8 @@ def test_pretraining_models_and_models_without_a_plm_grow_too():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ([9, 5], r"`field_sizes` must have one entry a field \(3\), got 2"),
-        ([9, 4, 14], r"`field_sizes\[1\]` must be at least 5, which the field has, got 4"),
+        ([9, 5], r"`field_sizes` must have one entry per field \(3\), got 2"),
+        ([9, 4, 14], r"`field_sizes\[1\]` must be at least 5, the field's current size, got 4"),
     ],
 )
 def test_tables_do_not_shrink(sizes, message):
