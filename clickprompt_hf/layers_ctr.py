@@ -474,7 +474,9 @@ class BilinearInteraction(nn.Module):
         self.kind = kind
         self.first, self.second = zip(*((f, g) for f in range(num_fields) for g in range(f + 1, num_fields)))
         matrices = {"all": 1, "each": num_fields - 1, "interaction": len(self.first)}[kind]
-        self.layers = nn.ModuleList([PairMatrix(embedding_size, embedding_size, bias=False) for _ in range(matrices)])
+        self.layers = nn.ModuleList(
+            [XavierLinear(embedding_size, embedding_size, bias=False) for _ in range(matrices)]
+        )
         self.output_size = len(self.first) * embedding_size
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
@@ -482,21 +484,10 @@ class BilinearInteraction(nn.Module):
         first, second = embeddings[:, list(self.first)], embeddings[:, list(self.second)]
         if self.kind == "all":
             return self.layers[0](first) * second
-        matrices = [layer() for layer in self.layers]
         # the matrix of each pair, (P, E, E): one batched product instead of P small ones
-        of_pairs = matrices if self.kind == "interaction" else [matrices[field] for field in self.first]
-        return torch.einsum("bpe,poe->bpo", first, torch.stack(of_pairs)) * second
-
-
-class PairMatrix(XavierLinear):
-    """Linear layer that can also return its matrix.
-
-    The matrix is read within the layer's own call, which is when accelerate loads weights that are kept on disk.
-    """
-
-    def forward(self, inputs: torch.Tensor | None = None) -> torch.Tensor:
-        """inputs (..., E) to (..., E); without inputs, the matrix (E, E)."""
-        return self.weight if inputs is None else super().forward(inputs)
+        own = range(len(self.first)) if self.kind == "interaction" else self.first
+        matrices = torch.stack([self.layers[index].get_parameter("weight") for index in own])
+        return torch.einsum("bpe,poe->bpo", first, matrices) * second
 
 
 class FieldGraph(nn.Module):
@@ -522,14 +513,14 @@ class FieldGraph(nn.Module):
         super().__init__()
         check_several_fields(num_fields)
         self.num_layers, self.residual = num_layers, residual
-        self.edge = EdgeWeights(2 * embedding_size, 1, bias=False)
+        self.edge = XavierLinear(2 * embedding_size, 1, bias=False)
         steps = 1 if share_layers else num_layers
         self.steps = nn.ModuleList([FieldGraphStep(num_fields, embedding_size) for _ in range(steps)])
         self.update = XavierGRUCell(embedding_size, embedding_size)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """embeddings (B, F, E) to node states (B, F, E)."""
-        edges = self.edge(embeddings)
+        edges = self.edge_weights(embeddings)
         states = embeddings
         for layer in range(self.num_layers):
             received = self.steps[layer % len(self.steps)](edges, states)
@@ -539,17 +530,10 @@ class FieldGraph(nn.Module):
                 states = states + embeddings
         return states
 
-
-class EdgeWeights(XavierLinear):
-    r"""Edge weights of `FieldGraph`: \\(\text{softmax}_{g \ne f} \, \text{LeakyReLU}(w^T [e_f, e_g])\\).
-
-    The weight is read within the layer's own call, as in `PairMatrix`.
-    """
-
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+    def edge_weights(self, embeddings: torch.Tensor) -> torch.Tensor:
         """embeddings (B, F, E) to weights (B, F, F), rows summing to 1, diagonal 0."""
         # w^T [e_f, e_g] is a sum of two dot products, so no pair is ever written out
-        from_f, to_g = self.weight.view(2, -1).to(embeddings.dtype)
+        from_f, to_g = self.edge.weight.view(2, -1).to(embeddings.dtype)
         scores = (embeddings @ from_f).unsqueeze(2) + (embeddings @ to_g).unsqueeze(1)
         scores = nn.functional.leaky_relu(scores, 0.01)
         itself = torch.eye(embeddings.shape[1], dtype=torch.bool, device=embeddings.device)

@@ -239,12 +239,31 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             OSError: If a file is missing or damaged.
         """
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold complete weights, but a safetensors file is damaged or "
                 f"cut off: {error}."
             ) from error
+        # with `output_loading_info`, a model and a report
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._load_uncalled_weights()
+        return loaded
+
+    def _load_uncalled_weights(self) -> None:
+        """Loads small weights that `device_map` has left on disk and that are used outside of their module's call.
+
+        accelerate loads a module's weights for the time of its call. Backbones and DeBERTa use some without a call;
+        of a backbone, only the embedding tables stay on disk.
+        """
+        ctr, plm = self.trunk.ctr, self.trunk.plm
+        uncalled = [] if ctr is None else [part for part in ctr.modules() if not isinstance(part, nn.Embedding)]
+        if plm is not None:
+            uncalled += [part for name, part in plm.named_modules() if name.endswith("rel_embeddings")]
+        for module in uncalled:
+            if hook := getattr(module, "_hf_hook", None):
+                hook.pre_forward(module)
+                hook.offload = False
 
     @classmethod
     def from_plm_pretrained(cls, plm_name_or_path, ctr_config, plm_kwargs: dict | None = None, **prompt_options):

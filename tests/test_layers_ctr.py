@@ -181,10 +181,10 @@ def test_no_node_of_the_field_graph_talks_to_itself():
     torch.manual_seed(0)
     graph = FieldGraph(3, 2, num_layers=2, share_layers=True, residual=True)
     assert len(graph.steps) == 1
-    weights = graph.edge(THREE_FIELDS)
+    weights = graph.edge_weights(THREE_FIELDS)
     # w^T [e_f, e_g] for f = 0 and g = 1, 2
     pairs = [torch.cat([THREE_FIELDS[0, 0], THREE_FIELDS[0, g]]) for g in (1, 2)]
-    scores = torch.nn.functional.leaky_relu(torch.stack([graph.edge.weight[0] @ pair for pair in pairs]), 0.01)
+    scores = torch.nn.functional.leaky_relu(torch.stack([graph.edge(pair)[0] for pair in pairs]), 0.01)
     torch.testing.assert_close(weights[0, 0], torch.cat([torch.zeros(1), scores.softmax(0)]))
     assert torch.equal(weights[0].diagonal(), torch.zeros(3))
 
