@@ -70,7 +70,8 @@ def prompt_attention(
             f"`model` must have a PLM with prompts, got fusion={model.config.fusion!r} with "
             f"prompt_strategy={model.config.prompt_strategy!r}."
         )
-    trunk: Any = _with_eager_attention(model.base_model)
+    base: Any = model.base_model
+    trunk: Any = _with_eager_attention(base)
     outputs = trunk(feature_ids, input_ids, attention_mask, output_attentions=True, return_dict=True)
     text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     masses = []

@@ -17,9 +17,8 @@ from transformers.activations import ACT2FN
 class SelfInitialized:
     """Mixin for layers that know their own fresh weights.
 
-    transformers' initialisation runs first and stays in force for whatever `init_own_parameters` leaves alone. It asks
-    only modules that hold tensors themselves when a checkpoint's own code is running, so put the mixin on the module
-    that holds the tensor.
+    transformers' own initialisation runs first; `init_own_parameters` then overrides it. transformers visits
+    only modules that hold tensors themselves, so put the mixin on the module that holds the tensor.
     """
 
     def init_own_parameters(self) -> None:
