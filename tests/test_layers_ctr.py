@@ -1,4 +1,4 @@
-"""Layers of the backbones against values worked out by hand."""
+"""Backbone layers against hand-computed values."""
 
 import functools
 
@@ -169,9 +169,9 @@ def test_squeeze_and_excitation():
 def test_bilinear_interaction(kind, matrices):
     layer = BilinearInteraction(3, 2, kind)
     assert len(layer.layers) == len(set(matrices))
-    for place, linear in enumerate(layer.layers):
-        # swaps the two components, times place + 1
-        fill(linear.weight, [[0.0, place + 1.0], [place + 1.0, 0.0]])
+    for index, linear in enumerate(layer.layers):
+        # swaps the two components, times index + 1
+        fill(linear.weight, [[0.0, index + 1.0], [index + 1.0, 0.0]])
     swapped = [(2.0 * 3, 1.0 * 4), (2.0 * 5, 1.0 * 6), (4.0 * 5, 3.0 * 6)]
     expected = [[(matrix + 1) * a, (matrix + 1) * b] for matrix, (a, b) in zip(matrices, swapped)]
     assert layer(THREE_FIELDS).tolist() == [expected]
@@ -278,7 +278,7 @@ def test_gradients_of_heads_equal_finite_differences(backbone):
         interaction = torch.func.functional_call(model, own[0], (feature_ids,))
         return torch.func.functional_call(head, own[1], (interaction, feature_ids))
 
-    # embeddings included: the whole way from the ids to the click logit, by one random direction a parameter
+    # from the ids to the click logit, embeddings included; one random direction per parameter
     assert torch.autograd.gradcheck(run, tuple(parameters.values()), fast_mode=True)
 
 
