@@ -1,13 +1,13 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""A look inside a click model: what each side adds to the logit, what one field does, how much the prompts are read.
+"""Looks inside a click model: what each side adds to the logit, what one field does, how much prompts are read.
 
-All of it for a model in evaluation mode, as `from_pretrained` gives it.
+Models must be in evaluation mode, which is what `from_pretrained` returns.
 
 Shapes: B batch, T text tokens, L PLM layers, A attention heads, K prompt length.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,16 +21,16 @@ from .values_clickprompt import read_time
 
 
 def logit_parts(model: ClickPromptForCTR, outputs: ClickPromptForCTROutput) -> dict[str, torch.Tensor]:
-    """What the sides add to the click logit, `"ctr"` and `"text"`, or the one that there is; their sum is the logit.
+    """Splits the click logit into what each side adds to it.
 
-    With `fusion="weighted"` a part is the side's logit times its weight.
+    With `fusion="weighted"`, a part is the side's logit times its weight.
 
     Args:
-        model: The model that gave the outputs.
+        model: The model that computed the outputs.
         outputs: Its outputs, with logits (B, 1).
 
     Returns:
-        Parts (B, 1) by side.
+        Parts (B, 1) by side, `"ctr"` and `"text"` or whichever exists. They sum to the logit.
     """
     ctr, text = outputs.ctr_logits, outputs.text_logits
     if ctr is None or text is None:
@@ -46,17 +46,17 @@ def prompt_attention(
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""How much each PLM layer attends to the prompts: the attention that falls on them, mean over heads and text.
+    r"""Measures the share of each PLM layer's attention that goes to the prompts, mean over heads and text positions.
 
     \\(m_l = \frac{1}{A \cdot |T|} \sum_{a, t} \sum_{k \le K} \alpha_{l, a, t, k}\\), over the text positions t that
-    are not padding. It is 1 where a layer reads nothing but the prompts and 0 where it does not read them. Where all
-    that a position sees weighs the same, it is K / (K + T) in an encoder.
+    are not padding. It is 1 if a layer reads only the prompts and 0 if it ignores them. With uniform attention, it is
+    K / (K + T) in an encoder.
 
     Args:
-        model: Any ClickPrompt model with prompts. Attends eagerly meanwhile: other kernels keep no weights.
+        model: Any ClickPrompt model with prompts. It may serve other threads meanwhile.
         feature_ids: (B, C).
         input_ids: (B, T).
-        attention_mask: (B, T), of the text; all ones when left out.
+        attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
 
     Returns:
         (B, L), each in [0, 1].
@@ -70,26 +70,27 @@ def prompt_attention(
             f"`model` must have a PLM with prompts, got fusion={model.config.fusion!r} with "
             f"prompt_strategy={model.config.prompt_strategy!r}."
         )
-    trunk: Any = model.base_model
-    with _eager_attention(trunk.plm):
-        outputs = trunk(feature_ids, input_ids, attention_mask, output_attentions=True, return_dict=True)
+    base: Any = model.base_model
+    trunk: Any = _with_eager_attention(base)
+    outputs = trunk(feature_ids, input_ids, attention_mask, output_attentions=True, return_dict=True)
     text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     masses = []
     for attention in outputs.attentions:
-        # (B, A, T or K + T, K + T) -> (B, T): what the text positions, the last T, give to the prompts, the first K
+        # (B, A, T or K + T, K + T) -> (B, T): attention of the text, the last T positions, to the prompts, the first K
         on_prompts = attention[:, :, -input_ids.shape[1] :, :num_prompts].sum(dim=-1).mean(dim=1)
         masses.append((on_prompts * text).sum(dim=1) / text.sum(dim=1))
     return torch.stack(masses, dim=1)
 
 
-@contextmanager
-def _eager_attention(plm: PreTrainedModel) -> Iterator[None]:
-    before = plm.config._attn_implementation
-    plm.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        plm.set_attn_implementation(before)
+def _with_eager_attention(model: PreTrainedModel) -> PreTrainedModel:
+    """Copies a model's modules and configuration, but no tensor; the copy attends eagerly.
+
+    Only eager attention returns its weights, and the kernels of a model that others use must not change.
+    """
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    copied = copy.deepcopy(model, shared)
+    copied.set_attn_implementation("eager")
+    return copied
 
 
 @torch.no_grad()
@@ -100,17 +101,17 @@ def what_if(
     column: str,
     values: Sequence[Any],
 ) -> list[float]:
-    """The click probability of `row` with each of `values` in the place of its value of one field.
+    """Computes the click probabilities of `row` with one field's value replaced by each of `values`.
 
     Args:
         model: The model.
-        processor: Its processor.
+        processor: The model's processor.
         row: A raw row: values by column.
-        column: The field that changes, by its column's name.
-        values: Raw values, as they may stand in a row.
+        column: Column of the field that changes.
+        values: Raw values of the column.
 
     Raises:
-        ValueError: If the schema has no such column.
+        ValueError: If `column` is not in the schema.
     """
     _field_index(processor, column)
     if not values:
@@ -121,48 +122,48 @@ def what_if(
 
 
 def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 10) -> list[Any]:
-    """Values that training rows had in a field, the most frequent first; of a numeric one, bucket boundaries.
+    """Lists values that a field had in the training rows, most frequent first; for a numeric field, bucket boundaries.
 
-    Missing is none of them. They may stand in a row as they are.
+    The missing value is left out. The others are valid values of a raw row.
 
     Args:
         processor: The processor, whose vocabularies are ordered by frequency.
-        column: The field, by its column's name.
-        limit: Largest number of values.
+        column: Column of the field.
+        limit: Largest number of values to return.
 
     Raises:
-        ValueError: If the schema has no such column.
+        ValueError: If `column` is not in the schema.
     """
     field_index = _field_index(processor, column)
     kind = processor.schema.fields[field_index].kind
     if kind == "numeric":
         boundaries = processor.boundaries[field_index]
         return boundaries[:: max(1, -(-len(boundaries) // limit))]
-    # keys of other kinds are no values
+    # vocabularies of other kinds hold keys, not values
     vocabulary = processor.vocabularies[field_index] if kind in ("categorical", "multi_valued") else []
     known = [value for value in vocabulary[: limit + 1] if value][:limit]
     return [[value] for value in known] if kind == "multi_valued" else known
 
 
-def other_times(member: FieldSchema, value: Any) -> list[str]:
-    """Times that differ from `value` in the part of a time that a field reads, and as little as can be in the rest.
+def other_times(field: FieldSchema, value: Any) -> list[str]:
+    """Lists times that differ from `value` in the part of a time that the field reads, and little else.
 
-    Eight hours of the same day, the seven days from then on, or the twelve months of the same year; written as the
-    column's times are.
+    They are eight hours of the same day, the next seven days, or the twelve months of the same year, in the column's
+    format.
 
     Args:
-        member: A field of kind `"hour"`, `"weekday"` or `"month"`.
-        value: A raw value of its column; noon of some day where it names no time.
+        field: A field of kind `"hour"`, `"weekday"` or `"month"`.
+        value: A raw value of the field's column; a fixed noon replaces a value that is not a time.
     """
-    moment = read_time(value, member.time_format) or datetime(2024, 1, 1, 12)
-    if member.kind == "hour":
+    moment = read_time(value, field.time_format) or datetime(2024, 1, 1, 12)
+    if field.kind == "hour":
         moments = [moment.replace(hour=hour) for hour in range(0, 24, 3)]
-    elif member.kind == "weekday":
+    elif field.kind == "weekday":
         moments = [moment + timedelta(days=days) for days in range(7)]
     else:
-        # every month has that day
+        # every month has 28 days
         moments = [moment.replace(month=month, day=min(moment.day, 28)) for month in range(1, 13)]
-    return [moment.strftime(member.time_format or "%Y-%m-%d %H:%M:%S") for moment in moments]
+    return [moment.strftime(field.time_format or "%Y-%m-%d %H:%M:%S") for moment in moments]
 
 
 def _field_index(processor: ClickPromptProcessor, column: str) -> int:

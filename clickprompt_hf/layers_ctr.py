@@ -10,37 +10,61 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.activations import ACT2FN
 
 
-def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
-    """Refuses new `field_sizes` of another number of fields than `old_sizes`, or with fewer ids in one of them."""
-    if len(field_sizes) != len(old_sizes):
-        raise ValueError(f"`field_sizes` must have one entry a field ({len(old_sizes)}), got {len(field_sizes)}.")
-    for field, (new, old) in enumerate(zip(field_sizes, old_sizes)):
-        if new < old:
-            raise ValueError(f"`field_sizes[{field}]` must be at least {old}, which the field has, got {new}.")
+class SelfInitialized:
+    """Mixin for layers that know their own fresh weights.
 
-
-class FeatureEmbedding(nn.Module):
-    r"""One embedding table for all fields; a multi-valued field is the mean over its values.
-
-    Field f's local id i has row \\(i + \sum_{g<f} \text{field\_sizes}_g\\) of the table.
-
-    Args:
-        field_sizes: Number of ids of each field, F entries.
-        embedding_size: Width E.
-        max_values: Columns of ids that each field owns, F entries; `None`: one each.
-
-    Raises:
-        ValueError: If `field_sizes` is empty, or a batch has another number of columns.
-        IndexError: If an id on the CPU is outside [0, field_size), -1 in a multi-valued field aside.
+    transformers' own initialisation runs first; `init_own_parameters` then overrides it. transformers visits
+    only modules that hold tensors themselves, so put the mixin on the module that holds the tensor.
     """
 
-    def __init__(self, field_sizes: Sequence[int], embedding_size: int, max_values: Sequence[int] | None = None):
+    def init_own_parameters(self) -> None:
+        """Sets fresh values by the functions of `transformers.initialization`, which leave loaded values alone."""
+
+
+def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
+    """Checks that new `field_sizes` keep the number of fields and shrink none.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if len(field_sizes) != len(old_sizes):
+        raise ValueError(f"`field_sizes` must have one entry per field ({len(old_sizes)}), got {len(field_sizes)}.")
+    for field, (new, old) in enumerate(zip(field_sizes, old_sizes)):
+        if new < old:
+            raise ValueError(f"`field_sizes[{field}]` must be at least {old}, the field's current size, got {new}.")
+
+
+class FeatureEmbedding(SelfInitialized, nn.Module):
+    r"""One embedding table for all fields; a multi-valued field is the mean over its values.
+
+    Local id i of field f has row \\(i + \sum_{g<f} \text{field\_sizes}_g\\) of the table.
+
+    Args:
+        field_sizes: Number of ids per field, F entries of at least 1.
+        embedding_size: Width E.
+        max_values: Columns of ids per field, F entries of at least 1; `None` for one column each.
+        initializer_range: Standard deviation of fresh embeddings, those of out-of-vocabulary ids aside.
+
+    Raises:
+        ValueError: If `field_sizes` is empty, or a batch has the wrong number of columns.
+        IndexError: If an id on the CPU is outside [0, field_size), except -1 in a multi-valued field.
+    """
+
+    def __init__(
+        self,
+        field_sizes: Sequence[int],
+        embedding_size: int,
+        max_values: Sequence[int] | None = None,
+        initializer_range: float = 0.02,
+    ):
         super().__init__()
         if not field_sizes:
-            raise ValueError("`field_sizes` must have one entry a field, got none.")
+            raise ValueError("`field_sizes` must have one entry per field, got none.")
+        self.initializer_range = initializer_range
         self.field_sizes = list(field_sizes)
         self.max_values = list(max_values or [1] * len(field_sizes))
         self.table = nn.Embedding(sum(field_sizes), embedding_size)
@@ -52,6 +76,15 @@ class FeatureEmbedding(nn.Module):
     def field_offsets(self) -> list[int]:
         """First row of each field in the table."""
         return [sum(self.field_sizes[:f]) for f in range(len(self.field_sizes))]
+
+    def init_own_parameters(self) -> None:
+        weight = self.table.weight
+        init.normal_(weight, std=self.initializer_range)
+        # a slice has no flag of its own, so the table's is asked
+        if not getattr(weight, "_is_hf_initialized", False):
+            # Training rows may hold no out-of-vocabulary id, so it starts as no evidence at all.
+            weight[self.field_offsets] = 0
+        self.fill_buffers()
 
     def fill_buffers(self) -> None:
         """Writes the buffers, which checkpoints leave out."""
@@ -65,15 +98,15 @@ class FeatureEmbedding(nn.Module):
 
     @torch.no_grad()
     def resize(self, field_sizes: Sequence[int]) -> None:
-        """Gives fields more ids. Rows that there are stay; new ones start as their field's out-of-vocabulary row.
+        """Adds ids to fields. Existing rows stay; new ones start as their field's out-of-vocabulary row.
 
-        The table's weight is a new parameter: make an optimizer afterwards.
+        The table's weight becomes a new parameter: create the optimizer afterwards.
 
         Args:
-            field_sizes: New number of ids of each field, F entries.
+            field_sizes: New number of ids per field, F entries.
 
         Raises:
-            ValueError: If there is another number of fields, or a field would lose ids.
+            ValueError: If the number of fields changes, or a field would lose ids.
         """
         check_growth(field_sizes, self.field_sizes)
         weight = self.table.weight
@@ -93,7 +126,7 @@ class FeatureEmbedding(nn.Module):
             raise ValueError(
                 f"`feature_ids` must have shape (batch, {len(self.column_offsets)}), got {tuple(feature_ids.shape)}."
             )
-        # A local id past its field would silently read the next field's row; on the CPU the check costs no transfer.
+        # An id past its field would silently read the next field's row. On other devices the check costs a transfer.
         if feature_ids.device.type == "cpu" and not torch.compiler.is_compiling():
             self._check_range(feature_ids)
         if max(self.max_values) == 1:
@@ -109,7 +142,7 @@ class FeatureEmbedding(nn.Module):
         return torch.stack(means, dim=1)
 
     def _check_range(self, feature_ids: torch.Tensor) -> None:
-        # an empty slot is for multi-valued fields only
+        # only multi-valued fields have empty slots
         several = [number > 1 for number in self.max_values for _ in range(number)]
         lowest = -torch.tensor(several, dtype=feature_ids.dtype) if any(several) else 0
         outside = (feature_ids < lowest) | (feature_ids >= self.column_sizes)
@@ -121,20 +154,69 @@ class FeatureEmbedding(nn.Module):
             )
 
 
-class XavierLinear(nn.Linear):
-    """A linear layer whose fresh weights are Xavier normal (Glorot and Bengio 2010), its bias zero.
+class XavierLinear(SelfInitialized, nn.Linear):
+    r"""Linear layer \\(y = W x + b\\) with Xavier normal fresh weights (Glorot and Bengio 2010) and zero biases.
 
-    Deep stacks of narrow layers need that gain: with the normal(0.02) of a PLM their signal dies out.
+    Deep stacks of narrow layers need that scale: with a PLM's normal(0.02) their signal dies out.
+
+    Args:
+        in_features: Width of x.
+        out_features: Width of y.
+        bias: Whether there is a b.
+        gain: Factor on the fresh weights, above 0.
     """
 
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, gain: float = 1.0):
+        super().__init__(in_features, out_features, bias)
+        self.gain = gain
 
-class FirstOrder(nn.Module):
-    r"""Linear term \\(b + \sum_f w_{f, id_f}\\) of FM (Rendle 2010): a weight for each feature."""
+    def init_own_parameters(self) -> None:
+        # transformers has zeroed the bias
+        init.xavier_normal_(self.weight, gain=self.gain)
 
-    def __init__(self, field_sizes: Sequence[int], max_values: Sequence[int] | None = None):
+
+class XavierConv2d(SelfInitialized, nn.Conv2d):
+    """`nn.Conv2d` with Xavier normal fresh weights and zero biases."""
+
+    def init_own_parameters(self) -> None:
+        # transformers has zeroed the bias
+        init.xavier_normal_(self.weight)
+
+
+class XavierGRUCell(SelfInitialized, nn.GRUCell):
+    """`nn.GRUCell` with Xavier normal fresh weights and zero biases."""
+
+    def init_own_parameters(self) -> None:
+        for name, parameter in self.named_parameters():
+            (init.zeros_ if name.startswith("bias") else init.xavier_normal_)(parameter)
+
+
+class ZeroParameterList(SelfInitialized, nn.ParameterList):
+    """`nn.ParameterList` of parameters that start at zero."""
+
+    def init_own_parameters(self) -> None:
+        for parameter in self:
+            init.zeros_(parameter)
+
+
+class FirstOrder(SelfInitialized, nn.Module):
+    r"""Linear term \\(b + \sum_f w_{f, id_f}\\) of FM (Rendle 2010): one weight per feature.
+
+    Args:
+        field_sizes: Number of ids per field, F entries of at least 1.
+        max_values: Columns of ids per field; `None` for one column each.
+        initializer_range: Standard deviation of fresh weights.
+    """
+
+    def __init__(
+        self, field_sizes: Sequence[int], max_values: Sequence[int] | None = None, initializer_range: float = 0.02
+    ):
         super().__init__()
-        self.weight = FeatureEmbedding(field_sizes, 1, max_values)
+        self.weight = FeatureEmbedding(field_sizes, 1, max_values, initializer_range)
         self.bias = nn.Parameter(torch.zeros(1))
+
+    def init_own_parameters(self) -> None:
+        init.zeros_(self.bias)
 
     def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
         """feature_ids (B, C) to logits (B, 1)."""
@@ -144,8 +226,8 @@ class FirstOrder(nn.Module):
 class SecondOrder(nn.Module):
     r"""FM's pairwise interactions as a vector (Rendle 2010, Lemma 3.1).
 
-    \\(\frac{1}{2} \left[ (\sum_f e_f)^2 - \sum_f e_f^2 \right]\\), element by element; its sum over the E components
-    is \\(\sum_{f<g} \langle e_f, e_g \rangle\\).
+    \\(\frac{1}{2} \left[ (\sum_f e_f)^2 - \sum_f e_f^2 \right]\\), element-wise. Its sum over the E components is
+    \\(\sum_{f<g} \langle e_f, e_g \rangle\\).
     """
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
@@ -154,10 +236,10 @@ class SecondOrder(nn.Module):
 
 
 def activation_function(name: str) -> nn.Module:
-    """The activation that transformers knows by `name`.
+    """Looks up an activation of transformers by name.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If transformers has none of that name.
     """
     if name not in ACT2FN:
         raise ValueError(f"`hidden_act` must be one of {sorted(ACT2FN)}, got {name!r}.")
@@ -170,8 +252,8 @@ class DNN(nn.Module):
     Args:
         input_size: Width of the input.
         hidden_sizes: Widths of the layers, at least one.
-        activation: A name of `transformers.activations.ACT2FN`.
-        dropout: Probability in [0, 1).
+        activation: Name of an activation in `transformers.activations.ACT2FN`.
+        dropout: Dropout probability, in [0, 1).
 
     Raises:
         ValueError: If `hidden_sizes` is empty or `activation` is unknown.
@@ -213,7 +295,7 @@ class CrossNetV2(nn.Module):
         x = x0
         for layer in self.layers:
             crossed = layer(x)
-            # under autocast in its type throughout: half the memory traffic of mixing it with float32
+            # Under autocast, stay in its type: half the memory traffic of mixing it with float32.
             x, x0 = x.to(crossed.dtype), x0.to(crossed.dtype)
             x = torch.addcmul(x, x0, crossed)
         return x
@@ -232,7 +314,7 @@ class CrossNet(nn.Module):
     def __init__(self, input_size: int, num_layers: int):
         super().__init__()
         self.layers = nn.ModuleList([XavierLinear(input_size, 1, bias=False) for _ in range(num_layers)])
-        self.biases = nn.ParameterList([torch.zeros(input_size) for _ in range(num_layers)])
+        self.biases = ZeroParameterList([torch.zeros(input_size) for _ in range(num_layers)])
 
     def forward(self, x0: torch.Tensor) -> torch.Tensor:
         """x0 (B, input_size) to (B, input_size)."""
@@ -243,9 +325,9 @@ class CrossNet(nn.Module):
 
 
 class InnerProducts(nn.Module):
-    r"""\\(\langle e_f, e_g \rangle\\) of all pairs f < g, in the order (0, 1), (0, 2), ..., (F-2, F-1).
+    r"""Inner products \\(\langle e_f, e_g \rangle\\) of all pairs f < g (IPNN, Qu et al. 2016).
 
-    (IPNN, Qu et al. 2016; the vector whose sum is FM's second order.)
+    Pairs are ordered (0, 1), (0, 2), ..., (F-2, F-1). Their sum is FM's second-order term.
 
     Args:
         num_fields: F.
@@ -266,7 +348,7 @@ class InnerProducts(nn.Module):
 class CompressedInteractionNetwork(nn.Module):
     r"""CIN (xDeepFM, Lian et al. 2018, Eq. 6 and 7).
 
-    \\(x^{k}_h = \sum_{f, m} W^k_{h, f, m} (x^0_f \odot x^{k-1}_m) + b^k_h\\), each then summed over its E components.
+    \\(x^{k}_h = \sum_{f, m} W^k_{h, f, m} (x^0_f \odot x^{k-1}_m) + b^k_h\\), each summed over its E components.
 
     Args:
         num_fields: F.
@@ -285,7 +367,7 @@ class CompressedInteractionNetwork(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """embeddings (B, F, E) to pooled feature maps (B, sum of layer_sizes)."""
-        # (B, E, F): the outer products are taken component by component
+        # (B, F, E) -> (B, E, F): outer products are taken per component
         x0 = embeddings.transpose(1, 2)
         x, pooled = x0, []
         for layer in self.layers:
@@ -297,15 +379,15 @@ class CompressedInteractionNetwork(nn.Module):
 class FieldSelfAttention(nn.Module):
     r"""Multi-head self-attention between fields (AutoInt, Song et al. 2019, Eq. 5 to 8).
 
-    \\(\text{ReLU}(\text{concat}_h \, \text{softmax}(Q_h K_h^T) V_h + W_{res} x)\\). The residual is projected
-    only where the widths differ.
+    \\(\text{ReLU}(\text{concat}_h \, \text{softmax}(Q_h K_h^T) V_h + W_{res} x)\\). \\(W_{res}\\) is
+    the identity where the widths agree.
 
     Args:
         input_size: Width of a field's vector.
         attention_size: Width of all heads together.
-        num_heads: Number of heads; divides `attention_size`.
-        residual: Whether the input is added.
-        scale: Whether the scores are divided by the square root of a head's width.
+        num_heads: Number of heads, a divisor of `attention_size`.
+        residual: Whether to add the input.
+        scale: Whether to divide the scores by the square root of a head's width.
 
     Raises:
         ValueError: If `num_heads` does not divide `attention_size`.
@@ -341,15 +423,20 @@ class FieldSelfAttention(nn.Module):
 
 
 def check_several_fields(num_fields: int) -> None:
-    """Refuses a single field where layers relate fields to each other."""
+    """Checks that there are at least two fields, for layers that relate fields to each other.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
     if num_fields < 2:
         raise ValueError(f"`field_sizes` must have at least 2 fields for this backbone, got {num_fields}.")
 
 
 class SENet(nn.Module):
-    """Squeeze and excitation of fields (FiBiNET, Huang et al. 2019, Eq. 1 to 3).
+    r"""Squeeze and excitation of fields (FiBiNET, Huang et al. 2019, Eq. 1 to 3).
 
-    Each field's embedding is weighed by `ReLU(W2 ReLU(W1 z))`, z the mean of each field's embedding.
+    \\(a_f e_f\\) with \\(a = \text{ReLU}(W_2 \text{ReLU}(W_1 z))\\), \\(z_f\\) the mean over the components of
+    \\(e_f\\).
 
     Args:
         num_fields: F.
@@ -363,21 +450,21 @@ class SENet(nn.Module):
         self.excite = XavierLinear(reduced, num_fields, bias=False)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """embeddings (B, F, E) to weighed embeddings (B, F, E)."""
+        """embeddings (B, F, E) to weighted embeddings (B, F, E)."""
         weights = torch.relu(self.excite(torch.relu(self.squeeze(embeddings.mean(dim=-1)))))
         return embeddings * weights.unsqueeze(-1)
 
 
 class BilinearInteraction(nn.Module):
-    r"""\\((W e_f) \odot e_g\\) of all pairs f < g (FiBiNET, Huang et al. 2019, Eq. 5 to 7).
+    r"""Bilinear interactions \\((W e_f) \odot e_g\\) of all pairs f < g (FiBiNET, Huang et al. 2019, Eq. 5 to 7).
 
     Args:
         num_fields: F.
         embedding_size: E.
-        kind: Who shares W: `"all"` one for all pairs, `"each"` one a first field f, `"interaction"` one a pair.
+        kind: Which pairs share W: `"all"` pairs, the pairs of `"each"` first field f, or none (`"interaction"`).
 
     Raises:
-        ValueError: If there is one field only.
+        ValueError: If there are fewer than two fields.
     """
 
     def __init__(self, num_fields: int, embedding_size: int, kind: str):
@@ -398,27 +485,27 @@ class BilinearInteraction(nn.Module):
             return self.layers[0](first) * second
         # the matrix of each pair, (P, E, E): one batched product instead of P small ones
         own = range(len(self.first)) if self.kind == "interaction" else self.first
-        matrices = torch.stack([self.layers[place].get_parameter("weight") for place in own])
+        matrices = torch.stack([self.layers[index].get_parameter("weight") for index in own])
         return torch.einsum("bpe,poe->bpo", first, matrices) * second
 
 
 class FieldGraph(nn.Module):
     r"""Graph neural network over the fields (FiGNN, Li et al. 2019, Eq. 5 to 8).
 
-    Nodes are fields. The edge from f to g weighs
-    \\(\alpha_{fg} = \text{softmax}_g \, \text{LeakyReLU}(w^T [e_f, e_g])\\), and no node has an edge to itself. At
+    Nodes are fields. The edge from f to g has the weight
+    \\(\alpha_{fg} = \text{softmax}_g \, \text{LeakyReLU}(w^T [e_f, e_g])\\); no node has an edge to itself. At
     each step a node receives \\(a_f = W^{in}_f \sum_g \alpha_{fg} W^{out}_g h_g + b\\) and becomes
     \\(\text{GRU}(a_f, h_f)\\), plus its embedding with `residual`.
 
     Args:
         num_fields: F.
         embedding_size: E.
-        num_layers: Steps, at least 1.
-        share_layers: Whether all steps use one set of weights.
-        residual: Whether embeddings are added after each step.
+        num_layers: Number of steps, at least 1.
+        share_layers: Whether all steps share one set of weights.
+        residual: Whether to add the embeddings after each step.
 
     Raises:
-        ValueError: If there is one field only.
+        ValueError: If there are fewer than two fields.
     """
 
     def __init__(self, num_fields: int, embedding_size: int, num_layers: int, share_layers: bool, residual: bool):
@@ -428,7 +515,7 @@ class FieldGraph(nn.Module):
         self.edge = XavierLinear(2 * embedding_size, 1, bias=False)
         steps = 1 if share_layers else num_layers
         self.steps = nn.ModuleList([FieldGraphStep(num_fields, embedding_size) for _ in range(steps)])
-        self.update = nn.GRUCell(embedding_size, embedding_size)
+        self.update = XavierGRUCell(embedding_size, embedding_size)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """embeddings (B, F, E) to node states (B, F, E)."""
@@ -452,14 +539,27 @@ class FieldGraph(nn.Module):
         return scores.masked_fill(itself, float("-inf")).softmax(dim=-1)
 
 
-class FieldGraphStep(nn.Module):
-    """Messages of one step of `FieldGraph`; each field has matrices of its own."""
+class FieldGraphStep(SelfInitialized, nn.Module):
+    r"""Messages of one step of `FieldGraph`, with two matrices per field.
+
+    \\(a_f = W^{in}_f \sum_g \alpha_{fg} W^{out}_g h_g + b\\). Fresh weights are Xavier normal for each matrix.
+
+    Args:
+        num_fields: F.
+        embedding_size: E.
+    """
 
     def __init__(self, num_fields: int, embedding_size: int):
         super().__init__()
         self.outgoing = nn.Parameter(torch.empty(num_fields, embedding_size, embedding_size))
         self.incoming = nn.Parameter(torch.empty(num_fields, embedding_size, embedding_size))
         self.bias = nn.Parameter(torch.zeros(embedding_size))
+
+    def init_own_parameters(self) -> None:
+        for matrices in (self.outgoing, self.incoming):
+            # Xavier normal for square matrices
+            init.normal_(matrices, std=matrices.shape[-1] ** -0.5)
+        init.zeros_(self.bias)
 
     def forward(self, edges: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """edges (B, F, F) and states (B, F, E) to received messages (B, F, E)."""
@@ -470,16 +570,19 @@ class FieldGraphStep(nn.Module):
 class FeatureGeneration(nn.Module):
     """New features from convolutions over neighbouring fields (FGCNN, Liu et al. 2019, Eq. 2 to 6).
 
-    Each layer: convolution over fields, batch norm, tanh, max pooling over fields; then a dense layer with tanh turns
-    what is left into `recombined_channels` new features a remaining field, each of width E.
+    Each layer is a convolution over fields, batch norm, tanh and max pooling over fields. A dense layer with tanh then
+    makes `recombined_channels` new features of width E per remaining field.
 
     Args:
         num_fields: F.
         embedding_size: E.
-        channels, kernel_heights, pooling_sizes, recombined_channels: One number a layer.
+        channels: Feature maps per layer.
+        kernel_heights: Fields that each layer's convolution spans, odd numbers.
+        pooling_sizes: Fields that each layer's pooling joins.
+        recombined_channels: New features per remaining field, for each layer.
 
     Raises:
-        ValueError: If the four lists differ in length, a kernel is even or a pooling size does not fit.
+        ValueError: If the four lists differ in length, a kernel height is even, or a pooling size does not fit.
     """
 
     def __init__(
@@ -496,7 +599,7 @@ class FeatureGeneration(nn.Module):
         if len(lengths) > 1 or not channels:
             raise ValueError(
                 "`fgcnn_channels`, `fgcnn_kernel_heights`, `fgcnn_pooling_sizes` and `fgcnn_recombined_channels` must "
-                f"have one number a layer, got {list(channels)}, {list(kernel_heights)}, {list(pooling_sizes)} and "
+                f"have one number per layer, got {list(channels)}, {list(kernel_heights)}, {list(pooling_sizes)} and "
                 f"{list(recombined_channels)}."
             )
         self.embedding_size = embedding_size
@@ -507,12 +610,12 @@ class FeatureGeneration(nn.Module):
                 raise ValueError(f"`fgcnn_kernel_heights` must be odd numbers, got {list(kernel_heights)}.")
             if 2 * (height % pooling) > pooling:
                 raise ValueError(
-                    f"`fgcnn_pooling_sizes` must leave at most half of a window over, but {pooling} leaves "
+                    f"`fgcnn_pooling_sizes` must leave at most half a window unused, but {pooling} leaves "
                     f"{height % pooling} of {height} fields."
                 )
             self.convolutions.append(
                 nn.Sequential(
-                    nn.Conv2d(inputs, outputs, (kernel, 1), padding=((kernel - 1) // 2, 0)),
+                    XavierConv2d(inputs, outputs, (kernel, 1), padding=((kernel - 1) // 2, 0)),
                     nn.BatchNorm2d(outputs),
                     nn.Tanh(),
                     nn.MaxPool2d((pooling, 1), padding=(height % pooling, 0)),

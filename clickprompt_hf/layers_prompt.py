@@ -1,134 +1,108 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Prompt encoders: from the interaction vector to the prompts of a PLM.
 
-Shapes: B batch, D interaction size, H PLM hidden size, L PLM layers, A attention heads, K prompt length.
+Shapes: B batch, D interaction size, H PLM hidden size, L PLM layers that get prompts, A attention heads, K prompt
+length.
 """
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import XavierLinear
-from .prompt_injection import CachePath, HiddenStatePath, key_value_projections
+from .layers_ctr import SelfInitialized, XavierLinear
+from .prompt_injection import PromptSizes
 
-
-@dataclass(frozen=True)
-class PromptSizes:
-    """What layerwise prompts of a PLM measure.
-
-    Args:
-        num_layers: L.
-        hidden_size: H.
-        num_heads: A, the heads that have keys and values of their own; `None` where prompts are hidden states.
-        head_size: Width of a head's keys.
-    """
-
-    num_layers: int
-    hidden_size: int
-    num_heads: int | None
-    head_size: int
-
-    @classmethod
-    def of(cls, text_config: PreTrainedConfig, path: CachePath | HiddenStatePath) -> "PromptSizes":
-        """Those of the PLM that `text_config` describes, for the way that prompts take into it."""
-        num_heads, hidden_size = text_config.num_attention_heads, text_config.hidden_size
-        # Only some families have fewer key and value heads, or heads of another width than H / A.
-        num_key_heads = getattr(text_config, "num_key_value_heads", None) or num_heads
-        head_size = getattr(text_config, "head_dim", None) or hidden_size // num_heads
-        of_cache = isinstance(path, CachePath)
-        return cls(text_config.num_hidden_layers, hidden_size, num_key_heads if of_cache else None, head_size)
-
-    @property
-    def last_width(self) -> int:
-        """Last dimension of the prompts: a head's, or H."""
-        return self.hidden_size if self.num_heads is None else self.head_size
-
-    @property
-    def numbers_a_slot(self) -> int:
-        """Numbers that make one prompt in one layer: a key and a value, or one hidden state."""
-        return self.hidden_size if self.num_heads is None else 2 * self.num_heads * self.head_size
+# Hidden states (B, L, K, H) to prompts, see `PromptInjection.project`.
+Projection = Callable[[torch.Tensor], torch.Tensor]
 
 
 class BottleneckPromptEncoder(nn.Module):
-    r"""One bottleneck from the interaction vector to all layers' prompts.
+    r"""One bottleneck from the interaction vector to the prompts of all layers.
 
     \\(p = W_2 \tanh(W_1 q + b_1) + b_2\\), with \\(W_1 \in R^{r \times D}\\) and, for keys and values,
-    \\(W_2 \in R^{2KLH \times r}\\). The released prompt encoder has r = H, the low-rank one a small r.
+    \\(W_2 \in R^{2KLH \times r}\\). The encoder of the authors' code (ClickPrompt, arXiv 2310.09234) has r = H; the
+    low-rank one has a small r.
 
     Args:
         interaction_size: D.
-        sizes: Those of the prompts.
-        config: K and r.
+        sizes: Sizes of the prompts.
+        config: Configuration with K, r and the scale of fresh weights.
     """
 
     def __init__(self, interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig):
         super().__init__()
-        self.sizes, self.prompt_length = sizes, config.prompt_length
+        self.shape = config.prompt_length, sizes.num_layers, *sizes.slot_shape
         rank = sizes.hidden_size if config.prompt_encoder == "released" else config.prompt_rank
         self.bottleneck = XavierLinear(interaction_size, rank)
-        self.expansion = PromptLinear(rank, self.prompt_length * sizes.num_layers * sizes.numbers_a_slot)
-        self.finish = FinishedPrompts(sizes.last_width, config)
+        self.expansion = XavierLinear(rank, math.prod(self.shape), gain=config.prompt_initializer_scale)
+        self.finish = PromptFinish(sizes.slot_shape[-1], config)
 
-    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) to prompts (B, L, 2, A, K, head size), or (B, L, K, H) if they are hidden states."""
+    def forward(self, interaction: torch.Tensor, project: Projection) -> torch.Tensor:
+        """interaction (B, D) to prompts (B, L, 2, A, K, head size), or (B, L, K, H) if they are hidden states.
+
+        `project` is unused: this encoder writes keys and values itself.
+        """
         prompts = self.expansion(torch.tanh(self.bottleneck(interaction)))
-        shape = len(prompts), self.prompt_length, self.sizes.num_layers
-        if self.sizes.num_heads is None:
-            # (B, K·L·H) -> (B, K, L, H) -> (B, L, K, H)
-            return self.finish(prompts.view(*shape, -1).transpose(1, 2))
-        # (B, K·2L·A·head) -> (B, K, L, 2, A, head) -> (B, L, 2, A, K, head)
-        prompts = prompts.view(*shape, 2, self.sizes.num_heads, -1)
-        return self.finish(prompts.permute(0, 2, 3, 4, 1, 5))
+        # (B, K·L·2·A·head) -> (B, K, L, 2, A, head) -> (B, L, 2, A, K, head);
+        # hidden states (B, K·L·H) -> (B, K, L, H) -> (B, L, K, H)
+        return self.finish(prompts.view(-1, *self.shape).movedim(1, -2))
 
 
 class PerLayerPromptEncoder(nn.Module):
-    r"""The paper's prompt encoder (Eq. 5): an MLP of its own for each layer l and slot k.
+    r"""The paper's prompt encoder (ClickPrompt, arXiv 2310.09234, Eq. 5): one MLP per layer l and slot k.
 
     \\(h_{l,k} = W'_{l,k} \tanh(W_{l,k} q + b_{l,k}) + b'_{l,k}\\), of width H. Where the PLM takes keys and values,
-    layer l's own projections turn it into a key and a value.
+    layer l's own projections turn \\(h_{l,k}\\) into a key and a value.
 
     Args:
         interaction_size: D.
-        sizes: Those of the prompts.
-        config: K.
+        sizes: Sizes of the prompts.
+        config: Configuration with K and the scale of fresh weights.
     """
 
     def __init__(self, interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig):
         super().__init__()
-        self.num_heads = sizes.num_heads
-        slots = {"num_layers": sizes.num_layers, "num_slots": config.prompt_length}
-        self.hidden = SlotLinear(**slots, inputs=interaction_size, outputs=sizes.hidden_size)
-        self.output = PromptSlotLinear(**slots, inputs=sizes.hidden_size, outputs=sizes.hidden_size)
-        self.finish = FinishedPrompts(sizes.last_width, config)
+        slots = sizes.num_layers, config.prompt_length
+        self.hidden = SlotLinear(*slots, interaction_size, sizes.hidden_size)
+        self.output = SlotLinear(*slots, sizes.hidden_size, sizes.hidden_size, gain=config.prompt_initializer_scale)
+        self.finish = PromptFinish(sizes.slot_shape[-1], config)
 
-    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) and the PLM, whose projections are used, to prompts as `BottleneckPromptEncoder`'s."""
+    def forward(self, interaction: torch.Tensor, project: Projection) -> torch.Tensor:
+        """interaction (B, D) to prompts shaped as those of `BottleneckPromptEncoder`.
+
+        `project` applies the key and value projections of the PLM's layers to hidden states (B, L, K, H).
+        """
         # (B, D) -> (B, 1, 1, D) -> (B, L, K, H)
         states = self.output(torch.tanh(self.hidden(interaction[:, None, None])))
-        if self.num_heads is None:
-            return self.finish(states)
-        keys_and_values = torch.stack(
-            [
-                torch.stack(project(own), dim=1)
-                for project, own in zip(key_value_projections(plm), states.unbind(dim=1))
-            ],
-            dim=1,
-        )
-        # (B, L, 2, K, A·head) -> (B, L, 2, K, A, head) -> (B, L, 2, A, K, head)
-        return self.finish(keys_and_values.unflatten(-1, (self.num_heads, -1)).transpose(3, 4))
+        return self.finish(project(states))
 
 
-class SlotLinear(nn.Module):
-    """A linear layer of its own for each PLM layer and prompt slot."""
+class SlotLinear(SelfInitialized, nn.Module):
+    r"""One linear layer per PLM layer l and prompt slot k: \\(y_{l,k} = W_{l,k} x_{l,k} + b_{l,k}\\).
 
-    def __init__(self, num_layers: int, num_slots: int, inputs: int, outputs: int):
+    Fresh weights are Xavier normal for each matrix, biases zero.
+
+    Args:
+        num_layers: L, at least 1.
+        num_slots: K, at least 1.
+        inputs: Width of x.
+        outputs: Width of y.
+        gain: Factor on the fresh weights, above 0.
+    """
+
+    def __init__(self, num_layers: int, num_slots: int, inputs: int, outputs: int, gain: float = 1.0):
         super().__init__()
+        self.gain = gain
         self.weight = nn.Parameter(torch.empty(num_layers, num_slots, outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(num_layers, num_slots, outputs))
+
+    def init_own_parameters(self) -> None:
+        init.normal_(self.weight, std=self.gain * (2 / sum(self.weight.shape[2:])) ** 0.5)
+        init.zeros_(self.bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """inputs (B, L or 1, K or 1, inputs) to (B, L, K, outputs)."""
@@ -136,35 +110,38 @@ class SlotLinear(nn.Module):
         return torch.einsum("blki,lkoi->blko", inputs.expand(-1, *shape), self.weight) + self.bias
 
 
-class PromptSlotLinear(SlotLinear):
-    """The slots' layer that writes prompts: fresh weights are Xavier times `prompt_initializer_scale`."""
-
-
 class ShallowPromptEncoder(nn.Module):
-    """K vectors in front of the input embeddings, each by a linear layer of its own, without activation.
+    r"""One linear layer per prompt slot k, without activation: \\(p_k = W_k q + b_k\\) (ClickPrompt's ablation).
 
     Args:
         interaction_size: D.
-        width: Of the PLM's input embeddings, H for most.
-        config: K.
+        sizes: Sizes of the prompts, as wide as the PLM's input embeddings.
+        config: Configuration with K and the scale of fresh weights.
     """
 
-    def __init__(self, interaction_size: int, width: int, config: ClickPromptConfig):
+    def __init__(self, interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig):
         super().__init__()
-        self.layers = nn.ModuleList([PromptLinear(interaction_size, width) for _ in range(config.prompt_length)])
-        self.finish = FinishedPrompts(width, config)
+        (width,) = sizes.slot_shape
+        self.layers = nn.ModuleList(
+            [
+                XavierLinear(interaction_size, width, gain=config.prompt_initializer_scale)
+                for _ in range(config.prompt_length)
+            ]
+        )
+        self.finish = PromptFinish(width, config)
 
-    def forward(self, interaction: torch.Tensor, plm: PreTrainedModel) -> torch.Tensor:
-        """interaction (B, D) to prompts (B, K, H)."""
+    def forward(self, interaction: torch.Tensor, project: Projection) -> torch.Tensor:
+        """interaction (B, D) to prompts (B, K, width); `project` is unused."""
         return self.finish(torch.stack([layer(interaction) for layer in self.layers], dim=1))
 
 
-class PromptLinear(XavierLinear):
-    """The linear layer that writes prompts: fresh weights are Xavier times `prompt_initializer_scale`."""
+class PromptFinish(nn.Module):
+    """Last step of every prompt encoder: optional layer norm over the last dimension, then dropout.
 
-
-class FinishedPrompts(nn.Module):
-    """What comes last to prompts: layer norm over their last dimension, and dropout, where asked for."""
+    Args:
+        width: Last dimension of the prompts: a head's width, or H.
+        config: Configuration with `normalize_prompts` and `prompt_dropout`.
+    """
 
     def __init__(self, width: int, config: ClickPromptConfig):
         super().__init__()
@@ -172,22 +149,14 @@ class FinishedPrompts(nn.Module):
         self.dropout = nn.Dropout(config.prompt_dropout)
 
     def forward(self, prompts: torch.Tensor) -> torch.Tensor:
+        """prompts (..., width) to (..., width)."""
         return self.dropout(prompts if self.norm is None else self.norm(prompts))
 
 
-def make_prompt_encoder(
-    interaction_size: int, plm: Any, path: CachePath | HiddenStatePath | None, config: ClickPromptConfig
-) -> nn.Module:
-    """The prompt encoder that `config` describes, with fresh weights; `path` is how layerwise prompts enter the PLM.
-
-    Raises:
-        ValueError: If it needs something that the PLM does not have.
-    """
-    if path is None:
-        return ShallowPromptEncoder(interaction_size, plm.get_input_embeddings().embedding_dim, config)
-    sizes = PromptSizes.of(config.text_config, path)
+def make_prompt_encoder(interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig) -> nn.Module:
+    """Builds the prompt encoder that `config` describes, with fresh weights, for prompts of the given sizes."""
+    if config.prompt_strategy == "shallow":
+        return ShallowPromptEncoder(interaction_size, sizes, config)
     if config.prompt_encoder == "paper":
-        if sizes.num_heads is not None:
-            key_value_projections(plm)
         return PerLayerPromptEncoder(interaction_size, sizes, config)
     return BottleneckPromptEncoder(interaction_size, sizes, config)

@@ -1,33 +1,51 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Language-model heads by PLM family.
 
+transformers' heads share no interface and are private to their families' modules, so a head's class is imported only
+when a model of its family is built. A family that transformers changes does not affect the others.
+
 Shapes: H PLM hidden size, V vocabulary size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.models.bert.modeling_bert import BertLMPredictionHead, BertOnlyMLMHead
-from transformers.models.camembert.modeling_camembert import CamembertLMHead
-from transformers.models.deberta_v2.modeling_deberta_v2 import (
-    LegacyDebertaV2LMPredictionHead,
-    LegacyDebertaV2OnlyMLMHead,
-)
-from transformers.models.electra.modeling_electra import ElectraGeneratorPredictions
-from transformers.models.modernbert.modeling_modernbert import ModernBertPredictionHead
-from transformers.models.mpnet.modeling_mpnet import MPNetLMHead
-from transformers.models.roberta.modeling_roberta import RobertaLMHead
-from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaLMHead
+
+
+def transformers_head(name: str, text_config: PreTrainedConfig) -> nn.Module:
+    """Builds a head of transformers from the PLM's configuration.
+
+    Args:
+        name: The head's class in transformers' module of the family, `"family.Class"`.
+        text_config: Configuration of the PLM.
+
+    Raises:
+        ImportError: If the installed transformers has no such class.
+    """
+    family, _, class_name = name.partition(".")
+    module_name = f"transformers.models.{family}.modeling_{family}"
+    try:
+        head_class = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            f"The LM head of {text_config.model_type!r} needs `{class_name}` from {module_name}, which the installed "
+            f"transformers does not provide: {error}. Install a version that this package supports."
+        ) from error
+    return head_class(text_config)
 
 
 class DistilBertLMHead(nn.Module):
-    """DistilBERT's head, whose parts its own model holds one by one."""
+    """DistilBERT's head, whose layers sit directly in DistilBERT's own masked-LM model."""
 
-    def __init__(self, text_config: PreTrainedConfig):
+    def __init__(self, text_config: Any):
         super().__init__()
         self.vocab_transform = nn.Linear(text_config.dim, text_config.dim)
         self.activation = ACT2FN[text_config.activation]
@@ -40,11 +58,11 @@ class DistilBertLMHead(nn.Module):
 
 
 class ElectraLMHead(nn.Module):
-    """ELECTRA's generator head, which its own model keeps in two parts."""
+    """ELECTRA's generator head, which ELECTRA's own masked-LM model keeps in two parts."""
 
-    def __init__(self, text_config: PreTrainedConfig):
+    def __init__(self, text_config: Any):
         super().__init__()
-        self.predictions = ElectraGeneratorPredictions(text_config)
+        self.predictions = transformers_head("electra.ElectraGeneratorPredictions", text_config)
         self.decoder = nn.Linear(text_config.embedding_size, text_config.vocab_size)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -53,11 +71,11 @@ class ElectraLMHead(nn.Module):
 
 
 class ModernBertLMHead(nn.Module):
-    """ModernBERT's head, which its own model holds in two parts."""
+    """ModernBERT's head, which ModernBERT's own masked-LM model keeps in two parts."""
 
     def __init__(self, text_config: Any):
         super().__init__()
-        self.head = ModernBertPredictionHead(text_config)
+        self.head = transformers_head("modernbert.ModernBertPredictionHead", text_config)
         self.decoder = nn.Linear(text_config.hidden_size, text_config.vocab_size, bias=text_config.decoder_bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -66,9 +84,9 @@ class ModernBertLMHead(nn.Module):
 
 
 class LinearLMHead(nn.Module):
-    """A decoder's head, and T5's: the states, scaled where T5's are, times the vocabulary."""
+    """The head of decoders and of T5: a linear layer without bias, on states that T5 may scale first."""
 
-    def __init__(self, text_config: PreTrainedConfig):
+    def __init__(self, text_config: Any):
         super().__init__()
         scaled = text_config.model_type == "t5" and text_config.scale_decoder_outputs
         self.scale = text_config.hidden_size**-0.5 if scaled else 1.0
@@ -81,50 +99,61 @@ class LinearLMHead(nn.Module):
 
 @dataclass(frozen=True)
 class LMHeadFamily:
-    """A PLM family's language-model head.
+    """The language-model head of a PLM family.
 
     Args:
-        head_class: Its class, built from the PLM's configuration.
-        parts: Prefixes of its tensors' names, and what they are in the family's own model.
-        decoder: Name in it of the layer tied to the input embeddings.
-        bias: Name in it of the decoder's bias where that has a second one.
+        build: Builds the head from the PLM's configuration.
+        parts: Name prefixes of the head's tensors, and their counterparts in the family's own model.
+        decoder: Name within the head of the layer that shares its weight with the input embeddings.
+        bias: Name within the head of the decoder's second bias; `None` if there is only the decoder's own.
         auto_class: Auto class of the family's own model.
     """
 
-    head_class: type[nn.Module]
+    build: Callable[[PreTrainedConfig], nn.Module]
     parts: dict[str, str]
     decoder: str
     bias: str | None = None
     auto_class: Any = AutoModelForMaskedLM
 
+    def init_bias(self, head: nn.Module, module: nn.Module) -> None:
+        """Zeroes a fresh second bias if `module`, the head or a part of it, owns it."""
+        if self.bias is None:
+            return
+        owner, _, name = self.bias.rpartition(".")
+        if module is head.get_submodule(owner):
+            init.zeros_(module.get_parameter(name))
 
-# transformers' LM heads share no interface.
+
+def _family_of(name: str, prefix: str, decoder: str, bias: str) -> LMHeadFamily:
+    """A family whose whole head is one class of transformers, under `prefix` in the family's own model."""
+    return LMHeadFamily(partial(transformers_head, name), {"": prefix}, decoder, bias)
+
+
 _MASKED_LM_HEADS = {
-    "bert": LMHeadFamily(BertOnlyMLMHead, {"": "cls."}, "predictions.decoder", "predictions.bias"),
-    "camembert": LMHeadFamily(CamembertLMHead, {"": "lm_head."}, "decoder", "bias"),
-    "deberta-v2": LMHeadFamily(LegacyDebertaV2OnlyMLMHead, {"": "cls."}, "predictions.decoder", "predictions.bias"),
+    "bert": _family_of("bert.BertOnlyMLMHead", "cls.", "predictions.decoder", "predictions.bias"),
+    "camembert": _family_of("camembert.CamembertLMHead", "lm_head.", "decoder", "bias"),
+    "deberta-v2": _family_of(
+        "deberta_v2.LegacyDebertaV2OnlyMLMHead", "cls.", "predictions.decoder", "predictions.bias"
+    ),
     "distilbert": LMHeadFamily(DistilBertLMHead, {"vocab_": "vocab_"}, "vocab_projector"),
     "electra": LMHeadFamily(
         ElectraLMHead, {"predictions.": "generator_predictions.", "decoder.": "generator_lm_head."}, "decoder"
     ),
     "modernbert": LMHeadFamily(ModernBertLMHead, {"head.": "head.", "decoder.": "decoder."}, "decoder"),
-    "mpnet": LMHeadFamily(MPNetLMHead, {"": "lm_head."}, "decoder", "bias"),
-    "roberta": LMHeadFamily(RobertaLMHead, {"": "lm_head."}, "decoder", "bias"),
+    "mpnet": _family_of("mpnet.MPNetLMHead", "lm_head.", "decoder", "bias"),
+    "roberta": _family_of("roberta.RobertaLMHead", "lm_head.", "decoder", "bias"),
     "t5": LMHeadFamily(LinearLMHead, {"decoder.": "lm_head."}, "decoder", auto_class=AutoModelForSeq2SeqLM),
-    "xlm-roberta": LMHeadFamily(XLMRobertaLMHead, {"": "lm_head."}, "decoder", "bias"),
+    "xlm-roberta": _family_of("xlm_roberta.XLMRobertaLMHead", "lm_head.", "decoder", "bias"),
 }
-# Those with a bias beside their layers', as `_init_weights` must know.
-HEADS_WITH_BIAS = (
-    *(BertLMPredictionHead, CamembertLMHead, LegacyDebertaV2LMPredictionHead, MPNetLMHead, RobertaLMHead),
-    XLMRobertaLMHead,
-)
+# Decoders share one head.
+CAUSAL_LM_HEAD = LMHeadFamily(LinearLMHead, {}, "decoder")
 
 
 def masked_lm_head(text_config: PreTrainedConfig) -> LMHeadFamily:
-    """The masked-LM head of the PLM's family.
+    """Looks up the masked-LM head of the PLM's family.
 
     Raises:
-        ValueError: If the family is not in the table; the message lists those that are.
+        ValueError: If the family is unknown; the message lists the known ones.
     """
     if text_config.model_type not in _MASKED_LM_HEADS:
         raise ValueError(

@@ -5,6 +5,7 @@ Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidd
 heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -16,22 +17,28 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTextEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
-# One line an import: in parentheses they would not survive the copy into a checkpoint.
+# One line per import: in parentheses they would not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import FeatureEmbedding, FieldGraphStep, FirstOrder, XavierLinear, check_growth
-from .layers_prompt import PromptLinear, PromptSlotLinear, SlotLinear, make_prompt_encoder
-from .modeling_ctr import CTRBackbone, CTRHead, build_backbone
-from .lm_heads import HEADS_WITH_BIAS, LinearLMHead
-from .prompt_injection import CachePath, HiddenStatePath
-from .prompt_injection import fresh_plm, plm_auto_class, prompt_path, take_positions
-from .lm_heads import masked_lm_head
+from .layers_ctr import FeatureEmbedding, SelfInitialized, XavierLinear, check_growth
+from .layers_prompt import make_prompt_encoder
+from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
+from .modeling_ctr import build_backbone
+from .prompt_injection import checkpointing_layers, choose_injection, layer_lists
 # isort: on
 
 logger = logging.get_logger(__name__)
@@ -39,18 +46,18 @@ logger = logging.get_logger(__name__)
 
 @dataclass
 class ClickPromptModelOutput(ModelOutput):
-    """What the trunk gives.
+    """Outputs of the trunk.
 
     Args:
-        last_hidden_state: (B, T, H), the PLM's last layer at the text positions, or (B, R, H) at those asked for;
+        last_hidden_state: (B, T, H), the PLM's last layer at the text positions, or (B, R, H) at `read_positions`;
             `None` without a PLM.
-        interaction: (B, D), the interaction vector q; `None` where the ids are not used.
-        prompts: For every layer keys and values (B, L, 2, A, K, head size), or hidden states (B, L, K, H) if the PLM
-            takes no cache; (B, K, H) if shallow. On request.
-        hidden_states: L + 1 times (B, T, H), or (B, K + T, H) where prompts are positions of the input, in front. On
+        interaction: (B, D), the interaction vector q; `None` if feature ids are unused.
+        prompts: Keys and values (B, L, 2, A, K, head size), or hidden states (B, L, K, H) if the PLM takes no cache;
+            (B, K, H) if shallow. On request.
+        hidden_states: L + 1 tensors (B, T, H), or (B, K + T, H) if prompts are positions of the PLM's input. On
             request.
-        attentions: L times (B, A, T, K + T), or (B, A, K + T, K + T) where prompts are positions of the input: the
-            weights of each position's attention, those on the prompts in front. On request.
+        attentions: L tensors (B, A, T, K + T), or (B, A, K + T, K + T) if prompts are positions of the PLM's input.
+            Keys of the prompts come first. On request.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -62,14 +69,14 @@ class ClickPromptModelOutput(ModelOutput):
 
 @dataclass
 class ClickPromptForCTROutput(ModelOutput):
-    """Click prediction.
+    """Outputs of click prediction.
 
     Args:
-        loss: (), mean binary cross-entropy of the fused logit, with labels.
+        loss: (), mean binary cross-entropy of the fused logit. With labels only.
         logits: (B, 1), the fused logit, before the sigmoid.
-        ctr_logits: (B, 1), the CTR side's logit, where the fusion has one.
-        text_logits: (B, 1), the text side's logit, where the fusion has one.
-        prompts: as in `ClickPromptModelOutput`.
+        ctr_logits: (B, 1), the CTR side's logit, if the fusion uses it.
+        text_logits: (B, 1), the text side's logit, if the fusion uses it.
+        prompts: As in `ClickPromptModelOutput`.
     """
 
     loss: torch.Tensor | None = None
@@ -81,14 +88,16 @@ class ClickPromptForCTROutput(ModelOutput):
 
 @dataclass
 class ClickPromptForPAMLMOutput(ModelOutput):
-    """Prompt-augmented masked, or causal, language modelling; to the causal one every token but the first is masked.
+    """Outputs of prompt-augmented masked or causal language modelling.
+
+    In the causal case, "masked" tokens are all tokens but each row's first.
 
     Args:
-        loss: (), mean cross-entropy over the masked tokens, with labels.
-        logits: (B, T, V), without labels only: evaluation must not gather them.
-        masked_correct: (B,) int64, masked tokens whose most likely token is the right one, with labels.
-        masked_count: (B,) int64, masked tokens, with labels.
-        prompts: as in `ClickPromptModelOutput`.
+        loss: (), mean cross-entropy over the masked tokens. With labels only.
+        logits: (B, T, V). Without labels only, so that evaluation does not gather them.
+        masked_correct: (B,) int64, masked tokens whose top prediction is right. With labels only.
+        masked_count: (B,) int64, number of masked tokens. With labels only.
+        prompts: As in `ClickPromptModelOutput`.
     """
 
     loss: torch.Tensor | None = None
@@ -99,10 +108,13 @@ class ClickPromptForPAMLMOutput(ModelOutput):
 
 
 class TextHead(nn.Module):
-    """The pooled text to the text logit: `Linear(H, H) -> Tanh -> Linear(H, 1)`.
+    r"""Text logit of the pooled text t: \\(z = v^T \tanh(U t + c) + d\\).
 
-    Fresh weights are Xavier normal: with a PLM's normal(0.02) the CTR side takes all that both could learn before the
-    text side of a narrow PLM has begun.
+    Fresh weights are Xavier normal. With a PLM's normal(0.02), the CTR side learns what both could before the text
+    side of a narrow PLM gets going.
+
+    Args:
+        hidden_size: H.
     """
 
     def __init__(self, hidden_size: int):
@@ -115,27 +127,35 @@ class TextHead(nn.Module):
         return self.output(torch.tanh(self.dense(pooled)))
 
 
-class Fusion(nn.Module):
-    r"""The two sides' logits to the click logit: their sum, their convex combination by α, or the one that there is.
+class Fusion(SelfInitialized, nn.Module):
+    r"""Fuses the two sides' logits into the click logit (ClickPrompt, arXiv 2310.09234).
 
-    \\(\alpha z_{ctr} + (1 - \alpha) z_{text}\\) with the paper's `fusion_alpha_on="ctr"`; in the authors' code α
-    weighs the text. A fixed α is a buffer.
+    \\(z_{ctr} + z_{text}\\), or with `fusion="weighted"` \\(\alpha z_{ctr} + (1 - \alpha) z_{text}\\); in the authors'
+    code α weighs the text. If only one logit exists, it passes through. A fixed α is a buffer.
+
+    Args:
+        config: Configuration of the fusion.
     """
 
     def __init__(self, config: ClickPromptConfig):
         super().__init__()
+        self.initial_alpha = float(config.fusion_alpha)
         self.alpha_on = config.fusion_alpha_on
         self.alpha: Any
-        alpha = torch.full((1,), float(config.fusion_alpha)) if config.fusion == "weighted" else None
+        alpha = torch.full((1,), self.initial_alpha) if config.fusion == "weighted" else None
         if alpha is not None and config.learn_fusion_alpha:
             self.alpha = nn.Parameter(alpha)
         else:
             self.register_buffer("alpha", alpha)
 
+    def init_own_parameters(self) -> None:
+        if self.alpha is not None:
+            init.constant_(self.alpha, self.initial_alpha)
+
     def forward(self, ctr_logits: torch.Tensor | None, text_logits: torch.Tensor | None) -> torch.Tensor:
         """Logits (B, 1), at least one of them, to the click logit (B, 1)."""
         if ctr_logits is None:
-            assert text_logits is not None  # a configuration has at least one side
+            assert text_logits is not None  # every configuration has a side
             return text_logits
         if text_logits is None:
             return ctr_logits
@@ -145,8 +165,41 @@ class Fusion(nn.Module):
         return alpha_on_ctr * ctr_logits + (1 - alpha_on_ctr) * text_logits
 
 
+def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
+    """Builds a PLM with fresh weights, without its unused pooler and without the decoder of an encoder-decoder pair.
+
+    Raises:
+        ValueError: If `text_config` is not that of a language model or of a pair with a separate text encoder.
+    """
+    plm_class: Any = _encoder_of_a_pair(text_config)
+    if plm_class is None:
+        if type(text_config) not in MODEL_MAPPING or text_config.is_encoder_decoder:
+            raise ValueError(
+                "`text_config` must be that of a language model, or of a pair with a separate text encoder such as "
+                f"T5; got {type(text_config).__name__}."
+            )
+        plm_class = MODEL_MAPPING[type(text_config)]
+    has_pooler = "add_pooling_layer" in inspect.signature(plm_class).parameters
+    options = {"add_pooling_layer": False} if has_pooler else {}
+    return plm_auto_class(text_config).from_config(text_config, **options)
+
+
+def plm_auto_class(text_config: PreTrainedConfig) -> Any:
+    """Returns the Auto class of the PLM without a head and without the decoder of a pair."""
+    return AutoModelForTextEncoding if _encoder_of_a_pair(text_config) else AutoModel
+
+
+def _encoder_of_a_pair(text_config: PreTrainedConfig) -> Any:
+    """The class of the text encoder alone, if the PLM is an encoder-decoder pair that has one; `None` otherwise."""
+    family = type(text_config)
+    if family not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return None
+    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING[family]
+    return None if family in MODEL_MAPPING and MODEL_MAPPING[family] is encoder_class else encoder_class
+
+
 class ClickPromptPreTrainedModel(PreTrainedModel):
-    """Weight initialisation, and loading of PLMs and of checkpoints, for all ClickPrompt models."""
+    """Base class of all ClickPrompt models: fresh weights, loading of PLMs and of checkpoints."""
 
     config_class = ClickPromptConfig
     config: ClickPromptConfig
@@ -158,7 +211,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # Heads of the other task, and the whole PLM when only the CTR part is built.
+    # Heads of the other task, and the whole PLM if only the CTR part is built.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
         r"^lm_head\.",
         r"^ctr_head\.",
@@ -168,76 +221,64 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     ]
 
     def __init__(self, config: ClickPromptConfig):
-        # options given to `from_pretrained` were set after the configuration checked itself
+        # options of `from_pretrained` are set after the configuration has checked itself
         config.check()
         super().__init__(config)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, FeatureEmbedding):
-            weight = module.table.weight
-            init.normal_(weight, std=self.config.ctr_config.embedding_initializer_range)
-            if not getattr(weight, "_is_hf_initialized", False):
-                # No training row need hold an out-of-vocabulary id: it starts as no evidence at all.
-                weight[module.field_offsets] = 0
-            module.fill_buffers()
-        elif isinstance(module, PromptLinear):
-            init.xavier_normal_(module.weight, gain=self.config.prompt_initializer_scale)
-        elif isinstance(module, (XavierLinear, nn.Conv2d)):
-            init.xavier_normal_(module.weight)
-        elif isinstance(module, SlotLinear):
-            # Xavier normal for each matrix
-            scale = self.config.prompt_initializer_scale if isinstance(module, PromptSlotLinear) else 1.0
-            init.normal_(module.weight, std=scale * (2 / sum(module.weight.shape[2:])) ** 0.5)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.GRUCell):
-            for name, parameter in module.named_parameters():
-                (init.zeros_ if name.startswith("bias") else init.xavier_normal_)(parameter)
-        elif isinstance(module, FieldGraphStep):
-            for matrices in (module.outgoing, module.incoming):
-                # Xavier normal for each square matrix
-                init.normal_(matrices, std=matrices.shape[-1] ** -0.5)
-            init.zeros_(module.bias)
-        elif isinstance(module, (FirstOrder, *HEADS_WITH_BIAS)):
-            init.zeros_(module.bias)
-        elif isinstance(module, (CTRBackbone, CTRHead)):
+        if isinstance(module, SelfInitialized):
             module.init_own_parameters()
-        elif isinstance(module, nn.ParameterList):
-            for bias in module:
-                init.zeros_(bias)
-        elif isinstance(module, Fusion) and module.alpha is not None:
-            init.constant_(module.alpha, self.config.fusion_alpha)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As transformers', which does not say whose weights are damaged.
+        """Loads a checkpoint, as in transformers; the error for damaged weights names the checkpoint.
 
         Raises:
             OSError: If a file is missing or damaged.
         """
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             raise OSError(
-                f"{pretrained_model_name_or_path} must hold whole weights, but a safetensors file is damaged or cut "
-                f"off: {error}."
+                f"{pretrained_model_name_or_path} must hold complete weights, but a safetensors file is damaged or "
+                f"cut off: {error}."
             ) from error
+        # with `output_loading_info`, a model and a report
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._load_uncalled_weights()
+        return loaded
+
+    def _load_uncalled_weights(self) -> None:
+        """Loads small weights that `device_map` has left on disk and that are used outside of their module's call.
+
+        accelerate loads a module's weights for the time of its call. Backbones and DeBERTa use some without a call;
+        of a backbone, only the embedding tables stay on disk.
+        """
+        ctr, plm = self.trunk.ctr, self.trunk.plm
+        uncalled = [] if ctr is None else [part for part in ctr.modules() if not isinstance(part, nn.Embedding)]
+        if plm is not None:
+            uncalled += [part for name, part in plm.named_modules() if name.endswith("rel_embeddings")]
+        for module in uncalled:
+            if hook := getattr(module, "_hf_hook", None):
+                hook.pre_forward(module)
+                hook.offload = False
 
     @classmethod
     def from_plm_pretrained(cls, plm_name_or_path, ctr_config, plm_kwargs: dict | None = None, **prompt_options):
-        """A ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are fresh.
+        """Builds a ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are fresh.
 
         Args:
             plm_name_or_path: Hub id or folder of the PLM.
-            ctr_config (`CTRConfig`): The backbone.
-            plm_kwargs: Keyword arguments of the PLM's own `from_pretrained`, e.g. `revision` or `token`. The weights
-                are loaded in float32, whatever they are stored in.
+            ctr_config (`CTRConfig`): Configuration of the backbone.
+            plm_kwargs: Keyword arguments of the PLM's own `from_pretrained`, e.g. `revision` or `token`. Weights are
+                loaded in float32, whatever type they are stored in.
             prompt_options: Further arguments of `ClickPromptConfig`, e.g. `prompt_length` or `fusion`.
 
         Raises:
             ValueError: If an option is unknown or invalid, or the PLM's class cannot take prompts.
-            OSError: If there is no such PLM.
+            OSError: If the PLM does not exist.
         """
         known = {field.name for field in fields(ClickPromptConfig)}
         if unknown := sorted(prompt_options.keys() - known):
@@ -246,10 +287,10 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             raise ValueError("`fusion` must be one that reads a PLM, got 'ctr'.")
         plm_kwargs = plm_kwargs or {}
         text_config = AutoConfig.from_pretrained(plm_name_or_path, **plm_kwargs)
-        # The weights are loaded into a model of one type throughout, whatever they are stored in.
+        # The model has one type throughout, whatever type the PLM is stored in.
         text_config.architectures = text_config.dtype = None
         if Path(plm_name_or_path).is_dir():
-            # a published configuration names the Hub's PLM, and no folder of this machine
+            # a published configuration must not name a folder of this machine
             text_config._name_or_path = ""
         model = cls(ClickPromptConfig(text_config=text_config, ctr_config=ctr_config, **prompt_options))
         model._load_plm(plm_name_or_path, plm_kwargs)
@@ -260,7 +301,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         self._copy_trunk(plm)
 
     def _copy_trunk(self, plm: PreTrainedModel) -> None:
-        """Copies the weights of `plm`, which may have more than the trunk, as a pooler, a head or a decoder."""
+        """Copies the weights of `plm`, which may have more parts than the trunk: a pooler, a head, a decoder."""
         given, own = plm.base_model.state_dict(), self.trunk.plm
         own.load_state_dict({name: given[name] for name in own.state_dict()})
 
@@ -269,25 +310,25 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         if enable and options.get("use_reentrant"):
             raise ValueError(
                 "`use_reentrant` must be False for gradient checkpointing, got True: reentrant replays would run "
-                "backward through the prompt encoder once a layer."
+                "backward through the prompt encoder once per layer."
             )
         super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, *args, **kwargs)
         plm = self.trunk.plm
-        if plm is not None and any(isinstance(module, GradientCheckpointingLayer) for module in plm.modules()):
-            # The layers' own flags do it. GPT-2 drops its cache, and the prompts in it, where the whole has one too.
+        if plm is not None and checkpointing_layers(plm):
+            # The layers' flags suffice. With the model's own flag set, GPT-2 drops its cache and the prompts in it.
             plm.gradient_checkpointing = False
 
     def resize_feature_embeddings(self, field_sizes: Sequence[int]) -> None:
-        """Gives fields more ids: in every table of feature embeddings or weights, and in the configuration.
+        """Adds ids to fields, in every table of feature embeddings or weights and in the configuration.
 
-        Rows that there are stay; new ones start as their field's out-of-vocabulary row. The tables' weights are new
-        parameters: make an optimizer afterwards.
+        Existing rows stay; new ones start as their field's out-of-vocabulary row. The tables' weights become new
+        parameters: create the optimizer afterwards.
 
         Args:
-            field_sizes: New number of ids of each field, as `ClickPromptProcessor.extend` returns them.
+            field_sizes: New number of ids per field, as `ClickPromptProcessor.extend` returns them.
 
         Raises:
-            ValueError: If there is another number of fields, or a field would lose ids.
+            ValueError: If the number of fields changes, or a field would lose ids.
         """
         ctr_config = self.config.ctr_config
         check_growth(field_sizes, ctr_config.field_sizes)
@@ -296,12 +337,12 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
                 module.resize(field_sizes)
         ctr_config.field_sizes = list(field_sizes)
         if self.config.training_data is not None:
-            # the processor that it was trained with is another one now
+            # the processor that the model was trained with has changed
             known = self.config.training_data.items()
             self.config.training_data = {name: value for name, value in known if name != "processor_fingerprint"}
 
     def set_attn_implementation(self, attn_implementation, *args, **kwargs) -> None:
-        """Chooses the PLM's attention kernels; the CTR part has no choice of them."""
+        """Chooses the PLM's attention kernels; the CTR part has a fixed one."""
         if self.trunk.plm is not None:
             self.trunk.plm.set_attn_implementation(attn_implementation, *args, **kwargs)
 
@@ -310,7 +351,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
     @property
     def trunk(self) -> Any:
-        """The `ClickPromptModel` under the head; the model itself where it has none."""
+        """The `ClickPromptModel` under the head, or the model itself if it has no head."""
         return self.base_model
 
     def get_input_embeddings(self) -> nn.Module:
@@ -320,7 +361,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         if self.trunk.plm is None:
-            raise ValueError("A model without a PLM has no token embeddings to set.")
+            raise ValueError("This model has no token embeddings to set: it has no PLM.")
         self.trunk.plm.set_input_embeddings(value)
 
 
@@ -334,27 +375,23 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             self.ctr = build_backbone(config.ctr_config)
         self.plm: Any = None
         self.prompt_encoder: nn.Module | None = None
-        self.prompt_path: CachePath | HiddenStatePath | None = None
+        # how prompts enter the PLM
+        self.injection: Any = None
         if config.use_plm:
-            self.plm = fresh_plm(config.text_config)
-            if config.prompt_strategy == "layerwise":
-                self.prompt_path = prompt_path(self.plm)
+            self.plm = build_plm(config.text_config)
+            self.injection = choose_injection(self.plm, config)
             if config.num_prompts:
-                self.prompt_encoder = make_prompt_encoder(
-                    self.ctr.interaction_size, self.plm, self.prompt_path, config
-                )
+                self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, self.injection.sizes, config)
+        self._no_split_modules = self._unsplittable_modules()
         self.post_init()
 
-    @property
-    def num_input_prompts(self) -> int:
-        """Prompts that are positions of the PLM's input: 0 where they enter through its cache, else K."""
-        return 0 if isinstance(self.prompt_path, CachePath) else self.config.num_prompts
-
-    @property
-    def can_select_positions(self) -> bool:
-        """Whether the PLM's last layer can be run at some positions only; masks of other kernels have other shapes."""
-        kernels = None if self.plm is None else self.plm.config._attn_implementation
-        return isinstance(self.prompt_path, CachePath) and self.prompt_path.can_select and kernels in ("eager", "sdpa")
+    def _unsplittable_modules(self) -> set[str]:
+        """Names of the classes whose parts must share a device under `device_map`: they combine tensors of several."""
+        parts = [part for part in (self.ctr, self.prompt_encoder) if part is not None]
+        if self.plm is not None:
+            layers = [self.plm.get_submodule(name) for name in layer_lists(self.plm)[:1]]
+            parts += [*checkpointing_layers(self.plm), *(layer for several in layers for layer in several.children())]
+        return {type(part).__name__ for part in parts}
 
     def forward(
         self,
@@ -367,32 +404,36 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         read_positions: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> ClickPromptModelOutput | tuple:
-        """Ids and text to the interaction vector and the PLM's view of the text.
+        """Turns ids into the interaction vector and its prompts, and text into the PLM's states.
 
         Args:
-            feature_ids: (B, C), each in [0, field_size); -1 is an empty slot of a multi-valued field. Needed unless
-                the text alone is read.
-            input_ids: (B, T), the text. Needed when the model has a PLM.
-            attention_mask: (B, T), 1 at text, 0 at padding; all ones when left out. It covers the text only.
+            feature_ids: (B, C), each in [0, field_size); -1 is an empty slot of a multi-valued field. Required unless
+                the model uses the text alone.
+            input_ids: (B, T), the text. Required if the model has a PLM.
+            attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones. It covers the text only.
             output_prompts: Whether to return the prompts.
             output_hidden_states: Whether to return the states of all PLM layers.
-            output_attentions: Whether to return the attention of all PLM layers; only eager attention has it.
-            read_positions: (B, R), the text positions whose last state is wanted; all T when left out. Where the PLM's
-                layers allow it, the last one does no work for others.
-            return_dict: `False` for a plain tuple.
+            output_attentions: Whether to return the attention weights of all PLM layers; needs eager attention.
+            read_positions: (B, R), text positions in [0, T) whose last state to return; `None` for all T. Where the
+                PLM's layers allow it, the last layer skips the others.
+            return_dict: `False` for a plain tuple; `None` for the configuration's choice.
 
         Raises:
-            ValueError: If there are no ids for the backbone or no text for the PLM, or the text is too long for the
-                PLM's positions.
+            ValueError: If ids or text that the model needs are missing, or the text exceeds the PLM's positions.
         """
-        if self.ctr is not None and feature_ids is None:
-            raise ValueError("`feature_ids` must be given: this model reads them.")
+        self.check_inputs(feature_ids, input_ids)
         interaction = None if self.ctr is None else self.ctr(feature_ids)
-        prompts = None if self.prompt_encoder is None else self.prompt_encoder(interaction, self.plm)
+        prompts = self.make_prompts(interaction)
         encoded = BaseModelOutput()
         if self.plm is not None:
-            encoded = self.encode_text(
-                input_ids, attention_mask, prompts, output_hidden_states, output_attentions, read_positions
+            encoded = self.injection.inject(
+                self.plm,
+                prompts,
+                input_ids,
+                attention_mask,
+                read_positions,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
             )
         outputs = ClickPromptModelOutput(
             last_hidden_state=encoded.last_hidden_state,
@@ -403,16 +444,24 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
-    def encode_text(
-        self,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        prompts: torch.Tensor | None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        read_positions: torch.Tensor | None = None,
-    ) -> BaseModelOutput:
-        """The PLM's outputs for the text and its prompts, the last state at the text positions that are read."""
+    def make_prompts(self, interaction: torch.Tensor | None) -> torch.Tensor | None:
+        """Interaction vectors (B, D) to prompts in the shape that the injection takes; `None` without prompts."""
+        if self.prompt_encoder is None:
+            return None
+        # A function rather than the PLM: accelerate moves modules among a call's arguments, which weights on disk
+        # do not survive.
+        return self.prompt_encoder(interaction, partial(self.injection.project, self.plm))
+
+    def check_inputs(self, feature_ids: torch.Tensor | None, input_ids: torch.Tensor | None) -> None:
+        """Checks that the inputs which the model needs are given and that the text (B, T) fits the PLM's positions.
+
+        Raises:
+            ValueError: If not.
+        """
+        if self.ctr is not None and feature_ids is None:
+            raise ValueError("`feature_ids` must be given: this model uses them.")
+        if self.plm is None:
+            return
         if input_ids is None:
             raise ValueError(
                 "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
@@ -420,43 +469,20 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         limit = self.config.max_text_length
         if limit is not None and input_ids.shape[1] > limit:
             raise ValueError(
-                f"`input_ids` must have at most {limit} tokens a row, so that the text and {self.config.num_prompts} "
-                f"prompts fit the PLM's positions; got {input_ids.shape[1]}."
+                f"`input_ids` must have at most {limit} tokens per row, so that the text and "
+                f"{self.config.num_prompts} prompts fit the PLM's positions; got {input_ids.shape[1]}."
             )
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        inputs: dict[str, Any] = {
-            # (B, T) -> (B, K + T): every text position sees every prompt
-            "attention_mask": F.pad(attention_mask, (self.config.num_prompts, 0), value=1),
-            "output_hidden_states": output_hidden_states,
-            "output_attentions": output_attentions,
-        }
-        if self.config.causal:
-            # nothing is generated; a cache of the text would only cost memory
-            inputs["use_cache"] = False
-        if prompts is None:
-            encoded = self.plm(input_ids=input_ids, **inputs)
-        elif isinstance(self.prompt_path, CachePath):
-            # who wants the states of all layers wants those of all positions
-            all_positions = output_hidden_states or output_attentions or not self.can_select_positions
-            selected = None if all_positions else read_positions
-            encoded = self.prompt_path.run(self.plm, prompts, input_ids, selected, **inputs)
-            if selected is not None:
-                return encoded
-        elif self.prompt_path is not None:
-            encoded = self.prompt_path.run(self.plm, prompts, input_ids, **inputs)
-        else:
-            # (B, K, H) and (B, T, H) -> (B, K + T, H)
-            words = torch.cat([prompts, self.plm.get_input_embeddings()(input_ids)], dim=1)
-            encoded = self.plm(inputs_embeds=words, **inputs)
-        # (B, K + T, H) -> (B, T, H), where prompts are positions of the input
-        states = encoded.last_hidden_state[:, self.num_input_prompts :]
-        encoded.last_hidden_state = states if read_positions is None else take_positions(states, read_positions)
-        return encoded
 
 
 class ClickPromptForPretraining(ClickPromptPreTrainedModel):
-    """Stage 1, what both tasks share: predict tokens from the text and the prompts. See its two subclasses."""
+    """Base class of both tasks of stage 1: predict tokens from the text and the prompts.
+
+    Args:
+        config: Configuration of the model.
+
+    Raises:
+        ValueError: If the configuration has no PLM.
+    """
 
     def __init__(self, config: ClickPromptConfig):
         super().__init__(config)
@@ -464,18 +490,27 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             raise ValueError("Pretraining needs a PLM, but the configuration has `fusion='ctr'`.")
         self.clickprompt = ClickPromptModel(config)
 
-    def tie_head(self, decoder: str, bias: str | None = None) -> None:
-        """Names the LM head's layer `decoder` as one with the input embeddings, where the configuration ties them."""
+    def add_lm_head(self, family: LMHeadFamily) -> None:
+        """Builds the LM head, and ties its decoder to the input embeddings if the configuration ties them."""
+        self.head_family = family
+        self.lm_head = family.build(self.config.text_config)
         embeddings = self.get_input_embeddings()
         name = next(name for name, module in self.named_modules() if module is embeddings)
-        self.decoder_name, self.has_second_bias = decoder, bias is not None
-        self._tied_weights_keys = {f"lm_head.{decoder}.weight": f"{name}.weight"}
-        if bias is not None:
-            self._tied_weights_keys[f"lm_head.{decoder}.bias"] = f"lm_head.{bias}"
+        self._tied_weights_keys = {f"lm_head.{family.decoder}.weight": f"{name}.weight"}
+        if family.bias is not None:
+            self._tied_weights_keys[f"lm_head.{family.decoder}.bias"] = f"lm_head.{family.bias}"
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # transformers' heads do not zero their second bias in a model of another family
+        self.head_family.init_bias(self.lm_head, module)
 
     def predicting_positions(self, labels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Positions (B, R) whose states predict, or `None` for all, and the labels (B, R) that each of them predicts,
-        -100 where none."""
+        """Maps token labels (B, T) to positions (B, R) whose states predict them and to the labels (B, R) there.
+
+        Positions are `None` for all T. Labels are -100 where nothing is predicted.
+        """
         raise NotImplementedError
 
     def forward(
@@ -488,16 +523,16 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         output_prompts: bool = False,
         return_dict: bool | None = None,
     ) -> ClickPromptForPAMLMOutput | tuple:
-        """Text and intact ids to the loss over the predicted tokens, or to all logits without labels.
+        """Computes the loss over the predicted tokens, or all logits without labels.
 
         Args:
             feature_ids: (B, C), never masked.
             input_ids: (B, T), masked for PA-MLM.
-            attention_mask: (B, T), of the text.
-            labels: (B, T), the token at the positions to predict, -100 elsewhere.
-            num_items_in_batch: Tokens that the loss is divided by; those of this batch when left out.
+            attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
+            labels: (B, T), the original token at positions to predict, -100 elsewhere.
+            num_items_in_batch: Number of tokens to divide the loss by; `None` for this batch's.
             output_prompts: Whether to return the prompts.
-            return_dict: `False` for a plain tuple.
+            return_dict: `False` for a plain tuple; `None` for the configuration's choice.
         """
         positions = None
         if labels is not None:
@@ -509,7 +544,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), prompts=trunk.prompts)
         else:
             masked = labels != -100
-            # (B, R, H) -> (M, H): the vocabulary is projected to where a loss is taken, and nowhere else
+            # (B, R, H) -> (M, H): project to the vocabulary only where a loss is taken
             logits = self.lm_head(trunk.last_hidden_state[masked]).float()
             total_loss = F.cross_entropy(logits, labels[masked], reduction="sum")
             correct = torch.zeros_like(labels)
@@ -523,22 +558,25 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        """Puts a layer in the place of the LM head's decoder, and its bias in that of the head's second one."""
-        path, _, name = self.decoder_name.rpartition(".")
+        """Replaces the LM head's decoder, and the head's second bias by the new decoder's."""
+        path, _, name = self.head_family.decoder.rpartition(".")
         parent = self.lm_head.get_submodule(path)
         setattr(parent, name, new_embeddings)
-        if self.has_second_bias:
+        if self.head_family.bias is not None:
             parent.bias = new_embeddings.bias
 
     def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head.get_submodule(self.decoder_name)
+        return self.lm_head.get_submodule(self.head_family.decoder)
 
 
 class ClickPromptForPAMLM(ClickPromptForPretraining):
     """Prompt-augmented masked language modelling: recover masked tokens from the text and the prompts.
 
+    Args:
+        config: Configuration of the model.
+
     Raises:
-        ValueError: If the PLM is a decoder, its family's head is not known, or there is no PLM.
+        ValueError: If the PLM is a decoder or of a family without a known head, or the configuration has no PLM.
     """
 
     def __init__(self, config: ClickPromptConfig):
@@ -547,26 +585,24 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
             raise ValueError(
                 f"PA-MLM needs an encoder, got {config.text_config.model_type!r}, a decoder. Use ClickPromptForPACLM."
             )
-        family = masked_lm_head(config.text_config)
-        self.lm_head = family.head_class(config.text_config)
-        self.tie_head(family.decoder, family.bias)
+        self.add_lm_head(masked_lm_head(config.text_config))
         self.post_init()
 
     def predicting_positions(self, labels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """The masked positions of each row, filled up with others, whose labels are -100, to those of the fullest."""
+        """Masked positions of each row, padded with unmasked ones (label -100) to the longest row."""
         masked = labels != -100
         fullest = max(1, int(masked.sum(dim=1).max()))
         positions = masked.int().topk(fullest, dim=1).indices
         return positions, labels.gather(1, positions)
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        family = masked_lm_head(self.config.text_config)
+        family = self.head_family
         whole, loading = family.auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
         missing = [key for key in loading["missing_keys"] if key.startswith(tuple(family.parts.values()))]
         if missing:
             logger.warning(
                 f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} start fresh, in the shape "
-                f"of {family.head_class.__name__}. PA-MLM trains them."
+                f"of {type(self.lm_head).__name__}. PA-MLM trains them."
             )
         self._copy_trunk(whole)
         self.lm_head.load_state_dict(
@@ -581,10 +617,13 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
 
 
 class ClickPromptForPACLM(ClickPromptForPretraining):
-    """Prompt-augmented causal language modelling, for decoders: predict each token from those before and the prompts.
+    """Prompt-augmented causal language modelling for decoders: predict each token from earlier ones and the prompts.
+
+    Args:
+        config: Configuration of the model.
 
     Raises:
-        ValueError: If the PLM is an encoder, or there is no PLM.
+        ValueError: If the PLM is an encoder, or the configuration has no PLM.
     """
 
     def __init__(self, config: ClickPromptConfig):
@@ -593,27 +632,30 @@ class ClickPromptForPACLM(ClickPromptForPretraining):
             raise ValueError(
                 f"PA-CLM needs a decoder, got {config.text_config.model_type!r}, an encoder. Use ClickPromptForPAMLM."
             )
-        self.lm_head = LinearLMHead(config.text_config)
-        self.tie_head("decoder")
+        self.add_lm_head(CAUSAL_LM_HEAD)
         self.post_init()
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
         whole = AutoModelForCausalLM.from_pretrained(plm_name_or_path, **plm_kwargs)
         self._copy_trunk(whole)
-        self.lm_head.decoder.load_state_dict(whole.get_output_embeddings().state_dict())
+        self.get_output_embeddings().load_state_dict(whole.get_output_embeddings().state_dict())
         self.tie_weights()
 
     def predicting_positions(self, labels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """All: the state at one position predicts the token at the next, the last state none."""
+        """All positions: each state predicts the next token, the last state nothing."""
         return None, F.pad(labels[:, 1:], (0, 1), value=-100)
 
 
-# Whose mean is pooled: places in a PLM's hidden states, of which the first are the embeddings.
+# Indices into a PLM's hidden states, whose first entry is the embeddings, of the two layers whose mean is pooled.
 _POOLED_LAYERS = {"mean_first_last": (1, -1), "mean_last_two": (-2, -1)}
 
 
 class ClickPromptForCTR(ClickPromptPreTrainedModel):
-    """Stage 2, click prediction from the fused logit, with the PLM or, with `use_plm=False`, by the CTR part alone."""
+    """Stage 2: click prediction from the fused logit, with the PLM or, with `use_plm=False`, by the CTR part alone.
+
+    Args:
+        config: Configuration of the model.
+    """
 
     def __init__(self, config: ClickPromptConfig):
         super().__init__(config)
@@ -621,6 +663,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         self.ctr_head = self.clickprompt.ctr.make_head() if config.fusion != "text" else None
         self.text_head = TextHead(config.text_config.hidden_size) if config.use_plm else None
         self.fusion = Fusion(config)
+        self._no_split_modules = set() if self.ctr_head is None else {type(self.ctr_head).__name__}
         self.post_init()
 
     def forward(
@@ -633,16 +676,16 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         output_prompts: bool = False,
         return_dict: bool | None = None,
     ) -> ClickPromptForCTROutput | tuple:
-        """Ids and text to the click logit.
+        """Computes the click logit of each row, and the loss with labels.
 
         Args:
             feature_ids: (B, C).
-            input_ids: (B, T), the text; not read without a PLM.
-            attention_mask: (B, T), of the text.
-            labels: (B,), clicks, 0 or 1; -100 leaves a row out of the loss.
-            num_items_in_batch: Rows that the loss is divided by; those of this batch when left out.
+            input_ids: (B, T), the text; unused without a PLM.
+            attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
+            labels: (B,), clicks, 0 or 1; -100 excludes a row from the loss.
+            num_items_in_batch: Number of rows to divide the loss by; `None` for this batch's.
             output_prompts: Whether to return the prompts.
-            return_dict: `False` for a plain tuple.
+            return_dict: `False` for a plain tuple; `None` for the configuration's choice.
         """
         all_layers = self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts
         positions = None
@@ -670,35 +713,36 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
     def pool(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """The trunk's view of the text to the pooled text (B, H), padding left out."""
+        """Pools the trunk's states of the text to (B, H), without padding."""
         states: Any = trunk.last_hidden_state
-        prompts = 0
+        num_prompts = 0
         if trunk.hidden_states is not None:
             first, second = _POOLED_LAYERS.get(str(self.config.pooling), (-1, -1))
             states = (trunk.hidden_states[first] + trunk.hidden_states[second]) / 2
-            prompts = self.clickprompt.num_input_prompts
-            if not self.config.pool_prompts:
-                states, prompts = states[:, prompts:], 0
+            if self.config.pool_prompts:
+                num_prompts = self.config.num_prompts
+            else:
+                states = self.clickprompt.injection.text_states(states)
         if self.config.pooling == "cls":
             return states[:, 0]
         if self.config.pooling == "last":
             if attention_mask is None:
                 return states[:, -1]
-            # the position of the last 1 of a mask, wherever its zeros are
-            last = prompts + (
+            # the position of the mask's last 1, whichever side is padded
+            last = num_prompts + (
                 attention_mask * torch.arange(1, attention_mask.shape[1] + 1, device=states.device)
             ).argmax(1)
             return states[torch.arange(len(states), device=states.device), last]
         if attention_mask is None:
             return states.mean(dim=1)
-        weights = F.pad(attention_mask, (prompts, 0), value=1).unsqueeze(-1).to(states.dtype)
+        weights = F.pad(attention_mask, (num_prompts, 0), value=1).unsqueeze(-1).to(states.dtype)
         return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def click_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,); rows labelled -100 are left out."""
+    """Computes the mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,) not labelled -100."""
     counted = labels != -100
     losses = F.binary_cross_entropy_with_logits(
         logits.squeeze(-1).float(), labels.clamp(min=0).float(), reduction="none"
@@ -707,7 +751,7 @@ def click_loss(
 
 
 def _loss_divisor(num_items_in_batch: torch.Tensor | int | None, counted: torch.Tensor) -> torch.Tensor | int:
-    """What a summed loss is divided by: at least 1, so that a batch with nothing to predict has loss 0."""
+    """Divisor of a summed loss: at least 1, so that a batch without anything to predict has loss 0."""
     if num_items_in_batch is None:
         return counted.sum().clamp(min=1)
     if isinstance(num_items_in_batch, torch.Tensor):

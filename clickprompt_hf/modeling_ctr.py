@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""CTR backbones: an impression's feature ids to its interaction vector q, and q to a click logit.
+"""CTR backbones: from an impression's feature ids to its interaction vector q, and from q to a click logit.
 
 Shapes: B batch, F fields, C columns of ids, E embedding size, D interaction size.
 
@@ -29,23 +29,23 @@ from transformers import initialization as init
 from .configuration_clickprompt import CTRConfig
 from .layers_ctr import DNN, BilinearInteraction, CompressedInteractionNetwork, CrossNet, CrossNetV2
 from .layers_ctr import FeatureEmbedding, FeatureGeneration, FieldGraph, FieldSelfAttention, FirstOrder
-from .layers_ctr import InnerProducts, SecondOrder, SENet, XavierLinear, activation_function
+from .layers_ctr import InnerProducts, SecondOrder, SelfInitialized, SENet, XavierLinear, activation_function
 # isort: on
 
 BACKBONES: dict[str, type["CTRBackbone"]] = {}
 
 
 def register_backbone(name: str) -> Callable[[type["CTRBackbone"]], type["CTRBackbone"]]:
-    """Class decorator: makes a backbone known as `CTRConfig(backbone=name)`.
+    """Registers the decorated class as the backbone that `CTRConfig(backbone=name)` selects.
 
     Raises:
-        ValueError: If another class has that name already.
+        ValueError: If another class is registered under that name.
     """
 
     def register(backbone: type["CTRBackbone"]) -> type["CTRBackbone"]:
         known = BACKBONES.setdefault(name, backbone)
         if (known.__module__, known.__qualname__) != (backbone.__module__, backbone.__qualname__):
-            raise ValueError(f"`name` must be new, but {name!r} is the backbone {known.__qualname__} already.")
+            raise ValueError(f"`name` must be unused, but {name!r} is already the backbone {known.__qualname__}.")
         BACKBONES[name] = backbone
         return backbone
 
@@ -53,41 +53,40 @@ def register_backbone(name: str) -> Callable[[type["CTRBackbone"]], type["CTRBac
 
 
 def backbone_class(name: str) -> type["CTRBackbone"]:
-    """The backbone registered as `name`.
+    """Looks up a registered backbone.
 
     Raises:
-        ValueError: If there is none; the message lists the names.
+        ValueError: If none is registered as `name`; the message lists the known names.
     """
     if name not in BACKBONES:
         raise ValueError(
             f"`backbone` must be one of {sorted(BACKBONES)}, got {name!r}. "
-            "A backbone of your own is known once the module that registers it has been imported."
+            "Import the module that registers your own backbone first."
         )
     return BACKBONES[name]
 
 
 def build_backbone(config: CTRConfig) -> "CTRBackbone":
-    """The backbone that `config` describes, with fresh weights."""
+    """Builds the backbone that `config` describes, with fresh weights."""
     return backbone_class(config.backbone)(config)
 
 
-class CTRBackbone(nn.Module):
-    """Base class: embeds the ids, then `interact` makes the interaction vector from the embeddings.
+class CTRBackbone(SelfInitialized, nn.Module):
+    """Base class of backbones: embeds the ids, then combines the embeddings in `interact`.
 
-    Subclasses set `interaction_size` (D) and implement `interact`; those whose click logit is more than a linear
-    layer on q override `make_head`, and those that own parameters outside of layers `init_own_parameters`.
+    Subclasses set `interaction_size` (D) and implement `interact`. Override `make_head` if the click logit is more
+    than a linear layer on q, and `init_own_parameters` if the class holds parameters outside of layers.
+
+    Args:
+        config: Configuration of the backbone.
     """
 
     interaction_size: int
 
-    def init_own_parameters(self) -> None:
-        """Fresh values of parameters that are this module's own, by the functions of `transformers.initialization`:
-        those leave loaded ones alone."""
-
     def __init__(self, config: CTRConfig):
         super().__init__()
         self.config = config
-        self.embedding = FeatureEmbedding(config.field_sizes, self.embedding_size, config.max_values)
+        self.embedding = make_embedding(self.embedding_size, config)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
 
     @property
@@ -109,20 +108,29 @@ class CTRBackbone(nn.Module):
         raise NotImplementedError
 
     def make_head(self) -> "CTRHead":
-        """A fresh head that turns this backbone's q into its click logit."""
+        """Builds the head, with fresh weights, that turns this backbone's q into its click logit."""
         return LinearHead(self.interaction_size)
 
 
+def make_embedding(embedding_size: int, config: CTRConfig) -> FeatureEmbedding:
+    """Builds the feature embeddings that `config` describes, of width `embedding_size`."""
+    return FeatureEmbedding(config.field_sizes, embedding_size, config.max_values, config.embedding_initializer_range)
+
+
+def make_first_order(config: CTRConfig) -> FirstOrder | None:
+    """Builds the linear term, if `config` has one."""
+    if not config.first_order:
+        return None
+    return FirstOrder(config.field_sizes, config.max_values, config.embedding_initializer_range)
+
+
 def make_dnn(input_size: int, config: CTRConfig) -> DNN:
-    """The hidden layers that `config` describes, on an input of width `input_size`."""
+    """Builds the hidden layers that `config` describes, on an input of width `input_size`."""
     return DNN(input_size, config.dnn_hidden_sizes, config.hidden_act, config.dnn_dropout)
 
 
-class CTRHead(nn.Module):
-    """Base class of what turns q into the CTR logit. Kept apart from the backbone: PA-MLM does not train it."""
-
-    def init_own_parameters(self) -> None:
-        """As in `CTRBackbone`."""
+class CTRHead(SelfInitialized, nn.Module):
+    """Base class of the layer from q to the CTR logit. It is not part of the backbone: PA-MLM does not train it."""
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         """interaction (B, D) and feature_ids (B, C) to logits (B, 1)."""
@@ -130,7 +138,7 @@ class CTRHead(nn.Module):
 
 
 class LinearHead(CTRHead):
-    """A linear layer on the interaction vector."""
+    r"""Linear layer on the interaction vector: \\(z = w^T q + b\\)."""
 
     def __init__(self, interaction_size: int):
         super().__init__()
@@ -141,7 +149,7 @@ class LinearHead(CTRHead):
 
 
 class SumHead(CTRHead):
-    """The sum of the interaction vector, plus a bias: logistic regression's logit."""
+    r"""Logistic regression's logit: \\(z = \sum_f q_f + b\\)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,11 +163,11 @@ class SumHead(CTRHead):
 
 
 class FMHead(CTRHead):
-    """FM's logit: the sum of the second-order interactions and, with `first_order`, the linear term."""
+    r"""FM's logit (Rendle 2010): \\(z = \sum_e q_e\\), plus the linear term with `first_order`."""
 
     def __init__(self, config: CTRConfig):
         super().__init__()
-        self.first_order = FirstOrder(config.field_sizes, config.max_values) if config.first_order else None
+        self.first_order = make_first_order(config)
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         logits = interaction.sum(dim=-1, keepdim=True)
@@ -167,7 +175,7 @@ class FMHead(CTRHead):
 
 
 class DeepFMHead(CTRHead):
-    """A linear layer on the DNN's part of q, plus the FM logit that is q's last component."""
+    """Linear layer on the DNN's part of q, plus the FM logit, which is q's last component."""
 
     def __init__(self, dnn_size: int):
         super().__init__()
@@ -178,9 +186,9 @@ class DeepFMHead(CTRHead):
 
 
 class NodeHead(CTRHead):
-    r"""Scores of the nodes, weighed by how much each matters (FiGNN, Li et al. 2019, Eq. 9 and 10).
+    r"""Attention-weighted scores of the nodes (FiGNN, Li et al. 2019, Eq. 9 and 10).
 
-    \\(\sum_f \sigma(W q)_f \, w^T h_f\\), q the node states \\(h_1, ..., h_F\\) side by side.
+    \\(z = \sum_f \sigma(W q)_f \, w^T h_f\\), where q is the concatenation of the node states \\(h_1, ..., h_F\\).
     """
 
     def __init__(self, num_fields: int, embedding_size: int):
@@ -248,7 +256,7 @@ class DeepFM(CTRBackbone):
 
     def __init__(self, config: CTRConfig):
         super().__init__(config)
-        self.first_order = FirstOrder(config.field_sizes, config.max_values) if config.first_order else None
+        self.first_order = make_first_order(config)
         self.second_order = SecondOrder()
         self.dnn = make_dnn(self.flat_size, config)
         self.interaction_size = self.dnn.output_size + 1
@@ -400,7 +408,7 @@ class FGCNN(CTRBackbone):
         super().__init__(config)
         self.generation_embedding: FeatureEmbedding | None = None
         if not config.share_embedding:
-            self.generation_embedding = FeatureEmbedding(config.field_sizes, config.embedding_size, config.max_values)
+            self.generation_embedding = make_embedding(config.embedding_size, config)
         self.generation = FeatureGeneration(
             config.num_fields,
             config.embedding_size,

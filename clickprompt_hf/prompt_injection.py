@@ -1,88 +1,189 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The ways prompts enter a pretrained language model (PLM).
 
-Shapes: B batch, T text tokens, H PLM hidden size, L PLM layers, A attention heads, K prompt length.
+Shapes: B batch, T text tokens, R positions that are read, H PLM hidden size, L PLM layers that get prompts,
+A attention heads, K prompt length.
 """
 
 import inspect
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    MODEL_MAPPING,
-    AutoModel,
-    AutoModelForTextEncoding,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-
-def fresh_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
-    """The PLM with fresh weights: without a pooler, which nothing reads, and without the decoder of a pair."""
-    return plm_auto_class(text_config).from_config(text_config, **_no_pooler(text_config))
+from .configuration_clickprompt import ClickPromptConfig
 
 
-def plm_auto_class(text_config: PreTrainedConfig) -> Any:
-    """The Auto class of the PLM alone, without a head and without the decoder of a pair."""
-    return AutoModelForTextEncoding if _encoder_of_a_pair(text_config) else AutoModel
+@dataclass(frozen=True)
+class PromptSizes:
+    """Sizes of the prompts that an injection takes.
+
+    Args:
+        num_layers: L, the number of layers with prompts of their own.
+        hidden_size: H of the PLM.
+        slot_shape: Shape of one prompt in one layer: (2, A, head size) for a key and a value, (H,) for a hidden state.
+    """
+
+    num_layers: int
+    hidden_size: int
+    slot_shape: tuple[int, ...]
 
 
-def _encoder_of_a_pair(text_config: PreTrainedConfig) -> Any:
-    """The class of the encoder alone, where the PLM is a pair of an encoder and a decoder and has one."""
-    family = type(text_config)
-    if family not in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        return None
-    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING[family]
-    return None if family in MODEL_MAPPING and MODEL_MAPPING[family] is encoder_class else encoder_class
+class PromptInjection:
+    """Base class: one way for prompts to enter a PLM.
+
+    A model chooses its injection once, when it is built. An injection holds neither tensors nor modules nor the state
+    of a call, so threads share it and a copy of the model can use a copy of it.
+
+    Args:
+        plm: The PLM. A subclass may register hooks on its layers.
+        config: Configuration of the model.
+    """
+
+    sizes: PromptSizes
+
+    def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
+        self.num_prompts = config.num_prompts
+        # Nothing is generated: a cache of the text would only take memory.
+        self.plm_options = {"use_cache": False} if config.causal else {}
+
+    @property
+    def num_input_prompts(self) -> int:
+        """Number of positions that prompts take in front of the text in the PLM's hidden states: 0 or K."""
+        return self.num_prompts
+
+    def project(self, plm: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+        """Hidden states (B, L, K, H) to prompts (B, L, K, H), the form in which prompts enter the layers."""
+        return states
+
+    def inject(
+        self,
+        plm: PreTrainedModel,
+        prompts: torch.Tensor | None,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        read_positions: torch.Tensor | None = None,
+        **output_options: bool,
+    ) -> Any:
+        """Runs the PLM on the text and its prompts.
+
+        Args:
+            plm: The PLM that the injection was made for, or a copy of it.
+            prompts: The prompts, in the shape that the subclass documents.
+            input_ids: (B, T), the text.
+            attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
+            read_positions: (B, R), text positions in [0, T) to return states of; `None` for all T.
+            output_options: `output_hidden_states` and `output_attentions`, whether to return those of all layers.
+
+        Returns:
+            The PLM's outputs. `last_hidden_state` is (B, T, H), or (B, R, H) with `read_positions`; `hidden_states`
+            keep the prompts' positions, see `text_states`.
+
+        Raises:
+            RuntimeError: If a layer ran without its prompts.
+        """
+        raise NotImplementedError
+
+    def text_states(self, states: torch.Tensor) -> torch.Tensor:
+        """One layer's states (B, K + T, H), or (B, T, H) without prompt positions, to the text's states (B, T, H)."""
+        return states[:, self.num_input_prompts :]
+
+    def make_mask(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Text and its mask (B, T) to a mask of prompts and text (B, K + T): every text position sees every prompt."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        return F.pad(attention_mask, (self.num_prompts, 0), value=1)
+
+    def read(self, outputs: Any, read_positions: torch.Tensor | None) -> Any:
+        """Cuts the last state of `outputs` down to the text, and to `read_positions` (B, R) if given."""
+        states = self.text_states(outputs.last_hidden_state)
+        outputs.last_hidden_state = states if read_positions is None else take_positions(states, read_positions)
+        return outputs
 
 
-def _no_pooler(text_config: PreTrainedConfig) -> dict[str, bool]:
-    plm_class: Any = _encoder_of_a_pair(text_config)
-    if plm_class is None:
-        if type(text_config) not in MODEL_MAPPING or text_config.is_encoder_decoder:
-            raise ValueError(
-                f"`text_config` must be that of a language model, or of a pair with a text encoder of its own, as T5; "
-                f"got {type(text_config).__name__}."
-            )
-        plm_class = MODEL_MAPPING[type(text_config)]
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(plm_class).parameters else {}
+class NoInjection(PromptInjection):
+    """Text alone, without prompts."""
+
+    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        mask = self.make_mask(input_ids, attention_mask)
+        outputs = plm(input_ids=input_ids, attention_mask=mask, **output_options, **self.plm_options)
+        return self.read(outputs, read_positions)
+
+
+class InputInjection(PromptInjection):
+    """Shallow prompts: vectors (B, K, width) in front of the input embeddings, of the embeddings' width."""
+
+    def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
+        super().__init__(plm, config)
+        embeddings: Any = plm.get_input_embeddings()
+        self.sizes = PromptSizes(1, config.text_config.hidden_size, (embeddings.embedding_dim,))
+
+    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        words = plm.get_input_embeddings()(input_ids)
+        # (B, K, width) and (B, T, width) -> (B, K + T, width)
+        words = torch.cat([prompts.to(words.device), words], dim=1)
+        mask = self.make_mask(input_ids, attention_mask)
+        outputs = plm(inputs_embeds=words, attention_mask=mask, **output_options, **self.plm_options)
+        return self.read(outputs, read_positions)
+
+
+class LayerwiseInjection(PromptInjection):
+    """Base class of injections that give each of `layers`, indices of PLM layers, prompts of its own."""
+
+    def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
+        super().__init__(plm, config)
+        self.layers = range(config.text_config.num_hidden_layers)
+
+    def check_all_read(self, plm: PreTrainedModel, layers_read: set[int]) -> None:
+        """Raises a RuntimeError if a layer that has prompts is not in `layers_read`."""
+        if unread := sorted(set(self.layers) - layers_read):
+            raise RuntimeError(f"{type(plm).__name__} ran without the prompts of its layers {unread}.")
 
 
 class PromptCache(Cache):
-    """Read-only key-value cache that puts the prompts in front of a layer's own keys and values.
+    """Read-only key-value cache that puts a layer's prompts in front of the layer's own keys and values.
 
-    `update` stores nothing, so that a layer may run twice on it, as gradient checkpointing does.
+    One cache serves one call. `update` stores no keys or values, so a layer can run twice on one cache, as gradient
+    checkpointing does.
 
     Args:
-        prompts: (B, L, 2, A, K, head size), keys and values for every layer.
-        read_positions: (B, R), the text positions of the last layer whose output is read; all when left out.
+        prompts: (B, L, 2, A, K, head size), keys and values of each layer in `layers`.
+        layers: Indices of the PLM layers that have prompts.
+        read_positions: (B, R), text positions of the last layer to compute; `None` for all.
     """
 
-    def __init__(self, prompts: torch.Tensor, read_positions: torch.Tensor | None = None):
+    def __init__(self, prompts: torch.Tensor, layers: range, read_positions: torch.Tensor | None = None):
         super().__init__(layers=[])
-        self.prompts = prompts
+        self.prompts, self.prompted_layers = prompts, layers
         self.read_positions = read_positions
         self.last_text: tuple[torch.Tensor, torch.Tensor] | None = None
         self.layers_read: set[int] = set()
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        """Keys and values (B, A, T, head size) to (B, A, K + T, head size)."""
-        if self.last_text is not None and layer_idx == self.prompts.shape[1] - 1:
-            # the layer made those of the positions that are read only; earlier ones may be replayed after it
+        """Keys and values (B, A, T, head size) of a layer to (B, A, K + T, head size).
+
+        Raises:
+            ValueError: If the layer's heads differ from the prompts' in number or width.
+        """
+        if self.last_text is not None and layer_idx == self.prompted_layers[-1]:
+            # The last layer computed its own for the read positions only. Earlier layers may be replayed after it.
             key_states, value_states = self.last_text
-        keys, values = self.prompts[:, layer_idx].to(key_states.dtype).unbind(dim=1)
+        # (B, L, 2, A, K, head) -> keys and values (B, A, K, head)
+        keys, values = self.prompts[:, self.prompted_layers.index(layer_idx)].to(key_states).unbind(dim=1)
         for name, prompt, own in (("keys", keys, key_states), ("values", values, value_states)):
             if (prompt.shape[1], prompt.shape[3]) != (own.shape[1], own.shape[3]):
                 raise ValueError(
                     f"`prompt_strategy` 'layerwise' needs {name} of {prompt.shape[1]} heads of width "
-                    f"{prompt.shape[3]}, as the PLM's configuration says; layer {layer_idx} has {own.shape[1]} of "
+                    f"{prompt.shape[3]}, as in the PLM's configuration; layer {layer_idx} has {own.shape[1]} of "
                     f"{own.shape[3]}. Use 'shallow' or 'none'."
                 )
         self.layers_read.add(layer_idx)
@@ -95,57 +196,78 @@ class PromptCache(Cache):
         return self.get_seq_length() + query_length, 0
 
 
-class CachePath:
-    """Layerwise prompts as keys and values that every layer finds in its cache.
+# Families whose layers make keys and values directly from their input: post-norm, without rotary positions or position
+# biases. A signature does not tell them from pre-norm families, so each one here has a test.
+_SELECTING_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+# Kernels whose attention mask has one row per query position, or none.
+_SELECTING_KERNELS = ("eager", "sdpa")
 
-    Args:
-        plm: Its forward takes `past_key_values`. Its layers are told to keep them under gradient checkpointing.
+
+class KeyValueInjection(LayerwiseInjection):
+    """Layerwise prompts as keys and values (B, L, 2, A, K, head size), which every layer finds in its cache.
+
+    In families that allow it, the last layer computes only the positions that are read: with one position, that saves
+    a fifth of the work of 4 layers.
     """
 
-    def __init__(self, plm: PreTrainedModel):
-        for layer in plm.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
-                # The layers only read the prompts, so a replay sees the same ones; without this they are dropped.
-                layer._can_checkpoint_with_cache = True
-        self.can_select = plm.config.model_type in _SELECTABLE_FAMILIES and not getattr(
-            plm.config, "chunk_size_feed_forward", 0
+    def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
+        super().__init__(plm, config)
+        text_config = config.text_config
+        num_heads, hidden_size = text_config.num_attention_heads, text_config.hidden_size
+        # Only some families have fewer key and value heads than query heads, or heads of another width than H / A.
+        num_key_heads = getattr(text_config, "num_key_value_heads", None) or num_heads
+        head_size = getattr(text_config, "head_dim", None) or hidden_size // num_heads
+        self.sizes = PromptSizes(len(self.layers), hidden_size, (2, num_key_heads, head_size))
+        layers = checkpointing_layers(plm)
+        for layer in layers:
+            # Layers only read the prompts, so a replay sees the same ones. Without this, they are dropped.
+            layer._can_checkpoint_with_cache = True
+        if config.prompt_encoder == "paper":
+            # refuses a PLM without usable projections now instead of in the first batch
+            for layer in layers:
+                layer_projection(layer)
+        chunked = getattr(text_config, "chunk_size_feed_forward", 0)
+        self.selects_positions = text_config.model_type in _SELECTING_FAMILIES and not chunked
+        if self.selects_positions:
+            layers[-1].register_forward_pre_hook(_select_positions, with_kwargs=True)
+
+    @property
+    def num_input_prompts(self) -> int:
+        return 0
+
+    def project(self, plm: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+        """Hidden states (B, L, K, H) to keys and values (B, L, 2, A, K, head size), by the layers' own projections."""
+        prompted = [checkpointing_layers(plm)[index] for index in self.layers]
+        keys_and_values = [
+            torch.stack(layer_projection(layer)(own), dim=1).to(states.device)
+            for layer, own in zip(prompted, states.unbind(dim=1))
+        ]
+        # L times (B, 2, K, A·head) -> (B, L, 2, K, A, head) -> (B, L, 2, A, K, head)
+        _, num_heads, head_size = self.sizes.slot_shape
+        return torch.stack(keys_and_values, dim=1).unflatten(-1, (num_heads, head_size)).transpose(3, 4)
+
+    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        selected = None
+        if self.selects_positions and plm.config._attn_implementation in _SELECTING_KERNELS:
+            # the states or attentions of all layers are those of all positions
+            selected = None if any(output_options.values()) else read_positions
+        cache = PromptCache(prompts, self.layers, selected)
+        outputs = plm(
+            input_ids=input_ids,
+            attention_mask=self.make_mask(input_ids, attention_mask),
+            past_key_values=cache,
+            **output_options,
+            **self.plm_options,
         )
-        if self.can_select:
-            _last_layer(plm).register_forward_pre_hook(_select_positions, with_kwargs=True)
-
-    def run(
-        self,
-        plm: PreTrainedModel,
-        prompts: torch.Tensor,
-        input_ids: torch.Tensor,
-        read_positions: torch.Tensor | None = None,
-        **inputs: Any,
-    ) -> Any:
-        """The PLM's outputs for prompts (B, L, 2, A, K, head size) and text (B, T).
-
-        With `read_positions` (B, R), which needs `can_select`, the last state is (B, R, H).
-        """
-        cache = PromptCache(prompts, read_positions)
-        outputs = plm(input_ids=input_ids, past_key_values=cache, **inputs)
-        _check_all_read(plm, set(range(prompts.shape[1])) - cache.layers_read)
-        return outputs
-
-
-# Families whose layers make keys and values of their very input, as post-norm layers without rotations or biases of
-# places do. No signature tells them from pre-norm ones; each of these is tested.
-_SELECTABLE_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
-
-
-def _last_layer(plm: PreTrainedModel) -> Any:
-    return [layer for layer in plm.modules() if isinstance(layer, GradientCheckpointingLayer)][-1]
+        self.check_all_read(plm, cache.layers_read)
+        return outputs if selected is not None else self.read(outputs, read_positions)
 
 
 def _select_positions(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
     """Forward pre-hook of the last layer: hidden states (B, T, H) to those at the positions that are read (B, R, H).
 
-    The keys and values of all positions are made here, from the layer's own projections; its queries, its output and
-    its feed-forward layer, 10 of the 12 H² multiplications a token, are left to the positions that are read. With one
-    position that is a fifth of the work of 4 layers.
+    The layer's own projections make the keys and values of all positions here. Its queries, its output projection and
+    its feed-forward layer, 10 of the 12 H² multiplications per token, run at the read positions only.
     """
     cache = kwargs.get("past_key_values")
     if not isinstance(cache, PromptCache) or cache.read_positions is None:
@@ -156,68 +278,89 @@ def _select_positions(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dic
     keys, values = (made.unflatten(-1, (heads, -1)).transpose(1, 2) for made in layer_projection(layer)(states))
     cache.last_text = keys, values
     states = take_positions(states, cache.read_positions)
-    # every position has the same mask: (B, 1, T, K + T) -> (B, 1, 1, K + T)
+    # Every position has the same mask: (B, 1, T, K + T) -> (B, 1, 1, K + T)
     return (states, None if mask is None else mask[:, :, :1], *others), kwargs
 
 
 def take_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """States (B, T, H) at positions (B, R) to (B, R, H)."""
+    positions = positions.to(states.device)
     return states.gather(1, positions.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
 
-class HiddenStatePath:
-    """Layerwise prompts as hidden states in front of every layer's input, for PLMs whose layers know no cache.
+@dataclass
+class _HiddenStateCall:
+    """Prompts (B, L, K, H) of one call, and the layers that have read theirs."""
 
-    The sequence has K places more. What a layer makes of them is thrown away: the next finds its own prompts there.
+    prompts: torch.Tensor
+    first_layer: int
+    layers_read: set[int] = field(default_factory=set)
 
-    Args:
-        plm: Its forward takes `inputs_embeds`, and its layers are in one list.
-        layers: Name of that list.
+
+class _RunningCall(threading.local):
+    """The call that runs in this thread. PLM layers without a cache argument leave no other way to reach them."""
+
+    call: _HiddenStateCall | None = None
+
+
+_running = _RunningCall()
+
+
+class HiddenStateInjection(LayerwiseInjection):
+    """Layerwise prompts as hidden states (B, L, K, H) in front of every layer's input, for layers without a cache.
+
+    The sequence has K more positions. A layer's output there is thrown away: the next layer finds its own prompts.
     """
 
-    def __init__(self, plm: PreTrainedModel, layers: str):
-        self.layers = layers
-        layer: Any
-        for layer in plm.get_submodule(layers).children():
-            layer.prompt_states = None
-            # Outside of gradient checkpointing: transformers replays `forward`, not the hooks.
-            layer.register_forward_pre_hook(_replace_prompt_states, with_kwargs=True)
+    def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig, layers_name: str):
+        super().__init__(plm, config)
+        hidden_size = config.text_config.hidden_size
+        self.sizes = PromptSizes(len(self.layers), hidden_size, (hidden_size,))
+        self.windowed = "sliding_attention" in _layer_types(plm)
+        layers: Any = plm.get_submodule(layers_name)
+        for index in self.layers:
+            # Hooks run outside gradient checkpointing: transformers replays `forward` without them.
+            layers[index].register_forward_pre_hook(partial(_replace_prompt_states, index), with_kwargs=True)
 
-    def run(self, plm: PreTrainedModel, prompts: torch.Tensor, input_ids: torch.Tensor, **inputs: Any) -> Any:
-        """The PLM's outputs for prompts (B, L, K, H) and text (B, T); the K places come first."""
-        layers: list[Any] = list(plm.get_submodule(self.layers).children())
-        for layer, states in zip(layers, prompts.unbind(dim=1)):
-            layer.prompt_states = states
+    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        words = plm.get_input_embeddings()(input_ids)
         # (B, T, width) -> (B, K + T, width)
-        words = F.pad(plm.get_input_embeddings()(input_ids), (0, 0, prompts.shape[2], 0))
-        if "sliding_attention" in _layer_types(plm):
-            inputs["attention_mask"] = _masks_that_show_prompts(
-                plm, words, inputs["attention_mask"], num_prompts=prompts.shape[2]
-            )
-        outputs = plm(inputs_embeds=words, **inputs)
-        _check_all_read(plm, {index for index, layer in enumerate(layers) if layer.prompt_states is not None})
-        return outputs
+        words = F.pad(words, (0, 0, self.num_prompts, 0))
+        mask: Any = self.make_mask(input_ids, attention_mask)
+        if self.windowed:
+            mask = _masks_that_show_prompts(plm, words, mask, self.num_prompts)
+        call = _HiddenStateCall(prompts, self.layers.start)
+        # restored afterwards, since a call may run inside another one
+        outer, _running.call = _running.call, call
+        try:
+            outputs = plm(inputs_embeds=words, attention_mask=mask, **output_options, **self.plm_options)
+        finally:
+            _running.call = outer
+        self.check_all_read(plm, call.layers_read)
+        return self.read(outputs, read_positions)
 
 
-def _replace_prompt_states(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-    """Forward pre-hook: hidden states (B, K + T, H), of which the first K become the layer's prompts."""
-    prompts, layer.prompt_states = layer.prompt_states, None
-    if prompts is None:
+def _replace_prompt_states(index: int, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """Forward pre-hook of layer `index`: hidden states (B, K + T, H), of which the first K become its prompts."""
+    call = _running.call
+    if call is None:
         return None
+    call.layers_read.add(index)
     states = args[0] if args else kwargs["hidden_states"]
-    states = torch.cat([prompts.to(states.dtype), states[:, prompts.shape[1] :]], dim=1)
+    prompts = call.prompts[:, index - call.first_layer].to(states)
+    states = torch.cat([prompts, states[:, prompts.shape[1] :]], dim=1)
     return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
 
 
 def _layer_types(plm: PreTrainedModel) -> set[str]:
-    # only families whose layers differ name their kinds
+    # only families with several kinds of layers list them
     return set(getattr(plm.config, "layer_types", None) or ())
 
 
 def _masks_that_show_prompts(
     plm: PreTrainedModel, words: torch.Tensor, attention_mask: torch.Tensor, num_prompts: int
 ) -> dict[str, Any]:
-    """Masks by kind of layer, in which the prompts are visible from everywhere, whatever window a layer has."""
+    """Masks by kind of layer, for words (B, K + T, width): every position sees the prompts, whatever the window."""
     mask_inputs: dict[str, Any] = {"config": plm.config, "inputs_embeds": words, "attention_mask": attention_mask}
 
     def is_prompt(batch, head, query, key):
@@ -229,68 +372,70 @@ def _masks_that_show_prompts(
     }
 
 
-def _check_all_read(plm: PreTrainedModel, unread: set[int]) -> None:
-    if unread:
-        raise RuntimeError(f"{type(plm).__name__} ran without the prompts of its layers {sorted(unread)}.")
+def choose_injection(plm: PreTrainedModel, config: ClickPromptConfig) -> PromptInjection:
+    """Chooses how the prompts of `config` enter `plm`.
 
-
-def prompt_path(plm: PreTrainedModel) -> CachePath | HiddenStatePath:
-    """How layerwise prompts enter `plm`: through the cache if its forward takes one, else in front of hidden states.
+    Layerwise prompts enter through the cache if the PLM's forward takes one, else in front of hidden states.
 
     Raises:
-        ValueError: If its class offers neither.
+        ValueError: If prompts are layerwise and the PLM's class offers neither.
     """
+    if config.prompt_strategy == "none":
+        return NoInjection(plm, config)
+    if config.prompt_strategy == "shallow":
+        return InputInjection(plm, config)
     parameters = inspect.signature(plm.forward).parameters
     if getattr(plm.config, "is_decoder", False):
         raise ValueError(f"`text_config.is_decoder` must be False: {type(plm).__name__} takes prompts as an encoder.")
     if others := _layer_types(plm) - {"full_attention", "sliding_attention"}:
         raise ValueError(
-            f"`prompt_strategy` 'layerwise' needs a PLM whose layers all attend to tokens; {type(plm).__name__} has "
-            f"{sorted(others)} too. Use 'shallow' or 'none'."
+            f"`prompt_strategy` 'layerwise' needs a PLM whose layers all attend to tokens; {type(plm).__name__} also "
+            f"has {sorted(others)}. Use 'shallow' or 'none'."
         )
     if "past_key_values" in parameters:
-        return CachePath(plm)
-    layers = [
-        name
-        for name, modules in plm.named_modules()
-        if isinstance(modules, nn.ModuleList)
-        and len(modules) == plm.config.num_hidden_layers
-        and next(iter(inspect.signature(modules[0].forward).parameters), None) == "hidden_states"
-    ]
+        return KeyValueInjection(plm, config)
+    layers = layer_lists(plm)
     if {"inputs_embeds", "attention_mask"} <= set(parameters) and layers:
         # the outermost list: a layer may hold lists of its own
-        return HiddenStatePath(plm, layers[0])
+        return HiddenStateInjection(plm, config, layers[0])
     raise ValueError(
         f"`prompt_strategy` 'layerwise' needs a PLM whose forward takes `past_key_values`, or one that takes "
         f"`inputs_embeds` and holds its layers in a list; {type(plm).__name__} is neither. Use 'shallow' or 'none'."
     )
 
 
+def checkpointing_layers(plm: PreTrainedModel) -> list[Any]:
+    """The layers of a PLM, in order, by the class that gives them gradient checkpointing."""
+    return [module for module in plm.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def layer_lists(plm: PreTrainedModel) -> list[str]:
+    """Names of the lists that hold a PLM's layers, outermost first: modules whose forward takes `hidden_states`."""
+    return [
+        name
+        for name, modules in plm.named_modules()
+        if isinstance(modules, nn.ModuleList)
+        and len(modules) == plm.config.num_hidden_layers
+        and next(iter(inspect.signature(modules[0].forward).parameters), None) == "hidden_states"
+    ]
+
+
 _KEY_AND_VALUE_NAMES = (("key", "value"), ("k_proj", "v_proj"))
 _FUSED_NAME = "c_attn"
 
 
-def key_value_projections(plm: PreTrainedModel) -> list[Callable[[torch.Tensor], tuple[torch.Tensor, ...]]]:
-    """For every layer of the PLM, in order, what projects states (B, K, H) to keys and values (B, K, A · head size).
-
-    Raises:
-        ValueError: If a layer does not have the projections by a usual name.
-    """
-    return [layer_projection(layer) for layer in plm.modules() if isinstance(layer, GradientCheckpointingLayer)]
-
-
 def layer_projection(layer: nn.Module) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
-    """What projects states (B, K, H) to keys and values (B, K, A · head size) in one layer.
+    """Finds the function from states (B, K, H) to keys and values (B, K, A · head size) in a PLM layer.
 
     Raises:
-        ValueError: As `key_value_projections`.
+        ValueError: If the layer's projections have none of the usual names.
     """
     found = {name.rpartition(".")[2]: module for name, module in layer.named_modules()}
-    pairs = [(found[key], found[value]) for key, value in _KEY_AND_VALUE_NAMES if {key, value} <= set(found)]
-    if pairs:
-        return _separate_projections(*pairs[0])
+    for key, value in _KEY_AND_VALUE_NAMES:
+        if {key, value} <= set(found):
+            return partial(_separate_projections, found[key], found[value])
     if _FUSED_NAME in found:
-        return _fused_projections(found[_FUSED_NAME])
+        return partial(_fused_projections, found[_FUSED_NAME])
     raise ValueError(
         f"`prompt_encoder` 'paper' needs the key and value projections of each PLM layer, named as one of "
         f"{_KEY_AND_VALUE_NAMES}, or all in {_FUSED_NAME!r}; {type(layer).__name__} has none. Use 'released' "
@@ -298,10 +443,10 @@ def layer_projection(layer: nn.Module) -> Callable[[torch.Tensor], tuple[torch.T
     )
 
 
-def _separate_projections(key: nn.Module, value: nn.Module):
-    return lambda states: (key(states), value(states))
+def _separate_projections(key: nn.Module, value: nn.Module, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return key(states), value(states)
 
 
-def _fused_projections(query_key_value: nn.Module):
-    # GPT-2's Conv1D takes no strided states
-    return lambda states: query_key_value(states.contiguous()).chunk(3, dim=-1)[1:]
+def _fused_projections(query_key_value: nn.Module, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    # GPT-2's Conv1D needs contiguous states
+    return query_key_value(states.contiguous()).chunk(3, dim=-1)[1:]

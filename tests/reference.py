@@ -1,4 +1,4 @@
-"""Reads the reference outputs of the authors' implementation, and makes our models from its weights."""
+"""Reads reference outputs of the authors' implementation and builds our models from its weights."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 class Reference:
-    """One reference file: `tensors` by their names there, and our model with its weights, in eval mode."""
+    """One reference file: its `tensors` by name, and our model with its weights, in evaluation mode."""
 
     def __init__(self, name: str, folder: Path = FIXTURES, attn_implementation: str = "sdpa"):
         with safe_open(folder / f"{name}.safetensors", "pt") as file:
@@ -25,12 +25,12 @@ class Reference:
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The authors' weights."""
+        """Weights of the authors' model."""
         return {key.removeprefix("model."): v for key, v in self.tensors.items() if key.startswith("model.")}
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """The model's inputs: global ids become per-field ids."""
+        """Inputs of our model; global ids become per-field ids."""
         offsets = torch.tensor([0, *self.field_sizes[:-1]]).cumsum(0)
         task = self.metadata["task"]
         return {
@@ -42,6 +42,6 @@ class Reference:
 
     @property
     def expected(self) -> dict[str, torch.Tensor]:
-        """`probability`, `loss`, `prompts`, and gradients under `grad.`."""
+        """Expected `probability`, `loss` and `prompts`, and gradients under `grad.`."""
         outputs = {k.removeprefix("output."): v for k, v in self.tensors.items() if k.startswith("output.")}
         return {**outputs, **{k: v for k, v in self.tensors.items() if k.startswith("grad.")}}

@@ -1,4 +1,4 @@
-"""What a conversion of the authors' checkpoints refuses, and its command line."""
+"""Conversion of the authors' checkpoints: what it refuses, and its command line."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_biases_of_one_parameter_must_agree():
 
 
 def test_a_bert_of_the_authors_has_its_head_under_another_name():
-    """Their LM head is BERT's `predictions` itself."""
+    """The authors' LM head is BERT's `predictions` itself."""
     torch.manual_seed(0)
     reference = Reference("DeepFM-prefix-mlm")
     plm_config = {**json.loads(reference.metadata["plm_config"]), "model_type": "bert"}
@@ -92,13 +92,13 @@ def test_attention_without_residual_is_converted_as_such():
 
 def test_the_matrix_that_no_pair_reads_is_dropped():
     reference = Reference("FiBiNet-ctr_only")
-    place = "ctr_model.bilinear_layer.bilinear_layer"
-    matrices = {f"{place}.{f}.weight": torch.randn(8, 8) for f in range(5)}
-    state = {name: tensor for name, tensor in reference.state_dict.items() if not name.startswith(place)}
+    prefix = "ctr_model.bilinear_layer.bilinear_layer"
+    matrices = {f"{prefix}.{f}.weight": torch.randn(8, 8) for f in range(5)}
+    state = {name: tensor for name, tensor in reference.state_dict.items() if not name.startswith(prefix)}
     each = settings(reference, bilinear_type="field_each")
     model = convert_original_checkpoint({**state, **matrices}, each)
     layers = model.clickprompt.ctr.bilinear.layers
-    assert [torch.equal(layer.weight, matrices[f"{place}.{f}.weight"]) for f, layer in enumerate(layers)] == [True] * 4
+    assert [torch.equal(layer.weight, matrices[f"{prefix}.{f}.weight"]) for f, layer in enumerate(layers)] == [True] * 4
 
 
 @pytest.mark.parametrize(

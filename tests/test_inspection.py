@@ -1,4 +1,4 @@
-"""What the look inside a model shows, against hand-computed numbers."""
+"""Inspection of a model against hand-computed numbers."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def model(processor):
 @pytest.mark.parametrize("strategy", ["layerwise", "shallow"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prompts_get_their_share_where_all_weighs_the_same(family, strategy):
-    # without weights in the PLM every score is 0, so that all that a position sees weighs the same
+    # with zero weights in the PLM every attention score is 0, so attention is uniform
     model = ClickPromptModel(tiny_config(family, prompt_strategy=strategy, prompt_length=3)).eval()
     for parameter in model.plm.parameters():
         torch.nn.init.zeros_(parameter)
@@ -134,7 +134,7 @@ def test_frequent_values():
     processor = ClickPromptProcessor.fit(rows, tiny_schema())
     assert frequent_values(processor, "user") == ["1", "2", "3"]
     assert frequent_values(processor, "user", limit=2) == ["1", "2"]
-    # missing is none of them, however frequent
+    # the missing value is left out, however frequent
     assert frequent_values(processor, "title", limit=2) == ["Up", "M*A*S*H"]
     assert frequent_values(processor, "tags") == [["a"], ["b"]]
     # quartiles
@@ -153,7 +153,7 @@ def test_other_times_differ_in_the_part_that_is_read():
     assert len({time_part(time, weekday) for time in other_times(weekday, value)}) == 7
     assert other_times(month, value)[1] == "28.02.2024 20:09"
     assert len({time_part(time, month) for time in other_times(month, value)}) == 12
-    # where there is no time to start from, any
+    # a value that is not a time starts from a fixed one
     for blank in ("", None, "soon"):
         assert other_times(FieldSchema("at", kind="weekday"), blank)[0] == "2024-01-01 12:00:00"
 

@@ -1,4 +1,6 @@
-"""Layers of the backbones against values worked out by hand."""
+"""Backbone layers against hand-computed values."""
+
+import functools
 
 import pytest
 import torch
@@ -167,9 +169,9 @@ def test_squeeze_and_excitation():
 def test_bilinear_interaction(kind, matrices):
     layer = BilinearInteraction(3, 2, kind)
     assert len(layer.layers) == len(set(matrices))
-    for place, linear in enumerate(layer.layers):
-        # swaps the two components, times place + 1
-        fill(linear.weight, [[0.0, place + 1.0], [place + 1.0, 0.0]])
+    for index, linear in enumerate(layer.layers):
+        # swaps the two components, times index + 1
+        fill(linear.weight, [[0.0, index + 1.0], [index + 1.0, 0.0]])
     swapped = [(2.0 * 3, 1.0 * 4), (2.0 * 5, 1.0 * 6), (4.0 * 5, 3.0 * 6)]
     expected = [[(matrix + 1) * a, (matrix + 1) * b] for matrix, (a, b) in zip(matrices, swapped)]
     assert layer(THREE_FIELDS).tolist() == [expected]
@@ -192,7 +194,7 @@ def test_feature_generation_counts_its_features():
     layer = FeatureGeneration(5, 4, [2, 3], [3, 3], [2, 2], [2, 3])
     assert layer(torch.randn(6, 5, 4)).shape == (6, 2 * 3 + 3 * 2, 4)
     assert layer.num_features == 12
-    with pytest.raises(ValueError, match="`fgcnn_channels`.*one number a layer"):
+    with pytest.raises(ValueError, match="`fgcnn_channels`.*one number per layer"):
         FeatureGeneration(5, 4, [2], [3, 3], [2, 2], [2, 3])
 
 
@@ -276,7 +278,7 @@ def test_gradients_of_heads_equal_finite_differences(backbone):
         interaction = torch.func.functional_call(model, own[0], (feature_ids,))
         return torch.func.functional_call(head, own[1], (interaction, feature_ids))
 
-    # embeddings included: the whole way from the ids to the click logit, by one random direction a parameter
+    # from the ids to the click logit, embeddings included; one random direction per parameter
     assert torch.autograd.gradcheck(run, tuple(parameters.values()), fast_mode=True)
 
 
@@ -294,11 +296,11 @@ def test_gradients_of_heads_equal_finite_differences(backbone):
 def test_gradients_of_prompt_encoders_equal_finite_differences(family, prompts):
     torch.manual_seed(0)
     model = ClickPromptModel(tiny_config(family, **prompts)).double().eval()
-    encoder = model.prompt_encoder
+    encoder, project = model.prompt_encoder, functools.partial(model.injection.project, model.plm)
     interaction = torch.randn(2, model.ctr.interaction_size, dtype=torch.float64, requires_grad=True)
     parameters = dict(encoder.named_parameters())
 
     def run(interaction, *values):
-        return torch.func.functional_call(encoder, dict(zip(parameters, values)), (interaction, model.plm))
+        return torch.func.functional_call(encoder, dict(zip(parameters, values)), (interaction, project))
 
     assert torch.autograd.gradcheck(run, (interaction, *parameters.values()), fast_mode=True)

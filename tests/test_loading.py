@@ -1,4 +1,4 @@
-"""Checkpoints load where the package is not installed, and damaged or foreign ones are refused."""
+"""Checkpoints load without the package; damaged or foreign ones are refused."""
 
 import ast
 import copy
@@ -77,7 +77,7 @@ def batch_of(processor) -> dict[str, torch.Tensor]:
 
 
 def put_into_hub_cache(folder: Path, hf_home: Path, repo_id: str) -> None:
-    """Lays `folder` out as huggingface_hub keeps what it downloaded."""
+    """Copies `folder` into the layout of huggingface_hub's download cache."""
     repo = hf_home / "hub" / f"models--{repo_id.replace('/', '--')}"
     commit = "0123456789" * 4
     snapshot = repo / "snapshots" / commit
@@ -92,7 +92,7 @@ def put_into_hub_cache(folder: Path, hf_home: Path, repo_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """A folder of checkpoints, and what those give in a process without the package."""
+    """A folder of checkpoints, and their outputs in a process without the package."""
     folder = tmp_path_factory.mktemp("checkpoints")
     tokenizer = tiny_gpt2_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
@@ -170,7 +170,7 @@ def test_what_is_saved_without_the_package_keeps_all_code(checkpoints):
         config = json.loads((again / "config.json").read_text())
         assert config["auto_map"] == json.loads((folder / "ctr" / "config.json").read_text())["auto_map"]
         assert "--" not in json.dumps([config["auto_map"], config["custom_pipelines"]])
-    # with the package it loads as any other
+    # with the package, it loads like any other
     model = AutoModelForSequenceClassification.from_pretrained(folder / "again" / "pipeline")
     assert type(model) is ClickPromptForCTR
 
@@ -178,7 +178,7 @@ def test_what_is_saved_without_the_package_keeps_all_code(checkpoints):
 def test_the_error_names_a_backbone_that_cannot_ship(checkpoints):
     folder, _, outputs = checkpoints
     assert "got 'mine'" in outputs["own backbone"]
-    assert "once the module that registers it has been imported" in outputs["own backbone"]
+    assert "Import the module that registers your own backbone first" in outputs["own backbone"]
     with pytest.raises(ValueError, match="got 'mine'"):
         AutoModelForSequenceClassification.from_pretrained(folder / "mine")
 
@@ -215,7 +215,7 @@ def test_shipping_files_import_what_every_machine_has(name):
     imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     siblings = {node.module for node in imports if isinstance(node, ast.ImportFrom) and node.level}
     assert {f"{module}.py" for module in siblings} <= set(SHIPPING)
-    # as transformers finds them: by lines, in docstrings too
+    # the way transformers finds them: line by line, in docstrings too
     assert set(get_relative_imports(PACKAGE / name)) == siblings
     others = {
         full_name.partition(".")[0]
@@ -223,14 +223,14 @@ def test_shipping_files_import_what_every_machine_has(name):
         for full_name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module])
         if not (isinstance(node, ast.ImportFrom) and node.level)
     }
-    # whoever has transformers has safetensors
+    # transformers requires safetensors
     assert others <= {"numpy", "safetensors", "torch", "transformers"} | sys.stdlib_module_names
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     tokenizer = copy.deepcopy(tiny_roberta_tokenizer())
-    # one that has padded a batch writes its padding token into tokenizer.json too
+    # a tokenizer that has padded a batch also writes its padding token into tokenizer.json
     tokenizer.backend_tokenizer.no_padding()
     save(tmp_path / "ctr", ClickPromptForCTR, tiny_processor(tokenizer))
     return tmp_path / "ctr"
@@ -279,7 +279,7 @@ def test_damaged_checkpoints_are_refused(name, missing, truncated, checkpoint):
 def test_processor_and_model_must_belong_together(tmp_path):
     with_text, without_text = tiny_processor(tiny_roberta_tokenizer()), tiny_processor()
     model, alone = tiny_model(ClickPromptForCTR, with_text), tiny_model(ClickPromptForCTR, without_text)
-    # a model without a PLM reads no text
+    # a model without a PLM needs no text
     with_text.check_model(alone.config)
     other = ClickPromptProcessor(without_text.schema, [["x"], *without_text.vocabularies[1:]], without_text.boundaries)
     swapped = ClickPromptProcessor(

@@ -45,7 +45,7 @@ from clickprompt_hf import (
 )
 from clickprompt_hf.layers_ctr import DNN
 from clickprompt_hf.modeling_ctr import BACKBONES
-from clickprompt_hf.prompt_injection import prompt_path
+from clickprompt_hf.prompt_injection import choose_injection
 
 MODELS = {
     AutoModel: ClickPromptModel,
@@ -77,11 +77,11 @@ def test_prompts_reach_the_text_and_get_gradients(family, backbone):
     hidden.square().mean().backward()
     for parameter in model.prompt_encoder.parameters():
         assert parameter.grad.abs().max() > 0
-    # no part of the backbone is left out, FGCNN's parameters in front of a batch norm aside
+    # every part of the backbone gets a gradient; FGCNN's may be zero in front of a batch norm
     for name, parameter in model.ctr.named_parameters():
         assert parameter.grad is not None, name
     assert model.ctr.embedding.table.weight.grad.abs().max() > 0
-    # every layer and every prompt slot; of a key and a value the value, as a shift of all keys changes little
+    # every layer and slot; only values are checked, since shifting all keys changes little
     text_config = model.config.text_config
     rows = model.prompt_encoder.expansion.bias.grad.view(3, text_config.num_hidden_layers, -1)
     assert (rows[..., rows.shape[-1] // 2 :].abs().amax(dim=-1) > 0).all()
@@ -169,9 +169,9 @@ def test_the_papers_prompts_are_read_by_each_layers_own_projections():
         )
         state = hidden @ encoder.output.weight[layer, slot].T + encoder.output.bias[layer, slot]
         attention = model.plm.encoder.layer[layer].attention.self
-        for place, projection in enumerate((attention.key, attention.value)):
+        for index, projection in enumerate((attention.key, attention.value)):
             # (B, A, H/A) -> (B, H)
-            prompt = outputs.prompts[:, layer, place, :, slot].flatten(1)
+            prompt = outputs.prompts[:, layer, index, :, slot].flatten(1)
             torch.testing.assert_close(prompt, projection(state), atol=1e-5, rtol=0)
 
 
@@ -242,7 +242,7 @@ def test_finetuning_starts_from_all_of_pamlm_but_the_heads(tmp_path):
 def test_without_the_plm_no_plm_tensor_is_read(tmp_path, monkeypatch):
     pretrained = build(ClickPromptForPAMLM)
     pretrained.save_pretrained(tmp_path)
-    # whatever is read of the PLM would be wrong now
+    # anything read from the PLM would be wrong now
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(tmp_path / "model.safetensors")
@@ -313,7 +313,7 @@ def test_click_loss_by_hand():
     assert loss.item() == pytest.approx((4 * 0.3132617 + 1.3132617) / 5, abs=1e-6)
 
 
-# transformers' MPNet knows no gradient checkpointing
+# transformers' MPNet does not support gradient checkpointing
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"mpnet"}))
 def test_gradient_checkpointing_keeps_the_prompts(family):
     gradients = []
@@ -336,7 +336,7 @@ def test_gradient_checkpointing_keeps_the_prompts(family):
 @pytest.mark.parametrize("kernels", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_states_at_some_positions_are_those_of_all(family, kernels):
-    """Whether the last layer leaves the others out or computes all; outputs and gradients."""
+    """Outputs and gradients agree, whether the last layer skips the other positions or computes all."""
     model = build(ClickPromptModel, family=family)
     model.set_attn_implementation("eager" if family == "deberta-v2" else kernels)
     batch = tiny_batch()
@@ -376,13 +376,19 @@ def test_the_last_layer_works_at_read_positions_only(family):
 
 def test_reentrant_gradient_checkpointing_is_refused():
     with pytest.raises(ValueError, match="`use_reentrant` must be False"):
-        build().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        build().activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
 
 
 def test_out_of_vocabulary_embeddings_start_at_zero():
     table = build().clickprompt.ctr.embedding.table.weight
     zero_rows = [row for row in range(sum(FIELD_SIZES)) if not table[row].any()]
     assert zero_rows == [0, 7, 12]
+
+
+def use_no_prompts(model):
+    model.config.prompt_strategy = "none"
+    model.clickprompt.prompt_encoder = None
+    model.clickprompt.injection = choose_injection(model.clickprompt.plm, model.config)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -397,7 +403,7 @@ def test_a_pretrained_plm_is_loaded_with_its_lm_head(task, family, tmp_path):
     pretraining = ClickPromptForPACLM if family in DECODERS else ClickPromptForPAMLM
     model_class = {"click": ClickPromptForCTR, "pretraining": pretraining, "trunk": ClickPromptModel}[task]
     model = model_class.from_plm_pretrained(tmp_path, ctr_config=tiny_ctr_config(), prompt_length=2).eval()
-    # nothing of this machine is published
+    # a published configuration names no folder of this machine
     assert str(tmp_path) not in model.config.to_json_string()
     loaded, expected = model.trunk.plm.state_dict(), plm.base_model.state_dict()
     for name, tensor in loaded.items():
@@ -407,7 +413,7 @@ def test_a_pretrained_plm_is_loaded_with_its_lm_head(task, family, tmp_path):
         tied = model.get_output_embeddings().weight is model.trunk.plm.get_input_embeddings().weight
         assert tied == (family != "llama")
         # without prompts, its logits are those of the PLM
-        model.config.prompt_strategy, model.clickprompt.prompt_encoder = "none", None
+        use_no_prompts(model)
         batch = tiny_batch()
         text = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if family == "t5":
@@ -512,12 +518,12 @@ def test_prompts_are_seen_beyond_a_layers_window(attn_implementation):
     model.set_attn_implementation(attn_implementation)
     batch = tiny_batch(length=30, padding=0)
     prompts = model(**batch, output_prompts=True).prompts.detach().requires_grad_()
-    mask = torch.ones(5, 33, dtype=torch.int64)
-    states = model.prompt_path.run(model.plm, prompts, batch["input_ids"], attention_mask=mask).last_hidden_state
+    inputs = batch["input_ids"], batch["attention_mask"]
+    states = model.injection.inject(model.plm, prompts, *inputs).last_hidden_state
     for position in (0, 15, 29):
-        (gradient,) = torch.autograd.grad(states[:, 3 + position].square().sum(), prompts, retain_graph=True)
+        (gradient,) = torch.autograd.grad(states[:, position].square().sum(), prompts, retain_graph=True)
         assert gradient.abs().amax() > 1e-6, position
-    # the window of the text is as it was: 4 to each side
+    # the text's window is unchanged: 4 on each side
     for position, changes in ((11, True), (19, True), (10, False), (20, False)):
         other = {**batch, "input_ids": batch["input_ids"].clone()}
         other["input_ids"][:, position] = 7
@@ -541,8 +547,8 @@ def test_layers_that_attend_to_no_tokens_are_refused():
     text_config.layer_types = ["linear_attention", "full_attention"]
     plm = build(ClickPromptModel, family="qwen3").plm
     plm.config.layer_types = text_config.layer_types
-    with pytest.raises(ValueError, match=r"has \['linear_attention'\] too"):
-        prompt_path(plm)
+    with pytest.raises(ValueError, match=r"also has \['linear_attention'\]"):
+        choose_injection(plm, tiny_config("qwen3"))
 
 
 @pytest.mark.parametrize(
@@ -568,7 +574,7 @@ def test_a_fixed_alpha_stays_fixed(learned, tmp_path):
     model = ClickPromptForCTR.from_pretrained(tmp_path)
     assert model.fusion.alpha.item() == 0.25
     assert any("alpha" in name for name, _ in model.named_parameters()) == learned
-    # from a checkpoint without one
+    # from a checkpoint without α
     build(ClickPromptForPAMLM).save_pretrained(tmp_path)
     options = {"fusion": "weighted", "fusion_alpha": 0.75, "learn_fusion_alpha": learned}
     assert ClickPromptForCTR.from_pretrained(tmp_path, **options).fusion.alpha.item() == 0.75
@@ -608,7 +614,7 @@ def test_without_a_plm_there_is_no_vocabulary_to_grow():
 
 
 def test_heads_that_a_checkpoint_lacks_start_fresh(tmp_path, monkeypatch):
-    # what is not initialised shows
+    # uninitialised weights become visible
     monkeypatch.setattr(torch, "empty_like", lambda *args, **options: torch.full_like(*args, 7.0, **options))
     for family in ("roberta", "bert", "deberta-v2", "mpnet"):
         build(family=family, fusion="text").save_pretrained(tmp_path)
@@ -673,7 +679,7 @@ def test_a_text_only_model_needs_no_ids():
 
 def test_text_that_does_not_fit_is_refused():
     model = build()
-    with pytest.raises(ValueError, match="`input_ids` must have at most 35 tokens .* 3 prompts .* got 36"):
+    with pytest.raises(ValueError, match="`input_ids` must have at most 35 tokens per row, .* 3 prompts .* got 36"):
         model(torch.zeros(1, 3, dtype=torch.int64), torch.full((1, 36), 5))
     with pytest.raises(ValueError, match="`input_ids` must be given"):
         model(torch.zeros(1, 3, dtype=torch.int64))
@@ -701,7 +707,7 @@ def test_a_backbone_of_ones_own(tmp_path, monkeypatch):
     model.save_pretrained(tmp_path)
     loaded = ClickPromptForCTR.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(**tiny_batch()).logits, model(**tiny_batch()).logits, atol=0, rtol=0)
-    with pytest.raises(ValueError, match="'dnn' is the backbone DeepNeuralNetwork already"):
+    with pytest.raises(ValueError, match="'dnn' is already the backbone DeepNeuralNetwork"):
         register_backbone("dnn")(Mine)
 
 
@@ -725,7 +731,7 @@ def test_fresh_weights_have_the_scale_that_trains():
         (trunk.prompt_encoder.expansion, 16, 2 * 5 * 2 * 16),
         (model.text_head.dense, 16, 16),
     ):
-        # Xavier normal, with room for four standard errors of so many weights
+        # Xavier normal, within four standard errors
         expected, error = (2 / (inputs + outputs)) ** 0.5, (2 * inputs * outputs) ** -0.5
         assert layer.weight.std().item() == pytest.approx(expected, rel=4 * error)
         assert not layer.bias.any()

@@ -1,4 +1,4 @@
-"""New ids for a trained checkpoint: the processor's vocabularies and the model's tables grow, old rows stay."""
+"""Adding ids to a trained checkpoint: vocabularies and tables grow, existing rows stay."""
 
 import datasets
 import pytest
@@ -24,7 +24,7 @@ def build(backbone="dcnv2", model_class=ClickPromptForCTR, **options):
     torch.manual_seed(0)
     model = model_class(tiny_config(backbone=backbone, **options)).eval()
     for parameter in model.parameters():
-        # out-of-vocabulary rows start at zero, which would hide a mistake
+        # out-of-vocabulary rows start at zero, which would hide mistakes
         torch.nn.init.normal_(parameter, std=0.3)
     return model
 
@@ -45,7 +45,7 @@ def test_known_values_keep_their_ids_and_new_ones_follow():
     assert processor(TRAIN)["feature_ids"] == before
     assert processor({"user": 8, "tags": "e"})["feature_ids"] == [[3, 4, -1, -1, -1, -1]]
     assert processor.fingerprint != fingerprint
-    # again adds nothing
+    # a second time adds nothing
     assert processor.extend(datasets.Dataset.from_dict(rows)) == [6, 7]
 
 
@@ -66,7 +66,7 @@ def test_buckets_of_numeric_fields_stay():
     sizes, boundaries = processor.field_sizes, [list(inner) for inner in processor.boundaries]
     new_sizes = processor.extend({**rows, "price": [1000.0 + n for n in range(59)] + [None]})
     assert processor.boundaries == boundaries
-    # a missing value is new; no number is
+    # the missing value is new; numbers are not
     assert new_sizes == [sizes[0], sizes[1] + 1, *sizes[2:]]
 
 
@@ -116,7 +116,7 @@ def test_new_rows_train_apart_from_old_ones(backbone):
         if backbone == "lr":
             assert not moved.any()
         else:
-            # of the first field the new row alone, not the one that it was copied from
+            # in the first field, only the new row moves, not the one it was copied from
             assert moved[: NEW_SIZES[0]].tolist() == [False] * 8 + [True]
 
 
@@ -137,8 +137,8 @@ def test_pretraining_models_and_models_without_a_plm_grow_too():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ([9, 5], r"`field_sizes` must have one entry a field \(3\), got 2"),
-        ([9, 4, 14], r"`field_sizes\[1\]` must be at least 5, which the field has, got 4"),
+        ([9, 5], r"`field_sizes` must have one entry per field \(3\), got 2"),
+        ([9, 4, 14], r"`field_sizes\[1\]` must be at least 5, the field's current size, got 4"),
     ],
 )
 def test_tables_do_not_shrink(sizes, message):

@@ -1,4 +1,4 @@
-"""Checkpoints that version 0.1.0 wrote load and give the outputs that it gave."""
+"""Checkpoints written by version 0.1.0 load and reproduce its outputs."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_an_old_checkpoint_gives_its_outputs(name):
     if name == "trunk":
         found = outputs.last_hidden_state[:, 0]
     else:
-        # pretraining heads: the first eight tokens of the vocabulary at the second position
+        # pretraining heads: logits of the vocabulary's first eight tokens at the second position
         found = outputs.logits if name in ("ctr", "alone") else outputs.logits[:, 1, :8]
     torch.testing.assert_close(found, torch.tensor(expected["values"]), atol=1e-6, rtol=1e-5)
 

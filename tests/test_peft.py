@@ -30,7 +30,7 @@ def test_which_parameters_are_trained():
         trained = "lora_" in name or "modules_to_save" in name
         assert parameter.requires_grad == trained, name
         assert (parameter.grad is not None) == trained, name
-    # the adapters have the PLM's learning rate
+    # adapters train at the PLM's learning rate
     rates = set(plm_parameters(model))
     assert {name for name, p in model.named_parameters() if p.requires_grad and "lora_" in name} <= rates
     assert not {name for name in rates if any(part in name for part in TRAINED)}

@@ -1,4 +1,4 @@
-"""Our models, with the weights of the authors' implementation, give its outputs and gradients."""
+"""Our models reproduce the outputs and gradients of the authors' implementation from its weights."""
 
 import pytest
 import torch

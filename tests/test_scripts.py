@@ -201,7 +201,7 @@ def test_a_backbone_of_ones_own_through_the_scripts(table, tmp_path, monkeypatch
     module.write_text(BACKBONE_OF_ONES_OWN)
     own = ["--backbone_module", str(module)]
     options = [*data_of(table), "--ctr_only", "--backbone", "mine", "--dnn_hidden_sizes", "8", *QUICK, *BATCHES]
-    with pytest.raises(ValueError, match="'mine'.*known once the module that registers it has been imported"):
+    with pytest.raises(ValueError, match="'mine'.*Import the module that registers your own backbone first"):
         run_ctr.main([*options, "--output_dir", str(tmp_path / "out")])
     with pytest.raises(FileNotFoundError, match="`backbone_module` must be a Python file or a module"):
         run_ctr.main([*options, "--backbone_module", "nowhere.py", "--output_dir", str(tmp_path / "out")])

@@ -39,13 +39,13 @@ _COMMON = {
     "initializer_range": 0.2,
 }
 _SPECIAL_TOKENS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-# Families whose prompts enter through the cache, in front of hidden states, and those that are decoders, in the cache.
+# Encoders whose prompts enter through the cache; encoders whose prompts are hidden states; decoders (cache).
 CACHE_ENCODERS = {
     "roberta": RobertaConfig(**_COMMON),
     "bert": BertConfig(**_COMMON),
     "xlm-roberta": XLMRobertaConfig(**_COMMON),
     "camembert": CamembertConfig(**_COMMON),
-    # narrower than the layers, as in ELECTRA's small models
+    # embeddings narrower than the layers, as in ELECTRA's small models
     "electra": ElectraConfig(**_COMMON, embedding_size=12),
 }
 HIDDEN_STATE_ENCODERS = {
@@ -77,7 +77,7 @@ DECODERS = {
         initializer_range=0.2,
         **_SPECIAL_TOKENS,
     ),
-    # fewer heads for keys and values
+    # fewer key and value heads than query heads
     "llama": LlamaConfig(**{**_COMMON, "num_attention_heads": 4}, num_key_value_heads=2, **_SPECIAL_TOKENS),
     # heads wider than H / A
     "qwen3": Qwen3Config(**_COMMON, num_key_value_heads=1, head_dim=12, tie_word_embeddings=True, **_SPECIAL_TOKENS),
@@ -99,7 +99,7 @@ def tiny_ctr_config(backbone: str = "dcnv2", **options) -> CTRConfig:
         "fgcnn_kernel_heights": [3, 3],
         "fgcnn_pooling_sizes": [2, 2],
         "fgcnn_recombined_channels": [1, 2],
-        # large enough for the ids to matter at once
+        # large enough for fresh models to depend on ids
         "embedding_initializer_range": 0.5,
         **options,
     }
@@ -119,7 +119,7 @@ def tiny_config(family: str = "roberta", backbone: str = "dcnv2", **options) -> 
 
 
 def tiny_batch(rows: int = 5, length: int = 9, padding: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
-    """feature_ids (B, 3), and text of which every second row ends in `padding` padding tokens (id 1, as RoBERTa's)."""
+    """feature_ids (B, 3) and text; every second row ends in `padding` padding tokens (id 1, as in RoBERTa)."""
     generator = torch.Generator().manual_seed(seed)
     feature_ids = torch.stack([torch.randint(size, (rows,), generator=generator) for size in FIELD_SIZES], dim=1)
     input_ids = torch.randint(5, VOCAB_SIZE, (rows, length), generator=generator)
@@ -131,7 +131,7 @@ def tiny_batch(rows: int = 5, length: int = 9, padding: int = 3, seed: int = 0) 
 
 
 def masked_labels(batch: dict[str, torch.Tensor], position: int = 2) -> torch.Tensor:
-    """Token labels (B, T) with one masked position a row."""
+    """Token labels (B, T) with one masked position per row."""
     labels = torch.full_like(batch["input_ids"], -100)
     labels[:, position] = batch["input_ids"][:, position]
     return labels
