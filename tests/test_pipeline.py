@@ -19,7 +19,7 @@ from clickprompt_hf import (
     ClickPromptPipeline,
     ClickPromptProcessor,
 )
-from clickprompt_hf.pipeline_clickprompt import rows_a_batch
+from clickprompt_hf.pipeline_clickprompt import default_batch_size
 
 ROWS = {name: values for name, values in tiny_rows(11, seed=3).items() if name != "click"}
 LIST = [dict(zip(ROWS, row)) for row in zip(*ROWS.values())]
@@ -182,7 +182,7 @@ def test_without_a_plm_no_text_is_tokenized(monkeypatch):
     monkeypatch.setattr(processor, "render", lambda rows: pytest.fail("rendered text that nothing reads"))
     score = ClickPromptPipeline(model, processor, device="cpu")
     assert list(score(LIST[0], return_logits=True)) == ["click_probability", "logit", "ctr_logit"]
-    assert rows_a_batch(score.model.config) == 4096
+    assert default_batch_size(score.model.config) == 4096
 
 
 def test_a_text_only_model_scores_too():
@@ -195,10 +195,12 @@ def test_models_that_would_score_at_random_and_other_processors_are_refused(tmp_
     pretrained, processor = build(ClickPromptForPAMLM)
     pretrained.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="finetuned for clicks, but its weights are those of a ClickPromptForPAMLM"):
+    with pytest.raises(ValueError, match="finetuned for clicks, but its weights are from a ClickPromptForPAMLM"):
         pipeline("ctr-prediction", model=str(tmp_path))
     model, processor = build()
-    with pytest.raises(ValueError, match="`processor` must be the one that the model was trained with, got none"):
+    with pytest.raises(
+        ValueError, match="`processor` must be the processor that the model was trained with, got none"
+    ):
         ClickPromptPipeline(model)
     processor.extend({**tiny_rows(1), "user": ["new"]})
     with pytest.raises(ValueError, match="do not belong together"):
