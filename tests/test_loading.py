@@ -183,6 +183,10 @@ def test_the_error_names_a_backbone_that_cannot_ship(checkpoints):
         AutoModelForSequenceClassification.from_pretrained(folder / "mine")
 
 
+def test_extending_without_the_package_names_it(checkpoints):
+    assert "needs the clickprompt_hf package, which is not installed" in checkpoints[2]["extending"]
+
+
 def test_a_saved_folder_holds_data_code_and_safetensors(checkpoints):
     folder, _, _ = checkpoints
     expected = {

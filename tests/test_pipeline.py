@@ -1,5 +1,6 @@
 """The pipeline: rows in every form to probabilities, and rows that it refuses."""
 
+import copy
 import math
 
 import datasets
@@ -8,7 +9,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
+from threads import in_threads
+from tiny_data import (
+    rows_of_lengths,
+    tiny_bert_tokenizer,
+    tiny_roberta_tokenizer,
+    tiny_rows,
+    tiny_schema,
+    tiny_t5_tokenizer,
+)
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import pipeline
 
@@ -25,9 +34,9 @@ ROWS = {name: values for name, values in tiny_rows(11, seed=3).items() if name !
 LIST = [dict(zip(ROWS, row)) for row in zip(*ROWS.values())]
 
 
-def build(model_class=ClickPromptForCTR, tokenizer=True, **options):
+def build(model_class=ClickPromptForCTR, tokenizer=tiny_roberta_tokenizer, **options):
     processor = ClickPromptProcessor.fit(
-        tiny_rows(), tiny_schema(), tiny_roberta_tokenizer() if tokenizer else None, max_text_length=30
+        tiny_rows(), tiny_schema(), tokenizer() if tokenizer else None, max_text_length=30
     )
     torch.manual_seed(0)
     config = ClickPromptConfig(
@@ -207,7 +216,22 @@ def test_models_that_would_score_at_random_and_other_processors_are_refused(tmp_
         ClickPromptPipeline(model, processor)
 
 
-@pytest.mark.parametrize("tokenizer", [True, False])
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, tiny_bert_tokenizer, tiny_t5_tokenizer])
+def test_threads_share_a_pipeline(tokenizer):
+    score = ClickPromptPipeline(*build(tokenizer=lambda: copy.deepcopy(tokenizer())), device="cpu")
+    calls = [rows_of_lengths(1 + n % 5, seed=n) for n in range(160)]
+
+    def call(rows):
+        # The tokenizer's owner uses it meanwhile.
+        score.processor.tokenizer(["a", "b c"], truncation=True, max_length=3 + len(rows["user"]), padding=True)
+        return probabilities(score(rows))
+
+    expected = [call(rows) for rows in calls]
+    for shared, alone in zip(in_threads(call, calls), expected, strict=True):
+        np.testing.assert_allclose(shared, alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, None])
 def test_a_saved_pipeline_is_a_checkpoint(tokenizer, tmp_path):
     score = ClickPromptPipeline(*build(tokenizer=tokenizer), device="cpu")
     score.save_pretrained(tmp_path)

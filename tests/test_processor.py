@@ -5,9 +5,7 @@ import json
 import math
 import pickle
 import sys
-import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 
 import datasets
@@ -16,7 +14,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from tiny_data import tiny_bert_tokenizer, tiny_roberta_tokenizer, tiny_rows, tiny_schema, tiny_t5_tokenizer
+from threads import in_threads
+from tiny_data import (
+    rows_of_lengths,
+    tiny_bert_tokenizer,
+    tiny_roberta_tokenizer,
+    tiny_rows,
+    tiny_schema,
+    tiny_t5_tokenizer,
+)
 from tiny_models import tiny_ctr_config
 from transformers import AutoProcessor
 
@@ -393,15 +399,6 @@ def test_fitting_without_the_package_names_it(monkeypatch):
 TOKENIZERS = [tiny_roberta_tokenizer, tiny_bert_tokenizer, tiny_t5_tokenizer]
 
 
-def rows_of_lengths(num_rows, seed):
-    """Rows whose texts have from a few tokens to many."""
-    draw = np.random.default_rng(seed)
-    titles = [
-        " ".join(draw.choice(["Up", "Seven", "Noir", "(1953)"], size)) for size in draw.integers(1, 40, num_rows)
-    ]
-    return tiny_rows(num_rows, seed) | {"title": titles}
-
-
 @pytest.mark.parametrize("make_tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("max_text_length", [None, 3, 20, 60])
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -443,19 +440,6 @@ def test_tokens_added_later_are_known():
     assert tokenizer.convert_tokens_to_ids("Zyzzyva") in after[0]
 
 
-def in_threads(function, arguments):
-    """Results of `function` for all arguments, from 16 threads that start together."""
-    barrier = threading.Barrier(16)
-
-    def work(number):
-        barrier.wait()
-        return [(index, function(arguments[index])) for index in range(number, len(arguments), 16)]
-
-    with ThreadPoolExecutor(16) as pool:
-        results = [result for part in pool.map(work, range(16)) for result in part]
-    return [result for _, result in sorted(results, key=lambda result: result[0])]
-
-
 @pytest.mark.parametrize("make_tokenizer", TOKENIZERS)
 def test_threads_share_a_processor(make_tokenizer):
     tokenizer = copy.deepcopy(make_tokenizer())
@@ -471,8 +455,8 @@ def test_threads_share_a_processor(make_tokenizer):
         }
 
     expected = [call(arguments) for arguments in calls]
-    fresh = ClickPromptProcessor(processor.schema, processor.vocabularies, processor.boundaries, tokenizer, 50)
-    processor = fresh
+    # Nothing is built yet in the processor that the threads share.
+    processor = ClickPromptProcessor(processor.schema, processor.vocabularies, processor.boundaries, tokenizer, 50)
     assert in_threads(call, calls) == expected
 
 

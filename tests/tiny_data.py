@@ -39,6 +39,15 @@ def tiny_rows(num_rows: int = 60, seed: int = 0) -> dict[str, list]:
     }
 
 
+def rows_of_lengths(num_rows: int, seed: int) -> dict[str, list]:
+    """Rows whose texts have from a few tokens to many."""
+    draw = np.random.default_rng(seed)
+    titles = [
+        " ".join(draw.choice(["Up", "Seven", "Noir", "(1953)"], size)) for size in draw.integers(1, 40, num_rows)
+    ]
+    return tiny_rows(num_rows, seed) | {"title": titles}
+
+
 def tiny_splits() -> dict[str, pa.Table]:
     sizes = {"train": 60, "validation": 20, "test": 20}
     return {name: pa.table(tiny_rows(size, seed)) for seed, (name, size) in enumerate(sizes.items())}
