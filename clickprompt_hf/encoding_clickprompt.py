@@ -154,24 +154,27 @@ class FeatureEncoder:
         values = values if isinstance(values, list) else list(values)
         if not field.num_columns:
             return np.zeros((len(values), 0), dtype=np.int64)
+        if field.kind == "multi_valued":
 
-        def ids_of_value(value: Any) -> list[int]:
-            ids = [known_ids.get(key, 0) for key in vocabulary_keys(value, field, boundaries)]
-            return ids + [-1] * (field.num_columns - len(ids))
+            def ids_of_cell(cell: Any) -> list[int]:
+                ids = [known_ids.get(key, 0) for key in vocabulary_keys(cell, field, boundaries)]
+                return ids + [-1] * (field.max_values - len(ids))
 
-        flat = chain.from_iterable(each_distinct(values, ids_of_value))
-        ids = np.fromiter(flat, dtype=np.int64, count=len(values) * field.num_columns)
-        if field.kind in ("numeric", *TIME_PARTS):
-            # A cell that cannot be read has the id of a missing value.
-            self._warn_of_unread(field, values, ids == known_ids.get("", 0))
-        return ids.reshape(-1, field.num_columns)
+            return np.asarray(each_distinct(values, ids_of_cell), dtype=np.int64).reshape(-1, field.max_values)
 
-    def _warn_of_unread(self, field: FieldSchema, values: list, may_be_unread: np.ndarray) -> None:
-        """Warn about cells of a numeric field or a part of a time that are neither blank nor readable."""
-        candidates = (values[row] for row in np.flatnonzero(may_be_unread))
-        example = next(
-            (cell for cell in candidates if canonical(cell) and vocabulary_keys(cell, field, []) == [""]), None
-        )
+        def id_of_cell(cell: Any) -> int:
+            return known_ids.get(vocabulary_keys(cell, field, boundaries)[0], 0)
+
+        ids = each_distinct(values, id_of_cell)
+        missing_id = known_ids.get("", 0)
+        if field.kind in ("numeric", *TIME_PARTS) and missing_id in ids:
+            self._warn_of_unread(field, (cell for cell, cell_id in zip(values, ids) if cell_id == missing_id))
+        return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
+
+    def _warn_of_unread(self, field: FieldSchema, cells: Iterable) -> None:
+        """Warn if one of the cells of a numeric field or a part of a time is neither blank nor readable."""
+        unread = (cell for cell in cells if canonical(cell) and vocabulary_keys(cell, field, []) == [""])
+        example = next(unread, None)
         if example is not None:
             what = "numbers" if field.kind == "numeric" else "times"
             written = f" in the `time_format` {field.time_format!r}" if field.time_format else ""

@@ -137,7 +137,7 @@ def prepare_data(
     folder = _prepared_folder(training_args)
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
-            _clear(folder)
+            _remove_now_and_at_exit(folder)
             splits, schema = _read_splits(data_args, resolved, processor)
             if processor is None:
                 processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args)
@@ -179,8 +179,8 @@ def _prepared_folder(training_args: ClickPromptTrainingArguments) -> Path:
     return Path(str(training_args.output_dir)) / f"_prepared_data-{socket.gethostname()}"
 
 
-def _clear(folder: Path) -> None:
-    """Remove the encoded files of an earlier run now, and those of this run when the process ends."""
+def _remove_now_and_at_exit(folder: Path) -> None:
+    """Remove the encoded files of an earlier run that was killed, and those of this run when the process ends."""
     shutil.rmtree(folder, ignore_errors=True)
     # A checkpoint folder must not publish its training rows.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -193,7 +193,7 @@ def _read_splits(
     saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
     if saved_schema and data_args.schema and load_schema(data_args.schema) != saved_schema:
         raise ValueError(
-            f"`--schema` must be the schema of the checkpoint or left out, but {data_args.schema} differs from it."
+            f"`--schema` must be left out or be the checkpoint's schema, but {data_args.schema} differs from it."
         )
     return load_splits(
         resolved["dataset"],
