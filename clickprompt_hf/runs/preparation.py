@@ -305,7 +305,7 @@ def check_text_lengths(data: dict[str, ColumnarDataset], processor: ClickPromptP
         if limit is not None and lengths[longest] > limit:
             raise ValueError(
                 f"Row {longest} of the {name} split has {lengths[longest]} text tokens; with {prompt_length} prompts "
-                f"the PLM's positions leave {limit}. Shorten `--prompt_length`, or pass --max_text_length {limit} to "
+                f"the PLM's positions leave {limit}. Reduce `--prompt_length`, or pass --max_text_length {limit} to "
                 "truncate."
             )
 
