@@ -61,8 +61,7 @@ def serving(
     splits, schema = load_splits(dataset, data_path=data_path)
     processor = ClickPromptProcessor.fit(splits["train"], schema)
     model = ctr_only.fresh_model(backbone, processor).eval()
-    columns = splits["test"][:batch_size]
-    raw = {name: columns[name] for name in schema.columns}
+    raw = splits["test"].slice(0, batch_size).select(schema.columns).to_pydict()
     row = {name: cells[0] for name, cells in raw.items()}
     with TemporaryDirectory() as folder:
         checkpoint, exported = Path(folder) / "checkpoint", Path(folder) / "exported"

@@ -57,7 +57,7 @@ def scoring(
     batch_size = 64 if quick else 256 if with_plm else 4096
     # a piece of a file, whole where it takes no minutes
     num_rows = batch_size * (1 if plain and with_plm else 4 if with_plm else 16)
-    table = splits["test"].with_format("arrow")[:num_rows].select(schema.columns)
+    table = splits["test"].slice(0, num_rows).select(schema.columns)
     num_rows, rows = len(table), table.to_pydict()
 
     @torch.inference_mode()

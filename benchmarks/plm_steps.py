@@ -115,8 +115,8 @@ def processor_of(splits: Any, schema: Any, with_tokenizer: bool = True) -> Click
     """A processor of the training rows, with a tokenizer trained on a few of them."""
     processor = ClickPromptProcessor.fit(splits["train"], schema)
     if with_tokenizer:
-        few = splits["train"].select(range(min(2000, len(splits["train"]))))
-        processor.tokenizer = scratch_tokenizer("scratch-small", processor.render(few[:]))
+        few = splits["train"].slice(0, 2000)
+        processor.tokenizer = scratch_tokenizer("scratch-small", processor.render(few))
     return processor
 
 
@@ -142,7 +142,7 @@ def _collator(stage: str, processor: ClickPromptProcessor, model: Any) -> Any:
 def _batches(stage, rows, processor, model, batch_size, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
     """Whole batches from token tables, as with `--train_sampling_strategy group_by_length`."""
     prepare_splits(
-        {"train": rows, "validation": rows.select([0]), "test": rows.select([0])}, processor, folder / "data"
+        {"train": rows, "validation": rows.slice(0, 1), "test": rows.slice(0, 1)}, processor, folder / "data"
     )
     dataset = load_prepared(folder / "data")[0]["train"]
     order = EpochSampler(len(dataset), seed=0, lengths=dataset.text_lengths(), batch_size=batch_size)

@@ -1,13 +1,16 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The processor: raw rows to feature ids and text tokens.
 
-This file ships inside every checkpoint: it imports only numpy, torch, transformers and the standard library.
+This file ships with every checkpoint, so it imports only numpy, torch, transformers and the standard library. Fitting
+is the package's: `clickprompt_hf/data/vocabulary.py`.
 """
 
+import copy
+import importlib
 import json
 import os
-import warnings
-from collections import Counter
+import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,25 +21,25 @@ from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
-# One line an import: in parentheses they would not survive the copy into a checkpoint.
+# One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
+from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, cell_values, columns_of
+from .encoding_clickprompt import read_vocabularies, time_part
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
-from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder
-from .values_clickprompt import canonical, each_distinct, labels_in_words
-from .encoding_clickprompt import check_columns, columns_of
-from .values_clickprompt import holds_several, number_of, read_time
-from .encoding_clickprompt import members_of, read_vocabularies, time_part
-from .encoding_clickprompt import vocabulary_keys
+from .values_clickprompt import canonical, check_labels, each_distinct, number_of
 # isort: on
 
 if TYPE_CHECKING:
-    # transformers copies the files that a module names into a checkpoint: so the pipeline ships with the processor.
+    # transformers copies the files that a module imports: this line ships the pipeline with the processor.
     from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
+
+_UNKNOWN_TEXT = "unknown"
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class _NoTokenizer:
-    """Stands in a processor that reads no text: `Trainer` asks any processor's tokenizer for its special tokens."""
+    """Tokenizer of a processor that reads no text: `Trainer` asks every processor's tokenizer for special tokens."""
 
     bos_token_id = eos_token_id = pad_token_id = mask_token_id = None
 
@@ -45,23 +48,24 @@ class _NoTokenizer:
 
 
 NO_TOKENIZER = _NoTokenizer()
-_UNKNOWN_TEXT = "unknown"
 
 
 class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
-    """Turns raw rows into feature ids and text tokens. Made by `fit` on training rows, saved with every checkpoint.
+    """Turns raw rows into feature ids and text tokens. Fitted on training rows, saved with every checkpoint.
 
-    A value's id is its place in the field's vocabulary, from 1; 0 is the out-of-vocabulary id. Missing values (`None`,
-    NaN, blank) are one value like any other: they have an id where training rows have them, else 0. In the text they
-    read "unknown". A field of kind `"text"` has no ids, and is not asked for where there is no tokenizer.
+    A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Missing
+    values (`None`, NaN, blank) are treated like any other value: they have an id if training rows have them, else 0.
+    In the text they read "unknown". A field of kind `"text"` has no ids; rows may lack it if there is no tokenizer.
+
+    One processor may be used by several threads at once; it never changes the settings of its tokenizer.
 
     Args:
         schema: What the columns mean.
-        vocabularies: Per field, the values in the order of their ids, from id 1.
-        boundaries: Per field, the inner bucket boundaries, ascending; empty where the field is not numeric. Free text
-            has neither.
+        vocabularies: Per field, the values in the order of their ids, from id 1; empty for free text.
+        boundaries: Per field, the inner bucket boundaries in ascending order; empty unless the field is numeric.
         tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text.
-        max_text_length: Longest text in tokens, special tokens included; a longer one is truncated. `None`: no limit.
+        max_text_length: Maximum number of tokens per text, special tokens included; longer texts are truncated. `None`
+            for no limit.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         tokenizer=None,
         max_text_length: int | None = None,
     ):
-        # and not ProcessorMixin's own, which refuses a missing tokenizer
+        # ProcessorMixin.__init__ is skipped: it refuses a missing tokenizer.
         FeatureEncoder.__init__(self, schema, vocabularies, boundaries)
         self.chat_template = None
         self.tokenizer = tokenizer
@@ -82,65 +86,47 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
     def fit(
         cls, train, schema: Schema, tokenizer=None, min_count: int = 1, max_text_length: int | None = None
     ) -> "ClickPromptProcessor":
-        """Builds the vocabularies and the bucket boundaries from training rows, and nothing else.
+        """Fit vocabularies and bucket boundaries on training rows.
 
         Args:
-            train: A `datasets.Dataset`, or a mapping from column to values.
+            train: An Arrow table, a `datasets.Dataset`, or a mapping from column to values.
             schema: What the columns mean.
             tokenizer: The PLM's tokenizer.
-            min_count: Rows that a value needs to get an id of its own; rarer values share the out-of-vocabulary id.
+            min_count: Number of rows that a value needs to get its own id; rarer values share id 0.
             max_text_length: As in the class.
 
         Raises:
-            ValueError: If a column is missing, or holds no value of the field's kind, or lists where the field has
-                single values, or `min_count` is below 1.
+            ValueError: If a column is missing, has no value of the field's kind, or holds lists although the field is
+                single-valued, or `min_count` is below 1.
+            ImportError: If the package is not installed; the checkpoint's own code does not fit.
         """
-        _check_training_rows(train, schema, min_count)
-        vocabularies: list[list[str]] = []
-        boundaries: list[list[float]] = []
-        for member in schema.fields:
-            if not member.num_columns:
-                vocabularies.append([])
-                boundaries.append([])
-                continue
-            counts = _count_values(train, member.column)
-            _check_kind(counts, member)
-            if member.kind == "multi_valued":
-                _warn_of_separator(counts, member)
-            inner = _boundaries(counts, member) if member.kind == "numeric" else []
-            vocabularies.append(_frequent_keys(counts, member, inner, min_count))
-            boundaries.append(inner)
+        vocabularies, boundaries = _vocabulary_module().fit_vocabularies(train, schema, min_count)
         return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
 
     def extend(self, train, min_count: int = 1) -> list[int]:
-        """Gives the values of new training rows ids behind those that there are, which stay as they are.
+        """Append ids for values of new training rows. Existing ids and buckets of numeric fields do not change.
 
-        Buckets of numeric fields stay too. The model must follow:
-        `model.resize_feature_embeddings(processor.extend(train))`.
+        The model must grow with it: `model.resize_feature_embeddings(processor.extend(train))`.
 
         Args:
             train: As in `fit`.
-            min_count: Of these rows, as many as a new value needs to get an id of its own.
+            min_count: Number of these rows that a new value needs to get its own id.
 
         Returns:
             The new `field_sizes`.
 
         Raises:
-            ValueError: If a column is missing or `min_count` is below 1.
+            ValueError: If a column is missing or holds lists although the field is single-valued, or `min_count` is
+                below 1.
+            ImportError: If the package is not installed.
         """
-        _check_training_rows(train, self.schema, min_count)
-        for f, member in enumerate(self.schema.fields):
-            if not member.num_columns:
-                continue
-            keys = _frequent_keys(_count_values(train, member.column), member, self.boundaries[f], min_count)
-            known = self.ids_of(f)
-            self.vocabularies[f] = [*self.vocabularies[f], *(key for key in keys if key not in known)]
-            self._ids[f] = None
+        extend = _vocabulary_module().extend_vocabularies
+        self._set_vocabularies(extend(self.vocabularies, self.boundaries, train, self.schema, min_count))
         return self.field_sizes
 
     @property
     def tokenizer(self):
-        """The PLM's tokenizer; `NO_TOKENIZER` where the model reads no text."""
+        """The PLM's tokenizer; `NO_TOKENIZER` if the model reads no text."""
         return self._tokenizer
 
     @tokenizer.setter
@@ -150,12 +136,12 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
     @property
     def reads_text(self) -> bool:
         """Whether there is a tokenizer."""
-        # a copied or unpickled processor has a stand-in of its own
+        # By type: a copied or unpickled processor does not hold NO_TOKENIZER itself.
         return not isinstance(self._tokenizer, _NoTokenizer)
 
     @property
     def read_columns(self) -> list[str]:
-        """Columns that rows must have, each once: without a tokenizer, free text is not read."""
+        """Columns that rows must have, without repeats; free text only if there is a tokenizer."""
         return list(dict.fromkeys(self.schema.columns)) if self.reads_text else super().read_columns
 
     @property
@@ -163,13 +149,13 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return ["feature_ids", *(["input_ids", "attention_mask"] if self.reads_text else [])]
 
     def check_model(self, config: ClickPromptConfig) -> None:
-        """Refuses a model that this processor was not made for.
+        """Refuse a model that was not made for this processor.
 
         Args:
             config: The model's configuration.
 
         Raises:
-            ValueError: If the model has other ids or reads text that this processor does not make.
+            ValueError: If the model has other ids, or reads text that this processor does not produce.
         """
         sizes, of_model = self.field_sizes, list(config.ctr_config.field_sizes)
         if sizes != of_model:
@@ -186,13 +172,15 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         recorded = (config.training_data or {}).get("processor_fingerprint")
         if recorded is not None and recorded != self.fingerprint:
             raise ValueError(
-                "Processor and model do not belong together: the model was trained with the processor of fingerprint "
+                "Processor and model do not belong together: the model was trained with a processor with fingerprint "
                 f"{recorded}, this one has {self.fingerprint}."
             )
         if not config.use_plm:
             return
         if not self.reads_text:
-            raise ValueError("Processor and model do not belong together: the model reads text, the processor none.")
+            raise ValueError(
+                "Processor and model do not belong together: the model reads text, the processor does not."
+            )
         if len(self.tokenizer) > config.text_config.vocab_size:
             raise ValueError(
                 f"Processor and model do not belong together: the tokenizer has {len(self.tokenizer)} tokens, the "
@@ -200,75 +188,76 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             )
 
     def __call__(
-        self, rows, return_tensors: str | None = None, with_text: bool = True, first_row: int = 0, **kwargs
+        self, rows, return_tensors: str | None = None, with_text: bool = True, row_offset: int = 0, **kwargs
     ) -> BatchFeature:
-        """Raw rows to model inputs.
+        """Convert raw rows to model inputs.
 
         Args:
             rows: A mapping from column to values (what `Dataset.map(processor, batched=True)` passes), one row as a
-                mapping from column to value, a list of such rows, or a pandas data frame. Other columns are ignored.
-            return_tensors: `"pt"` for padded tensors; by default lists, texts unpadded.
+                mapping from column to value, a list of such rows, a pandas data frame or an Arrow table. Columns that
+                the schema does not name are ignored.
+            return_tensors: `"pt"` for tensors with padded texts. By default lists, with texts unpadded.
             with_text: `False` leaves the text out, for a model that reads none.
-            first_row: Number of the first row in messages.
+            row_offset: Number of the first row in messages.
 
         Returns:
-            `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) where the
-            rows have the label column.
+            `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) if the rows
+            have the label column.
 
         Raises:
-            ValueError: If a row lacks a field's column, columns differ in length, a cell of a field of single values
-                holds several, or a label is not 0 or 1; the message names row and column.
-            TypeError: If `rows` or a row is of another kind.
+            ValueError: If a row lacks a field's column, columns differ in length, a cell of a single-valued field
+                holds several values, or a label is not 0 or 1; the message names row and column.
+            TypeError: If `rows` or a row has an unsupported type.
         """
-        columns = self.columns(rows, first_row)
+        columns = self.columns(rows, row_offset)
         features: dict[str, Any] = {"feature_ids": self.encode(columns)}
         if self.reads_text and with_text:
-            features.update(self._tokenize(self.render(columns), return_tensors))
+            texts = tokenize(self.tokenizer, self.render(columns), self.max_text_length)
+            features.update(_text_inputs(texts) if return_tensors is None else self._padded_text_inputs(texts))
         if self.schema.label in columns:
-            features["labels"] = _labels(columns[self.schema.label], self.schema, first_row)
+            features["labels"] = check_labels(
+                columns[self.schema.label],
+                self.schema.label,
+                self.schema.positive,
+                row_offset=row_offset,
+                advice=" To score rows without labels, leave the column out.",
+            )
         if return_tensors is None:
             features = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in features.items()}
             return BatchFeature(features)
         return BatchFeature({name: torch.as_tensor(values) for name, values in features.items()})
 
-    def _tokenize(self, texts: list[str], return_tensors: str | None) -> dict[str, Any]:
-        if not texts:
-            empty: Any = torch.zeros(0, 0, dtype=torch.int64) if return_tensors else []
-            return {"input_ids": empty, "attention_mask": empty}
-        limit = {} if self.max_text_length is None else {"truncation": True, "max_length": self.max_text_length}
-        return dict(
-            self.tokenizer(
-                texts,
-                padding=return_tensors is not None,
-                # some decoders' pad on the left, where their positions would count it
-                padding_side="right",
-                return_tensors=return_tensors,
-                return_token_type_ids=False,
-                **limit,
-            )
-        )
+    def _padded_text_inputs(self, texts: list[list[int]]) -> dict[str, np.ndarray]:
+        """Pad token ids on the right: some decoders pad on the left, which would shift their positions."""
+        lengths = np.asarray([len(text) for text in texts], dtype=np.int64)
+        attention_mask = (np.arange(lengths.max(initial=0)) < lengths[:, None]).astype(np.int64)
+        if self.tokenizer.pad_token_id is None:
+            raise ValueError("`tokenizer` must have a padding token to make tensors; set its `pad_token`.")
+        input_ids = np.full(attention_mask.shape, self.tokenizer.pad_token_id, dtype=np.int64)
+        input_ids[attention_mask == 1] = [token for text in texts for token in text]
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def render(self, rows) -> list[str]:
-        """The text of each row: one clause a field, joined by one space."""
+        """Render the text of each row: one clause per field, joined by a space."""
         columns = columns_of(rows)
-        clauses = [self.render_values(f, columns[member.column]) for f, member in enumerate(self.schema.fields)]
+        clauses = [self.render_values(f, columns[field.column]) for f, field in enumerate(self.schema.fields)]
         return [" ".join(row) for row in zip(*clauses)]
 
     def render_values(self, field_index: int, values: Iterable) -> list[str]:
-        """Raw values of one field to their clauses, e.g. `"Age is 25-34."`."""
-        member = self.schema.fields[field_index]
+        """Render raw values of one field as clauses such as `"Age is 25-34."`."""
+        field = self.schema.fields[field_index]
         before, after = self.affixes(field_index)
-        return each_distinct(values, lambda value: f"{before}{_shown(value, member)}{after}")
+        return each_distinct(values, lambda value: f"{before}{_text_of(value, field)}{after}")
 
     def affixes(self, field_index: int) -> tuple[str, str]:
-        """The template of one field, in front of its value and behind it."""
-        # Not str.format: a name may hold braces.
+        """The template's text before and after the value of a field."""
+        # Not str.format: names may contain braces.
         before, after = self.schema.template.split("{value}", 1)
         name = self.schema.fields[field_index].name
         return before.replace("{name}", name), after.replace("{name}", name)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `processor_config.json` holds: all but the vocabularies, which have a file of their own."""
+        """Content of `processor_config.json`: everything but the vocabularies, which have their own file."""
         return {
             "processor_class": type(self).__name__,
             "auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]},
@@ -284,7 +273,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return f"{type(self).__name__}({json.dumps(self.to_dict(), indent=2)})"
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Saves schema, vocabularies, tokenizer and code. Each file of data appears whole or not at all."""
+        """Save schema, vocabularies, tokenizer and code. Data files are written whole or not at all."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         if self._auto_class is not None:
@@ -306,22 +295,22 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
-        """Tokenizer and vocabularies, the parts that `processor_config.json` does not hold.
+        """Load the tokenizer and the vocabularies, which `processor_config.json` does not hold.
 
         Raises:
-            ValueError: If the vocabularies are not those that were saved with `processor_config.json`, or a later
-                version of this code saved them.
-            OSError: If a file is missing or another's.
+            ValueError: If the vocabularies were not saved with `processor_config.json`, or a later version of this
+                code saved them.
+            OSError: If a file is missing or belongs to another processor.
         """
         kwargs.pop("_from_auto", None)
         hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
         if "fingerprint" not in processor_dict:
             if not Path(pretrained_model_name_or_path).is_dir():
-                # which raises if the Hub has no such file, or cannot be reached
+                # Raises if the Hub has no such file or cannot be reached.
                 cached_file(pretrained_model_name_or_path, "processor_config.json", **hub_arguments)
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
-                "missing or another processor's."
+                "missing or belongs to another processor."
             )
         check_version(processor_dict.get("checkpoint_version", CHECKPOINT_VERSION), "processor_config.json")
         path = cached_file(pretrained_model_name_or_path, VOCABULARIES_FILE, **hub_arguments)
@@ -330,7 +319,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         if processor_dict["reads_text"]:
             try:
                 tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
-            # of a damaged file, json's; of a missing one, transformers' own
+            # json raises it for a damaged file, transformers for a missing one.
             except ValueError as error:
                 raise OSError(
                     f"{pretrained_model_name_or_path} must hold the tokenizer that was saved with it, but "
@@ -338,8 +327,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 ) from error
             if tokenizer.pad_token_id is None:
                 raise OSError(
-                    f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved; "
-                    "tokenizer_config.json is missing or another's."
+                    f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved, "
+                    "but tokenizer_config.json is missing or belongs to another tokenizer."
                 )
         return [tokenizer, vocabularies]
 
@@ -353,132 +342,89 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return (processor, kwargs) if kwargs.pop("return_unused_kwargs", False) else processor
 
 
-_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+def _vocabulary_module():
+    # By name: a static import of the package would break the copy in a checkpoint.
+    try:
+        return importlib.import_module("clickprompt_hf.data.vocabulary")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "clickprompt_hf":
+            raise
+        raise ImportError(
+            "Fitting or extending a processor needs the clickprompt_hf package, which is not installed: "
+            "pip install clickprompt_hf"
+        ) from error
 
 
-def _check_training_rows(train, schema: Schema, min_count: int) -> None:
-    if min_count < 1:
-        raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
-    check_columns(schema.columns, train.column_names if hasattr(train, "column_names") else list(train))
-    for member in schema.fields:
-        if member.kind != "multi_valued" and _holds_several(train, member.column):
-            raise ValueError(
-                f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, but it holds lists: "
-                "make its `kind` 'multi_valued'."
-            )
+_PLAIN_BACKENDS: "weakref.WeakKeyDictionary[Any, tuple[Any, Any]]" = weakref.WeakKeyDictionary()
+_PLAIN_BACKENDS_LOCK = threading.Lock()
 
 
-def _holds_several(train, column: str) -> bool:
-    """Whether cells of a column are lists or mappings."""
-    if hasattr(train, "with_format"):
-        nested = ("list", "large_list", "fixed_size_list", "struct", "map")
-        return str(train.data.schema.field(column).type).startswith(nested)
-    return any(map(holds_several, train[column]))
+def plain_backend(tokenizer):
+    """Return a copy of a fast tokenizer's backend with truncation and padding off. It is shared: do not change it.
+
+    A call of the tokenizer itself writes its truncation and padding into the backend, where other threads and the
+    tokenizer's owner read them.
+    """
+    backend = tokenizer.backend_tokenizer
+    # What may change after the first call: added tokens, the special tokens around a text, and how they are split.
+    post_processor = backend.post_processor
+    state = (
+        id(backend),
+        backend.get_vocab_size(),
+        None if post_processor is None else post_processor.__getstate__(),
+        tokenizer.split_special_tokens,
+    )
+    with _PLAIN_BACKENDS_LOCK:
+        copied_state, copied = _PLAIN_BACKENDS.get(tokenizer, (None, None))
+        if copied_state != state:
+            copied = copy.deepcopy(backend)
+            copied.no_truncation()
+            copied.no_padding()
+            copied.encode_special_tokens = tokenizer.split_special_tokens
+            _PLAIN_BACKENDS[tokenizer] = (state, copied)
+    return copied
 
 
-def _count_values(train, column: str) -> list[tuple[Any, int]]:
-    """Distinct values of a column with their numbers of rows; Arrow counts them where it can."""
-    if hasattr(train, "with_format"):
-        values = train.with_format("arrow")[:].column(column)
-        if not str(values.type).startswith(("list", "large_list", "fixed_size_list")):
-            counted = values.value_counts()
-            return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()))
-        values = values.to_pylist()
-    else:
-        values = train[column]
-    return list(Counter(tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in values).items())
+def tokenize(tokenizer, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+    """Tokenize texts as `tokenizer(texts, truncation=..., max_length=...)` does, without changing its settings.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        texts: B texts.
+        max_length: Maximum number of tokens per text, special tokens included. `None` for no limit.
+
+    Returns:
+        Token ids of each text, with special tokens, unpadded.
+    """
+    if not texts:
+        return []
+    if not tokenizer.is_fast:
+        # Tokenizers in Python have no such state.
+        limit = {} if max_length is None else {"truncation": True, "max_length": max_length}
+        return tokenizer(list(texts), **limit)["input_ids"]
+    backend = plain_backend(tokenizer)
+    encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+    if max_length is not None:
+        room = max(max_length - backend.num_special_tokens_to_add(is_pair=False), 0)
+        for encoding in encodings:
+            encoding.truncate(room, direction=tokenizer.truncation_side)
+    return [backend.post_process(encoding).ids for encoding in encodings]
 
 
-def _frequent_keys(
-    counts: list[tuple[Any, int]], member: FieldSchema, boundaries: list[float], min_count: int
-) -> list[str]:
-    """Vocabulary keys of counted values, the most frequent first; rarer ones than `min_count` rows are left out."""
-    key_counts: Counter[str] = Counter()
-    for value, count in counts:
-        for key in set(vocabulary_keys(value, member, boundaries)):
-            key_counts[key] += count
-    kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
-    return [key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))]
+def _text_inputs(texts: list[list[int]]) -> dict[str, list[list[int]]]:
+    return {"input_ids": texts, "attention_mask": [[1] * len(text) for text in texts]}
 
 
-def _check_kind(counts: list[tuple[Any, int]], member: FieldSchema) -> None:
-    """Refuses a column of numbers or times that holds none."""
-    if member.kind == "numeric":
-        what, known = "numbers", any(np.isfinite(number_of(value)) for value, _ in counts)
-    elif member.kind in TIME_PARTS:
-        what, known = "times", any(read_time(value, member.time_format) for value, _ in counts)
-    else:
-        return
-    if not known:
-        written = f" as `time_format` {member.time_format!r} says" if member.time_format else ""
-        raise ValueError(
-            f"Column {member.column!r} of kind {member.kind!r} must hold {what}{written}, but none of its training "
-            f"values is one, e.g. {counts[0][0]!r}."
-        )
-
-
-def _warn_of_separator(counts: list[tuple[Any, int]], member: FieldSchema) -> None:
-    """Says so where no cell holds the separator of a multi-valued field, and most hold another mark."""
-    cells = [value for value, _ in counts if isinstance(value, str)]
-    if any(member.separator in cell for cell in cells):
-        return
-    for mark in ("|", ";", ","):
-        if sum(mark in cell for cell in cells) > len(cells) / 2:
-            warnings.warn(
-                f"No cell of column {member.column!r} holds its `separator` {member.separator!r}, and most hold "
-                f"{mark!r}: each cell counts as one value.",
-                stacklevel=3,
-            )
-            return
-
-
-def _boundaries(counts: list[tuple[Any, int]], member: FieldSchema) -> list[float]:
-    """Inner bucket boundaries of a numeric field, from its distinct values with their numbers of rows."""
-    numbers = np.asarray([number_of(value) for value, _ in counts], dtype=np.float64)
-    repeats = np.asarray([count for _, count in counts], dtype=np.int64)
-    known = np.isfinite(numbers)
-    rows = np.repeat(numbers[known], repeats[known])
-    inner = {"quantile": _quantile_boundaries, "log": _log_boundaries}[member.buckets](rows, member.num_buckets)
-    return np.unique(inner).tolist()
-
-
-def _quantile_boundaries(rows: np.ndarray, num_buckets: int) -> np.ndarray:
-    return np.quantile(rows, np.linspace(0, 1, num_buckets + 1)[1:-1])
-
-
-def _log_boundaries(rows: np.ndarray, num_buckets: int) -> np.ndarray:
-    """Equal steps in `sign(x) log(1 + |x| / s)`, where s is the magnitude that 1 % of the nonzero values stay below:
-    a logarithm that takes zero and negative numbers, and does not care for the unit."""
-    magnitudes = np.abs(rows[rows != 0])
-    scale = float(np.quantile(magnitudes, 0.01)) if len(magnitudes) else 1.0
-    first, last = (float(np.sign(end) * np.log1p(abs(end) / scale)) for end in (rows.min(), rows.max()))
-    steps = np.linspace(first, last, num_buckets + 1)[1:-1]
-    return np.sign(steps) * np.expm1(np.abs(steps)) * scale
-
-
-def _shown(value: Any, member: FieldSchema) -> str:
-    if member.kind == "multi_valued":
-        return ", ".join(members_of(value, member)) or _UNKNOWN_TEXT
-    if member.kind == "numeric":
+def _text_of(value: Any, field: FieldSchema) -> str:
+    """A value as the text shows it."""
+    if field.kind == "multi_valued":
+        return ", ".join(cell_values(value, field)) or _UNKNOWN_TEXT
+    if field.kind == "numeric":
         number = number_of(value)
         if not np.isfinite(number):
             return _UNKNOWN_TEXT
-        # from 1e16 on a double no longer holds every digit
+        # A double does not hold every digit from 1e16 on.
         return canonical(number) if abs(number) < 1e16 else str(number)
-    if member.kind in TIME_PARTS:
-        return time_part(value, member) or _UNKNOWN_TEXT
+    if field.kind in TIME_PARTS:
+        return time_part(value, field) or _UNKNOWN_TEXT
     return canonical(value) or _UNKNOWN_TEXT
-
-
-def _labels(values: Sequence, schema: Schema, first_row: int) -> np.ndarray:
-    if schema.positive is None:
-        labels = np.asarray([number_of(value) for value in values], dtype=np.float64)
-    else:
-        labels = labels_in_words(values, schema.positive)
-    if (wrong := ~np.isin(labels, (0, 1))).any():
-        row = int(wrong.argmax())
-        raise ValueError(
-            f"Labels in column {schema.label!r} must be 0 or 1, got {values[row]!r} in row {first_row + row}. "
-            "Leave the column out to score rows without labels."
-        )
-    return labels.astype(np.int64)

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """What the columns of a table mean: fields, label, time and text template.
 
-This file ships inside every checkpoint, and in exported folders that serve without torch: it imports only numpy and
+This file ships with every checkpoint and with exported folders that serve without torch, so it imports only numpy and
 the standard library.
 """
 
@@ -20,23 +20,23 @@ TIME_PARTS = ("hour", "weekday", "month")
 
 @dataclass(frozen=True)
 class FieldSchema:
-    """One field of an impression: where its value stands in a raw row, and how it becomes ids and text.
+    """One field of an impression: the column that holds it, and how its values become ids and text.
 
     Args:
         column: Name of the column in the raw rows.
-        name: Display name in the text, as in `"{name} is {value}."`. Defaults to `column`, for a part of a time with
-            the part behind it.
-        kind: `"categorical"` (one id a value), `"numeric"` (buckets; the text shows the value itself),
-            `"multi_valued"` (several ids, whose embeddings are averaged), `"text"` (no ids: only the PLM reads it), or
-            `"hour"`, `"weekday"` or `"month"` of a time, several of which may be of one column.
+        name: Display name in the text, as in `"{name} is {value}."`. Defaults to `column`; for parts of a time, to the
+            column and the part, as in `"sold_at hour"`.
+        kind: `"categorical"` (one id per value), `"numeric"` (ids are buckets; the text shows the value itself),
+            `"multi_valued"` (several ids per row, whose embeddings are averaged), `"text"` (no ids; only the PLM reads
+            it), or `"hour"`, `"weekday"` or `"month"` of a time. Several parts may be taken from one column.
         num_buckets: Number of buckets of a numeric field, at least 2.
-        buckets: `"quantile"` (equally many training rows each) or `"log"` (equally wide on a logarithmic scale).
-        max_values: Number of ids that a multi-valued field keeps, at least 1; further values are left out.
-        separator: Splits the cell of a multi-valued field where it is a string and not a list.
-        time_format: How strings write a time, as in `datetime.strptime`; by default as `read_time` says.
+        max_values: Number of ids that a multi-valued field keeps per row, at least 1; further values are dropped.
+        separator: Splits the cells of a multi-valued field that are strings instead of lists.
+        buckets: `"quantile"` (equal numbers of training rows) or `"log"` (equal widths on a logarithmic scale).
+        time_format: Format of times that are strings, as for `datetime.strptime`; by default as in `read_time`.
 
     Raises:
-        ValueError: If `column` is empty, `name` is no string, `kind` is unknown, or a number is out of its range.
+        ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, or a number is out of range.
     """
 
     column: str
@@ -76,31 +76,31 @@ class FieldSchema:
 
     @property
     def key(self) -> str:
-        """Tells the field from the others of a schema: its column, for a part of a time as in `"sold_at.hour"`."""
+        """Identifier of the field within its schema: its column; for parts of a time, as in `"sold_at.hour"`."""
         return f"{self.column}.{self.kind}" if self.kind in TIME_PARTS else self.column
 
     @property
     def num_columns(self) -> int:
-        """Columns of `feature_ids` that the field owns; 0 for free text."""
+        """Number of columns that the field has in `feature_ids`; 0 for free text."""
         return {"text": 0, "multi_valued": self.max_values}.get(self.kind, 1)
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What the columns of a table mean. Plain data: it is saved with the processor.
+    """What the columns of a table mean. Plain data, saved with the processor.
 
     Args:
         fields: The fields, in the order of their ids and of their clauses in the text.
-        label: Name of the click column, whose values are 0 or 1.
-        time: Name of the time column, used by the chronological split only.
-        template: Clause of one field, with the placeholders `{name}` and `{value}`; clauses are joined by one space.
-        positive: The label's value that means a click, where it has words instead of 0 and 1, as in `"Yes"`; any
-            other word means none.
-        time_format: How strings in the time column write it, as in a field.
+        label: Name of the click column, which holds 0 and 1.
+        time: Name of the time column, used only by the chronological split.
+        template: Clause of one field, with the placeholders `{name}` and `{value}`. Clauses are joined by a space.
+        positive: For labels that are words instead of 0 and 1: the word that means a click, such as `"Yes"`. Any other
+            word means no click.
+        time_format: Format of strings in the time column, as in `FieldSchema`.
 
     Raises:
-        ValueError: If there are no fields or none has ids, a column is named twice, the label is no string,
-            `template` lacks a placeholder or holds `{value}` twice, or `positive` is no word.
+        ValueError: If there are no fields, no field has ids, a column is repeated, the label is not a string,
+            `template` lacks a placeholder or repeats `{value}`, or `positive` is not a word.
     """
 
     fields: tuple[FieldSchema, ...]
@@ -114,8 +114,8 @@ class Schema:
         object.__setattr__(self, "fields", tuple(self.fields))
         if not self.fields:
             raise ValueError("`fields` of a schema must name at least one field, got none.")
-        if not any(member.num_columns for member in self.fields):
-            raise ValueError("`fields` of a schema must have one that is not of kind 'text': the rest need ids.")
+        if not any(field.num_columns for field in self.fields):
+            raise ValueError("`fields` of a schema must include one with ids, but all are of kind 'text'.")
         if not isinstance(self.label, str) or not self.label:
             raise ValueError(f"`label` of a schema must be the name of a column, got {self.label!r}.")
         repeated = sorted({key for key in self.keys if self.keys.count(key) > 1} | ({self.label} & {*self.columns}))
@@ -132,46 +132,46 @@ class Schema:
 
     @property
     def columns(self) -> list[str]:
-        """Column names of the fields, in order; one that has several parts of a time as fields is repeated."""
-        return [f.column for f in self.fields]
+        """Column of each field, in order. A column repeats if several fields are parts of its time."""
+        return [field.column for field in self.fields]
 
     @property
     def keys(self) -> list[str]:
-        """What tells the fields apart, in order: their column names, but for parts of a time."""
-        return [f.key for f in self.fields]
+        """Key of each field, in order; see `FieldSchema.key`."""
+        return [field.key for field in self.fields]
 
     @property
     def format_of_time(self) -> str | None:
-        """How the time column is written: `time_format`, or that of a field of the same column."""
-        formats = [self.time_format, *(member.time_format for member in self.fields if member.column == self.time)]
+        """Format of the time column: `time_format`, or the format of a field of the same column."""
+        formats = [self.time_format, *(field.time_format for field in self.fields if field.column == self.time)]
         return next(filter(None, formats), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The schema as plain data: what a YAML or JSON schema file holds."""
-        return {**asdict(self), "fields": [asdict(f) for f in self.fields]}
+        """Return the schema as plain data, as in a YAML or JSON schema file."""
+        return {**asdict(self), "fields": [asdict(field) for field in self.fields]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Schema":
-        """Builds a schema from plain data; a field may be given as its column name alone.
+        """Build a schema from plain data. A field may be just its column name.
 
         Raises:
-            ValueError: If a key is unknown or a required one is missing; the message names it.
+            ValueError: If a key is unknown or a required key is missing; the message names it.
         """
         _check_keys("schema", data, cls, required=("fields", "label"))
         if isinstance(data["fields"], str) or not isinstance(data["fields"], Sequence):
             raise ValueError(f"`fields` of a schema must be a list of fields, got {data['fields']!r}.")
-        members = []
-        for member in data["fields"]:
-            member = {"column": member} if isinstance(member, str) else member
-            _check_keys("field", member, FieldSchema, required=("column",))
-            members.append(FieldSchema(**member))
-        return cls(**{**data, "fields": tuple(members)})
+        built = []
+        for field in data["fields"]:
+            field = {"column": field} if isinstance(field, str) else field
+            _check_keys("field", field, FieldSchema, required=("column",))
+            built.append(FieldSchema(**field))
+        return cls(**{**data, "fields": tuple(built)})
 
 
 def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> None:
     if not isinstance(data, Mapping):
         raise ValueError(f"A {what} must be a mapping, got {data!r}.")
-    known = {f.name for f in fields(cls)}
+    known = {field.name for field in fields(cls)}
     if unknown := sorted(set(data) - known):
         raise ValueError(f"Unknown keys in a {what}: {unknown}; known: {sorted(known)}.")
     if missing := [key for key in required if key not in data]:
@@ -179,19 +179,19 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
 
 
 def check_positive(positive: Any) -> None:
-    """Raises a ValueError if `positive` cannot be `Schema.positive`."""
+    """Raise a ValueError if `positive` is not a valid `Schema.positive`."""
     if not isinstance(positive, str) or not positive:
         raise ValueError(
-            f"`positive` of a schema must be a value of the label as a string, got {positive!r}. YAML reads Yes, No, "
-            "true and numbers as something else where they are not in quotes."
+            f"`positive` of a schema must be a value of the label as a string, got {positive!r}. Put Yes, No, true "
+            "and numbers in quotes: YAML does not read them as strings otherwise."
         )
-    # rows whose labels were read hold 0 and 1
+    # 0 and 1 keep their meaning next to words
     if np.isfinite(number_of(positive)) and positive != "1":
         raise ValueError(
-            f"`positive` of a schema must be '1' or no number, got {positive!r}: write such labels 0 and 1."
+            f"`positive` of a schema must be a word or '1', got {positive!r}. Recode such labels to 0 and 1."
         )
 
 
 def _check_time_format(what: str, time_format: Any) -> None:
     if time_format is not None and (not isinstance(time_format, str) or "%" not in time_format):
-        raise ValueError(f"{what} must be a format of datetime.strptime, as in '%d/%m/%Y', got {time_format!r}.")
+        raise ValueError(f"{what} must be a datetime.strptime format such as '%d/%m/%Y', got {time_format!r}.")

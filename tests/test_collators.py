@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -28,7 +29,7 @@ def masked(dataset, processor, rows, seed=0, **options):
 def test_mapped_rows_and_whole_batches_give_the_same_batch(encoded):
     splits, dataset, processor = encoded
     collator = ClickPromptCollator(processor)
-    mapped = splits["train"].map(processor, batched=True)
+    mapped = datasets.Dataset(splits["train"]).map(processor, batched=True)
     rows = [4, 0, 17]
     from_rows, from_batch = collator([mapped[row] for row in rows]), collator(dataset.__getitems__(rows))
     assert set(from_rows) == set(from_batch) == {"feature_ids", "input_ids", "attention_mask", "labels"}
@@ -118,7 +119,7 @@ def test_rows_that_fill_up_a_batch_are_not_masked(encoded):
 
 def test_mapped_rows_are_masked_too(encoded):
     splits, _, processor = encoded
-    mapped = splits["train"].map(processor, batched=True)
+    mapped = datasets.Dataset(splits["train"]).map(processor, batched=True)
     torch.manual_seed(0)
     batch = ClickPromptMLMCollator(processor, mlm_probability=0.5)([mapped[row] for row in range(4)])
     assert 0.3 < (batch["labels"] != -100).sum() / batch["attention_mask"].sum() < 0.6

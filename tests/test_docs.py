@@ -81,7 +81,7 @@ def files(tmp_path_factory):
         table.assign(click_probability=draw.random(80)).to_csv(folder / f"{name}.csv", index=False)
 
     # a finetuned checkpoint
-    texts = ClickPromptProcessor.fit(splits["train"], schema).render(splits["train"][:])
+    texts = ClickPromptProcessor.fit(splits["train"], schema).render(splits["train"])
     processor = ClickPromptProcessor.fit(splits["train"], schema, scratch_tokenizer("scratch-tiny", texts))
     text_config = tiny_text_config(vocab_size=len(processor.tokenizer), max_position_embeddings=300)
     ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)

@@ -150,8 +150,10 @@ def test_report_of_encoded_rows(tmp_path):
     probabilities = np.linspace(0.1, 0.9, 20)
     report = click_report(probabilities, data["train"], data["test"], processor, "user", ["title"])
     # each user is a group, also those that training rows lack
-    users = splits["test"]["user"]
-    expected = GroupedAUC().compute(predictions=probabilities, references=splits["test"]["click"], groups=users)
+    users = splits["test"]["user"].to_pylist()
+    expected = GroupedAUC().compute(
+        predictions=probabilities, references=splits["test"]["click"].to_pylist(), groups=users
+    )
     assert report["gauc"] == pytest.approx(expected["gauc"])
     assert sum(report[f"rows_title_{name}"] for name in ("head", "middle", "tail", "unseen")) == 20
     table = auc_by_frequency(

@@ -254,7 +254,7 @@ def test_large_batches_are_scored_in_blocks(exported, monkeypatch):
     scorer = Scorer(exported, num_threads=1)
     ids = PROCESSOR.encode(tiny_rows(50))
     whole = scorer.score_ids(ids)
-    monkeypatch.setattr("clickprompt_hf.export.scorer._BLOCK", 16)
+    monkeypatch.setattr("clickprompt_hf.export.scorer._ROWS_PER_BLOCK", 16)
     np.testing.assert_array_equal(scorer.score_ids(ids), whole)
 
 
@@ -272,7 +272,7 @@ def test_large_weights_stand_in_a_second_file(tmp_path, monkeypatch):
     ("call", "error", "message"),
     [
         (lambda s: s.score([{"user": 1}]), ValueError, r"missing \['price', 'tags', 'title'\], given \['user'\]"),
-        (lambda s: s.score([ROW, {**ROW, "user": ["a"]}]), ValueError, "'user' .* one value a row, got .* in row 1"),
+        (lambda s: s.score([ROW, {**ROW, "user": ["a"]}]), ValueError, "'user' .* one value per row, got .* in row 1"),
         (lambda s: s.score([ROW, {"usr": 1}]), ValueError, r"Row 1 must have .* missing \['user', "),
         (lambda s: s.score("abc"), TypeError, "got str"),
         (lambda s: s.score_ids(np.zeros((2, 4), np.int64)), ValueError, r"shape \(batch, 5\), got \(2, 4\)"),

@@ -183,6 +183,10 @@ def test_the_error_names_a_backbone_that_cannot_ship(checkpoints):
         AutoModelForSequenceClassification.from_pretrained(folder / "mine")
 
 
+def test_extending_without_the_package_names_it(checkpoints):
+    assert "needs the clickprompt_hf package, which is not installed" in checkpoints[2]["extending"]
+
+
 def test_a_saved_folder_holds_data_code_and_safetensors(checkpoints):
     folder, _, _ = checkpoints
     expected = {
@@ -288,9 +292,9 @@ def test_processor_and_model_must_belong_together(tmp_path):
     alone.config.training_data = {"processor_fingerprint": without_text.fingerprint}
     without_text.check_model(alone.config)
     for processor, config, message in (
-        (without_text, model.config, "the model reads text, the processor none"),
+        (without_text, model.config, "the model reads text, the processor does not"),
         (other, alone.config, r"the processor has field sizes \[2, 6, 5, 8\], the model \[9, 6, 5, 8\]"),
-        (swapped, alone.config, f"processor of fingerprint {without_text.fingerprint}, this one has"),
+        (swapped, alone.config, f"processor with fingerprint {without_text.fingerprint}, this one has"),
     ):
         with pytest.raises(ValueError, match=message):
             processor.check_model(config)

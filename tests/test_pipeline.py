@@ -1,5 +1,6 @@
 """The pipeline: rows in every form to probabilities, and rows that it refuses."""
 
+import copy
 import math
 
 import datasets
@@ -8,7 +9,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
+from threads import in_threads
+from tiny_data import (
+    rows_of_lengths,
+    tiny_bert_tokenizer,
+    tiny_roberta_tokenizer,
+    tiny_rows,
+    tiny_schema,
+    tiny_t5_tokenizer,
+)
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import pipeline
 
@@ -19,15 +28,15 @@ from clickprompt_hf import (
     ClickPromptPipeline,
     ClickPromptProcessor,
 )
-from clickprompt_hf.pipeline_clickprompt import rows_a_batch
+from clickprompt_hf.pipeline_clickprompt import default_batch_size
 
 ROWS = {name: values for name, values in tiny_rows(11, seed=3).items() if name != "click"}
 LIST = [dict(zip(ROWS, row)) for row in zip(*ROWS.values())]
 
 
-def build(model_class=ClickPromptForCTR, tokenizer=True, **options):
+def build(model_class=ClickPromptForCTR, tokenizer=tiny_roberta_tokenizer, **options):
     processor = ClickPromptProcessor.fit(
-        tiny_rows(), tiny_schema(), tiny_roberta_tokenizer() if tokenizer else None, max_text_length=30
+        tiny_rows(), tiny_schema(), tokenizer() if tokenizer else None, max_text_length=30
     )
     torch.manual_seed(0)
     config = ClickPromptConfig(
@@ -182,7 +191,7 @@ def test_without_a_plm_no_text_is_tokenized(monkeypatch):
     monkeypatch.setattr(processor, "render", lambda rows: pytest.fail("rendered text that nothing reads"))
     score = ClickPromptPipeline(model, processor, device="cpu")
     assert list(score(LIST[0], return_logits=True)) == ["click_probability", "logit", "ctr_logit"]
-    assert rows_a_batch(score.model.config) == 4096
+    assert default_batch_size(score.model.config) == 4096
 
 
 def test_a_text_only_model_scores_too():
@@ -195,17 +204,34 @@ def test_models_that_would_score_at_random_and_other_processors_are_refused(tmp_
     pretrained, processor = build(ClickPromptForPAMLM)
     pretrained.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="finetuned for clicks, but its weights are those of a ClickPromptForPAMLM"):
+    with pytest.raises(ValueError, match="finetuned for clicks, but its weights are from a ClickPromptForPAMLM"):
         pipeline("ctr-prediction", model=str(tmp_path))
     model, processor = build()
-    with pytest.raises(ValueError, match="`processor` must be the one that the model was trained with, got none"):
+    with pytest.raises(
+        ValueError, match="`processor` must be the processor that the model was trained with, got none"
+    ):
         ClickPromptPipeline(model)
     processor.extend({**tiny_rows(1), "user": ["new"]})
     with pytest.raises(ValueError, match="do not belong together"):
         ClickPromptPipeline(model, processor)
 
 
-@pytest.mark.parametrize("tokenizer", [True, False])
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, tiny_bert_tokenizer, tiny_t5_tokenizer])
+def test_threads_share_a_pipeline(tokenizer):
+    score = ClickPromptPipeline(*build(tokenizer=lambda: copy.deepcopy(tokenizer())), device="cpu")
+    calls = [rows_of_lengths(1 + n % 5, seed=n) for n in range(160)]
+
+    def call(rows):
+        # The tokenizer's owner uses it meanwhile.
+        score.processor.tokenizer(["a", "b c"], truncation=True, max_length=3 + len(rows["user"]), padding=True)
+        return probabilities(score(rows))
+
+    expected = [call(rows) for rows in calls]
+    for shared, alone in zip(in_threads(call, calls), expected, strict=True):
+        np.testing.assert_allclose(shared, alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, None])
 def test_a_saved_pipeline_is_a_checkpoint(tokenizer, tmp_path):
     score = ClickPromptPipeline(*build(tokenizer=tokenizer), device="cpu")
     score.save_pretrained(tmp_path)

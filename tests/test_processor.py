@@ -4,15 +4,25 @@ import copy
 import json
 import math
 import pickle
+import sys
 import warnings
 from datetime import date, datetime, timezone
 
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
-from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
+from threads import in_threads
+from tiny_data import (
+    rows_of_lengths,
+    tiny_bert_tokenizer,
+    tiny_roberta_tokenizer,
+    tiny_rows,
+    tiny_schema,
+    tiny_t5_tokenizer,
+)
 from tiny_models import tiny_ctr_config
 from transformers import AutoProcessor
 
@@ -223,7 +233,7 @@ def test_labels_in_words():
     labels = ["No", " No", "Yes", "late", 0, 1, "0", "1", np.int8(1)]
     batch = processor({"user": [3] * 9, "shown_up": labels})
     assert batch["labels"] == [1, 1, 0, 0, 0, 1, 0, 1, 1]
-    with pytest.raises(ValueError, match="'shown_up' must be 0 or 1, got None in row 1"):
+    with pytest.raises(ValueError, match=r"'shown_up' must be 0, 1 or words \('No' for a click\), got None in row 1"):
         processor({"user": [3, 3], "shown_up": ["No", None]})
 
 
@@ -243,9 +253,7 @@ def test_saved_parts_of_a_time_and_text_give_the_same(tmp_path):
 
 def test_a_column_of_times_without_times_is_refused():
     schema = Schema((FieldSchema("at", kind="hour", time_format="%d/%m/%Y"),), label="click")
-    with pytest.raises(
-        ValueError, match="'at' of kind 'hour' must hold times as `time_format` '%d/%m/%Y' says, .*'x'"
-    ):
+    with pytest.raises(ValueError, match="'at' of kind 'hour' must hold times in the `time_format` '%d/%m/%Y', .*'x'"):
         ClickPromptProcessor.fit({"at": ["x", None]}, schema)
 
 
@@ -277,7 +285,7 @@ def test_every_form_of_rows_gives_the_same():
     expected = dict(processor(rows))
     names = list(rows)
     as_list = [dict(zip(names, row)) for row in zip(*rows.values())]
-    for form in (as_list, pd.DataFrame(rows), datasets.Dataset.from_dict(rows)[:]):
+    for form in (as_list, pd.DataFrame(rows), pa.table(rows), datasets.Dataset.from_dict(rows)[:]):
         assert dict(processor(form)) == expected
     assert [processor(row)["feature_ids"][0] for row in as_list] == expected["feature_ids"]
     mapped = datasets.Dataset.from_dict(rows).map(processor, batched=True)
@@ -367,6 +375,91 @@ def test_vocabularies_of_every_size_are_read_as_they_were_written(tmp_path):
     assert ClickPromptProcessor.from_pretrained(tmp_path).vocabularies == vocabularies
 
 
+@pytest.mark.parametrize(
+    "form", [pa.table, datasets.Dataset.from_dict, pd.DataFrame, lambda rows: datasets.Dataset.from_dict(rows)[:]]
+)
+def test_every_form_of_training_rows_fits_the_same(form):
+    rows = tiny_rows()
+    expected = ClickPromptProcessor.fit(rows, tiny_schema(), min_count=2)
+    processor = ClickPromptProcessor.fit(form(rows), tiny_schema(), min_count=2)
+    assert processor.fingerprint == expected.fingerprint
+    new = tiny_rows(50, seed=9) | {"user": list(range(50))}
+    assert processor.extend(form(new)) == expected.extend(new)
+    assert processor.fingerprint == expected.fingerprint
+
+
+def test_fitting_without_the_package_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "clickprompt_hf.data.vocabulary", None)
+    processor = ClickPromptProcessor(SCHEMA, [["7"], ["a"]], [[], []])
+    for call in (lambda: ClickPromptProcessor.fit(TRAIN, SCHEMA), lambda: processor.extend(TRAIN)):
+        with pytest.raises(ImportError, match="needs the clickprompt_hf package, .* pip install clickprompt_hf"):
+            call()
+
+
+TOKENIZERS = [tiny_roberta_tokenizer, tiny_bert_tokenizer, tiny_t5_tokenizer]
+
+
+@pytest.mark.parametrize("make_tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("max_text_length", [None, 3, 20, 60])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_texts_are_tokenized_as_by_the_tokenizer(make_tokenizer, max_text_length, side):
+    tokenizer = copy.deepcopy(make_tokenizer())
+    tokenizer.truncation_side = side
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer, max_text_length=max_text_length)
+    rows = rows_of_lengths(40, seed=2)
+    limit = {} if max_text_length is None else {"truncation": True, "max_length": max_text_length}
+    own = copy.deepcopy(tokenizer)
+    assert processor(rows)["input_ids"] == own(processor.render(rows), **limit)["input_ids"]
+    padded = own(processor.render(rows), padding=True, padding_side="right", return_tensors="pt", **limit)
+    batch = processor(rows, return_tensors="pt")
+    for name in ("input_ids", "attention_mask"):
+        torch.testing.assert_close(batch[name], padded[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make_tokenizer", TOKENIZERS)
+def test_the_tokenizer_keeps_its_settings(make_tokenizer):
+    tokenizer = copy.deepcopy(make_tokenizer())
+    tokenizer(["a", "b c d e f"], truncation=True, max_length=4, padding=True)
+    backend = tokenizer.backend_tokenizer
+    settings, written = (backend.truncation, backend.padding), backend.to_str()
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer, max_text_length=30)
+    longest = max(map(len, processor(tiny_rows(), return_tensors="pt")["input_ids"]))
+    assert 4 < longest <= 30
+    assert (backend.truncation, backend.padding) == settings
+    assert backend.to_str() == written
+
+
+def test_tokens_added_later_are_known():
+    tokenizer = copy.deepcopy(tiny_roberta_tokenizer())
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
+    row = {"user": 1, "price": 1, "tags": "", "title": "Zyzzyva"}
+    before = processor(row)["input_ids"]
+    tokenizer.add_tokens("Zyzzyva")
+    after = processor(row)["input_ids"]
+    assert after == copy.deepcopy(tokenizer)(processor.render([row]))["input_ids"] != before
+    assert tokenizer.convert_tokens_to_ids("Zyzzyva") in after[0]
+
+
+@pytest.mark.parametrize("make_tokenizer", TOKENIZERS)
+def test_threads_share_a_processor(make_tokenizer):
+    tokenizer = copy.deepcopy(make_tokenizer())
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer, max_text_length=50)
+    calls = [(rows_of_lengths(1 + n % 7, seed=n), "pt" if n % 3 else None) for n in range(320)]
+
+    def call(arguments):
+        rows, return_tensors = arguments
+        # The tokenizer's owner uses it meanwhile.
+        tokenizer(["a", "b c"], truncation=True, max_length=3 + len(rows["user"]), padding=True)
+        return {
+            name: torch.as_tensor(v).tolist() if return_tensors else v for name, v in processor(*arguments).items()
+        }
+
+    expected = [call(arguments) for arguments in calls]
+    # Nothing is built yet in the processor that the threads share.
+    processor = ClickPromptProcessor(processor.schema, processor.vocabularies, processor.boundaries, tokenizer, 50)
+    assert in_threads(call, calls) == expected
+
+
 def test_rows_of_a_selection_are_fitted_and_no_others():
     rows = datasets.Dataset.from_dict(TRAIN).select([0, 3])
     assert ClickPromptProcessor.fit(rows, SCHEMA).vocabularies == [["3", "7"], ["b"]]
@@ -382,7 +475,7 @@ def test_rows_of_a_selection_are_fitted_and_no_others():
         (lambda p: p([{"user": 1, "title": "a"}, {"usr": 1, "title": "a"}]), r"Row 1 must have .* missing \['user'\]"),
         (
             lambda p: p({"user": [1, [2]], "title": ["a", "b"]}),
-            r"'user' .* one value a row, got \[2\] in row 1",
+            r"'user' .* one value per row, got \[2\] in row 1",
         ),
         (lambda p: p.fit({"user": [1]}, SCHEMA), "missing"),
         (lambda p: p.fit({"user": [[1]], "title": ["a"]}, SCHEMA), "'user' .* holds lists: make its `kind` 'multi_va"),
@@ -404,7 +497,7 @@ def test_cells_without_dimensions_are_single_values():
 
 def test_a_wrong_label_is_named_by_the_row_that_was_said():
     with pytest.raises(ValueError, match="got 7 in row 101"):
-        ClickPromptProcessor.fit(TRAIN, SCHEMA)({"user": [1, 1], "title": ["a", "a"], "click": [1, 7]}, first_row=100)
+        ClickPromptProcessor.fit(TRAIN, SCHEMA)({"user": [1, 1], "title": ["a", "a"], "click": [1, 7]}, row_offset=100)
 
 
 @pytest.mark.parametrize(
@@ -420,19 +513,25 @@ def test_what_is_no_row_is_refused(rows, message):
         ClickPromptProcessor.fit(TRAIN, SCHEMA)(rows)
 
 
-def test_cells_that_are_no_numbers_or_times_are_warned_of_once():
+@pytest.mark.parametrize(("action", "times"), [("always", 2), ("default", 1)])
+def test_cells_that_are_not_numbers_or_times_give_one_warning_per_field_and_call(action, times):
     schema = Schema.from_dict(
         {"fields": [{"column": "price", "kind": "numeric"}, {"column": "at", "kind": "hour"}], "label": "click"}
     )
     processor = ClickPromptProcessor.fit({"price": [1, 2, 3], "at": ["2024-01-31 14:05"] * 3}, schema)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter(action)
         for _ in range(2):
-            processor({"price": [None, "cheap", 1], "at": ["", "31/01/2024", "2024-01-31 14:05"]})
+            processor(
+                {
+                    "price": [None, "cheap", 1, "cheaper", "cheap"],
+                    "at": ["", "31/01/2024", "2024-01-31 14:05", "x", "31/01/2024"],
+                }
+            )
     assert [str(warning.message) for warning in caught] == [
         "Column 'price' of kind 'numeric' should hold numbers; cells like 'cheap' count as missing.",
         "Column 'at' of kind 'hour' should hold times; cells like '31/01/2024' count as missing.",
-    ]
+    ] * times
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ClickPromptProcessor.fit({"price": [1, 2], "at": ["2024-01-31 14:05"] * 2}, schema)(
@@ -449,7 +548,7 @@ def test_a_separator_that_no_cell_holds_is_warned_of(cells, warned):
         warnings.simplefilter("always")
         ClickPromptProcessor.fit({"tags": cells}, Schema.from_dict({"fields": [member], "label": "click"}))
     assert [str(warning.message) for warning in caught] == [
-        "No cell of column 'tags' holds its `separator` ';', and most hold '|': each cell counts as one value."
+        "No cell of column 'tags' has its `separator` ';', but most have '|': each cell counts as one value."
     ] * warned
 
 

@@ -35,7 +35,7 @@ def test_bookcrossing(tmp_path, monkeypatch):
     warnings = []
     monkeypatch.setattr(bookcrossing.logger, "warning", warnings.append)
     write_bookcrossing(tmp_path)
-    rows = load_source("bookcrossing", tmp_path).rows.to_pylist()
+    rows = load_source("bookcrossing", tmp_path).table.to_pylist()
     # ratings of unknown users and books, and of the broken row, are left out
     assert [(row["user_id"], row["isbn"], row["click"]) for row in rows] == [
         ("1", "0001", 0),
@@ -107,7 +107,7 @@ def test_amazon_toys(edition, tmp_path):
         items = [{**{k: v for k, v in i.items() if k != "categories"}, "category": i["categories"][0]} for i in items]
         write_lines(tmp_path / "meta_Toys_and_Games.json", [json.dumps(item) for item in items])
     source = load_source("amazon-toys", tmp_path)
-    rows = source.rows.to_pylist()
+    rows = source.table.to_pylist()
     assert len(rows) == 20
     assert {row["user_id"] for row in rows} == {"U0", "U1", "U2", "U3", "U4"}
     # U0 rates A to E 1 to 5: C, a 3, is left out
@@ -141,7 +141,7 @@ def described_toys(folder, items):
     """The first row, which shows item A."""
     write_lines(folder / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
     write_lines(folder / "meta_Toys_and_Games.json", [json.dumps(item) for item in items])
-    return load_source("amazon-toys", folder).rows.to_pylist()[0]
+    return load_source("amazon-toys", folder).table.to_pylist()[0]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def write_goodreads(tmp_path, interactions):
 
 def test_goodreads(tmp_path):
     write_goodreads(tmp_path, goodreads_interactions())
-    rows = load_source("goodreads", tmp_path).rows.to_pylist()
+    rows = load_source("goodreads", tmp_path).table.to_pylist()
     assert len(rows) == 100
     assert rows[3] == {
         **{"user_id": "u0", "book_id": "3", "title": "Book 3", "genres": None, "average_rating": "3.9"},
@@ -244,12 +244,12 @@ def test_goodreads(tmp_path):
 
 def test_goodreads_is_reduced_while_it_is_read(tmp_path, monkeypatch):
     write_goodreads(tmp_path, goodreads_interactions())
-    whole = load_source("goodreads", tmp_path).rows
+    whole = load_source("goodreads", tmp_path).table
     monkeypatch.setattr(raw_files, "_BLOCK_SIZE", 1000)
     part_sizes = []
     rated = goodreads._rated
     monkeypatch.setattr(goodreads, "_rated", lambda part: part_sizes.append(len(part)) or rated(part))
-    assert load_source("goodreads", tmp_path).rows.to_pylist() == whole.to_pylist()
+    assert load_source("goodreads", tmp_path).table.to_pylist() == whole.to_pylist()
     assert sum(part_sizes) == 101
     assert max(part_sizes) < 20
 
@@ -259,14 +259,14 @@ def test_goodreads_rows_without_a_date_have_no_time(date, tmp_path):
     interactions = goodreads_interactions()
     interactions[3]["date_added"] = date
     write_goodreads(tmp_path, interactions)
-    rows = load_source("goodreads", tmp_path).rows
+    rows = load_source("goodreads", tmp_path).table
     assert rows["timestamp"].null_count == 1
     assert rows["timestamp"][3].as_py() is None
 
 
 def test_described_strings_take_four_bytes_a_row(tmp_path):
     write_goodreads(tmp_path, goodreads_interactions())
-    rows = load_source("goodreads", tmp_path).rows
+    rows = load_source("goodreads", tmp_path).table
     assert {str(rows.schema.field(name).type) for name in goodreads.SCHEMA.columns} == {
         "dictionary<values=string, indices=int32, ordered=0>"
     }

@@ -50,13 +50,19 @@ def test_parts_of_a_time_share_a_column():
         ({"fields": [{"column": "a", "buckets": "equal"}], "label": "y"}, "`buckets` of field 'a' must be one of"),
         (
             {"fields": [{"column": "a", "time_format": "ISO"}], "label": "y"},
-            "`time_format` of field 'a' must be a form",
+            "`time_format` of field 'a' must be a datetime.strptime form",
         ),
-        ({"fields": ["a"], "label": "y", "time_format": 8}, "`time_format` of a schema must be a format"),
-        ({"fields": [{"column": "a", "kind": "text"}], "label": "y"}, "must have one that is not of kind 'text'"),
+        (
+            {"fields": ["a"], "label": "y", "time_format": 8},
+            "`time_format` of a schema must be a datetime.strptime format",
+        ),
+        (
+            {"fields": [{"column": "a", "kind": "text"}], "label": "y"},
+            "must include one with ids, but all are of kind 'text'",
+        ),
         ({"fields": ["a"], "label": None}, "`label` of a schema must be the name of a column, got None"),
         ({"fields": ["a"], "label": "y", "positive": True}, "`positive` of a schema must be .* quotes"),
-        ({"fields": ["a"], "label": "y", "positive": "2"}, "`positive` of a schema must be '1' or no number, got '2'"),
+        ({"fields": ["a"], "label": "y", "positive": "2"}, "`positive` of a schema must be a word or '1', got '2'"),
         ({"fields": [{"column": "a", "kind": "hour"}] * 2, "label": "y"}, r"repeated: \['a.hour'\]"),
         ({"fields": [{"column": "y", "kind": "hour"}], "label": "y"}, r"repeated: \['y'\]"),
         (
@@ -70,7 +76,7 @@ def test_impossible_schemas_are_refused(data, message, tmp_path):
         Schema.from_dict(data)
     path = tmp_path / "schema.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match=r"schema\.json holds no valid schema"):
+    with pytest.raises(ValueError, match=r"schema\.json does not hold a valid schema"):
         load_schema(path)
 
 
@@ -80,5 +86,5 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(ValueError, match=r"\.yaml, \.yml or \.json"):
         load_schema(tmp_path / "schema.txt")
     (tmp_path / "broken.yaml").write_text("fields: [")
-    with pytest.raises(ValueError, match=r"broken\.yaml holds no valid schema"):
+    with pytest.raises(ValueError, match=r"broken\.yaml does not hold a valid schema"):
         load_schema(tmp_path / "broken.yaml")

@@ -144,7 +144,7 @@ def test_missing_and_odd_values_are_scored_as_in_the_plain_path(column, with_plm
 @pytest.mark.parametrize("cells", [[{"a": 1}, {"a": 2}], [["a"], None]])
 def test_several_values_where_one_belongs_are_refused(cells, with_plm):
     table = pa.table({"user": cells, "price": [1.0, 2.0], "tags": ["new", ""], "title": ["Up", "Up"]})
-    with pytest.raises(ValueError, match="Column 'user' of kind 'categorical' must hold one value a row"):
+    with pytest.raises(ValueError, match="Column 'user' of kind 'categorical' must hold one value per row"):
         score_table(table, *with_plm, batch_size=2)
     with pytest.raises(ValueError, match=r"Column 'user' of kind 'categorical' must hold one value .* in row 0"):
         with_plm[0](table.to_pydict())

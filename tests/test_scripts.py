@@ -215,12 +215,12 @@ def test_a_backbone_of_ones_own_through_the_scripts(table, tmp_path, monkeypatch
 
 def test_no_test_row_is_seen_by_fitting_training_or_stopping(table, plm, tmp_path, monkeypatch):
     splits, _ = load_splits("csv", table / "rows.csv", table / "schema.yaml")
-    test_rows = {tuple(row.values()) for row in splits["test"].to_list()}
+    test_rows = {tuple(row.values()) for row in splits["test"].to_pylist()}
     fitted, seen = [], {}
     fit = ClickPromptProcessor.fit.__func__
 
     def watched_fit(cls, train, *args, **kwargs):
-        fitted.extend(tuple(row.values()) for row in train.to_list())
+        fitted.extend(tuple(row.values()) for row in train.to_pylist())
         return fit(cls, train, *args, **kwargs)
 
     monkeypatch.setattr(ClickPromptProcessor, "fit", classmethod(watched_fit))
@@ -235,7 +235,7 @@ def test_no_test_row_is_seen_by_fitting_training_or_stopping(table, plm, tmp_pat
         monkeypatch.setattr(script, "ClickPromptTrainer", Watched)
         arguments = [*data_of(table), "--plm_name_or_path", str(plm), *SIZES, *QUICK, *BATCHES]
         script.main([*arguments, "--max_train_rows", "80", "--output_dir", str(tmp_path / script.__name__)])
-    train_rows = {tuple(row.values()) for row in splits["train"].to_list()}
+    train_rows = {tuple(row.values()) for row in splits["train"].to_pylist()}
     assert len(fitted) == 160
     assert set(fitted) <= train_rows
     assert len(test_rows - set(fitted)) == len(test_rows)

@@ -17,7 +17,7 @@ SCHEMA = Schema.from_dict({"fields": ["user", {"column": "price", "kind": "numer
 
 def test_ml_1m_by_hand(tmp_path):
     source = load_source("ml-1m", write_zip(tmp_path / "ml-1m.zip", "ml-1m", ml_1m_files()))
-    assert source.rows.to_pylist() == [
+    assert source.table.to_pylist() == [
         {
             "user_id": 1,
             "gender": "female",
@@ -59,7 +59,7 @@ def test_ml_1m_by_hand(tmp_path):
 
 
 def test_ml_100k_by_hand(tmp_path):
-    rows = load_source("ml-100k", write_zip(tmp_path / "x.zip", "ml-100k", ml_100k_files())).rows.to_pylist()
+    rows = load_source("ml-100k", write_zip(tmp_path / "x.zip", "ml-100k", ml_100k_files())).table.to_pylist()
     assert [row["age"] for row in rows] == ["18-24", "50-55", "under 18"]
     assert [row["genre"] for row in rows] == ["Comedy", "Action", "Action"]
     assert [row["click"] for row in rows] == [1, 0, 1]
@@ -67,10 +67,10 @@ def test_ml_100k_by_hand(tmp_path):
 
 
 def test_the_folder_serves_as_well_as_the_zip(tmp_path):
-    zipped = load_source("ml-1m", write_zip(tmp_path / "ml-1m.zip", "ml-1m", ml_1m_files())).rows
+    zipped = load_source("ml-1m", write_zip(tmp_path / "ml-1m.zip", "ml-1m", ml_1m_files())).table
     folder = write_folder(tmp_path / "outer" / "ml-1m", ml_1m_files())
-    assert load_source("ml-1m", folder).rows.equals(zipped)
-    assert load_source("ml-1m", folder.parent).rows.equals(zipped)
+    assert load_source("ml-1m", folder).table.equals(zipped)
+    assert load_source("ml-1m", folder.parent).table.equals(zipped)
 
 
 def broken(tmp_path, **replaced):
@@ -115,7 +115,7 @@ def test_missing_and_truncated_zips(tmp_path):
 def test_csv_keeps_strings(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("price,other,user,click\n1.5,x,007,1\n,y,,0\n")
-    rows = load_source("csv", path, SCHEMA).rows.to_pylist()
+    rows = load_source("csv", path, SCHEMA).table.to_pylist()
     assert rows == [{"user": "007", "price": "1.5", "click": "1"}, {"user": "", "price": "", "click": "0"}]
 
 
@@ -124,7 +124,7 @@ def test_csv_cells_may_hold_line_breaks(tmp_path):
     text = "a line\nand another\n" * 100_000
     path = tmp_path / "rows.csv"
     path.write_text("user,price,click\n" + f'"{text}",1,0\n' * 10)
-    rows = load_source("csv", path, SCHEMA).rows
+    rows = load_source("csv", path, SCHEMA).table
     assert rows["user"].to_pylist() == [text] * 10
 
 
@@ -145,8 +145,8 @@ def test_the_time_may_be_a_field(name, cells, shown, tmp_path):
         pq.write_table(csv.read_csv(tmp_path / "rows.csv"), path)
         (tmp_path / "rows.csv").unlink()
     source = load_source(str(tmp_path), schema=schema) if name == "hub" else load_source(name, path, schema)
-    assert source.rows.column_names == ["user", "when", "click"]
-    (latest,) = split_table(source.rows, schema, split="time")["test"].to_list()
+    assert source.table.column_names == ["user", "when", "click"]
+    (latest,) = split_table(source.table, schema, split="time")["test"].to_pylist()
     assert ClickPromptProcessor.fit({"user": [0], "when": [0]}, schema).render([latest]) == [
         f"user is 0. when is {shown}."
     ]
@@ -155,7 +155,7 @@ def test_the_time_may_be_a_field(name, cells, shown, tmp_path):
 def test_parquet_keeps_types(tmp_path):
     table = pa.table({"user": [1, None], "price": [1.5, 2.5], "click": [True, False], "other": [0, 0]})
     pq.write_table(table, tmp_path / "rows.parquet")
-    rows = load_source("parquet", tmp_path / "rows.parquet", SCHEMA).rows
+    rows = load_source("parquet", tmp_path / "rows.parquet", SCHEMA).table
     assert rows.equals(table.select(["user", "price", "click"]))
 
 

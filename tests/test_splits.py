@@ -4,13 +4,16 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from movielens_files import ml_1m_files, write_zip
 
+import clickprompt_hf.data.reading
 import clickprompt_hf.data.splits
-from clickprompt_hf import Schema
+from clickprompt_hf import ClickPromptProcessor, Schema
+from clickprompt_hf.data.labels import with_checked_labels
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.splits import check_labels, limit_train_rows, split_table, with_integer_labels
+from clickprompt_hf.data.splits import check_splits, limit_train_rows, split_table
 
 SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click", "time": "time"})
 
@@ -26,7 +29,11 @@ def table(num_rows=50, **columns):
 
 
 def users(splits):
-    return {name: split["user"][:] for name, split in splits.items()}
+    return {name: split["user"].to_pylist() for name, split in splits.items()}
+
+
+def checked(rows, schema):
+    return with_checked_labels(rows, schema, "rows.csv")
 
 
 def test_random_split_is_a_partition_that_the_seed_alone_draws():
@@ -50,26 +57,24 @@ def test_chronological_split_keeps_the_order_of_equal_times():
 def test_columns_of_long_strings_get_long_offsets(monkeypatch):
     monkeypatch.setattr(clickprompt_hf.data.splits, "_SHORT_STRINGS_BYTES", 200)
     rows = table(note=[f"a note of {n}" for n in range(50)], word=["a"] * 50)
-    splits = split_table(rows, SCHEMA)
-    kinds = {name: splits["train"].features[name].dtype for name in ("note", "word")}
-    assert kinds == {"note": "large_string", "word": "large_string"}
+
+    def kinds(splits):
+        return [str(splits["train"].schema.field(name).type) for name in ("note", "word")]
+
+    assert kinds(split_table(rows, SCHEMA)) == ["large_string", "large_string"]
     monkeypatch.setattr(clickprompt_hf.data.splits, "_SHORT_STRINGS_BYTES", 500)
     splits = split_table(rows, SCHEMA)
-    assert [splits["train"].features[name].dtype for name in ("note", "word")] == ["large_string", "string"]
-    assert sorted(note for part in splits.values() for note in part["note"]) == sorted(rows["note"].to_pylist())
+    assert kinds(splits) == ["large_string", "string"]
+    assert sorted(note for part in splits.values() for note in part["note"].to_pylist()) == sorted(
+        rows["note"].to_pylist()
+    )
 
 
-def test_splits_have_fingerprints_that_are_not_made_of_their_rows(monkeypatch):
-    def refuse(dataset):
-        raise AssertionError("The rows were pickled for a fingerprint.")
-
-    monkeypatch.setattr("datasets.arrow_dataset.generate_fingerprint", refuse)
-    splits = check_labels(limit_train_rows(split_table(table(400), SCHEMA), 100), SCHEMA)
-    assert len({split._fingerprint for split in splits.values()}) == 3
-    # were two fingerprints equal, the second would be read from the first one's cache
-    for split in splits.values():
-        doubled = split.map(lambda row: {"doubled": 2 * row["user"]})
-        assert doubled["doubled"][:] == [2 * user for user in split["user"][:]]
+def test_dictionaries_are_decoded():
+    words = pa.array(["b", "a", None, "b", "c"] * 10)
+    encoded = split_table(table(word=words.dictionary_encode()), SCHEMA)
+    plain = split_table(table(word=words), SCHEMA)
+    assert all(encoded[name].equals(plain[name]) for name in ("train", "validation", "test"))
 
 
 def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
@@ -94,7 +99,7 @@ def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
             "2 are",
         ),
         ({"time": pa.array([-(2**63), *range(49)], pa.timestamp("s"))}, SCHEMA, "1 are missing"),
-        ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers, timestamps or strings as in .* 'a' in row 0"),
+        ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers, timestamps or strings such as .* 'a' in row 0"),
         ({}, Schema.from_dict({"fields": ["user"], "label": "click"}), "no time column"),
     ],
 )
@@ -120,7 +125,7 @@ def test_movielens_without_times_is_not_split_by_time(tmp_path):
     with pytest.raises(ValueError, match="all are 0.*cannot be split by time"):
         load_splits("ml-1m", path, split="time")
     with_times = write_zip(tmp_path / "y.zip", "ml-1m", ml_1m_files(60))
-    assert load_splits("ml-1m", with_times, split="time")[0]["test"]["timestamp"][0] == 1054
+    assert load_splits("ml-1m", with_times, split="time")[0]["test"]["timestamp"][0].as_py() == 1054
 
 
 def test_unknown_split():
@@ -128,48 +133,80 @@ def test_unknown_split():
         split_table(table(), SCHEMA, split="leave-one-out")
 
 
-@pytest.mark.parametrize("labels", [["0", "1"] * 200, [0.0, 1.0] * 200, [False, True] * 200, [0, 1] * 200])
+@pytest.mark.parametrize(
+    "labels",
+    [["0", "1"], [0.0, 1.0], [False, True], [0, 1], ["0.0", "1.0"], ["false", " True"], [b"0", b"1"]],
+)
 def test_labels_become_integers(labels):
-    splits = check_labels(split_table(table(400, click=labels), SCHEMA), SCHEMA)
-    assert splits["test"].features["click"].dtype == "int8"
-    assert sum(sum(split["click"][:]) for split in splits.values()) == 200
+    clicks = checked(table(400, click=labels * 200), SCHEMA)["click"]
+    assert clicks.type == pa.int8()
+    assert clicks.to_pylist() == [0, 1] * 200
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 2] * 25, "must be 0 or 1, got 2 in row [0-9]+ of the train split"),
-        ([None, 1] * 25, "must be 0 or 1, got None"),
-        (["yes", "no"] * 25, "must be 0 or 1, got '(yes|no)' .* `positive` in the schema"),
-        ([1] * 50, "both classes in column 'click', but all 40 labels are 1"),
+        ([0, 2] * 25, "must be 0 or 1, got 2 in row 1 of rows.csv, counted from 0"),
+        ([0.0, 0.5] * 25, "must be 0 or 1, got 0.5 in row 1"),
+        ([1, None] * 25, "must be 0 or 1, got None in row 1"),
+        (["yes", "no"] * 25, "must be 0 or 1, got 'yes' in row 0 .* `positive` in the schema"),
     ],
 )
 def test_wrong_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        check_labels(split_table(table(click=labels), SCHEMA), SCHEMA)
+        checked(table(click=labels), SCHEMA)
+
+
+@pytest.mark.parametrize("label", [0, 1, 1.0, "1", "0.0", True, "false", "TRUE", b"1", None, "", 2, "yes", 0.5, "1e0"])
+@pytest.mark.parametrize("positive", [None, "yes"])
+def test_tables_and_the_processor_read_labels_alike(label, positive):
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": positive})
+    processor = ClickPromptProcessor.fit({"user": [1]}, schema)
+
+    def read(convert):
+        try:
+            return convert()
+        except ValueError as error:
+            return str(error).partition(" of ")[0]
+
+    assert read(lambda: checked(pa.table({"user": [1], "click": [label]}), schema)["click"].to_pylist()) == read(
+        lambda: processor({"user": [1], "click": [label]})["labels"]
+    )
 
 
 @pytest.mark.parametrize("own_splits", [False, True])
-def test_labels_in_words_are_read_once_or_twice(own_splits, tmp_path):
+def test_labels_are_checked_once_and_before_rows_are_shuffled(own_splits, tmp_path, monkeypatch):
+    calls = []
+
+    def counted(rows, schema, where):
+        calls.append((len(rows), where))
+        return with_checked_labels(rows, schema, where)
+
+    monkeypatch.setattr(clickprompt_hf.data.reading, "with_checked_labels", counted)
     schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
-    words = ["Yes", "No"] * 200
+    sizes = {"train": 320, "validation": 40, "test": 40} if own_splits else {"train": 400}
+    start = 0
+    for name, size in sizes.items():
+        rows = pa.table({"user": range(start, start + size), "click": ["Yes", "No"] * (size // 2)})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+        start += size
     if own_splits:
-        splits = check_labels(split_table(table(400, click=words), schema), schema)
+        splits, _ = load_splits(f"{tmp_path}/", schema=schema)
+        assert calls == [(size, f"the {name} split of {tmp_path}/") for name, size in sizes.items()]
     else:
-        path = tmp_path / "rows.csv"
-        path.write_text("user,click\n" + "".join(f"{n},{word}\n" for n, word in enumerate(words)))
-        splits, _ = load_splits("csv", path, schema)
-    clicks = {int(u): label for split in splits.values() for u, label in zip(split["user"][:], split["click"][:])}
-    assert clicks == {n: n % 2 for n in range(400)}
+        splits, _ = load_splits("parquet", tmp_path / "train.parquet", schema)
+        assert calls == [(400, str(tmp_path / "train.parquet"))]
+    rows = [row for split in splits.values() for row in split.to_pylist()]
+    assert {row["user"]: row["click"] for row in rows} == {n: n % 2 for n in range(400)}
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["Yes", "No", "no", "No"], ["'Yes' in 12, 'no' in 12 rows. 'no' differs from it in case only."]),
+        (["Yes", "No", "no", "No"], ["'Yes' in 12, 'no' in 12 rows. 'no' differs from it only in case."]),
         (
             ["Yes", "No", "maybe", "No"],
-            ["2 values that all mean no click, as they are not 'No': 'Yes' in 12"],
+            ["2 values other than 'No', which all mean no click: 'Yes' in 12"],
         ),
         (["Yes", "No", "Yes", "No"], []),
         (["1", "No", "0", "No"], []),
@@ -179,18 +216,18 @@ def test_further_words_are_warned_of(words, said):
     schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        labels = with_integer_labels(table(48, click=words * 12), schema, "rows.csv")["click"].to_pylist()
+        labels = checked(table(48, click=words * 12), schema)["click"].to_pylist()
     assert labels == [int(word in ("No", "1")) for word in words] * 12
     assert len(caught) == len(said)
     assert all(part in str(warning.message) for part, warning in zip(said, caught))
 
 
-def test_labels_in_words_must_be_known(tmp_path):
+def test_labels_in_words_must_be_known():
     schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
     with pytest.raises(
-        ValueError, match="must be 0, 1 or words \\('No' for a click\\), got None in row 0 of the train"
+        ValueError, match="must be 0, 1 or words \\('No' for a click\\), got None in row 0 of rows.csv"
     ):
-        check_labels(split_table(table(click=[None] * 50), schema), schema)
+        checked(table(click=[None] * 50), schema)
 
 
 def test_a_wrong_label_is_named_by_its_row_in_the_file(tmp_path):
@@ -202,9 +239,11 @@ def test_a_wrong_label_is_named_by_its_row_in_the_file(tmp_path):
         load_splits("csv", path, Schema.from_dict({"fields": ["user"], "label": "click"}))
 
 
-def test_a_split_needs_rows():
-    with pytest.raises(ValueError, match="train split must have rows, got none: the data have only 0 rows"):
-        check_labels(split_table(table(0), SCHEMA), SCHEMA)
+def test_a_split_needs_rows_and_both_classes():
+    with pytest.raises(ValueError, match="train split must have rows, but it has none: there are only 0 rows in all"):
+        check_splits(split_table(table(0), SCHEMA), SCHEMA)
+    with pytest.raises(ValueError, match="both classes in column 'click', but all 40 labels are 1"):
+        check_splits(split_table(table(click=[1] * 50), SCHEMA), SCHEMA)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.int64()])
@@ -219,10 +258,12 @@ def test_digits_with_a_format_are_times_and_no_numbers(tmp_path, kind):
     if kind == pa.string():
         pa.csv.write_csv(rows, tmp_path / "rows.csv")
         splits, _ = load_splits("csv", tmp_path / "rows.csv", schema, split="time")
-        assert list(map(int, splits["train"]["user"])) == list(range(32))
-        assert splits["train"]["day"][:2] == ["01012023", "03012023"]
+        assert list(map(int, splits["train"]["user"].to_pylist())) == list(range(32))
+        assert splits["train"]["day"].to_pylist()[:2] == ["01012023", "03012023"]
     else:
         # those that kept all their digits
         rows = rows.filter(pa.compute.greater(rows["day"], 9_999_999))
         splits = split_table(rows, schema, split="time")
-        assert [str(day)[2:4] for day in splits["train"]["day"]] == ["01"] * 5 + ["02"] * 5 + ["03"] * 5 + ["04"]
+        assert [str(day)[2:4] for day in splits["train"]["day"].to_pylist()] == ["01"] * 5 + ["02"] * 5 + [
+            "03"
+        ] * 5 + ["04"]

@@ -10,13 +10,13 @@ from clickprompt_hf.data.splits import split_table
 @pytest.fixture(scope="module")
 def rows():
     source = load_synthetic()
-    return source.rows.to_pandas(), source.schema
+    return source.table.to_pandas(), source.schema
 
 
 def test_data_depend_on_data_seed_alone(rows):
     np.random.seed(5)
-    assert load_synthetic().rows.to_pandas().equals(rows[0])
-    assert not load_synthetic(SyntheticSizes(data_seed=1)).rows.to_pandas().equals(rows[0])
+    assert load_synthetic().table.to_pandas().equals(rows[0])
+    assert not load_synthetic(SyntheticSizes(data_seed=1)).table.to_pandas().equals(rows[0])
 
 
 def test_the_truth_is_no_field(rows):
@@ -32,7 +32,7 @@ def test_clicks_follow_the_true_probabilities(rows):
 
 
 def test_best_reachable_auc_is_well_below_one(rows):
-    splits = split_table(load_synthetic().rows, rows[1])
+    splits = split_table(load_synthetic().table, rows[1])
     assert 0.78 < best_reachable_auc(splits["test"]) < 0.90
 
 

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -366,7 +367,7 @@ def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monk
 def test_plain_trainer_with_mapped_rows(tmp_path):
     splits = tiny_splits()
     processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
-    encoded = splits.map(processor, batched=True)
+    encoded = {name: datasets.Dataset(table).map(processor, batched=True) for name, table in splits.items()}
     for model_class, collator, metrics in (
         (ClickPromptForCTR, ClickPromptCollator(processor), click_metrics),
         (ClickPromptForPAMLM, ClickPromptMLMCollator(processor), None),

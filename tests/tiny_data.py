@@ -2,8 +2,8 @@
 
 import functools
 
-import datasets
 import numpy as np
+import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -39,11 +39,18 @@ def tiny_rows(num_rows: int = 60, seed: int = 0) -> dict[str, list]:
     }
 
 
-def tiny_splits() -> datasets.DatasetDict:
+def rows_of_lengths(num_rows: int, seed: int) -> dict[str, list]:
+    """Rows whose texts have from a few tokens to many."""
+    draw = np.random.default_rng(seed)
+    titles = [
+        " ".join(draw.choice(["Up", "Seven", "Noir", "(1953)"], size)) for size in draw.integers(1, 40, num_rows)
+    ]
+    return tiny_rows(num_rows, seed) | {"title": titles}
+
+
+def tiny_splits() -> dict[str, pa.Table]:
     sizes = {"train": 60, "validation": 20, "test": 20}
-    return datasets.DatasetDict(
-        {name: datasets.Dataset.from_dict(tiny_rows(size, seed)) for seed, (name, size) in enumerate(sizes.items())}
-    )
+    return {name: pa.table(tiny_rows(size, seed)) for seed, (name, size) in enumerate(sizes.items())}
 
 
 def _texts() -> list[str]:

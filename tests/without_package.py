@@ -17,7 +17,7 @@ class Refuse:
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name.partition(".")[0] == "clickprompt_hf":
-            raise ModuleNotFoundError(f"No module named {name!r}")
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 sys.meta_path.insert(0, Refuse)
@@ -75,6 +75,10 @@ def main(folder: Path) -> None:
         AutoModelForSequenceClassification.from_pretrained(folder / "mine", **TRUST)
     except ValueError as error:
         outputs["own backbone"] = str(error)
+    try:
+        score.processor.extend({name: [value] for name, value in inputs["rows"][0].items()})
+    except ImportError as error:
+        outputs["extending"] = str(error)
     outputs["imported"] = [name for name in sys.modules if name.partition(".")[0] == "clickprompt_hf"]
     (folder / "outputs.json").write_text(json.dumps(outputs))
 

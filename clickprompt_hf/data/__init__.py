@@ -1,0 +1,14 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""From raw files to batches.
+
+| step | module |
+|---|---|
+| read | `sources/`, `schema_file.py` |
+| check labels | `labels.py` |
+| split | `splits.py` |
+| fit | `vocabulary.py` |
+| encode | `columnar.py`, `token_tables.py` |
+| batches | `collators.py` |
+
+`reading.py` runs the first three. Tables are Arrow tables until they are encoded.
+"""

@@ -1,13 +1,14 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""From the name of a data set to checked splits of raw rows."""
+"""From the name of a dataset to splits of raw rows with checked labels."""
 
 from pathlib import Path
 
-import datasets
+import pyarrow as pa
 
 from ..schema_clickprompt import Schema
+from .labels import with_checked_labels
 from .sources import load_source
-from .splits import Split, check_labels, limit_train_rows, split_table, with_integer_labels
+from .splits import Split, check_splits, limit_train_rows, split_table
 
 
 def load_splits(
@@ -17,28 +18,37 @@ def load_splits(
     split: Split = "random",
     split_seed: int = 42,
     max_train_rows: int | None = None,
-) -> tuple[datasets.DatasetDict, Schema]:
-    """Train, validation and test rows with plain typed columns, and their schema.
+) -> tuple[dict[str, pa.Table], Schema]:
+    """Read a dataset, check its labels and split it.
 
     Args:
         dataset: As in `load_source`.
         data_path: As in `load_source`.
         schema: As in `load_source`.
-        split: As in `split_table`; a data set with splits of its own keeps those.
+        split: As in `split_table`. A dataset with its own splits keeps them.
         split_seed: As in `split_table`.
         max_train_rows: As in `limit_train_rows`.
+
+    Returns:
+        Raw rows of the splits `train`, `validation` and `test`, with labels 0 and 1; and their schema.
 
     Raises:
         ValueError: If the data, the labels or an argument is wrong; the message names it.
         FileNotFoundError: If a file is missing.
     """
     source = load_source(dataset, data_path, schema)
-    splits = source.rows
-    if isinstance(splits, datasets.DatasetDict):
-        if split != "random":
-            raise ValueError(f"`split` must be left out: {dataset} has splits of its own, got {split!r}.")
+    where = str(data_path or dataset)
+    # Labels are checked before rows are shuffled, so that an error names the user's row.
+    if isinstance(source.table, pa.Table):
+        table = with_checked_labels(source.table, source.schema, where)
+        splits = split_table(table, source.schema, split, split_seed)
+    elif split == "random":
+        splits = {
+            name: with_checked_labels(table, source.schema, f"the {name} split of {where}")
+            for name, table in source.table.items()
+        }
     else:
-        # before rows are shuffled, so that an error names the user's row
-        rows = with_integer_labels(splits, source.schema, str(data_path or dataset))
-        splits = split_table(rows, source.schema, split, split_seed)
-    return check_labels(limit_train_rows(splits, max_train_rows, split), source.schema), source.schema
+        raise ValueError(f"`split` must be left out, as {dataset} has its own splits, got {split!r}.")
+    splits = limit_train_rows(splits, max_train_rows, split)
+    check_splits(splits, source.schema)
+    return splits, source.schema

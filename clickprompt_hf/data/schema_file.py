@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Schema files."""
+"""Schema files, in YAML or JSON."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,12 @@ from ..schema_clickprompt import Schema
 
 
 def load_schema(path: str | Path) -> Schema:
-    """Reads a schema from a YAML or JSON file.
+    """Read a schema from a YAML or JSON file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has another ending, does not parse, or holds no valid schema; the message names the file.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If its name has another ending, it cannot be parsed, or the schema is invalid; the message names
+            the file.
     """
     path = Path(path)
     if path.suffix not in (".yaml", ".yml", ".json"):
@@ -26,4 +27,4 @@ def load_schema(path: str | Path) -> Schema:
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         return Schema.from_dict(data)
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} holds no valid schema: {error}") from error
+        raise ValueError(f"{path} does not hold a valid schema: {error}") from error

@@ -1,12 +1,12 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Raw rows to click probabilities by an exported folder, with numpy and onnxruntime alone.
+"""Click probabilities of raw rows from an exported folder, with only numpy and onnxruntime.
 
     from scorer import Scorer
 
     scorer = Scorer()
     scorer.score([{"user_id": 7, "item_id": 42, "title": "Up"}])
 
-`export_ctr` puts this file and encoding_clickprompt.py, which it reads, into the folder.
+`export_ctr` copies this file and the modules that it imports into the folder.
 """
 
 import json
@@ -19,16 +19,16 @@ from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, read_vocab
 from ..schema_clickprompt import Schema
 
 ONNX_FILE = "model.onnx"
-# rows at once: more are no faster, and take memory
-_BLOCK = 4096
+# Larger blocks are not faster and take more memory.
+_ROWS_PER_BLOCK = 4096
 
 
 class Scorer:
     """Scores raw rows. One scorer may be used by several threads at once.
 
     Args:
-        folder: An exported folder; the one of this file by default.
-        num_threads: Threads of one call; 0: one a core.
+        folder: An exported folder. Defaults to the folder of this file.
+        num_threads: Threads per call; 0 for one per core.
 
     Raises:
         OSError: If a file is missing.
@@ -60,25 +60,26 @@ class Scorer:
         self._lowest, self._sizes = np.asarray(per_column, dtype=np.int64).T
 
     def score(self, rows) -> np.ndarray:
-        """P(click) of raw rows, (B,) float32.
+        """Predict P(click) of raw rows, (B,) float32.
 
         Args:
-            rows: A list of rows as mappings from column to value, one such row, a mapping from column to values, or a
-                pandas data frame. Unseen and missing values are scored too; other columns are ignored.
+            rows: A list of rows as mappings from column to value, one such row, a mapping from column to values, a
+                pandas data frame or an Arrow table. Unseen and missing values are scored too; other columns are
+                ignored.
 
         Raises:
-            ValueError: If a row lacks a field's column, columns differ in length, or a cell of a field of single
-                values holds several.
-            TypeError: If `rows` or a row is of another kind.
+            ValueError: If a row lacks a field's column, columns differ in length, or a cell of a single-valued field
+                holds several values.
+            TypeError: If `rows` or a row has an unsupported type.
         """
         return self.score_ids(self.encoder.encode(self.encoder.columns(rows)))
 
     def score_ids(self, feature_ids: np.ndarray) -> np.ndarray:
-        """P(click) of encoded rows: feature_ids (B, C) int64 to (B,) float32.
+        """Predict P(click) of encoded rows: feature_ids (B, C) int64 to (B,) float32.
 
         Raises:
             ValueError: If `feature_ids` has another shape.
-            IndexError: If an id is outside [0, field_size), -1 in a multi-valued field aside.
+            IndexError: If an id is outside [0, field_size); -1 is allowed in multi-valued fields.
         """
         feature_ids = np.asarray(feature_ids, dtype=np.int64)
         if feature_ids.ndim != 2 or feature_ids.shape[1] != len(self._sizes):
@@ -91,7 +92,7 @@ class Scorer:
                 f"got {feature_ids[row, column]}."
             )
         probabilities = np.empty(len(feature_ids), dtype=np.float32)
-        for start in range(0, len(feature_ids), _BLOCK):
-            block = slice(start, start + _BLOCK)
+        for start in range(0, len(feature_ids), _ROWS_PER_BLOCK):
+            block = slice(start, start + _ROWS_PER_BLOCK)
             (probabilities[block],) = self.session.run(None, {"feature_ids": feature_ids[block]})
         return probabilities

@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     table.to_csv(args.output_dir / "results.csv")
 
     rows_file, scores_file = args.output_dir / "rows.csv", args.output_dir / "scores.csv"
-    pd.DataFrame(splits["test"][:ROWS_SCORED])[schema.columns].to_csv(rows_file, index=False)
+    splits["test"].slice(0, ROWS_SCORED).select(schema.columns).to_pandas().to_csv(rows_file, index=False)
     predict.main(["--model", str(folder / "with"), "--input", str(rows_file), "--output", str(scores_file)])
     print(f"\nThree raw rows, scored by {folder / 'with'}:\n\n{pd.read_csv(scores_file, dtype=str).T.to_string()}")
     return table

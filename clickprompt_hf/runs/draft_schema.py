@@ -24,11 +24,11 @@ import yaml
 from ..data.column_profile import ColumnProfile, percent, profile_column, rank_alone
 from ..data.sources.tabular import csv_batches, csv_header
 from ..schema_clickprompt import check_positive
-from ..values_clickprompt import labels_in_words
+from ..values_clickprompt import labels_of
 
 MAX_ROWS = 100_000
 
-_NUMBERS_OF_LABELS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+_NUMBERS_OF_LABELS = ("0", "1", "false", "true")
 _LABEL_WORDS = {
     *(
         "label",
@@ -197,16 +197,12 @@ def _named_label(profiles: list[ColumnProfile], label: str, positive: str | None
 
 
 def _in_numbers(profile: ColumnProfile) -> bool:
-    return all(value.lower() in _NUMBERS_OF_LABELS for value in profile.values)
+    return bool(np.isfinite(labels_of(profile.values)).all())
 
 
 def _clicks(profile: ColumnProfile, positive: str | None) -> np.ndarray:
     """(N,) 1, 0, or NaN where unknown."""
-    if positive is None:
-        numbers = [_NUMBERS_OF_LABELS[value.lower()] for value in profile.values]
-    else:
-        numbers = labels_in_words(profile.values, positive).tolist()
-    return np.asarray([*numbers, np.nan])[profile.places]
+    return np.append(labels_of(profile.values, positive), np.nan)[profile.places]
 
 
 def _positive(profile: ColumnProfile) -> str | None:

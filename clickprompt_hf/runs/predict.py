@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 # importing the package makes the Auto classes know ClickPrompt
 from ..data.table_pieces import table_format
-from ..pipeline_clickprompt import rows_a_batch
+from ..pipeline_clickprompt import default_batch_size
 from ..scoring import score_file
 from .backbone_modules import import_backbone_module
 from .paths import check_folder_or_hub_id
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     model = load_model(args.model).to(state.device)
 
     # 3. Piece by piece: read, score, write. The output appears under its name once it is whole.
-    batch_size, piece_rows = rows_a_batch(model.config), 16_384 if model.config.use_plm else 131_072
+    batch_size, piece_rows = default_batch_size(model.config), 16_384 if model.config.use_plm else 131_072
     score_file(
         args.input,
         args.output,

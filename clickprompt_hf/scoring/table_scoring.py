@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Raw rows in memory to click probabilities."""
+"""Click probabilities of raw rows in memory."""
 
 from typing import Any
 
@@ -16,20 +16,20 @@ from ..processing_clickprompt import ClickPromptProcessor
 def score_table(
     table: pa.Table, processor: ClickPromptProcessor, model: Any, batch_size: int, bf16: bool = False
 ) -> np.ndarray:
-    """P(click) of each row of `table`, (N,) float64, in order.
+    """Predict P(click) of each row of `table`, (N,) float64.
 
-    As in training, each distinct value is encoded and each distinct clause tokenized once. Rows whose texts are about
-    equally long share a batch, so that little of it is padding.
+    As in training, each distinct value is encoded once and each distinct clause tokenized once. Rows are batched by
+    text length, which saves padding.
 
     Args:
-        table: At least one row; has the columns of the processor's schema, and may have others.
-        processor: That of the model.
+        table: At least one row, with the columns of the processor's schema; other columns are ignored.
+        processor: The model's processor.
         model: A `ClickPromptForCTR` in evaluation mode.
-        batch_size: Rows of a batch.
-        bf16: Whether to multiply in bf16, by autocast.
+        batch_size: Rows per batch.
+        bf16: Whether to run the model under bf16 autocast.
 
     Raises:
-        ValueError: If a column is missing, or holds lists or mappings where its field has single values.
+        ValueError: If a column is missing, or holds lists or mappings although its field is single-valued.
     """
     check_columns(processor.read_columns, table.column_names, "The table")
     _check_types(table.schema, processor)
@@ -38,10 +38,10 @@ def score_table(
     arrays, tables = encode_tables([fields], processor, with_text=model.config.use_plm)
     feature_ids, order = arrays["feature_ids"], np.arange(len(table))
     if tables is not None:
-        # the longest first: what does not fit in memory fails at once
+        # Longest first: a batch that does not fit in memory fails at once.
         order = np.argsort(-tables.lengths(arrays["clause_ids"]), kind="stable")
     scored = []
-    # one context for all batches: autocast casts the weights once in each
+    # One context for all batches: autocast casts the weights once per context.
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(table), batch_size):
             rows = order[start : start + batch_size]
@@ -56,16 +56,16 @@ def score_table(
 
 
 def _check_types(types: pa.Schema, processor: ClickPromptProcessor) -> None:
-    for member in processor.schema.fields:
-        if member.kind == "multi_valued" or member.column not in processor.read_columns:
+    for field in processor.schema.fields:
+        if field.kind == "multi_valued" or field.column not in processor.read_columns:
             continue
-        if pa.types.is_nested(found := types.field(member.column).type):
+        if pa.types.is_nested(found := types.field(field.column).type):
             raise ValueError(
-                f"Column {member.column!r} of kind {member.kind!r} must hold one value a row, got cells of type "
+                f"Column {field.column!r} of kind {field.kind!r} must hold one value per row, got cells of type "
                 f"{found}."
             )
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values in the place of a dictionary, which may hold those of the whole file."""
+    """Decode a dictionary, which may hold the values of the whole file."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

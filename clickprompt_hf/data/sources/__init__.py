@@ -1,6 +1,10 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Where rows come from: each source reads raw files and gives a table with plain typed columns, and its schema."""
+"""Where rows come from: each source reads raw files and returns a table with plain typed columns, and its schema.
 
+A new source is a module in this folder and a line in `_SOURCES`.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
 from ...schema_clickprompt import Schema
@@ -15,7 +19,8 @@ from .tabular import load_csv, load_hub, load_parquet
 
 __all__ = ["SourceTable", "load_source", "needs_schema"]
 
-_WITH_SCHEMA_OF_THEIR_OWN = {
+# Sources with a schema of their own: from `data_path` to rows.
+_SOURCES: dict[str, Callable[[str | Path | None], SourceTable]] = {
     "ml-1m": load_ml_1m,
     "ml-100k": load_ml_100k,
     "bookcrossing": load_bookcrossing,
@@ -23,38 +28,39 @@ _WITH_SCHEMA_OF_THEIR_OWN = {
     "goodreads": load_goodreads,
     "synthetic": lambda path: load_synthetic(),
 }
-_FILES = {"csv": load_csv, "parquet": load_parquet}
+# File formats, whose schema the user gives.
+_FORMATS: dict[str, Callable[[str | Path | None, Schema], SourceTable]] = {"csv": load_csv, "parquet": load_parquet}
 
 
 def needs_schema(dataset: str) -> bool:
-    """Whether `load_source` must be told what the columns of `dataset` mean."""
-    return dataset not in _WITH_SCHEMA_OF_THEIR_OWN
+    """Whether `load_source` needs a schema for `dataset`."""
+    return dataset not in _SOURCES
 
 
 def load_source(
     dataset: str, data_path: str | Path | None = None, schema: str | Path | Schema | None = None
 ) -> SourceTable:
-    """All rows of a data set.
+    """Read all rows of a dataset.
 
     Args:
         dataset: `"ml-1m"`, `"ml-100k"`, `"bookcrossing"`, `"amazon-toys"`, `"goodreads"`, `"synthetic"`, `"csv"`,
             `"parquet"`, or a Hub id or folder with a slash in it.
-        data_path: The zip, folder or file that holds the raw data.
-        schema: What the columns mean, or a YAML or JSON file that says it. Needed for CSV, Parquet and the Hub.
+        data_path: The zip, folder or file with the raw data.
+        schema: What the columns mean, or a YAML or JSON file with it. Required for CSV, Parquet and the Hub.
 
     Raises:
         ValueError: If `dataset` is unknown, the schema is missing, or the data are broken.
         FileNotFoundError: If a file is missing.
     """
-    if not needs_schema(dataset):
+    if dataset in _SOURCES:
         if schema is not None:
             raise ValueError(f"`schema` must be left out: {dataset} has its own.")
-        return _WITH_SCHEMA_OF_THEIR_OWN[dataset](data_path)
-    if dataset not in _FILES and "/" not in dataset:
-        known = sorted([*_WITH_SCHEMA_OF_THEIR_OWN, *_FILES])
+        return _SOURCES[dataset](data_path)
+    if dataset not in _FORMATS and "/" not in dataset:
+        known = sorted([*_SOURCES, *_FORMATS])
         raise ValueError(f"`dataset` must be one of {known} or a Hub id like owner/name, got {dataset!r}.")
     if schema is None:
         raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that says what the columns mean.")
     if not isinstance(schema, Schema):
         schema = load_schema(schema)
-    return _FILES[dataset](data_path, schema) if dataset in _FILES else load_hub(dataset, schema)
+    return _FORMATS[dataset](data_path, schema) if dataset in _FORMATS else load_hub(dataset, schema)

@@ -1,9 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""What every source gives."""
+"""What every source returns."""
 
 from dataclasses import dataclass
 
-import datasets
 import pyarrow as pa
 
 from ...schema_clickprompt import Schema
@@ -11,12 +10,13 @@ from ...schema_clickprompt import Schema
 
 @dataclass
 class SourceTable:
-    """Raw rows with plain typed columns, no features yet. Strings may be dictionary-encoded, which splits undo.
+    """Raw rows with plain typed columns, and what the columns mean.
 
     Args:
-        rows: All rows in one table, or the splits that the source itself defines.
+        table: All rows in one table, or the splits `train`, `validation` and `test` if the source has its own. Strings
+            may be dictionary-encoded.
         schema: What the columns mean.
     """
 
-    rows: pa.Table | datasets.DatasetDict
+    table: pa.Table | dict[str, pa.Table]
     schema: Schema

@@ -2,25 +2,24 @@
 r"""Generated impressions whose true click probabilities are known.
 
 Users u have an age range a(u), a job, and latent factors; items i have a maker, a title, and latent factors. A title
-is two words of the item's topic t(i) with a neutral word in front and one behind: "Quiet Harbor Voyage Deluxe".
+is two words of the item's topic t(i) between two neutral words: "Quiet Harbor Voyage Deluxe".
 
     P(click | u, i) = sigmoid(-0.4 + <p_u, q_i> / sqrt(2) + b_i + sum_{w in title} e_w + g_{a(u), t(i)})
 
-| part of the logit | drawn from | variance over the rows | who can see it |
+| part of the logit | drawn from | variance over rows | visible in |
 |---|---|---|---|
-| collaborative: p_u, q_i in R^2 | N(0, 1) | about 1 | the ids alone |
-| item bias b_i | N(0, 0.3^2) | about 0.1 | the ids alone |
-| word effects: e_w = topic's + own | N(0, 0.4^2) + N(0, 0.5^2) | about 1.3 | the text, for unseen items too |
-| taste g of an age range for a topic | N(0, 0.5^2) | about 0.25 | the text, for unseen items too |
+| collaborative: p_u, q_i in R^2 | N(0, 1) | about 1 | ids only |
+| item bias b_i | N(0, 0.3^2) | about 0.1 | ids only |
+| word effects: e_w = topic's + own | N(0, 0.4^2) + N(0, 0.5^2) | about 1.3 | text, for unseen items too |
+| taste g of an age range for a topic | N(0, 0.5^2) | about 0.25 | text, for unseen items too |
 
-Users come evenly; items by Zipf's law (popularity of rank r as 1 / (r + 10)), so that a tenth of the test rows show an
-item with at most a handful of training rows. Topics are in no column of their own: words of one topic occur together,
-which is what masked language modelling can learn. Maker and job say nothing.
+Users are drawn uniformly, items by Zipf's law (popularity 1 / (r + 10) at rank r), so that a tenth of the test rows
+have an item with at most a handful of training rows. There is no column of topics: words of one topic occur together,
+which is what masked language modelling can learn. Maker and job carry no signal.
 """
 
 from dataclasses import dataclass
 
-import datasets
 import numpy as np
 import pyarrow as pa
 from sklearn.metrics import roc_auc_score
@@ -59,13 +58,13 @@ _TOPICS = (
 
 @dataclass(frozen=True)
 class SyntheticSizes:
-    """How much is generated.
+    """Sizes of the generated data.
 
     Args:
-        num_rows: Impressions.
-        num_users: Users.
-        num_items: Items.
-        data_seed: Draws everything here. It is no training seed: the data stay the same over runs.
+        num_rows: Number of impressions.
+        num_users: Number of users.
+        num_items: Number of items.
+        data_seed: Seed of the data, which does not change with the seed of training.
     """
 
     num_rows: int = 24_000
@@ -75,7 +74,7 @@ class SyntheticSizes:
 
 
 def load_synthetic(sizes: SyntheticSizes | None = None) -> SourceTable:
-    """Draws users, items and impressions; the column `true_probability` is no field of the schema."""
+    """Draw users, items and impressions. The schema leaves out the column `true_probability`."""
     sizes = sizes or SyntheticSizes()
     draw = np.random.default_rng(sizes.data_seed)
     user_age = draw.integers(len(_AGES), size=sizes.num_users)
@@ -83,19 +82,19 @@ def load_synthetic(sizes: SyntheticSizes | None = None) -> SourceTable:
     user_factors = draw.standard_normal((sizes.num_users, 2))
 
     words = np.asarray([*_NEUTRAL_FIRST, *_NEUTRAL_LAST, *" ".join(_TOPICS).split()])
-    words_a_topic = len(_TOPICS[0].split())
-    num_neutral = len(words) - words_a_topic * len(_TOPICS)
+    words_per_topic = len(_TOPICS[0].split())
+    num_neutral = len(words) - words_per_topic * len(_TOPICS)
     topic_effects = draw.normal(0, 0.4, len(_TOPICS))
     word_effects = draw.normal(0, 0.5, len(words))
-    word_effects[num_neutral:] += np.repeat(topic_effects, words_a_topic)
+    word_effects[num_neutral:] += np.repeat(topic_effects, words_per_topic)
     taste = draw.normal(0, 0.5, (len(_AGES), len(_TOPICS)))
 
     item_topic = draw.integers(len(_TOPICS), size=sizes.num_items)
-    in_topic = draw.permuted(np.tile(np.arange(words_a_topic), (sizes.num_items, 1)), axis=1)[:, :2]
+    in_topic = draw.permuted(np.tile(np.arange(words_per_topic), (sizes.num_items, 1)), axis=1)[:, :2]
     item_words = np.stack(
         [
             draw.integers(len(_NEUTRAL_FIRST), size=sizes.num_items),
-            *(num_neutral + item_topic[:, None] * words_a_topic + in_topic).T,
+            *(num_neutral + item_topic[:, None] * words_per_topic + in_topic).T,
             len(_NEUTRAL_FIRST) + draw.integers(len(_NEUTRAL_LAST), size=sizes.num_items),
         ],
         axis=1,
@@ -131,7 +130,6 @@ def load_synthetic(sizes: SyntheticSizes | None = None) -> SourceTable:
     return SourceTable(pa.table(columns), SCHEMA)
 
 
-def best_reachable_auc(split: datasets.Dataset) -> float:
-    """AUC of the true probabilities against the drawn clicks of `split`: no model can be expected to do better."""
-    rows = split.with_format("numpy")[:]
-    return float(roc_auc_score(rows[SCHEMA.label], rows[TRUE_PROBABILITY]))
+def best_reachable_auc(split: pa.Table) -> float:
+    """AUC of the true probabilities for the clicks of `split`, which no model can be expected to exceed."""
+    return float(roc_auc_score(split.column(SCHEMA.label).to_numpy(), split.column(TRUE_PROBABILITY).to_numpy()))

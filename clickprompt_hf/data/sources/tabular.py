@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""CSV and Parquet files, and data sets of the HuggingFace Hub, each with a schema."""
+"""CSV and Parquet files and datasets of the HuggingFace Hub, whose schema the user gives."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,42 +11,43 @@ from pyarrow import csv
 
 from ...schema_clickprompt import Schema
 from ..csv_faults import advise_separator, describe_broken_utf8
-from ..splits import check_columns, in_memory_dataset, needed_columns
+from ..splits import SPLIT_NAMES
 from .source import SourceTable
 
-# a file is cut into blocks between rows: no row may be as long as two
+# Arrow reads files in blocks. A row must not span more than two.
 _READ_OPTIONS = csv.ReadOptions(block_size=1 << 24)
-# else a large file is cut into blocks at any line break
+# Otherwise blocks of a large file end at any line break, even within a quoted cell.
 _PARSE_OPTIONS = csv.ParseOptions(newlines_in_values=True)
 
 
 def load_csv(path: str | Path | None, schema: Schema) -> SourceTable:
-    """A CSV file with a header, in UTF-8.
+    """Read a CSV file with a header, in UTF-8.
 
-    Fields stay the strings that they are, so that an id or a zip code keeps its leading zeros; a field that is also
-    the time becomes numbers or timestamps, which can be sorted. A quoted cell may hold line breaks.
+    Fields stay strings, so that ids and zip codes keep leading zeros. A field that is also the time becomes numbers or
+    timestamps, to be sorted by. Quoted cells may contain line breaks.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it does not parse or lacks a column; the message names the file.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it cannot be parsed or lacks a column; the message names the file.
     """
     path = _existing(path, "csv")
-    # a number would lose the leading zeros that a format counts on
-    sorted_as_read = schema.time if schema.format_of_time is None else None
-    strings = [name for name in needed_columns(schema) if name != sorted_as_read]
-    check_columns(csv_header(path), schema, str(path))
+    # With a format, times stay strings too: as numbers they would lose leading zeros.
+    inferred = schema.time if schema.format_of_time is None else None
+    needed = _needed_columns(schema)
+    strings = [name for name in needed if name != inferred]
+    _check_columns(csv_header(path), schema, str(path))
     try:
-        table = csv.read_csv(path, _READ_OPTIONS, _PARSE_OPTIONS, _as_strings(strings, needed_columns(schema)))
+        table = csv.read_csv(path, _READ_OPTIONS, _PARSE_OPTIONS, _as_strings(strings, needed))
     except pa.ArrowInvalid as error:
         raise _broken_csv(path, error) from error
     return SourceTable(table, schema)
 
 
 def csv_header(path: Path) -> list[str]:
-    """Column names of a CSV file.
+    """Read the column names of a CSV file.
 
     Raises:
-        ValueError: If it is not in UTF-8, has no header, or other separators than commas; the message names the file.
+        ValueError: If it is not UTF-8, has no header, or is not separated by commas; the message names the file.
     """
     try:
         with csv.open_csv(path, _READ_OPTIONS, _PARSE_OPTIONS) as reader:
@@ -54,12 +55,12 @@ def csv_header(path: Path) -> list[str]:
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise _broken_csv(path, error) from error
     if len(names) == 1 and (advice := advise_separator(path)):
-        raise ValueError(f"{path} must be a CSV file with commas; it has only the column {names}.{advice}")
+        raise ValueError(f"{path} must be a CSV file with commas, but it has only the column {names}.{advice}")
     return names
 
 
 def csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a CSV file, in pieces, all cells strings.
+    """Read a CSV file in batches, with all cells as strings.
 
     Raises:
         ValueError: As `load_csv`.
@@ -84,40 +85,53 @@ def _broken_csv(path: Path, error: Exception) -> ValueError:
 
 
 def load_parquet(path: str | Path | None, schema: Schema) -> SourceTable:
-    """A Parquet file.
+    """Read a Parquet file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no Parquet file or lacks a column; the message names the file.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a Parquet file or lacks a column; the message names the file.
     """
     path = _existing(path, "parquet")
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} must be a Parquet file: {error}") from error
-    check_columns(file.schema_arrow.names, schema, str(path))
-    return SourceTable(file.read(needed_columns(schema)), schema)
+    _check_columns(file.schema_arrow.names, schema, str(path))
+    return SourceTable(file.read(_needed_columns(schema)), schema)
 
 
 def load_hub(name: str, schema: Schema) -> SourceTable:
-    """A data set of the Hub, or a local folder that `datasets.load_dataset` reads.
+    """Read a dataset of the Hub, or a local folder that `datasets.load_dataset` accepts.
 
-    Splits named train, validation and test are kept where there are all three; other splits are put together.
+    Splits named train, validation and test are kept if all three exist. Otherwise all splits are concatenated.
 
     Raises:
         ValueError: If a column is missing.
-        Exception: What `datasets.load_dataset` raises if it finds nothing.
+        Exception: Whatever `datasets.load_dataset` raises if it finds nothing.
     """
     loaded = datasets.load_dataset(name)
     for split in loaded.values():
-        check_columns(split.column_names, schema, f"Data set {name}")
+        _check_columns(split.column_names, schema, f"Dataset {name}")
     tables = {
-        split: rows.select_columns(needed_columns(schema)).with_format("arrow")[:] for split, rows in loaded.items()
+        split: rows.select_columns(_needed_columns(schema)).with_format("arrow")[:] for split, rows in loaded.items()
     }
-    if set(tables) >= {"train", "validation", "test"}:
-        kept = {split: in_memory_dataset(tables[split]) for split in ("train", "validation", "test")}
-        return SourceTable(datasets.DatasetDict(kept), schema)
+    if set(tables) >= set(SPLIT_NAMES):
+        return SourceTable({split: tables[split] for split in SPLIT_NAMES}, schema)
     return SourceTable(pa.concat_tables(tables.values()), schema)
+
+
+def _needed_columns(schema: Schema) -> list[str]:
+    """Columns that the schema names, without repeats: the time may be a field as well."""
+    return list(dict.fromkeys([*schema.columns, schema.label, *([schema.time] if schema.time else [])]))
+
+
+def _check_columns(column_names: list[str], schema: Schema, where: str) -> None:
+    """Raise a ValueError that names the first column of the schema that `where` lacks or has twice."""
+    for column in _needed_columns(schema):
+        if column not in column_names:
+            raise ValueError(f"{where} must have the column {column!r} of the schema; it has {column_names}.")
+        if column_names.count(column) > 1:
+            raise ValueError(f"{where} must have the column {column!r} once; it has {column_names}.")
 
 
 def _existing(path: str | Path | None, kind: str) -> Path:

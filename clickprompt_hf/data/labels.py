@@ -1,0 +1,51 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Click labels of a table: checked and converted once, before rows are split."""
+
+import warnings
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+
+from ..schema_clickprompt import Schema
+from ..values_clickprompt import canonical, check_labels
+
+
+def with_checked_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table:
+    """Convert the label column to int8.
+
+    Args:
+        table: Raw rows.
+        schema: Names the label and the word for a click.
+        where: What the rows are part of, for messages.
+
+    Raises:
+        ValueError: If a label is not 0 or 1; the message names it, its row and `where`.
+    """
+    column = table.column(schema.label)
+    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    values = column.to_numpy() if is_number and not column.null_count else column.to_pylist()
+    labels = check_labels(values, schema.label, schema.positive, where)
+    if schema.positive is not None:
+        _warn_of_other_words(column, schema.label, schema.positive)
+    index = table.column_names.index(schema.label)
+    return table.set_column(index, schema.label, pa.array(labels.astype(np.int8)))
+
+
+def _warn_of_other_words(column: pa.ChunkedArray, label: str, positive: str) -> None:
+    """Warn if several words mean no click, as one of them may be a misspelled click."""
+    counted = column.value_counts()
+    others: Counter[str] = Counter()
+    for word, rows in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()):
+        others[canonical(word)] += rows
+    for known in (positive, "0", "1"):
+        others.pop(known, None)
+    alike = [word for word in others if word.casefold() == positive.casefold()]
+    if len(others) > 1 or alike:
+        shown = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))
+        case = f" {alike[0]!r} differs from it only in case." if alike else ""
+        warnings.warn(
+            f"Column {label!r} has {len(others)} values other than {positive!r}, which all mean no click: "
+            f"{shown} rows{', ...' if len(others) > 5 else ''}.{case}",
+            stacklevel=3,
+        )
