@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""From files of raw rows to files of rows with click probabilities."""
+"""Score raw rows, in memory or in files of any size, with a trained model."""
 
 from .file_scoring import COLUMN, checkpoint_digest, score_file
 from .finished_pieces import FinishedPieces
