@@ -291,7 +291,7 @@ def _set_multi_valued(profile: ColumnProfile, cells: list[list[str]], separator:
     profile.summary = f"{split}, {len(elements):,} elements, up to {sizes.max()} per row"
     if sizes.max() > most:
         larger = percent(float((sizes > most).mean()))
-        profile.doubts.append(f"{larger} of the rows have more than max_values elements; the others get no ids")
+        profile.doubts.append(f"{larger} of the rows have more than max_values elements; further ones get no ids")
 
 
 def _try_text(profile: ColumnProfile) -> None:
