@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Score raw rows, in memory or in files of any size, with a trained model."""
+"""Click probabilities of tables, in memory or in files."""
 
 from .file_scoring import COLUMN, checkpoint_digest, score_file
 from .finished_pieces import FinishedPieces
