@@ -1,4 +1,4 @@
-"""Made-up files in the layout of MovieLens."""
+"""Made-up files in the MovieLens formats."""
 
 import zipfile
 from pathlib import Path
@@ -19,7 +19,7 @@ ML_100K_RATINGS = "1\t10\t5\t881250949\n2\t20\t2\t891717742\n3\t10\t3\t878887116
 
 
 def ml_1m_files(num_ratings: int = 0, timestamps: bool = True) -> dict[str, str]:
-    """The files' content; `num_ratings` random ratings by the three users, or the four above."""
+    """Content by file name: `num_ratings` random ratings by the three users, or by default the four above."""
     ratings = ML_1M_RATINGS
     if num_ratings:
         draw = np.random.default_rng(0)

@@ -1,11 +1,11 @@
-"""Small made-up tables of three domains, as their owners would write them."""
+"""Small made-up tables from three domains, in the form in which users keep them."""
 
 import numpy as np
 import pandas as pd
 
 
 def loans(num_rows: int = 400) -> pd.DataFrame:
-    """Words for a label, American dates, zip codes with zeros in front, free text, a leak, row ids, a constant."""
+    """A label in words, American dates, zip codes with leading zeros, free text, a leak, row ids, a constant."""
     draw = np.random.default_rng(0)
     grades = draw.integers(0, 4, num_rows)
     bad = draw.random(num_rows) < 0.1 + 0.2 * grades
@@ -28,7 +28,7 @@ def loans(num_rows: int = 400) -> pd.DataFrame:
 
 
 def clinic(num_rows: int = 400) -> pd.DataFrame:
-    """Yes and No, times in ISO 8601, several conditions a row, 'NA' for missing ages."""
+    """A label of Yes and No, times in ISO 8601, several conditions per row, 'NA' for missing ages."""
     draw = np.random.default_rng(1)
     known = np.asarray(["asthma", "back pain", "diabetes", "migraine"])
     conditions = [", ".join(known[draw.random(4) < 0.4]) for _ in range(num_rows)]
@@ -51,7 +51,7 @@ def clinic(num_rows: int = 400) -> pd.DataFrame:
 
 
 def shop(num_rows: int = 400) -> pd.DataFrame:
-    """Clicks on products: ids, lists of tags, prices over decades, titles, seconds since 1970, a 0/1 label."""
+    """Clicks on products: ids, lists of tags, prices of several magnitudes, titles, Unix times, a 0/1 label."""
     draw = np.random.default_rng(2)
     products = draw.integers(0, 80, num_rows)
     prices = np.round(np.exp(np.random.default_rng(3).normal(3, 2.2, 80)), 2)

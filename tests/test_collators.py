@@ -1,4 +1,4 @@
-"""Batches: padding, and masks that depend on (seed, epoch, row) alone."""
+"""Batches: padding, and masks that depend only on (seed, epoch, row)."""
 
 import dataclasses
 
@@ -69,7 +69,7 @@ def test_field_masking_takes_whole_values_and_no_template_word(encoded):
     dataset = dataclasses.replace(dataset, with_value_fields=True)
     rows = list(range(60))
     plain = dataset.__getitems__(rows)[0]
-    fields, values, chosen_values, lots = plain["value_fields"], 0, 0, set()
+    fields, values, chosen_values, outcomes = plain["value_fields"], 0, 0, set()
     for epoch in range(30):
         dataset.set_epoch(epoch)
         batch = masked(dataset, processor, rows, masking="field")
@@ -84,8 +84,8 @@ def test_field_masking_takes_whole_values_and_no_template_word(encoded):
                 if chosen[row][of_value].sum() > 1:
                     is_mask = batch["input_ids"][row].numpy()[of_value] == processor.tokenizer.mask_token_id
                     assert is_mask.all() == is_mask.any()
-                    lots.add(bool(is_mask.all()))
-    assert lots == {True, False}
+                    outcomes.add(bool(is_mask.all()))
+    assert outcomes == {True, False}
     assert chosen_values / values == pytest.approx(0.15, abs=0.015)
 
 
@@ -97,7 +97,7 @@ def test_field_masking_needs_to_know_the_fields(encoded):
         masked(dataset, processor, [0], masking="word")
 
 
-def test_masks_depend_on_seed_epoch_and_row_alone(encoded):
+def test_masks_depend_only_on_seed_epoch_and_row(encoded):
     _, dataset, processor = encoded
     together = masked(dataset, processor, list(range(60)))
     alone = masked(dataset, processor, [23])
@@ -125,15 +125,15 @@ def test_mapped_rows_are_masked_too(encoded):
     assert 0.3 < (batch["labels"] != -100).sum() / batch["attention_mask"].sum() < 0.6
 
 
-def test_causal_labels_are_the_text_without_its_first_token_padding_and_filling(encoded):
+def test_causal_labels_exclude_first_tokens_padding_and_fill_up_rows(encoded):
     _, dataset, processor = encoded
     batch = ClickPromptCLMCollator(processor)(dataset.__getitems__([3, 0, len(dataset)]))
     present = batch["attention_mask"] == 1
     assert torch.equal(batch["labels"][:2, 1:][present[:2, 1:]], batch["input_ids"][:2, 1:][present[:2, 1:]])
     assert (batch["labels"][~present] == -100).all()
-    # no token is in front of it, and Trainer divides the loss by the number of labels
+    # nothing predicts the first token, and Trainer divides the loss by the number of labels
     assert (batch["labels"][:, 0] == -100).all()
-    # a row past the end only fills up the batch
+    # an index past the end only fills up the batch
     assert (batch["labels"][2] == -100).all()
     assert set(batch) == {"feature_ids", "input_ids", "attention_mask", "labels"}
     with pytest.raises(ValueError, match="padding token for PA-CLM"):

@@ -1,4 +1,4 @@
-"""Drafted schemas: what is seen in unknown tables, what is doubted, and what cannot be drafted."""
+"""Drafted schemas: what they guess about unknown tables, what they question, and which tables they refuse."""
 
 import gzip
 import re
@@ -20,7 +20,7 @@ from clickprompt_hf.runs.draft_schema import draft_schema, main
 
 
 def drafted(frame: pd.DataFrame, folder: Path, ending: str = "csv", max_rows: int = 100_000) -> tuple[str, Path, Path]:
-    """The draft for `frame`, written to a file of its own, and where both lie."""
+    """The draft for `frame`, and the paths of the table and the draft."""
     table, schema = folder / f"table.{ending}", folder / "schema.yaml"
     if ending == "csv":
         frame.to_csv(table, index=False)
@@ -32,7 +32,7 @@ def drafted(frame: pd.DataFrame, folder: Path, ending: str = "csv", max_rows: in
 
 
 def about(column: str, draft: str) -> str:
-    """The lines of a draft on one column."""
+    """The lines of a draft that are about one column."""
     lines = draft.splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith(f'  # "{column}":'))
     end = next(n for n in range(start + 1, len(lines)) if re.match(r'  # "|$', lines[n]))
@@ -57,13 +57,13 @@ def test_loans(tmp_path):
     )
     assert "LEFT OUT: row ids" in about("loan_id", draft)
     assert "# - {column: loan_id, name: Loan ID}" in about("loan_id", draft)
-    assert "the same in every row" in about("country", draft)
-    assert "tells the label almost perfectly" in about("recovered", draft)
+    assert "same value in every row" in about("country", draft)
+    assert "predicts the label almost perfectly" in about("recovered", draft)
     assert "looks like ids, 40 values" in about("zip_code", draft)
-    assert "made of all 400 rows of table.csv" in draft
+    assert "guessed from all 400 rows of table.csv" in draft
     assert "--dataset csv --data_path" in draft
     assert "--split time --ctr_only" in draft
-    # and the rows load by it
+    # the rows load with this schema
     splits, schema = load_splits("csv", table, path, split="time")
     processor = ClickPromptProcessor.fit(splits["train"], schema)
     assert splits["test"]["issued"][-1].as_py() == loans()["issued"].iloc[-1]
@@ -90,12 +90,12 @@ def test_clinic(tmp_path):
     missed = (clinic()["No-show"] == "Yes").mean()
     assert f'is "No-show" the label? It has 2 values ("No" {1 - missed:.0%}'.replace("%", " %") in draft
     assert f"{100 * missed:.0f} % positive" in draft
-    assert 'Others with two values: "SMS_received", "Gender".' in draft
-    # 'NA' among numbers is no number
+    assert 'Other columns with two values: "SMS_received", "Gender".' in draft
+    # 'NA' among numbers is missing
     assert "2 % missing" in about("Age", draft)
     assert "CHECK" not in about("Age", draft)
-    assert "4 members, up to 4 a row" in about("Conditions", draft)
-    assert "have more than max_values" in about("Conditions", draft)
+    assert "4 elements, up to 4 per row" in about("Conditions", draft)
+    assert "have more than max_values elements" in about("Conditions", draft)
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -124,12 +124,12 @@ def test_shop(ending, tmp_path):
     assert "LEFT OUT" not in draft.split("fields:")[1]
 
 
-def test_the_first_rows_stand_for_all_and_say_so(tmp_path):
+def test_the_draft_says_that_it_read_only_the_first_rows(tmp_path):
     frame = shop()
     frame.loc[300:, "price"] = np.nan
     for ending in ("csv", "parquet"):
         draft, _, _ = drafted(frame, tmp_path, ending, max_rows=300)
-        assert "made of the first 300 rows, and of no others, of table" in draft
+        assert "guessed from only the first 300 rows of table" in draft
         assert "none missing" in about("price", draft)
     assert "25 % missing" in about("price", drafted(frame, tmp_path, max_rows=400)[0])
 
@@ -143,25 +143,25 @@ def column(values, tmp_path, name="x"):
     frame = pd.DataFrame({name: values, "click": CLICKS})
     draft, _, path = drafted(frame, tmp_path, "parquet" if isinstance(values, pd.Series) else "csv")
     fields = yaml.safe_load(path.read_text())["fields"]
-    return about(name, draft), [member for member in fields or [] if member["column"] == name]
+    return about(name, draft), [field for field in fields or [] if field["column"] == name]
 
 
 @pytest.mark.parametrize(
     ("name", "values", "field", "said"),
     [
         ("age", DRAW.integers(18, 90, 200), {"kind": "numeric"}, "from 18 to 89"),
-        ("age", ["n/a", "old", *map(str, range(198))], {"kind": "numeric"}, "cells like 'old' are no numbers"),
+        ("age", ["n/a", "old", *map(str, range(198))], {"kind": "numeric"}, "cells such as 'old' are not numbers"),
         ("rating", DRAW.integers(1, 6, 200), {}, "categorical, 5 values"),
         ("userId", DRAW.integers(0, 50, 200), {}, "looks like ids"),
         ("store", DRAW.integers(1000, 9999, 200), {"kind": "numeric"}, "if they are ids or codes, remove `kind`"),
-        ("branch", [f"{n % 40:04d}" for n in range(200)], {}, "zeros in front are taken for codes"),
+        ("branch", [f"{n % 40:04d}" for n in range(200)], {}, "treated as codes because of leading zeros"),
         ("city", ["Paris, France", "Rome, Italy"] * 99 + ["Bonn, Germany"] * 2, {}, "categorical, 3 values"),
         ("tags", ["a;b", "b;c", "a", "c;a;b"] * 50, {"kind": "multi_valued", "separator": ";", "max_values": 3}, ""),
         ("tags", ["a,b", "b,c", "a,c", "c,a,b"] * 50, {"kind": "multi_valued", "separator": ",", "max_values": 3}, ""),
-        ("state", ["NA", "up", "down", "up"] * 50, {}, "'NA' (25 %) is read as a value like any other"),
+        ("state", ["NA", "up", "down", "up"] * 50, {}, "'NA' (25 %) is treated as an ordinary value"),
         ("flag", [None, "x"] * 100, {}, "1 value, 50 % missing"),
-        ("name", [f"n{n}" for n in range(198)] + ["n1", "n2"], {}, "most values occur once"),
-        ("memo", [f"note {n} " + "word " * 250 for n in range(200)], {"kind": "text"}, "--max_text_length"),
+        ("name", [f"n{n}" for n in range(198)] + ["n1", "n2"], {}, "most values occur only once"),
+        ("memo", [f"note {n} " + "word " * 250 for n in range(200)], {"kind": "text"}, "max_text_length"),
     ],
 )
 def test_kinds_of_columns(name, values, field, said, tmp_path):
@@ -173,38 +173,38 @@ def test_kinds_of_columns(name, values, field, said, tmp_path):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ([None] * 200, "it is empty"),
-        (["a"] * 200, "the same in every row"),
+        ([None] * 200, "empty column"),
+        (["a"] * 200, "same value in every row"),
         (range(7, 207), "row ids"),
         ([f"{n:x}" for n in range(200)], "row ids"),
-        ([f"${n},{n:03d}.50" for n in range(100, 300)], "amounts with signs or separators: write plain numbers"),
-        (5 * CLICKS, "tells the label almost perfectly"),
-        (CLICKS * np.arange(0.1, 20.1, 0.1), "tells the label almost perfectly"),
-        (100 - CLICKS * np.arange(0.1, 20.1, 0.1), "tells the label almost perfectly"),
-        (CLICKS + np.arange(200) / 1000, "tells the label almost perfectly"),
-        (pd.Series([{"a": n} for n in range(200)]), "make no field"),
-        (pd.Series([bytes([n]) for n in range(200)]), "bytes make no field"),
+        ([f"${n},{n:03d}.50" for n in range(100, 300)], "amounts with symbols or separators; write plain numbers"),
+        (5 * CLICKS, "predicts the label almost perfectly"),
+        (CLICKS * np.arange(0.1, 20.1, 0.1), "predicts the label almost perfectly"),
+        (100 - CLICKS * np.arange(0.1, 20.1, 0.1), "predicts the label almost perfectly"),
+        (CLICKS + np.arange(200) / 1000, "predicts the label almost perfectly"),
+        (pd.Series([{"a": n} for n in range(200)]), "cannot be a field"),
+        (pd.Series([bytes([n]) for n in range(200)]), "bytes cannot be a field"),
     ],
 )
-def test_columns_that_make_no_field(values, reason, tmp_path):
+def test_columns_that_are_left_out(values, reason, tmp_path):
     lines, fields = column(values, tmp_path)
     assert re.search(f"LEFT OUT: .*{reason}", lines)
     assert fields == []
 
 
-def test_a_leak_is_seen_where_most_rows_have_one_value(tmp_path):
-    # as what is collected after a default: fewer rows have any than a bin of numbers holds
+def test_a_leak_is_found_if_most_rows_have_one_value(tmp_path):
+    # like the sum collected after a default: fewer rows have one than a bin of numbers holds
     late = np.random.default_rng(8).permutation(1000) < 15
     collected = np.where(late, 0.5 + np.arange(1000) / 100, 0)
     frame = pd.DataFrame({"x": collected, "user": np.arange(1000) % 7, "defaulted": late.astype(int)})
-    assert "tells the label almost perfectly" in about("x", drafted(frame, tmp_path)[0])
+    assert "predicts the label almost perfectly" in about("x", drafted(frame, tmp_path)[0])
 
 
-def test_telling_columns_are_questioned(tmp_path):
+def test_columns_that_predict_much_of_the_label_are_questioned(tmp_path):
     lines, fields = column(np.where(np.arange(200) % 14, CLICKS, 1 - CLICKS), tmp_path)
     assert fields == [{"column": "x", "name": "X"}]
-    assert "alone 0.9" in lines
-    assert "CHECK: it tells much of the label: is it known before the click?" in lines
+    assert "AUC alone 0.9" in lines
+    assert "CHECK: predicts much of the label; is it known before the click?" in lines
 
 
 @pytest.mark.parametrize(
@@ -236,13 +236,13 @@ def test_times_as_people_write_them(cells, options, parts, tmp_path):
 
 def test_dates_that_read_two_ways_are_questioned(tmp_path):
     for days_first in (True, False):
-        # the first ten days of three months: read the other way, they are spread over ten
+        # the first ten days of three months; with day and month swapped, dates from ten months
         pairs = [(1 + n % 10, 1 + n // 10 % 3) for n in range(200)]
         days = [f"{d:02d}/{m:02d}/2024" if days_first else f"{m:02d}/{d:02d}/2024" for d, m in pairs]
         lines, fields = column(days, tmp_path)
         seen, other = ("%d/%m/%Y", "%m/%d/%Y") if days_first else ("%m/%d/%Y", "%d/%m/%Y")
         assert fields[0]["time_format"] == seen
-        assert f"day or month first? The dates also read as {other!r}" in lines
+        assert f"day or month first? The dates also parse as {other!r}" in lines
 
 
 def test_missing_times_are_no_time_to_split_by(tmp_path):
@@ -277,11 +277,9 @@ def test_without_a_likely_label_the_label_is_a_question(tmp_path):
     draft, _, path = drafted(pd.DataFrame(rows), tmp_path)
     assert "CHECK: which column is the label?" in draft
     assert 'Columns with two values: "sex".' in draft
-    assert 'out of "stars"' in draft
-    assert "run_ctr.py" not in draft
-    with pytest.raises(
-        ValueError, match=r"schema\.yaml does not hold a valid schema: `label` of a schema must be the name"
-    ):
+    assert 'from "stars"' in draft
+    assert "clickprompt finetune" not in draft
+    with pytest.raises(ValueError, match=r"does not hold a valid schema: `label` of a schema must be the name"):
         load_schema(path)
     path.write_text(draft.replace("\nlabel:", "\nlabel: answered"))
     assert load_schema(path).label == "answered"
@@ -294,15 +292,15 @@ def test_a_label_that_is_named(tmp_path):
         draft = draft_schema(tmp_path / "table.csv", label="went", positive=positive)
         assert "\nlabel: went\n" in draft
         assert "\npositive: hin\n" in draft
-        assert "tells the label almost perfectly" in about("x", draft)
+        assert "predicts the label almost perfectly" in about("x", draft)
     assert "\npositive: weg\n" in draft_schema(tmp_path / "table.csv", label="went", positive="weg")
     for options, message in (
         ({"label": "gone"}, r"`label` must be one of the columns \['x', 'went', 'sex'\], got 'gone'"),
         (
             {"label": "went", "positive": "Hin"},
-            "value of 'went' that means a click, got 'Hin'; it holds 'weg', 'hin'",
+            "value of 'went' that means a click, got 'Hin'; the values are 'weg', 'hin'",
         ),
-        ({"label": "x"}, "`positive` must be the value of 'x' .* got None; it holds '1', '2', '3', '4'"),
+        ({"label": "x"}, "`positive` must be the value of 'x' .* got None; the values are '1', '2', '3', '4'"),
         ({"positive": "hin"}, "`positive` needs `label`"),
         ({"label": "x", "positive": "4"}, "`positive` of a schema must be a word or '1', got '4'"),
     ):
@@ -314,7 +312,7 @@ def test_sentences_with_commas_are_text(tmp_path):
     places = ["near the beach", "in the old town", "by the station", "on a quiet hill"]
     texts = [f"{3 + n % 60} rooms {places[n % 4]}, breakfast {'in' if n % 3 else 'ex'}cluded" for n in range(200)]
     lines, fields = column(texts, tmp_path)
-    assert [member["kind"] for member in fields] == ["text"], lines
+    assert [field["kind"] for field in fields] == ["text"], lines
 
 
 def test_names_that_yaml_would_misread(tmp_path):
@@ -325,10 +323,10 @@ def test_names_that_yaml_would_misread(tmp_path):
     load_splits("csv", table, path)
 
 
-def test_nothing_but_free_text_is_doubted(tmp_path):
+def test_a_table_of_free_text_alone_is_questioned(tmp_path):
     texts = [f"these are the words of {n}" for n in range(200)]
     draft, _, path = drafted(pd.DataFrame({"memo": texts, "click": [0, 1] * 100}), tmp_path)
-    assert "no column makes a field with ids" in draft
+    assert "no column can be a field with ids" in draft
     with pytest.raises(ValueError, match="all are of kind 'text'"):
         load_schema(path)
     draft, _, path = drafted(pd.DataFrame({"memo": [1] * 200, "click": [0, 1] * 100}), tmp_path)
@@ -351,7 +349,7 @@ def test_separators_are_looked_for_in_single_columns_only(tmp_path):
     ("name", "content", "message"),
     [
         ("x.csv", b"", "must be a CSV file"),
-        ("x.csv", b"user,click\n", r"must have rows, but it has none under its header \['user', 'click'\]"),
+        ("x.csv", b"user,click\n", r"must have rows, but it has none below its header \['user', 'click'\]"),
         ("x.csv", b"user,click\n1,0\n" + "é,1\n".encode("cp1252"), r"Byte 15 \(0xE9, in line 3\).* -f WINDOWS-1252"),
         ("x.csv", "é,click\n1,0\n".encode("cp1252"), r"Byte 0 \(0xE9, in line 1\)"),
         ("x.csv", "user,click\n1,0\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
@@ -389,7 +387,7 @@ def test_broken_utf8_is_found_behind_the_first_mebibyte(tmp_path):
 
 
 def test_missing_files_and_numbers_of_rows(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none at .*nowhere\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv does not exist"):
         draft_schema(tmp_path / "nowhere.csv")
     with pytest.raises(ValueError, match="`max_rows` must be at least 1, got 0"):
         draft_schema(tmp_path / "nowhere.csv", max_rows=0)

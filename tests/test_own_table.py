@@ -1,4 +1,4 @@
-"""From a table that no code of ours knows to its scores: the guide as it stands, and tables of three domains."""
+"""From an unknown table to its scores: the guide's own commands, and tables of three domains."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 
 def arguments_of(command: str) -> list[str]:
-    """What follows the script's name in a line of the guide."""
+    """Arguments of a `clickprompt SUBCOMMAND` line of the guide."""
     return shlex.split(command.replace("\\\n", " "))[2:]
 
 
@@ -35,7 +35,7 @@ def test_guide(tmp_path, monkeypatch, capsys):
     draft, schema = blocks("yaml")
     new_rows, scores = blocks("csv")
 
-    assert draft_command == "python -m clickprompt_hf.runs.draft_schema loans.csv > schema.yaml\n"
+    assert draft_command == "clickprompt draft-schema loans.csv > schema.yaml\n"
     main(["loans.csv"])
     assert capsys.readouterr().out == draft
 
@@ -55,7 +55,7 @@ def test_guide(tmp_path, monkeypatch, capsys):
     pd.testing.assert_frame_equal(scored.drop(columns="click_probability"), expected)
     assert scores.splitlines()[0] == Path("scores.csv").read_text().splitlines()[0]
 
-    # as the guide says, without the PLM the purpose is not read
+    # as the guide says, the purpose is not read without the PLM
     expected.drop(columns="purpose").to_csv("new.csv", index=False)
     predict.main(["--model", "runs/loans", "--input", "new.csv", "--output", "scores.csv"])
     assert pd.read_csv("scores.csv")["click_probability"].between(0, 1).all()
@@ -72,9 +72,9 @@ def test_drafts_train_unchanged(table, tmp_path):
     run_ctr.main([*data, "--ctr_only", *TINY, *QUICK, "--output_dir", str(out)])
     processor = ClickPromptProcessor.from_pretrained(out)
     config = ClickPromptConfig.from_pretrained(out)
-    assert config.ctr_config.num_fields == sum(member.kind != "text" for member in processor.schema.fields)
+    assert config.ctr_config.num_fields == sum(field.kind != "text" for field in processor.schema.fields)
 
-    # without the label, and in a file of the other kind
+    # without the label, in a file of the other format
     label = processor.schema.label
     other = tmp_path / ("rows.csv" if ending == "parquet" else "rows.parquet")
     rows = rows.drop(columns=label)
@@ -101,7 +101,7 @@ def test_a_draft_trains_with_a_language_model(tmp_path):
     predict.main(["--model", str(out), "--input", str(path), "--output", str(tmp_path / "scores.csv")])
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert scores["click_probability"].between(0, 1).all()
-    # rows that differ in the free text alone differ
+    # rows that differ only in the free text get different scores
     rows = loans().iloc[[0, 0]].assign(purpose=["buy a car", "repair a house"])
     rows.to_csv(path, index=False)
     predict.main(["--model", str(out), "--input", str(path), "--output", str(tmp_path / "scores.csv")])

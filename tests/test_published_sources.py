@@ -1,4 +1,4 @@
-"""BookCrossing, Amazon Toys and GoodReads from small files with the quirks of the real ones."""
+"""BookCrossing, Amazon Toys and GoodReads, from small files with the quirks of the real ones."""
 
 import gzip
 import json
@@ -55,10 +55,10 @@ def test_bookcrossing(tmp_path, monkeypatch):
     }
     assert rows[1]["location"] == "münchen, bayern, germany"
     assert rows[2]["title"] == "Pl\ufffdin &amp; Simple"
-    assert warnings == ["BX-Books.csv: 1 rows do not have 8 columns and are left out, as line 3."]
+    assert warnings == ["BX-Books.csv: dropped 1 rows that do not have 8 cells, the first in line 3."]
 
 
-def test_bookcrossing_refuses_another_header_and_ratings_that_are_no_numbers(tmp_path):
+def test_bookcrossing_refuses_other_headers_and_ratings_that_are_not_numbers(tmp_path):
     write_bookcrossing(tmp_path, **{"BX-Users.csv": '"User";"Location";"Age"\n'})
     with pytest.raises(ValueError, match="BX-Users.csv must have the column 'User-ID'"):
         load_source("bookcrossing", tmp_path)
@@ -80,13 +80,13 @@ def write_lines(path, lines):
 
 
 def toy_reviews():
-    """Users 0 to 4 and items A to E in a 5-core of 25 reviews, and reviews that it sheds one after the other."""
+    """A 5-core of 25 reviews by users 0 to 4 of items A to E, and reviews that drop out of it in several steps."""
     ratings = [
         {"reviewerID": f"U{u}", "asin": i, "overall": 1.0 + (u + n) % 5}
         for u in range(5)
         for n, i in enumerate("ABCDE")
     ]
-    # U9 has four reviews; without them F has four, which leaves U0 with the core's own
+    # U9 has four reviews; without them F has four, and without those only the core is left
     ratings += [{"reviewerID": "U9", "asin": i, "overall": 5.0} for i in "ABCF"]
     ratings += [{"reviewerID": f"U{u}", "asin": "F", "overall": 5.0} for u in range(4)]
     return [{**row, "unixReviewTime": 1000 + n, "helpful": [0, 0]} for n, row in enumerate(ratings)]
@@ -100,7 +100,7 @@ def test_amazon_toys(edition, tmp_path):
     ]
     if edition == 2014:
         write_lines(tmp_path / "reviews_Toys_and_Games_5.json.gz", [json.dumps(row) for row in toy_reviews()])
-        # lines of that edition are Python literals
+        # this edition has Python literals instead of JSON
         write_lines(tmp_path / "meta_Toys_and_Games.json.gz", [repr(item) for item in items])
     else:
         write_lines(tmp_path / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
@@ -120,7 +120,7 @@ def test_amazon_toys(edition, tmp_path):
 
 
 def test_amazon_toys_names_what_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is none at"):
+    with pytest.raises(FileNotFoundError, match="nothing is not a folder"):
         load_source("amazon-toys", tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"reviews_Toys_and_Games\*.json\* or"):
         load_source("amazon-toys", tmp_path)
@@ -133,12 +133,12 @@ def test_amazon_toys_names_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="Line 2 of .*meta_Toys_and_Games.json"):
         load_source("amazon-toys", tmp_path)
     write_lines(tmp_path / "Toys_and_Games_5.json", ['{"reviewerID": 3'])
-    with pytest.raises(ValueError, match="Toys_and_Games_5.json must hold one JSON object a line"):
+    with pytest.raises(ValueError, match="Toys_and_Games_5.json must contain one JSON object per line"):
         load_source("amazon-toys", tmp_path)
 
 
 def described_toys(folder, items):
-    """The first row, which shows item A."""
+    """The first row, which is about item A."""
     write_lines(folder / "Toys_and_Games_5.json", [json.dumps(row) for row in toy_reviews()])
     write_lines(folder / "meta_Toys_and_Games.json", [json.dumps(item) for item in items])
     return load_source("amazon-toys", folder).table.to_pylist()[0]
@@ -155,7 +155,7 @@ def described_toys(folder, items):
         ("Robot \ud83e\udd16", "Robot \U0001f916"),
     ],
 )
-def test_amazon_titles_that_are_none(title, expected, tmp_path):
+def test_script_and_markup_are_missing_amazon_titles(title, expected, tmp_path):
     assert described_toys(tmp_path, [{"asin": "A", "title": title}])["title"] == expected
 
 
@@ -195,7 +195,7 @@ def goodreads_interactions():
         for u in range(10)
         for b in range(10)
     ]
-    # on the shelf, but not rated
+    # shelved but not rated
     return [*interactions, {"user_id": "u0", "book_id": "77", "rating": 0, "date_added": dates[0]}]
 
 
@@ -236,9 +236,9 @@ def test_goodreads(tmp_path):
     }
     assert rows[0]["genres"] == "fantasy, paranormal"
     assert [row["click"] for row in rows[:5]] == [0, 0, 0, 1, 1]
-    # a book that is not described has its id alone
+    # a book without a description has only its id
     assert (rows[9]["book_id"], rows[9]["title"], rows[9]["media_type"]) == ("9", None, None)
-    # midnight an hour and a half east of Greenwich is 22:30 of the day before
+    # midnight at +01:30 is 22:30 UTC of the day before
     assert rows[10]["timestamp"] == 1456871400
 
 
@@ -273,7 +273,7 @@ def test_described_strings_take_four_bytes_a_row(tmp_path):
 
 
 def test_k_core_of_columns_beyond_two_gib():
-    # zeros that are never touched take no memory
+    # untouched zeros take no memory
     long = pa.py_buffer(mmap.mmap(-1, 1 << 30))
     ends = pa.py_buffer(np.asarray([0, 0, 1 << 30], dtype=np.int32))
     chunk = pa.Array.from_buffers(pa.string(), 2, [None, ends, long])

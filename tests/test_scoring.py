@@ -1,4 +1,4 @@
-"""Scoring files: the probabilities, and that nothing is lost, doubled or half-written whenever a run is cut off."""
+"""Scoring files: the probabilities, and that an interruption never loses, repeats or truncates rows."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ from clickprompt_hf.scoring import checkpoint_digest, file_scoring, finished_pie
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PIECES = 4
 OPTIONS = {"batch_size": 8, "piece_rows": 16}
-# of the manifest, of each piece, of the output
+# one for the manifest, one per piece, one for the output
 RENAMINGS = 1 + PIECES + 1
 
 
@@ -184,11 +184,11 @@ def test_files_keep_their_rows_in_order(ending, rows, with_plm, tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Simulates a kill: nothing catches it."""
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
-def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(ending, rows, without_plm, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_bytes(ending, rows, without_plm, tmp_path, monkeypatch):
     whole = tmp_path / f"whole.{ending}"
     score_file(rows, whole, *without_plm, **OPTIONS)
     replace, score = os.replace, score_table
@@ -197,7 +197,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(ending, rows, without_
         renamings, scored = [], []
 
         def replace_and_die(source, target, moment=moment, renamings=renamings):
-            # before the renaming at even moments, behind it at odd ones
+            # before a renaming at even moments, after it at odd ones
             renamings.append(target)
             if moment == 2 * len(renamings) - 2:
                 raise Killed
@@ -225,7 +225,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(ending, rows, without_
 
 @pytest.fixture
 def interrupted(rows, with_plm, tmp_path, monkeypatch):
-    """An output of which two of four pieces are finished."""
+    """An output with two of four pieces finished."""
     output = tmp_path / "scores.csv"
     write = finished_pieces.write_piece
 
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_what_is_finished(interrupted, rows, with_plm, tmp_pa
     assert len(pd.read_csv(interrupted)) == 60
 
 
-@pytest.mark.parametrize("changed", ["batch_size", "piece_rows", "bf16", "checkpoint", "time of the input"])
+@pytest.mark.parametrize("changed", ["batch_size", "piece_rows", "bf16", "checkpoint", "input modification time"])
 def test_pieces_of_another_origin_are_refused(changed, interrupted, rows, with_plm, tmp_path):
     processor, model = with_plm
     options = {**OPTIONS, **{"batch_size": {"batch_size": 9}, "piece_rows": {"piece_rows": 17}}.get(changed, {})}
@@ -270,7 +270,7 @@ def test_pieces_of_another_origin_are_refused(changed, interrupted, rows, with_p
         model = checkpoint(tiny_roberta_tokenizer(), max_text_length=40)[1]
         with torch.no_grad():
             next(model.parameters()).add_(1)
-    if changed == "time of the input":
+    if changed == "input modification time":
         os.utime(rows, ns=(1, 1))
     with pytest.raises(
         ValueError, match=rf"parts holds finished pieces of an earlier run.*: {changed}[^;]* was .*Delete"
@@ -280,7 +280,7 @@ def test_pieces_of_another_origin_are_refused(changed, interrupted, rows, with_p
     assert not interrupted.exists()
 
 
-def test_the_digest_of_a_checkpoint_is_that_of_what_makes_probabilities():
+def test_the_digest_covers_everything_that_makes_probabilities():
     processor, model = checkpoint(tiny_roberta_tokenizer())
     digest = checkpoint_digest(model, processor)
     assert checkpoint_digest(*reversed(checkpoint(tiny_roberta_tokenizer()))) == digest
@@ -300,7 +300,7 @@ def test_another_run_of_the_same_output_is_refused(interrupted, rows, with_plm, 
     assert len(pd.read_csv(interrupted)) == 60
 
 
-def test_a_piece_that_is_missing_is_not_skipped(rows, with_plm, tmp_path, monkeypatch):
+def test_a_missing_piece_is_an_error(rows, with_plm, tmp_path, monkeypatch):
     write = finished_pieces.FinishedPieces.write
     monkeypatch.setattr(
         finished_pieces.FinishedPieces, "write", lambda self, n, table: None if n == 1 else write(self, n, table)
@@ -339,7 +339,7 @@ def test_a_folder_that_cannot_be_written_to(rows, with_plm, tmp_path, monkeypatc
     [
         ("user,price,tags", r"must have the columns \['user', .*missing \['title'\]"),
         ("user,price,tags,title,user", r"must have different names; repeated: \['user'\]"),
-        ("user,price,tags,title,click_probability", "has a column 'click_probability' already"),
+        ("user,price,tags,title,click_probability", "already has a column 'click_probability'"),
     ],
 )
 def test_wrong_columns_are_refused(header, message, with_plm, tmp_path):

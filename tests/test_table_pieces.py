@@ -1,4 +1,4 @@
-"""Pieces of CSV and Parquet files: which rows they hold, what is not read, and what is refused."""
+"""Pieces of CSV and Parquet files: which rows they hold, what is skipped, and what is refused."""
 
 import gzip
 
@@ -78,6 +78,21 @@ def test_a_cell_of_a_megabyte(tmp_path):
     assert [len(cell.as_py()) for cell in piece["a"]] == [1_000_000, 1]
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'a,b\n1,5" nail\n', [("1", '5" nail')]),
+        (b'a,b\n1,"x\n"', [("1", "x\n")]),
+        (b'a,b\n1,"x\n""\n"\r\n', [("1", 'x\n"\n')]),
+        (b'a,b\r1,""\r2,x', [("1", ""), ("2", "x")]),
+    ],
+)
+def test_odd_quotes_that_are_closed_are_read(content, expected, tmp_path):
+    (tmp_path / "rows.csv").write_bytes(content)
+    ((_, piece),) = open_table(tmp_path / "rows.csv", 10).read(everything)
+    assert list(zip(*piece.to_pydict().values())) == expected
+
+
 @pytest.mark.parametrize("content", [b"a,b", b"a,b\n", b"\xef\xbb\xbfa,b\r\n\r\n"])
 def test_a_header_alone_is_no_rows(content, tmp_path):
     (tmp_path / "rows.csv").write_bytes(content)
@@ -97,6 +112,7 @@ def test_a_header_alone_is_no_rows(content, tmp_path):
         ("a,b\n1,2\n".encode("utf-16"), "rows.csv must be a CSV file in UTF-8 with a header: .*iconv -f UTF-16"),
         (b'a,b\n1,"2\n3,4\n', "rows.csv has a quoted cell that is never closed"),
         (b'a\n1\n"2\n', "rows.csv has a quoted cell that is never closed"),
+        (b'a,b\n1,"2\n""', "rows.csv has a quoted cell that is never closed"),
     ],
 )
 def test_broken_csv_files_are_refused(content, message, tmp_path):

@@ -1,4 +1,4 @@
-"""Assembled texts are tokenized texts."""
+"""Texts assembled from tables equal tokenized texts."""
 
 import numpy as np
 import pytest
@@ -19,13 +19,13 @@ from clickprompt_hf.data.token_tables import TokenTables
 def build(tokenizer, max_text_length=None, num_rows=200):
     rows = tiny_rows(num_rows)
     processor = ClickPromptProcessor.fit(rows, tiny_schema(), tokenizer)
-    clauses, places = [], []
+    clauses, clause_ids = [], []
     for f, column in enumerate(processor.schema.columns):
         distinct, inverse = np.unique(processor.render_values(f, rows[column]), return_inverse=True)
         clauses.append(distinct.tolist())
-        places.append(inverse)
+        clause_ids.append(inverse)
     affixes = [processor.affixes(f) for f in range(4)]
-    tables, ids = TokenTables.build(clauses, np.stack(places, axis=1), affixes, tokenizer, max_text_length)
+    tables, ids = TokenTables.build(clauses, np.stack(clause_ids, axis=1), affixes, tokenizer, max_text_length)
     return tables, ids, processor.render(rows)
 
 
@@ -52,9 +52,9 @@ def test_assembled_rows_equal_tokenized_rows(tokenizer, max_text_length, tmp_pat
             np.testing.assert_array_equal(attention_mask, expected["attention_mask"])
 
 
-def test_clauses_are_tokenized_in_pieces(monkeypatch):
+def test_clauses_are_tokenized_in_parts(monkeypatch):
     class Recording:
-        """A tokenizer, and the one under it, which writes down how many texts it gets."""
+        """A tokenizer that is its own backend and records how many texts each call gets."""
 
         pad_token_id = tiny_roberta_tokenizer().pad_token_id
 
@@ -77,14 +77,26 @@ def test_clauses_are_tokenized_in_pieces(monkeypatch):
 
     sizes = []
     whole, _, _ = build(Recording())
-    monkeypatch.setattr(token_tables, "_TEXTS_A_CALL", 7)
-    pieces, _, _ = build(Recording())
+    monkeypatch.setattr(token_tables, "_TEXTS_PER_CALL", 7)
+    parts, _, _ = build(Recording())
     assert sizes == [60, *[7] * 8, 4]
     for name in ("tokens", "value_fields", "offsets"):
-        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
-def test_lengths_are_those_before_truncation():
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, whole_text_tokenizer])
+def test_the_tokenizer_is_left_as_it_was(tokenizer):
+    owned = tokenizer()
+    backend = owned.backend_tokenizer
+    backend.enable_truncation(7)
+    backend.enable_padding(length=9)
+    before = backend.truncation, backend.padding
+    build(owned, max_text_length=12)
+    assert owned.backend_tokenizer is backend
+    assert (backend.truncation, backend.padding) == before
+
+
+def test_lengths_are_counted_before_truncation():
     tables, ids, texts = build(tiny_roberta_tokenizer(), max_text_length=5)
     assert tables.lengths(ids).tolist() == [len(tiny_roberta_tokenizer()(text)["input_ids"]) for text in texts]
 

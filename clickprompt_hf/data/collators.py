@@ -1,15 +1,15 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""From rows to padded, and for PA-MLM masked, batches of tensors.
+"""Collators: turn rows into padded batches of tensors, masked for PA-MLM.
 
-All collators take the whole batches of `ColumnarDataset` and the rows of a `datasets.Dataset` mapped through the
-processor.
+All collators take the whole batches of a `ColumnarDataset`, or single rows of a `datasets.Dataset` that was mapped
+through the processor.
 
 Shapes: B batch, C columns of ids, T text tokens of the longest row of a batch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -21,44 +21,47 @@ Masking = Literal["token", "field"]
 
 @dataclass
 class ClickPromptCollator:
-    """Batches for `ClickPromptForCTR`: `feature_ids` (B, C), with text `input_ids` and `attention_mask` (B, T), and
-    `labels` (B,) where the rows have them.
+    """Make batches for `ClickPromptForCTR`.
+
+    A batch has `feature_ids` (B, C); `input_ids` and `attention_mask` (B, T) if the rows have text; and `labels` (B,)
+    if the rows have labels.
 
     Args:
-        processor: The processor that made the rows.
+        processor: The processor that encoded the rows.
     """
 
     processor: ClickPromptProcessor
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = _arrays(features, self.processor)
+        batch = _whole_batch(features, self.processor)
         names = ("feature_ids", "input_ids", "attention_mask", "labels")
         return {name: torch.from_numpy(batch[name]) for name in names if name in batch}
 
 
 @dataclass
 class ClickPromptMLMCollator:
-    """Batches for `ClickPromptForPAMLM`: text masked, ids intact, `labels` (B, T) the masked tokens, else -100.
+    """Make batches for `ClickPromptForPAMLM`: masked text, intact ids, and as `labels` (B, T) the original tokens at
+    masked positions, -100 elsewhere.
 
-    Each text token is chosen with probability `mlm_probability`; of the chosen, 80 % become the mask token, 10 % a
-    random token that is not special, and 10 % stay. Special tokens and padding are never chosen. With
-    `masking="field"` a field is chosen instead, with the same probability, and all tokens of its value share its lot;
-    words of the template are never chosen then.
+    As in the paper, each text token is selected with probability `mlm_probability`. Of the selected tokens, 80 %
+    become the mask token, 10 % a random token that is not special, and 10 % stay. Special tokens and padding are never
+    selected. With `masking="field"`, whole values are selected instead, with the same probability: all tokens of
+    a value are masked, replaced or kept together, and words of the template are never selected.
 
-    The choice is a function of (seed, epoch, row, position) for rows of a `ColumnarDataset`: neither the other rows of
-    the batch, nor prefetching, nor resuming, nor the number of processes changes it. Rows of other data sets have no
-    identity: torch's global generator draws for them.
+    `draw_masks` makes the random choices. For rows of a `ColumnarDataset` they are a function of (seed, epoch, row,
+    position), so neither the other rows of the batch, nor prefetching, resuming or the number of processes changes
+    them. Rows of other datasets have no row id; torch's global generator draws for them.
 
     Args:
-        processor: The processor that made the rows; its tokenizer must have a mask and a padding token.
-        mlm_probability: Share of text tokens, or of values, to choose, in (0, 1).
-        masking: `"token"`, as in the paper, or `"field"`, which needs rows of a `ColumnarDataset` made
-            `with_value_fields`.
-        seed: Draws the choice.
+        processor: The processor that encoded the rows. Its tokenizer must have a mask token and a padding token.
+        mlm_probability: Share of text tokens, or of values, to select, in (0, 1).
+        masking: `"token"`, as in the paper, or `"field"`, which needs rows of a `ColumnarDataset` with
+            `with_value_fields=True`.
+        seed: Seed of the random choices.
 
     Raises:
-        ValueError: If the tokenizer lacks a token, the probability is out of range, or `masking` is unknown or has no
-            fields to go by.
+        ValueError: If the tokenizer lacks a token, the probability is out of range, `masking` is unknown, or field
+            masking is asked for and the rows lack `value_fields`.
     """
 
     processor: ClickPromptProcessor
@@ -80,21 +83,18 @@ class ClickPromptMLMCollator:
         self._ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), self._special_ids)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = _arrays(features, self.processor)
+        batch = _whole_batch(features, self.processor)
         input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
-        chosen, kind, replacement = self._draws(batch, input_ids.shape)
-        fields = self._fields(batch)
-        if fields is not None:
-            # every token reads the draws of its field's number in the place of its own
-            chosen, kind = (np.take_along_axis(draws, fields, axis=1) for draws in (chosen, kind))
-            chosen = np.where(fields > 0, chosen, 1.0)
-        masked = (chosen < self.mlm_probability) & (attention_mask == 1) & ~np.isin(input_ids, self._special_ids)
+        draws = draw_masks(input_ids.shape, self.seed, batch.get("epoch", 0), batch.get("row_ids"))
+        if self.masking == "field":
+            draws = _share_by_field(draws, batch)
+        masked = (draws.selection < self.mlm_probability) & (attention_mask == 1)
+        masked &= ~np.isin(input_ids, self._special_ids)
         if "labels" in batch:
-            # rows that only fill up a batch
-            masked &= (batch["labels"] != -100)[:, None]
-        random_ids = self._ordinary_ids[(replacement * len(self._ordinary_ids)).astype(np.int64)]
-        corrupted = np.where(kind < 0.8, self.processor.tokenizer.mask_token_id, random_ids)
-        corrupted = np.where(kind < 0.9, corrupted, input_ids)
+            masked &= _is_counted(batch)[:, None]
+        random_ids = self._ordinary_ids[(draws.random_token * len(self._ordinary_ids)).astype(np.int64)]
+        corrupted = np.where(draws.replacement < 0.8, self.processor.tokenizer.mask_token_id, random_ids)
+        corrupted = np.where(draws.replacement < 0.9, corrupted, input_ids)
         arrays = {
             "feature_ids": batch["feature_ids"],
             "input_ids": np.where(masked, corrupted, input_ids),
@@ -103,37 +103,82 @@ class ClickPromptMLMCollator:
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def _fields(self, batch: dict[str, Any]) -> np.ndarray | None:
-        """(B, T) numbers of the fields whose values the tokens show, 0 for none; `None` where tokens are masked."""
-        if self.masking == "token":
-            return None
-        if "value_fields" not in batch:
-            raise ValueError("`masking='field'` needs rows of a ColumnarDataset made with_value_fields=True.")
-        return batch["value_fields"]
 
-    def _draws(self, batch: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
-        """Three uniform numbers in [0, 1) for each token, (3, B, T): whether, how, and by what it is replaced."""
-        if "row_ids" not in batch:
-            return torch.rand(3, *shape, dtype=torch.float64).numpy()
-        start = _mixed(_mixed(np.uint64(self.seed)) + np.uint64(batch["epoch"]))
-        rows = _mixed(start + batch["row_ids"].astype(np.uint64))
-        # (3, 1, T): three numbers a position, which do not depend on T
-        counters = np.arange(3 * shape[1], dtype=np.uint64).reshape(shape[1], 3).T[:, None]
-        bits = _mixed(rows[None, :, None] + counters * np.uint64(0x9E3779B97F4A7C15))
-        return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+class MaskDraws(NamedTuple):
+    """Uniform random numbers in [0, 1) that decide the masks of a batch, (B, T) each.
+
+    Attributes:
+        selection: Selects the token if below `mlm_probability`.
+        replacement: A selected token becomes the mask token if below 0.8, a random token if below 0.9, else it stays.
+        random_token: Picks the random token.
+    """
+
+    selection: np.ndarray
+    replacement: np.ndarray
+    random_token: np.ndarray
+
+
+def draw_masks(shape: tuple[int, ...], seed: int, epoch: int, row_ids: np.ndarray | None) -> MaskDraws:
+    """Draw the random numbers that mask a batch: a function of (seed, epoch, row, position) if row ids are given.
+
+    Each number is a hash of these four. A generator's state would depend on the batches drawn before and on their
+    widths, and so on prefetching, resuming and the number of processes.
+
+    Args:
+        shape: (B, T)
+        seed: The run's seed.
+        epoch: The training epoch; each epoch masks other tokens.
+        row_ids: (B,) identifies each row within the run. If `None`, torch's global generator draws.
+    """
+    if row_ids is None:
+        return MaskDraws(*torch.rand(3, *shape, dtype=torch.float64).numpy())
+    run_key = _mix(_mix(np.uint64(seed)) + np.uint64(epoch))
+    row_keys = _mix(run_key + row_ids.astype(np.uint64))
+    # (T, 3) counters, three consecutive ones per position, to (3, 1, T)
+    counters = np.arange(3 * shape[1], dtype=np.uint64).reshape(shape[1], 3).T[:, None]
+    bits = _mix(row_keys[None, :, None] + counters * _GOLDEN_GAMMA)
+    # The upper 53 bits fill a double's mantissa.
+    return MaskDraws(*((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53))
+
+
+_GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(numbers: Any) -> Any:
+    """Hash 64-bit integers with SplitMix64's output function (Steele et al. 2014). Products wrap around."""
+    with np.errstate(over="ignore"):
+        numbers = numbers + _GOLDEN_GAMMA
+        numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return numbers ^ (numbers >> np.uint64(31))
+
+
+def _share_by_field(draws: MaskDraws, batch: dict[str, Any]) -> MaskDraws:
+    """Let all tokens of a value share one draw; tokens of the template are never selected."""
+    if "value_fields" not in batch:
+        raise ValueError(
+            "`masking='field'` needs rows of a ColumnarDataset made with_value_fields=True: these rows do not tell "
+            "which field's value each token shows."
+        )
+    fields = batch["value_fields"]
+    # All tokens of field f take the numbers of position f. Each field has a token, so every text is long enough.
+    selection, replacement = (np.take_along_axis(numbers, fields, axis=1) for numbers in draws[:2])
+    return MaskDraws(np.where(fields > 0, selection, 1.0), replacement, draws.random_token)
 
 
 @dataclass
 class ClickPromptCLMCollator:
-    """Batches for `ClickPromptForPACLM`: `feature_ids` (B, C), `input_ids` and `attention_mask` (B, T), and `labels`
-    (B, T), the text's own tokens, -100 at padding and at the first position. The model shifts them, so that nothing
-    predicts the first token; `Trainer` counts the labels to divide the loss by, and must not count it.
+    """Make batches for `ClickPromptForPACLM`: `feature_ids` (B, C), `input_ids` and `attention_mask` (B, T), and
+    `labels` (B, T), which are the text's own tokens, with -100 at padding and at the first position.
+
+    The model shifts the labels, so nothing predicts the first token. `Trainer` divides the loss by the number of
+    labels and must not count it.
 
     Args:
-        processor: The processor that made the rows; its tokenizer must have a padding token.
+        processor: The processor that encoded the rows. Its tokenizer must have a padding token.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the tokenizer has no padding token.
     """
 
     processor: ClickPromptProcessor
@@ -143,28 +188,23 @@ class ClickPromptCLMCollator:
             raise ValueError("`processor` must have a tokenizer with a padding token for PA-CLM.")
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = _arrays(features, self.processor)
+        batch = _whole_batch(features, self.processor)
         predicted = batch["attention_mask"] == 1
         if "labels" in batch:
-            # rows that only fill up a batch
-            predicted &= (batch["labels"] != -100)[:, None]
+            predicted &= _is_counted(batch)[:, None]
         predicted[:, 0] = False
         names = ("feature_ids", "input_ids", "attention_mask")
         arrays = {**{name: batch[name] for name in names}, "labels": np.where(predicted, batch["input_ids"], -100)}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _mixed(numbers: Any) -> Any:
-    """SplitMix64's output function (Steele et al. 2014): 64-bit integers to well mixed ones, wrapping around."""
-    with np.errstate(over="ignore"):
-        numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-        numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return numbers ^ (numbers >> np.uint64(31))
+def _is_counted(batch: dict[str, Any]) -> np.ndarray:
+    """(B,) whether a row counts: rows with label -100 only fill up the last batch of a process."""
+    return batch["labels"] != -100
 
 
-def _arrays(features: Sequence[dict[str, Any]], processor: ClickPromptProcessor) -> dict[str, Any]:
-    """The features as arrays, texts padded: a batch that is whole already, or single rows."""
+def _whole_batch(features: Sequence[dict[str, Any]], processor: ClickPromptProcessor) -> dict[str, Any]:
+    """The batch as arrays, padded: `ColumnarDataset` gives it whole, rows of other datasets are put together."""
     first = features[0]
     if np.ndim(first["feature_ids"]) == 2:
         return dict(first)

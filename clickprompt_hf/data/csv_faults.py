@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""What is wrong with a file of text: where it stops being UTF-8, or what separates its cells."""
+"""Explain what is wrong with a CSV file: where it stops being UTF-8, or what separates its cells."""
 
 import codecs
 from pathlib import Path
@@ -10,8 +10,11 @@ _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def describe_broken_utf8(path: str | Path) -> str | None:
-    """A sentence on the first byte of the file that is not UTF-8, and the command that converts it; `None` where all
-    are."""
+    """Name the first byte of a file that is not UTF-8, and the command that converts the file.
+
+    Returns:
+        A sentence, or `None` if the whole file is UTF-8.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     line, read = 1, 0
     with open(path, "rb") as file:
@@ -19,7 +22,7 @@ def describe_broken_utf8(path: str | Path) -> str | None:
         file.seek(0)
         while True:
             chunk = file.read(_BYTES_AT_ONCE)
-            # of a character that the last chunk began
+            # bytes of a character that began in the last chunk
             pending = len(decoder.getstate()[0])
             try:
                 decoder.decode(chunk, final=not chunk)
@@ -38,15 +41,17 @@ def describe_broken_utf8(path: str | Path) -> str | None:
 
 
 def advise_separator(path: str | Path) -> str:
-    """A sentence, with a space in front, on what seems to separate the cells of a CSV file in the place of commas.
+    """Name the separator that a CSV file seems to use instead of commas.
 
-    Empty where its header has commas, or none of the usual marks, or the file is gzipped.
+    Returns:
+        A sentence that starts with a space; empty if the header has commas or no known separator, or if the file is
+        gzipped.
     """
     if Path(path).suffix == ".gz":
         return ""
     with open(path, encoding="utf-8", errors="replace") as file:
         header = file.readline(_LONGEST_HEADER)
-    mark = next((mark for mark in ";\t|" if mark in header), None)
-    if "," in header or mark is None:
+    separator = next((character for character in ";\t|" if character in header), None)
+    if "," in header or separator is None:
         return ""
-    return f" Its cells seem to be separated by {mark!r}: write the file with commas."
+    return f" Its cells seem to be separated by {separator!r}: write the file with commas."

@@ -1,13 +1,14 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Tokenized clauses, from which the text of a batch is assembled by array operations.
+"""Tables of tokenized clauses, from which the texts of a batch are assembled with array operations.
 
-A row's text is one clause a field, and there are far fewer distinct clauses than rows: each is tokenized once.
-Tokenizers split at spaces, so the tokens of a text are those of its clauses; `build` checks that on a sample of rows
-and tokenizes whole texts where it does not hold.
+A row's text has one clause per field, such as "Gender is female.", and there are far fewer distinct clauses than rows.
+Each clause is tokenized once. Most tokenizers split at spaces, so the tokens of a text are the tokens of its clauses.
+`TokenTables.build` verifies this on a sample of rows and falls back to tokenizing whole texts.
 
 Shapes: B batch, N rows, F fields, T text tokens of the longest row of a batch.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,24 +19,26 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-_ROWS_CHECKED = 256
-_TEXTS_A_CALL = 10_000
+_ROWS_VERIFIED = 256
+_TEXTS_PER_CALL = 10_000
 _FILE = "token_tables.npz"
 _ARRAYS = ("tokens", "value_fields", "offsets", "prefix", "suffix")
 
 
 @dataclass
 class TokenTables:
-    """Tokens of all distinct clauses, end to end, and how a row is put together.
+    """Tokens of all distinct clauses, concatenated, and what is needed to assemble rows from them.
 
     Args:
         tokens: Token ids of all clauses, int32.
-        value_fields: For each token the number, from 1, of the field whose value it shows, int16; 0 for the template.
+        value_fields: Per token, the number of the field whose value it shows, counted from 1, int16; 0 for tokens of
+            the template.
         offsets: (number of clauses + 1,) int64; clause c is `tokens[offsets[c]:offsets[c + 1]]`.
-        prefix: Special tokens in front of a text.
-        suffix: Special tokens behind it.
-        pad_token_id: Fills shorter rows.
-        max_text_length: Longer texts lose tokens at the end, never special ones; 0: no limit.
+        prefix: Special tokens before each text.
+        suffix: Special tokens after each text.
+        pad_token_id: Pads shorter rows.
+        max_text_length: Maximum number of tokens per row, special tokens included; longer texts are truncated at the
+            end, special tokens are kept. 0 for no limit.
     """
 
     tokens: np.ndarray
@@ -55,56 +58,65 @@ class TokenTables:
         tokenizer,
         max_text_length: int | None = None,
     ) -> tuple["TokenTables", np.ndarray]:
-        """Tokenizes each clause once.
+        """Tokenize each clause once.
 
         Args:
             clauses: Per field, its distinct clauses.
-            clause_ids: (N, F), each row's clause per field, as places in `clauses`.
-            affixes: Per field, the template in front of the value and behind it; `None` where nobody asks for
-                `value_fields`, which are all 0 then.
-            tokenizer: A fast tokenizer with a padding token.
-            max_text_length: Longest text in tokens, special tokens included.
+            clause_ids: (N, F), per row and field, an index into the field's `clauses`.
+            affixes: Per field, the template's text before and after the value. `None` if `value_fields` is not
+                needed; it is then all 0.
+            tokenizer: A fast tokenizer with a padding token. It is copied, which takes up to 0.15 s for 50,000 tokens:
+                turning off truncation in place would change it for its owner and for other threads.
+            max_text_length: Maximum number of tokens per text, special tokens included.
 
         Returns:
-            The tables, and (N, F) int32 ids of clauses in them; (N, 1) where whole texts had to be tokenized.
+            The tables, and (N, F) int32 clause ids that index into them; (N, 1) if whole texts had to be tokenized.
         """
+        tokenizer = copy.deepcopy(tokenizer)
         prefix, suffix = _special_tokens(tokenizer)
         first_of_field = np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
         global_ids = (clause_ids + first_of_field).astype(np.int32)
-        checked = np.unique(np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_CHECKED)).astype(int))
-        whole = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in clause_ids[checked]]
+        sample = np.unique(np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_VERIFIED)).astype(int))
+        sample_texts = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in clause_ids[sample]]
         limit = {} if max_text_length is None else {"truncation": True, "max_length": max_text_length}
-        expected = tokenizer(whole, **limit)["input_ids"]
-        # Every clause but the first stands behind a space, which some tokenizers put in front of any text themselves.
+        expected = tokenizer(sample_texts, **limit)["input_ids"]
+        # Each clause but the first follows a space. Some tokenizers add one before any text on their own.
         for space in (" ", ""):
             texts = [[(f, (space if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
-            tables = cls._of_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
-            input_ids, attention_mask = tables.assemble(global_ids[checked])
+            tables = cls._from_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
+            input_ids, attention_mask = tables.assemble(global_ids[sample])
             if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
                 return tables, global_ids
         logger.warning_once(
-            f"{type(tokenizer).__name__} does not split texts at the clauses: each distinct text is tokenized as a "
-            "whole, which takes longer and more memory."
+            f"{type(tokenizer).__name__} does not split texts between clauses, so each distinct text is tokenized as "
+            "a whole. This takes more time and memory."
         )
         rows, inverse = np.unique(clause_ids, axis=0, return_inverse=True)
         texts = [[(f, (" " if f else "") + clauses[f][c]) for f, c in enumerate(row)] for row in rows]
-        tables = cls._of_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
+        tables = cls._from_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
         return tables, inverse.reshape(-1, 1).astype(np.int32)
 
     @classmethod
-    def _of_texts(cls, texts, affixes, tokenizer, prefix, suffix, max_text_length: int | None) -> "TokenTables":
-        """Tables of `texts`, each a list of (field, clause)."""
+    def _from_texts(
+        cls,
+        texts: Sequence[Sequence[tuple[int, str]]],
+        affixes: Sequence[tuple[str, str]] | None,
+        tokenizer,
+        prefix: np.ndarray,
+        suffix: np.ndarray,
+        max_text_length: int | None,
+    ) -> "TokenTables":
+        """Tokenize `texts`, each a list of (field, clause); `tokenizer` is a private copy."""
         tokens, fields = [], []
         lengths: list[int] = []
-        # The tokenizer under the one of transformers, which takes three times as long to put results into dicts; a
-        # text longer than the PLM takes is cut when a batch is assembled.
+        # The backend is called directly: its wrapper takes three times as long, to put results into dicts.
         backend = tokenizer.backend_tokenizer
-        backend.no_truncation()
+        backend.no_truncation()  # texts are truncated when a batch is assembled
         backend.no_padding()
         encode = backend.encode_batch_fast if affixes is None else backend.encode_batch
-        # what a tokenizer returns takes kilobytes a text
-        for start in range(0, len(texts), _TEXTS_A_CALL):
-            part = texts[start : start + _TEXTS_A_CALL]
+        # In parts, as each encoding takes kilobytes.
+        for start in range(0, len(texts), _TEXTS_PER_CALL):
+            part = texts[start : start + _TEXTS_PER_CALL]
             encoded = encode(["".join(clause for _, clause in text) for text in part], add_special_tokens=False)
             ids = [text.ids for text in encoded]
             lengths += map(len, ids)
@@ -114,10 +126,10 @@ class TokenTables:
                 continue
             for text, spans in zip(part, encoded):
                 fields.append(_value_fields(text, affixes, np.asarray(spans.offsets, dtype=np.int64).reshape(-1, 2)))
-        nothing = [np.zeros(0, dtype=np.int32)]
+        empty = [np.zeros(0, dtype=np.int32)]
         return cls(
-            tokens=np.concatenate(tokens or nothing),
-            value_fields=np.concatenate(fields or nothing),
+            tokens=np.concatenate(tokens or empty),
+            value_fields=np.concatenate(fields or empty),
             offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
             prefix=prefix,
             suffix=suffix,
@@ -126,48 +138,68 @@ class TokenTables:
         )
 
     def lengths(self, clause_ids: np.ndarray) -> np.ndarray:
-        """(N, F) clauses to (N,) text lengths in tokens, special tokens included, before truncation."""
+        """Count each row's text tokens before truncation, special tokens included: (N, F) clause ids to (N,)."""
         clause_lengths = np.diff(self.offsets)
         return clause_lengths[clause_ids].sum(axis=1) + len(self.prefix) + len(self.suffix)
 
     def assemble(self, clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(B, F) clauses to `input_ids` (B, T) int64 and `attention_mask` (B, T) int64, padded to the longest row."""
-        places, text_ends, positions = self._layout(clause_ids)
-        input_ids = np.full((len(clause_ids), len(positions)), self.pad_token_id, dtype=np.int64)
+        """Assemble `input_ids` and `attention_mask`, both (B, T) int64, padded to the longest row.
+
+        Args:
+            clause_ids: (B, F)
+        """
+        is_clause, indices, text_lengths = self._layout(clause_ids)
+        input_ids = np.full(is_clause.shape, self.pad_token_id, dtype=np.int64)
         input_ids[:, : len(self.prefix)] = self.prefix
-        input_ids[(positions >= len(self.prefix)) & (positions < text_ends)] = self.tokens[places]
-        for place, token in enumerate(self.suffix):
-            input_ids[np.arange(len(clause_ids)), text_ends[:, 0] + place] = token
-        attention_mask = (positions < text_ends + len(self.suffix)).astype(np.int64)
+        input_ids[is_clause] = self.tokens[indices]
+        clause_ends = len(self.prefix) + text_lengths
+        for nth, token in enumerate(self.suffix):
+            input_ids[np.arange(len(clause_ids)), clause_ends + nth] = token
+        row_lengths = clause_ends + len(self.suffix)
+        attention_mask = (np.arange(is_clause.shape[1]) < row_lengths[:, None]).astype(np.int64)
         return input_ids, attention_mask
 
     def assemble_value_fields(self, clause_ids: np.ndarray) -> np.ndarray:
-        """(B, F) clauses to (B, T) numbers of the fields, from 1, whose values the tokens show; 0 elsewhere."""
-        places, text_ends, positions = self._layout(clause_ids)
-        fields = np.zeros((len(clause_ids), len(positions)), dtype=np.int64)
-        fields[(positions >= len(self.prefix)) & (positions < text_ends)] = self.value_fields[places]
+        """Tell which field's value each token shows: (B, T) field numbers from 1, or 0 for all other tokens.
+
+        Args:
+            clause_ids: (B, F)
+        """
+        is_clause, indices, _ = self._layout(clause_ids)
+        fields = np.zeros(is_clause.shape, dtype=np.int64)
+        fields[is_clause] = self.value_fields[indices]
         return fields
 
     def _layout(self, clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places in `tokens` of all text tokens of a batch, row by row; each row's end (B, 1); all positions (T,)."""
-        starts, ends = self.offsets[clause_ids], self.offsets[clause_ids + 1]
+        """Lay out the clauses of a batch, truncated, one row after another.
+
+        All clauses are laid out at once: this takes 0.25 ms for 1,024 rows of 8 fields, whereas concatenating one
+        slice per clause takes 3 ms.
+
+        Args:
+            clause_ids: (B, F)
+
+        Returns:
+            (B, T) whether a position holds a token of a clause; for these positions, in row order, indices into
+            `tokens`; and (B,) each row's number of such tokens.
+        """
+        starts = self.offsets[clause_ids]
+        lengths = self.offsets[clause_ids + 1] - starts
         if self.max_text_length:
-            # A clause ends where the row's room is used up.
-            room = self.max_text_length - len(self.prefix) - len(self.suffix)
-            before = np.cumsum(ends - starts, axis=1) - (ends - starts)
-            ends = np.minimum(ends, starts + np.maximum(room - before, 0))
-        lengths = ends - starts
-        row_lengths = lengths.sum(axis=1)
-        # Place of every token in `tokens`: each clause's start, counted on within the clause.
-        flat_lengths = lengths.ravel()
-        flat_ends = np.cumsum(flat_lengths)
-        places = np.arange(int(flat_ends[-1]) if flat_ends.size else 0)
-        places += np.repeat(starts.ravel() - (flat_ends - flat_lengths), flat_lengths)
-        width = len(self.prefix) + int(row_lengths.max(initial=0)) + len(self.suffix)
-        return places, (len(self.prefix) + row_lengths)[:, None], np.arange(width)
+            room = max(self.max_text_length - len(self.prefix) - len(self.suffix), 0)
+            lengths = np.diff(np.minimum(np.cumsum(lengths, axis=1), room), axis=1, prepend=0)
+        text_lengths = lengths.sum(axis=1)
+        lengths = lengths.ravel()
+        # Token n of the batch, in a clause whose first token is number `first`, has index `start + n - first`.
+        firsts = np.cumsum(lengths) - lengths
+        indices = np.repeat(starts.ravel() - firsts, lengths)
+        indices += np.arange(len(indices))
+        width = len(self.prefix) + int(text_lengths.max(initial=0)) + len(self.suffix)
+        positions = np.arange(width) - len(self.prefix)
+        return (positions >= 0) & (positions < text_lengths[:, None]), indices, text_lengths
 
     def save(self, folder: Path) -> None:
-        """Writes the tables into `folder`."""
+        """Write the tables to `folder`."""
         np.savez(
             folder / _FILE,
             **{name: getattr(self, name) for name in _ARRAYS},
@@ -176,16 +208,23 @@ class TokenTables:
 
     @classmethod
     def load(cls, folder: Path) -> "TokenTables":
-        """Reads the tables that `save` wrote."""
+        """Read the tables that `save` wrote."""
         with np.load(folder / _FILE) as arrays:
             pad_token_id, max_text_length = arrays["numbers"].tolist()
             named = {name: arrays[name] for name in _ARRAYS}
             return cls(**named, pad_token_id=pad_token_id, max_text_length=max_text_length)
 
 
-def _value_fields(text, affixes, spans: np.ndarray) -> np.ndarray:
-    """For each token of `text`, a list of (field, clause), whose characters are `spans` (tokens, 2), the number of the
-    field whose value it shows a part of."""
+def _value_fields(
+    text: Sequence[tuple[int, str]], affixes: Sequence[tuple[str, str]], spans: np.ndarray
+) -> np.ndarray:
+    """Find the field whose value each token of a text shows: numbers from 1, or 0 for the template.
+
+    Args:
+        text: A list of (field, clause).
+        affixes: Per field, the template's text before and after the value.
+        spans: (tokens, 2), each token's first character and the one after its last.
+    """
     fields = np.zeros(len(spans), dtype=np.int16)
     end = 0
     for field, clause in text:
@@ -197,10 +236,12 @@ def _value_fields(text, affixes, spans: np.ndarray) -> np.ndarray:
 
 
 def _special_tokens(tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """The special tokens that the tokenizer puts in front of a text and behind it."""
+    """The special tokens that the tokenizer puts before and after a text."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a")["input_ids"]
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
             return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
-    raise ValueError(f"`tokenizer` {type(tokenizer).__name__} must only add special tokens around a text.")
+    raise ValueError(
+        f"`tokenizer` must add special tokens only before and after a text, but {type(tokenizer).__name__} does not."
+    )

@@ -1,18 +1,17 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Drafts the schema of an unknown table, for a person to read and mend.
+"""Draft the schema of an unknown table, to be reviewed and edited.
 
-    python -m clickprompt_hf.runs.draft_schema table.csv > schema.yaml
+    clickprompt draft-schema table.csv > schema.yaml
 
-Reads the first rows of a CSV or Parquet file, guesses what each column is, which one is the label and which the time,
-and says in comments what it saw and what it doubts. The draft is a valid schema file unless no column looks like a
-label.
+Reads the first rows of a CSV or Parquet file and guesses what each column is, which one is the label, and which one is
+the time. Comments in the draft describe the columns and note doubts. If a column looks like a label, the draft is a
+valid schema file.
 """
 
 import argparse
 import json
 import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,88 +21,42 @@ import pyarrow.parquet as pq
 import yaml
 
 from ..data.column_profile import ColumnProfile, percent, profile_column, rank_alone
+from ..data.label_guess import LabelGuess, guess_labels, may_be_graded_label, named_label
 from ..data.sources.tabular import csv_batches, csv_header
-from ..schema_clickprompt import check_positive
-from ..values_clickprompt import labels_of
 
 MAX_ROWS = 100_000
 
-_NUMBERS_OF_LABELS = ("0", "1", "false", "true")
-_LABEL_WORDS = {
-    *(
-        "label",
-        "target",
-        "y",
-        "outcome",
-        "response",
-        "responded",
-        "click",
-        "clicked",
-        "clicks",
-        "default",
-        "defaulted",
-    ),
-    *("churn", "churned", "converted", "conversion", "purchase", "purchased", "bought", "subscribed", "approved"),
-    *("returned", "cancelled", "canceled", "show", "noshow", "fraud", "readmitted", "survived", "won", "success"),
-}
-_LABEL_WORDS_OF_MORE_VALUES = {*_LABEL_WORDS, "rating", "ratings", "score", "stars", "status"}
-_WORDS_FOR_YES = {
-    *("yes", "y", "t", "true", "positive", "pos", "clicked", "default", "defaulted", "charged off"),
-    *("ja", "oui", "sí", "si", "sim"),
-}
-_WORDS_FOR_NO = {
-    *("no", "n", "f", "false", "negative", "neg", "not clicked", "paid", "fully paid", "none"),
-    *("nein", "nee", "non", "não"),
-}
-_NUMBER = re.compile(r"-?[\d.]+")
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 30
-
-
-@dataclass
-class LabelGuess:
-    """A column that may be the label.
-
-    Args:
-        profile: The column.
-        positive: `Schema.positive`; `None` where the values are 0 and 1 as they are.
-        clicks: (N,) 1, 0, or NaN where unknown.
-        likelihood: To rank guesses; 0 where nothing but the number of values speaks for it.
-    """
-
-    profile: ColumnProfile
-    positive: str | None
-    clicks: np.ndarray
-    likelihood: int
 
 
 def draft_schema(
     path: str | Path, max_rows: int = MAX_ROWS, label: str | None = None, positive: str | None = None
 ) -> str:
-    """The draft of a schema file for a table, as YAML with comments.
+    """Draft a schema file for a table, as YAML with comments.
 
     Args:
         path: A CSV file with a header, in UTF-8, or a Parquet file.
-        max_rows: Rows that are looked at, from the first one on, at least 1.
-        label: The label's column; guessed when left out.
-        positive: Its value that means a click; needs `label`, and is guessed when left out.
+        max_rows: Number of rows to read, at least 1; the first ones are taken.
+        label: Name of the label column; guessed by default.
+        positive: Value of the label that means a click; guessed by default. Needs `label`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has another ending, is broken, has no rows, fewer than two columns or two of one name, or an
-            argument does not fit it; the message names it.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is neither CSV nor Parquet, is broken, has no rows, fewer than two columns or repeated
+            column names, or if an argument does not fit it. The message names the file or the argument.
     """
     path = Path(path)
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
     table, is_whole = read_first_rows(path, max_rows)
-    profiles = [profile_column(name, table.column(place)) for place, name in enumerate(table.column_names)]
-    guesses = _label_guesses(profiles)
+    profiles = [profile_column(name, table.column(index)) for index, name in enumerate(table.column_names)]
+    guesses = guess_labels(profiles)
     if label is None:
         if positive is not None:
-            raise ValueError("`positive` needs `label`, the column that it is a value of.")
+            raise ValueError("`positive` needs `label`, the column with this value.")
         guess = next((guess for guess in guesses if guess.likelihood), None)
     else:
-        guess = _named_label(profiles, label, positive)
+        guess = named_label(profiles, label, positive)
     fields = [profile for profile in profiles if guess is None or profile is not guess.profile]
     if guess is not None:
         for profile in fields:
@@ -111,12 +64,12 @@ def draft_schema(
     times = _times(fields)
     lines = _head(path, len(table), is_whole, guess, bool(times) and not times[0].missing)
     lines += ["", "fields:"]
-    # a text too long loses its end
+    # Free text goes last, because texts are truncated at the end.
     for profile in sorted(fields, key=lambda profile: profile.kind == "text"):
         lines += _field_lines(profile)
-    kinds = [profile.kind for profile in fields if not profile.left_out and _members(profile)]
+    kinds = [profile.kind for profile in fields if not profile.reason_left_out and _fields(profile)]
     if set(kinds) <= {"text"}:
-        lines += ["  # CHECK: no column makes a field with ids, and training needs one."]
+        lines += ["  # CHECK: no column can be a field with ids, and training needs at least one."]
     if not kinds:
         lines += ["  []"]
     lines += ["", *_label_lines(guess, guesses, profiles), "", *_time_lines(times)]
@@ -124,15 +77,19 @@ def draft_schema(
 
 
 def read_first_rows(path: Path, max_rows: int) -> tuple[pa.Table, bool]:
-    """The first rows of a table, and whether they are all of it.
+    """Read the first rows of a table.
+
+    Returns:
+        The rows, and whether they are the whole table.
 
     Raises:
-        FileNotFoundError, ValueError: As `draft_schema`.
+        FileNotFoundError: As in `draft_schema`.
+        ValueError: As in `draft_schema`.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"The table must be a .csv or .parquet file, got {path}.")
     if not path.is_file():
-        raise FileNotFoundError(f"The table must be a file, but there is none at {path}.")
+        raise FileNotFoundError(f"The table must be a file, but {path} does not exist.")
     if path.suffix == ".csv":
         names, batches = csv_header(path), csv_batches(path)
     else:
@@ -142,9 +99,9 @@ def read_first_rows(path: Path, max_rows: int) -> tuple[pa.Table, bool]:
             raise ValueError(f"{path} must be a Parquet file: {error}") from error
         names, batches = file.schema_arrow.names, file.iter_batches(min(max_rows + 1, 65_536))
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{path} must have each column once, but it repeats {repeated}; rename them.")
+        raise ValueError(f"{path} must have unique column names, but it repeats {repeated}; rename them.")
     if len(names) < 2:
-        raise ValueError(f"{path} must have two columns or more, a field and a label; it has only {names}.")
+        raise ValueError(f"{path} must have at least two columns, a field and the label; it has only {names}.")
     read: list[pa.RecordBatch] = []
     num_rows = 0
     for batch in batches:
@@ -153,116 +110,59 @@ def read_first_rows(path: Path, max_rows: int) -> tuple[pa.Table, bool]:
         if num_rows > max_rows:
             break
     if not num_rows:
-        raise ValueError(f"{path} must have rows, but it has none under its header {names}.")
+        raise ValueError(f"{path} must have rows, but it has none below its header {names}.")
     return pa.Table.from_batches(read).slice(0, max_rows), num_rows <= max_rows
 
 
-def _label_guesses(profiles: list[ColumnProfile]) -> list[LabelGuess]:
-    """Columns with two values, the likeliest label first."""
-    guesses = []
-    for place, profile in enumerate(profiles):
-        if len(profile.values) != 2 or profile.kind != "categorical" or profile.left_out:
-            continue
-        words = [value.lower() for value in profile.values]
-        positive = None
-        if not _in_numbers(profile):
-            positive = _positive(profile)
-            if positive is None:
-                continue
-        named = bool(profile.words & _LABEL_WORDS)
-        likely = any(word in (*_NUMBERS_OF_LABELS, *_WORDS_FOR_YES) for word in words)
-        likelihood = 1 + likely + 4 * named + (place == len(profiles) - 1) if likely or named else 0
-        guesses.append(LabelGuess(profile, positive, _clicks(profile, positive), likelihood))
-    return sorted(guesses, key=lambda guess: -guess.likelihood)
-
-
-def _named_label(profiles: list[ColumnProfile], label: str, positive: str | None) -> LabelGuess:
-    profile = next((profile for profile in profiles if profile.name == label), None)
-    if profile is None:
-        raise ValueError(f"`label` must be one of the columns {[p.name for p in profiles]}, got {label!r}.")
-    if len(profile.values) < 2:
-        raise ValueError(f"`label` must have two values or more, but {label!r} has {len(profile.values)}.")
-    if positive is not None:
-        check_positive(positive)
-    if positive is not None or not _in_numbers(profile):
-        if positive is None and len(profile.values) == 2:
-            positive = _positive(profile)
-        if positive not in profile.values:
-            others = " and others" if len(profile.values) > 10 else ""
-            raise ValueError(
-                f"`positive` must be the value of {label!r} that means a click, got {positive!r}; it holds "
-                f"{', '.join(map(repr, profile.values[:10]))}{others}."
-            )
-    return LabelGuess(profile, positive, _clicks(profile, positive), likelihood=1)
-
-
-def _in_numbers(profile: ColumnProfile) -> bool:
-    return bool(np.isfinite(labels_of(profile.values)).all())
-
-
-def _clicks(profile: ColumnProfile, positive: str | None) -> np.ndarray:
-    """(N,) 1, 0, or NaN where unknown."""
-    return np.append(labels_of(profile.values, positive), np.nan)[profile.places]
-
-
-def _positive(profile: ColumnProfile) -> str | None:
-    """The one of two values that may mean a click, a word for yes or else the rarer one; `None` where both are numbers
-    and none is 1."""
-    yes = [value for value in profile.values if value.lower() in _WORDS_FOR_YES]
-    not_no = [value for value in profile.values if value.lower() not in _WORDS_FOR_NO]
-    likely = (yes or not_no or profile.values)[-1]
-    if "1" in profile.values:
-        likely = "1"
-    return None if _NUMBER.fullmatch(likely) and likely != "1" else likely
-
-
 def _times(fields: list[ColumnProfile]) -> list[ColumnProfile]:
-    """Columns of times, the likeliest time of an impression first."""
+    """Columns of times, the likeliest time of the impression first."""
     times = [profile for profile in fields if profile.kind == "time"]
-    return sorted(times, key=lambda profile: (bool(profile.missing), bool(profile.left_out)))
+    return sorted(times, key=lambda profile: (bool(profile.missing), bool(profile.reason_left_out)))
 
 
 def _head(path: Path, num_rows: int, is_whole: bool, label: LabelGuess | None, has_time: bool) -> list[str]:
-    seen = f"all {num_rows:,} rows" if is_whole else f"the first {num_rows:,} rows, and of no others,"
+    """Introduce the draft, and suggest a first training run."""
+    read = "all" if is_whole else "only the first"
     split = " --split time" if has_time else ""
     lines = [
-        f"# A draft, made of {seen} of {path.name}. Read it and mend it: these are guesses.",
-        "# Above each field: its kind, distinct values, missing cells, the most frequent values; alone: the AUC of",
-        "# ranking rows by this column alone (0.5: it tells nothing of the label). CHECK: what to look at. Fields in",
-        "# comments are left out; remove `# ` to take one in. Keys: docs/data.md. The comments quote the table.",
+        f"# Draft of a schema, guessed from {read} {num_rows:,} rows of {path.name}. Review and edit it before use.",
+        "# Above each field: its kind, number of distinct values, missing cells, most frequent values, and the AUC of",
+        "# ranking rows by this column alone (0.5: it says nothing about the label).",
+        "# CHECK marks what needs a decision. LEFT OUT fields are commented out: remove the `# ` to use one.",
+        "# docs/data.md explains the keys. The comments quote cells of the table.",
     ]
     if label is not None:
         lines += [
-            "# Then:",
-            f"#   python examples/run_ctr.py --dataset {path.suffix[1:]} --data_path {shlex.quote(str(path))} "
+            "# Next:",
+            f"#   clickprompt finetune --dataset {path.suffix[1:]} --data_path {shlex.quote(str(path))} "
             f"--schema schema.yaml{split} --ctr_only --output_dir runs/first",
         ]
     return lines
 
 
 def _field_lines(profile: ColumnProfile) -> list[str]:
-    """The comments on a column and its field, or fields."""
-    kind = {"multi_valued": "multi-valued", "text": "free text, without ids"}.get(profile.kind, profile.kind)
+    """Describe a column in comments, followed by its fields."""
+    kind = {"multi_valued": "multi-valued", "text": "free text without ids"}.get(profile.kind, profile.kind)
     parts = [kind, f"{len(profile.values):,} value{'' if len(profile.values) == 1 else 's'}"]
-    parts += [profile.described] if profile.described else []
+    parts += [profile.summary] if profile.summary else []
     parts.append(f"{percent(profile.missing)} missing" if profile.missing else "none missing")
-    if profile.is_named_id and profile.kind == "categorical" and not profile.left_out:
+    if profile.is_named_id and profile.kind == "categorical" and not profile.reason_left_out:
         parts.insert(1, "looks like ids")
     comment = f"{_quoted(profile.name)}: {', '.join(parts)}"
     if profile.kind not in ("numeric", "time") and profile.values:
         comment += f"; {_examples(profile)}"
     if profile.auc is not None and profile.kind != "text":
-        comment += f"; alone {profile.auc:.3f}"
+        comment += f"; AUC alone {profile.auc:.3f}"
     lines = [f"  # {comment}"]
-    if profile.left_out:
-        lines.append(f"  # LEFT OUT: {profile.left_out}.")
+    if profile.reason_left_out:
+        lines.append(f"  # LEFT OUT: {profile.reason_left_out}")
     lines += [f"  # CHECK: {doubt}" for doubt in profile.doubts]
-    mark = "# - " if profile.left_out else "- "
-    return lines + [f"  {mark}{_flow(member)}" for member in _members(profile)]
+    mark = "# - " if profile.reason_left_out else "- "
+    return lines + [f"  {mark}{_flow(field)}" for field in _fields(profile)]
 
 
-def _members(profile: ColumnProfile) -> list[dict[str, Any]]:
-    """The fields that a column makes, as plain data."""
+def _fields(profile: ColumnProfile) -> list[dict[str, Any]]:
+    """The fields that a column suggests, as plain data."""
     if not profile.values or not profile.name.strip():
         return []
     name = _display_name(profile.name)
@@ -277,19 +177,22 @@ def _members(profile: ColumnProfile) -> list[dict[str, Any]]:
 
 
 def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: list[ColumnProfile]) -> list[str]:
+    """Write the label and its positive value, with the questions that they raise."""
     others = [guess.profile.name for guess in guesses if guess is not label]
     lines = []
     if label is None:
-        lines.append("# CHECK: which column is the label? It must hold 0 and 1, or two words and a `positive`.")
+        lines.append(
+            "# CHECK: which column is the label? It must hold 0 and 1, or two words, one of them named by `positive`."
+        )
         if others:
             lines.append(f"# Columns with two values: {_listed(others)}.")
-        more = [p.name for p in profiles if len(p.values) > 2 and p.words & _LABEL_WORDS_OF_MORE_VALUES]
-        if more:
+        graded = [profile.name for profile in profiles if may_be_graded_label(profile)]
+        if graded:
             lines.append(
-                f"# Or make a column of 0 and 1 out of {_listed(more)}, as in 1 for 4 stars or more, and draft again."
+                f"# Or derive a column of 0 and 1 from {_listed(graded)}, e.g. 1 for 4 stars or more, and draft again."
             )
         lines.append(
-            "# Draft again with --label COLUMN, which also looks for leaks; or name it here, and take its field out."
+            "# Draft again with --label COLUMN, which also finds leaks, or name the label here and remove its field."
         )
         return [*lines, "label:"]
     profile = label.profile
@@ -299,25 +202,26 @@ def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: 
         f"{percent(float(clicks.mean()))} positive."
     )
     if others:
-        lines.append(f"# Others with two values: {_listed(others)}.")
+        lines.append(f"# Other columns with two values: {_listed(others)}.")
     if len(clicks) < profile.num_rows:
         lines.append(
-            f"# CHECK: {percent(profile.missing)} of the rows have no label; training refuses them: remove them first."
+            f"# CHECK: {percent(profile.missing)} of the rows have no label. Training refuses them: remove them first."
         )
     lines.append(_flow({"label": profile.name})[1:-1])
     if label.positive is not None:
-        lines.append("# CHECK: is this the value that counts as a click, whose probability is predicted?")
+        lines.append("# CHECK: is this the value that counts as a click? Its probability is predicted.")
         lines.append(_flow({"positive": label.positive})[1:-1])
     return lines
 
 
 def _time_lines(times: list[ColumnProfile]) -> list[str]:
+    """Write the time of the impression, with the questions that it raises."""
     if not times:
-        return ["# No column looks like a time: --split random is the only split."]
+        return ["# No column looks like a time, so --split random is the only choice."]
     time, *others = times
-    lines = [f"# CHECK: is {_quoted(time.name)} when the click was possible? --split time tests on the latest rows."]
+    lines = [f"# CHECK: is {_quoted(time.name)} the time of the impression? --split time tests on the latest rows."]
     if others:
-        lines.append(f"# Other times: {_listed([other.name for other in others])}.")
+        lines.append(f"# Other columns of times: {_listed([other.name for other in others])}.")
     keys = {"time": time.name, **{key: time.options[key] for key in ("time_format",) if key in time.options}}
     text = [_flow({key: value})[1:-1] for key, value in keys.items()]
     if time.missing:
@@ -327,17 +231,18 @@ def _time_lines(times: list[ColumnProfile]) -> list[str]:
 
 
 def _display_name(column: str) -> str:
-    """`"Loan amount"` of `loan_amount`, `"User ID"` of `userId`."""
+    """Make a field's name from a column's name: `"Loan amount"` from `loan_amount`, `"User ID"` from `userId`."""
     words = re.sub(r"([a-z])([A-Z])", r"\1 \2", column).replace("_", " ").split()
     shown = ["ID" if word.lower() == "id" else word for word in words]
     return " ".join([shown[0][:1].upper() + shown[0][1:], *(w if w.isupper() else w.lower() for w in shown[1:])])
 
 
 def _examples(profile: ColumnProfile) -> str:
+    """The most frequent values, with their shares if these are 1 % or more."""
     shown = []
-    for place, value in enumerate(profile.values[:_EXAMPLES]):
+    for index, value in enumerate(profile.values[:_EXAMPLES]):
         example = _quoted(value if len(value) <= _EXAMPLE_LENGTH else f"{value[:_EXAMPLE_LENGTH]}...")
-        share = profile.share(place)
+        share = profile.share(index)
         shown.append(f"{example} {percent(share)}" if share >= 0.01 else example)
     return ", ".join(shown)
 
@@ -347,12 +252,12 @@ def _listed(names: list[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """On one line, whatever the text holds."""
+    """Quote a text, with line breaks escaped, so that it stays within a comment."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _flow(data: dict[str, Any]) -> str:
-    """YAML in braces, on one line."""
+    """Write plain data as YAML in braces, on one line."""
     dumped = yaml.safe_dump(data, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf"))
     return dumped.strip()
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""A file of raw rows, of any size, to a file of the same rows with click probabilities."""
+"""Score a file of raw rows, of any size, and write the rows with their click probabilities."""
 
 import hashlib
 import json
@@ -32,33 +32,35 @@ def score_file(
     piece_rows: int = 16_384,
     bf16: bool = False,
 ) -> None:
-    """Scores the rows of a CSV or Parquet file, in the memory that `piece_rows` rows take.
+    """Score the rows of a CSV or Parquet file, holding only `piece_rows` rows in memory.
 
-    Every process of a distributed run calls it with the same arguments: each scores some of the pieces. Pieces are
-    finished one by one in a hidden folder beside the output, and joined by the main process. A run that was cut off
-    goes on when it is called again, also with another number of processes; the output is the same, byte by byte.
+    In a distributed run, call this in every process with the same arguments; the processes share the pieces. Finished
+    pieces are kept in a hidden folder beside the output, and the main process joins them at the end. After an
+    interruption, call it again to resume: only unfinished pieces are scored, with any number of processes, and the
+    output is the same, byte for byte.
 
     Args:
-        input_path: Ends in .csv, .csv.gz or .parquet; has the columns of the processor's schema.
-        output_path: Ends likewise. It appears once it is whole, with the rows of the input in their order, and with
-            one more column, `click_probability`.
-        processor: That of the model.
+        input_path: A .csv, .csv.gz or .parquet file with the columns of the processor's schema.
+        output_path: A file with one of these endings. It appears once it is complete and holds the input's rows in
+            order, with the additional column `click_probability`.
+        processor: The model's processor.
         model: A `ClickPromptForCTR`.
-        batch_size: Rows of a batch, at least 1.
-        piece_rows: Rows of a piece, at least 1.
-        bf16: Whether to multiply in bf16.
+        batch_size: Rows per batch, at least 1.
+        piece_rows: Rows per piece, at least 1.
+        bf16: Whether to compute matrix products in bf16.
 
     Raises:
-        ValueError: If a number is out of its range, the output is the input, the processor is another model's, the
-            input is broken, lacks a column or has the new one, or pieces were left by a run with other arguments.
+        ValueError: If a number is out of range, the output is the input, the processor belongs to another model, the
+            input is broken, lacks a column or already has `click_probability`, or the finished pieces come from a run
+            with other arguments.
         OSError: If the output cannot be written.
-        RuntimeError: If another run writes the same output.
+        RuntimeError: If another run is writing the same output.
     """
     for name, number in (("batch_size", batch_size), ("piece_rows", piece_rows)):
         if number < 1:
             raise ValueError(f"`{name}` must be at least 1, got {number}.")
     if output_path.exists() and output_path.samefile(input_path):
-        raise ValueError(f"`output_path` must be another file than `input_path`, got {output_path} for both.")
+        raise ValueError(f"`output_path` must differ from `input_path`, got {output_path} for both.")
     processor.check_model(model.config)
     reader = open_table(input_path, piece_rows)
     _check_columns(reader.schema.names, processor.read_columns, input_path)
@@ -68,25 +70,25 @@ def score_file(
     with ExitStack() as stack:
         if state.is_main_process:
             file = input_path.stat()
-            made_from = {
-                "size of the input": file.st_size,
-                "time of the input, ns": file.st_mtime_ns,
+            origin = {
+                "input size": file.st_size,
+                "input modification time, ns": file.st_mtime_ns,
                 "checkpoint": checkpoint_digest(model, processor),
                 "piece_rows": piece_rows,
                 "batch_size": batch_size,
                 "bf16": bf16,
             }
-            stack.enter_context(pieces.begun(made_from))
+            stack.enter_context(pieces.started(origin))
         state.wait_for_everyone()
-        finished = pieces.numbers()
+        finished = pieces.finished()
 
         def is_mine(number: int) -> bool:
             return number % state.num_processes == state.process_index and number not in finished
 
-        # the processes go through the file side by side: the main one's place is everyone's
+        # All processes read through the file at the same pace, so the main one shows the progress of all.
         with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
             if finished and state.is_main_process:
-                bar.write(f"Going on from {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
+                bar.write(f"Resuming after {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
             for number, table in reader.read(is_mine):
                 probabilities = score_table(table, processor, model, batch_size, bf16)
                 pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
@@ -98,7 +100,7 @@ def score_file(
 
 
 def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -> str:
-    """A hash of all that turns rows into probabilities: weights, configuration, vocabularies and text length."""
+    """Hash everything that the probabilities depend on: weights, configuration, vocabularies and text length."""
     config = json.loads(model.config.to_json_string())  # type: ignore[union-attr, operator]
     config.pop("transformers_version", None)
     digest = hashlib.sha256(json.dumps([config, processor.fingerprint, processor.max_text_length]).encode())
@@ -113,4 +115,4 @@ def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path) -> N
         raise ValueError(f"The columns of {path} must have different names; repeated: {repeated}.")
     check_columns(needed, given, str(path))
     if COLUMN in given:
-        raise ValueError(f"{path} has a column {COLUMN!r} already; rename it first.")
+        raise ValueError(f"{path} already has a column {COLUMN!r}; rename it first.")

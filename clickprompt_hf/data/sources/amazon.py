@@ -1,7 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Amazon reviews of toys and games, as McAuley et al. publish them (2014 and 2018 editions).
+"""Load Amazon's Toys and Games reviews, as published by McAuley et al. (2014 and 2018 editions).
 
-5-core; a rating above 3 is a click, one below 3 is none, and 3s are left out, as in the ClickPrompt paper.
+As in the ClickPrompt paper, the rows are the 5-core; ratings above 3 are clicks, ratings below 3 are not, and 3s are
+dropped.
 """
 
 import ast
@@ -33,7 +34,7 @@ SCHEMA = Schema(
     time="timestamp",
 )
 
-_WHAT = "Amazon's Toys and Games"
+_DATASET = "Amazon's Toys and Games"
 _REVIEWS = {"reviewerID": pa.string(), "asin": pa.string(), "overall": pa.float64(), "unixReviewTime": pa.int64()}
 _REVIEW_FILES = ("reviews_Toys_and_Games*.json*", "Toys_and_Games*.json*")
 _METADATA_FILES = ("meta_Toys_and_Games*.json*",)
@@ -41,20 +42,23 @@ _SCRIPT_OR_MARKUP = re.compile(r"\.getTime\(\)|\bvar aPageStart\b|</?[a-z][a-z0-
 
 
 def load_amazon_toys(path: str | Path | None) -> SourceTable:
-    """A folder with `reviews_Toys_and_Games*.json` (2014) or `Toys_and_Games*.json` (2018), and with
-    `meta_Toys_and_Games.json`, gzipped or not.
+    """Load the dataset from a folder.
+
+    Args:
+        path: Folder with `reviews_Toys_and_Games*.json` (2014) or `Toys_and_Games*.json` (2018), and
+            `meta_Toys_and_Games*.json`. Each may be gzipped.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file is damaged, a line does not parse, or no rows are left in the 5-core.
+        ValueError: If a file is damaged, a line does not parse, or the 5-core is empty.
     """
-    reviews = read_json_lines(find_file(path, _REVIEW_FILES, _WHAT), _REVIEWS).rename_columns(
+    reviews = read_json_lines(find_file(path, _REVIEW_FILES, _DATASET), _REVIEWS).rename_columns(
         ["user_id", "item_id", "rating", "timestamp"]
     )
     reviews = k_core(reviews.drop_null(), "user_id", "item_id", k=5)
     reviews = reviews.filter(pc.not_equal(reviews["rating"], 3))
-    described = _metadata(find_file(path, _METADATA_FILES, _WHAT))
-    category, title, brand = look_up(reviews, "item_id", described, ("category", "title", "brand"))
+    items = _read_items(find_file(path, _METADATA_FILES, _DATASET))
+    category, title, brand = look_up(reviews, "item_id", items, ("category", "title", "brand"))
     columns = {
         "user_id": reviews["user_id"],
         "item_id": reviews["item_id"],
@@ -67,15 +71,14 @@ def load_amazon_toys(path: str | Path | None) -> SourceTable:
     return SourceTable(pa.table(columns), SCHEMA)
 
 
-def _metadata(path: Path) -> pa.Table:
-    """Item id, most specific category, title and brand of each item."""
+def _read_items(path: Path) -> pa.Table:
+    """Read each item's id, most specific category, title and brand from the metadata."""
     items = []
     try:
-        # the 2014 edition's lines are Python literals, not JSON
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    items.append(_item(line, path, number))
+                    items.append(_parse_item(line, path, number))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be a whole file in UTF-8, gzipped if its name ends in .gz: {error}") from error
     return pa.Table.from_pylist(
@@ -83,7 +86,8 @@ def _metadata(path: Path) -> pa.Table:
     )
 
 
-def _item(line: str, path: Path, number: int) -> dict[str, str | None]:
+def _parse_item(line: str, path: Path, number: int) -> dict[str, str | None]:
+    """Parse one line of metadata: JSON, or in the 2014 edition a Python literal."""
     item: Any
     try:
         item = json.loads(line)
@@ -103,15 +107,15 @@ def _item(line: str, path: Path, number: int) -> dict[str, str | None]:
 
 
 def _most_specific(item: dict[str, Any]) -> str | None:
-    """The last category of an item's path; 2014: of the first of several paths."""
+    """The last category of an item's path. The 2014 edition has several paths; the first is taken."""
     path = item.get("category") or (item.get("categories") or [None])[0] or []
-    # behind "</span></span></span>" stand the item's features
+    # After markup such as "</span></span></span>", the path continues with the item's features.
     categories = itertools.takewhile(lambda category: category is not None, map(_text, path))
     return [None, *categories][-1]
 
 
 def _text(value: Any) -> str | None:
-    """A string of the metadata; missing where the page's script or markup was taken for it."""
+    """A string of the metadata, or `None` if it is a piece of the web page's script or markup."""
     if not isinstance(value, str) or _SCRIPT_OR_MARKUP.search(value):
         return None
     return encodable(value)

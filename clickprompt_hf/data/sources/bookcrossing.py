@@ -1,8 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""BookCrossing, from the three `BX-*.csv` files (Ziegler et al. 2005).
+"""Load BookCrossing from its three `BX-*.csv` files (Ziegler et al. 2005).
 
-A rating of 5 or more is a click, a lower one, 0 for "read, not rated" included, is none, as in the ClickPrompt paper.
-Ratings of users or books that the other files do not describe are left out.
+As in the ClickPrompt paper, ratings of 5 or more are clicks and lower ones are not, including 0, which means "read,
+not rated". Ratings are dropped if the other files do not describe their user or book.
 """
 
 import csv
@@ -45,16 +45,19 @@ _RATINGS = {"User-ID": "user_id", "ISBN": "isbn", "Book-Rating": "rating"}
 
 
 def load_bookcrossing(path: str | Path | None) -> SourceTable:
-    """BookCrossing: the zip with `BX-Users.csv`, `BX-Books.csv` and `BX-Book-Ratings.csv`, or its folder.
+    """Load the dataset.
+
+    Args:
+        path: The zip with `BX-Users.csv`, `BX-Books.csv` and `BX-Book-Ratings.csv`, or its extracted folder.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a header is not as published, a quote is never closed, or a rating is no number.
+        ValueError: If a header lacks a published column, a quote is never closed, or a rating is not a number.
     """
     files = RawFiles(path, "BX-CSV-Dump")
-    users = _table(files, "BX-Users.csv", _USERS)
-    books = _table(files, "BX-Books.csv", _BOOKS)
-    ratings = _table(files, "BX-Book-Ratings.csv", _RATINGS)
+    users = _read_table(files, "BX-Users.csv", _USERS)
+    books = _read_table(files, "BX-Books.csv", _BOOKS)
+    ratings = _read_table(files, "BX-Book-Ratings.csv", _RATINGS)
     known = pc.and_(pc.is_in(ratings["user_id"], users["user_id"]), pc.is_in(ratings["isbn"], books["isbn"]))
     ratings = ratings.filter(known)
     try:
@@ -72,9 +75,12 @@ def load_bookcrossing(path: str | Path | None) -> SourceTable:
     return SourceTable(pa.table(columns), SCHEMA)
 
 
-def _table(files: RawFiles, name: str, columns: dict[str, str]) -> pa.Table:
-    """One file's `columns`, renamed, as strings; "NULL" is missing. Rows of another width are left out and counted."""
-    # cp1252 leaves five bytes undefined, which the files hold all the same
+def _read_table(files: RawFiles, name: str, columns: dict[str, str]) -> pa.Table:
+    """Read `columns` of one file as strings, renamed. "NULL" is missing.
+
+    Rows with more or fewer cells than the header are dropped, with a warning.
+    """
+    # The files contain bytes that cp1252 leaves undefined.
     text = files.read(name).decode("cp1252", errors="replace")
     rows = csv.reader(io.StringIO(text), delimiter=";", quotechar='"', escapechar="\\")
     header = next(rows, [])
@@ -92,16 +98,16 @@ def _table(files: RawFiles, name: str, columns: dict[str, str]) -> pa.Table:
             first_line = rows.line_num + 1
     except csv.Error as error:
         raise ValueError(
-            f"{name} must close its quotes, but the row that begins in line {first_line} does not end: {error}."
+            f"{name} must close its quotes, but the row that begins in line {first_line} never ends: {error}."
         ) from error
     if broken:
         logger.warning(
-            f"{name}: {len(broken)} rows do not have {len(header)} columns and are left out, as line {broken[0]}."
+            f"{name}: dropped {len(broken)} rows that do not have {len(header)} cells, the first in line {broken[0]}."
         )
-    places = [header.index(column) for column in columns]
+    positions = [header.index(column) for column in columns]
     return pa.table(
         {
-            ours: pa.array([None if row[place] == "NULL" else row[place] for row in whole], pa.string())
-            for ours, place in zip(columns.values(), places)
+            renamed: pa.array([None if row[at] == "NULL" else row[at] for row in whole], pa.string())
+            for renamed, at in zip(columns.values(), positions)
         }
     )

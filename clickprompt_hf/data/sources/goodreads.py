@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""GoodReads, as UCSD's Book Graph publishes it (Wan and McAuley 2018).
+"""Load GoodReads, as published by UCSD's Book Graph (Wan and McAuley 2018).
 
-10-core of the rated interactions; a rating of 4 or more is a click, as in the ClickPrompt paper.
+As in the ClickPrompt paper, the rows are the 10-core of the rated interactions, and ratings of 4 or more are clicks.
 """
 
 from pathlib import Path
@@ -35,14 +35,14 @@ SCHEMA = Schema(
     time="timestamp",
 )
 
-_WHAT = "UCSD's GoodReads"
+_DATASET = "UCSD's GoodReads"
 _INTERACTIONS = {"user_id": pa.string(), "book_id": pa.string(), "rating": pa.int64(), "date_added": pa.string()}
 _BOOKS = {
     **dict.fromkeys(("book_id", "title", "average_rating", "text_reviews_count"), pa.string()),
     "authors": pa.list_(pa.struct({"author_id": pa.string()})),
     **dict.fromkeys(("num_pages", "is_ebook", "format", "publisher", "publication_year", "work_id"), pa.string()),
 }
-# The genres of goodreads_book_genres_initial.json, each with its number of shelves.
+# Keys of goodreads_book_genres_initial.json; each has a number of shelves as its value.
 _GENRES = (
     "children",
     "comics, graphic",
@@ -58,23 +58,26 @@ _GENRES = (
 
 
 def load_goodreads(path: str | Path | None) -> SourceTable:
-    """A folder with `goodreads_interactions*.json`, `goodreads_books*.json`, `goodreads_book_authors.json`,
-    `goodreads_book_genres_initial.json` and `goodreads_book_works.json`, gzipped or not.
+    """Load the dataset from a folder.
+
+    Args:
+        path: Folder with `goodreads_interactions*.json`, `goodreads_books*.json`, `goodreads_book_authors.json`,
+            `goodreads_book_genres_initial.json` and `goodreads_book_works.json`. Each may be gzipped.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a line does not parse, a date is no date, or no rows are left in the 10-core.
+        ValueError: If a line or a date does not parse, or the 10-core is empty.
     """
     files = {
-        name: find_file(path, [f"goodreads_{pattern}.json*"], _WHAT)
+        name: find_file(path, [f"goodreads_{pattern}.json*"], _DATASET)
         for name, pattern in (
             *(("interactions", "interactions*"), ("books", "books*"), ("authors", "book_authors")),
             *(("genres", "book_genres_initial"), ("works", "book_works")),
         )
     }
-    rated = read_json_lines(files["interactions"], _INTERACTIONS, reduced=_rated).unify_dictionaries()
+    rated = read_json_lines(files["interactions"], _INTERACTIONS, reduce=_rated).unify_dictionaries()
     rows = k_core(rated, "user_id", "book_id", k=10)
-    books = _books(files)
+    books = _read_books(files)
     names = [name for name in books.column_names if name != "book_id"]
     columns = {
         **{name: rows[name] for name in rows.column_names},
@@ -86,7 +89,7 @@ def load_goodreads(path: str | Path | None) -> SourceTable:
 
 
 def _rated(interactions: pa.Table) -> pa.Table:
-    """What is kept of the interactions: ids, click and time of the rated ones, less than half of 229 million."""
+    """Reduce interactions to the rated ones, less than half of 229 million, with ids, click and time."""
     identified = pc.and_(pc.is_valid(interactions["user_id"]), pc.is_valid(interactions["book_id"]))
     rows = interactions.filter(pc.and_(identified, pc.greater(interactions["rating"], 0)))
     return pa.table(
@@ -99,10 +102,10 @@ def _rated(interactions: pa.Table) -> pa.Table:
     )
 
 
-def _books(files: dict[str, Path]) -> pa.Table:
-    """What is known of each book, one column a field."""
+def _read_books(files: dict[str, Path]) -> pa.Table:
+    """Read the description of each book, one column per field."""
     books = read_json_lines(files["books"], _BOOKS)
-    # authors, first one first: [{"author_id": ...}, ...]
+    # a cell of `authors`: [{"author_id": ...}, ...]
     first = pa.chunked_array([_first_author(chunk) for chunk in books["authors"].chunks], pa.string())
     books = books.drop_columns("authors").append_column("author_id", first)
     authors = read_json_lines(files["authors"], {"author_id": pa.string(), "name": pa.string()})
@@ -121,22 +124,22 @@ def _first_author(authors: pa.ListArray) -> pa.Array:
 
 
 def _most_shelved(counts: dict[str, int | None] | None) -> str | None:
-    """The genre that most readers shelved a book under; missing where none did."""
+    """The genre under which most readers shelved a book; `None` if no reader did."""
     known = {genre: count for genre, count in (counts or {}).items() if count}
     return max(known, key=lambda genre: (known[genre] or 0, genre)) if known else None
 
 
 def _seconds(dates: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Dates such as "Mon Aug 01 13:41:57 -0700 2011" to seconds since 1970; an empty one is missing."""
+    """Convert dates such as "Mon Aug 01 13:41:57 -0700 2011" to seconds since 1970. Empty dates are missing."""
     dates = pc.if_else(pc.equal(dates, ""), None, dates)
     try:
-        # arrow parses the offset but does not apply it
+        # Arrow parses the offset but does not apply it.
         local = pc.strptime(pc.replace_substring_regex(dates, r" [+-]\d{4} ", " "), "%a %b %d %H:%M:%S %Y", "s")
         offsets = pc.extract_regex(dates, r" (?P<sign>[+-])(?P<hours>\d{2})(?P<minutes>\d{2}) ")
         hours, minutes = (pc.cast(pc.struct_field(offsets, name), pa.int64()) for name in ("hours", "minutes"))
     except pa.ArrowInvalid as error:
         raise ValueError(
-            f"date_added in the interactions must be like 'Mon Aug 01 13:41:57 -0700 2011': {error}"
+            f"date_added in the interactions must look like 'Mon Aug 01 13:41:57 -0700 2011': {error}"
         ) from error
     sign = pc.if_else(pc.equal(pc.struct_field(offsets, "sign"), "-"), -1, 1)
     shift = pc.multiply(sign, pc.add(pc.multiply(hours, 3600), pc.multiply(minutes, 60)))

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""MovieLens-1M and MovieLens-100k, from the files that GroupLens publishes (Harper and Konstan 2015).
+"""Load MovieLens-1M and MovieLens-100k, as published by GroupLens (Harper and Konstan 2015).
 
-A rating above 3 is a click, one below 3 is none, and 3s are left out, as in the ClickPrompt paper.
+As in the ClickPrompt paper, ratings above 3 are clicks, ratings below 3 are not, and 3s are dropped.
 """
 
 import io
@@ -32,7 +32,7 @@ SCHEMA = Schema(
 )
 
 _GENDERS = {"M": "male", "F": "female"}
-# Codes of users.dat, each the youngest age of its range.
+# In users.dat, the code of an age range is its youngest age.
 _AGES = {1: "under 18", 18: "18-24", 25: "25-34", 35: "35-44", 45: "45-49", 50: "50-55", 56: "56+"}
 _JOBS = (
     "other",
@@ -58,18 +58,24 @@ _JOBS = (
     "writer",
 )
 _RATINGS = {"user_id": pa.int32(), "movie_id": pa.int32(), "rating": pa.int8(), "timestamp": pa.int64()}
-# Stands for the two-character separator of MovieLens-1M in parsers that take one byte.
+# Replaces MovieLens-1M's separator "::", as the parser takes a single byte.
 _SEPARATOR = "\x1f"
 
 
 class MovieLensFiles(RawFiles):
-    """Those of MovieLens."""
+    """Raw MovieLens files."""
 
     def table(self, file_name: str, types: dict[str, pa.DataType], separator: str) -> pa.Table:
-        """One file as a table with the columns of `types`, in their order in the file.
+        """Read one file as a table.
+
+        Args:
+            file_name: The file's name, without folders.
+            types: Name and type of each column, in the file's order.
+            separator: Separates columns.
 
         Raises:
-            ValueError: If a row has other columns or a value another type; the message names file and row.
+            ValueError: If a row has another number of columns or a value has another type. The message names file and
+                row.
         """
         content = self.read(file_name)
         if separator == "::":
@@ -83,7 +89,7 @@ class MovieLensFiles(RawFiles):
         try:
             return csv.read_csv(io.BytesIO(content), read_options=_read_options(types), **options)
         except pa.ArrowInvalid:
-            # Read once more by one thread, which counts the rows that it has read.
+            # Only a single thread counts rows, so that its error names the row.
             try:
                 return csv.read_csv(io.BytesIO(content), read_options=_read_options(types, threads=False), **options)
             except pa.ArrowInvalid as error:
@@ -95,7 +101,7 @@ def _read_options(types: dict[str, pa.DataType], threads: bool = True) -> csv.Re
 
 
 def load_ml_1m(path: str | Path | None) -> SourceTable:
-    """MovieLens-1M: the zip, the folder with `ratings.dat`, or the folder around it."""
+    """Load MovieLens-1M from its zip, from the folder with `ratings.dat`, or from that folder's parent."""
     files = MovieLensFiles(path, "ml-1m")
     ratings = files.table("ratings.dat", _RATINGS, "::")
     strings = pa.string()
@@ -127,7 +133,10 @@ def load_ml_1m(path: str | Path | None) -> SourceTable:
 
 
 def load_ml_100k(path: str | Path | None) -> SourceTable:
-    """MovieLens-100k: the zip, the folder with `u.data`, or the folder around it. Ages get the ranges of ML-1M."""
+    """Load MovieLens-100k from its zip, from the folder with `u.data`, or from that folder's parent.
+
+    Ages are put into the ranges of MovieLens-1M.
+    """
     files = MovieLensFiles(path, "ml-100k")
     ratings = files.table("u.data", _RATINGS, "\t")
     strings = pa.string()
@@ -136,8 +145,8 @@ def load_ml_100k(path: str | Path | None) -> SourceTable:
     )
     genres = [line.split("|")[0] for line in files.read("u.genre").decode("latin-1").splitlines() if line.strip()]
     flags = {f"genre {genre}": pa.int8() for genre in genres}
-    described = {"movie_id": pa.int32(), "title": strings, "release": strings, "video": strings, "url": strings}
-    movies = files.table("u.item", {**described, **flags}, "|")
+    movie_types = {"movie_id": pa.int32(), "title": strings, "release": strings, "video": strings, "url": strings}
+    movies = files.table("u.item", {**movie_types, **flags}, "|")
     first_genre = np.stack([movies[flag].to_numpy() for flag in flags], axis=1).argmax(axis=1)
     youngest = np.asarray(list(_AGES))
     age_ranges = np.asarray(list(_AGES.values()))
@@ -164,7 +173,7 @@ def load_ml_100k(path: str | Path | None) -> SourceTable:
 
 
 def _joined(ratings: pa.Table, users: pa.Table, movies: pa.Table) -> SourceTable:
-    """One row a rating other than 3, with its user's and its movie's columns."""
+    """Join each rating other than 3 with its user's and its movie's columns."""
     ratings = ratings.filter(pc.not_equal(ratings["rating"], 3))
     user_rows = _rows_of(ratings["user_id"], users["user_id"], "user")
     movie_rows = _rows_of(ratings["movie_id"], movies["movie_id"], "movie")
@@ -176,14 +185,16 @@ def _joined(ratings: pa.Table, users: pa.Table, movies: pa.Table) -> SourceTable
 
 
 def _rows_of(ids: pa.ChunkedArray, known: pa.ChunkedArray, what: str) -> pa.Array:
+    """Find the row of each id in `known`; `what` says in the error what the ids identify."""
     rows = pc.index_in(ids, value_set=known.combine_chunks())
     if rows.null_count:
         unknown = ids.filter(pc.is_null(rows))[0]
-        raise ValueError(f"Every rated {what} must be described, but there is no {what} {unknown}.")
+        raise ValueError(f"Every {what} in the ratings must be described, but there is no {what} {unknown}.")
     return rows
 
 
 def _named(codes: pa.ChunkedArray, names: dict, file_name: str, column: str) -> list[str]:
+    """Replace codes by their names; `file_name` and `column` say in the error where the codes are."""
     values = codes.to_pylist()
     for row, value in enumerate(values):
         if value not in names:

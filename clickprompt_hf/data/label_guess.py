@@ -1,0 +1,126 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Guess which column of an unknown table is the label, and which of its values means a click."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..schema_clickprompt import check_positive
+from ..values_clickprompt import labels_of
+from .column_profile import ColumnProfile
+
+_BINARY_LABELS = ("0", "1", "false", "true")
+_LABEL_WORDS = {
+    *("label", "target", "y", "outcome", "response", "responded", "click", "clicked", "clicks"),
+    *("default", "defaulted"),
+    *("churn", "churned", "converted", "conversion", "purchase", "purchased", "bought", "subscribed", "approved"),
+    *("returned", "cancelled", "canceled", "show", "noshow", "fraud", "readmitted", "survived", "won", "success"),
+}
+_GRADED_LABEL_WORDS = {*_LABEL_WORDS, "rating", "ratings", "score", "stars", "status"}
+_WORDS_FOR_YES = {
+    *("yes", "y", "t", "true", "positive", "pos", "clicked", "default", "defaulted", "charged off"),
+    *("ja", "oui", "sí", "si", "sim"),
+}
+_WORDS_FOR_NO = {
+    *("no", "n", "f", "false", "negative", "neg", "not clicked", "paid", "fully paid", "none"),
+    *("nein", "nee", "non", "não"),
+}
+_NUMBER = re.compile(r"-?[\d.]+")
+
+
+@dataclass
+class LabelGuess:
+    """A column that may be the label.
+
+    Args:
+        profile: The column.
+        positive: Value for `Schema.positive`; `None` if the values are 0 and 1, or false and true.
+        clicks: (N,) 1, 0, or NaN if unknown.
+        likelihood: Ranks guesses; 0 if the column only has the right number of values.
+    """
+
+    profile: ColumnProfile
+    positive: str | None
+    clicks: np.ndarray
+    likelihood: int
+
+
+def guess_labels(profiles: Sequence[ColumnProfile]) -> list[LabelGuess]:
+    """Guess the label: all columns with two values, the likeliest label first."""
+    guesses = []
+    for index, profile in enumerate(profiles):
+        if len(profile.values) != 2 or profile.kind != "categorical" or profile.reason_left_out:
+            continue
+        words = [value.lower() for value in profile.values]
+        positive = None
+        if not _is_binary(profile):
+            positive = _guess_positive(profile)
+            if positive is None:
+                continue
+        named = bool(profile.words & _LABEL_WORDS)
+        typical = any(word in (*_BINARY_LABELS, *_WORDS_FOR_YES) for word in words)
+        is_last = index == len(profiles) - 1
+        likelihood = 1 + typical + 4 * named + is_last if typical or named else 0
+        guesses.append(LabelGuess(profile, positive, _clicks(profile, positive), likelihood))
+    return sorted(guesses, key=lambda guess: -guess.likelihood)
+
+
+def named_label(profiles: Sequence[ColumnProfile], label: str, positive: str | None) -> LabelGuess:
+    """Make a given column the label.
+
+    Args:
+        profiles: All columns of the table.
+        label: Name of the label column.
+        positive: Its value that means a click; `None` to guess it.
+
+    Raises:
+        ValueError: If there is no such column or value, or `positive` cannot be guessed.
+    """
+    profile = next((profile for profile in profiles if profile.name == label), None)
+    if profile is None:
+        raise ValueError(f"`label` must be one of the columns {[p.name for p in profiles]}, got {label!r}.")
+    if len(profile.values) < 2:
+        raise ValueError(f"`label` must have at least two values, but {label!r} has {len(profile.values)}.")
+    if positive is not None:
+        check_positive(positive)
+    if positive is not None or not _is_binary(profile):
+        if positive is None and len(profile.values) == 2:
+            positive = _guess_positive(profile)
+        if positive not in profile.values:
+            more = ", ..." if len(profile.values) > 10 else ""
+            raise ValueError(
+                f"`positive` must be the value of {label!r} that means a click, got {positive!r}; the values are "
+                f"{', '.join(map(repr, profile.values[:10]))}{more}."
+            )
+    return LabelGuess(profile, positive, _clicks(profile, positive), likelihood=1)
+
+
+def may_be_graded_label(profile: ColumnProfile) -> bool:
+    """Whether a column may hold grades, such as stars, from which a label can be derived."""
+    return len(profile.values) > 2 and bool(profile.words & _GRADED_LABEL_WORDS)
+
+
+def _is_binary(profile: ColumnProfile) -> bool:
+    """Whether all values are labels without a word for a click: 0 and 1, or false and true."""
+    return bool(np.isfinite(labels_of(profile.values)).all())
+
+
+def _clicks(profile: ColumnProfile, positive: str | None) -> np.ndarray:
+    """(N,) 1, 0, or NaN if unknown."""
+    return np.append(labels_of(profile.values, positive), np.nan)[profile.value_ids]
+
+
+def _guess_positive(profile: ColumnProfile) -> str | None:
+    """Guess which of two values means a click: a word for yes, or else the rarer value.
+
+    Returns:
+        The value; `None` if it would be a number other than 1.
+    """
+    yes = [value for value in profile.values if value.lower() in _WORDS_FOR_YES]
+    not_no = [value for value in profile.values if value.lower() not in _WORDS_FOR_NO]
+    likely = (yes or not_no or profile.values)[-1]
+    if "1" in profile.values:
+        likely = "1"
+    return None if _NUMBER.fullmatch(likely) and likely != "1" else likely
