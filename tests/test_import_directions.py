@@ -30,7 +30,7 @@ ONE_LINE_IMPORT = re.compile(r"^ *from \.\w+ import \w+(?: as \w+)?(?:, \w+(?: a
 
 @dataclass(frozen=True)
 class Import:
-    """One import of `target`, as dotted names: of the package's root (`""`), of a module of ours, or of another package."""
+    """One import by the module `source` of the module `target`; the package's root is `""`."""
 
     source: str
     line: int
@@ -66,14 +66,15 @@ def imports(package: Path) -> list[Import]:
             elif isinstance(node, ast.ImportFrom):
                 root, _, below = (node.module or "").partition(".")
                 if node.level:
-                    base = [*parents[: len(parents) - node.level + 1], *(node.module.split(".") if node.module else [])]
+                    base = parents[: len(parents) - node.level + 1]
+                    base += node.module.split(".") if node.module else []
                 elif root == package.name:
                     base = below.split(".") if below else []
                 else:
                     found.append(Import(source, node.lineno, node.module, ours=False))
                     continue
                 for alias in node.names:
-                    # `from .data import reading` imports a module, `from .data import Name` what `data/__init__.py` holds
+                    # `reading` in `from .data import reading` is a module; a name belongs to `data/__init__.py`
                     module = ".".join([*base, alias.name])
                     target = module if module in known else ".".join(base)
                     found.append(Import(source, node.lineno, target, ours=True))
@@ -216,7 +217,9 @@ def test_wrong_directions_and_circles_are_named(tmp_path):
             "modeling_ctr.py": "from .presets import SIZES\n",
             "presets.py": "from .modeling_ctr import Head\n",
             "training/trainer.py": "from ..evaluation.plots import draw\nfrom ..data.reading import read\n",
-            "evaluation/plots.py": "def draw():\n    from ..training.trainer import train\n    from ..scoring import score\n",
+            "evaluation/plots.py": (
+                "def draw():\n    from ..training.trainer import train\n    from ..scoring import score\n"
+            ),
             "scoring/__init__.py": "",
             "data/reading.py": "",
         },

@@ -48,7 +48,7 @@ def project():
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
-    """A folder with the wheel and the sdist, built in a copy: a build takes along what earlier ones left in the tree."""
+    """A folder with the wheel and the sdist, built in a copy: builds pick up what earlier ones left in the tree."""
     tree, dist = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, tree)
