@@ -376,7 +376,7 @@ def test_the_last_layer_works_at_read_positions_only(family):
 
 def test_reentrant_gradient_checkpointing_is_refused():
     with pytest.raises(ValueError, match="`use_reentrant` must be False"):
-        build().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        build().activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
 
 
 def test_out_of_vocabulary_embeddings_start_at_zero():
