@@ -4,16 +4,18 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# What `make bench` measures; DATA="--dataset ml-1m --data_path ml-1m.zip" takes MovieLens in the place of generated rows.
+# What `make bench` measures. DATA="--dataset ml-1m --data_path ml-1m.zip" takes MovieLens instead of generated rows.
 BENCHMARKS := data pamlm finetune ctr_only inference export
 DATA ?=
 
-.PHONY: demo test bench docs lint format clean
+.PHONY: install demo test bench docs lint format clean
+
+install: $(INSTALLED)  ## the package and its tools in .venv
 
 demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
 	$(BIN)/python -m clickprompt_hf.runs.demo --output_dir runs/demo
 
-test: $(INSTALLED)
+test: $(INSTALLED)  ## all tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
@@ -26,16 +28,16 @@ bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
 docs: $(INSTALLED)  ## pages in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: $(INSTALLED)  ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): setup.py constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(INSTALLED)

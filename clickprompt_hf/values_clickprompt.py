@@ -7,7 +7,7 @@ the standard library.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timezone
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
@@ -72,13 +72,13 @@ def read_time(value: Any, time_format: str | None = None) -> datetime | None:
     # NaT is a datetime that does not equal itself.
     if value is None or value != value:
         return None
-    return value if value.tzinfo is None else value.astimezone(timezone.utc).replace(tzinfo=None)
+    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
 
 
 def _time_of_number(number: float) -> datetime | None:
     for unit in (1, 1_000, 1_000_000, 1_000_000_000):
         if 1e8 <= number / unit < 1e11:
-            return datetime.fromtimestamp(number / unit, timezone.utc)
+            return datetime.fromtimestamp(number / unit, UTC)
     return None
 
 

@@ -6,7 +6,7 @@ import math
 import pickle
 import sys
 import warnings
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 
 import datasets
 import numpy as np
@@ -193,7 +193,7 @@ def test_parts_of_times(kind, parts):
         (20240131, None, None),
         ("2024-01-31T14:05:00+02:00", None, datetime(2024, 1, 31, 12, 5)),
         ("2024-01-31 14:05:00 UTC", None, datetime(2024, 1, 31, 14, 5)),
-        (datetime(2024, 1, 31, 14, tzinfo=timezone.utc), "%d/%m/%Y", datetime(2024, 1, 31, 14)),
+        (datetime(2024, 1, 31, 14, tzinfo=UTC), "%d/%m/%Y", datetime(2024, 1, 31, 14)),
         (date(2024, 1, 31), None, datetime(2024, 1, 31)),
         (pd.Timestamp("2024-01-31 14:05"), None, datetime(2024, 1, 31, 14, 5)),
         (np.datetime64("2024-01-31"), None, datetime(2024, 1, 31)),
