@@ -1,14 +1,14 @@
-"""Configurations in the API reference take their annotated attributes as arguments, as a data class does.
+"""Show the annotated attributes of configurations as constructor arguments in the API reference, as for a dataclass.
 
-mkdocstrings loads this file: transformers writes the `__init__` of a configuration when its class is made, and reading
-the source does not show that.
+mkdocstrings loads this file. transformers writes the `__init__` of a configuration when the class is created, so it is
+not in the source.
 """
 
 import griffe
 
 
 class ConfigurationParameters(griffe.Extension):
-    """Gives classes under `PreTrainedConfig` the `__init__` that they will have."""
+    """Add to subclasses of `PreTrainedConfig` the `__init__` that transformers will give them."""
 
     def on_class(self, *, cls: griffe.Class, **kwargs) -> None:
         if "PreTrainedConfig" not in map(str, cls.bases) or "__init__" in cls.members:
