@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 
 def arguments_of(command: str) -> list[str]:
-    """What follows the script's name in a line of the guide."""
+    """Arguments of a `clickprompt SUBCOMMAND` line of the guide."""
     return shlex.split(command.replace("\\\n", " "))[2:]
 
 
@@ -35,7 +35,7 @@ def test_guide(tmp_path, monkeypatch, capsys):
     draft, schema = blocks("yaml")
     new_rows, scores = blocks("csv")
 
-    assert draft_command == "python -m clickprompt_hf.runs.draft_schema loans.csv > schema.yaml\n"
+    assert draft_command == "clickprompt draft-schema loans.csv > schema.yaml\n"
     main(["loans.csv"])
     assert capsys.readouterr().out == draft
 
