@@ -1,14 +1,14 @@
-"""Show the annotated attributes of configurations as constructor arguments in the API reference, as for a dataclass.
+"""Configurations in the API reference take their annotated attributes as arguments, as a data class does.
 
-mkdocstrings loads this file. transformers writes the `__init__` of a configuration when the class is created, so it is
-not in the source.
+mkdocstrings loads this file: transformers writes the `__init__` of a configuration when its class is made, and reading
+the source does not show that.
 """
 
 import griffe
 
 
 class ConfigurationParameters(griffe.Extension):
-    """Add to subclasses of `PreTrainedConfig` the `__init__` that transformers will give them."""
+    """Gives classes under `PreTrainedConfig` the `__init__` that they will have."""
 
     def on_class(self, *, cls: griffe.Class, **kwargs) -> None:
         if "PreTrainedConfig" not in map(str, cls.bases) or "__init__" in cls.members:
