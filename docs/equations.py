@@ -1,7 +1,7 @@
-r"""Equations of the pages and docstrings as SVG: they look alike in every browser, without a script or a font.
+r"""Draw the equations of pages and docstrings as SVG: the same in every browser, without scripts or fonts.
 
-mkdocs runs this file. Equations stand in fences called `math` and between dollar signs, as GitHub reads them, and in
-docstrings between `\\(` and `\\)`.
+mkdocs runs this file. Equations stand in `math` fences and between dollar signs, as on GitHub, and in docstrings
+between `\\(` and `\\)`.
 """
 
 import xml.etree.ElementTree as etree
@@ -13,16 +13,16 @@ from markdown.inlinepatterns import InlineProcessor
 
 DOLLARS = r"(?<![\\$\w])\$(?=[^\s$])([^$\n]+?)(?<=[^\s\\])\$(?![\w$])"
 DOCSTRINGS = r"\\\\\((.+?)\\\\\)"
-# after code spans, before escapes
+# after code spans, before escapes are resolved
 PRIORITY = 185
-# of the drawing; the page scales it to its text
+# font size of the drawing; the page scales it to the size of its text
 SIZE = 24.0
 
 ziamath.config.svg2 = False
 
 
-def drawn(latex: str, inline: bool) -> str:
-    """An equation as SVG of the text's size, colour and base line."""
+def draw(latex: str, inline: bool) -> str:
+    """Draw an equation as SVG in the size, colour and baseline of the text."""
     equation = ziamath.Latex(latex, size=SIZE, color="currentColor", inline=inline)
     svg = equation.svgxml()
     for side in ("width", "height"):
@@ -34,15 +34,15 @@ def drawn(latex: str, inline: bool) -> str:
 
 
 class InlineEquation(InlineProcessor):
-    """An equation within a line."""
+    """Inline equation."""
 
     def handleMatch(self, m, data):
-        # stashed, so that nothing else rewrites it
-        return self.md.htmlStash.store(drawn(m.group(1), inline=True)), m.start(0), m.end(0)
+        # stashed so that no other pattern rewrites it
+        return self.md.htmlStash.store(draw(m.group(1), inline=True)), m.start(0), m.end(0)
 
 
 class Equations(Extension):
-    """Equations within lines, of pages and of docstrings."""
+    """Inline equations of pages and docstrings."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         for name, pattern in (("dollars", DOLLARS), ("docstrings", DOCSTRINGS)):
@@ -50,12 +50,12 @@ class Equations(Extension):
 
 
 def fenced(source: str, language: str, css_class: str, options: dict, md: Markdown, **kwargs) -> str:
-    """A fence called `math` as an equation of its own."""
-    return f'<div class="equation">{drawn(" ".join(source.split()), inline=False)}</div>'
+    """Draw a `math` fence as a displayed equation."""
+    return f'<div class="equation">{draw(" ".join(source.split()), inline=False)}</div>'
 
 
 def on_config(config):
-    """Adds both to the Markdown that mkdocs and mkdocstrings write."""
+    """Add inline and displayed equations to the Markdown of mkdocs and mkdocstrings."""
     config.markdown_extensions.append(Equations())
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
     fences.append({"name": "math", "class": "equation", "format": fenced})

@@ -1,9 +1,10 @@
-"""The code blocks of the documentation, and how they run: in this process, at tiny size, on imitations of the data.
+"""Find the code blocks of the documentation and run them: in this process, at tiny size, on imitation data.
 
-A block that cannot be run says so in front: `<!-- not run: the reason -->`.
+A block that cannot run is preceded by `<!-- not run: the reason -->`.
 """
 
 import importlib
+import importlib.util
 import io
 import re
 import shlex
@@ -25,14 +26,14 @@ FENCE = re.compile(
     r"(?:^<!-- not run: (?P<not_run>[^\n]+) -->\n)?^```(?P<language>\w*)(?P<options>[^\n]*)\n(?P<code>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
 )
-# Equations, and what a program prints.
+# Equations and program output.
 NOT_CODE = ("math", "text")
 
 QUICK = ["--num_train_epochs", "1", "--per_device_train_batch_size", "32", "--gradient_accumulation_steps", "1"]
 QUICK += ["--report_to", "none", "--disable_tqdm", "true", "--dataloader_num_workers", "0"]
 FEW_ROWS = ["--max_train_rows", "64"]
 QUICK_DEMO = ["--seeds", "0", "--pamlm_epochs", "1", "--plm_epochs", "1", "--ctr_epochs", "1", "--prompt_length", "1"]
-# What is added to a command's arguments: the last one of a name counts.
+# Appended to the arguments of a command. If a flag is given twice, the last one counts.
 ADDED = {
     "runs.pretrain": [*QUICK, *FEW_ROWS],
     "runs.finetune": QUICK,
@@ -40,19 +41,30 @@ ADDED = {
     "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS],
     **{name: ["--quick"] for name in ("ctr_only", "data", "export", "finetune", "growth", "inference", "pamlm")},
 }
+# The scripts in `examples` and the modules that they run.
+EXAMPLES = {
+    "examples/run_pamlm.py": "clickprompt_hf.runs.pretrain",
+    "examples/run_ctr.py": "clickprompt_hf.runs.finetune",
+    "examples/predict.py": "clickprompt_hf.runs.predict",
+}
+# Used as long as `clickprompt_hf.runs` has no module for the command.
+FALLBACKS = {
+    "clickprompt_hf.runs.export": "clickprompt_hf.export.export_ctr",
+    "clickprompt_hf.runs.convert": "clickprompt_hf.export.convert_original",
+}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page.
+    """Fenced block of a page.
 
     Args:
-        page: Path of the page from the repository's root.
-        line: Its first line.
-        language: After the fence.
-        options: After the language.
-        code: The content.
-        not_run: Why it is not run, if so.
+        page: Path of the page, relative to the repository's root.
+        line: Line number of the opening fence.
+        language: Word after the fence.
+        options: Rest of the fence's line.
+        code: Content of the block.
+        not_run: Reason why the block is not run, or `None` if it is.
     """
 
     page: str
@@ -63,12 +75,12 @@ class Block:
     not_run: str | None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.page}:{self.line}"
 
     @property
     def quoted_file(self) -> str | None:
-        """The file that the block is a quotation of, by its title."""
+        """File that the block quotes, taken from its title."""
         title = re.search(r'title="([^"]+\.py)"', self.options)
         return title and title[1]
 
@@ -82,31 +94,31 @@ def blocks(page: str) -> list[Block]:
 
 
 def is_quotation(block: Block) -> bool:
-    """Whether the block's lines stand in the file that its title names, at whatever depth."""
+    """Whether the file in the block's title contains the block's lines, at any indentation."""
     source = (ROOT / str(block.quoted_file)).read_text(encoding="utf-8")
     return any(textwrap.indent(block.code, " " * depth) in source for depth in range(0, 20, 4))
 
 
 def run(block: Block, namespace: dict[str, Any], replaced: dict[str, str]) -> None:
-    """Runs a block in the working directory, after replacing texts by others; python blocks share a namespace."""
+    """Run a block in the working directory, with the replacements made. Python blocks share `namespace`."""
     if block.not_run or block.language in NOT_CODE:
         return
     if block.quoted_file:
-        assert is_quotation(block), f"{block.place} does not stand in {block.quoted_file} any more"
+        assert is_quotation(block), f"{block.location} no longer matches {block.quoted_file}"
         return
     code = block.code
     for text, other in replaced.items():
         code = code.replace(text, other)
     if block.language == "python":
-        exec(compile(code, block.place, "exec"), namespace)
+        exec(compile(code, block.location, "exec"), namespace)
     elif block.language == "bash":
         for words in commands(code):
-            run_command(words, block.place)
+            run_command(words, block.location)
     elif block.language == "yaml":
         Schema.from_dict(yaml.safe_load(code))
         Path("schema.yaml").write_text(code, encoding="utf-8")
     else:
-        raise AssertionError(f"{block.place}: no way to run {block.language!r}; say why with <!-- not run: ... -->")
+        raise AssertionError(f"{block.location}: no way to run {block.language!r}; say why with <!-- not run: ... -->")
 
 
 def commands(code: str) -> Iterator[list[str]]:
@@ -115,39 +127,50 @@ def commands(code: str) -> Iterator[list[str]]:
             yield words
 
 
-def run_command(words: list[str], place: str) -> None:
-    """`python SCRIPT`, `python -m MODULE` or `accelerate launch SCRIPT`, `> FILE` behind it or not."""
-    written = None
+def run_command(words: list[str], location: str) -> None:
+    """Run a `clickprompt`, `python` or `accelerate launch` command, with or without `> FILE`."""
+    output = None
     if ">" in words:
-        written = Path(words[words.index(">") + 1])
+        output = Path(words[words.index(">") + 1])
         words = words[: words.index(">")]
-    if words[:2] == ["accelerate", "launch"]:
-        # what would start the processes is read, and no more
-        launch = launch_command_parser().parse_args(words[2:])
-        assert launch.config_file is None or Path(launch.config_file).is_file(), f"{place}: no {launch.config_file}"
-        words = ["python", launch.training_script, *launch.training_script_args]
-    if words[0] != "python":
-        raise AssertionError(f"{place}: no way to run {words[0]!r}; say why with <!-- not run: ... -->")
-    name, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
-    if words[1] != "-m":
-        assert (ROOT / name).is_file(), f"{place}: there is no {name}"
-        # the scripts of `examples` are commands of the package
-        name = {"run_pamlm": "pretrain", "run_ctr": "finetune"}.get(Path(name).stem, Path(name).stem)
-        name = f"clickprompt_hf.runs.{name}" if "examples" in words[1] else name
+    name, arguments = module_and_arguments(words, location)
     module = importlib.import_module(name)
     name = name.removeprefix("clickprompt_hf.")
     printed = io.StringIO()
-    with redirect_stdout(printed) if written else nullcontext():
+    with redirect_stdout(printed) if output else nullcontext():
         if module.main.__module__ == "plm_steps":
             module.main(name, module.__doc__, [*arguments, *ADDED[name]])
         else:
             module.main([*arguments, *ADDED.get(name, [])])
-    if written:
-        written.write_text(printed.getvalue(), encoding="utf-8")
+    if output:
+        output.write_text(printed.getvalue(), encoding="utf-8")
+
+
+def module_and_arguments(words: list[str], location: str) -> tuple[str, list[str]]:
+    """Name of the module whose `main` runs a command, and the arguments for it."""
+    if words[:2] == ["accelerate", "launch"]:
+        # checks the launcher's flags, then runs the command in this one process
+        launch = launch_command_parser().parse_args(words[2:])
+        config_file = launch.config_file
+        assert config_file is None or Path(config_file).is_file(), f"{location}: there is no {config_file}"
+        words = ["python", *(["-m"] if launch.module else []), launch.training_script, *launch.training_script_args]
+    if words[0] == "clickprompt":
+        name, arguments = f"clickprompt_hf.runs.{words[1].replace('-', '_')}", words[2:]
+    elif words[:2] == ["python", "-m"]:
+        name, arguments = words[2], words[3:]
+    elif words[0] == "python":
+        assert (ROOT / words[1]).is_file(), f"{location}: there is no {words[1]}"
+        name, arguments = EXAMPLES.get(words[1], Path(words[1]).stem), words[2:]
+    else:
+        raise AssertionError(f"{location}: no way to run {words[0]!r}; say why with <!-- not run: ... -->")
+    if name in FALLBACKS and importlib.util.find_spec(name) is None:
+        name = FALLBACKS[name]
+    assert importlib.util.find_spec(name) is not None, f"{location}: there is no module {name}"
+    return name, arguments
 
 
 class InThisProcess:
-    """In the place of a `ProcessPoolExecutor`: runs what is submitted at once."""
+    """Stand-in for `ProcessPoolExecutor` that runs each call as soon as it is submitted."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         pass

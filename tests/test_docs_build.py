@@ -1,4 +1,4 @@
-"""What the documentation's build adds to mkdocs: equations as SVG, arguments of configurations."""
+"""Test the extensions of the documentation build: equations as SVG, arguments of configurations."""
 
 import dataclasses
 import sys
@@ -28,14 +28,14 @@ def test_equations_of_pages_and_docstrings(on_path, source):
     assert html.startswith("<p>so <svg ")
     assert html.endswith("</svg> is</p>")
     assert 'aria-label="W_1 q"' in html
-    # of the text's colour, and as high as a line
+    # in the colour of the text, about one line high
     assert "currentColor" in html
     height = float(html.partition('height="')[2].partition("em")[0])
     assert 0.5 < height < 2
 
 
 @pytest.mark.parametrize("source", ["from $5 to $6", "`$a$` is code", r"\$5 and 6\$"])
-def test_other_dollars_stay(on_path, source):
+def test_other_dollar_signs_are_unchanged(on_path, source):
     equations = pytest.importorskip("equations", reason="needs the extra docs")
     assert "<svg" not in markdown.markdown(source, extensions=[equations.Equations()])
 
