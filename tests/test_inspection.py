@@ -159,7 +159,9 @@ def test_other_times_differ_in_the_part_that_is_read():
 
 
 def test_a_chart_of_other_times():
-    app = pytest.importorskip("app")
+    pytest.importorskip("gradio")
+    from clickprompt_hf.runs import app
+
     rows = {"user": [1, 2] * 4, "at": [f"2024-01-0{n} 0{n}:00" for n in range(1, 9)], "click": [0, 1] * 4}
     schema = Schema.from_dict({"fields": ["user", {"column": "at", "kind": "hour"}], "label": "click"})
     processor = ClickPromptProcessor.fit(rows, schema)
