@@ -159,6 +159,8 @@ class Fusion(SelfInitialized, nn.Module):
             return text_logits
         if text_logits is None:
             return ctr_logits
+        # under `device_map`, the sides may be on two devices
+        text_logits = text_logits.to(ctr_logits.device)
         if self.alpha is None:
             return ctr_logits + text_logits
         alpha_on_ctr = self.alpha if self.alpha_on == "ctr" else 1 - self.alpha
@@ -387,10 +389,12 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
 
     def _unsplittable_modules(self) -> set[str]:
         """Names of the classes whose parts must share a device under `device_map`: they combine tensors of several."""
-        parts = [part for part in (self.ctr, self.prompt_encoder) if part is not None]
+        parts: list[Any] = [part for part in (self.ctr, self.prompt_encoder) if part is not None]
         if self.plm is not None:
-            layers = [self.plm.get_submodule(name) for name in layer_lists(self.plm)[:1]]
-            parts += [*checkpointing_layers(self.plm), *(layer for several in layers for layer in several.children())]
+            # MPNet's layers lack gradient checkpointing
+            parts += checkpointing_layers(self.plm) or [
+                layer for name in layer_lists(self.plm)[:1] for layer in self.plm.get_submodule(name)
+            ]
         return {type(part).__name__ for part in parts}
 
     def forward(
@@ -543,6 +547,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         if labels is None:
             outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), prompts=trunk.prompts)
         else:
+            labels = labels.to(trunk.last_hidden_state.device)
             masked = labels != -100
             # (B, R, H) -> (M, H): project to the vocabulary only where a loss is taken
             logits = self.lm_head(trunk.last_hidden_state[masked]).float()
@@ -715,6 +720,8 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
     def pool(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Pools the trunk's states of the text to (B, H), without padding."""
         states: Any = trunk.last_hidden_state
+        if attention_mask is not None:
+            attention_mask = attention_mask.to(states.device)
         num_prompts = 0
         if trunk.hidden_states is not None:
             first, second = _POOLED_LAYERS.get(str(self.config.pooling), (-1, -1))
@@ -743,6 +750,7 @@ def click_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
     """Computes the mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,) not labelled -100."""
+    labels = labels.to(logits.device)
     counted = labels != -100
     losses = F.binary_cross_entropy_with_logits(
         logits.squeeze(-1).float(), labels.clamp(min=0).float(), reduction="none"

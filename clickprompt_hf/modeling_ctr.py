@@ -96,7 +96,7 @@ class CTRBackbone(SelfInitialized, nn.Module):
 
     @property
     def flat_size(self) -> int:
-        """Width F * E of all fields' embeddings side by side."""
+        """Width F * E of all fields' embeddings, concatenated."""
         return self.config.num_fields * self.config.embedding_size
 
     def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
@@ -331,7 +331,7 @@ class IPNN(CTRBackbone):
 
 @register_backbone("autoint")
 class AutoInt(CTRBackbone):
-    """AutoInt+ (Song et al. 2019). q: the attended fields side by side, then the last hidden layer, if any."""
+    """AutoInt+ (Song et al. 2019). q: the attended fields, concatenated, then the last hidden layer, if any."""
 
     def __init__(self, config: CTRConfig):
         super().__init__(config)
@@ -361,7 +361,7 @@ class AutoInt(CTRBackbone):
 
 @register_backbone("fibinet")
 class FiBiNET(CTRBackbone):
-    """FiBiNET (Huang et al. 2019), one bilinear layer for plain and weighed embeddings. q: the last hidden layer."""
+    """FiBiNET (Huang et al. 2019), one bilinear layer for plain and weighted embeddings. q: the last hidden layer."""
 
     def __init__(self, config: CTRConfig):
         super().__init__(config)
@@ -377,7 +377,7 @@ class FiBiNET(CTRBackbone):
 
 @register_backbone("fignn")
 class FiGNN(CTRBackbone):
-    """FiGNN (Li et al. 2019). q: the node states side by side."""
+    """FiGNN (Li et al. 2019). q: the node states, concatenated."""
 
     def __init__(self, config: CTRConfig):
         super().__init__(config)
@@ -401,7 +401,7 @@ class FiGNN(CTRBackbone):
 class FGCNN(CTRBackbone):
     """FGCNN (Liu et al. 2019) with IPNN's inner products. q: the last hidden layer.
 
-    Features are generated from embeddings of their own, unless `share_embedding`.
+    Features are generated from separate embeddings unless `share_embedding`.
     """
 
     def __init__(self, config: CTRConfig):
@@ -432,7 +432,7 @@ class FGCNN(CTRBackbone):
 
 @register_backbone("transformer")
 class Transformer(CTRBackbone):
-    """A transformer encoder over the fields (Vaswani et al. 2017). q: the fields' last states side by side."""
+    """A transformer encoder over the fields (Vaswani et al. 2017). q: the fields' last states, concatenated."""
 
     def __init__(self, config: CTRConfig):
         super().__init__(config)

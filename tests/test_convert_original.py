@@ -98,9 +98,9 @@ def test_the_matrix_that_no_pair_reads_is_dropped():
     each = settings(reference, bilinear_type="field_each")
     model = convert_original_checkpoint({**state, **matrices}, each)
     layers = model.clickprompt.ctr.bilinear.layers
+    assert len(layers) == 4
     for f, layer in enumerate(layers):
         assert torch.equal(layer.weight, matrices[f"{prefix}.{f}.weight"])
-    assert len(layers) == 4
 
 
 @pytest.mark.parametrize(
