@@ -226,6 +226,7 @@ class KeyValueInjection(LayerwiseInjection):
             # refuses a PLM without usable projections now instead of in the first batch
             for layer in layers:
                 layer_projection(layer)
+        self.cache_argument = str(_cache_argument(plm))
         chunked = getattr(text_config, "chunk_size_feed_forward", 0)
         self.selects_positions = text_config.model_type in _SELECTING_FAMILIES and not chunked
         if self.selects_positions:
@@ -255,7 +256,7 @@ class KeyValueInjection(LayerwiseInjection):
         outputs = plm(
             input_ids=input_ids,
             attention_mask=self.make_mask(input_ids, attention_mask),
-            past_key_values=cache,
+            **{self.cache_argument: cache},
             **output_options,
             **self.plm_options,
         )
@@ -269,7 +270,7 @@ def _select_positions(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dic
     The layer's own projections make the keys and values of all positions here. Its queries, its output projection and
     its feed-forward layer, 10 of the 12 H² multiplications per token, run at the read positions only.
     """
-    cache = kwargs.get("past_key_values")
+    cache = next((kwargs[name] for name in _CACHE_ARGUMENTS if name in kwargs), None)
     if not isinstance(cache, PromptCache) or cache.read_positions is None:
         return None
     states, mask, *others = args
@@ -392,16 +393,26 @@ def choose_injection(plm: PreTrainedModel, config: ClickPromptConfig) -> PromptI
             f"`prompt_strategy` 'layerwise' needs a PLM whose layers all attend to tokens; {type(plm).__name__} also "
             f"has {sorted(others)}. Use 'shallow' or 'none'."
         )
-    if "past_key_values" in parameters:
+    if _cache_argument(plm) is not None:
         return KeyValueInjection(plm, config)
     layers = layer_lists(plm)
     if {"inputs_embeds", "attention_mask"} <= set(parameters) and layers:
         # the outermost list: a layer may hold lists of its own
         return HiddenStateInjection(plm, config, layers[0])
     raise ValueError(
-        f"`prompt_strategy` 'layerwise' needs a PLM whose forward takes `past_key_values`, or one that takes "
+        f"`prompt_strategy` 'layerwise' needs a PLM whose forward takes a key-value cache, or one that takes "
         f"`inputs_embeds` and holds its layers in a list; {type(plm).__name__} is neither. Use 'shallow' or 'none'."
     )
+
+
+# transformers 5.24 renamed the argument.
+_CACHE_ARGUMENTS = ("cache", "past_key_values")
+
+
+def _cache_argument(plm: PreTrainedModel) -> str | None:
+    """Name of the argument through which a PLM's forward takes a key-value cache; `None` if it takes none."""
+    parameters = inspect.signature(plm.forward).parameters
+    return next((name for name in _CACHE_ARGUMENTS if name in parameters), None)
 
 
 def checkpointing_layers(plm: PreTrainedModel) -> list[Any]:

@@ -21,10 +21,14 @@ from clickprompt_hf.lm_heads import _MASKED_LM_HEADS
 from clickprompt_hf.prompt_injection import (
     _SELECTING_FAMILIES,
     PromptCache,
+    _cache_argument,
     checkpointing_layers,
     layer_lists,
     layer_projection,
 )
+
+# transformers 5.24 renamed it
+CACHE_ARGUMENT = str(_cache_argument(AutoModel.from_config(CACHE_ENCODERS["bert"])))
 
 
 def build(model_class, family="roberta", **options):
@@ -49,8 +53,8 @@ def test_layers_keep_a_cache_under_gradient_checkpointing():
     )
 
     class Layer(GradientCheckpointingLayer):
-        def forward(self, states, past_key_values=None):
-            seen.append(past_key_values)
+        def forward(self, states, **cache):
+            seen.append(cache[CACHE_ARGUMENT])
             return states
 
     for keeps, expected in ((True, ["cache"]), (False, [None])):
@@ -61,9 +65,9 @@ def test_layers_keep_a_cache_under_gradient_checkpointing():
             True,
             lambda function, *args: function(*args),
         )
-        layer(torch.zeros(1), past_key_values="cache")
+        layer(torch.zeros(1), **{CACHE_ARGUMENT: "cache"})
         assert seen == expected, (
-            "A layer under gradient checkpointing must keep `past_key_values` exactly if `_can_checkpoint_with_cache`."
+            f"A checkpointed layer must keep `{CACHE_ARGUMENT}` exactly if `_can_checkpoint_with_cache` is set."
         )
 
 
@@ -112,8 +116,9 @@ def test_layers_ask_the_cache_and_nothing_else(family):
     cache = Watched(prompts, model.injection.layers)
     asked.clear()
     mask = nn.functional.pad(tiny_batch()["attention_mask"], (3, 0), value=1)
-    options = {"use_cache": False} if family in DECODERS else {}
-    model.plm(input_ids=tiny_batch()["input_ids"], attention_mask=mask, past_key_values=cache, **options)
+    options: dict = {"use_cache": False} if family in DECODERS else {}
+    options[CACHE_ARGUMENT] = cache
+    model.plm(input_ids=tiny_batch()["input_ids"], attention_mask=mask, **options)
     own = {"prompts", "prompted_layers", "read_positions", "last_text", "layers_read"}
     known = {"update", "get_seq_length", "get_mask_sizes", "get_query_offset", "layers"}
     known |= {"is_compileable", "is_dummy", "is_linear", "is_sliding", "is_updated"}
@@ -136,8 +141,8 @@ def test_the_last_layer_gets_states_and_mask_by_position_and_the_cache_by_name(f
     assert mask.shape == (5, 1, 9, 12), (
         "PLM layers must get their mask (B, 1, T, K + T) as the second argument: `_select_positions` cuts it."
     )
-    assert isinstance(kwargs.get("past_key_values"), PromptCache), (
-        "PLM layers must get the cache as the keyword argument `past_key_values`: `_select_positions` reads it there."
+    assert isinstance(kwargs.get(CACHE_ARGUMENT), PromptCache), (
+        f"PLM layers must get the cache as the keyword argument `{CACHE_ARGUMENT}`, where `_select_positions` looks."
     )
 
 

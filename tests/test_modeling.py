@@ -501,9 +501,12 @@ def test_a_plm_that_drops_the_prompts_is_found_out(monkeypatch):
     from transformers.models.bert.modeling_bert import BertLayer
 
     forward = BertLayer.forward
-    monkeypatch.setattr(
-        BertLayer, "forward", lambda self, *args, past_key_values=None, **kwargs: forward(self, *args, **kwargs)
-    )
+
+    def forward_without_cache(self, *args, **kwargs):
+        names = ("cache", "past_key_values")
+        return forward(self, *args, **{name: value for name, value in kwargs.items() if name not in names})
+
+    monkeypatch.setattr(BertLayer, "forward", forward_without_cache)
     with pytest.raises(RuntimeError, match=r"BertModel ran without the prompts of its layers \[0, 1\]"):
         build(family="bert")(**tiny_batch(padding=0))
 
