@@ -15,6 +15,7 @@ from typing import Any
 import measure
 import numpy as np
 import torch
+from datasets import Dataset
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import BertConfig, GPT2Config, PreTrainedConfig, RobertaConfig, T5Config
@@ -159,7 +160,7 @@ def _plain_batches(stage, rows, processor, model, batch_size, folder: Path) -> I
         features = processor(batch)
         return collate([{name: features[name][i] for name in features} for i in range(len(batch))])
 
-    loader = DataLoader(rows, batch_size, shuffle=True, collate_fn=tokenize)
+    loader = DataLoader(Dataset(rows), batch_size, shuffle=True, collate_fn=tokenize)
     for _ in count():
         yield from loader
 
