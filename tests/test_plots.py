@@ -95,7 +95,7 @@ def test_no_text_of_a_figure_overlaps_another(tmp_path):
 def test_matplotlib_is_asked_for_before_training(monkeypatch):
     assert ReportArguments().draws_plots
     assert not ReportArguments(report_plots=False).draws_plots
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("clickprompt_hf.runs.arguments.is_matplotlib_available", lambda: False)
     assert not ReportArguments().draws_plots
-    with pytest.raises(ImportError, match="`report_plots` needs matplotlib.*pip install matplotlib"):
+    with pytest.raises(ImportError, match=r"`report_plots` needs matplotlib.*pip install 'clickprompt_hf\[plots\]'"):
         ReportArguments(report_plots=True)

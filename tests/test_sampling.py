@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from clickprompt_hf.training import sampling
-from clickprompt_hf.training.permutation import permutation
-from clickprompt_hf.training.sampling import EpochSampler
+from clickprompt_hf.training.sampling import EpochSampler, permutation
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 1000, 65_537])

@@ -16,10 +16,9 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForP
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.evaluation.metrics import ClickMetric, MaskedTokenMetric, click_metrics
-from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, cpu_dropout
-from clickprompt_hf.training.clipping import clip_grad_norm
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training.optimizer import clip_grad_norm, plm_parameters
 from clickprompt_hf.training.sampling import EpochSampler
-from clickprompt_hf.training.trainer import plm_parameters
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def trainer_for(model, prepared, args, **options):
     splits, processor = prepared
     is_pamlm = isinstance(model, ClickPromptForPAMLM)
     collator = ClickPromptMLMCollator(processor, seed=args.seed) if is_pamlm else ClickPromptCollator(processor)
-    # data sets of their own: the epoch is state
+    # copies, as a dataset keeps its epoch
     train, validation = (ColumnarDataset.concatenate([splits[name]]) for name in ("train", "validation"))
     return ClickPromptTrainer(
         model,
@@ -89,16 +88,6 @@ def test_which_parameters_move_under_which_learning_rate(model_class, plm_lr, lr
     assert any("embeddings.word_embeddings" in name for name in in_plm)
     assert any("lm_head" in name for name in in_plm) == (model_class is ClickPromptForPAMLM)
     assert not any("ctr" in name or "prompt_encoder" in name or "text_head" in name for name in in_plm)
-
-
-def test_every_dropout_of_a_step_is_the_fast_one(prepared, tmp_path, monkeypatch):
-    model, rates = build(ClickPromptForCTR, prepared[1], dropout=0.3), []
-    # the attention weights', for which the default kernel has its own
-    model.set_attn_implementation("eager")
-    monkeypatch.setattr(cpu_dropout, "dropout", lambda numbers, p: (rates.append(p), numbers)[1])
-    trainer_for(model, prepared, arguments(tmp_path, max_steps=1, eval_strategy="no", use_cpu=True)).train()
-    # of the embeddings, and three in each of two layers
-    assert rates == [0.3] * 7
 
 
 @pytest.mark.parametrize("part", ["plm", "ctr", "prompt_encoder"])
@@ -194,7 +183,7 @@ def test_attention_kernels(options, expected, prepared, tmp_path):
     assert "attn_implementation" not in (saved / "config.json").read_text()
 
 
-def test_gradients_within_the_limit_are_left_alone():
+def test_clipping_of_dense_gradients_is_that_of_torch():
     gradients = torch.tensor([3.0, 4.0]), torch.tensor([[12.0]])
     parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
     for limit in (13.0, 13.1, 1.3):
@@ -269,7 +258,7 @@ def test_a_resumed_run_stops_as_early(patience, prepared, tmp_path):
     whole = run("whole", early_stopping_patience=patience)
     run("cut", callbacks=[StopAt(24)])
     resumed = run("cut", evaluated=3, resume=True, early_stopping_patience=patience)
-    # eight steps an epoch; the second is the best
+    # eight steps per epoch; the second epoch is the best
     assert resumed.state.global_step == whole.state.global_step == 8 * (2 + patience)
     assert resumed.state.best_metric == whole.state.best_metric == 0.8
     expected = parameters(whole.model)
