@@ -1,4 +1,4 @@
-"""What model cards say, and that the Hub's own classes read their metadata back."""
+"""The text of model cards, and that the Hub's classes read their metadata back."""
 
 import re
 
@@ -112,7 +112,7 @@ def test_card_of_pretraining_says_in_sample(processor):
     )
     assert "On the validation split, which training used too (in-sample):" in card.content
     assert "its validation figures are in-sample" in card.content
-    assert "It does not predict clicks yet: finetune it first, with `clickprompt finetune --model_name_or_path`." in card.content
+    assert "It does not predict clicks yet: finetune it first, with `clickprompt finetune" in card.content
     assert "AutoModelForMaskedLM" in card.content
     accuracy, loss = card.data.eval_results
     assert (accuracy.dataset_split, accuracy.metric_value, accuracy.task_type) == ("validation", 0.25, "fill-mask")
@@ -141,7 +141,7 @@ def test_card_without_plm_text_or_results():
     assert "## Schema" not in text
 
 
-def test_card_tells_no_paths_and_breaks_no_table(tmp_path):
+def test_a_card_reveals_no_paths_and_keeps_its_tables_intact(tmp_path):
     (tmp_path / "clicks").mkdir()
     schema = Schema((FieldSchema("a|b", "A | B"), FieldSchema('say "hi"')), label="click")
     rows = {"a|b": ["x|y\nz", "x|y\nz"], 'say "hi"': ['"', "\\"], "click": [0, 1]}
@@ -165,7 +165,7 @@ def test_card_of_a_model_without_a_head_is_refused():
         model_card(tiny_model(ClickPromptModel), name="n")
 
 
-def test_free_text_and_parts_of_a_time_are_called_by_their_names(tmp_path):
+def test_kinds_of_free_text_and_of_parts_of_a_time(tmp_path):
     fields = [FieldSchema("at", kind="hour"), FieldSchema("at", kind="weekday"), FieldSchema("note", kind="text")]
     processor = ClickPromptProcessor.fit(
         {"at": ["2024-01-31 14:05:00"], "note": ["x"]}, Schema(tuple(fields), label="click")
@@ -175,6 +175,6 @@ def test_free_text_and_parts_of_a_time_are_called_by_their_names(tmp_path):
     content = model_card(model, processor, name="m").content
     for words in ("hour of a time", "weekday of a time", "free text, without ids"):
         assert words in content
-    # the example is a row that the processor takes as it is
+    # the processor accepts the example row unchanged
     row = eval(re.search(r"^row = (\{.*?^\})", content, flags=re.DOTALL | re.MULTILINE)[1])
     assert processor([row])["feature_ids"] == [[1, 1]]

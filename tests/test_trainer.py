@@ -1,6 +1,8 @@
 """The trainer: what moves under which learning rate, metrics, resuming, accumulation, and plain `Trainer`."""
 
+import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -379,6 +381,30 @@ def test_plain_trainer_with_mapped_rows(tmp_path):
         assert ClickPromptProcessor.from_pretrained(tmp_path).fingerprint == processor.fingerprint
 
 
+def test_trainers_in_two_threads_train_as_alone(prepared, tmp_path):
+    """Without dropout, which draws from torch's global generator."""
+
+    def train(model, name, learning_rate):
+        options = {"learning_rate": learning_rate, "eval_strategy": "no", "save_strategy": "no"}
+        trainer_for(model, prepared, arguments(tmp_path / name, **options)).train()
+
+    runs = {"first": 1e-2, "second": 1e-3}
+    alone, together = ({name: build(ClickPromptForCTR, prepared[1], dropout=0.0) for name in runs} for _ in range(2))
+    for name, learning_rate in runs.items():
+        train(alone[name], name, learning_rate)
+    dropout = torch.nn.functional.dropout
+    threads = [threading.Thread(target=train, args=(together[name], name, rate)) for name, rate in runs.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in runs:
+        expected = parameters(alone[name])
+        for weight, value in parameters(together[name]).items():
+            torch.testing.assert_close(value, expected[weight], atol=1e-6, rtol=1e-5)
+    assert torch.nn.functional.dropout is dropout
+
+
 def test_order_is_a_function_of_seed_and_epoch():
     sampler = EpochSampler(10, seed=3)
     first = list(sampler)
@@ -462,6 +488,31 @@ def test_impossible_arguments_are_refused(options, message, tmp_path):
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", None), ("a/path", "a/path")])
 def test_resume_from_checkpoint_on_the_command_line(text, value, tmp_path):
     assert arguments(tmp_path, resume_from_checkpoint=text).resume_from_checkpoint == value
+
+
+def test_tensorboard_is_needed_only_if_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("clickprompt_hf.training.arguments.is_tensorboard_available", lambda: False)
+    assert ClickPromptTrainingArguments(str(tmp_path)).report_to == []
+    for report_to in ("tensorboard", ["tensorboard"]):
+        with pytest.raises(ImportError, match=r"`report_to` .* pip install 'clickprompt_hf\[tensorboard\]'"):
+            arguments(tmp_path, report_to=report_to)
+
+
+@pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
+def test_both_names_of_activation_checkpointing(name, prepared, tmp_path):
+    deprecated = name == "gradient_checkpointing"
+    with pytest.warns(FutureWarning, match="`gradient_checkpointing` is deprecated") if deprecated else nullcontext():
+        args = arguments(tmp_path, **{name: True}, max_steps=1, eval_strategy="no", save_strategy="no")
+    model = build(ClickPromptForCTR, prepared[1])
+    trainer_for(model, prepared, args).train()
+    assert model.is_activation_checkpointing
+
+
+def test_pretraining_leaves_its_arguments_as_they_were(prepared, tmp_path):
+    args = arguments(tmp_path)
+    trainer = trainer_for(build(ClickPromptForPAMLM, prepared[1]), prepared, args)
+    assert (args.metric_for_best_model, args.greater_is_better) == ("auc", True)
+    assert (trainer.args.metric_for_best_model, trainer.args.greater_is_better) == ("loss", False)
 
 
 def test_a_constant_rate_warms_up_where_asked(tmp_path):

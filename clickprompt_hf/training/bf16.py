@@ -24,7 +24,8 @@ def cpu_has_bf16() -> bool:
 
     Ask before running one: without them a product of two 1024 x 1024 matrices takes seconds instead of milliseconds.
     """
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    mkldnn = torch.backends.mkldnn
+    return mkldnn.is_available() and bool(mkldnn.enabled) and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _seconds(dtype: torch.dtype) -> float:
