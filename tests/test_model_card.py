@@ -16,7 +16,8 @@ from clickprompt_hf import (
     FieldSchema,
     Schema,
 )
-from clickprompt_hf.evaluation.model_card import model_card
+from clickprompt_hf.evaluation.model_card import model_card, run_card
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 
 TRAINING_DATA = {
     "dataset": "csv",
@@ -158,6 +159,31 @@ def test_a_card_reveals_no_paths_and_keeps_its_tables_intact(tmp_path):
     assert processor.encode({column: [cell] for column, cell in namespace["row"].items()}).min() > 0
     assert model_card(tiny_model(dataset="owner/clicks"), name="n").data.datasets == ["owner/clicks"]
     assert "GroupLens provides" in model_card(tiny_model(dataset="ml-100k"), name="n").content
+
+
+@pytest.mark.parametrize(("keeps_best", "auc"), [(True, 0.8), (False, 0.7)])
+def test_card_of_a_training_run_shows_the_evaluation_of_its_weights(keeps_best, auc, processor, tmp_path):
+    args = ClickPromptTrainingArguments(str(tmp_path), load_best_model_at_end=keeps_best, hub_license="mit")
+    rows = {"eval_dataset": tiny_splits()["validation"]}
+    trainer = ClickPromptTrainer(tiny_model(), args, processing_class=processor, model_card=run_card, **rows)
+    trainer.state.log_history = [
+        {"eval_loss": 0.5, "eval_auc": 0.8, "epoch": 1, "step": 10},
+        {"eval_loss": 0.6, "eval_auc": 0.7, "epoch": 2, "step": 20},
+    ]
+    trainer.state.best_global_step, trainer.state.epoch = 10, 2
+    trainer.create_model_card(model_name="mine", tags="shop", dataset="owner/clicks")
+    card = ModelCard.load(tmp_path / "README.md")
+    assert [(result.metric_type, result.metric_value) for result in card.data.eval_results] == [("roc_auc", auc)]
+    assert ("weights of epoch 1 kept" in card.content) == keeps_best
+    assert (card.data.license, card.data.datasets, "shop" in card.data.tags) == ("mit", ["owner/clicks"], True)
+    assert "\n# mine\n" in card.content
+
+
+def test_without_a_card_of_its_own_a_trainer_writes_that_of_transformers(processor, tmp_path):
+    args, rows = ClickPromptTrainingArguments(str(tmp_path)), {"eval_dataset": tiny_splits()["validation"]}
+    trainer = ClickPromptTrainer(tiny_model(), args, processing_class=processor, **rows)
+    trainer.create_model_card()
+    assert "generated_from_trainer" in (tmp_path / "README.md").read_text()
 
 
 def test_card_of_a_model_without_a_head_is_refused():

@@ -1,4 +1,4 @@
-"""The trainer: what moves under which learning rate, metrics, resuming, accumulation, and plain `Trainer`."""
+"""The trainer: learning rates per parameter, metrics, resuming, accumulation, threads, and plain `Trainer`."""
 
 import threading
 import time
@@ -145,9 +145,9 @@ def test_groups_of_learning_rate_and_weight_decay(prepared, tmp_path):
 
 
 def test_lazy_updates_touch_the_rows_of_the_batch_and_no_others(prepared, tmp_path):
-    """One step equals dense Adam's; the rows of later batches then move as `SparseAdam` moves them."""
+    """The first step equals that of dense Adam; later steps move only the rows that their batch reads."""
     options = {"max_steps": 1, "eval_strategy": "no", "save_strategy": "no", "max_grad_norm": 0.05}
-    # `SparseAdam` has its epsilon in another place, which tiny gradients would see
+    # `SparseAdam` adds epsilon at another point, which would show for tiny gradients
     options["adam_epsilon"] = 1e-14
     weights = []
     for sparse in (False, True):
@@ -210,7 +210,7 @@ def test_sparse_norms_are_those_of_dense_gradients():
 
 
 class StopAt(TrainerCallback):
-    """Cuts a run off once it has saved the checkpoint of a step."""
+    """Interrupts a run after it has saved the checkpoint of a step."""
 
     def __init__(self, step):
         self.step = step
@@ -222,7 +222,7 @@ class StopAt(TrainerCallback):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
 def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared, tmp_path):
-    """Order, dropout and masks continue; cut off within an epoch."""
+    """Order, dropout and masks continue after an interruption within an epoch."""
 
     options = {"save_strategy": "steps", "save_steps": 11, "eval_strategy": "no", "num_train_epochs": 3}
     options["sparse_embedding_updates"] = sparse
@@ -245,7 +245,7 @@ def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared,
 
 @pytest.mark.parametrize("patience", [2, 3])
 def test_a_resumed_run_stops_as_early(patience, prepared, tmp_path):
-    """The evaluations without a better AUC before the cut count, against the patience that is given."""
+    """Evaluations without improvement before the interruption count towards the resumed run's patience."""
     aucs = [0.6, 0.8, 0.7, 0.75, 0.78, 0.9]
 
     def run(folder, evaluated=0, resume=None, callbacks=(), **options):
@@ -329,7 +329,7 @@ def test_early_stopping_and_the_best_checkpoint(prepared, tmp_path, monkeypatch)
 
 
 def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monkeypatch):
-    """By a clock that only steps, evaluation, saving and loading advance."""
+    """With a clock that advances only in steps, evaluation, saving and loading."""
     now = [0.0]
 
     class Step(TrainerCallback):
@@ -348,7 +348,7 @@ def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monk
     for clock in ("time", "perf_counter"):
         monkeypatch.setattr(time, clock, lambda: now[0])
     metrics = trainer.train().metrics
-    # two epochs of 60 rows in 8 steps; the best checkpoint is loaded after `Trainer` has taken the time
+    # two epochs of 60 rows in 8 steps; `Trainer` loads the best checkpoint after it has taken the time
     assert metrics["train_runtime"] == 16 * 0.5 + 2 * (10 + 20)
     assert metrics["train_samples_per_second"] == pytest.approx(120 / 8, rel=1e-2)
     assert metrics["train_steps_per_second"] == pytest.approx(16 / 8, rel=1e-2)
@@ -427,11 +427,11 @@ def test_rows_of_one_length_share_a_batch():
     sampler.set_epoch(1)
     assert list(sampler) != order
     batches = lengths[np.asarray(order)[:1000]].reshape(-1, 4)
-    # 200 rows are sorted together: of 25 lengths, neighbours differ by one at most but for chance
+    # with 200 rows sorted together and 25 lengths, rows of a batch rarely differ by more than one
     assert np.ptp(batches, axis=1).mean() < 1
-    # and the batches come in no order of their lengths
+    # the batches are not ordered by length
     assert abs(np.corrcoef(batches[:, 0], np.arange(250))[0, 1]) < 0.2
-    # the rows of a short last batch stay last, after whole batches
+    # the rows of a short last batch stay last
     filled = list(EpochSampler(1003, seed=3, multiple_of=8, lengths=lengths, batch_size=4))
     assert filled == [*order, *range(1003, 1008)]
 
