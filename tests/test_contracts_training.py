@@ -5,6 +5,7 @@ Each failure names the part, where it is needed and what to do.
 
 import inspect
 
+import huggingface_hub
 import pytest
 import torch
 from torch import nn
@@ -113,3 +114,14 @@ def test_torch_tells_whether_the_cpu_has_bf16():
         "torch.ops.mkldnn._is_mkldnn_bf16_supported is gone: training/bf16.py asks it before running bf16 products."
     )
     assert isinstance(check(), bool)
+
+
+def test_the_hub_raises_errors_of_its_own_http_library():
+    """`huggingface_hub` may import another library as `httpx`, so `push_to_hub` catches the errors of that one."""
+    httpx = getattr(huggingface_hub.utils, "httpx", None)
+    assert httpx is not None, (
+        "huggingface_hub.utils.httpx is gone: training/trainer.py explains its connection errors."
+    )
+    assert issubclass(huggingface_hub.errors.HfHubHTTPError, httpx.HTTPError), (
+        "huggingface_hub no longer raises errors of huggingface_hub.utils.httpx: see `_explained_hub_errors`."
+    )

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
 import transformers
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import LocalTokenNotFoundError
+from huggingface_hub.utils import httpx
 from peft import PeftModel
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
