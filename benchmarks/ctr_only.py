@@ -1,11 +1,12 @@
-"""Training without the PLM: rows a second of every backbone through `Trainer`, beside bare PyTorch loops.
+"""Training without the PLM: rows per second of every backbone through `Trainer`, compared with bare PyTorch loops.
 
     python benchmarks/ctr_only.py --dataset ml-1m --data_path ml-1m.zip
     python benchmarks/ctr_only.py --dataset ml-1m --data_path ml-1m.zip --backbones dcnv2 --batch_size 1024
 
-Published sizes. The bare loops slice shuffled batches from tensors in memory, with fused AdamW and gradient clipping
-as the trainer: one in the trainer's numbers (bf16 where the processor multiplies it faster), one in fp32. With
---fuxictr_python, the Python of an environment that has FuxiCTR, its loop on DCNv2 (fp32) stands beside them.
+Models have the published sizes. The bare loops slice shuffled batches from tensors in memory and, like the trainer,
+use fused AdamW and clip gradients: one loop in the trainer's precision (bf16 if the processor multiplies it faster),
+one in fp32. With --fuxictr_python, the Python of an environment that has FuxiCTR, its loop on DCNv2 (fp32) is measured
+too.
 """
 
 import json
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch_size", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--fuxictr_python", help="Python of an environment with FuxiCTR, for DCNv2")
+    parser.add_argument("--fuxictr_python", help="Python of an environment with FuxiCTR, to compare DCNv2 with")
     args = parser.parse_args(arguments)
     if args.quick:
         args.backbones, args.batch_size, args.steps, args.repeats = ["dcnv2"], 64, 2, 1
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         settings += (args.fuxictr_python if backbone == "dcnv2" else None,)
         rows.append({"backbone": backbone, "batch": args.batch_size, **measure.in_fresh_process(rates, *settings)})
         print(rows[-1], flush=True)
-    return measure.report("CTR-only training, rows a second", rows, args)
+    return measure.report("CTR-only training, rows per second", rows, args)
 
 
 def rates(
@@ -55,7 +56,7 @@ def rates(
     data_path: str | None,
     fuxictr_python: str | None,
 ) -> dict[str, Any]:
-    """Rows a second of the ways, each measured `repeats` times in turn, so that all see the machine's phases."""
+    """Measure rows per second of each way, `repeats` times in turn, so that other load on the machine affects all."""
     bf16 = bf16_pays()
     figures: dict[str, list[float]] = {"Trainer": [], "bare loop": [], "bare loop, fp32": []}
     with TemporaryDirectory() as folder:
@@ -85,7 +86,7 @@ def of_fuxictr(
     python: str, data: ColumnarDataset, processor: ClickPromptProcessor, batch_size: int, steps: int, folder: Path
 ) -> float:
     if max(processor.max_values) > 1:
-        raise ValueError("`--fuxictr_python` needs data without multi-valued fields.")
+        raise ValueError("--fuxictr_python needs data without multi-valued fields.")
     order = np.random.default_rng(0).permutation(len(data))[: batch_size * steps]
     arrays = {"feature_ids": data.feature_ids[order], "labels": data.labels[order]}
     np.savez(folder / "rows.npz", field_sizes=processor.field_sizes, **arrays)

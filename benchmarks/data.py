@@ -1,9 +1,9 @@
-"""The data path: raw files to splits, ids and token tables, and batches of text from them.
+"""The data path: from raw files to splits, ids and token tables, and on to batches of text.
 
     python benchmarks/data.py --dataset ml-1m --data_path ml-1m.zip
 
-Peak memory is that of one process that prepares the data once, imports included. The plain way to make a batch
-tokenizes the rendered texts of its rows.
+Peak memory is that of one process that prepares the data once, imports included. The plain way to make a batch is to
+tokenize the rendered text of its rows.
 """
 
 import tempfile
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def stages(dataset: str, data_path: str | None, plm_name_or_path: str, batch_size: int) -> dict[str, float]:
-    """Seconds of each stage, and the rows a second of assembling batches in random order, by one core."""
+    """Measure the seconds of each stage, and the rows per second of assembling batches in random order on one core."""
     seconds: dict[str, float] = {}
     start = whole = time.perf_counter()
 

@@ -1,9 +1,10 @@
-"""Serving the CTR part alone through onnxruntime: time to the first score, of a single row, and rows a second.
+"""Serving the CTR part alone through onnxruntime: time to the first score, time of a single row, rows per second.
 
     python benchmarks/export.py --dataset ml-1m --data_path ml-1m.zip
 
-Published sizes, fresh weights. PyTorch scores the same encoded ids for comparison, in fp32 as onnxruntime does. The
-time to the first score is that of a new process without torch: interpreter, imports, vocabularies, graph, a raw row.
+Models have the published sizes and fresh weights. For comparison, PyTorch scores the same encoded ids, in fp32 as
+onnxruntime does. The time to the first score is that of a new process without torch: start of the interpreter,
+imports, vocabularies, model, one raw row.
 """
 
 import json
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def serving(
     backbone: str, batch_size: int, threads: int, repeats: int, dataset: str, data_path: str | None
 ) -> dict[str, Any]:
-    """Exports a fresh model and measures the folder."""
+    """Export a fresh model and measure serving from its folder."""
     torch.set_num_threads(threads)
     splits, schema = load_splits(dataset, data_path=data_path)
     processor = ClickPromptProcessor.fit(splits["train"], schema)
@@ -75,7 +76,7 @@ def serving(
     ids = scorer.encoder.encode(raw)
     one = ids[:1]
     singles = max(5, 20 * repeats)
-    # the two in turn, so that both see the machine's phases
+    # in turn, so that other load on the machine affects both
     rates: dict[str, list[float]] = {"onnx": [], "torch": []}
     plain, ids_tensor = ClickProbability(model), torch.from_numpy(ids)
     with torch.inference_mode():
@@ -89,7 +90,7 @@ def serving(
         "ids, rows/s": rates["onnx"],
         "ids by torch, rows/s": rates["torch"],
         "raw, rows/s": [len(ids) / seconds for seconds in measure.repeat(lambda: scorer.score(raw), 1, repeats)],
-        "graph, MB": round(size / 1e6, 1),
+        "model.onnx, MB": round(size / 1e6, 1),
     }
 
 

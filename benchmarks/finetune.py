@@ -1,4 +1,4 @@
-"""Stage 2 with the PLM: samples a second and peak memory of finetuning steps, our way and the plain way.
+"""Stage 2 with the PLM: samples per second and peak memory of finetuning steps, our way and the plain way.
 
 python benchmarks/finetune.py --dataset ml-1m --data_path ml-1m.zip
 """

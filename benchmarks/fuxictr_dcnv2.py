@@ -1,10 +1,10 @@
-"""FuxiCTR's training loop on DCNv2, for ctr_only.py to stand beside; run by the Python that has FuxiCTR (2.3).
+"""FuxiCTR's training loop on DCNv2, for ctr_only.py to compare with; runs in an environment that has FuxiCTR (2.3).
 
     python -m venv fuxictr && fuxictr/bin/pip install torch fuxictr
     fuxictr/bin/python benchmarks/fuxictr_dcnv2.py DATA.npz --batch_size 4096 --steps 60
 
-Its own layers, data loader and `train_epoch`; the model of its model zoo, which is not in the package. DATA.npz holds
-`feature_ids` (N, F), `field_sizes` (F,) and `labels` (N,). Prints rows a second.
+Uses FuxiCTR's layers, data loader and `train_epoch`. The model is that of its model zoo, which the package does not
+include. DATA.npz holds `feature_ids` (N, F), `field_sizes` (F,) and `labels` (N,). Prints rows per second.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch import nn
 
 
 class DCNv2(BaseModel):
-    """The parallel structure: cross network beside DNN."""
+    """The parallel structure: cross network and DNN side by side."""
 
     def __init__(self, feature_map, embedding_size, hidden_sizes, num_cross_layers, folder):
         super().__init__(feature_map, verbose=0, model_root=folder, metrics=["AUC"])
@@ -67,7 +67,7 @@ def main() -> None:
             feature_map, stage="train", train_data=f"{folder}/train.npz", batch_size=args.batch_size, num_workers=0
         )
         model = DCNv2(feature_map, args.embedding_size, args.hidden_sizes, args.num_cross_layers, folder)
-        # the epoch's evaluation is left out
+        # without the evaluation of the epoch
         model._eval_steps, model._max_gradient_norm, model._stop_training = args.steps + 1, 10.0, False
         model._total_steps = 0
         start = time.perf_counter()

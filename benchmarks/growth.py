@@ -1,9 +1,10 @@
-"""How step time and memory grow: with the vocabulary, with the rows, with prompts and with text.
+"""How step time and memory grow with the vocabulary, the rows, the prompts and the text.
 
     python benchmarks/growth.py
 
-`ids`: a CTR-only step of 4096 rows, DCNv2 at ML-1M's size, dense and lazy updates of the embeddings. `rows`: the data
-path over generated rows in a memory-mapped matrix, sampled in time. `prompts` and `tokens`: a finetuning step.
+`ids`: a CTR-only step of 4096 rows with DCNv2 at ML-1M's size, with dense and lazy embedding updates. `rows`: the data
+path over generated rows in a memory-mapped matrix; only a sample of the batches is read. `prompts` and `tokens`: a
+finetuning step.
 """
 
 import time
@@ -20,9 +21,8 @@ from plm_steps import PLMS, TINY
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.presets import ctr_preset
-from clickprompt_hf.training.clipping import clip_grad_norm
-from clickprompt_hf.training.cpu_dropout import cpu_dropout
-from clickprompt_hf.training.optimizer import OptimizerWithSparseGroup, make_embeddings_sparse
+from clickprompt_hf.training.bf16 import bf16_pays
+from clickprompt_hf.training.optimizer import OptimizerWithSparseGroup, clip_grad_norm, make_embeddings_sparse
 from clickprompt_hf.training.sampling import EpochSampler
 
 NUM_FIELDS = 8
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def ids(num_ids: int, lazy: bool, repeats: int) -> dict[str, Any]:
-    """Milliseconds of a CTR-only training step with `num_ids` ids over all fields."""
+    """Time a CTR-only training step with `num_ids` ids over all fields, in milliseconds."""
     torch.manual_seed(0)
     field_sizes = [num_ids // NUM_FIELDS] * NUM_FIELDS
     config = ctr_preset("dcnv2", field_sizes=field_sizes)
@@ -71,10 +71,11 @@ def ids(num_ids: int, lazy: bool, repeats: int) -> dict[str, Any]:
     else:
         optimizer = torch.optim.AdamW([*others, table], lr=1e-3, weight_decay=0.0, fused=True)
     clip = clip_grad_norm if lazy else torch.nn.utils.clip_grad_norm_
+    bf16 = bf16_pays()
 
     def step() -> None:
         feature_ids = torch.randint(num_ids // NUM_FIELDS, (4096, NUM_FIELDS))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = model(feature_ids, labels=feature_ids[:, 0] % 2).loss
         loss.backward()
         clip(model.parameters(), 1.0)
@@ -85,9 +86,9 @@ def ids(num_ids: int, lazy: bool, repeats: int) -> dict[str, Any]:
 
 
 def rows(num_rows: int, repeats: int) -> dict[str, Any]:
-    """Rows a second of shuffled batches of 4096 from memory-mapped arrays of `num_rows` rows, written in pieces.
+    """Measure reading shuffled batches of 4096 from memory-mapped arrays of `num_rows` rows, in rows per second.
 
-    With the memory that their order and their batches take, but for pages of the files, which the system takes back.
+    Also measures the memory that the order and the batches take, without pages of files, which the system can reclaim.
     """
     with TemporaryDirectory() as folder:
         columns = {"feature_ids": (np.int32, (NUM_FIELDS,)), "labels": (np.int8, ()), "row_ids": (np.int64, ())}
@@ -115,14 +116,14 @@ def rows(num_rows: int, repeats: int) -> dict[str, Any]:
             data.__getitems__(next(batches))
             memory.append(measure.own_memory_gb())
 
-        # sampled in time: to read all of 10^8 rows would take minutes
+        # a sample of the batches: reading all of 10^8 rows would take minutes
         seconds = measure.repeat(batch, warmup=1, repeats=min(repeats, num_rows // size - 1))
     rates = [size / s for s in seconds]
     return {"rows/s": rates, "first order, s": round(shuffled, 2), "memory added, GB": round(max(memory) - before, 3)}
 
 
 def text(plm: str, num_prompts: int, num_tokens: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds of a finetuning step of 32 rows with K prompts and T tokens."""
+    """Time a finetuning step of 32 rows with K prompts and T tokens, in milliseconds."""
     torch.manual_seed(0)
     config = ClickPromptConfig(
         text_config=PLMS[plm].to_dict(),
@@ -130,14 +131,16 @@ def text(plm: str, num_prompts: int, num_tokens: int, repeats: int) -> dict[str,
         prompt_length=num_prompts,
     )
     model = ClickPromptForCTR(config).train()
-    # this and the dropout as the trainer does in bf16
-    model.set_attn_implementation("eager")
+    bf16 = bf16_pays()
+    if bf16:
+        # as the trainer does
+        model.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     feature_ids = torch.randint(1000, (32, NUM_FIELDS))
     input_ids = torch.randint(5, 4000, (32, num_tokens))
 
     def step() -> None:
-        with cpu_dropout(), torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = model(feature_ids, input_ids, labels=feature_ids[:, 0] % 2).loss
         loss.backward()
         optimizer.step()

@@ -1,10 +1,10 @@
-"""Scoring: rows a second and the time of a single row, with the PLM and without it, raw columns to probabilities.
+"""Scoring raw columns: rows per second and the time of a single row, with the PLM and without it.
 
     python benchmarks/inference.py --dataset ml-1m --data_path ml-1m.zip
 
-Ours scores whole tables as examples/predict.py does: each distinct value is encoded and tokenized once, rows of about
-one length share a batch, and products are in bf16 where the processor multiplies it faster. Plain encodes and
-tokenizes batch by batch, in fp32.
+Ours scores whole tables as `clickprompt predict` does: it encodes and tokenizes each distinct value once, groups rows
+of similar length, and uses bf16 if the processor multiplies it faster. Plain encodes and tokenizes batch by batch, in
+fp32.
 """
 
 from typing import Any
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def scoring(
     plm: str, plain: bool, prompt_length: int, repeats: int, quick: bool, dataset: str, data_path: str | None
 ) -> dict[str, Any]:
-    """Rows a second over whole batches, and milliseconds of single rows."""
+    """Measure rows per second over whole batches, and milliseconds of single rows."""
     with_plm = plm != WITHOUT_PLM
     splits, schema = load_splits(dataset, data_path=data_path)
     processor = processor_of(splits, schema, with_tokenizer=with_plm)

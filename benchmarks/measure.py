@@ -1,4 +1,4 @@
-"""What the benchmarks share: repeated timing, peak memory, the machine, tables and JSON."""
+"""Shared parts of the benchmarks: repeated timing, peak memory, the machine, tables and JSON."""
 
 import argparse
 import json
@@ -16,21 +16,21 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from clickprompt_hf.training.bf16 import matrix_rate
+from clickprompt_hf.training.bf16 import cpu_has_bf16
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A command line with what every benchmark takes."""
+    """Make a command-line parser with the arguments of every benchmark."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument(
-        "--quick", action="store_true", help="tiny sizes, to see that it runs; figures mean nothing"
+        "--quick", action="store_true", help="use tiny sizes to check that it runs; the figures mean nothing"
     )
-    arguments.add_argument("--output", type=Path, help="JSON file for the figures")
+    arguments.add_argument("--output", type=Path, help="JSON file to write the figures to")
     return arguments
 
 
 def data_parser(description: str | None) -> argparse.ArgumentParser:
-    """`parser` for a benchmark on rows of a data set."""
+    """Make a command-line parser for a benchmark on the rows of a dataset."""
     arguments = parser(description)
     arguments.add_argument("--dataset", default="synthetic")
     arguments.add_argument("--data_path")
@@ -38,7 +38,7 @@ def data_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, accelerator and versions."""
+    """Describe the machine: processor, cores, accelerator, matrix rates and versions."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -47,15 +47,30 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "bf16_gflops": round(matrix_rate(torch.bfloat16, device())),
-        "fp32_gflops": round(matrix_rate(torch.float32, device())),
+        "bf16_gflops": round(matrix_rate(torch.bfloat16)) if has_bf16() else None,
+        "fp32_gflops": round(matrix_rate(torch.float32)),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
 
 
+def has_bf16() -> bool:
+    """Whether the accelerator, or the CPU if there is none, has fast bf16 products."""
+    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bf16()
+
+
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Measure the GFLOP/s of products of two square matrices on `device()`: the median of ten after three.
+
+    Ask `has_bf16` before measuring bf16: without it, each of these products can take seconds on a CPU.
+    """
+    size = 8192 if torch.cuda.is_available() else 1024
+    left, right = (torch.randn(size, size, device=device()).to(dtype) for _ in range(2))
+    return 2 * size**3 / float(np.median(repeat(lambda: left @ right, warmup=3, repeats=10))) / 1e9
+
+
 def repeat(step: Callable[[], Any], warmup: int, repeats: int) -> list[float]:
-    """Seconds of each of `repeats` calls, after `warmup` that are not counted."""
+    """Time each of `repeats` calls in seconds, after `warmup` calls that are not counted."""
     seconds = []
     for call in range(warmup + repeats):
         start = time.perf_counter()
@@ -68,15 +83,14 @@ def repeat(step: Callable[[], Any], warmup: int, repeats: int) -> list[float]:
 
 
 def gflop(step: Callable[[], Any]) -> float:
-    """Arithmetic of one call of `step` in billions of operations: its matrix products, as torch counts them."""
+    """Count the billions of operations of one call of `step`, as torch counts them: its matrix products."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops() / 1e9
 
 
 def in_fresh_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
-    """What `function(*args)` returns, run in a process of its own, with `peak_memory_gb` of that process added if it
-    is not there."""
+    """Run `function(*args)` in a new process, and add that process's `peak_memory_gb` to the result if it lacks it."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measured, args=(function, args, sender))
@@ -85,7 +99,7 @@ def in_fresh_process(function: Callable[..., dict[str, Any]], *args: Any) -> dic
     try:
         result = receiver.recv()
     except EOFError:
-        raise RuntimeError(f"{function.__name__} failed for {args}; its own error stands above.") from None
+        raise RuntimeError(f"{function.__name__} failed for {args}; see its error above.") from None
     finally:
         process.join()
     return result
@@ -97,7 +111,7 @@ def _measured(function: Callable[..., dict[str, Any]], args: tuple, sender: Any)
 
 
 def peak_memory_gb() -> float:
-    """The most memory that this process has held so far; that of the accelerator where there is one."""
+    """Peak memory of this process so far; that of the accelerator if there is one."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 1e9, 2)
     # kilobytes on Linux
@@ -105,7 +119,7 @@ def peak_memory_gb() -> float:
 
 
 def own_memory_gb() -> float:
-    """Memory of this process that is not pages of files."""
+    """Memory of this process without pages of files."""
     if not Path("/proc/self/status").exists():
         return float("nan")
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -113,19 +127,25 @@ def own_memory_gb() -> float:
 
 
 def median_and_range(values: list[float]) -> str:
-    """As tables show it; whole numbers where they are large."""
+    """Format a median and a range for a table; large numbers without decimals."""
     digits = 0 if np.median(values) >= 100 else 1 if np.median(values) >= 10 else 2
     low, middle, high = (f"{number:,.{digits}f}" for number in (min(values), np.median(values), max(values)))
     return f"{middle} ({low} to {high})"
 
 
-def against_limit(rates: list[float], gflop_a_row: float, bf16: bool) -> dict[str, Any]:
-    """What rows a second would be if all arithmetic ran at this machine's matrix rate, and how near `rates` come."""
-    limit = matrix_rate(torch.bfloat16 if bf16 else torch.float32, device()) / gflop_a_row
+def against_limit(rates: list[float], gflop_per_row: float, bf16: bool) -> dict[str, Any]:
+    """Compare rates with the rows per second if all arithmetic ran at this machine's matrix rate.
+
+    Args:
+        rates: Rows per second.
+        gflop_per_row: Arithmetic of a row.
+        bf16: Whether the products are in bf16.
+    """
+    limit = matrix_rate(torch.bfloat16 if bf16 else torch.float32) / gflop_per_row
     return {
-        "MFLOP a row": round(1e3 * gflop_a_row, 2),
+        "MFLOP per row": round(1e3 * gflop_per_row, 2),
         "limit, rows/s": round(limit),
-        "share of it": f"{np.median(rates) / limit:.0%}",
+        "share of limit": f"{np.median(rates) / limit:.0%}",
     }
 
 
@@ -135,7 +155,7 @@ def device() -> torch.device:
 
 
 def report(title: str, rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """Prints the rows as a Markdown table, and writes them as JSON with the machine and the settings."""
+    """Print the rows as a Markdown table, and write them as JSON with the machine and the settings."""
     settings = {name: str(value) for name, value in vars(args).items()}
     result = {"title": title, "machine": machine(), "settings": settings, "rows": rows}
     print(f"{title}\n\n{json.dumps(result['machine'])}\n")

@@ -1,12 +1,11 @@
 """Training steps with the PLM, our way and the plain way, for the benchmarks of both stages.
 
-Ours: token tables and whole batches of rows of about one length, bf16 where the processor multiplies it faster, with
-eager attention then, dropout from few random bits on CPUs, and the vocabulary projected to at masked tokens only.
-Plain: rows one by one, their rendered text tokenized for each batch, fp32, all logits.
+Ours reads whole batches of rows of similar length from token tables, uses bf16 (with eager attention on CPUs) if the
+processor multiplies it faster, and projects only masked tokens to the vocabulary. Plain reads rows one by one,
+tokenizes their rendered text per batch, uses fp32 and computes all logits.
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from itertools import count, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +32,6 @@ from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.presets import ctr_preset
 from clickprompt_hf.runs.scratch_plms import scratch_tokenizer
 from clickprompt_hf.training.bf16 import bf16_pays
-from clickprompt_hf.training.cpu_dropout import cpu_dropout
 from clickprompt_hf.training.sampling import EpochSampler
 
 TINY = "2 x 128"
@@ -64,15 +62,15 @@ def steps(
     repeats: int,
     data: Any,
 ) -> dict[str, Any]:
-    """Samples a second over `repeats` optimizer steps of one stage, "pamlm" or "finetune", after two that warm up.
+    """Measure samples per second over `repeats` optimizer steps, after two warm-up steps.
 
     Args:
         stage: "pamlm" or "finetune".
-        plain: Whether the plain way.
+        plain: Train the plain way.
         plm: Key of `PLMS`.
         prompt_length, prompt_encoder, batch_size: As in training.
-        repeats: Steps that are counted.
-        data: Name of a data set and path of its files, or `None`.
+        repeats: Number of steps to time.
+        data: Name of a dataset and the path of its files, or `None`.
     """
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
@@ -86,13 +84,12 @@ def steps(
         if autocast and device.type == "cpu":
             # as the trainer does
             model.set_attn_implementation("eager")
-        dropout = cpu_dropout if device.type == "cpu" and not plain else nullcontext
         batches = _plain_batches if plain else _batches
         loader = batches(stage, splits["train"], processor, model, batch_size, Path(folder))
 
         def gradients() -> None:
             batch = {name: values.to(device) for name, values in next(loader).items()}
-            with dropout(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 loss = _full_loss(model, batch) if plain and stage == "pamlm" else model(**batch).loss
             loss.backward()
 
@@ -104,7 +101,7 @@ def steps(
 
         seconds = measure.repeat(step, warmup=2, repeats=repeats)
         peak = measure.peak_memory_gb()
-        # lengths, and so the arithmetic, differ from batch to batch
+        # batches differ in length and so in arithmetic
         gflop = float(np.mean([measure.gflop(gradients) for _ in range(min(repeats, 10))]))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rates = [batch_size / s for s in seconds]
@@ -113,7 +110,7 @@ def steps(
 
 
 def processor_of(splits: Any, schema: Any, with_tokenizer: bool = True) -> ClickPromptProcessor:
-    """A processor of the training rows, with a tokenizer trained on a few of them."""
+    """Fit a processor to the training rows, with a tokenizer trained on a few of them."""
     processor = ClickPromptProcessor.fit(splits["train"], schema)
     if with_tokenizer:
         few = splits["train"].slice(0, 2000)
@@ -141,7 +138,7 @@ def _collator(stage: str, processor: ClickPromptProcessor, model: Any) -> Any:
 
 
 def _batches(stage, rows, processor, model, batch_size, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
-    """Whole batches from token tables, as with `--train_sampling_strategy group_by_length`."""
+    """Yield whole batches from token tables, as with `--train_sampling_strategy group_by_length`."""
     prepare_splits(
         {"train": rows, "validation": rows.slice(0, 1), "test": rows.slice(0, 1)}, processor, folder / "data"
     )
@@ -153,7 +150,7 @@ def _batches(stage, rows, processor, model, batch_size, folder: Path) -> Iterato
 
 
 def _plain_batches(stage, rows, processor, model, batch_size, folder: Path) -> Iterator[dict[str, torch.Tensor]]:
-    """Rows one by one, tokenized when a batch is made of them."""
+    """Yield batches of single rows, tokenized when the batch is made."""
     collate = _collator(stage, processor, model)
 
     def tokenize(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -166,7 +163,7 @@ def _plain_batches(stage, rows, processor, model, batch_size, folder: Path) -> I
 
 
 def _full_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The loss from the logits of all tokens, as most implementations take it."""
+    """Compute the loss from the logits of all tokens, as most implementations do."""
     labels = batch.pop("labels")
     logits = model(**batch).logits
     if model.config.causal:
@@ -175,14 +172,14 @@ def _full_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def main(stage: str, description: str | None, arguments: list[str] | None = None) -> dict[str, Any]:
-    """The command line of one stage's benchmark: a row for each PLM, prompt length, encoder and batch size."""
+    """Run the benchmark of one stage: one row per PLM, prompt length, encoder and batch size."""
     parser = measure.data_parser(description)
     parser.add_argument("--plms", nargs="+", choices=PLMS, default=["4 x 256", "6 x 384 (MiniLM)", "RoBERTa-base"])
     parser.add_argument("--prompt_lengths", nargs="+", type=int, default=[10])
     parser.add_argument("--prompt_encoders", nargs="+", default=["released", "low_rank"])
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32])
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--no_plain", action="store_true", help="leave the plain way out")
+    parser.add_argument("--no_plain", action="store_true", help="skip the plain way")
     args = parser.parse_args(arguments)
     if args.quick:
         args.plms, args.prompt_lengths, args.prompt_encoders = [TINY], [2], ["released"]

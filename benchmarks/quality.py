@@ -1,13 +1,13 @@
-"""AUC and log loss of many training runs, as the Markdown tables that docs/results.md holds.
+"""AUC and log loss of many training runs, as the Markdown tables in docs/results.md.
 
     python benchmarks/quality.py backbones --output_dir OUT
     python benchmarks/quality.py encoders --output_dir OUT
     python benchmarks/quality.py alone --dataset ml-1m --data_path ml-1m.zip --output_dir OUT
 
-`backbones`: each backbone alone and with the PLM, with prompts in each layer, in front of the input and after PA-MLM.
+`backbones`: each backbone alone, and with the PLM: layerwise prompts, shallow prompts, and layerwise after PA-MLM.
 `encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each backbone at
-its published size, as the paper trains it. A run that was cut off goes on where it stopped: finished ones are kept.
-With --into FILE the table replaces what stands there between `<!-- NAME -->` and `<!-- /NAME -->`.
+its published size, trained as in the paper. If interrupted, run it again: finished runs are kept. With --into FILE the
+table replaces the lines between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
 import argparse
@@ -29,16 +29,16 @@ BACKBONES = (
     "transformer",
 )
 FRESH_PLM = ["--plm_name_or_path", "scratch-tiny", "--prompt_length", "5"]
-# So few epochs need a schedule that ends.
+# with so few epochs, decaying rates train better than constant ones
 LINEAR = ["--lr_scheduler_type", "linear"]
-# A PLM that starts fresh has no [CLS] that stands for the text.
+# a fresh PLM has not learned to summarize the text in [CLS]
 WITH_PLM = ["--pooling", "mean", "--num_train_epochs", "2", "--per_device_train_batch_size", "64"]
 WITH_PLM += ["--plm_learning_rate", "5e-4"]
-# At 5e-4 the PLM is still at the frequencies of words after so few steps; what its states then have in common makes it
-# slower to learn from clicks than a fresh one.
+# at 5e-4, after so few steps, the PLM has learned only word frequencies, and learns from clicks more slowly than a
+# fresh one
 PAMLM = ["--plm_learning_rate", "2e-3", "--warmup_steps", "50", "--per_device_train_batch_size", "64"]
 PAMLM += ["--eval_strategy", "no"]
-# A pretrained backbone wants smaller steps than a fresh one, and more of them.
+# a pretrained backbone needs smaller steps than a fresh one, and more of them
 AFTER_PAMLM = ["--learning_rate", "3e-4", "--num_train_epochs", "3"]
 ALONE = ["--num_train_epochs", "4", "--per_device_train_batch_size", "256"]
 
@@ -48,11 +48,11 @@ class Run:
     """One training run.
 
     Args:
-        row, column: Its place in the table.
-        seed: Averaged over.
-        script: Of the examples.
-        options: The script's arguments.
-        after: Column of the same row and seed whose checkpoint it starts from, if any.
+        row, column: Cell of the table.
+        seed: Training seed; a cell averages over seeds.
+        script: Name of the example script.
+        options: Arguments of the script.
+        after: Column, with the same row and seed, whose checkpoint the run starts from; `None` for a fresh model.
     """
 
     row: str
@@ -124,16 +124,16 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--dataset")
     parser.add_argument("--data_path")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
-    parser.add_argument("--seeds", type=int, help="how many, from 0")
+    parser.add_argument("--seeds", type=int, help="number of seeds, counted from 0")
     parser.add_argument("--pamlm_epochs", default="4")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores")
-    parser.add_argument("--into", type=Path, help="Markdown file that holds the table")
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time, which share the cores")
+    parser.add_argument("--into", type=Path, help="Markdown file to write the table into")
     args, everywhere = parser.parse_known_args(arguments)
     if args.into:
-        # before the runs, which take hours
+        # fail before the runs, which take hours
         around_table(args.into, args.experiment)
 
-    # 1. The runs, a seed after the other; one that starts from another's checkpoint comes in its seed's second round.
+    # 1. The runs, seed by seed; those that start from another run's checkpoint come second.
     runs = EXPERIMENTS[args.experiment](args)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, context, initializer=share_cores, initargs=(args.jobs,)) as pool:
@@ -153,21 +153,21 @@ def main(arguments: list[str] | None = None) -> str:
 
 
 def around_table(path: Path, experiment: str) -> tuple[str, str]:
-    """What stands before the table of `experiment`, with its first marker, and from its last marker on.
+    """Split a file into the text up to the first marker of `experiment` and the text from its last marker on.
 
     Raises:
-        ValueError: If the file has not both markers, in this order.
+        ValueError: If the file lacks the markers, or has them in the wrong order.
     """
     begin, end = f"<!-- {experiment} -->", f"<!-- /{experiment} -->"
     before, found, rest = path.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found and found_end):
-        raise ValueError(f"`--into` must hold the lines {begin} and {end}, in this order; {path} does not.")
+        raise ValueError(f"--into must hold the lines {begin} and {end}, in this order; {path} does not.")
     return before + begin, end + after
 
 
 def share_cores(jobs: int) -> None:
-    """Gives a worker its share of the cores."""
+    """Limit a worker to its share of the cores."""
     import torch
 
     sys.path.insert(0, str(EXAMPLES))
@@ -175,7 +175,7 @@ def share_cores(jobs: int) -> None:
 
 
 def execute(run: Run, output_dir: Path, everywhere: list[str]) -> None:
-    """Runs one script, unless its results are there already."""
+    """Run one script, unless its results exist."""
     folder = run.folder(output_dir)
     if (folder / "all_results.json").exists():
         return
@@ -186,7 +186,7 @@ def execute(run: Run, output_dir: Path, everywhere: list[str]) -> None:
 
 
 def tabulate(runs: list[Run], output_dir: Path) -> str:
-    """Mean and range over the seeds of test AUC, and mean log loss, a row each."""
+    """Tabulate the mean and range of test AUC over the seeds, and the mean log loss."""
     results = []
     for run in runs:
         metrics = json.loads((run.folder(output_dir) / "all_results.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The benchmarks run; their figures are not looked at."""
+"""The benchmarks run at tiny sizes; their figures are not checked."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Metrics beyond one AUC, against values worked out by hand or by scikit-learn."""
+"""Metrics of the test report, compared with values computed by hand or by scikit-learn."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from clickprompt_hf.evaluation.report import (
 from clickprompt_hf.runs import compare
 
 
-def test_grouped_auc_weighs_groups_by_rows_and_leaves_out_one_class():
+def test_grouped_auc_weights_groups_by_rows_and_skips_those_of_one_class():
     # group 0: 1 of 2 pairs right, AUC 0.5, 3 rows; group 1: AUC 1, 2 rows; group 2 has clicks only
     groups = [0, 0, 0, 1, 1, 2]
     clicks = [1, 0, 0, 1, 0, 1]
@@ -44,7 +44,7 @@ def test_grouped_auc_of_one_group_is_the_auc():
 
 
 def test_calibration_error_by_hand():
-    # ten bins of one row: |0.2 - 0| ... for 8 rows that match within 0.2, and two that are off by 0.9
+    # ten bins of one row: eight rows are off by 0.2 and two by 0.9
     scores = np.array([0.2] * 4 + [0.8] * 4 + [0.9, 0.1])
     clicks = np.array([0] * 4 + [1] * 4 + [0, 1])
     result = CalibrationError().compute(predictions=scores, references=clicks)
@@ -52,7 +52,7 @@ def test_calibration_error_by_hand():
     assert result["predicted_to_observed"] == pytest.approx(5.0 / 5)
 
 
-def test_the_interval_of_paired_aucs_is_that_of_the_bootstrap():
+def test_the_interval_of_paired_aucs_agrees_with_the_bootstrap():
     draw = np.random.default_rng(0)
     clicks = draw.integers(2, size=1500)
     shared = clicks + draw.normal(0, 1.5, 1500)
@@ -71,7 +71,7 @@ def test_the_interval_of_paired_aucs_is_that_of_the_bootstrap():
     assert (same["auc_difference"], same["p_value"]) == (0.0, 1.0)
 
 
-def test_intervals_are_those_of_the_bootstrap():
+def test_intervals_agree_with_the_bootstrap():
     draw = np.random.default_rng(0)
     scores = draw.beta(2, 5, 1200)
     clicks = (draw.random(1200) < scores).astype(int)
@@ -83,7 +83,7 @@ def test_intervals_are_those_of_the_bootstrap():
         assert result[f"{name}_high"] == pytest.approx(high, abs=0.006)
 
 
-def test_intervals_by_hand_and_where_there_are_none():
+def test_intervals_by_hand_and_undefined_ones():
     # placements of the clicks 1/2, 1 and 1, of the others 1 and 2/3: variances 1/12 and 1/18
     result = ClickIntervals().compute(predictions=[0.3, 0.8, 0.9, 0.1, 0.4], references=[1, 1, 1, 0, 0])
     error = 1.959964 * np.sqrt(1 / 36 + 1 / 36)
@@ -92,7 +92,7 @@ def test_intervals_by_hand_and_where_there_are_none():
     half = 1.959964 * losses.std(ddof=1) / np.sqrt(5)
     assert result["log_loss_low"] == pytest.approx(losses.mean() - half)
     assert result["log_loss_high"] == pytest.approx(losses.mean() + half)
-    # classes apart, all scores equal, one click only: DeLong's error tells nothing
+    # separated classes, equal scores, a single click: DeLong's error is meaningless
     for scores, clicks in (
         ([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]),
         ([0.5] * 4, [0, 1, 0, 1]),
@@ -122,15 +122,15 @@ def test_probabilities_by_model():
         "id side alone (CTR logit)": [pytest.approx(0.75)],
         "baseline run": [0.2],
     }
-    # alone, both logits are the same one
+    # without a PLM, both logits are the same
     assert list(probabilities_by_model((logits, logits), has_plm=False, baseline=None)) == ["this model"]
     assert list(probabilities_by_model(logits, has_plm=True, baseline=None)) == ["with the PLM (fused logit)"]
 
 
 def test_frequency_groups():
-    # ids 1 to 20, id i in i training rows; id 21 in none, 0 is the unseen
+    # id i of 1 to 20 occurs in i training rows, id 21 in none; 0 is for unseen values
     train = np.repeat(np.arange(1, 21), np.arange(1, 21))
-    # values too rare for an id of their own share id 0, whatever their number
+    # values too rare to have an id share id 0
     train = np.concatenate([train, np.zeros(50, dtype=int)])
     test = np.array([0, 1, 2, 3, 18, 19, 20, 21])
     groups = frequency_groups(train, test, field_size=22)
@@ -149,7 +149,7 @@ def test_report_of_encoded_rows(tmp_path):
     data, _ = load_prepared(tmp_path / "prepared")
     probabilities = np.linspace(0.1, 0.9, 20)
     report = click_report(probabilities, data["train"], data["test"], processor, "user", ["title"])
-    # each user is a group, also those that training rows lack
+    # each user is a group, including those not in the training rows
     users = splits["test"]["user"].to_pylist()
     expected = GroupedAUC().compute(
         predictions=probabilities, references=splits["test"]["click"].to_pylist(), groups=users
@@ -163,7 +163,7 @@ def test_report_of_encoded_rows(tmp_path):
         expected = report[f"auc_title_{row.group}"]
         assert row.auc == pytest.approx(expected if row.model == "a" else 1 - expected, nan_ok=True)
     assert table["rows"].sum() == 40
-    # price and the two columns of tags stand in front
+    # after user, price and the two columns of tags
     assert field_column(processor, "title") == 4
     with pytest.raises(ValueError, match=r"must be one of \['user', .*got 'item'"):
         field_column(processor, "item")

@@ -1,4 +1,4 @@
-"""The CTR part alone: as a checkpoint, as ONNX that serves without torch, as a torch program."""
+"""Export of the CTR part alone: a checkpoint, an ONNX model that serves without torch, a torch program."""
 
 import copy
 import json
@@ -94,7 +94,7 @@ def test_the_exported_folder_serves_without_torch_and_the_package(tmp_path):
 
     ids = PROCESSOR(rows)["feature_ids"]
     np.testing.assert_array_equal(served["ids"], ids)
-    # ids of every sort are among them
+    # empty slots, unseen, missing and known values all occur
     assert set(np.unique(ids)) >= {-1, 0, 1, 2, 3}
     with torch.no_grad():
         batch = PROCESSOR(rows, return_tensors="pt")
@@ -120,12 +120,12 @@ def test_the_exported_folder_is_a_checkpoint(tmp_path):
     with torch.no_grad():
         expected = model(**PROCESSOR(rows, return_tensors="pt")).ctr_logits
         torch.testing.assert_close(loaded(**processor(rows, return_tensors="pt")).logits, expected)
-    # the folder next to it, written first, is gone
+    # the partial folder is gone
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["ctr"]
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_scores_alike_as_a_graph(backbone, tmp_path):
+def test_every_backbone_scores_the_same_in_every_format(backbone, tmp_path):
     torch.manual_seed(0)
     max_values = [1, 1, 2] if backbone in ("fm", "dcnv2") else None
     ctr_config = tiny_ctr_config(backbone, max_values=max_values)
@@ -177,7 +177,7 @@ def test_a_checkpoint_in_half_precision_is_exported_in_single(tmp_path):
     [
         ({"fusion": "text"}, "must have a CTR logit, but .* has fusion='text'"),
         ({"model_class": ClickPromptForPAMLM}, r"finetuned for clicks, but .* lacks \['ctr_head.output"),
-        # whose head has no weights
+        # a backbone whose head has no weights
         (
             {"model_class": ClickPromptForPAMLM, "backbone": "fm", "ctr_options": {"first_order": False}},
             r"finetuned for clicks, but .* is one of \['ClickPromptForPAMLM'\]\. Finetune",
@@ -191,12 +191,12 @@ def test_checkpoints_without_a_trained_ctr_logit_are_refused(checkpoint, message
     assert not (tmp_path / "ctr").exists()
 
 
-def test_a_model_of_the_text_alone_has_no_graph():
+def test_a_model_without_ctr_logit_has_no_program():
     with pytest.raises(ValueError, match="`fusion` must have a CTR logit to export, got 'text'"):
         torch_export(ClickPromptForCTR(tiny_config(fusion="text")))
 
 
-def test_a_ctr_logit_that_was_trained_beside_the_text_is_warned_of(tmp_path, monkeypatch):
+def test_a_ctr_logit_from_a_fused_model_triggers_a_warning(tmp_path, monkeypatch):
     warnings = []
     monkeypatch.setattr(module.logger, "warning", warnings.append)
     save_checkpoint(tmp_path / "with_plm")
@@ -207,14 +207,14 @@ def test_a_ctr_logit_that_was_trained_beside_the_text_is_warned_of(tmp_path, mon
     assert "part of a fused logit (fusion='sum')" in warnings[0]
 
 
-def test_another_models_processor_is_refused(tmp_path):
+def test_the_processor_of_another_model_is_refused(tmp_path):
     save_checkpoint(tmp_path / "whole")
     ClickPromptProcessor.fit(tiny_rows(8), tiny_schema()).save_pretrained(tmp_path / "whole")
     with pytest.raises(ValueError, match="Processor and model do not belong together: the processor has field"):
         export_ctr(tmp_path / "whole", tmp_path / "ctr")
 
 
-def test_a_graph_that_scores_otherwise_is_not_written(tmp_path, monkeypatch):
+def test_an_onnx_model_with_other_scores_is_not_written(tmp_path, monkeypatch):
     def another_program(model):
         with torch.no_grad():
             model.ctr_head.output.bias += 0.001
@@ -258,7 +258,7 @@ def test_large_batches_are_scored_in_blocks(exported, monkeypatch):
     np.testing.assert_array_equal(scorer.score_ids(ids), whole)
 
 
-def test_large_weights_stand_in_a_second_file(tmp_path, monkeypatch):
+def test_large_weights_go_into_a_second_file(tmp_path, monkeypatch):
     monkeypatch.setattr("clickprompt_hf.export.ctr_program._LARGEST_SINGLE_FILE", 0)
     model = save_checkpoint(tmp_path / "whole", backbone="fm")
     export_ctr(tmp_path / "whole", tmp_path / "ctr")
@@ -277,7 +277,7 @@ def test_large_weights_stand_in_a_second_file(tmp_path, monkeypatch):
         (lambda s: s.score("abc"), TypeError, "got str"),
         (lambda s: s.score_ids(np.zeros((2, 4), np.int64)), ValueError, r"shape \(batch, 5\), got \(2, 4\)"),
         (lambda s: s.score_ids(np.full((1, 5), 99)), IndexError, r"feature_ids\[0, 0\]` must be in \[0, 9\), got 99"),
-        # an empty slot is for multi-valued fields only
+        # only multi-valued fields have empty slots
         (lambda s: s.score_ids(np.full((1, 5), -1)), IndexError, r"feature_ids\[0, 0\]` must be .* got -1"),
     ],
 )

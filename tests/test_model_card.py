@@ -1,4 +1,4 @@
-"""What model cards say, and that the Hub's own classes read their metadata back."""
+"""The text of model cards, and that the Hub's classes read their metadata back."""
 
 import re
 
@@ -16,7 +16,8 @@ from clickprompt_hf import (
     FieldSchema,
     Schema,
 )
-from clickprompt_hf.evaluation.model_card import model_card
+from clickprompt_hf.evaluation.model_card import model_card, run_card
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 
 TRAINING_DATA = {
     "dataset": "csv",
@@ -55,6 +56,8 @@ def tiny_model(model_class=ClickPromptForCTR, plm="", with_plm=True, **data):
 
 
 def test_card_of_a_run(processor, tmp_path):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "training_curves.png").touch()
     card = model_card(
         tiny_model(plm="FacebookAI/roberta-base"),
         processor,
@@ -62,7 +65,7 @@ def test_card_of_a_run(processor, tmp_path):
         checkpoint="someone/mine",
         metrics=METRICS,
         training={"Learning rate": 0.001, "Seed": 42},
-        plots=["plots/training_curves.png"],
+        folder=tmp_path,
         license="cc-by-nc-4.0",
         tags=["shop"],
     )
@@ -88,16 +91,17 @@ def test_card_of_a_run(processor, tmp_path):
         "| Split | 8:1:1 at random, seed 7 |",
         "| Prompts | 3, layerwise, encoder `released` |",
         "| price | Price | numeric, up to 4 buckets |  |",
-        "| tags | Tags | up to 2 values, parted by `\\|` | 3 |",
+        "| tags | Tags | up to 2 values, separated by `\\|` | 3 |",
         "| user | User ID | categorical | 8 |",
         "| Learning rate | 0.001 |",
         "![Training curves](plots/training_curves.png)",
         'score = pipeline("ctr-prediction", model="someone/mine", trust_remote_code=True)',
         'model = AutoModelForSequenceClassification.from_pretrained("someone/mine")',
-        "Label: `click`. Each field becomes `{name} is {value}.` in the text",
+        "Label: `click`. Each field is rendered as `{name} is {value}.`; the row above reads",
     ):
         assert f"\n{line}" in text
     assert "| GAUC" not in text
+    assert "calibration.png" not in text
     assert "{{" not in re.sub(r"```bibtex.*", "", text, flags=re.DOTALL)
     assert "The split is random: test rows share users" in text
     assert "\n\n\n" not in text
@@ -107,9 +111,9 @@ def test_card_of_pretraining_says_in_sample(processor):
     card = model_card(
         tiny_model(ClickPromptForPAMLM), processor, name="p", metrics={"eval_masked_accuracy": 0.25, "eval_loss": 3.0}
     )
-    assert "On the validation split, which was trained on too (in-sample):" in card.content
+    assert "On the validation split, which training used too (in-sample):" in card.content
     assert "its validation figures are in-sample" in card.content
-    assert "It predicts no clicks yet" in card.content
+    assert "It does not predict clicks yet: finetune it first, with `clickprompt finetune" in card.content
     assert "AutoModelForMaskedLM" in card.content
     accuracy, loss = card.data.eval_results
     assert (accuracy.dataset_split, accuracy.metric_value, accuracy.task_type) == ("validation", 0.25, "fill-mask")
@@ -123,22 +127,22 @@ def test_card_without_plm_text_or_results():
     model = tiny_model(with_plm=False, split="time", min_count=3)
     model.config.ctr_config.backbone = "mine"
     text = model_card(model, processor, name="alone").content
-    assert "Predicts clicks from a row's ids: the backbone `mine`" in text
-    assert "does not carry its code" in text
-    assert "in the text; the row above reads" not in text
-    assert "None were recorded." in text
+    assert "Predicts clicks from a row's feature ids with the backbone `mine`" in text
+    assert "does not include its code" in text
+    assert "the row above reads" not in text
+    assert "No results were recorded." in text
     assert "latest tenth" in text
-    assert "share one id with those in fewer than 3 of them" in text
-    assert "the publisher has not chosen a licence" in text
+    assert "share one id with those that occur in fewer than 3 of them" in text
+    assert "the publisher has not chosen a license" in text
     assert "model-index" not in text
 
     model.config.training_data = None
     text = model_card(model, name="bare").content
-    assert "does not say which rows it was trained on" in text
+    assert "does not record its training data" in text
     assert "## Schema" not in text
 
 
-def test_card_tells_no_paths_and_breaks_no_table(tmp_path):
+def test_a_card_reveals_no_paths_and_keeps_its_tables_intact(tmp_path):
     (tmp_path / "clicks").mkdir()
     schema = Schema((FieldSchema("a|b", "A | B"), FieldSchema('say "hi"')), label="click")
     rows = {"a|b": ["x|y\nz", "x|y\nz"], 'say "hi"': ['"', "\\"], "click": [0, 1]}
@@ -148,13 +152,38 @@ def test_card_tells_no_paths_and_breaks_no_table(tmp_path):
     assert str(tmp_path) not in card.content
     assert card.data.base_model is None
     assert card.data.datasets is None
-    assert "| Data set | clicks |" in card.content
+    assert "| Dataset | clicks |" in card.content
     assert "| a\\|b | A \\| B | categorical | 1 |" in card.content
     namespace = {}
     exec(re.search(r"^row = \{.*?^\}", card.content, flags=re.DOTALL | re.MULTILINE).group(), namespace)
     assert processor.encode({column: [cell] for column, cell in namespace["row"].items()}).min() > 0
     assert model_card(tiny_model(dataset="owner/clicks"), name="n").data.datasets == ["owner/clicks"]
-    assert "GroupLens's" in model_card(tiny_model(dataset="ml-100k"), name="n").content
+    assert "GroupLens provides" in model_card(tiny_model(dataset="ml-100k"), name="n").content
+
+
+@pytest.mark.parametrize(("keeps_best", "auc"), [(True, 0.8), (False, 0.7)])
+def test_card_of_a_training_run_shows_the_evaluation_of_its_weights(keeps_best, auc, processor, tmp_path):
+    args = ClickPromptTrainingArguments(str(tmp_path), load_best_model_at_end=keeps_best, hub_license="mit")
+    rows = {"eval_dataset": tiny_splits()["validation"]}
+    trainer = ClickPromptTrainer(tiny_model(), args, processing_class=processor, model_card=run_card, **rows)
+    trainer.state.log_history = [
+        {"eval_loss": 0.5, "eval_auc": 0.8, "epoch": 1, "step": 10},
+        {"eval_loss": 0.6, "eval_auc": 0.7, "epoch": 2, "step": 20},
+    ]
+    trainer.state.best_global_step, trainer.state.epoch = 10, 2
+    trainer.create_model_card(model_name="mine", tags="shop", dataset="owner/clicks")
+    card = ModelCard.load(tmp_path / "README.md")
+    assert [(result.metric_type, result.metric_value) for result in card.data.eval_results] == [("roc_auc", auc)]
+    assert ("weights of epoch 1 kept" in card.content) == keeps_best
+    assert (card.data.license, card.data.datasets, "shop" in card.data.tags) == ("mit", ["owner/clicks"], True)
+    assert "\n# mine\n" in card.content
+
+
+def test_without_a_card_of_its_own_a_trainer_writes_that_of_transformers(processor, tmp_path):
+    args, rows = ClickPromptTrainingArguments(str(tmp_path)), {"eval_dataset": tiny_splits()["validation"]}
+    trainer = ClickPromptTrainer(tiny_model(), args, processing_class=processor, **rows)
+    trainer.create_model_card()
+    assert "generated_from_trainer" in (tmp_path / "README.md").read_text()
 
 
 def test_card_of_a_model_without_a_head_is_refused():
@@ -162,7 +191,7 @@ def test_card_of_a_model_without_a_head_is_refused():
         model_card(tiny_model(ClickPromptModel), name="n")
 
 
-def test_free_text_and_parts_of_a_time_are_called_by_their_names(tmp_path):
+def test_kinds_of_free_text_and_of_parts_of_a_time(tmp_path):
     fields = [FieldSchema("at", kind="hour"), FieldSchema("at", kind="weekday"), FieldSchema("note", kind="text")]
     processor = ClickPromptProcessor.fit(
         {"at": ["2024-01-31 14:05:00"], "note": ["x"]}, Schema(tuple(fields), label="click")
@@ -172,6 +201,6 @@ def test_free_text_and_parts_of_a_time_are_called_by_their_names(tmp_path):
     content = model_card(model, processor, name="m").content
     for words in ("hour of a time", "weekday of a time", "free text, without ids"):
         assert words in content
-    # the example is a row that the processor takes as it is
+    # the processor accepts the example row unchanged
     row = eval(re.search(r"^row = (\{.*?^\})", content, flags=re.DOTALL | re.MULTILINE)[1])
     assert processor([row])["feature_ids"] == [[1, 1]]

@@ -6,7 +6,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import tiny_batch, tiny_config
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPAMLM
-from clickprompt_hf.training.trainer import plm_parameters
+from clickprompt_hf.training.optimizer import plm_parameters
 
 TRAINED = ["ctr", "prompt_encoder", "ctr_head", "text_head", "fusion"]
 

@@ -1,4 +1,4 @@
-"""What the figures show, read back from their axes, and when they are drawn."""
+"""The content of the figures, read back from their axes, and when they are drawn."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def logs(quality="eval_auc"):
         {"loss": 0.5, "epoch": 2.0, "step": 40},
         {"eval_loss": 0.65, quality: 0.68, "epoch": 2.0, "step": 40},
         {"train_runtime": 3.0, "train_loss": 0.6, "epoch": 2.0, "step": 40},
-        # evaluated once more after training
+        # a further evaluation after training
         {"eval_loss": 0.66, quality: 0.69, "epoch": 2.0, "step": 40},
     ]
 
@@ -35,7 +35,7 @@ def test_training_curves():
     assert drawn["validation"] == [[1.0, 0.6], [2.0, 0.66]]
     assert lines(auc)["validation"] == [[1.0, 0.7], [2.0, 0.69]]
     assert {x for x, _ in lines(auc)["weights kept"]} == {1.0}
-    # the first steps do not squash the rest
+    # the high losses of the first steps do not squash the rest
     assert loss.get_ylim() == pytest.approx((0.49, 0.71))
     assert (loss.get_xlabel(), loss.get_ylabel(), auc.get_ylabel()) == (
         "Epoch",
@@ -92,10 +92,10 @@ def test_no_text_of_a_figure_overlaps_another(tmp_path):
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :] if a.overlaps(b)]
 
 
-def test_matplotlib_is_asked_for_before_training(monkeypatch):
+def test_missing_matplotlib_is_reported_before_training(monkeypatch):
     assert ReportArguments().draws_plots
     assert not ReportArguments(report_plots=False).draws_plots
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("clickprompt_hf.runs.arguments.is_matplotlib_available", lambda: False)
     assert not ReportArguments().draws_plots
-    with pytest.raises(ImportError, match="`report_plots` needs matplotlib.*pip install matplotlib"):
+    with pytest.raises(ImportError, match=r"`report_plots` needs matplotlib.*pip install 'clickprompt_hf\[plots\]'"):
         ReportArguments(report_plots=True)

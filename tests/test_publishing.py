@@ -139,7 +139,7 @@ def test_card_of_the_run(hub, published):
     plots = [f"plots/{name}" for name in (TRAINING_CURVES, CALIBRATION, AUC_BY_FREQUENCY)]
     assert re.findall(r"\((plots/.*)\)", card.content) == plots
     assert "| Epochs | 1 of 1; weights of epoch 1 kept |" in card.content
-    assert "Rows a step | 64 |" in card.content
+    assert "Rows per step | 64 |" in card.content
 
 
 def test_loading_by_id_as_the_card_says(hub, published, tmp_path):

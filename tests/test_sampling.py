@@ -1,15 +1,14 @@
-"""The order of training rows: permutations computed in pieces, and the sampler's epochs of very many rows."""
+"""The order of training rows: permutations computed in pieces, and epochs of very many rows."""
 
 import numpy as np
 import pytest
 
 from clickprompt_hf.training import sampling
-from clickprompt_hf.training.permutation import permutation
-from clickprompt_hf.training.sampling import EpochSampler
+from clickprompt_hf.training.sampling import EpochSampler, permutation
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 1000, 65_537])
-def test_every_number_comes_once_whatever_the_pieces(size):
+def test_every_number_occurs_once_for_any_piece_size(size):
     orders = [
         np.concatenate(list(permutation(size, np.random.default_rng(0), piece))) for piece in (1 + size // 3, size)
     ]
@@ -21,10 +20,10 @@ def test_every_number_comes_once_whatever_the_pieces(size):
 def test_permutations_are_random():
     size, repeats = 1000, 1000
     orders = np.stack([next(permutation(size, np.random.default_rng(seed), size)) for seed in range(repeats)])
-    # where a number goes, by tenths: 100 cells, each with 10,000 of a million numbers
+    # the tenth that a number moves from and to: 100 cells, each expecting 10,000 of a million numbers
     cells = np.zeros((10, 10))
     np.add.at(cells, (np.tile(np.arange(size) // 100, repeats), orders.ravel() // 100), 1)
-    # 81 degrees of freedom; 99.9 % of random permutations are below
+    # 81 degrees of freedom: 99.9 % of random permutations stay below
     assert ((cells - 10_000) ** 2 / 10_000).sum() < 126
     neighbours = [np.corrcoef(order[:-1], order[1:])[0, 1] for order in orders]
     assert np.mean(neighbours) == pytest.approx(0, abs=4 * size**-0.5 * repeats**-0.5)

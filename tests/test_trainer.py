@@ -1,6 +1,8 @@
-"""The trainer: what moves under which learning rate, metrics, resuming, accumulation, and plain `Trainer`."""
+"""The trainer: learning rates per parameter, metrics, resuming, accumulation, threads, and plain `Trainer`."""
 
+import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import datasets
@@ -17,10 +19,9 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForP
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.evaluation.metrics import ClickMetric, MaskedTokenMetric, click_metrics
-from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, cpu_dropout
-from clickprompt_hf.training.clipping import clip_grad_norm
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training.optimizer import clip_grad_norm, plm_parameters
 from clickprompt_hf.training.sampling import EpochSampler
-from clickprompt_hf.training.trainer import plm_parameters
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def trainer_for(model, prepared, args, **options):
     splits, processor = prepared
     is_pamlm = isinstance(model, ClickPromptForPAMLM)
     collator = ClickPromptMLMCollator(processor, seed=args.seed) if is_pamlm else ClickPromptCollator(processor)
-    # data sets of their own: the epoch is state
+    # copies, as a dataset keeps its epoch
     train, validation = (ColumnarDataset.concatenate([splits[name]]) for name in ("train", "validation"))
     return ClickPromptTrainer(
         model,
@@ -90,16 +91,6 @@ def test_which_parameters_move_under_which_learning_rate(model_class, plm_lr, lr
     assert any("embeddings.word_embeddings" in name for name in in_plm)
     assert any("lm_head" in name for name in in_plm) == (model_class is ClickPromptForPAMLM)
     assert not any("ctr" in name or "prompt_encoder" in name or "text_head" in name for name in in_plm)
-
-
-def test_every_dropout_of_a_step_is_the_fast_one(prepared, tmp_path, monkeypatch):
-    model, rates = build(ClickPromptForCTR, prepared[1], dropout=0.3), []
-    # the attention weights', for which the default kernel has its own
-    model.set_attn_implementation("eager")
-    monkeypatch.setattr(cpu_dropout, "dropout", lambda numbers, p: (rates.append(p), numbers)[1])
-    trainer_for(model, prepared, arguments(tmp_path, max_steps=1, eval_strategy="no", use_cpu=True)).train()
-    # of the embeddings, and three in each of two layers
-    assert rates == [0.3] * 7
 
 
 @pytest.mark.parametrize("part", ["plm", "ctr", "prompt_encoder"])
@@ -155,9 +146,9 @@ def test_groups_of_learning_rate_and_weight_decay(prepared, tmp_path):
 
 
 def test_lazy_updates_touch_the_rows_of_the_batch_and_no_others(prepared, tmp_path):
-    """One step equals dense Adam's; the rows of later batches then move as `SparseAdam` moves them."""
+    """The first step equals that of dense Adam; later steps move only the rows that their batch reads."""
     options = {"max_steps": 1, "eval_strategy": "no", "save_strategy": "no", "max_grad_norm": 0.05}
-    # `SparseAdam` has its epsilon in another place, which tiny gradients would see
+    # `SparseAdam` adds epsilon at another point, which would show for tiny gradients
     options["adam_epsilon"] = 1e-14
     weights = []
     for sparse in (False, True):
@@ -195,7 +186,7 @@ def test_attention_kernels(options, expected, prepared, tmp_path):
     assert "attn_implementation" not in (saved / "config.json").read_text()
 
 
-def test_gradients_within_the_limit_are_left_alone():
+def test_clipping_of_dense_gradients_is_that_of_torch():
     gradients = torch.tensor([3.0, 4.0]), torch.tensor([[12.0]])
     parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
     for limit in (13.0, 13.1, 1.3):
@@ -220,7 +211,7 @@ def test_sparse_norms_are_those_of_dense_gradients():
 
 
 class StopAt(TrainerCallback):
-    """Cuts a run off once it has saved the checkpoint of a step."""
+    """Interrupts a run after it has saved the checkpoint of a step."""
 
     def __init__(self, step):
         self.step = step
@@ -232,7 +223,7 @@ class StopAt(TrainerCallback):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
 def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared, tmp_path):
-    """Order, dropout and masks continue; cut off within an epoch."""
+    """Order, dropout and masks continue after an interruption within an epoch."""
 
     options = {"save_strategy": "steps", "save_steps": 11, "eval_strategy": "no", "num_train_epochs": 3}
     options["sparse_embedding_updates"] = sparse
@@ -255,7 +246,7 @@ def test_a_resumed_run_ends_with_the_same_weights(model_class, sparse, prepared,
 
 @pytest.mark.parametrize("patience", [2, 3])
 def test_a_resumed_run_stops_as_early(patience, prepared, tmp_path):
-    """The evaluations without a better AUC before the cut count, against the patience that is given."""
+    """Evaluations without improvement before the interruption count towards the resumed run's patience."""
     aucs = [0.6, 0.8, 0.7, 0.75, 0.78, 0.9]
 
     def run(folder, evaluated=0, resume=None, callbacks=(), **options):
@@ -270,7 +261,7 @@ def test_a_resumed_run_stops_as_early(patience, prepared, tmp_path):
     whole = run("whole", early_stopping_patience=patience)
     run("cut", callbacks=[StopAt(24)])
     resumed = run("cut", evaluated=3, resume=True, early_stopping_patience=patience)
-    # eight steps an epoch; the second is the best
+    # eight steps per epoch; the second epoch is the best
     assert resumed.state.global_step == whole.state.global_step == 8 * (2 + patience)
     assert resumed.state.best_metric == whole.state.best_metric == 0.8
     expected = parameters(whole.model)
@@ -339,7 +330,7 @@ def test_early_stopping_and_the_best_checkpoint(prepared, tmp_path, monkeypatch)
 
 
 def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monkeypatch):
-    """By a clock that only steps, evaluation, saving and loading advance."""
+    """With a clock that advances only in steps, evaluation, saving and loading."""
     now = [0.0]
 
     class Step(TrainerCallback):
@@ -358,7 +349,7 @@ def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monk
     for clock in ("time", "perf_counter"):
         monkeypatch.setattr(time, clock, lambda: now[0])
     metrics = trainer.train().metrics
-    # two epochs of 60 rows in 8 steps; the best checkpoint is loaded after `Trainer` has taken the time
+    # two epochs of 60 rows in 8 steps; `Trainer` loads the best checkpoint after it has taken the time
     assert metrics["train_runtime"] == 16 * 0.5 + 2 * (10 + 20)
     assert metrics["train_samples_per_second"] == pytest.approx(120 / 8, rel=1e-2)
     assert metrics["train_steps_per_second"] == pytest.approx(16 / 8, rel=1e-2)
@@ -391,6 +382,30 @@ def test_plain_trainer_with_mapped_rows(tmp_path):
         assert ClickPromptProcessor.from_pretrained(tmp_path).fingerprint == processor.fingerprint
 
 
+def test_trainers_in_two_threads_train_as_alone(prepared, tmp_path):
+    """Without dropout, which draws from torch's global generator."""
+
+    def train(model, name, learning_rate):
+        options = {"learning_rate": learning_rate, "eval_strategy": "no", "save_strategy": "no"}
+        trainer_for(model, prepared, arguments(tmp_path / name, **options)).train()
+
+    runs = {"first": 1e-2, "second": 1e-3}
+    alone, together = ({name: build(ClickPromptForCTR, prepared[1], dropout=0.0) for name in runs} for _ in range(2))
+    for name, learning_rate in runs.items():
+        train(alone[name], name, learning_rate)
+    dropout = torch.nn.functional.dropout
+    threads = [threading.Thread(target=train, args=(together[name], name, rate)) for name, rate in runs.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in runs:
+        expected = parameters(alone[name])
+        for weight, value in parameters(together[name]).items():
+            torch.testing.assert_close(value, expected[weight], atol=1e-6, rtol=1e-5)
+    assert torch.nn.functional.dropout is dropout
+
+
 def test_order_is_a_function_of_seed_and_epoch():
     sampler = EpochSampler(10, seed=3)
     first = list(sampler)
@@ -413,11 +428,11 @@ def test_rows_of_one_length_share_a_batch():
     sampler.set_epoch(1)
     assert list(sampler) != order
     batches = lengths[np.asarray(order)[:1000]].reshape(-1, 4)
-    # 200 rows are sorted together: of 25 lengths, neighbours differ by one at most but for chance
+    # with 200 rows sorted together and 25 lengths, rows of a batch rarely differ by more than one
     assert np.ptp(batches, axis=1).mean() < 1
-    # and the batches come in no order of their lengths
+    # the batches are not ordered by length
     assert abs(np.corrcoef(batches[:, 0], np.arange(250))[0, 1]) < 0.2
-    # the rows of a short last batch stay last, after whole batches
+    # the rows of a short last batch stay last
     filled = list(EpochSampler(1003, seed=3, multiple_of=8, lengths=lengths, batch_size=4))
     assert filled == [*order, *range(1003, 1008)]
 
@@ -474,6 +489,31 @@ def test_impossible_arguments_are_refused(options, message, tmp_path):
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("false", None), ("a/path", "a/path")])
 def test_resume_from_checkpoint_on_the_command_line(text, value, tmp_path):
     assert arguments(tmp_path, resume_from_checkpoint=text).resume_from_checkpoint == value
+
+
+def test_tensorboard_is_needed_only_if_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("clickprompt_hf.training.arguments.is_tensorboard_available", lambda: False)
+    assert ClickPromptTrainingArguments(str(tmp_path)).report_to == []
+    for report_to in ("tensorboard", ["tensorboard"]):
+        with pytest.raises(ImportError, match=r"`report_to` .* pip install 'clickprompt_hf\[tensorboard\]'"):
+            arguments(tmp_path, report_to=report_to)
+
+
+@pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
+def test_both_names_of_activation_checkpointing(name, prepared, tmp_path):
+    deprecated = name == "gradient_checkpointing"
+    with pytest.warns(FutureWarning, match="`gradient_checkpointing` is deprecated") if deprecated else nullcontext():
+        args = arguments(tmp_path, **{name: True}, max_steps=1, eval_strategy="no", save_strategy="no")
+    model = build(ClickPromptForCTR, prepared[1])
+    trainer_for(model, prepared, args).train()
+    assert model.is_activation_checkpointing
+
+
+def test_pretraining_leaves_its_arguments_as_they_were(prepared, tmp_path):
+    args = arguments(tmp_path)
+    trainer = trainer_for(build(ClickPromptForPAMLM, prepared[1]), prepared, args)
+    assert (args.metric_for_best_model, args.greater_is_better) == ("auc", True)
+    assert (trainer.args.metric_for_best_model, trainer.args.greater_is_better) == ("loss", False)
 
 
 def test_a_constant_rate_warms_up_where_asked(tmp_path):

@@ -1,7 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Judging click models: metrics, test report, plots and model card."""
+"""Evaluation of click models: metrics, test report, plots and model card."""
 
 from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
+from .model_card import run_card
 from .report import (
     CalibrationError,
     ClickIntervals,
@@ -25,4 +26,5 @@ __all__ = [
     "click_probabilities",
     "click_report",
     "masked_token_metrics",
+    "run_card",
 ]

@@ -1,15 +1,36 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Metrics of click prediction and of PA-MLM, as `evaluate` metrics that need no network."""
+"""Click and PA-MLM metrics as `evaluate` metrics that need no network.
+
+report.py has the metrics of the test report, and says how to add one. training/metrics.py has the functions that these
+build on, which `ClickPromptTrainer` uses as well.
+"""
 
 import datasets
 import evaluate
-import numpy as np
-from sklearn.metrics import log_loss, roc_auc_score
-from transformers import EvalPrediction
+
+from ..training.metrics import (
+    auc_and_log_loss,
+    click_metrics,
+    click_probabilities,
+    masked_accuracy,
+    masked_token_metrics,
+)
+
+__all__ = [
+    "ClickMetric",
+    "MaskedTokenMetric",
+    "OfflineMetric",
+    "click_metrics",
+    "click_probabilities",
+    "masked_token_metrics",
+]
 
 
 class OfflineMetric(evaluate.Metric):
-    """An `evaluate.Metric` that needs no network and keeps its rows in memory; subclasses set `features`."""
+    """Base of metrics that need no network and keep their rows in memory.
+
+    Subclasses set `features`, the types of the columns that `compute` takes, and implement `_compute`.
+    """
 
     features: datasets.Features
 
@@ -26,50 +47,24 @@ class OfflineMetric(evaluate.Metric):
 class ClickMetric(OfflineMetric):
     """AUC and log loss of click probabilities.
 
-    `compute(predictions=..., references=...)`: predictions in [0, 1], references 0 or 1. Gives `auc` (area under the
-    ROC curve; 0.5 is chance; NaN where only one class occurs) and `log_loss` (mean binary cross-entropy in nats).
+    `compute(predictions=..., references=...)`: predictions in [0, 1], references 0 or 1. Returns `auc` (area under the
+    ROC curve; 0.5 is chance; NaN if all rows are of one class) and `log_loss` (mean binary cross-entropy in nats).
     """
 
     features = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int8")})
 
     def _compute(self, predictions, references) -> dict[str, float]:
-        clicks = np.asarray(references)
-        one_class = clicks.min() == clicks.max()
-        return {
-            "auc": float("nan") if one_class else float(roc_auc_score(clicks, predictions)),
-            "log_loss": float(log_loss(clicks, predictions, labels=[0, 1])),
-        }
+        return auc_and_log_loss(predictions, references)
 
 
 class MaskedTokenMetric(OfflineMetric):
     """Share of masked tokens that PA-MLM recovers.
 
-    `compute(predictions=..., references=...)`: per row, the number of masked tokens recovered and the number masked.
-    Gives `masked_accuracy` in [0, 1], NaN where nothing was masked.
+    `compute(predictions=..., references=...)`: recovered and masked tokens per row. Returns `masked_accuracy` in
+    [0, 1], NaN if no token was masked.
     """
 
     features = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
 
     def _compute(self, predictions, references) -> dict[str, float]:
-        masked = np.sum(references)
-        return {"masked_accuracy": float(np.sum(predictions) / masked) if masked else float("nan")}
-
-
-def click_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """`compute_metrics` for ClickPromptForCTR: logits (N, 1), alone or first, and clicks (N,) to AUC and log loss."""
-    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    return ClickMetric().compute(
-        predictions=click_probabilities(logits),
-        references=np.asarray(prediction.label_ids).reshape(-1),
-    )
-
-
-def click_probabilities(logits) -> np.ndarray:
-    """Logits (N, 1) to probabilities (N,), in float64."""
-    return np.exp(-np.logaddexp(0, -np.asarray(logits, dtype=np.float64).reshape(-1)))
-
-
-def masked_token_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """`compute_metrics` for ClickPromptForPAMLM: `masked_correct` and `masked_count`, both (N,), to the accuracy."""
-    correct, count = np.asarray(prediction.predictions)
-    return MaskedTokenMetric().compute(predictions=correct, references=count)
+        return {"masked_accuracy": masked_accuracy(predictions, references)}

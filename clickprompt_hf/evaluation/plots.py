@@ -1,10 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Figures of a training run: training curves, calibration, AUC by frequency. Data in, matplotlib figure out.
+"""Plots of a training run: training curves, calibration, AUC by frequency.
 
-matplotlib is the extra `plots`; nothing here needs it before a figure is drawn.
+matplotlib comes with the extra `plots` and is imported when a figure is drawn.
 """
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,106 +21,115 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..training.trainer import ClickPromptTrainer
-
 PLOTS_FOLDER = "plots"
 TRAINING_CURVES, CALIBRATION, AUC_BY_FREQUENCY = "training_curves.png", "calibration.png", "auc_by_frequency.png"
-PLOTS = (TRAINING_CURVES, CALIBRATION, AUC_BY_FREQUENCY)
+# file names and captions
+PLOTS = {
+    TRAINING_CURVES: "Training curves",
+    CALIBRATION: "Calibration",
+    AUC_BY_FREQUENCY: "AUC by frequency in training",
+}
 _DOTS_PER_INCH = 150
 _COLOURS = ("tab:blue", "tab:orange", "tab:green")
-_QUALITIES = {"eval_auc": "AUC", "eval_masked_accuracy": "Accuracy on predicted tokens"}
+_QUALITY_METRICS = {"eval_auc": "AUC", "eval_masked_accuracy": "Accuracy on predicted tokens"}
 
 
-def matplotlib_is_installed() -> bool:
-    return importlib.util.find_spec("matplotlib") is not None
+def save_training_plots(
+    folder: str | Path,
+    log_history: Sequence[Mapping[str, Any]],
+    best_step: int | None = None,
+    validation: str = "validation",
+) -> None:
+    """Draw the training curves into the plots folder of a run.
 
-
-def save_training_plots(trainer: "ClickPromptTrainer") -> None:
-    """Draws the curves of a finished training into the plots folder of its output folder."""
-    # PA-MLM trains on the validation rows too
-    validation = "validation (in-sample)" if trainer.is_pretraining else "validation"
-    best_step = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
-    figure = training_curves(trainer.state.log_history, best_step, validation)
-    save_figure(figure, _plots_folder(trainer) / TRAINING_CURVES)
+    Args:
+        folder: Output folder of the run.
+        log_history: As in `trainer.state.log_history`.
+        best_step: See `training_curves`.
+        validation: Label of the evaluation rows.
+    """
+    figure = training_curves(log_history, best_step, validation)
+    save_figure(figure, Path(folder) / PLOTS_FOLDER / TRAINING_CURVES)
 
 
 def save_test_plots(
-    trainer: "ClickPromptTrainer",
+    folder: str | Path,
     probabilities: Mapping[str, np.ndarray],
     train: ColumnarDataset,
     test: ColumnarDataset,
     processor: ClickPromptProcessor,
     frequency_fields: Sequence[str] = (),
 ) -> None:
-    """Draws calibration and AUC by frequency on test rows into the plots folder of a run.
+    """Draw calibration and AUC by frequency on test rows into the plots folder of a run.
 
     Args:
-        trainer: Names the output folder.
-        probabilities: (N,) of the test rows, by the name of the model, the run's own first.
-        train, test: Encoded rows.
-        processor: Knows the fields.
-        frequency_fields: Columns by whose frequency in training AUC is taken apart.
+        folder: Output folder of the run.
+        probabilities: (N,) click probabilities of the test rows by model; the run's own model first.
+        train: Encoded training rows.
+        test: Encoded test rows.
+        processor: Processor that encoded them.
+        frequency_fields: Fields to plot AUC by frequency for.
 
     Raises:
-        ValueError: If such a column is no field, or a multi-valued one.
+        ValueError: If a field does not exist or is multi-valued.
     """
+    plots = Path(folder) / PLOTS_FOLDER
     own = next(iter(probabilities.values()))
     figure = reliability_diagram(calibration_bins(own, np.asarray(test.labels)), own)
-    save_figure(figure, _plots_folder(trainer) / CALIBRATION)
-    names = {member.key: member.name for member in processor.schema.fields}
+    save_figure(figure, plots / CALIBRATION)
+    names = {field.key: field.name for field in processor.schema.fields}
     tables = {
-        names.get(column, column): auc_by_frequency(probabilities, train, test, processor, column)
-        for column in frequency_fields
+        names.get(key, key): auc_by_frequency(probabilities, train, test, processor, key) for key in frequency_fields
     }
     if tables:
-        save_figure(frequency_figure(tables), _plots_folder(trainer) / AUC_BY_FREQUENCY)
+        save_figure(frequency_figure(tables), plots / AUC_BY_FREQUENCY)
 
 
 def training_curves(
     log_history: Sequence[Mapping[str, Any]], best_step: int | None = None, validation: str = "validation"
 ) -> "Figure":
-    """Loss, and AUC or token accuracy, over the epochs.
+    """Plot loss and AUC, or token accuracy, over the epochs.
 
     Args:
-        log_history: What `trainer.state.log_history` holds.
-        best_step: The step whose weights were kept, marked where given.
-        validation: What the rows of the evaluations are called.
+        log_history: As in `trainer.state.log_history`.
+        best_step: Step whose weights were kept, to be marked; `None` if the last were.
+        validation: Label of the evaluation rows.
     """
-    # evaluating once more at the end logs the same step twice
+    # a further evaluation at the end logs the last step twice
     evaluations = list({entry["step"]: entry for entry in log_history if "eval_loss" in entry}.values())
     training = [entry for entry in log_history if "loss" in entry]
-    qualities = [name for name in _QUALITIES if any(name in entry for entry in evaluations)]
+    qualities = [name for name in _QUALITY_METRICS if any(name in entry for entry in evaluations)]
     figure, axes = _figure(1 + len(qualities))
     _line(axes[0], training, "loss", "training", _COLOURS[0])
     _line(axes[0], evaluations, "eval_loss", validation, _COLOURS[1])
     axes[0].set(title="Loss", ylabel="Mean cross-entropy (nats)")
-    for place, name in zip(axes[1:], qualities):
-        _line(place, evaluations, name, validation, _COLOURS[1])
-        place.set(title=_QUALITIES[name], ylabel=f"{_QUALITIES[name]} (0 to 1)")
+    for panel, name in zip(axes[1:], qualities):
+        _line(panel, evaluations, name, validation, _COLOURS[1])
+        panel.set(title=_QUALITY_METRICS[name], ylabel=f"{_QUALITY_METRICS[name]} (0 to 1)")
     best = next((entry["epoch"] for entry in evaluations if entry["step"] == best_step), None)
     last = max((entry["epoch"] for entry in (*training, *evaluations)), default=1.0)
-    # the first steps of fresh weights are far above all others
+    # the losses of the first steps are so high that the others would be squashed
     losses = [
         entry.get("loss", entry.get("eval_loss")) for entry in (*training, *evaluations) if entry["epoch"] > last / 10
     ]
     if losses:
         margin = 0.05 * (max(losses) - min(losses)) or 0.05
         axes[0].set_ylim(min(losses) - margin, max(losses) + margin)
-    for place in axes:
+    for panel in axes:
         if best is not None:
-            place.axvline(best, color="0.5", linestyle="--", linewidth=1, label="weights kept")
-        place.set(xlabel="Epoch", xlim=(0, 1.03 * last))
-        place.grid(alpha=0.3)
-        if place.lines:
-            place.legend()
+            panel.axvline(best, color="0.5", linestyle="--", linewidth=1, label="weights kept")
+        panel.set(xlabel="Epoch", xlim=(0, 1.03 * last))
+        panel.grid(alpha=0.3)
+        if panel.lines:
+            panel.legend()
     return figure
 
 
 def reliability_diagram(bins: pd.DataFrame, probabilities: np.ndarray) -> "Figure":
-    """Click rate over predicted probability, and how the predictions are spread.
+    """Plot click rate over predicted probability, and a histogram of the predictions.
 
     Args:
-        bins: What `calibration_bins` gives.
+        bins: Result of `calibration_bins`.
         probabilities: (N,) click probabilities.
     """
     figure, (rates, spread) = _figure(2, rows=2, height_ratios=(3, 1))
@@ -130,7 +138,7 @@ def reliability_diagram(bins: pd.DataFrame, probabilities: np.ndarray) -> "Figur
         for clicks, rows in zip(bins["clicks"], bins["rows"])
     ]
     low, high = np.array([[interval.low, interval.high] for interval in intervals]).T
-    # rounding may put a bound on the wrong side of a rate of 0 or 1
+    # rounding can put a bound on the wrong side of a rate of 0 or 1
     errors = np.maximum([bins["click_rate"] - low, high - bins["click_rate"]], 0)
     limit = min(1.0, 1.05 * max(float(high.max()), float(np.max(probabilities))))
     rates.plot([0, limit], [0, limit], color="0.5", linestyle="--", linewidth=1, label="perfectly calibrated")
@@ -141,35 +149,35 @@ def reliability_diagram(bins: pd.DataFrame, probabilities: np.ndarray) -> "Figur
         fmt="o",
         color=_COLOURS[0],
         capsize=3,
-        label=f"{len(bins)} bins of equally many rows",
+        label=f"{len(bins)} bins of equal size",
     )
     rates.set(title="Calibration on the test split", ylabel="Share of rows clicked, 95 % interval", ylim=(0, limit))
     rates.legend(loc="upper left")
     spread.hist(probabilities, bins=40, range=(0, limit), color=_COLOURS[0])
     spread.set(xlabel="Predicted click probability", ylabel="Rows")
-    for place in (rates, spread):
-        place.set_xlim(0, limit)
-        place.grid(alpha=0.3)
+    for panel in (rates, spread):
+        panel.set_xlim(0, limit)
+        panel.grid(alpha=0.3)
     return figure
 
 
 def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
-    """AUC by how often a value occurs in training, a panel a field, a colour a model.
+    """Plot AUC by how often a value occurs in training: one panel per field, one colour per model.
 
     Args:
-        tables: What `auc_by_frequency` gives, by the display name of the field; groups without rows are left out.
+        tables: Results of `auc_by_frequency` by the field's display name; groups without rows are left out.
     """
     figure, axes = _figure(len(tables), share_y=True)
-    for place, (field, table) in zip(axes, tables.items()):
+    for panel, (field, table) in zip(axes, tables.items()):
         table = table[table["rows"] > 0]
         groups = list(dict.fromkeys(table["group"]))
         models = list(dict.fromkeys(table["model"]))
         for number, model in enumerate(models):
             of_model = table[table["model"] == model]
-            # beside each other, not on top
+            # side by side, not on top of each other
             shift = 0.18 * (number - (len(models) - 1) / 2)
             errors = [of_model["auc"] - of_model["auc_low"], of_model["auc_high"] - of_model["auc"]]
-            place.errorbar(
+            panel.errorbar(
                 np.arange(len(groups)) + shift,
                 of_model["auc"],
                 errors,
@@ -180,11 +188,11 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
             )
         rows = table.drop_duplicates("group")["rows"]
         labels = [f"{group}\n{count:,} rows" for group, count in zip(groups, rows)]
-        place.set_xticks(range(len(groups)), labels)
-        place.set_xlim(-0.5, len(groups) - 0.5)
-        place.axhline(0.5, color="0.5", linestyle="--", linewidth=1, label="chance")
-        place.grid(alpha=0.3, axis="y")
-        place.set(title=field, xlabel="How often the value occurs in training")
+        panel.set_xticks(range(len(groups)), labels)
+        panel.set_xlim(-0.5, len(groups) - 0.5)
+        panel.axhline(0.5, color="0.5", linestyle="--", linewidth=1, label="chance")
+        panel.grid(alpha=0.3, axis="y")
+        panel.set(title=field, xlabel="How often the value occurs in training")
     axes[0].set_ylabel("Test AUC, 95 % interval")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names) if len(tables) > 1 else 1)
@@ -192,7 +200,7 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Writes a PNG, which appears whole or not at all; makes its folder."""
+    """Write a PNG atomically, and create its folder if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -200,15 +208,11 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
     os.replace(partial, path)
 
 
-def _plots_folder(trainer: "ClickPromptTrainer") -> Path:
-    return Path(str(trainer.args.output_dir)) / PLOTS_FOLDER
-
-
 def _figure(
     num_axes: int, rows: int = 1, height_ratios: Sequence[float] = (1,), share_y: bool = False
 ) -> tuple["Figure", "list[Axes]"]:
-    """A figure of `num_axes` axes, in as many columns as `rows` leave, or below each other on one scale."""
-    # not pyplot, which keeps figures and chooses a window system
+    """Make a figure of `num_axes` panels in `rows` rows; panels in one column share the x axis."""
+    # pyplot would keep the figure alive and choose a window system
     from matplotlib.figure import Figure
 
     columns = num_axes // rows
@@ -219,7 +223,7 @@ def _figure(
 
 
 def _line(axes: "Axes", entries: Sequence[Mapping[str, Any]], name: str, label: str, colour: str) -> None:
-    """Draws the values called `name` over the epochs, if there are any."""
+    """Draw the values called `name` over the epochs; nothing if no entry has one."""
     points = [(entry["epoch"], entry[name]) for entry in entries if name in entry]
     if points:
         marker = "o" if len(points) <= 30 else None

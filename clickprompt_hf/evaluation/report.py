@@ -1,5 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""How good click probabilities are beyond one AUC: by group, by frequency, calibrated, and beside another model's."""
+"""The test report: intervals, calibration, AUC by group and by frequency, and the comparison with a baseline.
+
+To add a metric, write a subclass of `OfflineMetric` here, `GroupedAUC` for example, and call it in `click_report`: its
+results then appear in `all_results.json`. A line in `_METRICS` of model_card.py shows it in the model card too.
+"""
 
 import json
 from collections.abc import Mapping
@@ -22,18 +26,18 @@ logger = logging.get_logger(__name__)
 _PREDICTIONS: dict = {"predictions": datasets.Value("float64"), "references": datasets.Value("int8")}
 _TAIL_SHARE = 0.1
 _TWO_SIDED_95 = float(stats.norm.ppf(0.975))
-# the underscore keeps it from being pushed to the Hub
+# files whose names begin with an underscore are not pushed to the Hub
 SCORES_FILE = "_test_scores.parquet"
-# outputs of the model that testing need not gather; the id side's logit is compared with the fused one
+# model outputs that the test does not gather; it needs the CTR logit to compare it with the fused one
 IGNORED_IN_TEST = ["text_logits", "prompts"]
 _CLICK, _PROBABILITY = "click", "click_probability"
 
 
 class GroupedAUC(OfflineMetric):
-    """AUC within groups, weighed by their rows (GAUC, Zhou et al. 2018, Eq. 7): a user's ranking, not all users'.
+    """AUC within groups, averaged by their rows (GAUC, Zhou et al. 2018, Eq. 7): how well rows are ranked per user.
 
-    `compute(predictions=..., references=..., groups=...)`: probabilities, clicks 0 or 1, group numbers. Gives `gauc`,
-    over the groups that have both classes, and `gauc_rows`, the share of rows in those. NaN where no group has both.
+    `compute(predictions=..., references=..., groups=...)`: probabilities, clicks 0 or 1, group numbers. Returns
+    `gauc`, over the groups that have both classes, NaN if there are none, and `gauc_rows`, the share of rows in them.
     """
 
     features = datasets.Features({**_PREDICTIONS, "groups": datasets.Value("int64")})
@@ -48,7 +52,7 @@ class GroupedAUC(OfflineMetric):
         both = sums[(sums["clicks"] > 0) & (sums["clicks"] < sums["size"])]
         if both.empty:
             return {"gauc": float("nan"), "gauc_rows": 0.0}
-        # Mann-Whitney's statistic, by average ranks where scores are tied
+        # Mann-Whitney's statistic, with average ranks for tied scores
         auc = (both["click_ranks"] - both["clicks"] * (both["clicks"] + 1) / 2) / (
             both["clicks"] * (both["size"] - both["clicks"])
         )
@@ -59,10 +63,11 @@ class GroupedAUC(OfflineMetric):
 
 
 class CalibrationError(OfflineMetric):
-    """How far click probabilities are from click rates, over ten bins of equally many rows.
+    """Distance of click probabilities from click rates, over ten bins of equal size.
 
-    `compute(predictions=..., references=...)` gives `calibration_error`, the mean over the bins of |mean probability -
-    click rate|, weighed by rows, and `predicted_to_observed`, the expected clicks over those that happened.
+    `compute(predictions=..., references=...)` returns `calibration_error`, the mean over the bins of
+    |mean probability - click rate|, weighted by rows, and `predicted_to_observed`, expected over observed clicks (NaN
+    without clicks).
     """
 
     features = datasets.Features(_PREDICTIONS)
@@ -79,15 +84,15 @@ class CalibrationError(OfflineMetric):
 
 
 def calibration_bins(probabilities, clicks, num_bins: int = CalibrationError.num_bins) -> pd.DataFrame:
-    """Bins of equally many rows, in the order of their probabilities; one row a bin where there are fewer.
+    """Sort rows by probability and split them into bins of equal size.
 
     Args:
         probabilities: (N,) click probabilities.
         clicks: (N,) 0 or 1.
-        num_bins: At least 1.
+        num_bins: At least 1. With fewer rows than bins, each row is a bin.
 
     Returns:
-        `rows`, `mean_probability`, `click_rate` and `clicks`, the number of them, a row a bin.
+        One row per bin: `rows`, `mean_probability`, `click_rate` and `clicks`, the number of clicks.
     """
     probabilities, clicks = np.asarray(probabilities, dtype=np.float64), np.asarray(clicks, dtype=np.float64)
     bins = np.array_split(np.argsort(probabilities, kind="stable"), min(num_bins, len(probabilities)))
@@ -102,11 +107,11 @@ def calibration_bins(probabilities, clicks, num_bins: int = CalibrationError.num
 
 
 class ClickIntervals(OfflineMetric):
-    """95 % intervals of AUC (DeLong et al. 1988) and of log loss (a mean's normal one), over the rows that were drawn.
+    """95 % intervals of AUC (DeLong et al. 1988) and of log loss (normal approximation of the mean).
 
-    `compute(predictions=..., references=...)` gives `auc_low` and `auc_high`, cut to [0, 1], NaN with fewer than two
-    rows of a class or where scores part the classes or are all equal, and `log_loss_low` and `log_loss_high`, NaN with
-    fewer than two rows. They hold for rows like these; how much another seed of training changes is not in them.
+    `compute(predictions=..., references=...)` returns `auc_low` and `auc_high`, clipped to [0, 1], NaN with fewer than
+    two rows per class or if scores separate the classes or are all equal, and `log_loss_low` and `log_loss_high`, NaN
+    with fewer than two rows. They cover the sampling of rows, not the variation between training seeds.
     """
 
     features = datasets.Features(_PREDICTIONS)
@@ -117,10 +122,10 @@ class ClickIntervals(OfflineMetric):
         if min(clicked.sum(), (~clicked).sum()) > 1:
             of_clicks, of_others = _placements(scores, clicked)
             error = _delong_error(of_clicks, of_others)
-            # where scores part the classes, or all are equal, it is 0 and tells nothing
+            # 0, and meaningless, if scores separate the classes or are all equal
             error = error or float("nan")
             low, high = np.clip(of_clicks.mean() + np.array([-1, 1]) * _TWO_SIDED_95 * error, 0, 1).tolist()
-        # no log of 0, as in scikit-learn's log_loss
+        # avoids log(0), as scikit-learn's log_loss does
         likelihoods = np.where(clicked, scores, 1 - scores).clip(np.finfo(np.float64).eps)
         losses = -np.log(likelihoods)
         if len(losses) > 1:
@@ -136,9 +141,9 @@ class ClickIntervals(OfflineMetric):
 class PairedAUC(OfflineMetric):
     """AUC of two models on the same rows, their difference and its 95 % interval (DeLong et al. 1988).
 
-    `compute(predictions=..., baseline_predictions=..., references=...)` gives `auc`, `baseline_auc`, `auc_difference`,
-    `auc_difference_low`, `auc_difference_high`, `p_value` (two-sided, of no difference) and `rela_impr`, the relative
-    improvement (auc - 0.5) / (baseline_auc - 0.5) - 1 (Yan et al. 2014).
+    `compute(predictions=..., baseline_predictions=..., references=...)` returns `auc`, `baseline_auc`,
+    `auc_difference`, `auc_difference_low`, `auc_difference_high`, `p_value` (two-sided test of no difference) and
+    `rela_impr`, the relative improvement (auc - 0.5) / (baseline_auc - 0.5) - 1 (Yan et al. 2014).
     """
 
     features = datasets.Features({**_PREDICTIONS, "baseline_predictions": datasets.Value("float64")})
@@ -146,10 +151,10 @@ class PairedAUC(OfflineMetric):
     def _compute(self, predictions, baseline_predictions, references) -> dict[str, float]:
         clicked = np.asarray(references) == 1
         if clicked.all() or not clicked.any():
-            raise ValueError("`references` must hold both classes to compare AUCs, got one.")
+            raise ValueError("`references` must contain both classes to compare AUCs, got one.")
         parts = [_placements(np.asarray(scores), clicked) for scores in (predictions, baseline_predictions)]
         auc, baseline = (float(of_clicks.mean()) for of_clicks, _ in parts)
-        # the difference's placements, so that what both models share cancels
+        # differences of placements, so that errors that both models share cancel
         of_clicks, of_others = (first - second for first, second in zip(*parts))
         error = _delong_error(of_clicks, of_others)
         difference = auc - baseline
@@ -165,7 +170,7 @@ class PairedAUC(OfflineMetric):
 
 
 def _placements(scores: np.ndarray, clicked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The share of others that each clicked row beats, and the share of clicked rows that beats each other."""
+    """For each clicked row, the share of others that it beats; for each other, the share of clicked rows above it."""
     ranks = stats.rankdata(scores)
     of_clicks = (ranks[clicked] - stats.rankdata(scores[clicked])) / (~clicked).sum()
     of_others = 1 - (ranks[~clicked] - stats.rankdata(scores[~clicked])) / clicked.sum()
@@ -173,21 +178,21 @@ def _placements(scores: np.ndarray, clicked: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _delong_error(of_clicks: np.ndarray, of_others: np.ndarray) -> float:
-    """Standard error of an AUC, or of the difference of two, from placements or their differences."""
+    """Standard error of an AUC from its placements, or of a difference of two AUCs from differences of placements."""
     return float(np.sqrt(of_clicks.var(ddof=1) / len(of_clicks) + of_others.var(ddof=1) / len(of_others)))
 
 
 def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: int) -> dict[str, np.ndarray]:
-    """Test rows by how often their value occurs in training.
+    """Group test rows by how often their value occurs in training.
 
     Args:
-        train_ids: Training rows' ids of one field.
-        test_ids: Test rows' ids of it, 0 for the unseen.
-        field_size: Number of ids.
+        train_ids: One field's ids in the training rows.
+        test_ids: Its ids in the test rows, 0 for unseen values.
+        field_size: Number of ids of the field.
 
     Returns:
-        Masks over the test rows: `head`, the tenth of the values that is most frequent, `tail`, the tenth that is
-        least, `middle`, the others, and `unseen`. Ties go by id.
+        Masks over the test rows: `head` for the most frequent tenth of the values, `tail` for the least frequent
+        tenth, `middle` for the values between, and `unseen`. Equally frequent values are ordered by id.
     """
     counts = np.bincount(train_ids, minlength=field_size)
     counts[0] = 0
@@ -208,21 +213,21 @@ def auc_by_frequency(
     processor: ClickPromptProcessor,
     field: str,
 ) -> pd.DataFrame:
-    """AUC of one model or several on test rows, by how often a field's value occurs in training.
+    """Compute the AUC of one or more models on test rows, by how often a field's value occurs in training.
 
     Args:
-        probabilities: (N,) of the test rows, by the name of the model.
+        probabilities: (N,) click probabilities of the test rows by model.
         train: Encoded training rows.
         test: Encoded test rows.
-        processor: Knows the fields.
-        field: The field, by `FieldSchema.key`.
+        processor: Processor that encoded them.
+        field: Key of the field, see `FieldSchema.key`.
 
     Returns:
-        `group` (see `frequency_groups`), `model`, `rows`, `auc`, `auc_low` and `auc_high`, DeLong's 95 % interval; NaN
-        where a group lacks a class.
+        One row per group and model: `group` (see `frequency_groups`), `model`, `rows`, `auc`, and `auc_low` and
+        `auc_high`, DeLong's 95 % interval; NaN if a group lacks a class.
 
     Raises:
-        ValueError: If the column is no field, or a multi-valued one.
+        ValueError: If the field does not exist or is multi-valued or free text.
     """
     column, clicks = field_column(processor, field), np.asarray(test.labels)
     size = len(processor.vocabularies[processor.schema.keys.index(field)]) + 1
@@ -247,20 +252,19 @@ def click_report(
     frequency_fields: list[str] | None = None,
     baseline_dir: str | None = None,
 ) -> dict[str, float]:
-    """Intervals, calibration, GAUC, AUC by frequency and the gain over a baseline on test rows, under flat names.
+    """Compute all test metrics beyond AUC and log loss, as one flat dictionary.
 
     Args:
-        probabilities: (N,) of the test rows.
+        probabilities: (N,) click probabilities of the test rows.
         train: Encoded training rows.
         test: Encoded test rows.
-        processor: Knows the fields.
-        gauc_field: Column whose values are the groups of GAUC.
-        frequency_fields: Columns by whose frequency in training AUC is taken apart: `auc_<column>_<group>` and
-            `rows_<column>_<group>`.
-        baseline_dir: Folder of another run's scores of the same rows, for `PairedAUC`.
+        processor: Processor that encoded them.
+        gauc_field: Field whose values are the groups of GAUC; `None` for no GAUC.
+        frequency_fields: Fields to report AUC by frequency for, as `auc_<field>_<group>` and `rows_<field>_<group>`.
+        baseline_dir: Output folder of a run on the same test rows, to compare with by `PairedAUC`.
 
     Raises:
-        ValueError: If a column is no field, or not one id a row, or the baseline's rows are others.
+        ValueError: If a field does not exist or has several values per row, or the baseline was tested on other rows.
         FileNotFoundError: If the baseline has no scores.
     """
     clicks = np.asarray(test.labels)
@@ -269,13 +273,13 @@ def click_report(
     if gauc_field is not None:
         field_column(processor, gauc_field)
         if test.value_ids is None:
-            raise ValueError("`gauc_field` needs rows that know their raw values, as `prepare_splits` makes them.")
-        place = processor.schema.keys.index(gauc_field)
-        if processor.schema.fields[place].kind in TIME_PARTS:
-            # whose raw values are whole times
+            raise ValueError("`gauc_field` needs rows with raw value ids, as `prepare_splits` writes them.")
+        index = processor.schema.keys.index(gauc_field)
+        if processor.schema.fields[index].kind in TIME_PARTS:
+            # the raw values are whole times
             groups = test.feature_ids[:, field_column(processor, gauc_field)]
         else:
-            groups = test.value_ids[:, place]
+            groups = test.value_ids[:, index]
         report.update(GroupedAUC().compute(predictions=probabilities, references=clicks, groups=groups))
     for name in frequency_fields or ():
         for row in auc_by_frequency({"": probabilities}, train, test, processor, name).itertuples():
@@ -290,12 +294,13 @@ def click_report(
 
 
 def probabilities_by_model(predictions: Any, has_plm: bool, baseline: np.ndarray | None) -> dict[str, np.ndarray]:
-    """(N,) click probabilities of the test rows by what gives them, the run's own model first.
+    """Convert test predictions to click probabilities (N,) by model, the run's own model first.
 
     Args:
-        predictions: Logits (N, 1), or these and the id side's, as `trainer.predict` with `IGNORED_IN_TEST` gives them.
-        has_plm: Whether the model reads the text.
-        baseline: (N,) click probabilities of another run.
+        predictions: Logits (N, 1), or a tuple of these and the CTR logits, as `trainer.predict` returns them with
+            `ignore_keys=IGNORED_IN_TEST`.
+        has_plm: Whether the model reads text.
+        baseline: (N,) click probabilities of another run, to be included.
     """
     logits, *others = predictions if isinstance(predictions, tuple) else (predictions,)
     by_model = {"with the PLM (fused logit)" if has_plm else "this model": click_probabilities(logits)}
@@ -307,22 +312,22 @@ def probabilities_by_model(predictions: Any, has_plm: bool, baseline: np.ndarray
 
 
 def save_test_scores(folder: str | Path, test: ColumnarDataset, probabilities: np.ndarray) -> None:
-    """Writes clicks and click probabilities of the test rows, in their order, for later runs to compare with."""
+    """Write clicks and click probabilities of the test rows, in order, so that later runs can compare with them."""
     scores = pd.DataFrame({_CLICK: np.asarray(test.labels), _PROBABILITY: probabilities})
     scores.to_parquet(Path(folder) / SCORES_FILE, index=False)
 
 
 def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np.ndarray:
-    """(N,) click probabilities that another run gave the test rows.
+    """Load the click probabilities (N,) that another run predicted for the test rows.
 
     Raises:
-        FileNotFoundError: If the folder holds none.
-        ValueError: If that run's test rows have other clicks, so that they are other rows.
+        FileNotFoundError: If the folder holds no scores.
+        ValueError: If that run's test rows have other clicks, so they are not the same rows.
     """
     path = Path(folder) / SCORES_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"`baseline_dir` must hold the {SCORES_FILE} of a finished run, but {folder} has none."
+            f"`baseline_dir` must hold the {SCORES_FILE} of a finished run, but {folder} does not."
         )
     scores = pd.read_parquet(path)
     if not np.array_equal(scores[_CLICK], np.asarray(test.labels)):
@@ -331,33 +336,33 @@ def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np
 
 
 def warn_of_other_training_rows(baseline_dir: str | Path, training_data: Mapping[str, Any]) -> None:
-    """Says so where the baseline was trained on another number of rows: the comparison is then not of models alone.
+    """Warn if the baseline was trained on another number of rows, which the comparison then depends on as well.
 
     Args:
-        baseline_dir: Folder of the baseline, with the configuration of its model.
-        training_data: The record of this run's data, as `ClickPromptConfig.training_data`.
+        baseline_dir: Output folder of the baseline, with its model's `config.json`.
+        training_data: Record of this run's data, see `ClickPromptConfig.training_data`.
     """
     path = Path(baseline_dir) / "config.json"
     recorded = json.loads(path.read_text(encoding="utf-8")).get("training_data") if path.is_file() else None
     if recorded is not None and recorded["num_rows"]["train"] != training_data["num_rows"]["train"]:
         logger.warning(
-            f"--baseline_dir {baseline_dir} was trained on {recorded['num_rows']['train']:,} rows, this run on "
-            f"{training_data['num_rows']['train']:,}: the difference is not that of the models alone."
+            f"`baseline_dir` {baseline_dir} was trained on {recorded['num_rows']['train']:,} rows and this run on "
+            f"{training_data['num_rows']['train']:,}: the models are not the only difference."
         )
 
 
 def field_column(processor: ClickPromptProcessor, name: str) -> int:
-    """The column of `feature_ids` that holds the field named `name`.
+    """Find the column of `feature_ids` that holds a field.
 
     Raises:
-        ValueError: If there is no such field, or it owns several columns or none.
+        ValueError: If the field does not exist, is multi-valued or is free text.
     """
     keys, fields = processor.schema.keys, processor.schema.fields
     if name not in keys:
         raise ValueError(f"A field to evaluate by must be one of {keys}, got {name!r}.")
-    place = keys.index(name)
-    if fields[place].kind in ("multi_valued", "text"):
+    index = keys.index(name)
+    if fields[index].kind in ("multi_valued", "text"):
         raise ValueError(
-            f"A field to evaluate by must have one value a row, but {name!r} is of kind {fields[place].kind!r}."
+            f"A field to evaluate by must have one value per row, but {name!r} is of kind {fields[index].kind!r}."
         )
-    return sum(member.num_columns for member in fields[:place])
+    return sum(field.num_columns for field in fields[:index])

@@ -1,9 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints of the authors' implementation to ours.
+"""Conversion of checkpoints of the authors' implementation.
 
     python -m clickprompt_hf.export.convert_original pytorch_model.bin original.json OUT
 
-`original.json` holds what `convert_original_checkpoint` calls `original`.
+original.json holds the argument `original` of `convert_original_checkpoint`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPAMLM
 
 _BACKBONES = {"FiBiNet": "fibinet"}
-# what they call activations that transformers calls otherwise
+# their names of activations that transformers names differently
 _ACTIVATIONS = {"none": "linear", "identity": "linear"}
 _POOLINGS: dict[str, Any] = {
     "cls": "cls",
@@ -31,7 +31,7 @@ _POOLINGS: dict[str, Any] = {
 }
 _BILINEAR_KINDS: dict[str, Any] = {"field_all": "all", "field_each": "each", "field_interaction": "interaction"}
 
-# Regular expressions from their names to ours, the first that matches a whole name; FM, LR and FiGNN have heads apart.
+# Patterns of their tensor names and our names; the first pattern that matches a whole name wins.
 _NAMES = (
     (r"ctr_model\.embed\.embedding\.weight", r"clickprompt.ctr.embedding.table.weight"),
     (r"ctr_model\.fg_embed\.embedding\.weight", r"clickprompt.ctr.generation_embedding.table.weight"),
@@ -72,7 +72,7 @@ _LR_NAMES = (
     (r"ctr_model\.embed_w\.weight", r"clickprompt.ctr.embedding.table.weight"),
     (r"ctr_model\.bias", r"ctr_head.bias"),
 )
-# Their head on a BERT is what transformers keeps under the name `predictions` of its head.
+# transformers keeps their BERT head under the name `predictions`
 _LM_HEAD_NAMES = {"bert": ((r"lm_head\.(.+)", r"lm_head.predictions.\1"),)}
 _OTHER_LM_HEAD_NAMES = ((r"(lm_head\..+)", r"\1"),)
 _LAYERWISE_NAMES = (
@@ -85,17 +85,17 @@ _SHALLOW_NAMES = ((r"ctr_model\.prompt_layers\.(\d+)\.(\w+)", r"clickprompt.prom
 def convert_original_checkpoint(
     state_dict: Mapping[str, torch.Tensor], original: Mapping[str, Any]
 ) -> ClickPromptForCTR | ClickPromptForPAMLM:
-    """Our model with the weights of a checkpoint of the authors' implementation, in eval mode.
+    """Build a model of ours, in evaluation mode, with the weights of a checkpoint of the authors' implementation.
 
     Args:
-        state_dict: Their tensors, by their names, without a `model.` prefix.
-        original: `config` (backbone and fusion), `model_args` (pooling, weighted sum), `plm_config`, each a mapping or
-            its JSON text, `task` ("ctr" or "mlm") and `field_sizes` (ids of each field).
+        state_dict: Their tensors by their names, without the prefix `model.`.
+        original: `config` (backbone and fusion), `model_args` (pooling, weighted sum) and `plm_config`, each a mapping
+            or its JSON text, `task` ("ctr" or "mlm") and `field_sizes` (number of ids per field).
 
     Raises:
-        KeyError: If `original` lacks one of those.
-        ValueError: If a setting has no counterpart, a tensor is unknown or missing or has another shape, or a constant
-            is not what it should be.
+        KeyError: If `original` lacks one of these.
+        ValueError: If a setting has no counterpart here, a tensor is unknown, missing or of another shape, or a
+            constant has an unexpected value.
     """
     theirs, arguments, plm_config, field_sizes = (
         json.loads(value) if isinstance(value := original[name], str) and value else value
@@ -118,20 +118,22 @@ def convert_original_checkpoint(
 
 
 def _config(theirs: dict, arguments: dict, plm_config: dict | None, field_sizes: list[int]) -> ClickPromptConfig:
-    """Their settings as our configuration."""
+    """Convert their settings to our configuration."""
     if theirs.get("prompt_usage", "no") != "no":
-        raise ValueError(f"`prompt_usage` must be 'no', got {theirs['prompt_usage']!r}: it has no counterpart here.")
+        raise ValueError(
+            f"`prompt_usage` must be 'no', got {theirs['prompt_usage']!r}, which has no counterpart here."
+        )
     fusion, strategy = _fusion(theirs["model_fusion"], bool(arguments.get("weighted_add")))
     ctr_config = _ctr_config(theirs, field_sizes)
     if fusion == "ctr":
         return ClickPromptConfig(ctr_config=ctr_config, fusion="ctr")
     if not plm_config:
-        raise ValueError("`plm_config` must describe the PLM, got none.")
+        raise ValueError("`plm_config` must describe the PLM, but it is missing or empty.")
     pooler = arguments.get("pooler_type", "cls")
     if pooler not in _POOLINGS:
         raise ValueError(f"`pooler_type` must be one of {sorted(_POOLINGS)}, got {pooler!r}.")
     known = AutoConfig.for_model(plm_config["model_type"]).to_dict()
-    # what older versions kept in a configuration and what says nothing about the network
+    # fields of older versions, and fields that do not describe the network
     dropped = {"transformers_version", "architectures", "_name_or_path", "dtype", "is_decoder"}
     text_config = {name: value for name, value in plm_config.items() if name in known and name not in dropped}
     return ClickPromptConfig(
@@ -150,7 +152,7 @@ def _config(theirs: dict, arguments: dict, plm_config: dict | None, field_sizes:
 
 
 def _fusion(model_fusion: str, weighted: bool) -> tuple[Any, Any]:
-    """Their `model_fusion` as our fusion and prompt strategy."""
+    """Convert their `model_fusion` to our fusion and prompt strategy."""
     if model_fusion == "ctr_only":
         return "ctr", "none"
     prompts = model_fusion.removesuffix("add").removesuffix("_")
@@ -165,7 +167,7 @@ def _fusion(model_fusion: str, weighted: bool) -> tuple[Any, Any]:
 
 
 def _ctr_config(theirs: dict, field_sizes: list[int]) -> CTRConfig:
-    """Their backbone's settings as ours.
+    """Convert their backbone's settings to ours.
 
     Raises:
         ValueError: If a setting has no counterpart.
@@ -174,12 +176,12 @@ def _ctr_config(theirs: dict, field_sizes: list[int]) -> CTRConfig:
     backbone = _BACKBONES.get(name, name.lower())
     if backbone == "autoint" and theirs["num_attn_heads"] > 1:
         raise ValueError(
-            f"`num_attn_heads` must be 1 for AutoInt, got {theirs['num_attn_heads']}: the authors' code mixes several "
-            "heads up, so that no model here gives the same."
+            f"`num_attn_heads` must be 1 for AutoInt, got {theirs['num_attn_heads']}: the authors' code mixes the "
+            "values of several heads, which no model here does."
         )
     if backbone == "fgcnn" and theirs["conv_act"].lower() != "tanh":
         raise ValueError(f"`conv_act` must be 'tanh' for FGCNN, got {theirs['conv_act']!r}.")
-    # AutoInt's hidden layers have settings of their own.
+    # AutoInt has separate settings for its hidden layers
     width, depth, activation, dropout = (
         ("dnn_size", "num_dnn_layers", "dnn_act", "dnn_drop")
         if backbone == "autoint"
@@ -224,7 +226,7 @@ def _ctr_config(theirs: dict, field_sizes: list[int]) -> CTRConfig:
 
 
 def _unused_tensor(ctr_config: CTRConfig) -> str | None:
-    """The one tensor that their code makes and never reads: FiBiNET's matrix of the last field, first in no pair."""
+    """Name of a tensor that their code never reads: FiBiNET's matrix of the last field, which is first in no pair."""
     if ctr_config.backbone != "fibinet" or ctr_config.bilinear_kind != "each":
         return None
     return f"ctr_model.bilinear_layer.bilinear_layer.{ctr_config.num_fields - 1}.weight"
@@ -235,7 +237,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _renamed(name: str, theirs: dict, config: ClickPromptConfig) -> str | None:
-    """Our name of their tensor; `None` for an α that no fusion uses, which their code makes all the same."""
+    """Translate the name of a tensor; `None` for an unused α, which their code creates with every fusion."""
     backbone = config.ctr_config.backbone
     prompt_names = _SHALLOW_NAMES if config.prompt_strategy == "shallow" else _LAYERWISE_NAMES
     family = config.text_config.model_type if config.use_plm else ""
@@ -253,18 +255,20 @@ def _renamed(name: str, theirs: dict, config: ClickPromptConfig) -> str | None:
             if name == "alpha" and config.fusion != "weighted":
                 return None
             ours = match.expand(replacement)
-            # hidden layers are Linear, activation, dropout, so every third module; CIN counts from 1
-            ours = re.sub(r"<(\d+)>", lambda place: str(int(place[1]) // 3), ours)
-            ours = re.sub(r"\[(\d+)\]", lambda place: str(int(place[1]) - 1), ours)
-            return re.sub(r"\{(\d*)\}", lambda place: place[1] or "0", ours)
+            # their hidden layers are Linear, activation and dropout, so only every third module has weights
+            ours = re.sub(r"<(\d+)>", lambda index: str(int(index[1]) // 3), ours)
+            # their CIN counts from 1
+            ours = re.sub(r"\[(\d+)\]", lambda index: str(int(index[1]) - 1), ours)
+            # their shared graph layer has no index
+            return re.sub(r"\{(\d*)\}", lambda index: index[1] or "0", ours)
     raise ValueError(f"`state_dict` holds {name!r}, which this conversion does not know.")
 
 
 def _is_constant(name: str, tensor: torch.Tensor) -> bool:
-    """Whether a tensor says nothing: position numbers, pairs of fields, triangle masks.
+    """Whether a tensor is a constant, which ours does not need: position numbers, pairs of fields, triangle masks.
 
     Raises:
-        ValueError: If it is named as one but holds something else.
+        ValueError: If it has a constant's name but another value.
     """
     kind = name.rpartition(".")[2]
     if kind == "position_ids":
@@ -277,12 +281,12 @@ def _is_constant(name: str, tensor: torch.Tensor) -> bool:
     else:
         return False
     if tensor.shape != expected.shape or not torch.equal(tensor.to(expected.dtype), expected):
-        raise ValueError(f"`state_dict` must hold a constant in {name!r}, but it differs from that.")
+        raise ValueError(f"`state_dict` must hold a constant in {name!r}, but its value differs.")
     return True
 
 
 def _decoder_is_tied(state: dict[str, torch.Tensor]) -> bool:
-    """Whether the LM head's decoder is the word embeddings.
+    """Whether the LM head's decoder is tied to the word embeddings.
 
     Raises:
         ValueError: If the head's two biases, one parameter in the model, differ.
@@ -300,12 +304,12 @@ def _decoder_is_tied(state: dict[str, torch.Tensor]) -> bool:
 
 
 def _load(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Copies `state` into `model`, nothing left over on either side.
+    """Copy `state` into `model`; both must hold the same tensors.
 
     Raises:
-        ValueError: If a tensor is missing, left over or of another shape.
+        ValueError: If a tensor is missing, unknown or of another shape.
     """
-    # a tied tensor may be there under one of its names only
+    # the checkpoint may hold a tied tensor under one of its names only
     parameters = dict(model.named_parameters(remove_duplicate=False))
     given = {id(parameters[name]): tensor for name, tensor in state.items() if name in parameters}
     for name, parameter in parameters.items():
@@ -315,9 +319,9 @@ def _load(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
     if missing := sorted(expected.keys() - state.keys()):
         raise ValueError(f"`state_dict` must hold all tensors of the model; it lacks those for {missing}.")
     if unknown := sorted(state.keys() - expected.keys()):
-        raise ValueError(f"`state_dict` must hold tensors of the model only; there is no place for {unknown}.")
+        raise ValueError(f"`state_dict` must hold only tensors of the model; it also holds those for {unknown}.")
     for name, tensor in expected.items():
-        # a convolution of width 1 is a linear layer
+        # their convolutions of width 1 are linear layers here
         state[name] = state[name].squeeze(-1) if state[name].dim() == tensor.dim() + 1 else state[name]
         if state[name].shape != tensor.shape:
             raise ValueError(
@@ -331,7 +335,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors")
-    parser.add_argument("original", type=Path, help="JSON: config, model_args, plm_config, task, field_sizes")
+    parser.add_argument("original", type=Path, help="JSON file with config, model_args, plm_config, task, field_sizes")
     parser.add_argument("output_dir", type=Path)
     args = parser.parse_args(arguments)
     if args.checkpoint.suffix == ".safetensors":

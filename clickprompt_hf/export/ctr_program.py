@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""The CTR part of a click model as one graph, feature ids to click probabilities, for any batch size.
+"""The CTR part of a click model as one program, from feature ids to click probabilities, for any batch size.
 
 Shapes: B batch, C columns of ids.
 """
@@ -11,36 +11,36 @@ from torch import nn
 
 from ..modeling_clickprompt import ClickPromptForCTR
 
-# protobuf, in which a graph is written, holds 2 GiB
+# ONNX files are protobuf, which is limited to 2 GiB
 _LARGEST_SINGLE_FILE = 2**30
 
 
 class ClickProbability(nn.Module):
-    """The CTR side of a click model alone: ids to P(click). Puts it into evaluation mode.
+    """The CTR part of a click model alone: P(click) from feature ids.
 
     Args:
-        model: A click model whose fusion has a CTR logit.
+        model: A click model whose fusion has a CTR logit; its CTR part is put into evaluation mode.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the fusion has no CTR logit.
     """
 
     def __init__(self, model: ClickPromptForCTR):
         super().__init__()
         if model.ctr_head is None:
             raise ValueError(
-                f"`fusion` must have a CTR logit to export, got {model.config.fusion!r}: only the text is scored."
+                f"`fusion` must have a CTR logit to export, got {model.config.fusion!r}, which scores the text only."
             )
         self.ctr, self.ctr_head = model.clickprompt.ctr, model.ctr_head
         self.eval()
 
     def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
-        """feature_ids (B, C) int64 to probabilities (B,)."""
+        """Compute probabilities (B,) from feature_ids (B, C) int64."""
         return torch.sigmoid(self.ctr_head(self.ctr(feature_ids), feature_ids)).squeeze(-1)
 
 
 def torch_export(model: ClickPromptForCTR) -> torch.export.ExportedProgram:
-    """The CTR part of `model` as a program for any batch size: `program.module()(feature_ids)` are probabilities (B,).
+    """Export the CTR part of `model` as a torch program: `program.module()(feature_ids)` returns probabilities (B,).
 
     Raises:
         ValueError: If the fusion of `model` has no CTR logit.
@@ -53,24 +53,24 @@ def torch_export(model: ClickPromptForCTR) -> torch.export.ExportedProgram:
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path, fingerprint: str) -> None:
-    """Writes a program of `torch_export` as ONNX: `feature_ids` (B, C) int64 to `probability` (B,) float32.
+    """Write a program as an ONNX model, from `feature_ids` (B, C) int64 to `probability` (B,) float32.
 
     Args:
-        program: Of a model in float32.
-        path: The file; weights of more than 1 GiB go into a second one beside it.
-        fingerprint: Of the processor whose ids the graph reads; kept in its metadata.
+        program: Result of `torch_export` for a model in float32.
+        path: File to write; weights of more than 1 GiB go into a second file next to it.
+        fingerprint: Fingerprint of the processor whose ids the model reads, for the file's metadata.
     """
-    graph = torch.onnx.export(
+    onnx_program = torch.onnx.export(
         program, input_names=["feature_ids"], output_names=["probability"], dynamo=True, verbose=False
     )
-    assert graph is not None  # what the other exporter gives
-    graph.model.metadata_props["fingerprint"] = fingerprint
+    assert onnx_program is not None  # for mypy: only the exporter without dynamo returns None
+    onnx_program.model.metadata_props["fingerprint"] = fingerprint
     size = sum(weights.nbytes for weights in program.state_dict.values())
-    graph.save(path, external_data=size > _LARGEST_SINGLE_FILE)
+    onnx_program.save(path, external_data=size > _LARGEST_SINGLE_FILE)
 
 
 def random_ids(model: ClickPromptForCTR, num_rows: int, seed: int = 0) -> torch.Tensor:
-    """Feature ids (B, C) of rows that `model` may meet, empty slots of multi-valued fields among them."""
+    """Draw feature ids (B, C) that `model` accepts, including empty slots (-1) of multi-valued fields."""
     config, generator = model.config.ctr_config, torch.Generator().manual_seed(seed)
     columns = [
         torch.randint(-1 if number > 1 else 0, size, (num_rows,), generator=generator)

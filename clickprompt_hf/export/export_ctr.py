@@ -1,9 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""The CTR part of a checkpoint alone, to be served without the PLM, and without torch.
+"""Export of the CTR part of a checkpoint, to be served without the PLM and without torch.
 
     python -m clickprompt_hf.export.export_ctr CHECKPOINT FOLDER
 
-docs/serving.md says what FOLDER holds and how it is served.
+docs/serving.md describes FOLDER and how to serve it.
 """
 
 import argparse
@@ -34,22 +34,22 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: bool = False) -> None:
-    """Writes the CTR part of a checkpoint as a checkpoint of its own, and as an ONNX graph with what serves it.
+    """Export the CTR part of a checkpoint, both as a CTR-only checkpoint and as an ONNX model.
 
-    The folder holds a CTR-only checkpoint (`AutoModelForSequenceClassification`, `AutoProcessor`), `model.onnx`, and
-    `scorer.py` with `encoding_clickprompt.py`, which score raw rows with numpy and onnxruntime alone. It appears whole
-    or not at all.
+    The folder holds the checkpoint (`AutoModelForSequenceClassification`, `AutoProcessor`), `model.onnx`, and
+    `scorer.py` with the modules it needs, which score raw rows with numpy and onnxruntime alone. It is written
+    completely or not at all.
 
     Args:
         checkpoint: Folder or Hub id of a checkpoint that was finetuned for clicks.
-        folder: Where to; new or empty.
-        with_torch_program: Whether to write the graph for `torch.export.load` too, as `model.pt2`.
+        folder: Folder to write; new or empty.
+        with_torch_program: Also write `model.pt2`, for `torch.export.load`.
 
     Raises:
-        ImportError: If what writes and checks ONNX is not installed.
+        ImportError: If the packages that write and check ONNX are missing.
         FileExistsError: If `folder` is not empty.
-        ValueError: If the checkpoint has no trained CTR logit, or its processor is another model's.
-        RuntimeError: If the graph's probabilities differ from those of the model.
+        ValueError: If the checkpoint has no trained CTR logit, or its processor belongs to another model.
+        RuntimeError: If the ONNX model's probabilities differ from those of the checkpoint.
     """
     if absent := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise ImportError(f"The export needs {', '.join(absent)}: pip install 'clickprompt_hf[onnx]'.")
@@ -58,7 +58,7 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
         raise FileExistsError(f"`folder` must be new or empty, got {folder}.")
     model, processor = load_ctr(str(checkpoint))
     partial = folder.with_name(f".{folder.name}.partial")
-    # of an export that was killed
+    # left by an export that was killed
     shutil.rmtree(partial, ignore_errors=True)
     try:
         model.save_pretrained(partial)
@@ -75,41 +75,40 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
 
 
 def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
-    """The CTR part of a checkpoint in float32, and its processor, which reads no text then.
+    """Load the CTR part of a checkpoint in float32, and its processor without the tokenizer.
 
     Raises:
-        ValueError: If the checkpoint has no trained CTR logit, or its processor is another model's.
+        ValueError: If the checkpoint has no trained CTR logit, or its processor belongs to another model.
     """
-    check_folder_or_hub_id(checkpoint, "checkpoint")
     config = ClickPromptConfig.from_pretrained(checkpoint)
     if config.fusion == "text":
         raise ValueError(
-            f"`checkpoint` must have a CTR logit, but {checkpoint} has fusion='text': its click logit is the PLM's."
+            f"`checkpoint` must have a CTR logit, but {checkpoint} has fusion='text': its logit comes from the PLM."
         )
     loaded: Any = ClickPromptForCTR.from_pretrained(
         checkpoint, use_plm=False, dtype=torch.float32, output_loading_info=True
     )
     model, info = loaded
     missing = sorted(info["missing_keys"])
-    # the head of some backbones has no weights that could be missing
+    # the head of some backbones has no weights, so none can be missing
     if missing or ClickPromptForCTR.__name__ not in (config.architectures or ()):
         raise ValueError(
             f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}"
-            f"{f' and lacks {missing}' if missing else ''}. Finetune it with run_ctr.py --without_plm first."
+            f"{f' and lacks {missing}' if missing else ''}. Finetune it with clickprompt finetune --without_plm first."
         )
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)
     processor.tokenizer = None
     if config.use_plm:
         logger.warning(
-            f"The CTR logit of {checkpoint} was trained as a part of a fused logit (fusion={config.fusion!r}); alone "
-            "it may be badly calibrated. run_ctr.py --without_plm trains it to stand alone."
+            f"The CTR logit of {checkpoint} was trained as part of a fused logit (fusion={config.fusion!r}); it may "
+            "be badly calibrated on its own. clickprompt finetune --without_plm trains it on its own."
         )
     return model.eval(), processor
 
 
 def write_serving_code(folder: Path) -> None:
-    """Copies the modules that score without this package: those need each other only."""
+    """Copy the modules that score without this package; they import only each other."""
     package = Path(__file__).parent.parent
     modules = (*(f"{name}_clickprompt.py" for name in ("schema", "values", "encoding")), "export/scorer.py")
     for module in modules:
@@ -119,12 +118,12 @@ def write_serving_code(folder: Path) -> None:
 
 
 def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
-    """Refuses an ONNX graph in `folder` whose probabilities of random rows are not those of `model`.
+    """Check that the ONNX model in `folder` gives the probabilities of `model` for random rows.
 
     Raises:
         RuntimeError: If they differ by more than 1e-5.
     """
-    # needs onnxruntime, which is no dependency of the package
+    # imports onnxruntime, which comes with the extra `onnx`
     from .scorer import Scorer
 
     scorer = Scorer(folder)
@@ -133,10 +132,10 @@ def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
         with torch.no_grad():
             expected = ClickProbability(model)(feature_ids).numpy()
         difference = np.abs(scorer.score_ids(feature_ids.numpy()) - expected).max()
-        # a difference that is no number is one too
+        # NaN fails as well
         if not difference <= TOLERANCE:
             raise RuntimeError(
-                f"The ONNX graph must give the model's probabilities within {TOLERANCE}, but they differ by "
+                f"The ONNX model's probabilities must equal the checkpoint's within {TOLERANCE}, but they differ by "
                 f"{difference} in a batch of {num_rows}; nothing was written."
             )
 
@@ -146,10 +145,11 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("checkpoint", help="folder or Hub id of a checkpoint finetuned for clicks")
-    parser.add_argument("folder", type=Path, help="where to; new or empty")
-    parser.add_argument("--torch_program", action="store_true", help=f"write {TORCH_FILE} for torch.export.load too")
+    parser.add_argument("folder", type=Path, help="folder to write; new or empty")
+    parser.add_argument("--torch_program", action="store_true", help=f"also write {TORCH_FILE}, for torch.export.load")
     parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
     args = parser.parse_args(arguments)
+    check_folder_or_hub_id(args.checkpoint, "checkpoint")
     if args.backbone_module:
         import_backbone_module(args.backbone_module)
     export_ctr(args.checkpoint, args.folder, with_torch_program=args.torch_program)

@@ -4,8 +4,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from transformers.utils import is_matplotlib_available
+
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from ..evaluation.plots import matplotlib_is_installed
 from .backbone_modules import import_backbone_module
 
 
@@ -26,13 +27,13 @@ class ReportArguments:
     )
 
     def __post_init__(self):
-        if self.report_plots and not matplotlib_is_installed():
-            raise ImportError("`report_plots` needs matplotlib, which is not installed: pip install matplotlib.")
+        if self.report_plots and not is_matplotlib_available():
+            raise ImportError("`report_plots` needs matplotlib: pip install 'clickprompt_hf[plots]'.")
 
     @property
     def draws_plots(self) -> bool:
         """Whether plots are wanted and can be drawn."""
-        return matplotlib_is_installed() if self.report_plots is None else self.report_plots
+        return is_matplotlib_available() if self.report_plots is None else self.report_plots
 
 
 @dataclass

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser, set_seed
 
 from ..data.collators import ClickPromptCollator
+from ..evaluation.model_card import run_card
 from ..evaluation.plots import save_test_plots, save_training_plots
 from ..evaluation.report import (
     IGNORED_IN_TEST,
@@ -107,6 +108,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         eval_dataset=data.splits["validation"],
         data_collator=ClickPromptCollator(data.processor),
         processing_class=data.processor,
+        model_card=run_card,
     )
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
@@ -123,8 +125,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if trainer.is_world_process_zero():
         save_test_scores(training_args.output_dir, data.splits["test"], probabilities)
         if report_args.draws_plots:
-            save_training_plots(trainer)
-            save_test_plots(trainer, by_model, *encoded, report_args.frequency_fields or ())
+            save_training_plots(training_args.output_dir, trainer.state.log_history, trainer.kept_step)
+            save_test_plots(training_args.output_dir, by_model, *encoded, report_args.frequency_fields or ())
     trainer.log_metrics("all", metrics)
     trainer.run_metrics = metrics
     trainer.create_model_card()

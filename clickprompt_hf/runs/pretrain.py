@@ -11,6 +11,7 @@ Finetune OUT with run_ctr.py.
 
 from transformers import HfArgumentParser, set_seed
 
+from ..evaluation.model_card import run_card
 from ..evaluation.plots import save_training_plots
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments, ReportArguments
@@ -50,12 +51,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         eval_dataset=validation_rows,
         data_collator=pretraining_collator(model, data.processor, training_args),
         processing_class=data.processor,
+        model_card=run_card,
     )
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     metrics = {**result.metrics, **trainer.evaluate()}
     if report_args.draws_plots and trainer.is_world_process_zero():
-        save_training_plots(trainer)
+        save_training_plots(
+            training_args.output_dir, trainer.state.log_history, trainer.kept_step, validation="validation (in-sample)"
+        )
     trainer.log_metrics("pamlm (validation rows are in-sample)", metrics)
     trainer.run_metrics = metrics
     trainer.create_model_card()

@@ -1,89 +1,95 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Command-line arguments of the training scripts."""
+"""Training arguments."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import is_tensorboard_available
 
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
 
 
 @dataclass
 class ClickPromptTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with a learning rate of the PLM's own, and the defaults of finetuning for clicks.
+    """`TrainingArguments` with a separate learning rate for the PLM, and defaults for finetuning on clicks.
 
-    Evaluates and saves every epoch, keeps the best checkpoint by validation AUC and stops when it has not risen for
-    `early_stopping_patience` evaluations.
+    By default, training evaluates and saves every epoch, keeps the checkpoint with the best validation AUC and stops
+    once AUC has not improved for `early_stopping_patience` evaluations.
 
     Raises:
-        ValueError: If a rate or the patience is negative, a part to freeze is unknown, workers would outlive an
-            epoch, labels shall be smoothed or rows sampled in another order, training shall stop early without
-            choosing a best checkpoint, or checkpoints shall be pushed.
+        ValueError: If a learning rate or the patience is negative, `freeze` names an unknown part, or an argument is
+            set that this package does not support (each message says why).
+        ImportError: If `report_to` names TensorBoard and it is not installed.
     """
 
     learning_rate: float = field(
-        default=1e-3, metadata={"help": "Learning rate of everything but the PLM and its LM head."}
+        default=1e-3, metadata={"help": "Learning rate for everything except the PLM and its LM head."}
     )
     masking: Literal["token", "field"] = field(
-        default="token", metadata={"help": "What PA-MLM masks: single tokens, or whole values of fields."}
+        default="token", metadata={"help": "What PA-MLM masks: single tokens, or whole field values."}
     )
     mlm_probability: float = field(
-        default=0.15, metadata={"help": "Share of text tokens, or of values, that PA-MLM masks."}
+        default=0.15, metadata={"help": "Share of text tokens, or of field values, that PA-MLM masks."}
     )
     plm_learning_rate: float = field(
-        default=5e-5, metadata={"help": "Learning rate of the PLM and its LM head; 0 freezes them."}
+        default=5e-5, metadata={"help": "Learning rate for the PLM and its LM head; 0 freezes them."}
     )
     freeze: list[str] | None = field(
-        default=None, metadata={"help": "Parts that are not trained: any of plm, ctr (the backbone), prompt_encoder."}
+        default=None,
+        metadata={"help": "Parts to exclude from training: any of plm, ctr (the backbone), prompt_encoder."},
     )
     attn_implementation: str | None = field(
         default=None,
         metadata={
-            "help": "Attention kernels of the PLM, as transformers names them: sdpa, eager, ... By default those of "
-            "the model, except eager in bf16 on CPUs, where it is the fastest."
+            "help": "Attention implementation of the PLM, as transformers names it: sdpa, eager, ... Default: the "
+            "model's own, but eager for bf16 on CPUs, where it is the fastest."
         },
     )
     sparse_embedding_updates: bool = field(
         default=False,
         metadata={
-            "help": "Update only the feature embeddings that a batch reads: a step's time no longer grows with the "
-            "vocabulary. Rows that a batch does not read keep their moments (lazy Adam)."
+            "help": "Update only the feature embeddings that a batch reads, so that the time of a step does not grow "
+            "with the vocabulary. Rows that a batch does not read keep their moments (lazy Adam)."
         },
     )
     early_stopping_patience: int = field(
-        default=2, metadata={"help": "Evaluations without a better metric before training stops; 0 never stops."}
+        default=2,
+        metadata={"help": "Stop after this many evaluations without improvement of the metric; 0 never stops early."},
     )
     restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "Whether a resumed run goes on with early stopping's count."}
+        default=True, metadata={"help": "Restore the state of early stopping when training resumes."}
     )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Train into `output_dir` even if it holds a finished run."}
     )
     lr_scheduler_type: str = field(
         default="constant",
-        metadata={"help": "Schedule of the learning rates. Early stopping knows no end to decay towards."},
+        metadata={"help": "Learning rate schedule. The default is constant, as early stopping has no known end."},
     )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that are kept."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether to end with the best checkpoint."})
-    metric_for_best_model: str | None = field(default="auc", metadata={"help": "Metric that chooses the best one."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Number of checkpoints to keep."})
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "Load the best checkpoint when training ends."}
+    )
+    metric_for_best_model: str | None = field(
+        default="auc", metadata={"help": "Metric that decides which checkpoint is best."}
+    )
     greater_is_better: bool | None = field(default=None, metadata={"help": "Whether that metric should be high."})
-    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Rows of an evaluation batch, a device."})
+    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Rows per evaluation batch and device."})
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Drop columns that forward does not take; our data sets have none."}
+        default=False, metadata={"help": "Drop columns that `forward` does not take; our datasets have none."}
     )
     hub_license: str | None = field(
         default=None,
-        metadata={"help": "Licence of the weights in the model card, as the Hub spells it: apache-2.0, cc-by-nc-4.0"},
+        metadata={"help": "License of the weights for the model card, as the Hub spells it: apache-2.0, cc-by-nc-4.0"},
     )
     hub_strategy: str = field(
-        default="end", metadata={"help": "When --push_to_hub pushes: end. The other strategies push pickles."}
+        default="end", metadata={"help": "When --push_to_hub pushes. Only end: the other strategies push pickles."}
     )
-    report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Where training is logged."})
-    logging_steps: float = field(default=100, metadata={"help": "Steps between two logs."})
+    logging_steps: float = field(default=100, metadata={"help": "Number of steps between logs."})
 
     def __post_init__(self):
         for name in ("learning_rate", "plm_learning_rate", "early_stopping_patience"):
@@ -93,30 +99,32 @@ class ClickPromptTrainingArguments(TrainingArguments):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
         if self.dataloader_persistent_workers:
             raise ValueError(
-                "`dataloader_persistent_workers` must be False: masks change with the epoch, which workers that "
-                "outlive it would not see."
+                "`dataloader_persistent_workers` must be False: masks change with the epoch, and workers that outlive "
+                "it would not see the change."
             )
         if self.hub_strategy != "end":
             raise ValueError(
-                "`hub_strategy` must be 'end': the others push pickles, of the arguments or of optimizer states; got "
+                "`hub_strategy` must be 'end': the other strategies push pickles of arguments or optimizers; got "
                 f"{self.hub_strategy!r}."
             )
         if self.label_smoothing_factor:
             raise ValueError(
-                "`label_smoothing_factor` must be 0: Trainer smooths over the logits of classes, and no head gives it "
-                f"any; got {self.label_smoothing_factor}."
+                "`label_smoothing_factor` must be 0: Trainer smooths over class logits, which no head here returns; "
+                f"got {self.label_smoothing_factor}."
             )
         if self.train_sampling_strategy not in ("random", "group_by_length"):
             raise ValueError(
                 "`train_sampling_strategy` must be 'random' or 'group_by_length': the order of rows is a function of "
                 f"(seed, epoch); got {self.train_sampling_strategy!r}."
             )
+        if "tensorboard" in (self.report_to or ()) and not is_tensorboard_available():
+            raise ImportError("`report_to` tensorboard needs TensorBoard: pip install 'clickprompt_hf[tensorboard]'.")
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):
-            # a command line has strings only; Trainer looks for the last checkpoint where it is True
+            # the command line passes strings; for True, Trainer looks for the last checkpoint
             resume: Any = str(self.resume_from_checkpoint).lower() == "true"
             self.resume_from_checkpoint = resume or None
         if self.lr_scheduler_type == "constant" and self.warmup_steps:
-            # which would ignore the warm-up
+            # "constant" ignores the warm-up
             self.lr_scheduler_type = "constant_with_warmup"
         if not torch.accelerator.is_available():
             self.use_cpu = True
@@ -127,6 +135,6 @@ class ClickPromptTrainingArguments(TrainingArguments):
             if self.early_stopping_patience not in (0, type(self).early_stopping_patience):
                 raise ValueError(
                     "`early_stopping_patience` must be left out without `load_best_model_at_end`, which needs "
-                    f"evaluation and saving: nothing would stop; got {self.early_stopping_patience}."
+                    f"evaluation and saving; got {self.early_stopping_patience}."
                 )
             self.early_stopping_patience = 0

@@ -1,35 +1,39 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Whether bf16 pays on this machine: some processors multiply it many times faster than fp32, others emulate it."""
+"""Whether bf16 pays on this machine: some processors multiply it faster than fp32, others only emulate it."""
 
 import time
 
 import torch
 
-
-def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu", repeats: int = 10) -> float:
-    """GFLOP/s of products of two square matrices, the median of `repeats` after three that warm up."""
-    rates = _matrix_rates(dtype, torch.device(device), repeats)
-    return rates[repeats // 2]
+# below this ratio of bf16 to fp32 speed, the conversions around the products cost more than they save
+_MIN_SPEEDUP = 1.2
+# 0.3 GFLOP: one to three milliseconds in fp32 on one core
+_SIZE = 512
+_REPEATS = 10
 
 
 def bf16_pays() -> bool:
-    """Whether training in bf16 is the faster: on an accelerator that has it, or where the CPU's products say so."""
+    """Whether bf16 makes training faster: on accelerators that support it, and on CPUs that multiply it faster."""
     if torch.accelerator.is_available():
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    cpu = torch.device("cpu")
-    # the best of several: what else the machine does only slows them down
-    return max(_matrix_rates(torch.bfloat16, cpu, 10)) > 1.2 * max(_matrix_rates(torch.float32, cpu, 10))
+    return cpu_has_bf16() and _seconds(torch.float32) > _MIN_SPEEDUP * _seconds(torch.bfloat16)
 
 
-def _matrix_rates(dtype: torch.dtype, device: torch.device, repeats: int) -> list[float]:
-    """GFLOP/s of each of `repeats` products, in ascending order."""
-    size = 1024 if device.type == "cpu" else 8192
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+def cpu_has_bf16() -> bool:
+    """Whether torch has fast bf16 products for this CPU.
+
+    Ask before running one: without them a product of two 1024 x 1024 matrices takes seconds instead of milliseconds.
+    """
+    mkldnn = torch.backends.mkldnn
+    return mkldnn.is_available() and bool(mkldnn.enabled) and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """Time of one small matrix product on the CPU: the best of several, as other load only slows them down."""
+    left, right = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
     seconds = []
-    for _ in range(3 + repeats):
+    for _ in range(_REPEATS):
         start = time.perf_counter()
         left @ right
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
         seconds.append(time.perf_counter() - start)
-    return sorted(2 * size**3 / taken / 1e9 for taken in seconds[3:])
+    return min(seconds)

@@ -1,41 +1,124 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Lazy updates of the feature embeddings: a step touches the rows that its batch reads, and no others.
+"""The optimizer: learning rates and weight decay per parameter, frozen parts, lazy embedding updates, clipping.
 
-Why it pays: dense Adam reads and writes the whole table and its two moments at every step, so a step slows down as the
-vocabulary grows, though a batch of B rows reads at most B · C of its rows. With lazy updates the cost of a step no
-longer grows with the vocabulary. docs/benchmarks.md has the figures.
-
-What differs from dense Adam: a row's moments do not decay in steps that do not read it (as in TensorFlow's LazyAdam
-and `torch.optim.SparseAdam`), so rare rows move as far as their own gradients say.
+Lazy updates touch only the feature embeddings that a batch reads. Dense Adam reads and writes the whole table and its
+two moments at every step, so a step slows down as the vocabulary grows, although a batch of B rows reads at most B * C
+rows of the table. docs/benchmarks.md has the figures. They differ from dense Adam in one way: a row's moments do not
+decay in steps that do not read it (as in TensorFlow's LazyAdam and `torch.optim.SparseAdam`), so rare rows move as far
+as their own gradients say.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..layers_ctr import FeatureEmbedding
+from .arguments import ClickPromptTrainingArguments
+
+
+def build_optimizer(
+    model: nn.Module,
+    args: ClickPromptTrainingArguments,
+    optimizer_class: type[torch.optim.Optimizer],
+    options: dict[str, Any],
+) -> torch.optim.Optimizer:
+    """Build the optimizer of a model's trainable parameters.
+
+    Args:
+        model: Parameters with sparse gradients get lazy updates.
+        args: Learning rates and weight decay.
+        optimizer_class: Class of the dense optimizer.
+        options: Keyword arguments of that class.
+    """
+    sparse = [parameter for parameter in sparse_parameters(model) if parameter.requires_grad]
+    groups = parameter_groups(model, args.learning_rate, args.plm_learning_rate, args.weight_decay, exclude=sparse)
+    optimizer = optimizer_class(groups, **options)
+    if not sparse:
+        return optimizer
+    sparse_group = {"params": sparse, "lr": args.learning_rate}
+    return OptimizerWithSparseGroup(optimizer, sparse_group, (args.adam_beta1, args.adam_beta2), args.adam_epsilon)
+
+
+def parameter_groups(
+    model: nn.Module,
+    learning_rate: float,
+    plm_learning_rate: float,
+    weight_decay: float,
+    exclude: Sequence[torch.Tensor] = (),
+) -> list[dict[str, Any]]:
+    """Group the trainable parameters of a model by learning rate and weight decay, in at most four groups.
+
+    Args:
+        model: Any model with a PLM, adapters included, or without one.
+        learning_rate: For everything except the PLM.
+        plm_learning_rate: For the PLM and its LM head, see `plm_parameters`.
+        weight_decay: For matrices; biases, norms and embeddings never decay.
+        exclude: Parameters to leave out.
+
+    Returns:
+        Groups with `params`, `lr` (which overrides the optimizer's default) and `weight_decay`.
+    """
+    excluded = {id(parameter) for parameter in exclude}
+    in_plm = {id(parameter) for parameter in plm_parameters(model).values()}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad or id(parameter) in excluded:
+            continue
+        lr = plm_learning_rate if id(parameter) in in_plm else learning_rate
+        # the paper's prompt encoder stacks the biases of all slots into one tensor
+        is_matrix = parameter.dim() > 1 and id(parameter) not in embeddings and not name.endswith("bias")
+        groups.setdefault((lr, weight_decay if is_matrix else 0.0), []).append(parameter)
+    return [{"params": group, "lr": lr, "weight_decay": decay} for (lr, decay), group in groups.items()]
+
+
+def plm_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that `plm_learning_rate` applies to, by name: the PLM's trunk and its LM head."""
+    return {
+        name: parameter for name, parameter in model.named_parameters() if {"plm", "lm_head"} & set(name.split("."))
+    }
+
+
+def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
+    """Exclude parts of a model from training; the click heads are always trained.
+
+    Args:
+        model: Its parameters' `requires_grad` is changed.
+        parts: Any of "plm" (with its LM head), "ctr" and "prompt_encoder".
+
+    Raises:
+        ValueError: If nothing is left to train.
+    """
+    for name, parameter in model.named_parameters():
+        modules = set(name.split("."))
+        if modules & set(parts) or ("plm" in parts and "lm_head" in modules):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"`freeze` must leave something to train, but {sorted(set(parts))} is the whole model.")
 
 
 def make_embeddings_sparse(model: nn.Module) -> None:
-    """Lets all feature embeddings of `model` have sparse gradients."""
+    """Give all feature embeddings of a model sparse gradients."""
     for module in model.modules():
         if isinstance(module, FeatureEmbedding):
             module.table.sparse = True
 
 
 def sparse_parameters(model: nn.Module) -> list[torch.Tensor]:
-    """Parameters of `model` whose gradients are sparse."""
+    """The parameters of a model whose gradients are sparse."""
     return [m.weight for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse]
 
 
 class OptimizerWithSparseGroup(torch.optim.Optimizer):
-    """A dense optimizer and `torch.optim.SparseAdam` as one, which share the list of parameter groups.
+    """A dense optimizer and `torch.optim.SparseAdam` behind the interface of one.
 
     Args:
-        dense: Made with all groups but the sparse one.
+        dense: Optimizer of all other groups.
         sparse_group: A group with `params`, whose gradients are sparse, and `lr`.
-        betas, eps: Adam's, for the sparse group.
+        betas: Adam's, for the sparse group.
+        eps: Adam's, for the sparse group.
     """
 
     def __init__(
@@ -60,3 +143,31 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
         self.sparse.load_state_dict(state_dict["sparse"])
         # loading replaces the groups
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
+
+
+@torch.no_grad()
+def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Clip gradients by their total 2-norm, as `torch.nn.utils.clip_grad_norm_` does, including sparse gradients.
+
+    Args:
+        parameters: Parameters without a gradient are ignored.
+        max_norm: Scale the gradients down to this norm if theirs is larger.
+
+    Returns:
+        (), the norm before clipping.
+    """
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            # sums the gradients of a row that the batch reads twice
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        else:
+            gradients.append(parameter.grad)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale)
+    return norm
