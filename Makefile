@@ -11,7 +11,7 @@ DATA ?=
 .PHONY: demo test bench docs lint format clean
 
 demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
-	$(BIN)/python -m clickprompt_hf.runs.demo --output_dir runs/demo
+	$(BIN)/clickprompt demo --output_dir runs/demo
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

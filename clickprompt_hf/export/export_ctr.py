@@ -1,12 +1,6 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""The CTR part of a checkpoint alone, to be served without the PLM, and without torch.
+"""The CTR part of a checkpoint alone, to be served without the PLM, and without torch."""
 
-    python -m clickprompt_hf.export.export_ctr CHECKPOINT FOLDER
-
-docs/serving.md says what FOLDER holds and how it is served.
-"""
-
-import argparse
 import importlib.util
 import os
 import re
@@ -21,8 +15,6 @@ from transformers.utils import logging
 from ..configuration_clickprompt import ClickPromptConfig
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
-from ..runs.backbone_modules import import_backbone_module
-from ..runs.paths import check_folder_or_hub_id
 from .ctr_program import ClickProbability, random_ids, torch_export, write_onnx
 
 logger = logging.get_logger(__name__)
@@ -80,7 +72,6 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
     Raises:
         ValueError: If the checkpoint has no trained CTR logit, or its processor is another model's.
     """
-    check_folder_or_hub_id(checkpoint, "checkpoint")
     config = ClickPromptConfig.from_pretrained(checkpoint)
     if config.fusion == "text":
         raise ValueError(
@@ -95,7 +86,7 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
     if missing or ClickPromptForCTR.__name__ not in (config.architectures or ()):
         raise ValueError(
             f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}"
-            f"{f' and lacks {missing}' if missing else ''}. Finetune it with run_ctr.py --without_plm first."
+            f"{f' and lacks {missing}' if missing else ''}. Finetune it with clickprompt finetune --without_plm first."
         )
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)
@@ -103,7 +94,7 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
     if config.use_plm:
         logger.warning(
             f"The CTR logit of {checkpoint} was trained as a part of a fused logit (fusion={config.fusion!r}); alone "
-            "it may be badly calibrated. run_ctr.py --without_plm trains it to stand alone."
+            "it may be badly calibrated. clickprompt finetune --without_plm trains it to stand alone."
         )
     return model.eval(), processor
 
@@ -139,23 +130,3 @@ def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
                 f"The ONNX graph must give the model's probabilities within {TOLERANCE}, but they differ by "
                 f"{difference} in a batch of {num_rows}; nothing was written."
             )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("checkpoint", help="folder or Hub id of a checkpoint finetuned for clicks")
-    parser.add_argument("folder", type=Path, help="where to; new or empty")
-    parser.add_argument("--torch_program", action="store_true", help=f"write {TORCH_FILE} for torch.export.load too")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
-    args = parser.parse_args(arguments)
-    if args.backbone_module:
-        import_backbone_module(args.backbone_module)
-    export_ctr(args.checkpoint, args.folder, with_torch_program=args.torch_program)
-    for path in sorted(args.folder.iterdir()):
-        print(f"{path.stat().st_size:>12,} {path}")
-
-
-if __name__ == "__main__":
-    main()

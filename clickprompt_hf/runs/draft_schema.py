@@ -1,14 +1,13 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Drafts the schema of an unknown table, for a person to read and mend.
 
-    python -m clickprompt_hf.runs.draft_schema table.csv > schema.yaml
+    clickprompt draft-schema table.csv > schema.yaml
 
 Reads the first rows of a CSV or Parquet file, guesses what each column is, which one is the label and which the time,
 and says in comments what it saw and what it doubts. The draft is a valid schema file unless no column looks like a
 label.
 """
 
-import argparse
 import json
 import re
 import shlex
@@ -25,6 +24,7 @@ from ..data.column_profile import ColumnProfile, percent, profile_column, rank_a
 from ..data.sources.tabular import csv_batches, csv_header
 from ..schema_clickprompt import check_positive
 from ..values_clickprompt import labels_in_words
+from .command import CommandParser, run_command
 
 MAX_ROWS = 100_000
 
@@ -238,7 +238,7 @@ def _head(path: Path, num_rows: int, is_whole: bool, label: LabelGuess | None, h
     if label is not None:
         lines += [
             "# Then:",
-            f"#   python examples/run_ctr.py --dataset {path.suffix[1:]} --data_path {shlex.quote(str(path))} "
+            f"#   clickprompt finetune --dataset {path.suffix[1:]} --data_path {shlex.quote(str(path))} "
             f"--schema schema.yaml{split} --ctr_only --output_dir runs/first",
         ]
     return lines
@@ -361,20 +361,29 @@ def _flow(data: dict[str, Any]) -> str:
     return dumped.strip()
 
 
+def make_parser() -> CommandParser:
+    """The parser of `clickprompt draft-schema`."""
+    parser = CommandParser("draft-schema", __doc__, "TABLE [options]")
+    parser.add_argument("table", metavar="TABLE", type=Path, help=".csv file (UTF-8, with a header) or .parquet file")
+    parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="first rows to read (default: %(default)s)")
+    parser.add_argument("--label", help="label column (default: guessed)")
+    parser.add_argument("--positive", help="value of the label that means a click (default: guessed)")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("table", type=Path, help=".csv with a header, in UTF-8, or .parquet")
-    parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="rows to look at, the first ones (%(default)s)")
-    parser.add_argument("--label", help="the label's column; guessed by default")
-    parser.add_argument("--positive", help="the label's value that means a click; guessed by default")
-    args = parser.parse_args(arguments)
-    try:
-        print(draft_schema(args.table, args.max_rows, args.label, args.positive), end="")
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    """Print the draft of a schema.
+
+    Args:
+        arguments: The command line; `None` for that of the process.
+
+    Raises:
+        ValueError: If an argument or the table is wrong.
+        OSError: If the table is missing.
+    """
+    args = make_parser().parse_args(arguments)
+    print(draft_schema(args.table, args.max_rows, args.label, args.positive), end="")
 
 
 if __name__ == "__main__":
-    main()
+    run_command("draft-schema", main)
