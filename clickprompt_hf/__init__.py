@@ -4,6 +4,7 @@
 Importing the package registers its classes with transformers' Auto classes and `pipeline`.
 """
 
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,5 @@ else:
     def __getattr__(name):
         if name.startswith("_"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import exports
-
-        return getattr(exports, name)
+        # not `from . import`, which would ask this function for the name of the module
+        return getattr(importlib.import_module(f"{__name__}.exports"), name)

@@ -7,6 +7,7 @@ import torch
 from reference import Reference
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPAMLM
+from clickprompt_hf.export import convert_original
 from clickprompt_hf.export.convert_original import convert_original_checkpoint
 from clickprompt_hf.runs import convert
 
