@@ -20,7 +20,7 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    package_data={"clickprompt_hf.evaluation": ["*.jinja"]},
+    package_data={"clickprompt_hf.evaluation": ["*.jinja"], "clickprompt_hf.runs": ["help/*.txt"]},
     packages=find_packages(include=["clickprompt_hf", "clickprompt_hf.*"]),
     python_requires=">=3.10",
     install_requires=[
