@@ -62,7 +62,7 @@ _PADDED_POSITION_FAMILIES = (
 
 
 def check_version(version: Any, where: str) -> None:
-    """Rejects files written by a later version of this package, which this one would misread.
+    """Reject files written by a later version of this package, which this one would misread.
 
     Raises:
         ValueError: If `version`, found in `where`, is above `CHECKPOINT_VERSION` or not an integer.
@@ -84,7 +84,7 @@ def _setting(
     flag_type: Any = None,
     may_change: bool = False,
 ) -> Any:
-    """Declares a field of a configuration with all that checks, commands and docs know about it.
+    """Declare a field of a configuration, with what checks, commands and docs need to know.
 
     Args:
         default: Its default.
@@ -103,7 +103,7 @@ def _setting(
 
 
 def _check_fields(config: PreTrainedConfig, config_class: type[PreTrainedConfig]) -> None:
-    """Checks the type, then the range, of each field that `_setting` declares in `config_class`.
+    """Check the type, then the range, of each field that `_setting` declares in `config_class`.
 
     Raises:
         ValueError: On the first field with an impossible value; the message names it.
@@ -297,7 +297,7 @@ class CTRConfig(PreTrainedConfig):
     )
 
     def check(self) -> None:
-        """Raises a ValueError that names the first field with an impossible value."""
+        """Raise a ValueError that names the first field with an impossible value."""
         _check_fields(self, CTRConfig)
         if self.max_values is not None and len(self.max_values) != len(self.field_sizes):
             raise ValueError(
@@ -432,7 +432,7 @@ class ClickPromptConfig(PreTrainedConfig):
     checkpoint_version: int = _setting(CHECKPOINT_VERSION, "Version of the checkpoint's files.", flag=False)
 
     def check(self) -> None:
-        """Raises a ValueError that names the first field with an impossible value."""
+        """Raise a ValueError that names the first field with an impossible value."""
         check_version(self.checkpoint_version, "config.json")
         _check_fields(self, ClickPromptConfig)
         if self.pool_prompts and self.prompt_strategy != "shallow":

@@ -683,7 +683,7 @@ def test_resuming_from_half_a_checkpoint_is_refused(missing, table, tmp_path):
     run_ctr.main(options)
     (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
     (checkpoint / missing).unlink()
-    with pytest.raises(ValueError, match=f"must be a whole checkpoint, but .* lacks {missing}"):
+    with pytest.raises(ValueError, match=f"must be a complete checkpoint, but .* lacks {missing}"):
         run_ctr.main([*options, "--resume_from_checkpoint", "true"])
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""What all commands share: how they parse arguments, report a user's mistake and show warnings.
+"""Shared by all commands: parsing arguments, reporting a user's mistake, showing warnings.
 
 Loads neither torch nor transformers, so that `clickprompt --help` answers at once.
 """
@@ -39,7 +39,7 @@ def module_name(command: str) -> str:
 
 
 def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str] | None = None) -> None:
-    """Runs a command; a user's mistake prints one message and exits with code 2.
+    """Run a command; a user's mistake prints one message and exits with code 2.
 
     `--debug` among the arguments shows the traceback of a mistake. Bugs always keep theirs.
 
@@ -82,7 +82,7 @@ def is_mistake(error: Exception) -> bool:
 
 
 def report_mistake(name: str, error: Exception) -> NoReturn:
-    """Prints the message of a mistake, once per launch of several processes, and exits with code 2."""
+    """Print the message of a mistake, once for all processes of a launch, and exit with code 2."""
     if int(os.environ.get("RANK", "0")) > 0:
         # the first process has most likely reported the same mistake, and then this one is ended while it waits
         time.sleep(_SECONDS_FOR_FIRST_PROCESS)
@@ -92,7 +92,7 @@ def report_mistake(name: str, error: Exception) -> NoReturn:
 
 @contextmanager
 def short_warnings() -> Iterator[None]:
-    """Shows warnings as their message alone, without a line of source code."""
+    """Show warnings without their line of source code."""
     shown = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *place, **line: f"Warning: {message}\n"
     try:
@@ -102,12 +102,12 @@ def short_warnings() -> Iterator[None]:
 
 
 def require(modules: list[str], extra: str, feature: str) -> None:
-    """Checks that an extra is installed.
+    """Check that an extra is installed.
 
     Args:
-        modules: What it installs, by the names they are imported under.
+        modules: The modules it installs.
         extra: The extra of this package.
-        feature: What needs it, to start the message with.
+        feature: What needs it, as the start of the message.
 
     Raises:
         ImportError: If a module is missing; the message names the extra.
@@ -161,7 +161,7 @@ class CommandParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raises the mistake that argparse found.
+        """Raise the mistake that argparse found.
 
         Raises:
             ValueError: Always.
@@ -179,7 +179,7 @@ class CommandParser(argparse.ArgumentParser):
         return parsed
 
     def refuse_unknown(self, unknown: list[str]) -> None:
-        """Rejects arguments that no option takes, and suggests the likeliest ones.
+        """Reject unknown arguments and suggest the likeliest ones.
 
         Raises:
             ValueError: If there are any.

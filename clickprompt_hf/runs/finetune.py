@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 def check_start(start: StartArguments, model_args: ModelArguments) -> None:
-    """Rejects arguments that name no model to start from, or several.
+    """Reject arguments that name no model to start from, or several.
 
     Raises:
         ValueError: If they do.

@@ -60,7 +60,7 @@ def warn_of_idle_arguments(
     checkpoint: ClickPromptConfig | None = None,
     pretraining: bool = False,
 ) -> None:
-    """Warns about given arguments that have no effect and says what each needs.
+    """Warn about given arguments that have no effect, and say what each needs.
 
     An argument counts as given if it differs from its default.
 

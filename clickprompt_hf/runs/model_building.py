@@ -112,7 +112,7 @@ def load_checkpoint(
 
 
 def check_fixed_options(config: ClickPromptConfig, model_args: ModelArguments, model_name_or_path: str) -> None:
-    """Rejects options that differ from those a checkpoint's weights were made with.
+    """Reject options that differ from those a checkpoint's weights were made with.
 
     Raises:
         ValueError: If one does.

@@ -8,7 +8,7 @@ from transformers.utils import CONFIG_NAME, cached_file
 
 
 def check_folder_or_hub_id(name_or_path: str, argument: str) -> None:
-    """Rejects a local folder that is missing, and a Hub id that cannot be read.
+    """Reject a missing local folder and a Hub id that cannot be read.
 
     Args:
         name_or_path: The name.

@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def check_files(source: Path, target: Path) -> None:
-    """Rejects files that cannot be read or written, before the model is loaded.
+    """Reject files that cannot be read or written, before the model is loaded.
 
     Raises:
         ValueError: If a name has an unknown ending, or both are the same file.
