@@ -97,5 +97,5 @@ def test_matplotlib_is_asked_for_before_training(monkeypatch):
     assert not ReportArguments(report_plots=False).draws_plots
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not ReportArguments().draws_plots
-    with pytest.raises(ImportError, match="`report_plots` needs matplotlib.*pip install matplotlib"):
+    with pytest.raises(ImportError, match=r'--report_plots needs matplotlib.*pip install "clickprompt_hf\[plots\]"'):
         ReportArguments(report_plots=True)
