@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING or Path(sys.argv[0]).stem != "clickprompt":
-    from .exports import *  # noqa: F403
+if TYPE_CHECKING or Path(*sys.argv[:1]).stem != "clickprompt":
+    from .public_names import *  # noqa: F403
 else:
     # the command prints help and version without loading torch: it has the public names on first use
     def __getattr__(name):
         if name.startswith("_"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # not `from . import`, which would ask this function for the name of the module
-        return getattr(importlib.import_module(f"{__name__}.exports"), name)
+        return getattr(importlib.import_module(f"{__name__}.public_names"), name)

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         print((HELP_FOLDER / f"{name}.txt").read_text(encoding="utf-8"), end="")
     else:
         # registers the Auto classes
-        importlib.import_module("clickprompt_hf.exports")
+        importlib.import_module("clickprompt_hf.public_names")
         run_command(name, importlib.import_module(module_name(name)).main, others)
 
 

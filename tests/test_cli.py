@@ -12,7 +12,7 @@ from hub_server import HubServer
 from tiny_data import tiny_rows
 
 from clickprompt_hf import __version__, cli
-from clickprompt_hf.runs import command, paths
+from clickprompt_hf.runs import command, finetune, paths
 from clickprompt_hf.runs.command import COMMANDS, CommandParser, require, run_command
 from clickprompt_hf.runs.help_files import FOLDER, help_text
 
@@ -231,6 +231,8 @@ def test_a_missing_extra_is_named(monkeypatch):
     ):
         with pytest.raises(ImportError, match=rf'pip install "clickprompt_hf\[{extra}\]"'):
             cli.main([*arguments, "--debug"])
+    # training works without them
+    assert finetune.make_parser().get_default("report_to") == "none"
 
 
 @pytest.mark.parametrize("name", ["./nope", "/nope", "~/nope", "a/b/c", "runs/nope", "runs\\nope"])
