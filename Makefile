@@ -13,7 +13,7 @@ DATA ?=
 install: $(INSTALLED)  ## the package and its tools in .venv
 
 demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
-	$(BIN)/python -m clickprompt_hf.runs.demo --output_dir runs/demo
+	$(BIN)/clickprompt demo --output_dir runs/demo
 
 test: $(INSTALLED)  ## all tests, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -1,54 +1,22 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""ClickPrompt for HuggingFace: a language model that helps click-through-rate prediction (arXiv 2310.09234)."""
+"""ClickPrompt for HuggingFace: click-through-rate prediction with a language model (arXiv 2310.09234).
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    AutoProcessor,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
+Importing the package registers its classes with transformers' Auto classes and `pipeline`.
+"""
 
-from .configuration_clickprompt import TASK, ClickPromptConfig, CTRConfig
-from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM, ClickPromptModel
-from .modeling_ctr import CTRBackbone, CTRHead, register_backbone
-from .pipeline_clickprompt import ClickPromptPipeline
-from .processing_clickprompt import ClickPromptProcessor
-from .schema_clickprompt import FieldSchema, Schema
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-AutoConfig.register(CTRConfig.model_type, CTRConfig, exist_ok=True)
-AutoConfig.register(ClickPromptConfig.model_type, ClickPromptConfig, exist_ok=True)
-AutoModel.register(ClickPromptConfig, ClickPromptModel, exist_ok=True)
-AutoModelForCausalLM.register(ClickPromptConfig, ClickPromptForPACLM, exist_ok=True)
-AutoModelForMaskedLM.register(ClickPromptConfig, ClickPromptForPAMLM, exist_ok=True)
-AutoModelForSequenceClassification.register(ClickPromptConfig, ClickPromptForCTR, exist_ok=True)
-AutoProcessor.register(ClickPromptConfig, ClickPromptProcessor, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline(TASK, ClickPromptPipeline, AutoModelForSequenceClassification)
-
-# What is saved carries its code.
-ClickPromptConfig.register_for_auto_class()
-ClickPromptModel.register_for_auto_class("AutoModel")
-ClickPromptForPACLM.register_for_auto_class("AutoModelForCausalLM")
-ClickPromptForPAMLM.register_for_auto_class("AutoModelForMaskedLM")
-ClickPromptForCTR.register_for_auto_class("AutoModelForSequenceClassification")
-ClickPromptProcessor.register_for_auto_class()
-
-__all__ = [
-    "CTRBackbone",
-    "CTRConfig",
-    "CTRHead",
-    "ClickPromptConfig",
-    "ClickPromptForCTR",
-    "ClickPromptForPACLM",
-    "ClickPromptForPAMLM",
-    "ClickPromptModel",
-    "ClickPromptPipeline",
-    "ClickPromptProcessor",
-    "FieldSchema",
-    "Schema",
-    "register_backbone",
-]
+if TYPE_CHECKING or Path(*sys.argv[:1]).stem != "clickprompt":
+    from .public_names import *  # noqa: F403
+else:
+    # the command prints help and version without loading torch: it has the public names on first use
+    def __getattr__(name):
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # not `from . import`, which would ask this function for the name of the module
+        return getattr(importlib.import_module(f"{__name__}.public_names"), name)

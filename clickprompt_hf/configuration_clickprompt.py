@@ -1,8 +1,12 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Configurations of a CTR backbone and of a ClickPrompt model (arXiv 2310.09234)."""
+"""Configurations of a CTR backbone and a ClickPrompt model (arXiv 2310.09234)."""
 
 import copy
-from typing import Any, ClassVar, Literal, get_args
+import dataclasses
+import numbers
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -14,9 +18,9 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-# Of the files of a checkpoint. A change that earlier code would misread counts it up.
+# Version of a checkpoint's files: goes up with each change that earlier code would misread.
 CHECKPOINT_VERSION = 1
-# What the Auto classes and `pipeline` find in a checkpoint, where this package is not installed.
+# Where the Auto classes find the code in a checkpoint if this package is not installed.
 AUTO_MAP = {
     "AutoConfig": "configuration_clickprompt.ClickPromptConfig",
     "AutoModel": "modeling_clickprompt.ClickPromptModel",
@@ -31,18 +35,26 @@ CUSTOM_PIPELINES = {
 }
 PromptStrategy = Literal["layerwise", "shallow", "none"]
 PromptEncoderKind = Literal["released", "paper", "low_rank"]
-Fusion = Literal["sum", "weighted", "text", "ctr"]
+FusionWithPLM = Literal["sum", "weighted", "text"]
+Fusion = Literal[FusionWithPLM, "ctr"]
 Pooling = Literal["cls", "last", "mean", "mean_first_last", "mean_last_two"]
 BilinearKind = Literal["all", "each", "interaction"]
-_SIZE_LISTS = (
-    *("field_sizes", "dnn_hidden_sizes", "cin_layer_sizes", "fgcnn_channels", "fgcnn_kernel_heights"),
-    *("fgcnn_pooling_sizes", "fgcnn_recombined_channels"),
+# Ranges of numbers, as messages name them.
+_RANGES: dict[str, Callable[[Any], bool]] = {
+    "at least 1": lambda number: number >= 1,
+    "at least 0": lambda number: number >= 0,
+    "above 0": lambda number: number > 0,
+    "in [0, 1)": lambda number: 0 <= number < 1,
+    "in [0, 1]": lambda number: 0 <= number <= 1,
+}
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string", dict: "a dict"}
+# Backbones by what they contain, as `needs` names them.
+_WITH_EMBEDDINGS = (
+    *("fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
+    "transformer",
 )
-_SIZES = (
-    *("embedding_size", "num_cross_layers", "num_attention_layers", "num_attention_heads", "attention_size"),
-    *("senet_reduction_ratio", "num_graph_layers"),
-)
-# Families whose position ids start at pad_token_id + 1, so that fewer positions are left for tokens.
+_WITH_DNN = ("dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fgcnn")
+# Families whose position ids start at pad_token_id + 1, which leaves fewer positions for tokens.
 _PADDED_POSITION_FAMILIES = (
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
     *("data2vec-text", "longformer", "ibert"),
@@ -50,10 +62,10 @@ _PADDED_POSITION_FAMILIES = (
 
 
 def check_version(version: Any, where: str) -> None:
-    """Refuses files that a later version of this code wrote and this one would misread.
+    """Reject files written by a later version of this package, which this one would misread.
 
     Raises:
-        ValueError: If `version`, found in `where`, is above `CHECKPOINT_VERSION` or no number.
+        ValueError: If `version`, found in `where`, is above `CHECKPOINT_VERSION` or not an integer.
     """
     if not isinstance(version, int) or version > CHECKPOINT_VERSION:
         raise ValueError(
@@ -62,100 +74,242 @@ def check_version(version: Any, where: str) -> None:
         )
 
 
-class CTRConfig(PreTrainedConfig):
-    r"""Configuration of a CTR backbone: the model over the ids of an impression.
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    range: str | None = None,
+    needs: dict[str, tuple[str, ...]] | None = None,
+    flag: bool = True,
+    flag_type: Any = None,
+    may_change: bool = False,
+) -> Any:
+    """Declare a field of a configuration, with what checks, commands and docs need to know.
 
     Args:
-        backbone: Registered name of the backbone: `"lr"`, `"fm"`, `"dnn"`, `"deepfm"`, `"xdeepfm"`, `"ipnn"`, `"dcn"`,
-            `"dcnv2"`, `"autoint"`, `"fibinet"`, `"fignn"`, `"fgcnn"`, `"transformer"`, or one of your own.
-        field_sizes: Number of ids of each field, id 0 (out of vocabulary) included; one entry a field, at least 1.
-        max_values: Columns of `feature_ids` that each field owns, at least 1; more than 1 for a multi-valued field.
-            `None`: one column a field.
-        embedding_size: Width of a feature embedding.
-        dnn_hidden_sizes: Widths of the DNN's hidden layers, in order; only AutoInt can do without any.
-        num_cross_layers: Depth of the cross network (DCN, DCNv2).
-        first_order: Whether FM and DeepFM add the first-order (linear) term.
-        dnn_dropout: Dropout probability after each hidden DNN layer, in [0, 1).
-        embedding_dropout: Dropout probability on the embeddings, in [0, 1).
-        hidden_act: Activation of the hidden DNN layers, a name that transformers knows.
-        embedding_initializer_range: Standard deviation of fresh feature embeddings.
-        cin_layer_sizes: Feature maps of each CIN layer (xDeepFM).
-        num_attention_layers: Depth of the attention between fields (AutoInt, Transformer).
-        num_attention_heads: Heads of it; divides `attention_size` (AutoInt) or `embedding_size` (Transformer).
-        attention_size: Width of all heads together (AutoInt).
-        scale_attention: Whether AutoInt divides scores by the square root of a head's width.
-        attention_residual: Whether AutoInt adds the input of each attention layer to its output.
-        feed_forward_size: Width of the Transformer's feed-forward layers. `None`: 4 times `embedding_size`.
-        norm_first: Whether the Transformer normalises before attention and feed-forward, not after.
-        layer_norm_eps: Epsilon of the Transformer's layer norms.
-        senet_reduction_ratio: Fields over the width of SENet's bottleneck (FiBiNET).
-        bilinear_kind: Who shares a bilinear matrix (FiBiNET): `"all"` pairs, those of `"each"` first field, or
-            none, `"interaction"`.
-        num_graph_layers: Steps of the graph network (FiGNN).
-        share_graph_layers: Whether all steps share their weights.
-        graph_residual: Whether the embeddings are added after each step.
-        fgcnn_channels: Feature maps of each convolution (FGCNN).
-        fgcnn_kernel_heights: Fields that each convolution spans.
-        fgcnn_pooling_sizes: Fields that each pooling joins.
-        fgcnn_recombined_channels: New features a remaining field of each layer.
-        share_embedding: Whether FGCNN generates features from the same embeddings.
+        default: Its default.
+        help: What it means, for the API reference and the commands' `--help`.
+        range: Key of `_RANGES` that the number, or each number of the list, must be in.
+        needs: The values of other fields without which it has no effect.
+        flag: Whether it is a flag of the commands.
+        flag_type: Type of that flag where it takes fewer values than the field.
+        may_change: Whether finetuning a checkpoint may change it: it concerns fresh heads or dropout only.
+    """
+    metadata = {
+        **{"help": help, "range": range, "needs": needs or {}},
+        **{"flag": flag, "flag_type": flag_type, "may_change": may_change},
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _check_fields(config: PreTrainedConfig, config_class: type[PreTrainedConfig]) -> None:
+    """Check the type, then the range, of each field that `_setting` declares in `config_class`.
 
     Raises:
-        ValueError: If a size is below 1, a choice is unknown or a probability is outside [0, 1).
+        ValueError: On the first field with an impossible value; the message names it.
+    """
+    for field in dataclasses.fields(config_class):
+        if "range" not in field.metadata:
+            continue
+        value = getattr(config, field.name)
+        if not _has_type(value, field.type):
+            raise ValueError(f"`{field.name}` must be {_type_name(field.type)}, got {value!r}.")
+        value_range = field.metadata["range"]
+        if value_range is None or value is None:
+            continue
+        if isinstance(value, (list, tuple)):
+            if not all(map(_RANGES[value_range], value)):
+                raise ValueError(f"`{field.name}` must hold numbers of {value_range}, got {list(value)}.")
+        elif not _RANGES[value_range](value):
+            raise ValueError(f"`{field.name}` must be {value_range}, got {value}.")
+
+
+def _has_type(value: Any, annotation: Any) -> bool:
+    """Whether `value` is what `annotation` says; integers count as floats, truth values as neither."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return True
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(_has_type(value, argument) for argument in arguments)
+    if origin in (list, tuple):
+        return isinstance(value, origin) and all(_has_type(item, arguments[0]) for item in value)
+    if annotation in (int, float):
+        number = numbers.Integral if annotation is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _type_name(annotation: Any) -> str:
+    """`annotation` in the words of an error message."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return f"one of {arguments}"
+    if origin in (Union, UnionType):
+        # a tuple is as good as a list, an integer as a float
+        shown = [a for a in arguments if get_origin(a) is not tuple and not (a is int and float in arguments)]
+        return " or ".join(map(_type_name, shown))
+    if origin is list:
+        return "a list of integers"
+    return "None" if annotation is NoneType else _TYPE_NAMES[annotation]
+
+
+class CTRConfig(PreTrainedConfig):
+    """Configuration of a CTR backbone: the model over the feature ids of an impression.
+
+    Raises:
+        ValueError: If a value has the wrong type or is out of range, or a choice is unknown.
     """
 
     model_type = "clickprompt_ctr"
     base_config_key = "ctr_config"
 
-    backbone: str = "dcnv2"
-    field_sizes: list[int] | tuple[int, ...] = ()
-    max_values: list[int] | None = None
-    embedding_size: int = 32
-    dnn_hidden_sizes: list[int] | tuple[int, ...] = (256, 256, 256, 256, 256, 256)
-    num_cross_layers: int = 6
-    first_order: bool = True
-    dnn_dropout: float | int = 0.0
-    embedding_dropout: float | int = 0.0
-    hidden_act: str = "relu"
-    embedding_initializer_range: float = 0.02
-    cin_layer_sizes: list[int] | tuple[int, ...] = (25, 25, 25)
-    num_attention_layers: int = 2
-    num_attention_heads: int = 1
-    attention_size: int = 32
-    scale_attention: bool = False
-    attention_residual: bool = True
-    feed_forward_size: int | None = None
-    norm_first: bool = True
-    layer_norm_eps: float = 1e-12
-    senet_reduction_ratio: int = 3
-    bilinear_kind: BilinearKind = "interaction"
-    num_graph_layers: int = 3
-    share_graph_layers: bool = True
-    graph_residual: bool = True
-    fgcnn_channels: list[int] | tuple[int, ...] = (6, 8, 10, 12)
-    fgcnn_kernel_heights: list[int] | tuple[int, ...] = (7, 7, 7, 7)
-    fgcnn_pooling_sizes: list[int] | tuple[int, ...] = (2, 2, 2, 2)
-    fgcnn_recombined_channels: list[int] | tuple[int, ...] = (3, 3, 3, 3)
-    share_embedding: bool = False
+    backbone: str = _setting(
+        "dcnv2",
+        "Registered name of the backbone: lr, fm, dnn, deepfm, xdeepfm, ipnn, dcn, dcnv2, autoint, fibinet, fignn, "
+        "fgcnn, transformer, or your own.",
+    )
+    field_sizes: list[int] | tuple[int, ...] = _setting(
+        (), "Number of ids per field, including id 0 (out of vocabulary).", range="at least 1", flag=False
+    )
+    max_values: list[int] | tuple[int, ...] | None = _setting(
+        None,
+        "Columns of `feature_ids` per field; more than 1 for a multi-valued field. None: one column per field.",
+        range="at least 1",
+        flag=False,
+    )
+    embedding_size: int = _setting(
+        32, "Width of a feature embedding.", range="at least 1", needs={"backbone": _WITH_EMBEDDINGS}
+    )
+    dnn_hidden_sizes: list[int] | tuple[int, ...] = _setting(
+        (256, 256, 256, 256, 256, 256),
+        "Widths of the DNN's hidden layers, in order. Only AutoInt works without any.",
+        range="at least 1",
+        needs={"backbone": _WITH_DNN},
+    )
+    num_cross_layers: int = _setting(
+        6, "Depth of the cross network.", range="at least 1", needs={"backbone": ("dcn", "dcnv2")}
+    )
+    first_order: bool = _setting(
+        True, "Whether to add the first-order (linear) term.", needs={"backbone": ("fm", "deepfm")}
+    )
+    dnn_dropout: float | int = _setting(
+        0.0,
+        "Dropout probability after each hidden layer of the DNN, or in the Transformer's layers.",
+        range="in [0, 1)",
+        needs={"backbone": (*_WITH_DNN, "transformer")},
+        may_change=True,
+    )
+    embedding_dropout: float | int = _setting(
+        0.0, "Dropout probability on the feature embeddings.", range="in [0, 1)", may_change=True
+    )
+    hidden_act: str = _setting(
+        "relu",
+        "Activation of the hidden layers, by its name in transformers.",
+        needs={"backbone": (*_WITH_DNN, "transformer")},
+    )
+    embedding_initializer_range: float = _setting(
+        0.02, "Standard deviation of fresh feature embeddings.", range="at least 0"
+    )
+    cin_layer_sizes: list[int] | tuple[int, ...] = _setting(
+        (25, 25, 25), "Feature maps of each CIN layer.", range="at least 1", needs={"backbone": ("xdeepfm",)}
+    )
+    num_attention_layers: int = _setting(
+        2,
+        "Depth of the attention between fields.",
+        range="at least 1",
+        needs={"backbone": ("autoint", "transformer")},
+    )
+    num_attention_heads: int = _setting(
+        1,
+        "Attention heads; must divide `attention_size` (AutoInt) or `embedding_size` (Transformer).",
+        range="at least 1",
+        needs={"backbone": ("autoint", "transformer")},
+    )
+    attention_size: int = _setting(
+        32, "Total width of the attention heads.", range="at least 1", needs={"backbone": ("autoint",)}
+    )
+    scale_attention: bool = _setting(
+        False,
+        "Whether to divide attention scores by the square root of a head's width.",
+        needs={"backbone": ("autoint",)},
+    )
+    attention_residual: bool = _setting(
+        True,
+        "Whether to add the input of each attention layer to its output.",
+        needs={"backbone": ("autoint",)},
+    )
+    feed_forward_size: int | None = _setting(
+        None,
+        "Width of the feed-forward layers. None: 4 times `embedding_size`.",
+        range="at least 1",
+        needs={"backbone": ("transformer",)},
+    )
+    norm_first: bool = _setting(
+        True,
+        "Whether to normalise before attention and feed-forward instead of after.",
+        needs={"backbone": ("transformer",)},
+    )
+    layer_norm_eps: float = _setting(
+        1e-12, "Epsilon of the layer norms.", range="above 0", needs={"backbone": ("transformer",)}
+    )
+    senet_reduction_ratio: int = _setting(
+        3,
+        "Number of fields divided by the width of SENet's bottleneck.",
+        range="at least 1",
+        needs={"backbone": ("fibinet",)},
+    )
+    bilinear_kind: BilinearKind = _setting(
+        "interaction",
+        "What shares a bilinear matrix: all pairs (all), pairs with the same first field (each), or nothing "
+        "(interaction).",
+        needs={"backbone": ("fibinet",)},
+    )
+    num_graph_layers: int = _setting(
+        3, "Steps of the graph network.", range="at least 1", needs={"backbone": ("fignn",)}
+    )
+    share_graph_layers: bool = _setting(
+        True, "Whether all graph steps share their weights.", needs={"backbone": ("fignn",)}
+    )
+    graph_residual: bool = _setting(
+        True, "Whether to add the embeddings after each graph step.", needs={"backbone": ("fignn",)}
+    )
+    fgcnn_channels: list[int] | tuple[int, ...] = _setting(
+        (6, 8, 10, 12), "Feature maps of each convolution.", range="at least 1", needs={"backbone": ("fgcnn",)}
+    )
+    fgcnn_kernel_heights: list[int] | tuple[int, ...] = _setting(
+        (7, 7, 7, 7), "Fields that each convolution spans.", range="at least 1", needs={"backbone": ("fgcnn",)}
+    )
+    fgcnn_pooling_sizes: list[int] | tuple[int, ...] = _setting(
+        (2, 2, 2, 2), "Fields that each pooling merges.", range="at least 1", needs={"backbone": ("fgcnn",)}
+    )
+    fgcnn_recombined_channels: list[int] | tuple[int, ...] = _setting(
+        (3, 3, 3, 3),
+        "New features per remaining field, for each layer.",
+        range="at least 1",
+        needs={"backbone": ("fgcnn",)},
+    )
+    share_embedding: bool = _setting(
+        False,
+        "Whether to generate features from the same embeddings that the DNN reads.",
+        needs={"backbone": ("fgcnn",)},
+    )
 
-    def __post_init__(self, **kwargs):
-        for name in _SIZE_LISTS:
-            setattr(self, name, list(getattr(self, name)))
-        for name in (*_SIZE_LISTS, "max_values"):
-            if any(size < 1 for size in getattr(self, name) or ()):
-                raise ValueError(f"`{name}` must hold numbers of at least 1, got {getattr(self, name)}.")
+    def check(self) -> None:
+        """Raise a ValueError that names the first field with an impossible value."""
+        _check_fields(self, CTRConfig)
         if self.max_values is not None and len(self.max_values) != len(self.field_sizes):
             raise ValueError(
-                f"`max_values` must have one entry a field ({len(self.field_sizes)}), got {len(self.max_values)}."
+                f"`max_values` must have one entry per field ({len(self.field_sizes)}), got {len(self.max_values)}."
             )
-        if self.bilinear_kind not in get_args(BilinearKind):
-            raise ValueError(f"`bilinear_kind` must be one of {get_args(BilinearKind)}, got {self.bilinear_kind!r}.")
-        for name in _SIZES:
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("dnn_dropout", "embedding_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}.")
+
+    def __post_init__(self, **kwargs):
+        self.check()
+        for field in dataclasses.fields(CTRConfig):
+            # lists, as config.json gives them back
+            if isinstance(value := getattr(self, field.name), tuple):
+                setattr(self, field.name, list(value))
         super().__post_init__(**kwargs)
 
     @property
@@ -164,46 +318,16 @@ class CTRConfig(PreTrainedConfig):
 
     @property
     def num_columns(self) -> int:
-        """Columns of `feature_ids`: one a field, more for multi-valued fields."""
+        """Columns of `feature_ids`: one per field, more for multi-valued fields."""
         return sum(self.max_values) if self.max_values else self.num_fields
 
 
 class ClickPromptConfig(PreTrainedConfig):
-    r"""Configuration of a ClickPrompt model: a CTR backbone whose soft prompts enter a pretrained language model.
-
-    Args:
-        text_config: Configuration of the PLM. `None` with `fusion="ctr"`, a default RoBERTa's otherwise.
-        ctr_config: Configuration of the CTR backbone.
-        prompt_length: Number K of prompt vectors in each PLM layer, at least 1.
-        prompt_strategy: `"layerwise"`: every PLM layer gets prompts, as keys and values where the PLM takes a cache,
-            as hidden states in front of the layer's input where not. `"shallow"`: K vectors in front of the input
-            embeddings. `"none"`: no prompts.
-        prompt_encoder: How layerwise prompts are made from the interaction vector. `"released"`: one bottleneck
-            `Linear -> Tanh -> Linear` of the PLM's width, as in the authors' code. `"paper"`: an MLP of its own for
-            each layer and slot, whose output the layer's key and value projections read. `"low_rank"`: the released
-            one with a bottleneck of width `prompt_rank`.
-        prompt_rank: Width of the low-rank bottleneck, at least 1.
-        prompt_dropout: Dropout probability on the prompts, in [0, 1).
-        prompt_initializer_scale: Factor on the Xavier weights that fresh prompts are made with, above 0.
-        normalize_prompts: Whether each key and value (each vector, if shallow) goes through a layer norm.
-        fusion: How the click logit is made. `"sum"`: text + CTR logit; `"weighted"`: their convex combination by α;
-            `"text"`: the text logit; `"ctr"`: the CTR logit, without any PLM.
-        fusion_alpha: Initial α, in [0, 1].
-        fusion_alpha_on: The logit that α weighs: `"ctr"` as in the paper, `"text"` as in the authors' code.
-        learn_fusion_alpha: Whether α is trained.
-        pooling: What the text logit reads of the last layer: `"cls"`, the first text position, `"last"`, the last one,
-            or `"mean"`, all of them; `"mean_first_last"` and `"mean_last_two"`, the mean of two layers' means. `None`:
-            `"last"` for a decoder, `"mean"` for the encoder of a pair as T5, `"cls"` else.
-        pool_prompts: Whether pooling reads shallow prompts too, as in the authors' code, whose `"cls"` then is the
-            first prompt. Only with `prompt_strategy="shallow"`.
-        training_data: Where the weights come from: source, split, seeds and row limits. Written by the scripts, so
-            that finetuning after PA-MLM keeps the test rows unseen.
-        tie_word_embeddings: Whether the LM head's decoder is the input embeddings. `None`: as the PLM has it.
-        checkpoint_version: Version of a checkpoint's files, `CHECKPOINT_VERSION` or an earlier one.
+    """Configuration of a ClickPrompt model: a CTR backbone whose soft prompts enter a pretrained language model.
 
     Raises:
-        ValueError: If a choice is unknown, K < 1, α is outside [0, 1], K leaves the PLM no position for text, or a
-            later version of this code saved the configuration.
+        ValueError: If a value has the wrong type or is out of range, a choice is unknown, the prompts leave the PLM no
+            position for text, or a later version of this package saved the configuration.
     """
 
     model_type = "clickprompt"
@@ -213,62 +337,117 @@ class ClickPromptConfig(PreTrainedConfig):
     }
     keys_to_ignore_at_inference: ClassVar = ["ctr_logits", "text_logits", "prompts", "interaction"]
 
-    # A dict or a configuration comes in; from `__post_init__` on it is a configuration.
-    text_config: Any = None
-    ctr_config: Any = None
-    prompt_length: int = 5
-    prompt_strategy: PromptStrategy = "layerwise"
-    prompt_encoder: PromptEncoderKind = "released"
-    prompt_rank: int = 64
-    prompt_dropout: float | int = 0.0
-    prompt_initializer_scale: float | int = 1.0
-    normalize_prompts: bool = False
-    fusion: Fusion = "sum"
-    fusion_alpha: float | int = 0.5
-    fusion_alpha_on: Literal["ctr", "text"] = "ctr"
-    learn_fusion_alpha: bool = True
-    pooling: Pooling | None = None
-    pool_prompts: bool = False
-    training_data: dict | None = None
-    tie_word_embeddings: bool | None = None
-    initializer_range: float = 0.02
-    checkpoint_version: int = CHECKPOINT_VERSION
+    # May be given as dicts; configurations from `__post_init__` on.
+    text_config: Any = _setting(
+        None,
+        'Configuration of the PLM. None: no PLM with `fusion="ctr"`, otherwise the default RoBERTa.',
+        flag=False,
+    )
+    ctr_config: Any = _setting(None, "Configuration of the CTR backbone.", flag=False)
+    prompt_length: int = _setting(
+        5,
+        "Prompt vectors per PLM layer, K.",
+        range="at least 1",
+        needs={"prompt_strategy": ("layerwise", "shallow")},
+    )
+    prompt_strategy: PromptStrategy = _setting(
+        "layerwise",
+        "Where prompts enter the PLM. layerwise: in every layer, as keys and values, or as hidden states in front of "
+        "the layer's input if the PLM takes no cache. shallow: in front of the input embeddings. none: nowhere.",
+    )
+    prompt_encoder: PromptEncoderKind = _setting(
+        "released",
+        "How layerwise prompts are made from the interaction vector. released: one bottleneck of the PLM's width, as "
+        "in the authors' code. paper: an MLP per layer and slot, read by the layer's own key and value projections. "
+        "low_rank: a bottleneck of width `prompt_rank`.",
+        needs={"prompt_strategy": ("layerwise",)},
+    )
+    prompt_rank: int = _setting(
+        64, "Width of the low-rank bottleneck.", range="at least 1", needs={"prompt_encoder": ("low_rank",)}
+    )
+    prompt_dropout: float | int = _setting(
+        0.0,
+        "Dropout probability on the prompts.",
+        range="in [0, 1)",
+        needs={"prompt_strategy": ("layerwise", "shallow")},
+        may_change=True,
+    )
+    prompt_initializer_scale: float | int = _setting(
+        1.0,
+        "Factor on the Xavier weights of a fresh prompt encoder.",
+        range="above 0",
+        needs={"prompt_strategy": ("layerwise", "shallow")},
+    )
+    normalize_prompts: bool = _setting(
+        False,
+        "Whether to apply a layer norm to each key and value, or to each shallow prompt.",
+        needs={"prompt_strategy": ("layerwise", "shallow")},
+    )
+    fusion: Fusion = _setting(
+        "sum",
+        "How the click logit is made. sum: text plus CTR logit. weighted: their convex combination by alpha. text: "
+        "the text logit. ctr: the CTR logit, without a PLM.",
+        flag_type=FusionWithPLM,
+        may_change=True,
+    )
+    fusion_alpha: float | int = _setting(
+        0.5, "Initial alpha.", range="in [0, 1]", needs={"fusion": ("weighted",)}, may_change=True
+    )
+    fusion_alpha_on: Literal["ctr", "text"] = _setting(
+        "ctr",
+        "The logit that alpha weighs: ctr as in the paper, text as in the authors' code.",
+        needs={"fusion": ("weighted",)},
+        may_change=True,
+    )
+    learn_fusion_alpha: bool = _setting(
+        True, "Whether alpha is trained.", needs={"fusion": ("weighted",)}, may_change=True
+    )
+    pooling: Pooling | None = _setting(
+        None,
+        "What the text logit reads: the first (cls) or last position of the last layer, its mean, or the mean of two "
+        "layers' means (mean_first_last, mean_last_two). None: last for a decoder, mean for the encoder of an "
+        "encoder-decoder such as T5, else cls.",
+        may_change=True,
+    )
+    pool_prompts: bool = _setting(
+        False,
+        "Whether pooling reads the prompts too, as in the authors' code, where cls is then the first prompt.",
+        needs={"prompt_strategy": ("shallow",)},
+        may_change=True,
+    )
+    training_data: dict | None = _setting(
+        None,
+        "Record of the training data: source, split, seeds and row limits. The commands write it, so that finetuning "
+        "after PA-MLM keeps the test rows unseen.",
+        flag=False,
+    )
+    tie_word_embeddings: bool | None = _setting(
+        None,
+        "Whether the LM head's decoder shares the input embeddings' weights. None: as in the PLM.",
+        flag=False,
+    )
+    initializer_range: float = _setting(
+        0.02, "Standard deviation of fresh weights that have no scheme of their own.", range="at least 0", flag=False
+    )
+    checkpoint_version: int = _setting(CHECKPOINT_VERSION, "Version of the checkpoint's files.", flag=False)
 
     def check(self) -> None:
-        """Raises a ValueError that names the first field whose value is impossible."""
+        """Raise a ValueError that names the first field with an impossible value."""
         check_version(self.checkpoint_version, "config.json")
-        for name, choices in (
-            ("prompt_strategy", get_args(PromptStrategy)),
-            ("prompt_encoder", get_args(PromptEncoderKind)),
-            ("fusion", get_args(Fusion)),
-            ("fusion_alpha_on", ("ctr", "text")),
-            ("pooling", (*get_args(Pooling), None)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")
-        for name in ("prompt_length", "prompt_rank"):
-            number = getattr(self, name)
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {number!r}; a whole number is needed.")
-        if not 0 <= self.prompt_dropout < 1:
-            raise ValueError(f"`prompt_dropout` must be in [0, 1), got {self.prompt_dropout}.")
-        if self.prompt_initializer_scale <= 0:
-            raise ValueError(f"`prompt_initializer_scale` must be above 0, got {self.prompt_initializer_scale}.")
-        if not 0 <= self.fusion_alpha <= 1:
-            raise ValueError(f"`fusion_alpha` must be in [0, 1], got {self.fusion_alpha}.")
+        _check_fields(self, ClickPromptConfig)
         if self.pool_prompts and self.prompt_strategy != "shallow":
             raise ValueError(
                 f"`pool_prompts` must be False unless `prompt_strategy` is 'shallow', got {self.prompt_strategy!r}: "
-                "other prompts are not positions of the last layer."
+                "layerwise prompts have no position in the last layer."
             )
-        # sub-configurations come after the choices, on which they depend
+        # `text_config` is built after the choices that it depends on
         if self.use_plm and isinstance(self.text_config, PreTrainedConfig):
             self._check_against_plm()
 
     def _check_against_plm(self) -> None:
         if self.causal and self.pooling == "cls" and not self.pool_prompts:
             raise ValueError(
-                "`pooling` must be 'last' or a mean for a decoder, whose first token sees no other; got 'cls'."
+                "`pooling` must be 'last' or a mean for a decoder, whose first token sees no other token; got 'cls'."
             )
         limit = self.max_text_length
         if limit is not None and limit < 1:
@@ -279,9 +458,9 @@ class ClickPromptConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         kwargs["num_labels"] = 1
-        # what a checkpoint says of its own code, whatever it was loaded from: a loaded one names its repository
+        # a loaded configuration names the repository it came from; a saved one must name its own files
         kwargs["auto_map"] = dict(AUTO_MAP)
-        # `pipeline` asks for trust in the code of these; where the package is installed it has the task registered
+        # `pipeline` asks to trust the code named here; the installed package has registered the task itself
         from_checkpoint = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
         kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES) if from_checkpoint else {}
         self.check()
@@ -293,7 +472,7 @@ class ClickPromptConfig(PreTrainedConfig):
         if not self.use_plm:
             self.tie_word_embeddings = False
             return
-        # the caller's stays as it is: some classes write into the configuration that they are built from
+        # a copy: some model classes write into the configuration they are built from
         self.text_config = copy.deepcopy(self.text_config)
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = self.text_config.tie_word_embeddings
@@ -302,12 +481,12 @@ class ClickPromptConfig(PreTrainedConfig):
         self.check()
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain data, as `config.json` holds it."""
+        """Return the configuration as plain data, as in `config.json`."""
         return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     @property
     def use_plm(self) -> bool:
-        """Whether the model holds a PLM. Setting it to `False` makes a CTR-only configuration (`fusion="ctr"`)."""
+        """Whether the model has a PLM. Set it to `False` for a CTR-only configuration (`fusion="ctr"`)."""
         return self.fusion != "ctr"
 
     @use_plm.setter
@@ -320,37 +499,37 @@ class ClickPromptConfig(PreTrainedConfig):
 
     @property
     def num_prompts(self) -> int:
-        """Prompts that a PLM layer sees in front of the text: K, or 0 without prompts."""
+        """Prompts in front of the text in each PLM layer: K, or 0 without prompts."""
         return 0 if self.prompt_strategy == "none" else self.prompt_length
 
     @property
     def causal(self) -> bool:
-        """Whether the PLM is a decoder: its family has a causal language model and no masked one."""
+        """Whether the PLM is a decoder: its family has a causal but no masked language model."""
         family = self.text_config.model_type
         return family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     @property
     def encoder_of_a_pair(self) -> bool:
-        """Whether the PLM is the encoder of an encoder and a decoder, as T5's."""
+        """Whether the PLM is the encoder half of an encoder-decoder, such as T5's."""
         family = self.text_config.model_type
         encoder = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(family)
         return encoder is not None and encoder != MODEL_MAPPING_NAMES.get(family)
 
     @property
     def hidden_size(self) -> int:
-        """H of the PLM."""
+        """Hidden size H of the PLM."""
         return self.text_config.hidden_size
 
     @property
     def use_ctr(self) -> bool:
-        """Whether the ids say anything: not where the click logit is the text's and there are no prompts."""
+        """Whether the model uses feature ids: not with `fusion="text"` and no prompts."""
         return self.fusion != "text" or self.num_prompts > 0
 
     @property
     def max_text_length(self) -> int | None:
-        """Largest number T of text tokens, special tokens included, such that K + T fits the PLM's positions, and the
-        window of a decoder whose layers have one; `None` where the PLM has only relative positions, as T5."""
-        # some families do not count positions, or say so by -1
+        """Largest number T of text tokens, including special tokens, for which K + T fits the PLM's positions and a
+        decoder's attention window; `None` if the PLM has only relative positions, like T5."""
+        # families with relative positions have no such attribute, or -1
         positions = getattr(self.text_config, "max_position_embeddings", None) or 0
         if self.text_config.model_type in _PADDED_POSITION_FAMILIES:
             positions -= self.text_config.pad_token_id + 1
@@ -359,10 +538,10 @@ class ClickPromptConfig(PreTrainedConfig):
 
     @property
     def _decoder_window(self) -> int:
-        """How many tokens a decoder's layers look back, so that the prompts must be among them; 0 for all tokens."""
+        """Tokens that a decoder's layers attend back to, which must include the prompts; 0 for all tokens."""
         if not self.causal:
             return 0
-        # only some decoders have windows, and of those only some in part of their layers
+        # only some decoders have windows, and some of those only in part of their layers
         layer_types = getattr(self.text_config, "layer_types", None) or ["sliding_attention"]
         windowed = "sliding_attention" in layer_types
         return (windowed and getattr(self.text_config, "sliding_window", None)) or 0

@@ -5,25 +5,25 @@ from typing import Any
 
 from .configuration_clickprompt import CTRConfig
 
-# Sizes of the paper's experiments, per dataset: embedding size, then per backbone what differs from the default.
+# Embedding size per dataset; further down, per backbone, what differs from the default.
 _PUBLISHED_EMBEDDING_SIZE = {"ml-1m": 32, "bookcrossing": 32, "amazon-toys": 16, "goodreads": 16}
 _DATASETS = tuple(_PUBLISHED_EMBEDDING_SIZE)
 
 
 def _same(**sizes: Any) -> dict[str, dict[str, Any]]:
-    """One setting for all data sets."""
+    """The same sizes for all datasets."""
     return {name: dict(sizes) for name in _DATASETS}
 
 
 def _per_dataset(depths: tuple[int, ...], widths: tuple[int, ...] = (256,) * 4, **more: Any) -> dict[str, dict]:
-    """Hidden layers of one width and depth a data set, in the order of `_DATASETS`."""
+    """Depth and width of the hidden layers per dataset, in the order of `_DATASETS`."""
     return {
         name: {"dnn_hidden_sizes": [width] * depth, **more} for name, width, depth in zip(_DATASETS, widths, depths)
     }
 
 
 def _with_cross_layers(sizes: dict[str, dict]) -> dict[str, dict]:
-    """As many cross layers as hidden layers."""
+    """Sizes with as many cross layers as hidden layers."""
     return {name: {**of, "num_cross_layers": len(of["dnn_hidden_sizes"])} for name, of in sizes.items()}
 
 
@@ -37,15 +37,15 @@ _PUBLISHED_SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "dcn": _with_cross_layers(_per_dataset((4, 4, 3, 4), widths=(256, 256, 256, 512))),
     "dcnv2": _with_cross_layers(_per_dataset((6, 6, 3, 6), widths=(256, 256, 256, 512))),
     "autoint": _per_dataset((6, 6, 6, 6), num_attention_layers=6, num_attention_heads=1, attention_size=32),
-    # The authors have no size for Amazon-Toys.
+    # the authors publish no sizes for Amazon-Toys
     "fibinet": _per_dataset((2, 2, 2, 2), senet_reduction_ratio=3, bilinear_kind="interaction"),
     "fignn": {**_same(num_graph_layers=3), "bookcrossing": {"num_graph_layers": 6}},
     "fgcnn": {
-        # Two embedding tables, each of half the width.
+        # two embedding tables, each half as wide
         name: {**sizes, "embedding_size": _PUBLISHED_EMBEDDING_SIZE[name] // 2}
         for name, sizes in _per_dataset((3, 3, 3, 3)).items()
     },
-    # The authors have no size for GoodReads.
+    # the authors publish no sizes for GoodReads
     "transformer": {
         **_same(num_attention_layers=2, num_attention_heads=1),
         "bookcrossing": {"num_attention_layers": 3, "num_attention_heads": 2},
@@ -54,17 +54,17 @@ _PUBLISHED_SIZES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def preset_datasets() -> list[str]:
-    """Datasets with published sizes."""
+    """List the datasets with published sizes."""
     return list(_PUBLISHED_EMBEDDING_SIZE)
 
 
 def preset_backbones() -> list[str]:
-    """Backbones with published sizes."""
+    """List the backbones with published sizes."""
     return list(_PUBLISHED_SIZES)
 
 
 def ctr_preset(backbone: str, dataset: str = "ml-1m", **overrides: Any) -> CTRConfig:
-    """The published sizes of `backbone` on `dataset`.
+    """Build the configuration of `backbone` at its published size on `dataset`.
 
     Args:
         backbone: One of `preset_backbones()`.
@@ -72,7 +72,7 @@ def ctr_preset(backbone: str, dataset: str = "ml-1m", **overrides: Any) -> CTRCo
         overrides: Arguments of `CTRConfig` that replace published values.
 
     Raises:
-        ValueError: If `backbone` or `dataset` has no preset; the message lists those that have.
+        ValueError: If `backbone` or `dataset` has no preset; the message lists those that do.
     """
     if backbone not in _PUBLISHED_SIZES:
         raise ValueError(f"`backbone` must be one of {sorted(_PUBLISHED_SIZES)} for a preset, got {backbone!r}.")

@@ -16,7 +16,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProc
 from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'clickprompt_hf[app]'")
-from clickprompt_hf.runs import app  # noqa: E402
+from clickprompt_hf.runs import app_page  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROW = {"user": "3", "price": 2.5, "tags": ["new", "rare"], "title": "Up"}
@@ -41,7 +41,7 @@ def checkpoint(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(checkpoint):
-    page = app.launch(str(checkpoint), port=None, prevent_thread_lock=True, quiet=True)
+    page = app_page.launch(str(checkpoint), port=None, block=False)
     yield page
     page.close()
 
@@ -73,7 +73,7 @@ def test_what_is_shown_of_a_row(page, checkpoint):
     assert sorted(table["value"]) == sorted(set(processor.vocabularies[3]) - {""})
     expected = what_if(model, processor, ROW, "title", table["value"].tolist())
     assert table["click probability"].tolist() == pytest.approx(expected)
-    assert table["row"].tolist() == ["as it is", *["changed"] * (len(table) - 1)]
+    assert table["row"].tolist() == ["unchanged", *["changed"] * (len(table) - 1)]
 
     assert text == "User ID is 3. Price is 2.5. Tags is new, rare. Title is Up."
     if model.config.use_plm:
@@ -85,7 +85,7 @@ def test_what_is_shown_of_a_row(page, checkpoint):
 def test_a_widget_a_field():
     rows = {**tiny_rows(), "user": list(range(60))}
     processor = ClickPromptProcessor.fit(rows, tiny_schema())
-    user, price, tags, title = (app.field_widget(processor, member) for member in processor.schema.fields)
+    user, price, tags, title = (app_page.field_widget(processor, field) for field in processor.schema.fields)
     assert [widget.label for widget in (user, price, tags, title)] == ["User ID", "Price", "Tags", "Title"]
     # 60 users are too many to choose from
     assert isinstance(user, gradio.Textbox)

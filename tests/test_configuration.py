@@ -1,10 +1,15 @@
 """Configurations: round trips, presets, and what they refuse."""
 
+import dataclasses
+from typing import get_args
+
 import pytest
-from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
+import torch
+from tiny_models import BACKBONES, tiny_config, tiny_ctr_config, tiny_text_config
 from transformers import AutoConfig, RobertaConfig
 
 from clickprompt_hf import ClickPromptConfig, CTRConfig
+from clickprompt_hf.modeling_ctr import backbone_class
 from clickprompt_hf.presets import ctr_preset
 
 
@@ -65,6 +70,11 @@ def test_published_presets():
         ({"pooling": "max"}, "`pooling` must be one of"),
         ({"prompt_strategy": "deep"}, "`prompt_strategy` must be one of"),
         ({"prompt_encoder": "mlp"}, "`prompt_encoder` must be one of"),
+        # the type first, then the range
+        ({"prompt_length": 2.5}, r"`prompt_length` must be an integer, got 2\.5"),
+        ({"prompt_dropout": "0.1"}, r"`prompt_dropout` must be a number, got '0\.1'"),
+        ({"fusion_alpha": None}, "`fusion_alpha` must be a number, got None"),
+        ({"learn_fusion_alpha": "yes"}, "`learn_fusion_alpha` must be True or False, got 'yes'"),
     ],
 )
 def test_impossible_models_are_refused(options, message):
@@ -78,12 +88,49 @@ def test_impossible_models_are_refused(options, message):
         ({"embedding_size": 0}, "`embedding_size` must be at least 1, got 0"),
         ({"field_sizes": [3, 0]}, "`field_sizes` must hold numbers of at least 1"),
         ({"dnn_dropout": 1.0}, r"`dnn_dropout` must be in \[0, 1\)"),
-        ({"max_values": [1]}, r"`max_values` must have one entry a field \(3\), got 1"),
+        ({"max_values": [1]}, r"`max_values` must have one entry per field \(3\), got 1"),
+        ({"dnn_dropout": "much"}, "`dnn_dropout` must be a number, got 'much'"),
+        ({"embedding_size": 4.0}, r"`embedding_size` must be an integer, got 4\.0"),
+        ({"dnn_hidden_sizes": 8}, "`dnn_hidden_sizes` must be a list of integers, got 8"),
+        ({"first_order": 1}, "`first_order` must be True or False, got 1"),
+        ({"feed_forward_size": "4"}, "`feed_forward_size` must be an integer or None, got '4'"),
+        ({"bilinear_kind": "some"}, r"`bilinear_kind` must be one of \('all', 'each', 'interaction'\), got 'some'"),
     ],
 )
 def test_impossible_backbones_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tiny_ctr_config(**options)
+
+
+def test_options_name_fields_and_values_that_exist():
+    """Commands derive their flags and the warnings about unused ones from this metadata."""
+    for config in (CTRConfig, ClickPromptConfig):
+        types = {field.name: field.type for field in dataclasses.fields(config)}
+        for field in dataclasses.fields(config):
+            for name, values in field.metadata.get("needs", {}).items():
+                assert set(values) <= set(BACKBONES if name == "backbone" else get_args(types[name])), field.name
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_backbone_reads_the_options_that_say_they_need_it(backbone):
+    read = set()
+
+    class Watched(CTRConfig):
+        model_type = "watched"
+
+        def __getattribute__(self, name):
+            read.add(name)
+            return super().__getattribute__(name)
+
+    config = Watched(**tiny_ctr_config(backbone).to_dict())
+    read.clear()
+    with torch.device("meta"):
+        backbone_class(backbone)(config).make_head()
+    options = {
+        field.name: field.metadata["needs"] for field in dataclasses.fields(CTRConfig) if "needs" in field.metadata
+    }
+    needing = {name for name, needs in options.items() if needs and backbone in needs["backbone"]}
+    assert {name for name in read & options.keys() if options[name]} == needing
 
 
 def test_a_default_configuration_is_valid():

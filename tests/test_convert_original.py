@@ -9,6 +9,7 @@ from reference import Reference
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPAMLM
 from clickprompt_hf.export import convert_original
 from clickprompt_hf.export.convert_original import convert_original_checkpoint
+from clickprompt_hf.runs import convert
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_command_line(reference, tmp_path, capsys):
         {f"model.{name}": tensor for name, tensor in reference.state_dict.items()}, tmp_path / "pytorch_model.bin"
     )
     (tmp_path / "original.json").write_text(json.dumps(reference.metadata))
-    convert_original.main([str(tmp_path / name) for name in ("pytorch_model.bin", "original.json", "out")])
+    convert.main([str(tmp_path / name) for name in ("pytorch_model.bin", "original.json", "out")])
     assert "ClickPromptForCTR" in capsys.readouterr().out
     model = ClickPromptForCTR.from_pretrained(tmp_path / "out")
     inputs = {name: tensor for name, tensor in reference.inputs.items() if name != "labels"}

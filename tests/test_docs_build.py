@@ -51,3 +51,9 @@ def test_arguments_of_configurations(on_path, config):
     assert list(found) == list(fields)
     for name, default in fields.items():
         assert eval(found[name], vars(configuration_clickprompt)) == default
+    # the reference documents each of them, with the help text of the commands
+    sections = module[config.__name__].docstring.parse("google")
+    (arguments,) = (section for section in sections if section.kind is griffe.DocstringSectionKind.parameters)
+    documented = {argument.name: argument.description for argument in arguments.value}
+    assert documented == {f.name: f.metadata["help"] for f in dataclasses.fields(config) if f.name in fields}
+    assert any(section.kind is griffe.DocstringSectionKind.raises for section in sections)

@@ -16,6 +16,7 @@ from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
 from clickprompt_hf.data.sources.tabular import csv_header
+from clickprompt_hf.runs.command import run_command
 from clickprompt_hf.runs.draft_schema import draft_schema, main
 
 
@@ -369,10 +370,10 @@ def test_tables_that_cannot_be_drafted(name, content, message, tmp_path, capsys)
         draft_schema(path)
     assert str(path) in str(error.value)
     with pytest.raises(SystemExit) as stop:
-        main([str(path)])
-    assert stop.value.code == 1
+        run_command("draft-schema", main, [str(path)])
+    assert stop.value.code == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", f"{error.value}\n")
+    assert (out, err) == ("", f"clickprompt draft-schema: error: {error.value}\n")
 
 
 def test_broken_utf8_is_found_behind_the_first_mebibyte(tmp_path):

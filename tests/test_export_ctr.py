@@ -17,8 +17,9 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
 from clickprompt_hf.export import export_ctr as module
 from clickprompt_hf.export.ctr_program import ClickProbability, random_ids, torch_export, write_onnx
-from clickprompt_hf.export.export_ctr import export_ctr, main
+from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.scorer import Scorer
+from clickprompt_hf.runs.export import main
 
 ROW = {"user": 1, "price": 2.0, "tags": "new", "title": "Up"}
 PROCESSOR = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer(), max_text_length=30)

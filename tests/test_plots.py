@@ -96,6 +96,7 @@ def test_missing_matplotlib_is_reported_before_training(monkeypatch):
     assert ReportArguments().draws_plots
     assert not ReportArguments(report_plots=False).draws_plots
     monkeypatch.setattr("clickprompt_hf.runs.arguments.is_matplotlib_available", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not ReportArguments().draws_plots
-    with pytest.raises(ImportError, match=r"`report_plots` needs matplotlib.*pip install 'clickprompt_hf\[plots\]'"):
+    with pytest.raises(ImportError, match=r'--report_plots needs matplotlib.*pip install "clickprompt_hf\[plots\]"'):
         ReportArguments(report_plots=True)

@@ -221,7 +221,5 @@ def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path):
         folders.append(tmp_path / "read_only")
     for folder in folders:
         for script, options in ((run_ctr, ALONE), (run_pamlm, PLM)):
-            with pytest.raises(
-                PermissionError, match=f"`output_dir` must be a folder that can be written, but {folder}"
-            ):
+            with pytest.raises(PermissionError, match=f"`output_dir` must be a writable folder, but {folder}"):
                 script.main([*RUN, *options, "--output_dir", str(folder)])

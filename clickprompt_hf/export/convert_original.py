@@ -1,20 +1,12 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Conversion of checkpoints of the authors' implementation.
+"""Conversion of checkpoints of the authors' implementation."""
 
-    python -m clickprompt_hf.export.convert_original pytorch_model.bin original.json OUT
-
-original.json holds the argument `original` of `convert_original_checkpoint`.
-"""
-
-import argparse
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
@@ -328,25 +320,3 @@ def _load(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
                 f"`state_dict` must hold {name} of shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}."
             )
     model.load_state_dict(state)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors")
-    parser.add_argument("original", type=Path, help="JSON file with config, model_args, plm_config, task, field_sizes")
-    parser.add_argument("output_dir", type=Path)
-    args = parser.parse_args(arguments)
-    if args.checkpoint.suffix == ".safetensors":
-        state_dict = load_file(args.checkpoint)
-    else:
-        state_dict = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
-    model = convert_original_checkpoint(state_dict, json.loads(args.original.read_text(encoding="utf-8")))
-    model.save_pretrained(args.output_dir)
-    print(f"{type(model).__name__} in {args.output_dir}")
-
-
-if __name__ == "__main__":
-    main()

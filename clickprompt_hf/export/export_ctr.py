@@ -1,12 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Export of the CTR part of a checkpoint, to be served without the PLM and without torch.
 
-    python -m clickprompt_hf.export.export_ctr CHECKPOINT FOLDER
-
-docs/serving.md describes FOLDER and how to serve it.
+docs/serving.md describes what is written and how to serve it.
 """
 
-import argparse
 import importlib.util
 import os
 import re
@@ -21,8 +18,6 @@ from transformers.utils import logging
 from ..configuration_clickprompt import ClickPromptConfig
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
-from ..runs.backbone_modules import import_backbone_module
-from ..runs.paths import check_folder_or_hub_id
 from .ctr_program import ClickProbability, random_ids, torch_export, write_onnx
 
 logger = logging.get_logger(__name__)
@@ -138,24 +133,3 @@ def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
                 f"The ONNX model's probabilities must equal the checkpoint's within {TOLERANCE}, but they differ by "
                 f"{difference} in a batch of {num_rows}; nothing was written."
             )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("checkpoint", help="folder or Hub id of a checkpoint finetuned for clicks")
-    parser.add_argument("folder", type=Path, help="folder to write; new or empty")
-    parser.add_argument("--torch_program", action="store_true", help=f"also write {TORCH_FILE}, for torch.export.load")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
-    args = parser.parse_args(arguments)
-    check_folder_or_hub_id(args.checkpoint, "checkpoint")
-    if args.backbone_module:
-        import_backbone_module(args.backbone_module)
-    export_ctr(args.checkpoint, args.folder, with_torch_program=args.torch_program)
-    for path in sorted(args.folder.iterdir()):
-        print(f"{path.stat().st_size:>12,} {path}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,34 +1,43 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Command-line arguments of the runs."""
+"""Arguments of the commands that train, as dataclasses, and their parser."""
 
+import argparse
+import dataclasses
+import importlib.util
+import inspect
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from transformers import HfArgumentParser
 from transformers.utils import is_matplotlib_available
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..training.arguments import ClickPromptTrainingArguments
 from .backbone_modules import import_backbone_module
+from .command import CommandParser, require
 
 
 @dataclass
 class ReportArguments:
-    """What a run leaves behind beside its weights and metrics.
+    """What a run writes beside its weights and metrics.
 
     Raises:
-        ImportError: If plots are asked for and matplotlib is missing.
+        ImportError: If plots are requested and matplotlib is missing.
     """
 
     report_plots: bool | None = field(
         default=None,
         metadata={
-            "help": "Draw loss, AUC, calibration and AUC by frequency as PNG into the folder plots of output_dir, and "
-            "show them in the model card. By default where matplotlib is installed; true makes it an error if not."
+            "help": "Draw loss, AUC, calibration and AUC by frequency as PNG files in the folder plots of output_dir, "
+            "and show them in the model card. Default: if matplotlib is installed."
         },
     )
 
     def __post_init__(self):
-        if self.report_plots and not is_matplotlib_available():
-            raise ImportError("`report_plots` needs matplotlib: pip install 'clickprompt_hf[plots]'.")
+        if self.report_plots:
+            require(["matplotlib"], "plots", "--report_plots")
 
     @property
     def draws_plots(self) -> bool:
@@ -38,123 +47,140 @@ class ReportArguments:
 
 @dataclass
 class ClickReportArguments(ReportArguments):
-    """What is reported of the test split beside AUC, log loss and calibration."""
+    """What to report on the test split besides AUC, log loss and calibration."""
 
     gauc_field: str | None = field(
-        default=None, metadata={"help": "Column, e.g. user_id: AUC within its values, weighed by rows (GAUC)."}
+        default=None,
+        metadata={"help": "Column, e.g. user_id: report the AUC within each of its values, weighted by rows (GAUC)."},
     )
     frequency_fields: list[str] | None = field(
         default=None,
-        metadata={"help": "Columns, e.g. user_id movie_id: AUC of their frequent, rare and unseen values."},
+        metadata={"help": "Columns, e.g. user_id movie_id: report the AUC of frequent, rare and unseen values."},
     )
     baseline_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Output folder of another run on the same test rows: reports RelaImpr, and the difference of the "
-            "AUCs with DeLong's 95 %% interval."
+            "help": "Output folder of another run on the same test rows: report RelaImpr, and the AUC difference with "
+            "its 95 %% interval (DeLong)."
         },
     )
 
 
 @dataclass
 class DataArguments:
-    """Which rows to train on. What is left out has its default, or the value that the checkpoint was made with."""
+    """Which rows to use. What is left out has its default, or the value that the checkpoint was trained with."""
 
     dataset: str | None = field(
         default=None,
         metadata={
             "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, parquet, or the id of a "
-            "data set on the Hub."
+            "dataset on the Hub."
         },
     )
-    data_path: str | None = field(default=None, metadata={"help": "Zip, folder or file that holds the raw data."})
+    data_path: str | None = field(default=None, metadata={"help": "Zip file, folder or file with the raw data."})
     schema: str | None = field(
-        default=None, metadata={"help": "YAML or JSON file: the fields, the label, the text. For csv, parquet, Hub."}
+        default=None,
+        metadata={
+            "help": "YAML or JSON file with the fields, the label and the text template. For csv, parquet, Hub."
+        },
     )
     split: Literal["random", "time"] | None = field(
-        default=None, metadata={"help": "8:1:1 at random (the default) or by the schema's time column."}
+        default=None, metadata={"help": "8:1:1, at random or by the schema's time column. Default: random."}
     )
-    split_seed: int | None = field(default=None, metadata={"help": "Draws the split and nothing else. Default 42."})
+    split_seed: int | None = field(
+        default=None, metadata={"help": "Seed of the random split, and of nothing else. Default: 42."}
+    )
     max_train_rows: int | None = field(
         default=None,
         metadata={
-            "help": "Train on so many rows of the training split; PA-MLM adds an eighth as many validation rows."
+            "help": "Number of training rows to use; PA-MLM adds an eighth as many validation rows. Default: all."
         },
     )
     min_count: int | None = field(
-        default=None, metadata={"help": "Training rows that a value needs to get an id of its own. Default 1."}
+        default=None, metadata={"help": "Training rows that a value needs to get its own id. Default: 1."}
     )
     max_text_length: int | None = field(
         default=None,
-        metadata={"help": "Truncate longer texts to this many tokens; by default a text too long is an error."},
+        metadata={"help": "Truncate longer texts to this many tokens. Default: a text that is too long is an error."},
     )
 
 
 @dataclass
-class ModelArguments:
-    """What to build. What is left out has the published value, or that of the checkpoint."""
+class PLMArguments:
+    """The language model of a fresh ClickPrompt model."""
 
     plm_name_or_path: str | None = field(
         default=None,
         metadata={
             "help": "Hub id or folder of a pretrained encoder or decoder, e.g. RoBERTa, DeBERTa, T5 or GPT-2; or "
-            "scratch-tiny (2 layers x 128) or scratch-small (4 x 256): a RoBERTa with fresh weights, and a tokenizer "
+            "scratch-tiny (2 layers x 128) or scratch-small (4 x 256): a RoBERTa with fresh weights and a tokenizer "
             "trained on the training text."
         },
     )
-    backbone: str | None = field(
-        default=None,
-        metadata={
-            "help": "lr, fm, dnn, deepfm, xdeepfm, ipnn, dcn, dcnv2, autoint, fibinet, fignn, fgcnn or transformer. "
-            "Default dcnv2."
-        },
-    )
+
+
+def config_options(*config_classes: type) -> dict[str, dataclasses.Field]:
+    """Fields of configurations that are flags of the commands, by name."""
+    fields = [option for config_class in config_classes for option in dataclasses.fields(config_class)]
+    return {option.name: option for option in fields if option.metadata.get("flag")}
+
+
+def _flags(config_class: type) -> Any:
+    """A dataclass with a flag per option of a configuration; a flag that is not given is `None`."""
+    flags = []
+    for name, option in config_options(config_class).items():
+        flag_type = option.metadata["flag_type"] or _flag_type(option.type)
+        flags.append((name, flag_type | None, field(default=None, metadata={"help": _flag_help(option)})))
+    return dataclasses.make_dataclass(f"{config_class.__name__}Flags", flags)
+
+
+def _flag_help(option: dataclasses.Field) -> str:
+    """The help of an option as a flag's: other options as flags, and its default."""
+    text = re.sub(r"`(\w+)`", r"--\1", option.metadata["help"])
+    if (flag_type := option.metadata["flag_type"]) is not None:
+        for choice in set(get_args(option.type)) - set(get_args(flag_type)):
+            text = re.sub(rf" {choice}: [^.]*\.", "", text)
+    if option.default is None:
+        text = text.replace("None: ", "Default: ")
+    else:
+        values = option.default if isinstance(option.default, (list, tuple)) else [option.default]
+        shown = " ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+        text = f"{text} Default: {shown}."
+    for needed, values in option.metadata["needs"].items():
+        if len(values) <= 3:
+            text = f"{text} Needs --{needed} {' or '.join(values)}."
+    # argparse formats help texts
+    return text.replace("%", "%%")
+
+
+def _flag_type(annotation: Any) -> Any:
+    """The type of a flag for an annotation: `float` for `float | int`, a list for a list or tuple."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType and get_origin(kind) is not tuple]
+    return float if float in kinds else kinds[0]
+
+
+_CTRFlags: Any = _flags(CTRConfig)
+_ClickPromptFlags: Any = _flags(ClickPromptConfig)
+
+
+@dataclass
+class BackboneArguments(_CTRFlags):
+    """The CTR backbone."""
+
     backbone_module: str | None = field(
-        default=None,
-        metadata={"help": "Python file or module that registers a backbone of your own; it is imported first."},
+        default=None, metadata={"help": "Python file or module that registers your own backbone; imported first."}
     )
     preset: str | None = field(
         default=None,
-        metadata={"help": "Data set whose published backbone sizes are used. Default: --dataset's, else ml-1m's."},
+        metadata={"help": "Dataset whose published backbone sizes are used. Default: --dataset's, else ml-1m's."},
     )
-    embedding_size: int | None = field(default=None, metadata={"help": "Width of a feature embedding."})
-    dnn_hidden_sizes: list[int] | None = field(default=None, metadata={"help": "Widths of the DNN's hidden layers."})
-    num_cross_layers: int | None = field(default=None, metadata={"help": "Depth of DCN's and DCNv2's cross network."})
-    num_attention_layers: int | None = field(default=None, metadata={"help": "Depth of AutoInt and Transformer."})
-    num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of AutoInt and Transformer."})
-    num_graph_layers: int | None = field(default=None, metadata={"help": "Steps of FiGNN."})
-    dnn_dropout: float | None = field(default=None, metadata={"help": "Dropout after each hidden DNN layer."})
-    embedding_dropout: float | None = field(default=None, metadata={"help": "Dropout on the feature embeddings."})
-    embedding_initializer_range: float | None = field(
-        default=None, metadata={"help": "Standard deviation of fresh feature embeddings."}
-    )
-    prompt_length: int | None = field(default=None, metadata={"help": "Prompts in each PLM layer, K. Default 5."})
-    prompt_strategy: Literal["layerwise", "shallow", "none"] | None = field(
-        default=None, metadata={"help": "Where prompts enter: every layer (the default), the input, or nowhere."}
-    )
-    prompt_encoder: Literal["released", "paper", "low_rank"] | None = field(
-        default=None, metadata={"help": "How layerwise prompts are made. Default released."}
-    )
-    prompt_rank: int | None = field(default=None, metadata={"help": "Width of the low-rank bottleneck. Default 64."})
-    prompt_dropout: float | None = field(default=None, metadata={"help": "Dropout on the prompts. Default 0."})
-    prompt_initializer_scale: float | None = field(
-        default=None, metadata={"help": "Factor on the weights that fresh prompts are made with. Default 1."}
-    )
-    normalize_prompts: bool | None = field(default=None, metadata={"help": "Layer norm on prompts. Default false."})
-    fusion: Literal["sum", "weighted", "text"] | None = field(
-        default=None, metadata={"help": "How the click logit is made of the two sides'. Default sum."}
-    )
-    fusion_alpha: float | None = field(default=None, metadata={"help": "Initial alpha of the weighted fusion."})
-    fusion_alpha_on: Literal["ctr", "text"] | None = field(
-        default=None, metadata={"help": "The logit that alpha weighs. Default ctr."}
-    )
-    learn_fusion_alpha: bool | None = field(
-        default=None, metadata={"help": "Whether alpha is trained. Default true; false keeps --fusion_alpha."}
-    )
-    pooling: Literal["cls", "last", "mean", "mean_first_last", "mean_last_two"] | None = field(
-        default=None,
-        metadata={"help": "What the text logit reads of the last layer. Default cls, last (decoders), mean (T5)."},
-    )
+
+
+@dataclass
+class ModelArguments(_ClickPromptFlags, BackboneArguments, PLMArguments):
+    """What to build. What is left out has the published value, or the checkpoint's."""
 
     def __post_init__(self):
         if self.backbone_module is not None:
@@ -162,37 +188,124 @@ class ModelArguments:
 
     @property
     def fresh_backbone(self) -> str:
-        """The backbone of a model that starts fresh."""
-        return self.backbone or CTRConfig.backbone
+        """Backbone of a fresh model."""
+        return CTRConfig.backbone if self.backbone is None else self.backbone
 
     @property
     def fresh_prompt_length(self) -> int:
-        """K of a model that starts fresh."""
+        """K of a fresh model."""
         return ClickPromptConfig.prompt_length if self.prompt_length is None else self.prompt_length
 
     def ctr_options(self) -> dict[str, Any]:
-        """The given arguments of `CTRConfig`, the backbone's name aside."""
-        return given_options(self, _CTR_OPTIONS)
+        """The given options of `CTRConfig`, except the backbone's name."""
+        return given_options(self, [name for name in config_options(CTRConfig) if name != "backbone"])
 
     def prompt_options(self) -> dict[str, Any]:
-        """The given arguments of `ClickPromptConfig` on prompts, which a checkpoint fixes."""
-        return given_options(self, _PROMPT_OPTIONS)
+        """The given options of `ClickPromptConfig`, except `prompt_length`."""
+        return given_options(self, [name for name in config_options(ClickPromptConfig) if name != "prompt_length"])
 
-    def head_options(self) -> dict[str, Any]:
-        """The given arguments of `ClickPromptConfig` that a checkpoint leaves open: they concern fresh heads only."""
-        return given_options(self, ("fusion", "fusion_alpha", "fusion_alpha_on", "learn_fusion_alpha", "pooling"))
-
-
-_CTR_OPTIONS = (
-    *("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "num_attention_layers", "num_attention_heads"),
-    *("num_graph_layers", "dnn_dropout", "embedding_dropout", "embedding_initializer_range"),
-)
-_PROMPT_OPTIONS = (
-    *("prompt_strategy", "prompt_encoder", "prompt_rank", "prompt_dropout", "prompt_initializer_scale"),
-    "normalize_prompts",
-)
+    def options_on_checkpoint(self, config_class: type) -> dict[str, Any]:
+        """The given options of a configuration that finetuning a checkpoint may change."""
+        options = config_options(config_class)
+        return given_options(self, [name for name, option in options.items() if option.metadata["may_change"]])
 
 
-def given_options(arguments: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Those of the arguments called `names` that were given."""
+def given_options(arguments: Any, names: list[str]) -> dict[str, Any]:
+    """The arguments in `names` that were given."""
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+@dataclass
+class StartArguments:
+    """What finetuning starts from."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of the checkpoint to finetune."}
+    )
+    without_plm: bool = field(default=False, metadata={"help": "Finetune only the checkpoint's CTR part."})
+    ctr_only: bool = field(default=False, metadata={"help": "Train a fresh backbone alone."})
+    extend_vocabulary: bool = field(
+        default=False, metadata={"help": "Finetune the checkpoint on another table: its new values get new ids."}
+    )
+
+
+class HelpAllAction(argparse.Action):
+    """Prints the help of all flags and exits."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        assert isinstance(parser, TrainingParser)
+        print(parser.format_help(all_flags=True), end="")
+        parser.exit()
+
+
+# Sections of the help in order, and the classes that declare the flags of each.
+_SECTIONS: dict[str, tuple[Any, ...]] = {
+    "what to start from": (StartArguments, PLMArguments),
+    "data": (DataArguments,),
+    "backbone (sizes default to the published ones, and to those below if there are none)": (
+        *(_CTRFlags, BackboneArguments),
+    ),
+    "prompts and fusion": (_ClickPromptFlags,),
+    "training": (ClickPromptTrainingArguments,),
+    "report": (ReportArguments, ClickReportArguments),
+}
+_OTHER_SECTION = "transformers.TrainingArguments"
+_EPILOG = """All flags of transformers.TrainingArguments work too, e.g. --num_train_epochs, --seed, --bf16,
+--per_device_train_batch_size, --gradient_accumulation_steps, --weight_decay, --push_to_hub.
+--help_all lists them. --debug shows the traceback of a mistake."""
+
+
+class TrainingParser(CommandParser, HfArgumentParser):
+    """Parser of a command that trains, from dataclasses; its help shows the flags of this package, in sections."""
+
+    def __init__(self, command: str, description: str | None, dataclass_types: tuple[Any, ...]):
+        kwargs: dict[str, Any] = {"dataclass_types": dataclass_types, "epilog": _EPILOG}
+        super().__init__(command, description, usage="[options] --output_dir FOLDER", **kwargs)
+        self.add_argument("--help_all", action=HelpAllAction, help="show the flags of transformers too, and exit")
+        if importlib.util.find_spec("tensorboard") is None:
+            self.set_defaults(report_to="none")
+
+    def _add_dataclass_arguments(self, dtype: Any) -> None:
+        """Adds the flags of a dataclass to the sections of the classes that declare them."""
+        sections = {group.title: group for group in self._action_groups}
+        for title in (*_SECTIONS, _OTHER_SECTION):
+            if title not in sections:
+                sections[title] = self.add_argument_group(title)
+        types = get_type_hints(dtype)
+        for flag in dataclasses.fields(dtype):
+            owner = next(cls for cls in dtype.__mro__ if flag.name in inspect.get_annotations(cls))
+            title = next((title for title, classes in _SECTIONS.items() if owner in classes), _OTHER_SECTION)
+            if flag.init:
+                flag.type = types[flag.name]
+                group: Any = sections[title]
+                self._parse_dataclass_field(group, flag)
+
+    def format_help(self, all_flags: bool = False) -> str:
+        """The help text; flags that transformers declares are part of it only with `all_flags`."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for group in self._action_groups:
+            if all_flags or group.title != _OTHER_SECTION:
+                formatter.start_section(group.title)
+                formatter.add_arguments(group._group_actions)
+                formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    def parse(self, arguments: list[str] | None) -> Any:
+        """Parse all arguments into the dataclasses, in their order.
+
+        Raises:
+            ValueError: If an argument is unknown or wrong.
+            ImportError: If a chosen logger is not installed.
+        """
+        *parsed, unknown = self.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+        self.refuse_unknown(unknown)
+        training_args: Any = next(part for part in parsed if isinstance(part, ClickPromptTrainingArguments))
+        if "tensorboard" in training_args.report_to:
+            require(["tensorboard"], "tensorboard", "--report_to tensorboard")
+        return parsed

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Backbones that users register in code of their own, for the scripts."""
+"""Imports users' own backbones."""
 
 import importlib
 import importlib.util
@@ -8,24 +8,30 @@ from pathlib import Path
 
 
 def import_backbone_module(name_or_path: str) -> None:
-    """Imports a Python file or an installed module, which registers backbones as it is imported.
+    """Import a Python file or an installed module, which registers backbones.
 
     Args:
-        name_or_path: A path that ends in `.py`, or a module's dotted name.
+        name_or_path: A path that ends in `.py`, or the dotted name of a module.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ModuleNotFoundError: If there is no such module.
+        ValueError: If there is no such module.
     """
     if not name_or_path.endswith(".py"):
-        importlib.import_module(name_or_path)
+        try:
+            importlib.import_module(name_or_path)
+        except ModuleNotFoundError as error:
+            # a module that it imports in turn may be missing instead, which the error names
+            raise ValueError(
+                f"`backbone_module` must be a Python file (.py) or an installed module, got {name_or_path!r}: {error}."
+            ) from error
         return
     path = Path(name_or_path)
     if not path.is_file():
         raise FileNotFoundError(f"`backbone_module` must be a Python file or a module, but there is no {path}.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"`backbone_module` must be a Python file, got {path}.")
-    # as the import statement does, so that classes of it can be found again by their module's name
+        raise ValueError(f"`backbone_module` must be a Python file, got {path}.")
+    # registered as the import statement does it, so that pickling finds its classes by module name
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,30 +1,43 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Compare the click probabilities of two models on the same labelled rows.
 
-    python -m clickprompt_hf.runs.compare --scores with.csv --baseline alone.csv --label click
+    clickprompt compare --scores with.csv --baseline alone.csv --label click
 
-Both files, CSV or Parquet, are outputs of predict.py for one input. Prints AUC and log loss of both, and the
-difference of their AUCs with its 95 % interval (DeLong et al. 1988).
+Both files, CSV or Parquet, are outputs of clickprompt predict for the same input. Prints AUC and log loss of both, and
+the difference of their AUCs with its 95 % interval (DeLong et al. 1988).
 """
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
 
 from ..evaluation.metrics import ClickMetric
 from ..evaluation.report import PairedAUC
+from .command import CommandParser, run_command
 
 COLUMN = "click_probability"
 
 
+def make_parser() -> CommandParser:
+    """The parser of `clickprompt compare`."""
+    parser = CommandParser("compare", __doc__, "--scores FILE --baseline FILE --label COLUMN")
+    parser.add_argument("--scores", required=True, type=Path, help="scored rows of the model")
+    parser.add_argument("--baseline", required=True, type=Path, help="scored rows of the model to compare it with")
+    parser.add_argument("--label", required=True, help="column with the clicks, 0 or 1")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--scores", required=True, type=Path)
-    parser.add_argument("--baseline", required=True, type=Path)
-    parser.add_argument("--label", required=True, help="column of the clicks, 0 or 1")
-    args = parser.parse_args(arguments)
+    """Print and return the metrics of both models.
+
+    Args:
+        arguments: The command line; `None` for that of the process.
+
+    Raises:
+        ValueError: If an argument is wrong, a column is missing or the rows differ.
+        OSError: If a file cannot be read.
+    """
+    args = make_parser().parse_args(arguments)
 
     # 1. The same rows in both files.
     tables = []
@@ -32,10 +45,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
         for column in (COLUMN, args.label):
             if column not in table.columns:
-                parser.error(f"{path} must have the column {column!r}; it has {list(table.columns)}")
+                raise ValueError(f"{path} must have a column {column!r}; it has {list(table.columns)}")
         tables.append(table)
     if not tables[0].drop(columns=COLUMN).equals(tables[1].drop(columns=COLUMN)):
-        parser.error(f"{args.scores} and {args.baseline} must hold the same rows in the same order")
+        raise ValueError(f"{args.scores} and {args.baseline} must hold the same rows in the same order")
 
     # 2. Both models' metrics, and the difference.
     clicks = tables[0][args.label]
@@ -50,4 +63,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("compare", main)

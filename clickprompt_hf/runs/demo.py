@@ -1,72 +1,87 @@
-"""ClickPrompt from raw rows to scored rows, beside the models that it must beat.
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Run ClickPrompt from raw rows to scored rows, beside the models it must beat.
 
-    python -m clickprompt_hf.runs.demo --output_dir runs/demo
+    clickprompt demo --output_dir runs/demo
 
-On generated data whose true click probabilities are known: pretrains by PA-MLM, finetunes with and without the PLM,
-trains the backbone alone and ClickPrompt without pretraining, prints test AUC and log loss of all, and scores raw rows
-from the saved checkpoint. Takes other data and sizes too, see --help; arguments that it does not know go to all runs
-that have a use for them. In bf16 where that is faster; --bf16 false for fp32.
+Uses generated data with known click probabilities: pretrains with PA-MLM, finetunes with and without the PLM, trains
+the backbone alone and ClickPrompt without pretraining, prints test AUC and log loss of all, and scores raw rows with
+the saved checkpoint. Takes other data and sizes too. Flags that it does not know, e.g. --bf16 or --prompt_length, go
+to all runs that use them.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from transformers import HfArgumentParser
 
 from ..data.reading import load_splits
 from ..data.sources.synthetic import best_reachable_auc
-from ..training.bf16 import bf16_pays
 from . import finetune, predict, pretrain
-from .arguments import DataArguments
+from .command import CommandParser, run_command
 from .idle_arguments import PAMLM_ARGUMENTS, PLM_ARGUMENTS
 
 ROWS_SCORED = 3
 
 
-def main(arguments: list[str] | None = None) -> pd.DataFrame:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+def make_parser() -> CommandParser:
+    """The parser of `clickprompt demo`."""
+    parser = CommandParser("demo", __doc__, "--output_dir FOLDER [options]")
+    parser.add_argument("--output_dir", required=True, type=Path, help="folder of all runs and their results")
+    parser.add_argument("--dataset", default="synthetic", help="as in clickprompt finetune (default: %(default)s)")
+    parser.add_argument("--data_path", help="file or folder with the raw data")
+    parser.add_argument("--max_train_rows", type=int, help="number of training rows to use (default: all)")
+    parser.add_argument(
+        "--plm_name_or_path", default="scratch-tiny", help="as in clickprompt finetune (default: %(default)s)"
     )
-    parser.add_argument("--output_dir", required=True, type=Path)
-    parser.add_argument("--dataset", default="synthetic")
-    parser.add_argument("--data_path")
-    parser.add_argument("--max_train_rows", type=int)
-    parser.add_argument("--plm_name_or_path", default="scratch-tiny")
-    parser.add_argument("--pamlm_epochs", default="3")
-    parser.add_argument("--pamlm_batch_size", default="64")
-    parser.add_argument("--plm_epochs", default="2", help="of finetuning with the PLM")
-    parser.add_argument("--plm_batch_size", default="64", help="of finetuning with the PLM")
-    parser.add_argument("--ctr_epochs", default="4", help="of training without the PLM")
-    parser.add_argument("--ctr_batch_size", default="256", help="of training without the PLM")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
-    args, others = parser.parse_known_args(arguments)
+    parser.add_argument("--pamlm_epochs", default="3", metavar="N", help="of PA-MLM (default: %(default)s)")
+    parser.add_argument("--pamlm_batch_size", default="64", metavar="N", help="of PA-MLM (default: %(default)s)")
+    parser.add_argument(
+        "--plm_epochs", default="2", metavar="N", help="of finetuning with the PLM (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--plm_batch_size", default="64", metavar="N", help="of finetuning with the PLM (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--ctr_epochs", default="4", metavar="N", help="of training without the PLM (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--ctr_batch_size", default="256", metavar="N", help="of training without the PLM (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="one run of everything each (default: 42)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> pd.DataFrame:
+    """Run the demo; return its table.
+
+    Args:
+        arguments: The command line; `None` for that of the process.
+
+    Raises:
+        ValueError: If an argument or the data is wrong.
+        OSError: If a file or folder is missing.
+    """
+    args, others = make_parser().parse_known_args(arguments)
     plm, others = taken(PLM_ARGUMENTS, ["--plm_learning_rate", "5e-4", *others])
     pamlm, everywhere = taken(PAMLM_ARGUMENTS, others)
 
-    # The data as the runs will see them, before hours of training.
-    data_args, _ = HfArgumentParser(DataArguments).parse_args_into_dataclasses(
-        everywhere, return_remaining_strings=True
+    # what all runs share, before hours of training
+    splits, schema = load_splits(
+        args.dataset, args.data_path, max_train_rows=args.max_train_rows, **data_options(everywhere)
     )
-    chosen = {name: getattr(data_args, name) for name in ("schema", "split", "split_seed")}
-    options = {name: value for name, value in chosen.items() if value is not None}
-    splits, schema = load_splits(args.dataset, args.data_path, max_train_rows=args.max_train_rows, **options)
-
     data = ["--data_path", args.data_path] if args.data_path else []
     rows = ["--max_train_rows", str(args.max_train_rows)] if args.max_train_rows else []
     fresh = ["--dataset", args.dataset, *rows]
     fresh_plm = ["--plm_name_or_path", args.plm_name_or_path, *plm]
     pamlm_size = ["--num_train_epochs", args.pamlm_epochs, "--per_device_train_batch_size", args.pamlm_batch_size]
-    # So few epochs need a schedule that ends.
+    # few epochs need a schedule that decays
     finetuning = ["--lr_scheduler_type", "linear"]
     with_plm = ["--num_train_epochs", args.plm_epochs, "--per_device_train_batch_size", args.plm_batch_size]
-    # A fresh PLM has no [CLS] that stands for the text yet.
+    # the [CLS] of a fresh PLM does not represent the text yet
     with_plm += ["--pooling", "mean"]
     without_plm = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.ctr_batch_size]
-
-    if not any(option.startswith(("--bf16", "--fp16")) for option in everywhere) and bf16_pays():
-        everywhere += ["--bf16"]
 
     results = []
     for seed in args.seeds:
@@ -103,7 +118,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
 
 
 def taken(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The `arguments` called `names`, each with one value, the last given, and the others."""
+    """Split `arguments` into those called `names`, the last of each, and the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
         parser.add_argument(f"--{name}")
@@ -111,8 +126,18 @@ def taken(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], list
     return [f"--{name}={value}" for name, value in vars(known).items() if value is not None], others
 
 
+def data_options(arguments: list[str]) -> dict[str, Any]:
+    """The options of `load_splits` among `arguments`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--schema")
+    parser.add_argument("--split")
+    parser.add_argument("--split_seed", type=int)
+    known, _ = parser.parse_known_args(arguments)
+    return {name: value for name, value in vars(known).items() if value is not None}
+
+
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the seeds, with the range where there are several, a row a model in the order that they ran."""
+    """One row per model, in the order they ran: mean over the seeds, with the range if there are several."""
 
     def cell(values: pd.Series) -> str:
         spread = f" ({values.min():.4f} to {values.max():.4f})" if len(values) > 1 else ""
@@ -123,4 +148,4 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("demo", main)

@@ -8,7 +8,6 @@ the time. Comments in the draft describe the columns and note doubts. If a colum
 valid schema file.
 """
 
-import argparse
 import json
 import re
 import shlex
@@ -23,6 +22,7 @@ import yaml
 from ..data.column_profile import ColumnProfile, percent, profile_column, rank_alone
 from ..data.label_guess import LabelGuess, guess_labels, may_be_graded_label, named_label
 from ..data.sources.tabular import csv_batches, csv_header
+from .command import CommandParser, run_command
 
 MAX_ROWS = 100_000
 
@@ -262,20 +262,29 @@ def _flow(data: dict[str, Any]) -> str:
     return dumped.strip()
 
 
+def make_parser() -> CommandParser:
+    """The parser of `clickprompt draft-schema`."""
+    parser = CommandParser("draft-schema", __doc__, "TABLE [options]")
+    parser.add_argument("table", metavar="TABLE", type=Path, help=".csv file (UTF-8, with a header) or .parquet file")
+    parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="first rows to read (default: %(default)s)")
+    parser.add_argument("--label", help="label column (default: guessed)")
+    parser.add_argument("--positive", help="value of the label that means a click (default: guessed)")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("table", type=Path, help=".csv with a header, in UTF-8, or .parquet")
-    parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="rows to look at, the first ones (%(default)s)")
-    parser.add_argument("--label", help="the label's column; guessed by default")
-    parser.add_argument("--positive", help="the label's value that means a click; guessed by default")
-    args = parser.parse_args(arguments)
-    try:
-        print(draft_schema(args.table, args.max_rows, args.label, args.positive), end="")
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    """Print the draft of a schema.
+
+    Args:
+        arguments: The command line; `None` for that of the process.
+
+    Raises:
+        ValueError: If an argument or the table is wrong.
+        OSError: If the table is missing.
+    """
+    args = make_parser().parse_args(arguments)
+    print(draft_schema(args.table, args.max_rows, args.label, args.positive), end="")
 
 
 if __name__ == "__main__":
-    main()
+    run_command("draft-schema", main)

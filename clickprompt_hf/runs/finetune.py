@@ -1,28 +1,28 @@
-"""Stage 2: finetuning for clicks, with the PLM or without it.
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Stage 2: finetune for clicks, with or without the PLM.
 
 After PA-MLM, on the same split, which is checked:
 
-    python examples/run_ctr.py --model_name_or_path OUT --data_path ml-1m.zip --output_dir OUT_CTR
-    python examples/run_ctr.py --model_name_or_path OUT --data_path ml-1m.zip --without_plm --output_dir OUT_PLAIN
+    clickprompt finetune --model_name_or_path OUT --data_path ml-1m.zip --output_dir OUT_CTR
+    clickprompt finetune --model_name_or_path OUT --data_path ml-1m.zip --without_plm --output_dir OUT_PLAIN
 
 Without PA-MLM, and a backbone alone:
 
-    python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
+    clickprompt finetune --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
         --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --output_dir OUT_FRESH
-    python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 --ctr_only \\
+    clickprompt finetune --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 --ctr_only \\
         --per_device_train_batch_size 1024 --output_dir OUT_ALONE
 
-A finished checkpoint on another table, whose new users and items get ids of their own:
+A finished checkpoint on another table, whose new users and items get new ids:
 
-    python examples/run_ctr.py --model_name_or_path OUT_CTR --extend_vocabulary --dataset csv --data_path new.csv \\
+    clickprompt finetune --model_name_or_path OUT_CTR --extend_vocabulary --dataset csv --data_path new.csv \\
         --output_dir OUT_NEW
 
-or the same with `accelerate launch` in front. Ends with AUC and log loss on the test split, in OUT/all_results.json.
+For several processes: accelerate launch -m clickprompt_hf.runs.finetune, with the same flags.
+Ends with AUC and log loss on the test split, in all_results.json of the output folder.
 """
 
-from dataclasses import dataclass, field
-
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
 
 from ..data.collators import ClickPromptCollator
 from ..evaluation.model_card import run_card
@@ -38,43 +38,37 @@ from ..evaluation.report import (
 )
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
-from .arguments import ClickReportArguments, DataArguments, ModelArguments
+from .arguments import ClickReportArguments, DataArguments, ModelArguments, StartArguments, TrainingParser
+from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
 from .model_building import fresh_model, load_checkpoint
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
 
 
-@dataclass
-class StartArguments:
-    """What finetuning starts from."""
-
-    model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint to finetune."})
-    without_plm: bool = field(default=False, metadata={"help": "Finetune the checkpoint's CTR part alone."})
-    ctr_only: bool = field(default=False, metadata={"help": "Train a fresh backbone alone."})
-    extend_vocabulary: bool = field(
-        default=False,
-        metadata={"help": "Finetune the checkpoint on another table, whose new values get ids of their own."},
-    )
+def make_parser() -> TrainingParser:
+    """The parser of `clickprompt finetune`."""
+    parts = (StartArguments, ModelArguments, DataArguments, ClickReportArguments, ClickPromptTrainingArguments)
+    return TrainingParser("finetune", __doc__, parts)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Finetune and test a model; return the metrics.
+
+    Args:
+        arguments: The command line; `None` for that of the process.
+
+    Raises:
+        ValueError: If an argument or the data is wrong.
+        OSError: If a file, a folder or a model is missing.
+        ImportError: If an extra is missing.
+    """
     # 1. Arguments.
-    parser = HfArgumentParser(
-        (StartArguments, ModelArguments, DataArguments, ClickReportArguments, ClickPromptTrainingArguments),
-        description=__doc__,
-        allow_abbrev=False,
-    )
-    start, model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
-    if sum((start.model_name_or_path is not None, model_args.plm_name_or_path is not None, start.ctr_only)) != 1:
-        parser.error("give exactly one of --model_name_or_path, --plm_name_or_path and --ctr_only")
-    if start.without_plm and start.model_name_or_path is None:
-        parser.error("--without_plm needs --model_name_or_path; a fresh backbone alone is --ctr_only")
-    if start.extend_vocabulary and start.model_name_or_path is None:
-        parser.error("--extend_vocabulary needs --model_name_or_path, whose vocabulary it extends")
+    start, model_args, data_args, report_args, training_args = make_parser().parse(arguments)
+    check_start(start, model_args)
     check_output_dir(training_args)
 
-    # 2. Data: those of the checkpoint, or raw rows to splits, vocabularies, token tables.
+    # 2. Data: raw rows to splits, vocabularies, token tables; split and vocabularies are the checkpoint's, if any.
     checkpoint, processor = None, None
     if start.model_name_or_path is not None:
         checkpoint, processor = load_checkpoint(
@@ -90,7 +84,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
         warn_of_other_training_rows(report_args.baseline_dir, data.training_data)
 
-    # 3. Model: the checkpoint's trunk with fresh heads, or all fresh on the PLM, or a backbone alone.
+    # 3. Model: the checkpoint's trunk with fresh heads, or a fresh model on the PLM, or a backbone alone.
     set_seed(training_args.seed)
     if checkpoint is None:
         model = fresh_model(ClickPromptForCTR, model_args, data)
@@ -100,7 +94,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             model.resize_feature_embeddings(data.processor.field_sizes)
             model.config.training_data = data.training_data
 
-    # 4. Train, keep the best epoch by validation AUC, test it.
+    # 4. Train, keep the epoch with the best validation AUC, test it.
     trainer = ClickPromptTrainer(
         model,
         training_args,
@@ -119,7 +113,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     report = click_report(
         *(probabilities, *encoded, report_args.gauc_field, report_args.frequency_fields, report_args.baseline_dir)
     )
-    metrics = {**result.metrics, **test.metrics, **{f"test_{name}": value for name, value in report.items()}}
+    metrics = {**result.metrics, **(test.metrics or {}), **{f"test_{name}": value for name, value in report.items()}}
 
     # 5. Save: plots, model card, weights. --push_to_hub publishes them.
     if trainer.is_world_process_zero():
@@ -135,5 +129,19 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     return metrics
 
 
+def check_start(start: StartArguments, model_args: ModelArguments) -> None:
+    """Reject arguments that name no model to start from, or several.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if sum((start.model_name_or_path is not None, model_args.plm_name_or_path is not None, start.ctr_only)) != 1:
+        raise ValueError("give exactly one of --model_name_or_path, --plm_name_or_path and --ctr_only")
+    if start.without_plm and start.model_name_or_path is None:
+        raise ValueError("--without_plm needs --model_name_or_path; to train a fresh backbone alone, pass --ctr_only")
+    if start.extend_vocabulary and start.model_name_or_path is None:
+        raise ValueError("--extend_vocabulary needs --model_name_or_path, whose vocabulary it extends")
+
+
 if __name__ == "__main__":
-    main()
+    run_command("finetune", main)

@@ -1,80 +1,55 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Warns of arguments that were given and change nothing."""
+"""Warnings about arguments that have no effect."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import datasets
 from transformers.utils import logging
 
-from ..configuration_clickprompt import ClickPromptConfig
+from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..presets import preset_backbones
 from ..training.arguments import ClickPromptTrainingArguments
-from .arguments import DataArguments, ModelArguments
+from .arguments import DataArguments, ModelArguments, config_options
 
 logger = logging.get_logger(__name__)
 
-FUSION_ALPHA_ARGUMENTS = ("fusion_alpha", "fusion_alpha_on", "learn_fusion_alpha")
-PLM_ARGUMENTS = (
-    *("plm_learning_rate", "max_text_length", "fusion", *FUSION_ALPHA_ARGUMENTS, "pooling", "prompt_length"),
-    *("prompt_strategy", "prompt_encoder", "prompt_rank", "prompt_dropout", "prompt_initializer_scale"),
-    "normalize_prompts",
-)
+# Flags besides the options of `ClickPromptConfig` that matter only with a PLM, and only to pretraining.
+PLM_ARGUMENTS = ("plm_learning_rate", "max_text_length", *config_options(ClickPromptConfig))
 PAMLM_ARGUMENTS = ("masking", "mlm_probability")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What decides which arguments matter; a checkpoint's where training starts from one."""
+    """What decides which arguments matter: taken from the checkpoint if training starts from one.
+
+    Args:
+        pretraining: Whether the run is PA-MLM or PA-CLM.
+        has_plm: Whether its model has a PLM.
+        plm_is_frozen: Whether the PLM is frozen.
+        options: The options of the configurations, by name.
+        dataset: Name, Hub id or folder of the dataset.
+        split: How it is split.
+    """
 
     pretraining: bool
     has_plm: bool
     plm_is_frozen: bool
-    fusion: str
-    prompt_strategy: str
-    prompt_encoder: str
-    backbone: str
+    options: dict[str, Any]
     dataset: str
     split: str
 
 
-def _backbone(*names: str) -> Callable[[Run], bool]:
-    """Whether the backbone is one of `names`, or a user's own, of which nothing is known."""
-    return lambda run: run.backbone in names or run.backbone not in preset_backbones()
-
-
-def _no_backbone(*names: str) -> Callable[[Run], bool]:
-    return lambda run: run.backbone not in names
-
-
-# arguments, what they need to have an effect, and whether a run has it
-_NEEDS: tuple[tuple[Collection[str], str, Callable[[Run], bool]], ...] = (
+# Arguments that are not options of a configuration: what they need, and whether a run has it.
+_NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
     ((*PLM_ARGUMENTS, "freeze plm", "freeze prompt_encoder"), "a run with the PLM", lambda run: run.has_plm),
     (("plm_learning_rate",), "a PLM that is not frozen", lambda run: not run.plm_is_frozen),
-    (PAMLM_ARGUMENTS, "run_pamlm.py", lambda run: run.pretraining),
-    (FUSION_ALPHA_ARGUMENTS, "--fusion weighted", lambda run: run.fusion == "weighted"),
-    (
-        ("prompt_length", "prompt_dropout", "prompt_initializer_scale", "normalize_prompts"),
-        "a --prompt_strategy with prompts",
-        lambda run: run.prompt_strategy != "none",
-    ),
-    (("prompt_encoder",), "--prompt_strategy layerwise", lambda run: run.prompt_strategy == "layerwise"),
-    (("prompt_rank",), "--prompt_encoder low_rank", lambda run: run.prompt_encoder == "low_rank"),
-    (("embedding_size",), "a backbone other than lr", _no_backbone("lr")),
-    (("dnn_hidden_sizes",), "a backbone with a DNN", _no_backbone("lr", "fm", "fignn", "transformer")),
-    (("dnn_dropout",), "a backbone with a DNN or the transformer", _no_backbone("lr", "fm", "fignn")),
-    (("num_cross_layers",), "--backbone dcn or dcnv2", _backbone("dcn", "dcnv2")),
-    (
-        ("num_attention_layers", "num_attention_heads"),
-        "--backbone autoint or transformer",
-        _backbone("autoint", "transformer"),
-    ),
-    (("num_graph_layers",), "--backbone fignn", _backbone("fignn")),
+    (PAMLM_ARGUMENTS, "clickprompt pretrain", lambda run: run.pretraining),
     (("data_path",), "a --dataset that is read from files", lambda run: run.dataset != "synthetic"),
-    (("data_path",), "a --dataset that is no Hub id or folder itself", lambda run: "/" not in run.dataset),
+    (("data_path",), "a --dataset that is not a Hub id or folder itself", lambda run: "/" not in run.dataset),
     (("split_seed",), "--split random", lambda run: run.split == "random"),
-    (("split_seed",), "a --dataset without splits of its own", lambda run: not _has_splits(run.dataset)),
+    (("split_seed",), "a --dataset without its own splits", lambda run: not _has_splits(run.dataset)),
 )
 
 
@@ -85,28 +60,48 @@ def warn_of_idle_arguments(
     checkpoint: ClickPromptConfig | None = None,
     pretraining: bool = False,
 ) -> None:
-    """Warns of arguments that were given and cannot have an effect, and says what they need.
+    """Warn about given arguments that have no effect, and say what each needs.
 
-    Given is what differs from its default: a default that is spelt out passes.
+    An argument counts as given if it differs from its default.
 
     Args:
         model_args, data_args, training_args: The arguments.
-        checkpoint: Configuration of the checkpoint that training starts from, if any, without its PLM if that is left
-            out.
+        checkpoint: Configuration of the checkpoint that training starts from, if any, without the PLM if the run
+            leaves it out.
         pretraining: Whether the run is PA-MLM or PA-CLM.
     """
     given = {
-        member.name: getattr(arguments, member.name)
+        field.name: getattr(arguments, field.name)
         for arguments in (model_args, data_args, training_args)
-        for member in fields(arguments)
-        if getattr(arguments, member.name) != member.default
+        for field in fields(arguments)
+        if getattr(arguments, field.name) != field.default
     }
     given.update({f"freeze {part}": "" for part in training_args.freeze or ()})
     run = _run(model_args, data_args, training_args, checkpoint, pretraining)
+    for name, value in given.items():
+        if (need := _unmet_need(name, run)) is not None:
+            logger.warning(f"{f'--{name} {value}'.strip()} has no effect: it needs {need}.")
+
+
+def _unmet_need(name: str, run: Run) -> str | None:
+    """What an argument needs to have an effect and `run` lacks; `None` if nothing."""
     for names, need, is_met in _NEEDS:
-        for name in names:
-            if name in given and not is_met(run):
-                logger.warning(f"{f'--{name} {given[name]}'.strip()} has no effect: it needs {need}.")
+        if name in names and not is_met(run):
+            return need
+    return _unmet_option(name, run)
+
+
+def _unmet_option(name: str, run: Run) -> str | None:
+    """The values of another option that an option needs, as a flag, if `run` has another one."""
+    option = config_options(CTRConfig, ClickPromptConfig).get(name)
+    for needed, values in {} if option is None else option.metadata["needs"].items():
+        value = run.options[needed]
+        # nothing is known about a user's own backbone
+        if value not in values and not (needed == "backbone" and value not in preset_backbones()):
+            return f"--{needed} {' or '.join([', '.join(values[:-1])] * (len(values) > 1) + [values[-1]])}"
+        if (need := _unmet_option(needed, run)) is not None:
+            return need
+    return None
 
 
 def _run(
@@ -117,23 +112,24 @@ def _run(
     pretraining: bool,
 ) -> Run:
     saved: dict[str, Any] = {} if checkpoint is None else checkpoint.training_data or {}
-
-    def option(name: str) -> str:
-        return getattr(model_args, name) or getattr(ClickPromptConfig if checkpoint is None else checkpoint, name)
-
+    options = {}
+    for config_class, config in (
+        (CTRConfig, None if checkpoint is None else checkpoint.ctr_config),
+        (ClickPromptConfig, checkpoint),
+    ):
+        for name, option in config_options(config_class).items():
+            given = getattr(model_args, name)
+            options[name] = given if given is not None else getattr(config, name, option.default)
     return Run(
         pretraining=pretraining,
         has_plm=model_args.plm_name_or_path is not None if checkpoint is None else checkpoint.use_plm,
         plm_is_frozen="plm" in (training_args.freeze or ()),
-        fusion=option("fusion"),
-        prompt_strategy=option("prompt_strategy"),
-        prompt_encoder=option("prompt_encoder"),
-        backbone=model_args.fresh_backbone if checkpoint is None else checkpoint.ctr_config.backbone,
+        options=options,
         dataset=data_args.dataset or saved.get("dataset", ""),
         split=data_args.split or saved.get("split", "random"),
     )
 
 
 def _has_splits(dataset: str) -> bool:
-    """Whether a data set of the Hub, or a folder, has the three splits itself."""
+    """Whether a dataset on the Hub, or a folder, has the three splits itself."""
     return "/" in dataset and {"train", "validation", "test"} <= set(datasets.get_dataset_split_names(dataset))

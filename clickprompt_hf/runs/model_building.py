@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""From command-line arguments to a fresh model, or to the checkpoint that training starts from."""
+"""Builds a fresh model from the arguments, or loads the checkpoint that training starts from."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from transformers.utils import logging
 
@@ -12,7 +12,7 @@ from ..modeling_ctr import backbone_class
 from ..presets import ctr_preset, preset_backbones, preset_datasets
 from ..processing_clickprompt import ClickPromptProcessor
 from ..training.arguments import ClickPromptTrainingArguments
-from .arguments import ModelArguments, given_options
+from .arguments import ModelArguments, config_options
 from .paths import check_folder_or_hub_id
 from .preparation import PreparedData, text_side_config
 from .scratch_plms import SCRATCH_SIZES, plm_config
@@ -23,7 +23,7 @@ Model = TypeVar("Model", ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptForP
 
 
 def fresh_model(model_class: type[Model], model_args: ModelArguments, data: PreparedData) -> Model:
-    """A model with a fresh backbone, prompt encoder and heads on the PLM that is asked for; without one, CTR only.
+    """Build a fresh model on the chosen PLM, or a CTR-only model without one.
 
     Raises:
         ValueError: If the backbone, the preset or an option is wrong.
@@ -35,7 +35,6 @@ def fresh_model(model_class: type[Model], model_args: ModelArguments, data: Prep
         "prompt_length": model_args.fresh_prompt_length,
         "training_data": data.training_data,
         **model_args.prompt_options(),
-        **model_args.head_options(),
     }
     if plm is None:
         return model_class(ClickPromptConfig(**{**options, "fusion": "ctr"}))
@@ -45,95 +44,99 @@ def fresh_model(model_class: type[Model], model_args: ModelArguments, data: Prep
 
 
 def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptProcessor) -> CTRConfig:
-    """The backbone that is asked for, at its published size, or `CTRConfig`'s, where the arguments leave it open.
+    """Build the configuration of the chosen backbone: given options, else its published sizes, else the defaults.
 
     Raises:
         ValueError: If the backbone or the preset is unknown.
     """
-    backbone_class(model_args.fresh_backbone)
-    preset = model_args.preset or (dataset if dataset in preset_datasets() else "ml-1m")
+    backbone = model_args.fresh_backbone
+    backbone_class(backbone)
     options = {
         "field_sizes": processor.field_sizes,
         "max_values": processor.max_values,
         **model_args.ctr_options(),
     }
-    if model_args.preset is None and model_args.fresh_backbone not in preset_backbones():
+    if model_args.preset is None and backbone not in preset_backbones():
         # a user's own
-        return CTRConfig(backbone=model_args.fresh_backbone, **options)
-    return ctr_preset(model_args.fresh_backbone, preset, **options)
+        return CTRConfig(backbone=backbone, **options)
+    preset = model_args.preset or (dataset if dataset in preset_datasets() else "ml-1m")
+    return ctr_preset(backbone, preset, **options)
 
 
 def load_checkpoint(
     model_name_or_path: str, model_args: ModelArguments, use_plm: bool, extend_vocabulary: bool = False
 ) -> tuple[ClickPromptConfig, ClickPromptProcessor]:
-    """Configuration and processor of a checkpoint to finetune, the heads' options replaced by the given ones.
+    """Load the configuration and processor of a checkpoint to finetune, and apply the options that may change.
 
-    With `extend_vocabulary` the rows are to be another table's, and the record of the checkpoint's is left out.
+    Args:
+        model_name_or_path: Folder or Hub id of the checkpoint.
+        model_args: The given options.
+        use_plm: Whether to finetune with the PLM.
+        extend_vocabulary: Whether the rows come from another table; the record of the checkpoint's data is dropped.
 
     Raises:
-        ValueError: If the checkpoint has no record of its data, its processor is another model's, or an argument
+        ValueError: If the checkpoint has no record of its data, its processor belongs to another model, or an argument
             contradicts it.
         OSError: If there is no such checkpoint.
     """
     check_folder_or_hub_id(model_name_or_path, "model_name_or_path")
     config = ClickPromptConfig.from_pretrained(
-        model_name_or_path, **model_args.head_options(), **given_options(model_args, ("prompt_dropout",))
+        model_name_or_path, **model_args.options_on_checkpoint(ClickPromptConfig)
     )
     config.check()
     if config.use_plm and config.text_config is None:
         raise ValueError(f"`--fusion` must be left out: {model_name_or_path} has no PLM, got {config.fusion!r}.")
     processor = ClickPromptProcessor.from_pretrained(model_name_or_path)
     processor.check_model(config)
+    check_fixed_options(config, model_args, model_name_or_path)
+    for name, value in model_args.options_on_checkpoint(CTRConfig).items():
+        setattr(config.ctr_config, name, value)
+    config.ctr_config.check()
     if extend_vocabulary:
         if config.training_data is not None:
             logger.warning(
-                f"--extend_vocabulary splits the given table anew: where it holds rows that {model_name_or_path} was "
-                f"trained on, of {config.training_data['dataset']}, some of them are tested on."
+                f"--extend_vocabulary splits the new table from scratch: rows that {model_name_or_path} was trained "
+                f"on, from {config.training_data['dataset']}, can end up in its test split."
             )
         config.training_data = None
     elif config.training_data is None:
         raise ValueError(
-            f"`model_name_or_path` {model_name_or_path} does not say which rows it was trained on, so its test rows "
-            "cannot be kept apart. Finetune it with the Trainer in code of your own, or on other rows with "
+            f"`model_name_or_path` {model_name_or_path} has no record of the rows it was trained on, so its test rows "
+            "cannot be kept apart. Finetune it with Trainer in your own code, or on other rows with "
             "--extend_vocabulary."
         )
-    for name, saved in _saved_model_options(config).items():
-        given = getattr(model_args, name)
-        if given not in (None, saved):
-            raise ValueError(f"`--{name}` must be {saved!r}, as in {model_name_or_path}, or left out; got {given!r}.")
-    if model_args.preset is not None:
-        raise ValueError(f"`--preset` must be left out: {model_name_or_path} has sizes, got {model_args.preset!r}.")
-    for name, dropout in given_options(model_args, ("dnn_dropout", "embedding_dropout")).items():
-        setattr(config.ctr_config, name, dropout)
     if not use_plm:
         config.use_plm = False
         processor.tokenizer = None
     return config, processor
 
 
-def _saved_model_options(config: ClickPromptConfig) -> dict[str, Any]:
-    """What a checkpoint fixes, by the names of `ModelArguments`."""
-    ctr = {name: getattr(config.ctr_config, name) for name in ("backbone", *_FIXED_CTR_OPTIONS)}
-    return {**ctr, **{name: getattr(config, name) for name in ("prompt_length", *_FIXED_PROMPT_OPTIONS)}}
+def check_fixed_options(config: ClickPromptConfig, model_args: ModelArguments, model_name_or_path: str) -> None:
+    """Reject options that differ from those a checkpoint's weights were made with.
 
-
-# What has to do with the shapes of tensors, their use or their first values.
-_FIXED_CTR_OPTIONS = (
-    *("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "num_attention_layers", "num_attention_heads"),
-    *("num_graph_layers", "embedding_initializer_range"),
-)
-_FIXED_PROMPT_OPTIONS = (
-    *("prompt_strategy", "prompt_encoder", "prompt_rank", "prompt_initializer_scale", "normalize_prompts"),
-)
+    Raises:
+        ValueError: If one does.
+    """
+    if model_args.preset is not None:
+        raise ValueError(
+            f"`--preset` must be left out: {model_name_or_path} fixes the sizes; got {model_args.preset!r}."
+        )
+    for part, config_class in ((config.ctr_config, CTRConfig), (config, ClickPromptConfig)):
+        for name, option in config_options(config_class).items():
+            given, saved = getattr(model_args, name), getattr(part, name)
+            if not option.metadata["may_change"] and given not in (None, saved):
+                raise ValueError(
+                    f"`--{name}` must be {saved!r}, as in {model_name_or_path}, or left out; got {given!r}."
+                )
 
 
 def fresh_pretraining_model(
     model_args: ModelArguments, data: PreparedData
 ) -> ClickPromptForPAMLM | ClickPromptForPACLM:
-    """A fresh model for the pretraining task that fits the PLM.
+    """Build a fresh model for the PLM's pretraining task: PA-CLM for a decoder, PA-MLM otherwise.
 
     Raises:
-        ValueError: If the backbone, the preset or an option is wrong, or the PLM takes no prompts.
+        ValueError: If the backbone, the preset or an option is wrong, or the PLM cannot take prompts.
         OSError: If there is no such PLM.
     """
     if text_side_config(model_args, data.processor.tokenizer).causal:
@@ -146,20 +149,20 @@ def pretraining_collator(
     processor: ClickPromptProcessor,
     training_args: ClickPromptTrainingArguments,
 ) -> ClickPromptMLMCollator | ClickPromptCLMCollator:
-    """The collator of `model`'s pretraining task.
+    """Build the collator of `model`'s pretraining task.
 
     Raises:
-        ValueError: If it is said what to mask but the task masks nothing, or the tokenizer lacks a token.
+        ValueError: If masking options are given for a task that masks nothing, or the tokenizer lacks a token.
     """
     if isinstance(model, ClickPromptForPAMLM):
         return ClickPromptMLMCollator(
             processor, training_args.mlm_probability, training_args.masking, training_args.seed
         )
     if training_args.masking == "field":
-        raise ValueError("`masking` must be left out for a decoder, which PA-CLM trains on all tokens; got 'field'.")
+        raise ValueError("`masking` must be left out for a decoder: PA-CLM trains on all tokens; got 'field'.")
     if training_args.mlm_probability != ClickPromptTrainingArguments.mlm_probability:
         raise ValueError(
-            "`mlm_probability` must be left out for a decoder, which PA-CLM trains on all tokens; got "
+            "`mlm_probability` must be left out for a decoder: PA-CLM trains on all tokens; got "
             f"{training_args.mlm_probability}."
         )
     return ClickPromptCLMCollator(processor)

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""What an earlier run left in the output folder: refused, resumed or removed."""
+"""Protects, resumes or removes what an earlier run left in the output folder."""
 
 import shutil
 import tempfile
@@ -15,22 +15,20 @@ RESULTS_FILE = "all_results.json"
 
 
 def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
-    """Refuses to train over a finished run, or into a folder that cannot be written.
+    """Reject an output folder that holds a finished run or cannot be written.
 
     Raises:
-        FileExistsError: If the folder holds results and neither resuming nor overwriting was asked for.
-        PermissionError: If no file can be made in the folder, or, where it is missing, in the nearest around it.
+        FileExistsError: If the folder holds results and the run neither resumes nor overwrites them.
+        PermissionError: If no file can be created in the folder, or in its nearest parent if it is missing.
     """
     folder = Path(str(training_args.output_dir))
-    # nothing is left where an argument is refused later on
+    # the folder itself is not created yet: a later argument may be wrong
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        raise PermissionError(
-            f"`output_dir` must be a folder that can be written, but {folder} is not: {error}"
-        ) from error
+        raise PermissionError(f"`output_dir` must be a writable folder, but {folder} is not: {error}") from error
     results = folder / RESULTS_FILE
     if results.exists() and not (training_args.resume_from_checkpoint or training_args.overwrite_output_dir):
         raise FileExistsError(
@@ -40,10 +38,10 @@ def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
 
 
 def checkpoint_to_resume(training_args: ClickPromptTrainingArguments) -> Path | None:
-    """The checkpoint that training goes on from, `None` where it starts anew.
+    """Find the checkpoint that training resumes; `None` if it starts from scratch.
 
     Raises:
-        ValueError: If resuming was asked for and there is none.
+        ValueError: If there is none to resume, or it is incomplete.
     """
     resume, folder = training_args.resume_from_checkpoint, Path(str(training_args.output_dir))
     if not resume:
@@ -54,21 +52,21 @@ def checkpoint_to_resume(training_args: ClickPromptTrainingArguments) -> Path | 
     if checkpoint is None or not Path(checkpoint).is_dir():
         raise ValueError(
             "`resume_from_checkpoint` must be the folder of a checkpoint, or true with one in `output_dir` "
-            f"{folder}; got {resume}, and there is none."
+            f"{folder}; got {resume}, which has none."
         )
     for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json"):
         if not (Path(checkpoint) / name).is_file():
             raise ValueError(
-                f"`resume_from_checkpoint` must be a whole checkpoint, but {checkpoint} lacks {name}: training would "
-                "not go on as it was cut off."
+                f"`resume_from_checkpoint` must be a complete checkpoint, but {checkpoint} lacks {name}: training "
+                "could not continue where it stopped."
             )
     return Path(checkpoint)
 
 
 def remove_earlier_run(training_args: ClickPromptTrainingArguments) -> None:
-    """Removes the checkpoints and results of the run that is overwritten: resuming would take them for this one's.
+    """Remove the checkpoints and results of the run to overwrite: resuming would mistake them for this run's.
 
-    Call it last before training: what a run starts from may lie in the same folder.
+    Call it right before training: the checkpoint that a run starts from may be in the same folder.
     """
     if not training_args.overwrite_output_dir or training_args.resume_from_checkpoint:
         return

@@ -1,15 +1,45 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Names that may be folders or ids on the Hub."""
+"""Names that may be local folders or ids on the Hub."""
 
+import os
 from pathlib import Path
+
+from transformers.utils import CONFIG_NAME, cached_file
 
 
 def check_folder_or_hub_id(name_or_path: str, argument: str) -> None:
-    """Refuses a path that is no folder, which would be taken for the id of a model on the Hub.
+    """Reject a missing local folder and a Hub id that cannot be read.
+
+    Args:
+        name_or_path: The name.
+        argument: The argument it was given as, for the message.
 
     Raises:
-        FileNotFoundError: If it can only be a path, and there is nothing.
+        FileNotFoundError: If it looks like a path and there is no such folder.
+        OSError: If it is not a folder and the Hub has no such model, or cannot be reached.
     """
-    is_path = name_or_path.startswith(("/", ".", "~")) or name_or_path.count("/") > 1
-    if is_path and not Path(name_or_path).exists():
-        raise FileNotFoundError(f"`{argument}` must be a folder or a Hub id, but there is no folder {name_or_path}.")
+    if Path(name_or_path).is_dir():
+        return
+    if looks_like_a_path(name_or_path):
+        raise FileNotFoundError(
+            f"`{argument}` must be a local folder or a Hub id, but there is no folder {name_or_path}."
+        )
+    try:
+        cached_file(name_or_path, CONFIG_NAME)
+    except OSError as error:
+        raise OSError(
+            f"`{argument}` must be a local folder or a Hub id, but there is no folder {name_or_path}, and it cannot "
+            f"be read from the Hub: {error}"
+        ) from error
+
+
+def looks_like_a_path(name: str) -> bool:
+    """Whether a name is a path rather than a Hub id, which has one slash at most."""
+    first, *_ = name.split("/")
+    return (
+        name.startswith((".", "/", "~"))
+        or "\\" in name
+        or name.count("/") > 1
+        or ("/" in name and Path(first).is_dir())
+        or os.path.exists(name)
+    )

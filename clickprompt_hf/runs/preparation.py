@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
@@ -259,7 +259,7 @@ def add_tokenizer(processor: ClickPromptProcessor, train: pa.Table, model_args: 
     processor.max_text_length = text_side_config(model_args, processor.tokenizer).max_text_length
 
 
-def add_missing_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+def add_missing_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """Choose existing tokens for padding and masking if the tokenizer has none."""
     if tokenizer.pad_token is None:
         # Decoders have none. Tokens at padding are never read.

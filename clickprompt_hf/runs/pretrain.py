@@ -1,37 +1,52 @@
-"""Stage 1: prompt-augmented masked language modelling (PA-MLM), or causal (PA-CLM) where the PLM is a decoder.
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Stage 1: prompt-augmented masked language modelling (PA-MLM), or causal (PA-CLM) if the PLM is a decoder.
 
-    python examples/run_pamlm.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
+    clickprompt pretrain --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
         --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\
-        --per_device_train_batch_size 32 --num_train_epochs 3 --bf16 --output_dir OUT
+        --per_device_train_batch_size 32 --num_train_epochs 3 --output_dir OUT
 
-or the same with `accelerate launch` in front. Arguments of transformers' TrainingArguments work as usual.
+For several processes: accelerate launch -m clickprompt_hf.runs.pretrain, with the same flags.
 Trains on training and validation rows, so the validation figures are in-sample; the test rows stay unseen.
-Finetune OUT with run_ctr.py.
+Then finetune OUT with clickprompt finetune.
 """
 
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
 
 from ..evaluation.model_card import run_card
 from ..evaluation.plots import save_training_plots
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
-from .arguments import DataArguments, ModelArguments, ReportArguments
+from .arguments import DataArguments, ModelArguments, ReportArguments, TrainingParser
+from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
 from .model_building import fresh_pretraining_model, pretraining_collator
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
 
 
-def main(arguments: list[str] | None = None) -> dict[str, float]:
-    # 1. Arguments. The last epoch is kept: validation rows are trained on and cannot choose one.
-    parser = HfArgumentParser(
-        (ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments),
-        description=__doc__,
-        allow_abbrev=False,
-    )
+def make_parser() -> TrainingParser:
+    """The parser of `clickprompt pretrain`."""
+    parts = (ModelArguments, DataArguments, ReportArguments, ClickPromptTrainingArguments)
+    parser = TrainingParser("pretrain", __doc__, parts)
+    # the last epoch is kept: validation rows are trained on, so they cannot choose one
     parser.set_defaults(load_best_model_at_end=False, lr_scheduler_type="cosine", warmup_steps=0.05)
-    model_args, data_args, report_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Pretrain a model; return the metrics.
+
+    Args:
+        arguments: The command line; `None` for that of the process.
+
+    Raises:
+        ValueError: If an argument or the data is wrong.
+        OSError: If a file, a folder or a model is missing.
+        ImportError: If an extra is missing.
+    """
+    # 1. Arguments.
+    model_args, data_args, report_args, training_args = make_parser().parse(arguments)
     if model_args.plm_name_or_path is None:
-        parser.error("--plm_name_or_path is needed: a Hub id, a folder, scratch-tiny or scratch-small")
+        raise ValueError("--plm_name_or_path is required: a Hub id, a folder, scratch-tiny or scratch-small")
     check_output_dir(training_args)
     warn_of_idle_arguments(model_args, data_args, training_args, pretraining=True)
 
@@ -69,4 +84,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("pretrain", main)

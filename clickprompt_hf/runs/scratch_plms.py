@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Small RoBERTas with fresh weights and a tokenizer of their own, for trying ClickPrompt without a pretrained PLM."""
+"""Small RoBERTas with fresh weights and their own tokenizers, to try ClickPrompt without a pretrained PLM."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast, 
 
 @dataclass(frozen=True)
 class ScratchSize:
-    """Depth, width and largest vocabulary of a scratch PLM; heads are 64 wide and the feed-forward layers 4 times."""
+    """Depth, width and vocabulary limit of a scratch PLM; heads are 64 wide, feed-forward layers 4 times the width."""
 
     num_hidden_layers: int
     hidden_size: int
@@ -23,10 +23,10 @@ _MAX_TEXT_POSITIONS = 512
 
 
 def scratch_tokenizer(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in RoBERTa's format, trained on `texts`.
+    """Train a byte-level BPE tokenizer in RoBERTa's format.
 
     Args:
-        name: Key of `SCRATCH_SIZES`, whose vocabulary size bounds the tokenizer's.
+        name: Key of `SCRATCH_SIZES`; its vocabulary size is the limit.
         texts: Rendered training rows.
     """
     tokenizer = Tokenizer(models.BPE())
@@ -56,7 +56,7 @@ def scratch_tokenizer(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFas
 
 
 def scratch_text_config(name: str, tokenizer: PreTrainedTokenizerFast) -> RobertaConfig:
-    """The configuration of the scratch PLM `name` over `tokenizer`'s vocabulary."""
+    """Build the configuration of the scratch PLM `name` for `tokenizer`'s vocabulary."""
     size = SCRATCH_SIZES[name]
     return RobertaConfig(
         vocab_size=len(tokenizer),
@@ -67,7 +67,7 @@ def scratch_text_config(name: str, tokenizer: PreTrainedTokenizerFast) -> Robert
         max_position_embeddings=_MAX_TEXT_POSITIONS + tokenizer.pad_token_id + 1,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
-        # Fused attention kernels of the CPU know no dropout.
+        # the CPU's fused attention kernels have no dropout
         attention_probs_dropout_prob=0.0,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -76,7 +76,7 @@ def scratch_text_config(name: str, tokenizer: PreTrainedTokenizerFast) -> Robert
 
 
 def plm_config(plm_name_or_path: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
-    """The configuration of a PLM: a scratch one's, made for `tokenizer`, or a pretrained one's."""
+    """Build the configuration of a scratch PLM for `tokenizer`, or load that of a pretrained one."""
     if plm_name_or_path in SCRATCH_SIZES:
         return scratch_text_config(plm_name_or_path, tokenizer)
     return AutoConfig.from_pretrained(plm_name_or_path)

@@ -1,0 +1,167 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""The web page of `clickprompt app`; needs gradio."""
+
+import os
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+import torch
+from transformers import AutoProcessor
+
+from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, what_if
+from ..modeling_clickprompt import ClickPromptForCTR
+from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import TIME_PARTS, FieldSchema
+from .predict import load_model
+
+LONGEST_DROPDOWN = 50
+WHAT_IF_VALUES = 10
+SIDES = {"ctr": "CTR side", "text": "text side"}
+
+
+def launch(name_or_path: str, port: int | None, block: bool = True) -> gr.Blocks:
+    """Serve the page of a checkpoint to this machine.
+
+    Args:
+        name_or_path: Folder or Hub id of the checkpoint.
+        port: `None` for the first free one from 7860 on.
+        block: Whether to serve until interrupted, instead of returning at once.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    page = make_page(name_or_path)
+    page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        share=False,
+        ssr_mode=False,
+        # the reader's own fonts: gradio's would be downloaded
+        theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),
+        show_error=True,
+        prevent_thread_lock=not block,
+        quiet=not block,
+    )
+    return page
+
+
+def make_page(name_or_path: str) -> gr.Blocks:
+    """Build the page; its first row holds frequent values."""
+    # 1. The checkpoint: a processor that reads raw rows, and a model.
+    processor = AutoProcessor.from_pretrained(name_or_path)
+    model = load_model(name_or_path)
+    processor.check_model(model.config)
+    # parts of the same time share a widget
+    fields = list({field.column: field for field in reversed(processor.schema.fields)}.values())[::-1]
+    num_prompts = model.config.num_prompts if model.config.use_plm else 0
+
+    # 2. From a row to what the page shows.
+    @torch.no_grad()
+    def show(column: str, *values: Any) -> tuple:
+        row = {field.column: value for field, value in zip(fields, values)}
+        inputs = processor([row], return_tensors="pt").to(model.device)
+        outputs = model(**inputs)
+        parts = {SIDES[side]: logit.item() for side, logit in logit_parts(model, outputs).items()}
+        parts_table = pd.DataFrame([*parts.items(), ("together", outputs.logits.item())], columns=["part", "logit"])
+        return (
+            f"{torch.sigmoid(outputs.logits).item():.1%}",
+            gr.BarPlot(parts_table, sort=parts_table["part"].tolist(), y_lim=with_zero(parts_table["logit"])),
+            changes_chart(model, processor, row, column),
+            attention_chart(model, inputs, num_prompts) if num_prompts else None,
+            processor.render([row])[0],
+        )
+
+    # 3. The page: a widget per field, and the charts.
+    with gr.Blocks(title="ClickPrompt", analytics_enabled=False) as page:
+        gr.Markdown(f"## What `{os.path.basename(os.path.normpath(name_or_path))}` makes of a row")
+        with gr.Row():
+            with gr.Column(scale=1):
+                widgets = [field_widget(processor, field) for field in fields]
+                text = gr.Textbox(label="What the language model reads", visible=processor.reads_text, lines=3)
+            with gr.Column(scale=2):
+                with gr.Row():
+                    probability = gr.Label(label="Click probability")
+                    parts = gr.BarPlot(x="part", y="logit", title="The logit and its parts", x_title=" ", height=220)
+                changed = gr.Dropdown(
+                    [(field.name, field.column) for field in fields], label="What if this field changes?"
+                )
+                changes = gr.BarPlot(
+                    x="value",
+                    y="click probability",
+                    y_lim=[0, 1],
+                    x_label_angle=-30,
+                    color="row",
+                    color_map={"unchanged": "#f97316", "changed": "#94a3b8"},
+                    x_title=" ",
+                    title="Click probability with this value and with other values of the field",
+                    height=320,
+                )
+                attention = gr.BarPlot(x="layer", y="attention", y_lim=[0, 1], height=220, visible=num_prompts > 0)
+        gr.on(
+            [page.load, changed.input, *(widget.input for widget in widgets)],
+            show,
+            [changed, *widgets],
+            [probability, parts, changes, attention, text],
+            trigger_mode="always_last",
+            queue=False,
+        )
+    return page
+
+
+def field_widget(processor: ClickPromptProcessor, field: FieldSchema) -> Any:
+    """The widget for a field's value; it starts at a frequent one."""
+    values = frequent_values(processor, field.column, LONGEST_DROPDOWN + 1)
+    if field.kind == "numeric":
+        return gr.Number(values[len(values) // 2] if values else None, label=field.name)
+    if field.kind == "multi_valued":
+        choices = [value for (value,) in values]
+        return gr.Dropdown(
+            choices,
+            value=choices[:1],
+            label=field.name,
+            multiselect=True,
+            max_choices=field.max_values,
+            allow_custom_value=True,
+        )
+    if 0 < len(values) <= LONGEST_DROPDOWN:
+        return gr.Dropdown(values, value=values[0], label=field.name, allow_custom_value=True)
+    return gr.Textbox(values[0] if values else "", label=field.name)
+
+
+def attention_chart(model: ClickPromptForCTR, inputs: Any, num_prompts: int) -> gr.BarPlot:
+    """Attention that each PLM layer pays to the prompts."""
+    layers = prompt_attention(model, **inputs)[0].tolist()
+    table = pd.DataFrame({"layer": [str(n) for n in range(1, len(layers) + 1)], "attention": layers})
+    share = num_prompts / (num_prompts + inputs["input_ids"].shape[1])
+    title = f"Share of each PLM layer's attention that goes to the prompts ({share:.0%} if spread evenly)"
+    return gr.BarPlot(table, title=title)
+
+
+def with_zero(values: pd.Series) -> list[float | None]:
+    """Limits of a bar chart's axis, which must include zero."""
+    return [min(0.0, values.min()), max(0.0, values.max())]
+
+
+def changes_chart(
+    model: ClickPromptForCTR, processor: ClickPromptProcessor, row: dict[str, Any], column: str
+) -> gr.BarPlot:
+    """The probability with the row's own value, and with the most frequent other values or other times."""
+    field_index = processor.schema.columns.index(column)
+    before, after = processor.affixes(field_index)
+    field = processor.schema.fields[field_index]
+    if field.kind in TIME_PARTS:
+        others: list[Any] = other_times(field, row[column])
+    else:
+        others = frequent_values(processor, column, WHAT_IF_VALUES)
+    # each value once, by how it reads in the text
+    values: dict[str, Any] = {}
+    for value in [row[column], *others]:
+        (clause,) = processor.render_values(field_index, [value])
+        values.setdefault(clause[len(before) : len(clause) - len(after)], value)
+    table = pd.DataFrame(
+        {
+            "value": list(values),
+            "click probability": what_if(model, processor, row, column, list(values.values())),
+            "row": ["unchanged", *["changed"] * (len(values) - 1)],
+        }
+    )
+    return gr.BarPlot(table, sort=list(values))

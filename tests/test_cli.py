@@ -1,0 +1,258 @@
+"""The command `clickprompt`: what it prints, what it loads, and how it reports mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hub_server import HubServer
+from tiny_data import tiny_rows
+
+from clickprompt_hf import __version__, cli
+from clickprompt_hf.runs import command, finetune, paths
+from clickprompt_hf.runs.command import COMMANDS, CommandParser, require, run_command
+from clickprompt_hf.runs.help_files import FOLDER, help_text
+
+ROOT = Path(__file__).parent.parent
+# What the package itself must not load when it is imported, unless transformers does.
+HEAVY = ("datasets", "pandas", "pyarrow", "peft", "sklearn", "evaluate", "matplotlib", "gradio", "accelerate")
+REPORT_MODULES = """
+import json, sys
+{imports}
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def python(*arguments, cwd=None, **environment):
+    """A finished Python process with this package on its path."""
+    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path, **environment}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def program(tmp_path):
+    """The script that pip writes for the entry point; it ends by listing what was loaded."""
+    path = tmp_path / "bin" / "clickprompt"
+    path.parent.mkdir()
+    path.write_text(
+        "import json, os, sys\nfrom clickprompt_hf.cli import main\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n        sys.exit(main())\n"
+        "    finally:\n        print(json.dumps(sorted(sys.modules)), file=open(os.environ['LOADED'], 'w'))\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_loads_no_torch(program, tmp_path, arguments):
+    loaded = tmp_path / "loaded.json"
+    finished = python(str(program), *arguments, LOADED=str(loaded))
+    assert finished.returncode == 0, finished.stderr
+    if arguments == ["--version"]:
+        assert finished.stdout == f"clickprompt {__version__}\n"
+    elif len(arguments) == 2:
+        assert finished.stdout == (FOLDER / f"{arguments[0]}.txt").read_text(encoding="utf-8")
+    else:
+        assert all(name in finished.stdout for name in COMMANDS)
+    modules = json.loads(loaded.read_text())
+    assert "clickprompt_hf.cli" in modules
+    assert not {"torch", "transformers", "numpy", *HEAVY} & set(modules)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_files_are_what_the_parsers_generate(name):
+    """After a change of a flag: python -m clickprompt_hf.runs.help_files"""
+    assert (FOLDER / f"{name}.txt").read_text(encoding="utf-8") == help_text(name)
+    assert "examples/" not in help_text(name)
+
+
+def test_all_flags_of_transformers_are_listed_on_request(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["finetune", "--help_all"])
+    assert end.value.code == 0
+    everything = capsys.readouterr().out
+    assert "--adam_beta1" in everything
+    assert "--adam_beta1" not in help_text("finetune")
+    for flag in ("--prompt_length", "--num_cross_layers", "--gauc_field", "--plm_learning_rate", "--dataset"):
+        assert flag in everything
+        assert flag in help_text("finetune")
+
+
+def test_a_run_through_the_command(program, tmp_path):
+    """Auto classes are registered before the run, though not when the package is imported."""
+    pd.DataFrame(tiny_rows(100)).to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "schema.yaml").write_text("{fields: [user, title], label: click}")
+    options = ["--dataset", "csv", "--data_path", "rows.csv", "--schema", "schema.yaml", "--ctr_only"]
+    options += ["--embedding_size", "4", "--dnn_hidden_sizes", "8", "--num_train_epochs", "1", "--output_dir", "out"]
+    options += ["--report_to", "none", "--disable_tqdm", "true", "--report_plots", "false"]
+    environment = {"LOADED": str(tmp_path / "loaded.json")}
+    finished = python(str(program), "finetune", *options, cwd=tmp_path, **environment)
+    assert finished.returncode == 0, finished.stderr
+    files = ["--input", "rows.csv", "--output", "scores.csv"]
+    finished = python(str(program), "predict", "--model", "out", *files, cwd=tmp_path, **environment)
+    assert finished.returncode == 0, finished.stderr
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 100
+
+
+def test_a_public_name_is_loaded_on_first_use_in_the_command(tmp_path):
+    path = tmp_path / "clickprompt"
+    path.write_text(
+        "import sys, clickprompt_hf\nassert 'torch' not in sys.modules\n"
+        "from clickprompt_hf import ClickPromptConfig\nfrom transformers import AutoConfig\n"
+        "assert type(AutoConfig.for_model('clickprompt')) is ClickPromptConfig\n"
+    )
+    finished = python(str(path))
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_importing_the_package_loads_torch_transformers_and_numpy_only():
+    reports = []
+    for imports in (
+        "from transformers import PreTrainedModel, AutoProcessor, ProcessorMixin, pipeline, Cache",
+        "import clickprompt_hf",
+    ):
+        finished = python("-c", REPORT_MODULES.format(imports=imports))
+        assert finished.returncode == 0, finished.stderr
+        reports.append(set(json.loads(finished.stdout)))
+    of_transformers, of_ours = reports
+    assert not set(HEAVY) & (of_ours - of_transformers)
+    rooms = ("data", "training", "evaluation", "scoring", "export", "runs", "presets", "inspection")
+    assert not {f"clickprompt_hf.{room}" for room in rooms} & of_ours
+
+
+@pytest.mark.parametrize(
+    ("error", "is_mistake"),
+    [
+        (ValueError("`x` must be 1, got 2."), True),
+        (FileNotFoundError("no file"), True),
+        (TypeError("`rows` must be a table, got int."), True),
+        (TypeError("unsupported operand type(s) for +: 'int' and 'str'"), False),
+        (ImportError('needs gradio: pip install "clickprompt_hf[app]"'), True),
+        (ModuleNotFoundError("No module named 'torch.gone'", name="torch.gone"), False),
+        (RuntimeError("bug"), False),
+        (AttributeError("bug"), False),
+        (KeyError("bug"), False),
+    ],
+)
+def test_mistakes_print_one_message_and_bugs_their_traceback(error, is_mistake, capsys):
+    def main(arguments):
+        raise error
+
+    if not is_mistake:
+        with pytest.raises(type(error)):
+            run_command("finetune", main, [])
+        return
+    with pytest.raises(SystemExit) as end:
+        run_command("finetune", main, [])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"clickprompt finetune: error: {error}\n"
+    with pytest.raises(type(error)):
+        run_command("finetune", main, ["--debug"])
+
+
+def test_debug_is_taken_from_the_arguments_but_that_of_transformers_is_not():
+    given = []
+    run_command("finetune", given.extend, ["--debug", "--seed", "1", "--debug", "underflow_overflow"])
+    assert given == ["--seed", "1", "--debug", "underflow_overflow"]
+
+
+def test_warnings_are_shown_without_source_lines():
+    code = "import sys, warnings\nfrom clickprompt_hf.runs.command import run_command\n"
+    code += "run_command('predict', lambda arguments: warnings.warn('mind the gap'), [])"
+    assert python("-c", code).stderr == "Warning: mind the gap\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (["-m", "clickprompt_hf.runs.finetune"], "finetune"),
+        ([str(ROOT / "examples" / "run_ctr.py")], "finetune"),
+        ([str(ROOT / "examples" / "run_pamlm.py")], "pretrain"),
+        ([str(ROOT / "examples" / "predict.py")], "predict"),
+    ],
+)
+def test_modules_and_examples_report_mistakes_alike(module, name, tmp_path):
+    finished = python(*module, "--optput_dir", "out", cwd=tmp_path)
+    assert finished.returncode == 2
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith(f"clickprompt {name}: error: ")
+
+
+def test_several_processes_print_one_message(tmp_path):
+    port = str(29500 + os.getpid() % 1000)
+    config = str(ROOT / "examples" / "accelerate_configs" / "two_processes_cpu.yaml")
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", port]
+    arguments = ["--ctr_only", "--dataset", "csv", "--data_path", "nowhere.csv", "--output_dir", "out"]
+    finished = python(*launcher, "-m", "clickprompt_hf.runs.finetune", *arguments, cwd=tmp_path)
+    assert finished.returncode != 0
+    assert finished.stderr.count("clickprompt finetune: error: ") == 1, finished.stderr
+    # the launcher's own traceback, of the process that failed, names no line of ours
+    assert "clickprompt_hf/" not in finished.stderr.replace(str(ROOT), "")
+
+
+def test_an_unknown_subcommand_is_a_mistake(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["finetine"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("clickprompt: error: 'finetine' must be one of pretrain, finetune")
+
+
+def test_unknown_flags_are_named_with_the_likeliest():
+    parser = CommandParser("predict", "", "")
+    parser.add_argument("--batch_size", type=int)
+    with pytest.raises(ValueError, match=r"unknown arguments: --batch_siz=3 x\. Did you mean --batch_size\?"):
+        parser.parse_args(["--batch_siz=3", "x"])
+    with pytest.raises(ValueError, match=r"unknown arguments: --zzz\. See clickprompt predict --help\."):
+        parser.parse_args(["--zzz"])
+    with pytest.raises(ValueError, match="argument --batch_size: invalid int value: 'x'"):
+        parser.parse_args(["--batch_size", "x"])
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    require(["json"], "app", "The page")
+    with pytest.raises(ImportError, match=r'^The page needs nothing_here, .*: pip install "clickprompt_hf\[app\]"$'):
+        require(["json", "nothing_here"], "app", "The page")
+    find_spec = command.importlib.util.find_spec
+    missing = ("gradio", "onnx", "tensorboard", "matplotlib")
+    monkeypatch.setattr(
+        command.importlib.util, "find_spec", lambda name, *rest: None if name in missing else find_spec(name, *rest)
+    )
+    for arguments, extra in (
+        (["app", "--model", "x"], "app"),
+        (["export", "checkpoint", "folder"], "onnx"),
+        (["finetune", "--ctr_only", "--output_dir", "x", "--report_to", "tensorboard"], "tensorboard"),
+        (["finetune", "--ctr_only", "--output_dir", "x", "--report_plots", "true"], "plots"),
+    ):
+        with pytest.raises(ImportError, match=rf'pip install "clickprompt_hf\[{extra}\]"'):
+            cli.main([*arguments, "--debug"])
+    # training works without them
+    assert finetune.make_parser().get_default("report_to") == "none"
+
+
+@pytest.mark.parametrize("name", ["./nope", "/nope", "~/nope", "a/b/c", "runs/nope", "runs\\nope"])
+def test_a_misspelt_folder_is_missing_and_not_looked_up(name, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "cached_file", lambda *args: pytest.fail("the Hub was asked"))
+    with pytest.raises(
+        FileNotFoundError, match="`--model` must be a local folder or a Hub id, but there is no folder"
+    ):
+        paths.check_folder_or_hub_id(name, "--model")
+    paths.check_folder_or_hub_id("runs", "--model")
+
+
+def test_a_hub_id_that_is_not_there_is_missing_in_both_places(tmp_path):
+    (tmp_path / "rows.csv").write_text("user\n1\n")
+    arguments = ["--model", "owner/nope", "--input", "rows.csv", "--output", "scores.csv"]
+    with HubServer() as server:
+        environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+        environment["NO_PROXY"] = "127.0.0.1"
+        finished = python("-m", "clickprompt_hf.runs.predict", *arguments, cwd=tmp_path, **environment)
+    assert finished.returncode == 2
+    assert "there is no folder owner/nope, and it cannot be read from the Hub: owner/nope is not" in finished.stderr
