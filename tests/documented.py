@@ -47,11 +47,6 @@ EXAMPLES = {
     "examples/run_ctr.py": "clickprompt_hf.runs.finetune",
     "examples/predict.py": "clickprompt_hf.runs.predict",
 }
-# Used as long as `clickprompt_hf.runs` has no module for the command.
-FALLBACKS = {
-    "clickprompt_hf.runs.export": "clickprompt_hf.export.export_ctr",
-    "clickprompt_hf.runs.convert": "clickprompt_hf.export.convert_original",
-}
 
 
 @dataclass(frozen=True)
@@ -163,8 +158,6 @@ def module_and_arguments(words: list[str], location: str) -> tuple[str, list[str
         name, arguments = EXAMPLES.get(words[1], Path(words[1]).stem), words[2:]
     else:
         raise AssertionError(f"{location}: no way to run {words[0]!r}; say why with <!-- not run: ... -->")
-    if name in FALLBACKS and importlib.util.find_spec(name) is None:
-        name = FALLBACKS[name]
     assert importlib.util.find_spec(name) is not None, f"{location}: there is no module {name}"
     return name, arguments
 
