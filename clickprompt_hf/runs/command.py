@@ -94,7 +94,7 @@ def report_mistake(name: str, error: Exception) -> NoReturn:
 def short_warnings() -> Iterator[None]:
     """Show warnings without their line of source code."""
     shown = warnings.formatwarning
-    warnings.formatwarning = lambda message, category, *place, **line: f"Warning: {message}\n"
+    warnings.formatwarning = lambda message, *source, **line: f"Warning: {message}\n"
     try:
         yield
     finally:
