@@ -160,13 +160,13 @@ def test_other_times_differ_in_the_part_that_is_read():
 
 def test_a_chart_of_other_times():
     pytest.importorskip("gradio", reason="needs gradio: pip install 'clickprompt_hf[app]'")
-    from clickprompt_hf.runs import app
+    from clickprompt_hf.runs import app_page
 
     rows = {"user": [1, 2] * 4, "at": [f"2024-01-0{n} 0{n}:00" for n in range(1, 9)], "click": [0, 1] * 4}
     schema = Schema.from_dict({"fields": ["user", {"column": "at", "kind": "hour"}], "label": "click"})
     processor = ClickPromptProcessor.fit(rows, schema)
     ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
     model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, fusion="ctr")).eval()
-    table = app.changes_chart(model, processor, {"user": 1, "at": "2024-01-03 05:30"}, "at").value
+    table = app_page.changes_chart(model, processor, {"user": 1, "at": "2024-01-03 05:30"}, "at").value
     assert [row[0] for row in table["data"]] == ["5", "0", "3", "6", "9", "12", "15", "18", "21"]
-    assert [row[2] for row in table["data"]] == ["as it is", *["changed"] * 8]
+    assert [row[2] for row in table["data"]] == ["unchanged", *["changed"] * 8]

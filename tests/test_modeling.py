@@ -560,7 +560,7 @@ def test_layers_that_attend_to_no_tokens_are_refused():
         ({"fusion": "product"}, "`fusion` must be one of"),
         ({"fusion_alpha": 5.0}, r"`fusion_alpha` must be in \[0, 1\]"),
         ({"prompt_length": 0}, "`prompt_length` must be at least 1"),
-        ({"prompt_length": 2.5}, "`prompt_length` must be at least 1, got 2.5"),
+        ({"prompt_length": 2.5}, "`prompt_length` must be an integer, got 2.5"),
         ({"prompt_length": 39}, "`prompt_length` must leave"),
         ({"pool_prompts": True}, "`pool_prompts` must be False"),
     ],

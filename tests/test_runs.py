@@ -534,7 +534,7 @@ def test_the_quality_benchmark_keeps_what_stands_around_its_table(quality, tmp_p
     for text in (f"above\n{begin}\nold\nbelow\n", f"{end}\n{begin}\n"):
         path.write_text(text)
         # before any run
-        with pytest.raises(ValueError, match="`--into` must hold the lines <!-- alone --> and <!-- /alone -->"):
+        with pytest.raises(ValueError, match="--into must hold the lines <!-- alone --> and <!-- /alone -->"):
             quality.main(["alone", "--output_dir", str(tmp_path / "out"), "--into", str(path)])
         assert path.read_text() == text
     assert not (tmp_path / "out").exists()

@@ -495,7 +495,7 @@ def test_tensorboard_is_needed_only_if_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("clickprompt_hf.training.arguments.is_tensorboard_available", lambda: False)
     assert ClickPromptTrainingArguments(str(tmp_path)).report_to == []
     for report_to in ("tensorboard", ["tensorboard"]):
-        with pytest.raises(ImportError, match=r"`report_to` .* pip install 'clickprompt_hf\[tensorboard\]'"):
+        with pytest.raises(ImportError, match=r'`report_to` .* pip install "clickprompt_hf\[tensorboard\]"'):
             arguments(tmp_path, report_to=report_to)
 
 

@@ -3,7 +3,6 @@
 
 import argparse
 import dataclasses
-import importlib.util
 import inspect
 import re
 from dataclasses import dataclass, field
@@ -265,8 +264,6 @@ class TrainingParser(CommandParser, HfArgumentParser):
         kwargs: dict[str, Any] = {"dataclass_types": dataclass_types, "epilog": _EPILOG}
         super().__init__(command, description, usage="[options] --output_dir FOLDER", **kwargs)
         self.add_argument("--help_all", action=HelpAllAction, help="show the flags of transformers too, and exit")
-        if importlib.util.find_spec("tensorboard") is None:
-            self.set_defaults(report_to="none")
 
     def _add_dataclass_arguments(self, dtype: Any) -> None:
         """Adds the flags of a dataclass to the sections of the classes that declare them."""
@@ -305,7 +302,4 @@ class TrainingParser(CommandParser, HfArgumentParser):
         """
         *parsed, unknown = self.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
         self.refuse_unknown(unknown)
-        training_args: Any = next(part for part in parsed if isinstance(part, ClickPromptTrainingArguments))
-        if "tensorboard" in training_args.report_to:
-            require(["tensorboard"], "tensorboard", "--report_to tensorboard")
         return parsed

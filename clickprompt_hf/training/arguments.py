@@ -118,7 +118,7 @@ class ClickPromptTrainingArguments(TrainingArguments):
                 f"(seed, epoch); got {self.train_sampling_strategy!r}."
             )
         if "tensorboard" in (self.report_to or ()) and not is_tensorboard_available():
-            raise ImportError("`report_to` tensorboard needs TensorBoard: pip install 'clickprompt_hf[tensorboard]'.")
+            raise ImportError('`report_to` tensorboard needs TensorBoard: pip install "clickprompt_hf[tensorboard]"')
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):
             # the command line passes strings; for True, Trainer looks for the last checkpoint
             resume: Any = str(self.resume_from_checkpoint).lower() == "true"
