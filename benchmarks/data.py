@@ -18,7 +18,7 @@ from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.runs.arguments import ModelArguments
-from clickprompt_hf.runs.preparation import add_tokenizer
+from clickprompt_hf.runs.plms import add_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

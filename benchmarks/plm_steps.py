@@ -30,7 +30,7 @@ from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCol
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.presets import ctr_preset
-from clickprompt_hf.runs.scratch_plms import scratch_tokenizer
+from clickprompt_hf.runs.plms import scratch_tokenizer
 from clickprompt_hf.training.bf16 import bf16_pays
 from clickprompt_hf.training.sampling import EpochSampler
 

@@ -20,7 +20,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProc
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.sources.synthetic import SyntheticSizes
 from clickprompt_hf.modeling_ctr import BACKBONES
-from clickprompt_hf.runs.scratch_plms import SCRATCH_SIZES, ScratchSize, scratch_tokenizer
+from clickprompt_hf.runs.plms import SCRATCH_SIZES, ScratchSize, scratch_tokenizer
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 # test_own_table.py runs this page and checks the output that it shows

@@ -38,7 +38,7 @@ from clickprompt_hf.runs import finetune as run_ctr
 from clickprompt_hf.runs import pretrain as run_pamlm
 from clickprompt_hf.runs.arguments import DataArguments, ModelArguments
 from clickprompt_hf.runs.idle_arguments import PAMLM_ARGUMENTS, PLM_ARGUMENTS, warn_of_idle_arguments
-from clickprompt_hf.runs.scratch_plms import scratch_tokenizer
+from clickprompt_hf.runs.plms import scratch_tokenizer
 from clickprompt_hf.training import ClickPromptTrainingArguments
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

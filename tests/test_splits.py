@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from movielens_files import ml_1m_files, write_zip
 
-import clickprompt_hf.data.reading
+import clickprompt_hf.data.labels
 import clickprompt_hf.data.splits
 from clickprompt_hf import ClickPromptProcessor, Schema
 from clickprompt_hf.data.labels import with_checked_labels
@@ -182,7 +182,7 @@ def test_labels_are_checked_once_and_before_rows_are_shuffled(own_splits, tmp_pa
         calls.append((len(rows), where))
         return with_checked_labels(rows, schema, where)
 
-    monkeypatch.setattr(clickprompt_hf.data.reading, "with_checked_labels", counted)
+    monkeypatch.setattr(clickprompt_hf.data.labels, "with_checked_labels", counted)
     schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
     sizes = {"train": 320, "validation": 40, "test": 40} if own_splits else {"train": 400}
     start = 0

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from clickprompt_hf import FieldSchema, Schema
-from clickprompt_hf.runs.scratch_plms import scratch_tokenizer
+from clickprompt_hf.runs.plms import scratch_tokenizer
 
 TITLES = ("Café Noir", "The Big  Heat (1953)", "Up", "M*A*S*H", "It's: a {gift}", "Seven Samurai, The")
 

@@ -9,6 +9,27 @@ import pyarrow as pa
 
 from ..schema_clickprompt import Schema
 from ..values_clickprompt import canonical, check_labels
+from .sources.source import SourceTable
+
+
+def check_source_labels(source: SourceTable, name: str) -> SourceTable:
+    """Convert the label columns of a source's rows to int8, before the rows are shuffled.
+
+    Args:
+        source: Raw rows: one table, or splits.
+        name: File or dataset that the rows come from, for messages.
+
+    Raises:
+        ValueError: If a label is not 0 or 1; the message names it and the user's row.
+    """
+    schema = source.schema
+    if isinstance(source.table, pa.Table):
+        return SourceTable(with_checked_labels(source.table, schema, name), schema)
+    splits = {
+        split: with_checked_labels(table, schema, f"the {split} split of {name}")
+        for split, table in source.table.items()
+    }
+    return SourceTable(splits, schema)
 
 
 def with_checked_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table:
@@ -25,9 +46,9 @@ def with_checked_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table
     column = table.column(schema.label)
     is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     values = column.to_numpy() if is_number and not column.null_count else column.to_pylist()
-    labels = check_labels(values, schema.label, schema.positive, where)
     if schema.positive is not None:
         _warn_of_other_words(column, schema.label, schema.positive)
+    labels = check_labels(values, schema.label, schema.positive, where)
     index = table.column_names.index(schema.label)
     return table.set_column(index, schema.label, pa.array(labels.astype(np.int8)))
 

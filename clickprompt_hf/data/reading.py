@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..schema_clickprompt import Schema
-from .labels import with_checked_labels
+from .labels import check_source_labels
 from .sources import load_source
-from .splits import Split, check_splits, limit_train_rows, split_table
+from .splits import Split, split_source
 
 
 def load_splits(
@@ -37,18 +37,5 @@ def load_splits(
         FileNotFoundError: If a file is missing.
     """
     source = load_source(dataset, data_path, schema)
-    where = str(data_path or dataset)
-    # Labels are checked before rows are shuffled, so that an error names the user's row.
-    if isinstance(source.table, pa.Table):
-        table = with_checked_labels(source.table, source.schema, where)
-        splits = split_table(table, source.schema, split, split_seed)
-    elif split == "random":
-        splits = {
-            name: with_checked_labels(table, source.schema, f"the {name} split of {where}")
-            for name, table in source.table.items()
-        }
-    else:
-        raise ValueError(f"`split` must be left out, as {dataset} has its own splits, got {split!r}.")
-    splits = limit_train_rows(splits, max_train_rows, split)
-    check_splits(splits, source.schema)
-    return splits, source.schema
+    source = check_source_labels(source, str(data_path or dataset))
+    return split_source(source, split, split_seed, max_train_rows), source.schema

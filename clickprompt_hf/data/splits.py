@@ -9,12 +9,37 @@ import pyarrow as pa
 
 from ..schema_clickprompt import Schema
 from ..values_clickprompt import canonical, read_time
+from .sources.source import SPLIT_NAMES, SourceTable
 
 Split = Literal["random", "time"]
 
-SPLIT_NAMES = ("train", "validation", "test")
 # Arrow's short strings have 32-bit offsets.
 _SHORT_STRINGS_BYTES = 2**31 - 1
+
+
+def split_source(
+    source: SourceTable, split: Split = "random", split_seed: int = 42, max_train_rows: int | None = None
+) -> dict[str, pa.Table]:
+    """Split a source's rows, or keep its own splits, and check that a model can be trained and tested on them.
+
+    Args:
+        source: Raw rows with labels 0 and 1.
+        split: As in `split_table`; left at its default for a source with its own splits.
+        split_seed: As in `split_table`.
+        max_train_rows: As in `limit_train_rows`.
+
+    Raises:
+        ValueError: If an argument does not fit the rows, or a split lacks rows or a class.
+    """
+    if isinstance(source.table, pa.Table):
+        splits = split_table(source.table, source.schema, split, split_seed)
+    elif split == "random":
+        splits = source.table
+    else:
+        raise ValueError(f"`split` must be left out, as the dataset has its own splits, got {split!r}.")
+    splits = limit_train_rows(splits, max_train_rows, split)
+    check_splits(splits, source.schema)
+    return splits
 
 
 def split_table(table: pa.Table, schema: Schema, split: Split = "random", split_seed: int = 42) -> dict[str, pa.Table]:

@@ -14,8 +14,8 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import ModelArguments, config_options
 from .paths import check_folder_or_hub_id
-from .preparation import PreparedData, text_side_config
-from .scratch_plms import SCRATCH_SIZES, plm_config
+from .plms import SCRATCH_SIZES, plm_config, text_side_config
+from .preparation import PreparedData
 
 logger = logging.get_logger(__name__)
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..configuration_clickprompt import ClickPromptConfig
 from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from ..data.reading import load_splits
@@ -26,15 +25,11 @@ from ..schema_clickprompt import Schema
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments
 from .output_folder import checkpoint_to_resume
-from .paths import check_folder_or_hub_id
-from .scratch_plms import SCRATCH_SIZES, plm_config, scratch_tokenizer
+from .plms import add_tokenizer, limit_text_length
 
 logger = logging.get_logger(__name__)
 
 _DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
-_ROWS_FOR_TOKENIZER = 20_000
-# T5 has no mask token. In its pretraining, this token replaces a span that was left out.
-T5_FIRST_SENTINEL = "<extra_id_0>"
 
 
 @dataclass
@@ -234,62 +229,6 @@ def _record_of(
         "test_rows_sha256": rows_digest(data["test"]),
         "processor_fingerprint": processor.fingerprint,
     }
-
-
-def add_tokenizer(processor: ClickPromptProcessor, train: pa.Table, model_args: ModelArguments) -> None:
-    """Set the processor's tokenizer and its text limit. The tokenizer of a scratch PLM is trained on training rows.
-
-    Raises:
-        ValueError: If the prompts leave the PLM no position for text.
-    """
-    plm_name_or_path = str(model_args.plm_name_or_path)
-    if plm_name_or_path in SCRATCH_SIZES:
-        sample = train.take(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
-        processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample))
-    else:
-        if plm_name_or_path.startswith("scratch-") and not Path(plm_name_or_path).is_dir():
-            raise ValueError(
-                f"`plm_name_or_path` must be a folder, a Hub id or one of {sorted(SCRATCH_SIZES)}, got "
-                f"{plm_name_or_path!r}."
-            )
-        check_folder_or_hub_id(plm_name_or_path, "plm_name_or_path")
-        tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
-        add_missing_tokens(tokenizer)
-        processor.tokenizer = tokenizer
-    processor.max_text_length = text_side_config(model_args, processor.tokenizer).max_text_length
-
-
-def add_missing_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Choose existing tokens for padding and masking if the tokenizer has none."""
-    if tokenizer.pad_token is None:
-        # Decoders have none. Tokens at padding are never read.
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.mask_token is None and T5_FIRST_SENTINEL in tokenizer.get_vocab():
-        tokenizer.mask_token = T5_FIRST_SENTINEL
-
-
-def text_side_config(model_args: ModelArguments, tokenizer: PreTrainedTokenizerFast) -> ClickPromptConfig:
-    """Build a configuration from the arguments of the PLM and its prompts."""
-    return ClickPromptConfig(
-        text_config=plm_config(str(model_args.plm_name_or_path), tokenizer),
-        ctr_config=CTRConfig(),
-        prompt_length=model_args.fresh_prompt_length,
-        **model_args.prompt_options(),
-    )
-
-
-def limit_text_length(processor: ClickPromptProcessor, max_text_length: int) -> None:
-    """Set the length that texts are truncated to.
-
-    Raises:
-        ValueError: If it is below 3 (two special tokens and one other) or exceeds the PLM's positions.
-    """
-    limit = processor.max_text_length or max_text_length
-    if not 3 <= max_text_length <= limit:
-        raise ValueError(
-            f"`max_text_length` must be in [3, {limit}], the PLM's positions minus the prompts, got {max_text_length}."
-        )
-    processor.max_text_length = max_text_length
 
 
 def check_text_lengths(data: dict[str, ColumnarDataset], processor: ClickPromptProcessor, prompt_length: int) -> None:

@@ -10,6 +10,8 @@ _MIN_SPEEDUP = 1.2
 # 0.3 GFLOP: one to three milliseconds in fp32 on one core
 _SIZE = 512
 _REPEATS = 10
+# seconds to spend on one type
+_LONGEST = 0.1
 
 
 def bf16_pays() -> bool:
@@ -31,8 +33,9 @@ def cpu_has_bf16() -> bool:
 def _seconds(dtype: torch.dtype) -> float:
     """Time of one small matrix product on the CPU: the best of several, as other load only slows them down."""
     left, right = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(_REPEATS):
+    seconds: list[float] = []
+    # emulated products may take half a second each: one of them tells enough
+    while len(seconds) < _REPEATS and sum(seconds) < _LONGEST:
         start = time.perf_counter()
         left @ right
         seconds.append(time.perf_counter() - start)

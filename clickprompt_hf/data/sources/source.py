@@ -7,6 +7,8 @@ import pyarrow as pa
 
 from ...schema_clickprompt import Schema
 
+SPLIT_NAMES = ("train", "validation", "test")
+
 
 @dataclass
 class SourceTable:

@@ -11,8 +11,7 @@ from pyarrow import csv
 
 from ...schema_clickprompt import Schema
 from ..csv_faults import advise_separator, describe_broken_utf8
-from ..splits import SPLIT_NAMES
-from .source import SourceTable
+from .source import SPLIT_NAMES, SourceTable
 
 # Arrow reads files in blocks. A row must not span more than two.
 _READ_OPTIONS = csv.ReadOptions(block_size=1 << 24)
