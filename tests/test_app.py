@@ -51,7 +51,7 @@ def plotted(update) -> pd.DataFrame:
     return pd.DataFrame(update["value"]["data"], columns=update["value"]["columns"])
 
 
-def test_what_is_shown_of_a_row(page, checkpoint):
+def test_what_the_page_shows_of_a_row(page, checkpoint):
     client = pytest.importorskip("gradio_client").Client(page.local_url, verbose=False)
     probability, parts, changes, attention, text = client.predict("title", *ROW.values(), api_name="/show")
 
@@ -82,7 +82,7 @@ def test_what_is_shown_of_a_row(page, checkpoint):
         assert attention is None
 
 
-def test_a_widget_a_field():
+def test_one_widget_per_field():
     rows = {**tiny_rows(), "user": list(range(60))}
     processor = ClickPromptProcessor.fit(rows, tiny_schema())
     user, price, tags, title = (app_page.field_widget(processor, field) for field in processor.schema.fields)

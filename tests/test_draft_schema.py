@@ -246,7 +246,7 @@ def test_dates_that_read_two_ways_are_questioned(tmp_path):
         assert f"day or month first? The dates also parse as {other!r}" in lines
 
 
-def test_missing_times_are_no_time_to_split_by(tmp_path):
+def test_missing_times_rule_out_a_split_by_time(tmp_path):
     times = [None, *pd.date_range("2024-01-01", periods=199, freq="h").astype(str)]
     frame = pd.DataFrame({"at": times, "user": [1, 2] * 100, "click": [0, 1, 1, 0] * 50})
     draft, _, path = drafted(frame, tmp_path)
@@ -286,7 +286,7 @@ def test_without_a_likely_label_the_label_is_a_question(tmp_path):
     assert load_schema(path).label == "answered"
 
 
-def test_a_label_that_is_named(tmp_path):
+def test_a_given_label(tmp_path):
     frame = pd.DataFrame({"x": [1, 2, 3, 4] * 50, "went": ["hin", "weg", "weg", "weg"] * 50, "sex": ["f", "m"] * 100})
     assert "CHECK: which column is the label?" in drafted(frame, tmp_path)[0]
     for positive in (None, "hin"):
