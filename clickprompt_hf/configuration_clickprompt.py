@@ -92,7 +92,7 @@ def _setting(
         range: Key of `_RANGES` that the number, or each number of the list, must be in.
         needs: The values of other fields without which it has no effect.
         flag: Whether it is a flag of the commands.
-        flag_type: Type of that flag where it takes fewer values than the field.
+        flag_type: Type of that flag if it takes fewer values than the field.
         may_change: Whether finetuning a checkpoint may change it: it concerns fresh heads or dropout only.
     """
     metadata = {

@@ -31,7 +31,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
-# One line per import: in parentheses they would not survive the copy into a checkpoint.
+# One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import FeatureEmbedding, SelfInitialized, XavierLinear, check_growth

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-# One line an import: in parentheses they would not survive the copy into a checkpoint.
+# One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import CTRConfig
 from .layers_ctr import DNN, BilinearInteraction, CompressedInteractionNetwork, CrossNet, CrossNetV2
