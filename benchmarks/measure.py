@@ -22,9 +22,7 @@ from clickprompt_hf.training.bf16 import cpu_has_bf16
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Make a command-line parser with the arguments of every benchmark."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument(
-        "--quick", action="store_true", help="use tiny sizes, only to check that it runs"
-    )
+    arguments.add_argument("--quick", action="store_true", help="use tiny sizes, only to check that it runs")
     arguments.add_argument("--output", type=Path, help="JSON file to write the figures to")
     return arguments
 
