@@ -47,7 +47,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         field_sizes: Number of ids per field, F entries of at least 1.
         embedding_size: Width E.
         max_values: Columns of ids per field, F entries of at least 1; `None` for one column each.
-        initializer_range: Standard deviation of fresh embeddings, those of out-of-vocabulary ids aside.
+        initializer_range: Standard deviation of fresh embeddings; those of out-of-vocabulary ids start at zero.
 
     Raises:
         ValueError: If `field_sizes` is empty, or a batch has the wrong number of columns.
@@ -80,9 +80,9 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
     def init_own_parameters(self) -> None:
         weight = self.table.weight
         init.normal_(weight, std=self.initializer_range)
-        # a slice has no flag of its own, so the table's is asked
+        # a slice has no flag of its own, so check the table's
         if not getattr(weight, "_is_hf_initialized", False):
-            # Training rows may hold no out-of-vocabulary id, so it starts as no evidence at all.
+            # Training rows may hold no out-of-vocabulary id, so its embedding starts at zero, as no evidence.
             weight[self.field_offsets] = 0
         self.fill_buffers()
 

@@ -192,7 +192,7 @@ def test_several_processes_print_one_message(tmp_path):
     finished = python(*launcher, "-m", "clickprompt_hf.runs.finetune", *arguments, cwd=tmp_path)
     assert finished.returncode != 0
     assert finished.stderr.count("clickprompt finetune: error: ") == 1, finished.stderr
-    # the launcher's own traceback, of the process that failed, names no line of ours
+    # the launcher shows a traceback of its own, which names no line of ours
     assert "clickprompt_hf/" not in finished.stderr.replace(str(ROOT), "")
 
 

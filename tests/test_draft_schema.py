@@ -194,7 +194,7 @@ def test_columns_that_are_left_out(values, reason, tmp_path):
 
 
 def test_a_leak_is_found_if_most_rows_have_one_value(tmp_path):
-    # like the sum collected after a default: fewer rows have one than a bin of numbers holds
+    # like the sum collected after a default: fewer rows have a sum than one bin holds
     late = np.random.default_rng(8).permutation(1000) < 15
     collected = np.where(late, 0.5 + np.arange(1000) / 100, 0)
     frame = pd.DataFrame({"x": collected, "user": np.arange(1000) % 7, "defaulted": late.astype(int)})
@@ -377,7 +377,7 @@ def test_tables_that_cannot_be_drafted(name, content, message, tmp_path, capsys)
 
 
 def test_broken_utf8_is_found_behind_the_first_mebibyte(tmp_path):
-    # a character of two bytes that the reader's first piece cuts apart, and then a byte that begins none
+    # a two-byte character across the end of the reader's first piece, and then an invalid byte
     content = b"a,b\n" + b"x" * ((1 << 20) - 5) + "é,1\n".encode() + b"y,\xff\n"
     assert content[(1 << 20) - 1 : (1 << 20) + 1] == "é".encode()
     path = tmp_path / "x.csv"

@@ -169,7 +169,7 @@ print(error_of(ClickPromptProcessor.from_pretrained, "tester/ctr"))
 print(error_of(run_ctr.main, {[*run, *ALONE, "--push_to_hub", "true"]}))
 print(os.listdir("out"))
 """
-    # the discard port: nothing listens
+    # the discard port, on which nothing listens
     printed = python(ERRORS + code, "http://127.0.0.1:9", tmp_path, HF_TOKEN=TOKEN)
     checkpoint, processor, push, left = printed.strip().splitlines()[-4:]
     for line in (checkpoint, processor):

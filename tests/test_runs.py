@@ -405,7 +405,7 @@ def test_overwriting_removes_the_earlier_run(table, tmp_path, monkeypatch):
     run_ctr.main([*options, "--num_train_epochs", "2"])
     left = {"checkpoint-10", "checkpoint-20", "all_results.json", "_test_scores.parquet"}
     assert left <= {path.name for path in out.iterdir()}
-    # a mistake costs nothing
+    # after a mistake, the earlier run is still there
     with pytest.raises(ValueError, match="must be one of"):
         run_ctr.main([*options, "--overwrite_output_dir", "--gauc_field", "nothing"])
     assert left <= {path.name for path in out.iterdir()}
