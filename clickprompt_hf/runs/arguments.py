@@ -262,7 +262,7 @@ class TrainingParser(CommandParser, HfArgumentParser):
         self.add_argument("--help_all", action=HelpAllAction, help="show the flags of transformers too, and exit")
 
     def _add_dataclass_arguments(self, dtype: Any) -> None:
-        """Adds the flags of a dataclass to the sections of the classes that declare them."""
+        """Add the flags of a dataclass to the sections of the classes that declare them."""
         sections = {group.title: group for group in self._action_groups}
         for title in (*_SECTIONS, _OTHER_SECTION):
             if title not in sections:
