@@ -1,10 +1,10 @@
-# make demo and make test set up everything they need, in .venv.
+# `make demo` and `make test` set up everything they need in .venv.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# What `make bench` measures. DATA="--dataset ml-1m --data_path ml-1m.zip" takes MovieLens instead of generated rows.
+# What `make bench` measures. DATA="--dataset ml-1m --data_path ml-1m.zip" uses MovieLens instead of generated rows.
 BENCHMARKS := data pamlm finetune ctr_only inference export
 DATA ?=
 

@@ -116,7 +116,7 @@ def rows(num_rows: int, repeats: int) -> dict[str, Any]:
             data.__getitems__(next(batches))
             memory.append(measure.own_memory_gb())
 
-        # a sample of the batches: reading all of 10^8 rows would take minutes
+        # a sample of the batches, since reading all 10^8 rows would take minutes
         seconds = measure.repeat(batch, warmup=1, repeats=min(repeats, num_rows // size - 1))
     rates = [size / s for s in seconds]
     return {"rows/s": rates, "first order, s": round(shuffled, 2), "memory added, GB": round(max(memory) - before, 3)}

@@ -55,7 +55,7 @@ def scoring(
     model.eval().to(device)
     autocast = not plain and bf16_pays()
     batch_size = 64 if quick else 256 if with_plm else 4096
-    # a piece of a file, whole where it takes no minutes
+    # a piece of a file, or part of one where a whole piece takes minutes
     num_rows = batch_size * (1 if plain and with_plm else 4 if with_plm else 16)
     table = splits["test"].slice(0, num_rows).select(schema.columns)
     num_rows, rows = len(table), table.to_pydict()

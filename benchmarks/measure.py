@@ -22,9 +22,7 @@ from clickprompt_hf.training.bf16 import cpu_has_bf16
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Make a command-line parser with the arguments of every benchmark."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument(
-        "--quick", action="store_true", help="use tiny sizes to check that it runs; the figures mean nothing"
-    )
+    arguments.add_argument("--quick", action="store_true", help="use tiny sizes, only to check that it runs")
     arguments.add_argument("--output", type=Path, help="JSON file to write the figures to")
     return arguments
 
@@ -62,7 +60,7 @@ def has_bf16() -> bool:
 def matrix_rate(dtype: torch.dtype) -> float:
     """Measure the GFLOP/s of products of two square matrices on `device()`: the median of ten after three.
 
-    Ask `has_bf16` before measuring bf16: without it, each of these products can take seconds on a CPU.
+    Check `has_bf16` before measuring bf16: without it, each product can take seconds on a CPU.
     """
     size = 8192 if torch.cuda.is_available() else 1024
     left, right = (torch.randn(size, size, device=device()).to(dtype) for _ in range(2))

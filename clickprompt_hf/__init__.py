@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING or Path(*sys.argv[:1]).stem != "clickprompt":
     from .public_names import *  # noqa: F403
 else:
-    # the command prints help and version without loading torch: it has the public names on first use
+    # the command prints help and version without loading torch, so it gets the public names on first use
     def __getattr__(name):
         if name.startswith("_"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,7 +45,7 @@ def usage() -> str:
     return (
         f"usage: {PROGRAM} COMMAND [options]\n\nClickPrompt: click-through-rate prediction with a language model.\n\n"
         f"commands:\n{commands}\n\noptions:\n  -h, --help  show this message, or the help of a command, and exit\n"
-        "  --version   show the version and exit\n  --debug     show the traceback of a mistake (any command)\n\n"
+        "  --version   show the version and exit\n  --debug     show the traceback of an error (any command)\n\n"
         f"{PROGRAM} COMMAND --help describes a command."
     )
 

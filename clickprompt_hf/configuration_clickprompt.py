@@ -48,7 +48,7 @@ _RANGES: dict[str, Callable[[Any], bool]] = {
     "in [0, 1]": lambda number: 0 <= number <= 1,
 }
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string", dict: "a dict"}
-# Backbones by what they contain, as `needs` names them.
+# Backbones by what they contain, for `needs`.
 _WITH_EMBEDDINGS = (
     *("fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
     "transformer",
@@ -90,9 +90,9 @@ def _setting(
         default: Its default.
         help: What it means, for the API reference and the commands' `--help`.
         range: Key of `_RANGES` that the number, or each number of the list, must be in.
-        needs: The values of other fields without which it has no effect.
+        needs: Values of other fields, without which this one has no effect.
         flag: Whether it is a flag of the commands.
-        flag_type: Type of that flag where it takes fewer values than the field.
+        flag_type: Type of that flag if it takes fewer values than the field.
         may_change: Whether finetuning a checkpoint may change it: it concerns fresh heads or dropout only.
     """
     metadata = {
@@ -125,7 +125,7 @@ def _check_fields(config: PreTrainedConfig, config_class: type[PreTrainedConfig]
 
 
 def _has_type(value: Any, annotation: Any) -> bool:
-    """Whether `value` is what `annotation` says; integers count as floats, truth values as neither."""
+    """Whether `value` has the type of `annotation`; integers count as floats, booleans as neither."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return True

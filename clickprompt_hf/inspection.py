@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Looks inside a click model: what each side adds to the logit, what one field does, how much prompts are read.
+"""Looks inside a click model: what each side adds to the logit, what one field does, how much the prompts are read.
 
 Models must be in evaluation mode, which is what `from_pretrained` returns.
 
@@ -21,7 +21,7 @@ from .values_clickprompt import read_time
 
 
 def logit_parts(model: ClickPromptForCTR, outputs: ClickPromptForCTROutput) -> dict[str, torch.Tensor]:
-    """Splits the click logit into what each side adds to it.
+    """Split the click logit into what each side adds to it.
 
     With `fusion="weighted"`, a part is the side's logit times its weight.
 
@@ -46,7 +46,7 @@ def prompt_attention(
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Measures the share of each PLM layer's attention that goes to the prompts, mean over heads and text positions.
+    r"""Measure the share of each PLM layer's attention that goes to the prompts, mean over heads and text positions.
 
     \\(m_l = \frac{1}{A \cdot |T|} \sum_{a, t} \sum_{k \le K} \alpha_{l, a, t, k}\\), over the text positions t that
     are not padding. It is 1 if a layer reads only the prompts and 0 if it ignores them. With uniform attention, it is
@@ -83,7 +83,7 @@ def prompt_attention(
 
 
 def _with_eager_attention(model: PreTrainedModel) -> PreTrainedModel:
-    """Copies a model's modules and configuration, but no tensor; the copy attends eagerly.
+    """Copy a model's modules and configuration, but no tensor; the copy attends eagerly.
 
     Only eager attention returns its weights, and the kernels of a model that others use must not change.
     """
@@ -101,7 +101,7 @@ def what_if(
     column: str,
     values: Sequence[Any],
 ) -> list[float]:
-    """Computes the click probabilities of `row` with one field's value replaced by each of `values`.
+    """Compute the click probabilities of `row` with one field's value replaced by each of `values`.
 
     Args:
         model: The model.
@@ -122,7 +122,7 @@ def what_if(
 
 
 def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 10) -> list[Any]:
-    """Lists values that a field had in the training rows, most frequent first; for a numeric field, bucket boundaries.
+    """List values that a field had in the training rows, most frequent first; for a numeric field, bucket boundaries.
 
     The missing value is left out. The others are valid values of a raw row.
 
@@ -146,7 +146,7 @@ def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 1
 
 
 def other_times(field: FieldSchema, value: Any) -> list[str]:
-    """Lists times that differ from `value` in the part of a time that the field reads, and little else.
+    """List times that differ from `value` in the part of a time that the field reads, and little else.
 
     They are eight hours of the same day, the next seven days, or the twelve months of the same year, in the column's
     format.

@@ -22,11 +22,11 @@ class SelfInitialized:
     """
 
     def init_own_parameters(self) -> None:
-        """Sets fresh values by the functions of `transformers.initialization`, which leave loaded values alone."""
+        """Set fresh values by the functions of `transformers.initialization`, which leave loaded values alone."""
 
 
 def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
-    """Checks that new `field_sizes` keep the number of fields and shrink none.
+    """Check that new `field_sizes` keep the number of fields and shrink none.
 
     Raises:
         ValueError: If they do not.
@@ -47,7 +47,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         field_sizes: Number of ids per field, F entries of at least 1.
         embedding_size: Width E.
         max_values: Columns of ids per field, F entries of at least 1; `None` for one column each.
-        initializer_range: Standard deviation of fresh embeddings, those of out-of-vocabulary ids aside.
+        initializer_range: Standard deviation of fresh embeddings; those of out-of-vocabulary ids start at zero.
 
     Raises:
         ValueError: If `field_sizes` is empty, or a batch has the wrong number of columns.
@@ -80,14 +80,14 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
     def init_own_parameters(self) -> None:
         weight = self.table.weight
         init.normal_(weight, std=self.initializer_range)
-        # a slice has no flag of its own, so the table's is asked
+        # a slice has no flag of its own, so check the table's
         if not getattr(weight, "_is_hf_initialized", False):
-            # Training rows may hold no out-of-vocabulary id, so it starts as no evidence at all.
+            # Training rows may hold no out-of-vocabulary id, so its embedding starts at zero, as no evidence.
             weight[self.field_offsets] = 0
         self.fill_buffers()
 
     def fill_buffers(self) -> None:
-        """Writes the buffers, which checkpoints leave out."""
+        """Write the buffers, which checkpoints leave out."""
         offsets, sizes = (
             [number for number, columns in zip(per_field, self.max_values) for _ in range(columns)]
             for per_field in (self.field_offsets, self.field_sizes)
@@ -98,7 +98,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
 
     @torch.no_grad()
     def resize(self, field_sizes: Sequence[int]) -> None:
-        """Adds ids to fields. Existing rows stay; new ones start as their field's out-of-vocabulary row.
+        """Add ids to fields. Existing rows stay; new ones start as their field's out-of-vocabulary row.
 
         The table's weight becomes a new parameter: create the optimizer afterwards.
 
@@ -236,7 +236,7 @@ class SecondOrder(nn.Module):
 
 
 def activation_function(name: str) -> nn.Module:
-    """Looks up an activation of transformers by name.
+    """Look up an activation of transformers by name.
 
     Raises:
         ValueError: If transformers has none of that name.
@@ -423,7 +423,7 @@ class FieldSelfAttention(nn.Module):
 
 
 def check_several_fields(num_fields: int) -> None:
-    """Checks that there are at least two fields, for layers that relate fields to each other.
+    """Check that there are at least two fields, for layers that relate fields to each other.
 
     Raises:
         ValueError: If there are fewer.

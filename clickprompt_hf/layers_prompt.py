@@ -154,7 +154,7 @@ class PromptFinish(nn.Module):
 
 
 def make_prompt_encoder(interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig) -> nn.Module:
-    """Builds the prompt encoder that `config` describes, with fresh weights, for prompts of the given sizes."""
+    """Build the prompt encoder that `config` describes, with fresh weights, for prompts of the given sizes."""
     if config.prompt_strategy == "shallow":
         return ShallowPromptEncoder(interaction_size, sizes, config)
     if config.prompt_encoder == "paper":

@@ -21,7 +21,7 @@ from transformers.activations import ACT2FN
 
 
 def transformers_head(name: str, text_config: PreTrainedConfig) -> nn.Module:
-    """Builds a head of transformers from the PLM's configuration.
+    """Build a head of transformers from the PLM's configuration.
 
     Args:
         name: The head's class in transformers' module of the family, `"family.Class"`.
@@ -116,7 +116,7 @@ class LMHeadFamily:
     auto_class: Any = AutoModelForMaskedLM
 
     def init_bias(self, head: nn.Module, module: nn.Module) -> None:
-        """Zeroes a fresh second bias if `module`, the head or a part of it, owns it."""
+        """Zero a fresh second bias if `module`, the head or a part of it, owns it."""
         if self.bias is None:
             return
         owner, _, name = self.bias.rpartition(".")
@@ -150,7 +150,7 @@ CAUSAL_LM_HEAD = LMHeadFamily(LinearLMHead, {}, "decoder")
 
 
 def masked_lm_head(text_config: PreTrainedConfig) -> LMHeadFamily:
-    """Looks up the masked-LM head of the PLM's family.
+    """Look up the masked-LM head of the PLM's family.
 
     Raises:
         ValueError: If the family is unknown; the message lists the known ones.

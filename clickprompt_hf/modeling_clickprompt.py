@@ -31,7 +31,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
-# One line per import: in parentheses they would not survive the copy into a checkpoint.
+# One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig
 from .layers_ctr import FeatureEmbedding, SelfInitialized, XavierLinear, check_growth
@@ -110,8 +110,8 @@ class ClickPromptForPAMLMOutput(ModelOutput):
 class TextHead(nn.Module):
     r"""Text logit of the pooled text t: \\(z = v^T \tanh(U t + c) + d\\).
 
-    Fresh weights are Xavier normal. With a PLM's normal(0.02), the CTR side learns what both could before the text
-    side of a narrow PLM gets going.
+    Fresh weights are Xavier normal. With a PLM's normal(0.02), the text side of a narrow PLM starts so slowly that the
+    CTR side learns what both could.
 
     Args:
         hidden_size: H.
@@ -168,7 +168,7 @@ class Fusion(SelfInitialized, nn.Module):
 
 
 def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
-    """Builds a PLM with fresh weights, without its unused pooler and without the decoder of an encoder-decoder pair.
+    """Build a PLM with fresh weights, without its unused pooler and without the decoder of an encoder-decoder pair.
 
     Raises:
         ValueError: If `text_config` is not that of a language model or of a pair with a separate text encoder.
@@ -187,7 +187,7 @@ def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def plm_auto_class(text_config: PreTrainedConfig) -> Any:
-    """Returns the Auto class of the PLM without a head and without the decoder of a pair."""
+    """Return the Auto class of the PLM without a head and without the decoder of a pair."""
     return AutoModelForTextEncoding if _encoder_of_a_pair(text_config) else AutoModel
 
 
@@ -235,7 +235,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Loads a checkpoint, as in transformers; the error for damaged weights names the checkpoint.
+        """Load a checkpoint, as in transformers; the error for damaged weights names the checkpoint.
 
         Raises:
             OSError: If a file is missing or damaged.
@@ -253,7 +253,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return loaded
 
     def _load_uncalled_weights(self) -> None:
-        """Loads small weights that `device_map` has left on disk and that are used outside of their module's call.
+        """Load small weights that `device_map` has left on disk and that are used outside of their module's call.
 
         accelerate loads a module's weights for the time of its call. Backbones and DeBERTa use some without a call;
         of a backbone, only the embedding tables stay on disk.
@@ -269,7 +269,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_plm_pretrained(cls, plm_name_or_path, ctr_config, plm_kwargs: dict | None = None, **prompt_options):
-        """Builds a ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are fresh.
+        """Build a ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are fresh.
 
         Args:
             plm_name_or_path: Hub id or folder of the PLM.
@@ -303,7 +303,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         self._copy_trunk(plm)
 
     def _copy_trunk(self, plm: PreTrainedModel) -> None:
-        """Copies the weights of `plm`, which may have more parts than the trunk: a pooler, a head, a decoder."""
+        """Copy the weights of `plm`, which may have more parts than the trunk: a pooler, a head, a decoder."""
         given, own = plm.base_model.state_dict(), self.trunk.plm
         own.load_state_dict({name: given[name] for name in own.state_dict()})
 
@@ -321,7 +321,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             plm.gradient_checkpointing = False
 
     def resize_feature_embeddings(self, field_sizes: Sequence[int]) -> None:
-        """Adds ids to fields, in every table of feature embeddings or weights and in the configuration.
+        """Add ids to fields, in every table of feature embeddings or weights and in the configuration.
 
         Existing rows stay; new ones start as their field's out-of-vocabulary row. The tables' weights become new
         parameters: create the optimizer afterwards.
@@ -344,7 +344,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             self.config.training_data = {name: value for name, value in known if name != "processor_fingerprint"}
 
     def set_attn_implementation(self, attn_implementation, *args, **kwargs) -> None:
-        """Chooses the PLM's attention kernels; the CTR part has a fixed one."""
+        """Choose the PLM's attention kernels; the CTR part has a fixed one."""
         if self.trunk.plm is not None:
             self.trunk.plm.set_attn_implementation(attn_implementation, *args, **kwargs)
 
@@ -408,7 +408,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         read_positions: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> ClickPromptModelOutput | tuple:
-        """Turns ids into the interaction vector and its prompts, and text into the PLM's states.
+        """Turn ids into the interaction vector and its prompts, and text into the PLM's states.
 
         Args:
             feature_ids: (B, C), each in [0, field_size); -1 is an empty slot of a multi-valued field. Required unless
@@ -457,7 +457,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         return self.prompt_encoder(interaction, partial(self.injection.project, self.plm))
 
     def check_inputs(self, feature_ids: torch.Tensor | None, input_ids: torch.Tensor | None) -> None:
-        """Checks that the inputs which the model needs are given and that the text (B, T) fits the PLM's positions.
+        """Check that the inputs that the model needs are given, and that the text (B, T) fits the PLM's positions.
 
         Raises:
             ValueError: If not.
@@ -495,7 +495,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         self.clickprompt = ClickPromptModel(config)
 
     def add_lm_head(self, family: LMHeadFamily) -> None:
-        """Builds the LM head, and ties its decoder to the input embeddings if the configuration ties them."""
+        """Build the LM head, and tie its decoder to the input embeddings if the configuration ties them."""
         self.head_family = family
         self.lm_head = family.build(self.config.text_config)
         embeddings = self.get_input_embeddings()
@@ -511,7 +511,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         self.head_family.init_bias(self.lm_head, module)
 
     def predicting_positions(self, labels: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Maps token labels (B, T) to positions (B, R) whose states predict them and to the labels (B, R) there.
+        """Map token labels (B, T) to positions (B, R) whose states predict them and to the labels (B, R) there.
 
         Positions are `None` for all T. Labels are -100 where nothing is predicted.
         """
@@ -527,7 +527,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         output_prompts: bool = False,
         return_dict: bool | None = None,
     ) -> ClickPromptForPAMLMOutput | tuple:
-        """Computes the loss over the predicted tokens, or all logits without labels.
+        """Compute the loss over the predicted tokens, or all logits without labels.
 
         Args:
             feature_ids: (B, C), never masked.
@@ -563,7 +563,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        """Replaces the LM head's decoder, and the head's second bias by the new decoder's."""
+        """Replace the LM head's decoder, and the head's second bias by the new decoder's."""
         path, _, name = self.head_family.decoder.rpartition(".")
         parent = self.lm_head.get_submodule(path)
         setattr(parent, name, new_embeddings)
@@ -681,7 +681,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         output_prompts: bool = False,
         return_dict: bool | None = None,
     ) -> ClickPromptForCTROutput | tuple:
-        """Computes the click logit of each row, and the loss with labels.
+        """Compute the click logit of each row, and the loss with labels.
 
         Args:
             feature_ids: (B, C).
@@ -718,7 +718,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
     def pool(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Pools the trunk's states of the text to (B, H), without padding."""
+        """Pool the trunk's states of the text to (B, H), without padding."""
         states: Any = trunk.last_hidden_state
         if attention_mask is not None:
             attention_mask = attention_mask.to(states.device)
@@ -749,7 +749,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
 def click_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Computes the mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,) not labelled -100."""
+    """Compute the mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,) not labelled -100."""
     labels = labels.to(logits.device)
     counted = labels != -100
     losses = F.binary_cross_entropy_with_logits(

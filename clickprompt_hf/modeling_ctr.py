@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-# One line an import: in parentheses they would not survive the copy into a checkpoint.
+# One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import CTRConfig
 from .layers_ctr import DNN, BilinearInteraction, CompressedInteractionNetwork, CrossNet, CrossNetV2
@@ -36,7 +36,7 @@ BACKBONES: dict[str, type["CTRBackbone"]] = {}
 
 
 def register_backbone(name: str) -> Callable[[type["CTRBackbone"]], type["CTRBackbone"]]:
-    """Registers the decorated class as the backbone that `CTRConfig(backbone=name)` selects.
+    """Register the decorated class as the backbone that `CTRConfig(backbone=name)` selects.
 
     Raises:
         ValueError: If another class is registered under that name.
@@ -53,7 +53,7 @@ def register_backbone(name: str) -> Callable[[type["CTRBackbone"]], type["CTRBac
 
 
 def backbone_class(name: str) -> type["CTRBackbone"]:
-    """Looks up a registered backbone.
+    """Look up a registered backbone.
 
     Raises:
         ValueError: If none is registered as `name`; the message lists the known names.
@@ -67,7 +67,7 @@ def backbone_class(name: str) -> type["CTRBackbone"]:
 
 
 def build_backbone(config: CTRConfig) -> "CTRBackbone":
-    """Builds the backbone that `config` describes, with fresh weights."""
+    """Build the backbone that `config` describes, with fresh weights."""
     return backbone_class(config.backbone)(config)
 
 
@@ -108,24 +108,24 @@ class CTRBackbone(SelfInitialized, nn.Module):
         raise NotImplementedError
 
     def make_head(self) -> "CTRHead":
-        """Builds the head, with fresh weights, that turns this backbone's q into its click logit."""
+        """Build the head, with fresh weights, that turns this backbone's q into its click logit."""
         return LinearHead(self.interaction_size)
 
 
 def make_embedding(embedding_size: int, config: CTRConfig) -> FeatureEmbedding:
-    """Builds the feature embeddings that `config` describes, of width `embedding_size`."""
+    """Build the feature embeddings that `config` describes, of width `embedding_size`."""
     return FeatureEmbedding(config.field_sizes, embedding_size, config.max_values, config.embedding_initializer_range)
 
 
 def make_first_order(config: CTRConfig) -> FirstOrder | None:
-    """Builds the linear term, if `config` has one."""
+    """Build the linear term, if `config` has one."""
     if not config.first_order:
         return None
     return FirstOrder(config.field_sizes, config.max_values, config.embedding_initializer_range)
 
 
 def make_dnn(input_size: int, config: CTRConfig) -> DNN:
-    """Builds the hidden layers that `config` describes, on an input of width `input_size`."""
+    """Build the hidden layers that `config` describes, on an input of width `input_size`."""
     return DNN(input_size, config.dnn_hidden_sizes, config.hidden_act, config.dnn_dropout)
 
 

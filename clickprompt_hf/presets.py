@@ -5,7 +5,7 @@ from typing import Any
 
 from .configuration_clickprompt import CTRConfig
 
-# Embedding size per dataset; further down, per backbone, what differs from the default.
+# Embedding size per dataset. The sizes per backbone below list only what differs from the defaults.
 _PUBLISHED_EMBEDDING_SIZE = {"ml-1m": 32, "bookcrossing": 32, "amazon-toys": 16, "goodreads": 16}
 _DATASETS = tuple(_PUBLISHED_EMBEDDING_SIZE)
 

@@ -74,7 +74,7 @@ class PromptInjection:
         read_positions: torch.Tensor | None = None,
         **output_options: bool,
     ) -> Any:
-        """Runs the PLM on the text and its prompts.
+        """Run the PLM on the text and its prompts.
 
         Args:
             plm: The PLM that the injection was made for, or a copy of it.
@@ -104,7 +104,7 @@ class PromptInjection:
         return F.pad(attention_mask, (self.num_prompts, 0), value=1)
 
     def read(self, outputs: Any, read_positions: torch.Tensor | None) -> Any:
-        """Cuts the last state of `outputs` down to the text, and to `read_positions` (B, R) if given."""
+        """Cut the last state of `outputs` down to the text, and to `read_positions` (B, R) if given."""
         states = self.text_states(outputs.last_hidden_state)
         outputs.last_hidden_state = states if read_positions is None else take_positions(states, read_positions)
         return outputs
@@ -144,7 +144,7 @@ class LayerwiseInjection(PromptInjection):
         self.layers = range(config.text_config.num_hidden_layers)
 
     def check_all_read(self, plm: PreTrainedModel, layers_read: set[int]) -> None:
-        """Raises a RuntimeError if a layer that has prompts is not in `layers_read`."""
+        """Raise a RuntimeError if a layer that has prompts is not in `layers_read`."""
         if unread := sorted(set(self.layers) - layers_read):
             raise RuntimeError(f"{type(plm).__name__} ran without the prompts of its layers {unread}.")
 
@@ -374,7 +374,7 @@ def _masks_that_show_prompts(
 
 
 def choose_injection(plm: PreTrainedModel, config: ClickPromptConfig) -> PromptInjection:
-    """Chooses how the prompts of `config` enter `plm`.
+    """Choose how the prompts of `config` enter `plm`.
 
     Layerwise prompts enter through the cache if the PLM's forward takes one, else in front of hidden states.
 
@@ -436,7 +436,7 @@ _FUSED_NAME = "c_attn"
 
 
 def layer_projection(layer: nn.Module) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
-    """Finds the function from states (B, K, H) to keys and values (B, K, A · head size) in a PLM layer.
+    """Find the function from states (B, K, H) to keys and values (B, K, A · head size) in a PLM layer.
 
     Raises:
         ValueError: If the layer's projections have none of the usual names.

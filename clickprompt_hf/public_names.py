@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""The public names of the package, each as its own alias, which type checkers take as public."""
+"""The public names of the package, each imported `as` itself, which marks it public for type checkers."""
 
 from .configuration_clickprompt import ClickPromptConfig as ClickPromptConfig
 from .configuration_clickprompt import CTRConfig as CTRConfig
@@ -17,7 +17,7 @@ from .schema_clickprompt import Schema as Schema
 
 
 def _register() -> None:
-    """Makes the Auto classes and `pipeline` know ClickPrompt, and checkpoints carry its code."""
+    """Register ClickPrompt with the Auto classes and `pipeline`, and have checkpoints carry its code."""
     from transformers import (
         AutoConfig,
         AutoModel,

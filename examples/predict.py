@@ -2,7 +2,7 @@
 
     python examples/predict.py --model OUT --input rows.csv --output scores.csv
 
-The same as clickprompt predict. Put accelerate launch instead of python for several processes.
+The same as clickprompt predict. For several processes, run it with accelerate launch instead of python.
 """
 
 from clickprompt_hf.runs.command import run_command

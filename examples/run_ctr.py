@@ -4,7 +4,7 @@
     python examples/run_ctr.py --model_name_or_path OUT --data_path ml-1m.zip --without_plm --output_dir OUT_PLAIN
     python examples/run_ctr.py --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 --ctr_only --output_dir OUT_ALONE
 
-The same as clickprompt finetune. Put accelerate launch instead of python for several processes.
+The same as clickprompt finetune. For several processes, run it with accelerate launch instead of python.
 """
 
 from clickprompt_hf.runs.command import run_command

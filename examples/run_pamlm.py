@@ -4,7 +4,7 @@
         --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\
         --per_device_train_batch_size 32 --num_train_epochs 3 --output_dir OUT
 
-The same as clickprompt pretrain. Put accelerate launch instead of python for several processes.
+The same as clickprompt pretrain. For several processes, run it with accelerate launch instead of python.
 """
 
 from clickprompt_hf.runs.command import run_command

@@ -41,7 +41,7 @@ def pytest_configure():
 
 def fail_unexpected_skip(report, config):
     """Changes the report of an unexpected skip into that of a failure."""
-    # an expected failure (xfail) is reported as skipped too
+    # expected failures (xfail) are reported as skipped too
     if not config.getoption("fail_on_skip") or not report.skipped or hasattr(report, "wasxfail"):
         return report
     path, line, message = report.longrepr

@@ -51,7 +51,7 @@ def plotted(update) -> pd.DataFrame:
     return pd.DataFrame(update["value"]["data"], columns=update["value"]["columns"])
 
 
-def test_what_is_shown_of_a_row(page, checkpoint):
+def test_what_the_page_shows_of_a_row(page, checkpoint):
     client = pytest.importorskip("gradio_client").Client(page.local_url, verbose=False)
     probability, parts, changes, attention, text = client.predict("title", *ROW.values(), api_name="/show")
 
@@ -68,7 +68,7 @@ def test_what_is_shown_of_a_row(page, checkpoint):
     assert dict(plotted(parts).itertuples(index=False)) == pytest.approx(expected)
 
     table = plotted(changes)
-    # its own value first, each value once, missing not among them
+    # the row's value first, each value once, no missing value
     assert table["value"].tolist()[0] == "Up"
     assert sorted(table["value"]) == sorted(set(processor.vocabularies[3]) - {""})
     expected = what_if(model, processor, ROW, "title", table["value"].tolist())
@@ -82,7 +82,7 @@ def test_what_is_shown_of_a_row(page, checkpoint):
         assert attention is None
 
 
-def test_a_widget_a_field():
+def test_one_widget_per_field():
     rows = {**tiny_rows(), "user": list(range(60))}
     processor = ClickPromptProcessor.fit(rows, tiny_schema())
     user, price, tags, title = (app_page.field_widget(processor, field) for field in processor.schema.fields)
@@ -124,7 +124,7 @@ def test_in_a_browser(page, checkpoint, tmp_path):
     assert ("Share of each PLM layer" in shown) == has_plm
     # the first row's, computed without a click
     assert re.search(r"\d\d?\.\d%", shown)
-    # nothing is fetched from elsewhere
+    # the page loads nothing from elsewhere
     assert not re.findall(rf'(?:src|href)="(?!{page.local_url}|https://gradio.app)https?://[^"]*', shown)
 
     image = Image.open(picture).convert("RGB")

@@ -192,7 +192,7 @@ def test_several_processes_print_one_message(tmp_path):
     finished = python(*launcher, "-m", "clickprompt_hf.runs.finetune", *arguments, cwd=tmp_path)
     assert finished.returncode != 0
     assert finished.stderr.count("clickprompt finetune: error: ") == 1, finished.stderr
-    # the launcher's own traceback, of the process that failed, names no line of ours
+    # the launcher shows a traceback of its own, which names no line of ours
     assert "clickprompt_hf/" not in finished.stderr.replace(str(ROOT), "")
 
 
@@ -203,7 +203,7 @@ def test_an_unknown_subcommand_is_a_mistake(capsys):
     assert capsys.readouterr().err.startswith("clickprompt: error: 'finetine' must be one of pretrain, finetune")
 
 
-def test_unknown_flags_are_named_with_the_likeliest():
+def test_unknown_flags_are_named_with_the_likeliest_alternatives():
     parser = CommandParser("predict", "", "")
     parser.add_argument("--batch_size", type=int)
     with pytest.raises(ValueError, match=r"unknown arguments: --batch_siz=3 x\. Did you mean --batch_size\?"):
@@ -236,7 +236,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["./nope", "/nope", "~/nope", "a/b/c", "runs/nope", "runs\\nope"])
-def test_a_misspelt_folder_is_missing_and_not_looked_up(name, tmp_path, monkeypatch):
+def test_a_misspelt_folder_is_not_looked_up_on_the_hub(name, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(paths, "cached_file", lambda *args: pytest.fail("the Hub was asked"))
@@ -247,7 +247,7 @@ def test_a_misspelt_folder_is_missing_and_not_looked_up(name, tmp_path, monkeypa
     paths.check_folder_or_hub_id("runs", "--model")
 
 
-def test_a_hub_id_that_is_not_there_is_missing_in_both_places(tmp_path):
+def test_an_unknown_hub_id_is_reported_as_neither_folder_nor_repository(tmp_path):
     (tmp_path / "rows.csv").write_text("user\n1\n")
     arguments = ["--model", "owner/nope", "--input", "rows.csv", "--output", "scores.csv"]
     with HubServer() as server:

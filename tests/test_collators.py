@@ -112,7 +112,7 @@ def test_masks_depend_only_on_seed_epoch_and_row(encoded):
     assert torch.equal(masked(dataset, processor, list(range(60)))["labels"], together["labels"])
 
 
-def test_rows_that_fill_up_a_batch_are_not_masked(encoded):
+def test_rows_that_pad_a_batch_are_not_masked(encoded):
     _, dataset, processor = encoded
     assert (masked(dataset, processor, [60, 61], mlm_probability=0.9)["labels"] == -100).all()
 
@@ -125,7 +125,7 @@ def test_mapped_rows_are_masked_too(encoded):
     assert 0.3 < (batch["labels"] != -100).sum() / batch["attention_mask"].sum() < 0.6
 
 
-def test_causal_labels_exclude_first_tokens_padding_and_fill_up_rows(encoded):
+def test_causal_labels_exclude_first_tokens_padding_and_repeated_rows(encoded):
     _, dataset, processor = encoded
     batch = ClickPromptCLMCollator(processor)(dataset.__getitems__([3, 0, len(dataset)]))
     present = batch["attention_mask"] == 1

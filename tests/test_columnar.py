@@ -99,14 +99,14 @@ def test_positions_past_the_end_repeat_rows_without_a_label(prepared):
     assert batch["feature_ids"][1].tolist() == encoded["test"][0]["feature_ids"].tolist()
 
 
-def test_parts_keep_their_row_ids(prepared):
+def test_slices_and_concatenations_keep_row_ids(prepared):
     encoded, _ = load_prepared(prepared[2])
     joined = ColumnarDataset.concatenate([encoded["train"], encoded["validation"].slice(0, 5)])
     assert len(joined) == 65
     (batch,) = joined.__getitems__([0, 59, 60, 64])
     assert batch["row_ids"].tolist() == [0, 59, 60, 64]
     assert batch["labels"].tolist() == [0, 1, 0, 0]
-    # they follow one another in the files
+    # the splits are adjacent in the files
     assert np.shares_memory(joined.feature_ids, encoded["train"].feature_ids)
     parts = [encoded["train"].slice(0, 3), encoded["test"]]
     apart = ColumnarDataset.concatenate(parts)
@@ -127,7 +127,7 @@ def test_iterating_ends(prepared):
     assert len(list(test)) == len(test) == 20
 
 
-def test_rows_may_lack_free_text_where_nothing_reads_it():
+def test_rows_may_lack_free_text_that_nothing_reads():
     schema = Schema((FieldSchema("user"), FieldSchema("note", kind="text"), FieldSchema("item")), label="click")
     rows = {"user": ["a", "b"], "note": ["x", "y"], "item": [1, 2]}
     processor = ClickPromptProcessor.fit(rows, schema)

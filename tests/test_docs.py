@@ -174,3 +174,9 @@ def test_a_quotation_that_differs_from_its_file_fails():
 def test_commands_that_cannot_run_fail(code):
     with pytest.raises(AssertionError, match=r"page\.md:1: (no way to run|there is no)"):
         run(Block("page.md", 1, "bash", "", code, None), {}, {})
+
+
+def test_the_training_page_quotes_the_accelerate_configuration():
+    config = (ROOT / "examples/accelerate_configs/two_processes_cpu.yaml").read_text(encoding="utf-8")
+    settings = "".join(line for line in config.splitlines(keepends=True) if not line.startswith("#"))
+    assert f"```yaml\n{settings}```" in (ROOT / "docs/training.md").read_text(encoding="utf-8")

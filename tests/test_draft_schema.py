@@ -194,7 +194,7 @@ def test_columns_that_are_left_out(values, reason, tmp_path):
 
 
 def test_a_leak_is_found_if_most_rows_have_one_value(tmp_path):
-    # like the sum collected after a default: fewer rows have one than a bin of numbers holds
+    # like the sum collected after a default: fewer rows have a sum than one bin holds
     late = np.random.default_rng(8).permutation(1000) < 15
     collected = np.where(late, 0.5 + np.arange(1000) / 100, 0)
     frame = pd.DataFrame({"x": collected, "user": np.arange(1000) % 7, "defaulted": late.astype(int)})
@@ -246,7 +246,7 @@ def test_dates_that_read_two_ways_are_questioned(tmp_path):
         assert f"day or month first? The dates also parse as {other!r}" in lines
 
 
-def test_missing_times_are_no_time_to_split_by(tmp_path):
+def test_missing_times_rule_out_a_split_by_time(tmp_path):
     times = [None, *pd.date_range("2024-01-01", periods=199, freq="h").astype(str)]
     frame = pd.DataFrame({"at": times, "user": [1, 2] * 100, "click": [0, 1, 1, 0] * 50})
     draft, _, path = drafted(frame, tmp_path)
@@ -286,7 +286,7 @@ def test_without_a_likely_label_the_label_is_a_question(tmp_path):
     assert load_schema(path).label == "answered"
 
 
-def test_a_label_that_is_named(tmp_path):
+def test_a_given_label(tmp_path):
     frame = pd.DataFrame({"x": [1, 2, 3, 4] * 50, "went": ["hin", "weg", "weg", "weg"] * 50, "sex": ["f", "m"] * 100})
     assert "CHECK: which column is the label?" in drafted(frame, tmp_path)[0]
     for positive in (None, "hin"):
@@ -377,7 +377,7 @@ def test_tables_that_cannot_be_drafted(name, content, message, tmp_path, capsys)
 
 
 def test_broken_utf8_is_found_behind_the_first_mebibyte(tmp_path):
-    # a character of two bytes that the reader's first piece cuts apart, and then a byte that begins none
+    # a two-byte character across the end of the reader's first piece, and then an invalid byte
     content = b"a,b\n" + b"x" * ((1 << 20) - 5) + "é,1\n".encode() + b"y,\xff\n"
     assert content[(1 << 20) - 1 : (1 << 20) + 1] == "é".encode()
     path = tmp_path / "x.csv"

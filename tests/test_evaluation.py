@@ -181,7 +181,7 @@ def test_free_text_and_parts_of_times_among_the_fields():
         field_column(processor, "note")
 
 
-def test_compare_script(tmp_path, capsys):
+def test_the_compare_command(tmp_path, capsys):
     rows = pd.DataFrame({"click": [0, 1, 0, 1, 1, 0], "user": range(6)})
     rows.assign(click_probability=[0.1, 0.9, 0.2, 0.8, 0.7, 0.3]).to_csv(tmp_path / "a.csv", index=False)
     rows.assign(click_probability=[0.1, 0.9, 0.8, 0.2, 0.7, 0.3]).to_parquet(tmp_path / "b.parquet")

@@ -34,7 +34,7 @@ def model(processor):
 
 @pytest.mark.parametrize("strategy", ["layerwise", "shallow"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_prompts_get_their_share_where_all_weighs_the_same(family, strategy):
+def test_prompts_get_their_share_of_uniform_attention(family, strategy):
     # with zero weights in the PLM every attention score is 0, so attention is uniform
     model = ClickPromptModel(tiny_config(family, prompt_strategy=strategy, prompt_length=3)).eval()
     for parameter in model.plm.parameters():
@@ -67,7 +67,7 @@ def test_prompts_that_outweigh_the_text(bias, expected):
 
 
 @pytest.mark.parametrize("head", [ClickPromptForCTR, ClickPromptForPAMLM])
-def test_masses_of_random_weights(head):
+def test_attention_shares_of_random_weights(head):
     torch.manual_seed(0)
     masses = prompt_attention(head(tiny_config()).eval(), **tiny_batch())
     assert masses.shape == (5, 2)
@@ -76,7 +76,7 @@ def test_masses_of_random_weights(head):
 
 
 @pytest.mark.parametrize("options", [{"fusion": "ctr"}, {"prompt_strategy": "none"}])
-def test_no_prompts_no_attention_to_them(options):
+def test_models_without_prompts_are_refused(options):
     options = {**options, "text_config": None if "fusion" in options else tiny_text_config()}
     model = ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config(), **options))
     with pytest.raises(ValueError, match="must have a PLM with prompts, got fusion="):

@@ -52,7 +52,7 @@ def test_cross_layers():
     assert net(torch.tensor([[1.0, 2.0]])).tolist() == [[10.5, 17.0]]
 
 
-def test_first_order_adds_one_weight_a_feature():
+def test_first_order_adds_one_weight_per_feature():
     layer = FirstOrder([2, 3])
     with torch.no_grad():
         layer.weight.table.weight.copy_(torch.tensor([[1.0], [2.0], [10.0], [20.0], [30.0]]))

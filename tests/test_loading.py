@@ -197,7 +197,7 @@ def test_a_saved_folder_holds_data_code_and_safetensors(checkpoints):
     assert {path.name for path in (folder / "ctr").iterdir()} == {*expected, "tokenizer.json", "tokenizer_config.json"}
 
 
-def test_with_the_package_nobody_is_asked_for_trust(checkpoints, monkeypatch):
+def test_with_the_package_no_trust_in_remote_code_is_needed(checkpoints, monkeypatch):
     folder, _, _ = checkpoints
     monkeypatch.setattr("builtins.input", lambda *args: pytest.fail("asked for trust"))
     assert type(AutoConfig.from_pretrained(folder / "ctr")) is ClickPromptConfig

@@ -179,7 +179,7 @@ def test_card_of_a_training_run_shows_the_evaluation_of_its_weights(keeps_best, 
     assert "\n# mine\n" in card.content
 
 
-def test_without_a_card_of_its_own_a_trainer_writes_that_of_transformers(processor, tmp_path):
+def test_without_model_card_the_trainer_writes_the_card_of_transformers(processor, tmp_path):
     args, rows = ClickPromptTrainingArguments(str(tmp_path)), {"eval_dataset": tiny_splits()["validation"]}
     trainer = ClickPromptTrainer(tiny_model(), args, processing_class=processor, **rows)
     trainer.create_model_card()

@@ -497,7 +497,7 @@ def test_a_plm_that_takes_no_prompts_is_refused():
         ClickPromptModel(ClickPromptConfig(ctr_config=tiny_ctr_config(), text_config=decoder))
 
 
-def test_a_plm_that_drops_the_prompts_is_found_out(monkeypatch):
+def test_a_plm_that_drops_the_prompts_is_detected(monkeypatch):
     from transformers.models.bert.modeling_bert import BertLayer
 
     forward = BertLayer.forward
@@ -693,7 +693,7 @@ def test_an_unknown_backbone_is_refused_with_the_known_names():
         ClickPromptModel(ClickPromptConfig(ctr_config=CTRConfig(backbone="nothing", field_sizes=[2]), fusion="ctr"))
 
 
-def test_a_backbone_of_ones_own(tmp_path, monkeypatch):
+def test_a_custom_backbone(tmp_path, monkeypatch):
     monkeypatch.setattr("clickprompt_hf.modeling_ctr.BACKBONES", dict(BACKBONES))
 
     @register_backbone("mine")

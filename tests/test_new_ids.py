@@ -45,7 +45,7 @@ def test_known_values_keep_their_ids_and_new_ones_follow():
     assert processor(TRAIN)["feature_ids"] == before
     assert processor({"user": 8, "tags": "e"})["feature_ids"] == [[3, 4, -1, -1, -1, -1]]
     assert processor.fingerprint != fingerprint
-    # a second time adds nothing
+    # extending again adds nothing
     assert processor.extend(datasets.Dataset.from_dict(rows)) == [6, 7]
 
 

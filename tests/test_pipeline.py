@@ -159,7 +159,7 @@ def test_arguments_of_a_call_and_of_the_pipeline(score):
             score(LIST, **wrong)
 
 
-def test_batches_have_the_size_that_is_asked_for(score, monkeypatch):
+def test_batches_have_the_given_size(score, monkeypatch):
     sizes = []
     encode = score.processor.encode
 
@@ -180,7 +180,7 @@ def test_a_model_that_was_just_trained_has_its_dropout_off(score, expected):
     np.testing.assert_allclose(probabilities(score(LIST)), expected, atol=1e-6)
 
 
-def test_a_progress_bar_where_it_takes_long(score, capsys):
+def test_a_progress_bar_appears_if_scoring_takes_long(score, capsys):
     for shown, seen in ((True, True), (False, False), (None, False)):
         score(LIST, progress_bar=shown)
         assert ("11/11" in capsys.readouterr().err) == seen

@@ -70,7 +70,7 @@ def test_one_value_has_one_spelling(value):
         (["v7.0"], "v7.0"),
     ],
 )
-def test_files_of_all_kinds_spell_alike(values, spelling):
+def test_files_of_all_kinds_give_the_same_spelling(values, spelling):
     schema = Schema((FieldSchema("user"),), label="click")
     assert ClickPromptProcessor.fit({"user": values}, schema).vocabularies == [[spelling]]
 
@@ -221,7 +221,7 @@ def test_free_text_has_no_ids():
     assert processor.render(rows) == ["Note is old shoes. User is 3.", "Note is unknown. User is 4."]
     with pytest.raises(ValueError, match=r"missing \['note'\]"):
         processor({"user": [3]})
-    # who reads no text need not have it
+    # rows need no text if nothing reads it
     processor.tokenizer = None
     assert dict(processor({"user": [3]})) == {"feature_ids": [[1]]}
     assert dict(processor([])) == {"feature_ids": []}
@@ -495,7 +495,7 @@ def test_cells_without_dimensions_are_single_values():
         assert processor([{"user": cell, "title": "a"}])["feature_ids"] == expected
 
 
-def test_a_wrong_label_is_named_by_the_row_that_was_said():
+def test_row_offset_counts_in_the_message_about_a_wrong_label():
     with pytest.raises(ValueError, match="got 7 in row 101"):
         ClickPromptProcessor.fit(TRAIN, SCHEMA)({"user": [1, 1], "title": ["a", "a"], "click": [1, 7]}, row_offset=100)
 
@@ -508,7 +508,7 @@ def test_a_wrong_label_is_named_by_the_row_that_was_said():
         ([{"user": 1, "title": "a"}, 2], "Row 1 must be a mapping from column to value, got int"),
     ],
 )
-def test_what_is_no_row_is_refused(rows, message):
+def test_values_that_are_not_rows_are_refused(rows, message):
     with pytest.raises(TypeError, match=message):
         ClickPromptProcessor.fit(TRAIN, SCHEMA)(rows)
 
@@ -542,7 +542,7 @@ def test_cells_that_are_not_numbers_or_times_give_one_warning_per_field_and_call
 @pytest.mark.parametrize(
     ("cells", "warned"), [(["a|b", "c", "d|e"], True), (["a;b", "c|d"], False), (["a", "b"], False)]
 )
-def test_a_separator_that_no_cell_holds_is_warned_of(cells, warned):
+def test_a_separator_that_no_cell_holds_triggers_a_warning(cells, warned):
     member = {"column": "tags", "kind": "multi_valued", "separator": ";"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -552,7 +552,7 @@ def test_a_separator_that_no_cell_holds_is_warned_of(cells, warned):
     ] * warned
 
 
-def test_what_else_a_row_has_does_not_make_several_rows_one():
+def test_unknown_columns_do_not_decide_between_one_row_and_several():
     processor = ClickPromptProcessor.fit(
         {"u": ["a", "b"], "i": [1, 2]}, Schema.from_dict({"fields": ["u", "i"], "label": "y"})
     )

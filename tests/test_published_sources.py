@@ -264,7 +264,7 @@ def test_goodreads_rows_without_a_date_have_no_time(date, tmp_path):
     assert rows["timestamp"][3].as_py() is None
 
 
-def test_described_strings_take_four_bytes_a_row(tmp_path):
+def test_described_strings_take_four_bytes_per_row(tmp_path):
     write_goodreads(tmp_path, goodreads_interactions())
     rows = load_source("goodreads", tmp_path).table
     assert {str(rows.schema.field(name).type) for name in goodreads.SCHEMA.columns} == {

@@ -37,7 +37,7 @@ PLM = [
 
 
 def python(code, endpoint, home, **environment):
-    """Runs `code` in a process of its own: huggingface_hub reads HF_ENDPOINT when it is imported."""
+    """Runs `code` in its own process: huggingface_hub reads HF_ENDPOINT when it is imported."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "examples")])
     environment = {**inherited, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": paths, **environment}
@@ -73,7 +73,7 @@ def hub():
 def publisher(hub, tmp_path_factory):
     """Tries to push a run without a login, then pushes it as tester/ctr, its model and processor as tester/model too.
 
-    The output folder, and what was printed.
+    Returns the output folder and what was printed.
     """
     home = tmp_path_factory.mktemp("publisher")
     options = [*RUN, *ALONE, "--report_to", "none", "--output_dir", "out", "--report_plots", "true"]
@@ -97,7 +97,7 @@ def published(publisher):
     return publisher[0]
 
 
-def test_no_login_is_said_before_training(publisher):
+def test_a_missing_login_is_reported_before_training(publisher):
     error, left = publisher[1].splitlines()[:2]
     assert error.startswith("OSError: `push_to_hub` could not publish tester/ctr on http://127.0.0.1:")
     assert "hf auth login" in error
@@ -160,7 +160,7 @@ def test_loading_by_id_as_the_card_says(hub, published, tmp_path):
     assert not [request for request in hub.unknown_requests if "agent-harnesses" not in request]
 
 
-def test_no_hub_is_said_before_training(tmp_path):
+def test_an_unreachable_hub_is_reported_before_training(tmp_path):
     run = [*RUN, "--output_dir", "out", "--report_to", "none"]
     code = f"""
 import os
@@ -169,7 +169,7 @@ print(error_of(ClickPromptProcessor.from_pretrained, "tester/ctr"))
 print(error_of(run_ctr.main, {[*run, *ALONE, "--push_to_hub", "true"]}))
 print(os.listdir("out"))
 """
-    # the discard port: nothing listens
+    # the discard port, on which nothing listens
     printed = python(ERRORS + code, "http://127.0.0.1:9", tmp_path, HF_TOKEN=TOKEN)
     checkpoint, processor, push, left = printed.strip().splitlines()[-4:]
     for line in (checkpoint, processor):
@@ -213,7 +213,7 @@ def test_strategies_that_push_pickles_are_refused(strategy, tmp_path):
         ClickPromptTrainingArguments(output_dir=str(tmp_path), hub_strategy=strategy)
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     folders = [tmp_path / "file" / "out", Path("/proc/clickprompt")]
     if os.geteuid():

@@ -154,7 +154,7 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
-def test_decoders_and_encoders_of_a_pair(family, table, tmp_path):
+def test_decoders_and_encoder_decoders(family, table, tmp_path):
     tokenizer = copy.deepcopy({"gpt2": tiny_gpt2_tokenizer, "t5": tiny_t5_tokenizer}[family]())
     plm_class = {"gpt2": GPT2LMHeadModel, "t5": T5ForConditionalGeneration}[family]
     options = {"gpt2": {"n_positions": 130}, "t5": {"pad_token_id": 0, "decoder_start_token_id": 0}}[family]
@@ -195,7 +195,7 @@ class Mine(CTRBackbone):
 """
 
 
-def test_a_users_own_backbone_through_the_commands(table, tmp_path, monkeypatch):
+def test_a_custom_backbone_through_the_commands(table, tmp_path, monkeypatch):
     monkeypatch.setattr("clickprompt_hf.modeling_ctr.BACKBONES", dict(BACKBONES))
     module = tmp_path / "my_backbone.py"
     module.write_text(OWN_BACKBONE)
@@ -316,7 +316,7 @@ def launch(script, arguments, processes):
 
 @pytest.mark.parametrize("script", ["run_pamlm.py", "run_ctr.py"])
 def test_two_processes_give_the_weights_of_one(script, table, plm, tmp_path):
-    """320 + 40 rows do not divide by the batch: the last one is filled up without changing the gradient."""
+    """320 + 40 rows do not divide by the batch: the last batch is padded without changing the gradient."""
     for processes, batch_size in ((1, 28), (2, 14)):
         arguments = [*data_of(table), "--plm_name_or_path", str(plm), *SIZES, *QUICK, "--num_train_epochs", "2"]
         arguments += ["--per_device_train_batch_size", str(batch_size), "--per_device_eval_batch_size", "8"]
@@ -362,7 +362,7 @@ def test_finetuning_refuses_another_split_or_model(pretrained, table, options, m
 
 
 def test_resuming_refuses_another_split(table, pretrained, tmp_path):
-    """Rows that the interrupted run trained on must not come to be its test rows."""
+    """Rows that the interrupted run trained on must not become its test rows."""
     options = ["--ctr_only", *SIZES, *QUICK, *BATCHES, "--output_dir", str(tmp_path / "out")]
     run_ctr.main([*data_of(table), *options, "--split_seed", "1", "--max_train_rows", "100"])
     (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
@@ -392,7 +392,7 @@ def test_resuming_refuses_another_split(table, pretrained, tmp_path):
     with pytest.raises(ValueError, match="`resume_from_checkpoint` must be .* with the processor of the data"):
         run_ctr.main([*resumed, "--schema", str(tmp_path / "schema.yaml")])
 
-    # what is left out is the checkpoint's
+    # omitted arguments are the checkpoint's
     run_ctr.main([*resumed, "--num_train_epochs", "2"])
     assert ClickPromptConfig.from_pretrained(tmp_path / "out").training_data["split_seed"] == 1
     with pytest.raises(ValueError, match="`resume_from_checkpoint` must be the folder of a checkpoint"):
@@ -405,7 +405,7 @@ def test_overwriting_removes_the_earlier_run(table, tmp_path, monkeypatch):
     run_ctr.main([*options, "--num_train_epochs", "2"])
     left = {"checkpoint-10", "checkpoint-20", "all_results.json", "_test_scores.parquet"}
     assert left <= {path.name for path in out.iterdir()}
-    # a mistake costs nothing
+    # after a mistake, the earlier run is still there
     with pytest.raises(ValueError, match="must be one of"):
         run_ctr.main([*options, "--overwrite_output_dir", "--gauc_field", "nothing"])
     assert left <= {path.name for path in out.iterdir()}
@@ -414,7 +414,7 @@ def test_overwriting_removes_the_earlier_run(table, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run_ctr.main([*options, "--overwrite_output_dir"])
     assert left & {path.name for path in out.iterdir()} == {"checkpoint-10"}
-    # resuming goes on with the new run's checkpoint, and removes none
+    # resuming continues from the new run's checkpoint and removes none
     with pytest.raises(ZeroDivisionError):
         run_ctr.main(
             [*options, "--overwrite_output_dir", "--resume_from_checkpoint", "true", "--num_train_epochs", "2"]
@@ -475,12 +475,12 @@ def idle_warnings(monkeypatch, options, checkpoint=None, pretraining=False):
         (["--split", "time", "--split_seed", "1"], "--split random"),
     ],
 )
-def test_arguments_without_an_effect_are_warned_of(options, warning, monkeypatch):
+def test_arguments_without_effect_trigger_a_warning(options, warning, monkeypatch):
     (given,) = idle_warnings(monkeypatch, ["--dataset", "synthetic", *options])
     assert warning in given
 
 
-def test_what_a_checkpoint_or_split_leaves_without_effect_is_warned_of(pretrained, table, tmp_path, monkeypatch):
+def test_arguments_that_a_checkpoint_or_split_makes_idle_trigger_a_warning(pretrained, table, tmp_path, monkeypatch):
     checkpoint = ClickPromptConfig.from_pretrained(pretrained)
     checkpoint.use_plm = False
     (given,) = idle_warnings(monkeypatch, ["--prompt_dropout", "0.1"], checkpoint)
@@ -489,7 +489,7 @@ def test_what_a_checkpoint_or_split_leaves_without_effect_is_warned_of(pretraine
     with pytest.raises(ValueError, match="`early_stopping_patience` must be left out without `load_best_model"):
         run_pamlm.main([*data_of(table), *WITH_PLM, "--early_stopping_patience", "3", *out])
 
-    # a data set with the three splits of its own
+    # a dataset with its own three splits
     for name in ("train", "validation", "test"):
         pd.DataFrame(tiny_rows(20)).to_csv(tmp_path / f"{name}.csv", index=False)
     (given,) = idle_warnings(monkeypatch, ["--dataset", str(tmp_path), "--split_seed", "3"])
@@ -518,7 +518,7 @@ def quality(monkeypatch):
     return importlib.import_module("quality")
 
 
-def test_runs_of_the_quality_benchmark_have_no_idle_argument(quality, monkeypatch):
+def test_runs_of_the_quality_benchmark_have_no_idle_arguments(quality, monkeypatch):
     args = argparse.Namespace(dataset=None, data_path=None, seeds=1, backbones=["dnn"], pamlm_epochs="1")
     for experiment in quality.EXPERIMENTS.values():
         for run in experiment(args):
@@ -527,7 +527,7 @@ def test_runs_of_the_quality_benchmark_have_no_idle_argument(quality, monkeypatc
                 assert not idle_warnings(monkeypatch, options, pretraining=run.script == "run_pamlm"), run
 
 
-def test_the_quality_benchmark_keeps_what_stands_around_its_table(quality, tmp_path):
+def test_the_quality_benchmark_keeps_the_text_around_its_table(quality, tmp_path):
     path, begin, end = tmp_path / "results.md", "<!-- alone -->", "<!-- /alone -->"
     path.write_text(f"above\n{begin}\nold\n{end}\nbelow\n")
     assert quality.around_table(path, "alone") == (f"above\n{begin}", f"{end}\nbelow\n")
@@ -730,7 +730,7 @@ def test_finetuning_on_another_table_gives_new_users_ids(without_plm, pretrained
     out = tmp_path / "out"
     options = [*new_table(tmp_path), "--split_seed", "3", *(["--without_plm"] if without_plm else [])]
     common = [*QUICK, *BATCHES, "--save_strategy", "epoch", "--output_dir", str(out)]
-    # nothing is trained, so that rows can be told apart
+    # nothing is trained, so rows stay recognizable
     still = ["--learning_rate", "0", "--plm_learning_rate", "0"]
     run_ctr.main(["--model_name_or_path", str(pretrained), *options, *still, *common])
     before, after = (ClickPromptProcessor.from_pretrained(folder) for folder in (pretrained, out))
@@ -751,7 +751,7 @@ def test_finetuning_on_another_table_gives_new_users_ids(without_plm, pretrained
     assert config.training_data["num_rows"] == {"train": 160, "validation": 20, "test": 20}
     assert config.training_data["split_seed"] == 3
     assert config.training_data["processor_fingerprint"] == after.fingerprint
-    # such a run goes on too, and not on other rows
+    # such a run can be resumed too, but not on other rows
     resume = ["--resume_from_checkpoint", "true", "--num_train_epochs", "2"]
     resumed = ["--model_name_or_path", str(pretrained), *options, *still, *common]
     run_ctr.main([*resumed, *resume])
@@ -776,7 +776,7 @@ def test_vocabularies_are_extended_by_rows_of_the_same_fields(options, error, me
     assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
-def test_extending_needs_a_checkpoint_and_is_hinted_at(pretrained, table, tmp_path):
+def test_extending_needs_a_checkpoint_and_is_suggested_for_other_rows(pretrained, table, tmp_path):
     out = ["--output_dir", str(tmp_path / "out")]
     with pytest.raises(ValueError, match="--extend_vocabulary needs --model_name_or_path"):
         run_ctr.main([*data_of(table), "--ctr_only", "--extend_vocabulary", *out])

@@ -68,7 +68,7 @@ def rows(tmp_path):
 
 @torch.no_grad()
 def plain_probabilities(table, processor, model):
-    """All rows in one batch, each text tokenized as it is."""
+    """All rows in one batch, each text tokenized as a whole."""
     columns = {name: table[name].to_pylist() for name in processor.schema.columns}
     return model(**processor(columns, return_tensors="pt")).logits.sigmoid().squeeze(-1).numpy()
 
@@ -150,7 +150,7 @@ def test_several_values_where_one_belongs_are_refused(cells, with_plm):
         with_plm[0](table.to_pydict())
 
 
-def test_of_a_dictionary_only_the_values_that_occur_are_tokenized(with_plm, monkeypatch):
+def test_unused_values_of_a_dictionary_are_not_tokenized(with_plm, monkeypatch):
     titles = pa.DictionaryArray.from_arrays(pa.array([7, 7, None], pa.int32()), [f"Title {n}" for n in range(1000)])
     table = pa.table({"user": [1, 2, 3], "price": [1.0] * 3, "tags": ["new"] * 3, "title": titles})
     built = []
@@ -197,7 +197,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(ending, rows, without_plm,
         renamings, scored = [], []
 
         def replace_and_die(source, target, moment=moment, renamings=renamings):
-            # before a renaming at even moments, after it at odd ones
+            # die before a rename at even moments, after it at odd ones
             renamings.append(target)
             if moment == 2 * len(renamings) - 2:
                 raise Killed

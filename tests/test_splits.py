@@ -1,4 +1,4 @@
-"""Splits: who is where, what draws them, and what is refused."""
+"""Splits: which rows go where, what decides it, and what is refused."""
 
 import warnings
 
@@ -212,7 +212,7 @@ def test_labels_are_checked_once_and_before_rows_are_shuffled(own_splits, tmp_pa
         (["1", "No", "0", "No"], []),
     ],
 )
-def test_further_words_are_warned_of(words, said):
+def test_further_label_words_trigger_a_warning(words, said):
     schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "No"})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -230,7 +230,7 @@ def test_labels_in_words_must_be_known():
         checked(table(click=[None] * 50), schema)
 
 
-def test_a_wrong_label_is_named_by_its_row_in_the_file(tmp_path):
+def test_the_message_about_a_wrong_label_names_its_row_in_the_file(tmp_path):
     labels = ["0", "1"] * 25
     labels[17] = "maybe"
     path = tmp_path / "rows.csv"
@@ -247,7 +247,7 @@ def test_a_split_needs_rows_and_both_classes():
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.int64()])
-def test_digits_with_a_format_are_times_and_no_numbers(tmp_path, kind):
+def test_digits_with_a_format_are_times_not_numbers(tmp_path, kind):
     """Days first: as numbers they would come in another order, and lose their leading zeros."""
     days = [f"{day:02}{month:02}2023" for month in (1, 2, 3, 4) for day in range(1, 21, 2)]
     schema = Schema.from_dict(
@@ -261,7 +261,7 @@ def test_digits_with_a_format_are_times_and_no_numbers(tmp_path, kind):
         assert list(map(int, splits["train"]["user"].to_pylist())) == list(range(32))
         assert splits["train"]["day"].to_pylist()[:2] == ["01012023", "03012023"]
     else:
-        # those that kept all their digits
+        # cells that kept all their digits
         rows = rows.filter(pa.compute.greater(rows["day"], 9_999_999))
         splits = split_table(rows, schema, split="time")
         assert [str(day)[2:4] for day in splits["train"]["day"].to_pylist()] == ["01"] * 5 + ["02"] * 5 + [

@@ -19,7 +19,7 @@ def test_data_depend_on_data_seed_alone(rows):
     assert not load_synthetic(SyntheticSizes(data_seed=1)).table.to_pandas().equals(rows[0])
 
 
-def test_the_truth_is_no_field(rows):
+def test_the_true_probability_is_not_a_field(rows):
     assert TRUE_PROBABILITY not in rows[1].columns
 
 
@@ -49,7 +49,7 @@ def test_titles_carry_signal_for_items_that_training_never_saw(rows):
     assert roc_auc_score(table["click"][~seen], model.predict_proba(words[~seen])[:, 1]) > 0.62
 
 
-def test_the_text_does_not_show_all(rows):
+def test_the_text_leaves_out_the_collaborative_signal(rows):
     """Within one title and age range, users still differ by more than chance: the collaborative signal."""
     table, _ = rows
     logit = np.log(table[TRUE_PROBABILITY] / (1 - table[TRUE_PROBABILITY]))

@@ -94,7 +94,7 @@ def test_odd_quotes_that_are_closed_are_read(content, expected, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"a,b", b"a,b\n", b"\xef\xbb\xbfa,b\r\n\r\n"])
-def test_a_header_alone_is_no_rows(content, tmp_path):
+def test_a_header_alone_has_no_rows(content, tmp_path):
     (tmp_path / "rows.csv").write_bytes(content)
     reader = open_table(tmp_path / "rows.csv", 10)
     assert (list(reader.read(everything)), reader.num_rows, reader.schema.names) == ([], 0, ["a", "b"])

@@ -80,7 +80,7 @@ def parameters(model):
 
 @pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
 @pytest.mark.parametrize(("plm_lr", "lr"), [(0.0, 1e-2), (1e-2, 0.0)])
-def test_which_parameters_move_under_which_learning_rate(model_class, plm_lr, lr, prepared, tmp_path):
+def test_each_learning_rate_moves_its_parameters_only(model_class, plm_lr, lr, prepared, tmp_path):
     model = build(model_class, prepared[1])
     before, in_plm = parameters(model), plm_parameters(model)
     args = arguments(tmp_path, plm_learning_rate=plm_lr, learning_rate=lr, num_train_epochs=1, weight_decay=0.1)
@@ -516,7 +516,7 @@ def test_pretraining_leaves_its_arguments_as_they_were(prepared, tmp_path):
     assert (trainer.args.metric_for_best_model, trainer.args.greater_is_better) == ("loss", False)
 
 
-def test_a_constant_rate_warms_up_where_asked(tmp_path):
+def test_a_constant_rate_warms_up_if_asked(tmp_path):
     assert arguments(tmp_path, warmup_steps=0.1).lr_scheduler_type == "constant_with_warmup"
     assert arguments(tmp_path).lr_scheduler_type == "constant"
 

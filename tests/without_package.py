@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
         model, outputs[name] = output(auto_class, folder / name, name)
         model.save_pretrained(folder / "again" / name)
         AutoProcessor.from_pretrained(folder / name, **TRUST).save_pretrained(folder / "again" / name)
-    # one head's checkpoint says where the others' code is
+    # the checkpoint of one head also names the code of the others
     outputs["trunk"] = output(AutoModel, folder / "ctr", "ctr")[1]
     outputs["finetuned"] = type(output(AutoModelForSequenceClassification, folder / "pamlm", "pamlm")[0]).__name__
     AutoConfig.from_pretrained(folder / "ctr", **TRUST).save_pretrained(folder / "again" / "config")

@@ -199,12 +199,12 @@ class ClickPromptCLMCollator:
 
 
 def _is_counted(batch: dict[str, Any]) -> np.ndarray:
-    """(B,) whether a row counts: rows with label -100 only fill up the last batch of a process."""
+    """(B,) whether a row counts: rows with label -100 only pad the last batch of a process."""
     return batch["labels"] != -100
 
 
 def _whole_batch(features: Sequence[dict[str, Any]], processor: ClickPromptProcessor) -> dict[str, Any]:
-    """The batch as arrays, padded: `ColumnarDataset` gives it whole, rows of other datasets are put together."""
+    """The padded batch as arrays: `ColumnarDataset` gives it whole, single rows of other datasets are stacked."""
     first = features[0]
     if np.ndim(first["feature_ids"]) == 2:
         return dict(first)

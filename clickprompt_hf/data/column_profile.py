@@ -261,7 +261,7 @@ def _try_multi_valued(profile: ColumnProfile) -> bool:
         shown: Counter[str] = Counter()
         for cell, count in zip(cells, profile.counts.tolist()):
             shown.update(dict.fromkeys(cell, count))
-        # Averaged over all rows, as only short parts of sentences recur among distinct cells, such as "17 rooms".
+        # Averaged over all rows: among distinct cells, only short parts of sentences recur, such as "17 rooms".
         words = sum(len(element.split()) * count for element, count in shown.items()) / max(sum(shown.values()), 1)
         most_words = _WORDS_OF_TEXT if separator in "|;" else _WORDS_OF_TEXT - 1
         reused = sum(elements.values()) / max(len(elements), 1)

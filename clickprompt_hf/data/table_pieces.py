@@ -237,7 +237,7 @@ def _runs(numbers: Sequence[int]) -> list[list[int]]:
 
 
 class _Appended:
-    """A stream with `end` after its content, with what Arrow needs of a file."""
+    """A stream with `end` after its content, and the methods of a file that Arrow needs."""
 
     closed = False
 

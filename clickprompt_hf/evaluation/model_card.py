@@ -51,7 +51,7 @@ class _Head:
         return self.pipeline_tag is not None
 
 
-# by name: the class of a model that was loaded with a checkpoint's own code is another object
+# by name: models loaded with a checkpoint's own code have another class object
 _HEADS = {
     "ClickPromptForCTR": _Head(
         auto_class="AutoModelForSequenceClassification",

@@ -108,7 +108,7 @@ def training_curves(
         panel.set(title=_QUALITY_METRICS[name], ylabel=f"{_QUALITY_METRICS[name]} (0 to 1)")
     best = next((entry["epoch"] for entry in evaluations if entry["step"] == best_step), None)
     last = max((entry["epoch"] for entry in (*training, *evaluations)), default=1.0)
-    # the losses of the first steps are so high that the others would be squashed
+    # the high losses of the first steps would squash all others
     losses = [
         entry.get("loss", entry.get("eval_loss")) for entry in (*training, *evaluations) if entry["epoch"] > last / 10
     ]

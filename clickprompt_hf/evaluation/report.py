@@ -37,7 +37,7 @@ class GroupedAUC(OfflineMetric):
     """AUC within groups, averaged by their rows (GAUC, Zhou et al. 2018, Eq. 7): how well rows are ranked per user.
 
     `compute(predictions=..., references=..., groups=...)`: probabilities, clicks 0 or 1, group numbers. Returns
-    `gauc`, over the groups that have both classes, NaN if there are none, and `gauc_rows`, the share of rows in them.
+    `gauc`, over the groups that have both classes (NaN without any), and `gauc_rows`, the share of rows in them.
     """
 
     features = datasets.Features({**_PREDICTIONS, "groups": datasets.Value("int64")})

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Export of the CTR part of a checkpoint, to be served without the PLM and without torch.
 
-docs/serving.md describes what is written and how to serve it.
+docs/serving.md describes the files and how to serve them.
 """
 
 import importlib.util

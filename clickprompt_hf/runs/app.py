@@ -5,7 +5,7 @@
 
 Opens on http://127.0.0.1:7860: a row to fill in, its click probability, what the CTR side and the text side add to it,
 how it changes when one field changes, and how much attention each layer of the language model pays to the prompts.
-Takes any click model, with or without a language model. Nothing leaves this machine.
+Works with any click model, with or without a language model. Nothing leaves this machine.
 Needs pip install "clickprompt_hf[app]".
 """
 
@@ -19,7 +19,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser("app", __doc__, "--model MODEL [options]")
     parser.add_argument("--model", required=True, help="checkpoint finetuned for clicks: a folder or Hub id")
     parser.add_argument("--port", type=int, default=7860, help="port on this machine (default: %(default)s)")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
+    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
     return parser
 
 

@@ -20,7 +20,7 @@ from .command import CommandParser, require
 
 @dataclass
 class ReportArguments:
-    """What a run writes beside its weights and metrics.
+    """What a run writes besides its weights and metrics.
 
     Raises:
         ImportError: If plots are requested and matplotlib is missing.
@@ -67,7 +67,7 @@ class ClickReportArguments(ReportArguments):
 
 @dataclass
 class DataArguments:
-    """Which rows to use. What is left out has its default, or the value that the checkpoint was trained with."""
+    """Which rows to use. Arguments left out take the checkpoint's value, or else their default."""
 
     dataset: str | None = field(
         default=None,
@@ -86,9 +86,7 @@ class DataArguments:
     split: Literal["random", "time"] | None = field(
         default=None, metadata={"help": "8:1:1, at random or by the schema's time column. Default: random."}
     )
-    split_seed: int | None = field(
-        default=None, metadata={"help": "Seed of the random split, and of nothing else. Default: 42."}
-    )
+    split_seed: int | None = field(default=None, metadata={"help": "Seed of the random split only. Default: 42."})
     max_train_rows: int | None = field(
         default=None,
         metadata={
@@ -96,11 +94,11 @@ class DataArguments:
         },
     )
     min_count: int | None = field(
-        default=None, metadata={"help": "Training rows that a value needs to get its own id. Default: 1."}
+        default=None, metadata={"help": "Minimum training rows for a value to get its own id. Default: 1."}
     )
     max_text_length: int | None = field(
         default=None,
-        metadata={"help": "Truncate longer texts to this many tokens. Default: a text that is too long is an error."},
+        metadata={"help": "Truncate longer texts to this many tokens. Default: refuse texts that are too long."},
     )
 
 
@@ -134,7 +132,7 @@ def _flags(config_class: type) -> Any:
 
 
 def _flag_help(option: dataclasses.Field) -> str:
-    """The help of an option as a flag's: other options as flags, and its default."""
+    """Help text of an option's flag, with its default; other options are written as flags."""
     text = re.sub(r"`(\w+)`", r"--\1", option.metadata["help"])
     if (flag_type := option.metadata["flag_type"]) is not None:
         for choice in set(get_args(option.type)) - set(get_args(flag_type)):
@@ -179,7 +177,7 @@ class BackboneArguments(_CTRFlags):
 
 @dataclass
 class ModelArguments(_ClickPromptFlags, BackboneArguments, PLMArguments):
-    """What to build. What is left out has the published value, or the checkpoint's."""
+    """What to build. Options left out take the checkpoint's value, or else the published one."""
 
     def __post_init__(self):
         if self.backbone_module is not None:
@@ -244,9 +242,7 @@ class HelpAllAction(argparse.Action):
 _SECTIONS: dict[str, tuple[Any, ...]] = {
     "what to start from": (StartArguments, PLMArguments),
     "data": (DataArguments,),
-    "backbone (sizes default to the published ones, and to those below if there are none)": (
-        *(_CTRFlags, BackboneArguments),
-    ),
+    "backbone (sizes default to the published ones, or else to those below)": (*(_CTRFlags, BackboneArguments),),
     "prompts and fusion": (_ClickPromptFlags,),
     "training": (ClickPromptTrainingArguments,),
     "report": (ReportArguments, ClickReportArguments),
@@ -254,7 +250,7 @@ _SECTIONS: dict[str, tuple[Any, ...]] = {
 _OTHER_SECTION = "transformers.TrainingArguments"
 _EPILOG = """All flags of transformers.TrainingArguments work too, e.g. --num_train_epochs, --seed, --bf16,
 --per_device_train_batch_size, --gradient_accumulation_steps, --weight_decay, --push_to_hub.
---help_all lists them. --debug shows the traceback of a mistake."""
+--help_all lists them. --debug shows the traceback of an error."""
 
 
 class TrainingParser(CommandParser, HfArgumentParser):
@@ -266,7 +262,7 @@ class TrainingParser(CommandParser, HfArgumentParser):
         self.add_argument("--help_all", action=HelpAllAction, help="show the flags of transformers too, and exit")
 
     def _add_dataclass_arguments(self, dtype: Any) -> None:
-        """Adds the flags of a dataclass to the sections of the classes that declare them."""
+        """Add the flags of a dataclass to the sections of the classes that declare them."""
         sections = {group.title: group for group in self._action_groups}
         for title in (*_SECTIONS, _OTHER_SECTION):
             if title not in sections:
@@ -281,7 +277,7 @@ class TrainingParser(CommandParser, HfArgumentParser):
                 self._parse_dataclass_field(group, flag)
 
     def format_help(self, all_flags: bool = False) -> str:
-        """The help text; flags that transformers declares are part of it only with `all_flags`."""
+        """The help text; includes the flags that transformers declares only with `all_flags`."""
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
         formatter.add_text(self.description)

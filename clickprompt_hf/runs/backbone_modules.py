@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Imports users' own backbones."""
+"""Imports custom backbones."""
 
 import importlib
 import importlib.util
@@ -21,7 +21,7 @@ def import_backbone_module(name_or_path: str) -> None:
         try:
             importlib.import_module(name_or_path)
         except ModuleNotFoundError as error:
-            # a module that it imports in turn may be missing instead, which the error names
+            # the missing module may be one that it imports; the error names it
             raise ValueError(
                 f"`backbone_module` must be a Python file (.py) or an installed module, got {name_or_path!r}: {error}."
             ) from error
@@ -32,6 +32,6 @@ def import_backbone_module(name_or_path: str) -> None:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"`backbone_module` must be a Python file, got {path}.")
-    # registered as the import statement does it, so that pickling finds its classes by module name
+    # registered, as the import statement does, so that pickling finds its classes by module name
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

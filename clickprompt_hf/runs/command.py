@@ -41,7 +41,7 @@ def module_name(command: str) -> str:
 def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str] | None = None) -> None:
     """Run a command; a user's mistake prints one message and exits with code 2.
 
-    `--debug` among the arguments shows the traceback of a mistake. Bugs always keep theirs.
+    `--debug` among the arguments shows its traceback. Bugs always show theirs.
 
     Args:
         name: The subcommand, as messages show it.
@@ -61,7 +61,7 @@ def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str
 def without_debug(arguments: list[str]) -> tuple[bool, list[str]]:
     """Whether `--debug` is among the arguments, and the others."""
     values = [*arguments[1:], ""]
-    # the flag of the same name in TrainingArguments has a value
+    # the flag of the same name in TrainingArguments takes a value
     others = [
         argument
         for argument, value in zip(arguments, values)
@@ -76,7 +76,7 @@ def is_mistake(error: Exception) -> bool:
         # raised for a missing extra; a failed import statement names its module
         return error.name is None
     if isinstance(error, TypeError):
-        # a checked argument is quoted; the interpreter's own messages start otherwise
+        # a checked argument is quoted; the interpreter's own messages start differently
         return str(error).startswith("`")
     return isinstance(error, (ValueError, OSError))
 
@@ -84,7 +84,7 @@ def is_mistake(error: Exception) -> bool:
 def report_mistake(name: str, error: Exception) -> NoReturn:
     """Print the message of a mistake, once for all processes of a launch, and exit with code 2."""
     if int(os.environ.get("RANK", "0")) > 0:
-        # the first process has most likely reported the same mistake, and then this one is ended while it waits
+        # the first process has probably reported the same mistake; the launcher then ends this one while it waits
         time.sleep(_SECONDS_FOR_FIRST_PROCESS)
     print(f"{PROGRAM} {name}: error: {error}", file=sys.stderr)
     sys.exit(MISTAKE_EXIT_CODE)
@@ -146,7 +146,7 @@ class CommandParser(argparse.ArgumentParser):
 
     Args:
         command: The subcommand.
-        description: Its help, most often the docstring of its module.
+        description: Its help, usually the docstring of its module.
         usage: Its required arguments.
     """
 

@@ -1,12 +1,12 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Run ClickPrompt from raw rows to scored rows, beside the models it must beat.
+"""Run ClickPrompt from raw rows to scored rows, next to the models it must beat.
 
     clickprompt demo --output_dir runs/demo
 
 Uses generated data with known click probabilities: pretrains with PA-MLM, finetunes with and without the PLM, trains
 the backbone alone and ClickPrompt without pretraining, prints test AUC and log loss of all, and scores raw rows with
-the saved checkpoint. Takes other data and sizes too. Flags that it does not know, e.g. --bf16 or --prompt_length, go
-to all runs that use them.
+the saved checkpoint. Works with other data and sizes too. All other flags, e.g. --bf16 or --prompt_length, go to the
+runs that use them.
 """
 
 import argparse
@@ -35,21 +35,21 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--plm_name_or_path", default="scratch-tiny", help="as in clickprompt finetune (default: %(default)s)"
     )
-    parser.add_argument("--pamlm_epochs", default="3", metavar="N", help="of PA-MLM (default: %(default)s)")
-    parser.add_argument("--pamlm_batch_size", default="64", metavar="N", help="of PA-MLM (default: %(default)s)")
+    parser.add_argument("--pamlm_epochs", default="3", metavar="N", help="PA-MLM epochs (default: %(default)s)")
     parser.add_argument(
-        "--plm_epochs", default="2", metavar="N", help="of finetuning with the PLM (default: %(default)s)"
+        "--pamlm_batch_size", default="64", metavar="N", help="PA-MLM batch size (default: %(default)s)"
     )
     parser.add_argument(
-        "--plm_batch_size", default="64", metavar="N", help="of finetuning with the PLM (default: %(default)s)"
+        "--plm_epochs", default="2", metavar="N", help="finetuning epochs with the PLM (default: %(default)s)"
     )
     parser.add_argument(
-        "--ctr_epochs", default="4", metavar="N", help="of training without the PLM (default: %(default)s)"
+        "--plm_batch_size", default="64", metavar="N", help="finetuning batch size with the PLM (default: %(default)s)"
     )
+    parser.add_argument("--ctr_epochs", default="4", metavar="N", help="epochs without the PLM (default: %(default)s)")
     parser.add_argument(
-        "--ctr_batch_size", default="256", metavar="N", help="of training without the PLM (default: %(default)s)"
+        "--ctr_batch_size", default="256", metavar="N", help="batch size without the PLM (default: %(default)s)"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="one run of everything each (default: 42)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="run all once per seed (default: 42)")
     return parser
 
 
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     plm, others = taken(PLM_ARGUMENTS, ["--plm_learning_rate", "5e-4", *others])
     pamlm, everywhere = taken(PAMLM_ARGUMENTS, others)
 
-    # what all runs share, before hours of training
+    # mistakes in what all runs share show before hours of training
     splits, schema = load_splits(
         args.dataset, args.data_path, max_train_rows=args.max_train_rows, **data_options(everywhere)
     )
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
 
 
 def taken(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split `arguments` into those called `names`, the last of each, and the others."""
+    """Split `arguments` into those in `names`, of which the last one counts, and the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
         parser.add_argument(f"--{name}")

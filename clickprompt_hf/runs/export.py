@@ -20,7 +20,7 @@ def make_parser() -> CommandParser:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint finetuned for clicks: a folder or Hub id")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="output folder, new or empty")
     parser.add_argument("--torch_program", action="store_true", help=f"also write {TORCH_FILE} for torch.export.load")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
+    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
     return parser
 
 

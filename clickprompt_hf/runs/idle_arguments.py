@@ -92,11 +92,11 @@ def _unmet_need(name: str, run: Run) -> str | None:
 
 
 def _unmet_option(name: str, run: Run) -> str | None:
-    """The values of another option that an option needs, as a flag, if `run` has another one."""
+    """The flag and the values that an option needs, if `run` has another value; `None` if nothing is missing."""
     option = config_options(CTRConfig, ClickPromptConfig).get(name)
     for needed, values in {} if option is None else option.metadata["needs"].items():
         value = run.options[needed]
-        # nothing is known about a user's own backbone
+        # the needs of a custom backbone are unknown
         if value not in values and not (needed == "backbone" and value not in preset_backbones()):
             return f"--{needed} {' or '.join([', '.join(values[:-1])] * (len(values) > 1) + [values[-1]])}"
         if (need := _unmet_option(needed, run)) is not None:

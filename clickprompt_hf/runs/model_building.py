@@ -57,7 +57,7 @@ def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptP
         **model_args.ctr_options(),
     }
     if model_args.preset is None and backbone not in preset_backbones():
-        # a user's own
+        # a custom backbone
         return CTRConfig(backbone=backbone, **options)
     preset = model_args.preset or (dataset if dataset in preset_datasets() else "ml-1m")
     return ctr_preset(backbone, preset, **options)

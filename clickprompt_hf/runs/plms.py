@@ -40,7 +40,7 @@ SCRATCH_SIZES = {"scratch-tiny": ScratchSize(2, 128, 4096), "scratch-small": Scr
 _SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 _MAX_TEXT_POSITIONS = 512
 _ROWS_FOR_TOKENIZER = 20_000
-# T5 has no mask token. In its pretraining, this token replaces a span that was left out.
+# T5 has no mask token. In its pretraining, this token replaces a removed span.
 T5_FIRST_SENTINEL = "<extra_id_0>"
 
 

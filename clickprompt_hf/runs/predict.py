@@ -4,8 +4,8 @@
     clickprompt predict --model OUT --input rows.csv --output scores.csv
 
 Reads .csv, .csv.gz or .parquet files of any size and writes the same rows in the same order with one more column,
-click_probability. Needs no labels. Unseen and missing values are scored as such. Run an interrupted command again to
-resume it. accelerate launch -m clickprompt_hf.runs.predict shares the work among several processes.
+click_probability. Labels are not needed. Unseen and missing values are scored too. Run an interrupted command again
+to resume it. accelerate launch -m clickprompt_hf.runs.predict shares the work among several processes.
 """
 
 import os
@@ -36,11 +36,11 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--piece_rows",
         type=int,
-        help="rows in memory at a time, and the most that an interrupted run loses; default: 16,384, or 131,072 "
+        help="rows in memory at a time; an interrupted run loses at most these; default: 16,384, or 131,072 "
         "without a PLM",
     )
     parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's own backbone")
+    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
     return parser
 
 

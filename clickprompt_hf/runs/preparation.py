@@ -155,14 +155,14 @@ def prepare_data(
 
 
 def _saved_records(checkpoint: ClickPromptConfig | None, resumed: Path | None) -> list[dict[str, Any]]:
-    """Records of the data of the checkpoint to start from and of the one to resume, as far as there are any."""
+    """Data records of the checkpoint to start from and of the one to resume, if any."""
     start = checkpoint.training_data if checkpoint is not None else None
     resume = resumed_training_data(resumed) if resumed is not None else None
     return [record for record in (start, resume) if record]
 
 
 def _resolve_against(data_args: DataArguments, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Resolve the data arguments with the first record, and refuse what differs from any other."""
+    """Resolve the data arguments with the first record, and refuse values that differ from the other one."""
     resolved = resolve_data_arguments(data_args, records[0] if records else None)
     for record in records[1:]:
         resolve_data_arguments(DataArguments(**resolved), record)
@@ -215,7 +215,7 @@ def _extend_processor(processor: ClickPromptProcessor, train: pa.Table, schema: 
     after = processor.extend(train, min_count)
     keys = [field.key for field in processor.schema.fields if field.num_columns]
     added = [f"{key} {new - old:,}" for key, old, new in zip(keys, before, after) if new > old]
-    # As a warning: the default level hides anything less.
+    # A warning, because the default level hides anything less.
     logger.warning(f"--extend_vocabulary added ids for new values: {', '.join(added) or 'none found'}.")
 
 
