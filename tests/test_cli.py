@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import numpy as np
 import pytest
 from hub_server import HubServer
 from tiny_data import tiny_rows
@@ -154,6 +155,14 @@ def test_mistakes_print_one_message_and_bugs_their_traceback(error, is_mistake, 
     assert capsys.readouterr().err == f"clickprompt finetune: error: {error}\n"
     with pytest.raises(type(error)):
         run_command("finetune", main, ["--debug"])
+
+
+@pytest.mark.parametrize(
+    "bug", [lambda: int("x"), lambda: np.ones(2) + np.ones(3), lambda: dict([()]), lambda: [].remove(1)]
+)
+def test_value_errors_that_no_statement_raised_are_bugs(bug):
+    with pytest.raises(ValueError):
+        run_command("finetune", lambda arguments: bug(), [])
 
 
 def test_debug_is_taken_from_the_arguments_but_that_of_transformers_is_not():
