@@ -19,8 +19,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
     once AUC has not improved for `early_stopping_patience` evaluations.
 
     Raises:
-        ValueError: If a learning rate, the patience or a seed is negative, `freeze` names an unknown part, or an argument is
-            set that this package does not support (each message says why).
+        ValueError: If a learning rate, the patience or a seed is negative, `freeze` names an unknown part, or an
+            argument is set that this package does not support (each message says why).
         ImportError: If `report_to` names TensorBoard and it is not installed.
     """
 
