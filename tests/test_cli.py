@@ -127,6 +127,13 @@ def test_importing_the_package_loads_torch_transformers_and_numpy_only():
     assert not {f"clickprompt_hf.{room}" for room in rooms} & of_ours
 
 
+def test_a_script_called_like_the_command_registers_the_auto_classes(tmp_path):
+    script = tmp_path / "clickprompt.py"
+    script.write_text("import clickprompt_hf, transformers\ntransformers.AutoConfig.for_model('clickprompt')\n")
+    finished = python(str(script))
+    assert finished.returncode == 0, finished.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "is_mistake"),
     [
