@@ -138,7 +138,7 @@ def test_every_folder_has_its_layer():
 
 
 def test_modules_that_do_not_ship_exist():
-    assert NOT_SHIPPED <= modules(PACKAGE).keys(), "a module was renamed: it counts as shipped"
+    assert modules(PACKAGE).keys() >= NOT_SHIPPED, "a module was renamed: it counts as shipped"
 
 
 def test_imports_run_downwards():
