@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING or Path(*sys.argv[:1]).stem != "clickprompt":
+if TYPE_CHECKING or Path(*sys.argv[:1]).name.removesuffix(".exe") != "clickprompt":
     from .public_names import *  # noqa: F403
 else:
     # the command prints help and version without loading torch, so it gets the public names on first use

@@ -370,7 +370,8 @@ def plain_backend(tokenizer):
     post_processor = backend.post_processor
     state = (
         id(backend),
-        backend.get_vocab_size(),
+        # Not their number: a token of the vocabulary can be added too, which keeps it from being split.
+        [repr(token) for token in backend.get_added_tokens_decoder().values()],
         None if post_processor is None else post_processor.__getstate__(),
         tokenizer.split_special_tokens,
     )

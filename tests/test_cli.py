@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hub_server import HubServer
@@ -126,6 +127,13 @@ def test_importing_the_package_loads_torch_transformers_and_numpy_only():
     assert not {f"clickprompt_hf.{room}" for room in rooms} & of_ours
 
 
+def test_a_script_called_like_the_command_registers_the_auto_classes(tmp_path):
+    script = tmp_path / "clickprompt.py"
+    script.write_text("import clickprompt_hf, transformers\ntransformers.AutoConfig.for_model('clickprompt')\n")
+    finished = python(str(script))
+    assert finished.returncode == 0, finished.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "is_mistake"),
     [
@@ -154,6 +162,14 @@ def test_mistakes_print_one_message_and_bugs_their_traceback(error, is_mistake, 
     assert capsys.readouterr().err == f"clickprompt finetune: error: {error}\n"
     with pytest.raises(type(error)):
         run_command("finetune", main, ["--debug"])
+
+
+@pytest.mark.parametrize(
+    "bug", [lambda: int("x"), lambda: np.ones(2) + np.ones(3), lambda: dict([()]), lambda: [].remove(1)]
+)
+def test_value_errors_that_no_statement_raised_are_bugs(bug):
+    with pytest.raises(ValueError):
+        run_command("finetune", lambda arguments: bug(), [])
 
 
 def test_debug_is_taken_from_the_arguments_but_that_of_transformers_is_not():

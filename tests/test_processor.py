@@ -440,6 +440,17 @@ def test_tokens_added_later_are_known():
     assert tokenizer.convert_tokens_to_ids("Zyzzyva") in after[0]
 
 
+def test_tokens_of_the_vocabulary_that_are_added_later_are_not_split():
+    tokenizer = copy.deepcopy(tiny_bert_tokenizer())
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
+    row = {"user": 1, "price": 1, "tags": "", "title": "trailer"}
+    before = processor(row)["input_ids"]
+    assert "t" in tokenizer.get_vocab()
+    tokenizer.add_tokens("t")
+    after = processor(row)["input_ids"]
+    assert after == copy.deepcopy(tokenizer)(processor.render([row]))["input_ids"] != before
+
+
 @pytest.mark.parametrize("make_tokenizer", TOKENIZERS)
 def test_threads_share_a_processor(make_tokenizer):
     tokenizer = copy.deepcopy(make_tokenizer())

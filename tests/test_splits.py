@@ -133,6 +133,11 @@ def test_unknown_split():
         split_table(table(), SCHEMA, split="leave-one-out")
 
 
+def test_negative_split_seed():
+    with pytest.raises(ValueError, match="`split_seed` must be at least 0, got -1"):
+        split_table(table(), SCHEMA, split_seed=-1)
+
+
 @pytest.mark.parametrize(
     "labels",
     [["0", "1"], [0.0, 1.0], [False, True], [0, 1], ["0.0", "1.0"], ["false", " True"], [b"0", b"1"]],

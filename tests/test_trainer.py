@@ -474,6 +474,8 @@ def test_metrics_by_hand():
     ("options", "message"),
     [
         ({"plm_learning_rate": -1.0}, "`plm_learning_rate` must be at least 0, got -1.0"),
+        ({"seed": -1}, "`seed` must be at least 0, got -1"),
+        ({"data_seed": -1}, "`data_seed` must be at least 0, got -1"),
         ({"early_stopping_patience": -1}, "`early_stopping_patience` must be at least 0"),
         ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "`dataloader_persistent_workers`"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0: .* got 0.1"),

@@ -50,16 +50,18 @@ def split_table(table: pa.Table, schema: Schema, split: Split = "random", split_
         schema: Names the time column for the chronological split.
         split: `"random"` for a random permutation, which depends on `split_seed` alone. `"time"` to train on the
             earliest eight tenths and test on the latest tenth; rows of equal time keep their order.
-        split_seed: Seed of the random split.
+        split_seed: Seed of the random split, at least 0.
 
     Returns:
         Splits `train`, `validation` and `test`; dictionary-encoded columns are decoded.
 
     Raises:
-        ValueError: If `split` is unknown, or there are no times to split by.
+        ValueError: If `split` is unknown, `split_seed` is negative, or there are no times to split by.
     """
     if split not in get_args(Split):
         raise ValueError(f"`split` must be one of {get_args(Split)}, got {split!r}.")
+    if split_seed < 0:
+        raise ValueError(f"`split_seed` must be at least 0, got {split_seed}.")
     num_rows = len(table)
     table = _with_long_offsets(table)
     if split == "time":

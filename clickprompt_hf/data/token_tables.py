@@ -37,8 +37,9 @@ class TokenTables:
         prefix: Special tokens before each text.
         suffix: Special tokens after each text.
         pad_token_id: Pads shorter rows.
-        max_text_length: Maximum number of tokens per row, special tokens included; longer texts are truncated at the
-            end, special tokens are kept. 0 for no limit.
+        max_text_length: Maximum number of tokens per row, special tokens included; longer texts are truncated, special
+            tokens are kept. 0 for no limit.
+        truncates_left: Whether texts are truncated at their start instead of their end.
     """
 
     tokens: np.ndarray
@@ -48,6 +49,7 @@ class TokenTables:
     suffix: np.ndarray
     pad_token_id: int
     max_text_length: int = 0
+    truncates_left: bool = False
 
     @classmethod
     def build(
@@ -135,6 +137,7 @@ class TokenTables:
             suffix=suffix,
             pad_token_id=tokenizer.pad_token_id,
             max_text_length=max_text_length or 0,
+            truncates_left=tokenizer.truncation_side == "left",
         )
 
     def lengths(self, clause_ids: np.ndarray) -> np.ndarray:
@@ -187,7 +190,12 @@ class TokenTables:
         lengths = self.offsets[clause_ids + 1] - starts
         if self.max_text_length:
             room = max(self.max_text_length - len(self.prefix) - len(self.suffix), 0)
-            lengths = np.diff(np.minimum(np.cumsum(lengths, axis=1), room), axis=1, prepend=0)
+            ends = np.cumsum(lengths, axis=1)
+            if self.truncates_left:
+                cut = np.clip(ends[:, -1:] - room - (ends - lengths), 0, lengths)
+                starts, lengths = starts + cut, lengths - cut
+            else:
+                lengths = np.diff(np.minimum(ends, room), axis=1, prepend=0)
         text_lengths = lengths.sum(axis=1)
         lengths = lengths.ravel()
         # Token n of the batch, in a clause whose first token is number `first`, has index `start + n - first`.
@@ -203,16 +211,21 @@ class TokenTables:
         np.savez(
             folder / _FILE,
             **{name: getattr(self, name) for name in _ARRAYS},
-            numbers=np.asarray([self.pad_token_id, self.max_text_length]),
+            numbers=np.asarray([self.pad_token_id, self.max_text_length, self.truncates_left]),
         )
 
     @classmethod
     def load(cls, folder: Path) -> "TokenTables":
         """Read the tables that `save` wrote."""
         with np.load(folder / _FILE) as arrays:
-            pad_token_id, max_text_length = arrays["numbers"].tolist()
+            pad_token_id, max_text_length, truncates_left = arrays["numbers"].tolist()
             named = {name: arrays[name] for name in _ARRAYS}
-            return cls(**named, pad_token_id=pad_token_id, max_text_length=max_text_length)
+            return cls(
+                **named,
+                pad_token_id=pad_token_id,
+                max_text_length=max_text_length,
+                truncates_left=bool(truncates_left),
+            )
 
 
 def _value_fields(

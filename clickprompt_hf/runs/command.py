@@ -6,6 +6,7 @@ Loads neither torch nor transformers, so that `clickprompt --help` answers at on
 
 import argparse
 import difflib
+import dis
 import importlib.util
 import os
 import sys
@@ -78,7 +79,19 @@ def is_mistake(error: Exception) -> bool:
     if isinstance(error, TypeError):
         # a checked argument is quoted; the interpreter's own messages start differently
         return str(error).startswith("`")
+    if type(error) is ValueError:
+        return _was_raised_by_statement(error)
     return isinstance(error, (ValueError, OSError))
+
+
+def _was_raised_by_statement(error: Exception) -> bool:
+    """Whether a `raise` statement raised an error, instead of the interpreter or C code, as for unequal shapes."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    # the code of C extensions that have frames is empty
+    code = b"" if tb is None else tb.tb_frame.f_code.co_code[tb.tb_lasti : tb.tb_lasti + 1]
+    return bool(code) and dis.opname[code[0]] == "RAISE_VARARGS"
 
 
 def report_mistake(name: str, error: Exception) -> NoReturn:

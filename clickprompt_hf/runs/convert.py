@@ -40,12 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     args = make_parser().parse_args(arguments)
     original = json.loads(args.original.read_text(encoding="utf-8"))
-    if missing := [
-        name for name in ("config", "model_args", "plm_config", "task", "field_sizes") if name not in original
-    ]:
-        raise ValueError(
-            f"{args.original} must hold config, model_args, plm_config, task, field_sizes; lacks {missing}"
-        )
+    if missing := [name for name in KEYS if name not in original]:
+        raise ValueError(f"{args.original} must hold {', '.join(KEYS)}; lacks {missing}")
     if args.checkpoint.suffix == ".safetensors":
         state_dict = load_file(args.checkpoint)
     else:

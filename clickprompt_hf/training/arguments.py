@@ -19,8 +19,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
     once AUC has not improved for `early_stopping_patience` evaluations.
 
     Raises:
-        ValueError: If a learning rate or the patience is negative, `freeze` names an unknown part, or an argument is
-            set that this package does not support (each message says why).
+        ValueError: If a learning rate, the patience or a seed is negative, `freeze` names an unknown part, or an
+            argument is set that this package does not support (each message says why).
         ImportError: If `report_to` names TensorBoard and it is not installed.
     """
 
@@ -92,8 +92,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
     logging_steps: float = field(default=100, metadata={"help": "Number of steps between logs."})
 
     def __post_init__(self):
-        for name in ("learning_rate", "plm_learning_rate", "early_stopping_patience"):
-            if getattr(self, name) < 0:
+        for name in ("learning_rate", "plm_learning_rate", "early_stopping_patience", "seed", "data_seed"):
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
         if unknown := sorted(set(self.freeze or ()) - set(FREEZABLE_PARTS)):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
