@@ -214,6 +214,15 @@ def test_unknown_flags_are_named_with_the_likeliest():
         parser.parse_args(["--batch_size", "x"])
 
 
+def test_a_misspelt_flag_is_named_before_the_required_one_that_it_hides():
+    parser = CommandParser("predict", "", "")
+    parser.add_argument("--input", required=True)
+    with pytest.raises(ValueError, match=r"unknown arguments: --inptu\. Did you mean --input\?"):
+        parser.parse_args(["--inptu", "rows.csv"])
+    with pytest.raises(ValueError, match="the following arguments are required: --input"):
+        parser.parse_args([])
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     require(["json"], "app", "The page")
     with pytest.raises(ImportError, match=r'^The page needs nothing_here, .*: pip install "clickprompt_hf\[app\]"$'):
