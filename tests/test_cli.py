@@ -253,6 +253,10 @@ def test_a_misspelt_folder_is_missing_and_not_looked_up(name, tmp_path, monkeypa
         FileNotFoundError, match="`--model` must be a local folder or a Hub id, but there is no folder"
     ):
         paths.check_folder_or_hub_id(name, "--model")
+    message = "`--model` must be the folder of a model, but runs has no config.json"
+    with pytest.raises(FileNotFoundError, match=message):
+        paths.check_folder_or_hub_id("runs", "--model")
+    (tmp_path / "runs" / "config.json").touch()
     paths.check_folder_or_hub_id("runs", "--model")
 
 

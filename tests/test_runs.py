@@ -662,6 +662,13 @@ def test_paths_that_do_not_exist_are_named(pretrained, table, tmp_path):
     rows = ["--input", str(table / "rows.csv"), "--output"]
     with pytest.raises(FileNotFoundError, match="`--model` must be a local folder or a Hub id"):
         predict.main(["--model", nowhere, *rows, str(tmp_path / "scores.csv")])
+    # a folder of runs instead of a run
+    with pytest.raises(FileNotFoundError, match="`--model` must be the folder of a model, but .* has no config.json"):
+        predict.main(["--model", str(tmp_path), *rows, str(tmp_path / "scores.csv")])
+    with pytest.raises(
+        ValueError, match="`plm_name_or_path` must be a language model, but .* a ClickPrompt checkpoint"
+    ):
+        run_ctr.main([*data_of(table), "--plm_name_or_path", str(pretrained), *out])
     with pytest.raises(FileNotFoundError, match="--output must be a file in an existing folder"):
         predict.main(["--model", str(pretrained), *rows, str(tmp_path / "nowhere" / "scores.csv")])
 
