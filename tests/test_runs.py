@@ -597,13 +597,18 @@ def alone(table, tmp_path_factory):
     return folder
 
 
-def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, tmp_path):
+def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, tmp_path, monkeypatch):
     files = ["--input", str(table / "rows.csv"), "--output", str(tmp_path / "scores.csv")]
-    with pytest.raises(
-        ValueError, match=r"pamlm is a pretraining checkpoint: it lacks \['ctr_head.*clickprompt finetune first"
-    ):
+    without_heads = shutil.copytree(pretrained, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoint-*"))
+    config = without_heads / "config.json"
+    config.write_text(config.read_text().replace("ClickPromptForPAMLM", "ClickPromptForCTR"))
+    with pytest.raises(ValueError, match=r"copy lacks \['ctr_head.*clickprompt finetune first"):
+        predict.main(["--model", str(without_heads), *files])
+    # refused before loading, which reports each missing weight
+    monkeypatch.setattr(predict.AutoModelForSequenceClassification, "from_pretrained", None)
+    with pytest.raises(ValueError, match=r"pamlm is a pretraining checkpoint \(ClickPromptForPAMLM\)\. Finetune it"):
         predict.main(["--model", str(pretrained), *files])
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_predict_keeps_types_and_digits(alone, tmp_path):
