@@ -558,9 +558,9 @@ def test_processor_and_model_must_belong_together(pretrained, tmp_path):
         (["--prompt_length", "128"], "`prompt_length` must leave at least one"),
         (["--prompt_length", "110"], "Row [0-9]+ of the train split has [0-9]+ text tokens; with 110 prompts"),
         (["--max_text_length", "200"], r"`max_text_length` must be in \[3, 123\]"),
-        (["--preset", "nowhere"], "`dataset` must be one of"),
+        (["--preset", "nowhere"], "`preset` must be one of .*, got 'nowhere'"),
         (["--schema", "nowhere.yaml"], "`schema` must be a file"),
-        (["--split", "time"], "no time column"),
+        (["--split", "time"], "names no time column"),
     ],
 )
 def test_wrong_arguments_stop_before_training(options, message, table, plm, tmp_path):
