@@ -230,6 +230,15 @@ def test_unknown_flags_are_named_with_the_likeliest_alternatives():
         parser.parse_args(["--batch_size", "x"])
 
 
+def test_a_misspelt_flag_is_named_before_the_required_one_that_it_hides():
+    parser = CommandParser("predict", "", "")
+    parser.add_argument("--input", required=True)
+    with pytest.raises(ValueError, match=r"unknown arguments: --inptu\. Did you mean --input\?"):
+        parser.parse_args(["--inptu", "rows.csv"])
+    with pytest.raises(ValueError, match="the following arguments are required: --input"):
+        parser.parse_args([])
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     require(["json"], "app", "The page")
     with pytest.raises(ImportError, match=r'^The page needs nothing_here, .*: pip install "clickprompt_hf\[app\]"$'):
@@ -260,6 +269,10 @@ def test_a_misspelt_folder_is_not_looked_up_on_the_hub(name, tmp_path, monkeypat
         FileNotFoundError, match="`--model` must be a local folder or a Hub id, but there is no folder"
     ):
         paths.check_folder_or_hub_id(name, "--model")
+    message = "`--model` must be the folder of a model, but runs has no config.json"
+    with pytest.raises(FileNotFoundError, match=message):
+        paths.check_folder_or_hub_id("runs", "--model")
+    (tmp_path / "runs" / "config.json").touch()
     paths.check_folder_or_hub_id("runs", "--model")
 
 

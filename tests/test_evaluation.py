@@ -193,3 +193,18 @@ def test_the_compare_command(tmp_path, capsys):
     rows.assign(click_probability=0.5, user=1).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="same rows in the same order"):
         compare.main(files)
+
+
+def test_compare_reads_words_and_names_what_is_wrong(tmp_path):
+    rows = pd.DataFrame({"paid": ["yes", "no", "no", "yes"], "same": 1, "click_probability": [0.9, 0.3, 0.1, 0.2]})
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    files = ["--scores", str(tmp_path / "a.csv"), "--baseline", str(tmp_path / "a.csv"), "--label"]
+    assert compare.main([*files, "paid", "--positive", "yes"])["auc"] == 0.75
+    with pytest.raises(ValueError, match="--label must be a column of 0 and 1, or of words .*; 'paid' has 'yes'"):
+        compare.main([*files, "paid"])
+    with pytest.raises(ValueError, match=r"--label must be a column with both classes, but 'same' has only one$"):
+        compare.main([*files, "same"])
+    with pytest.raises(ValueError, match="'paid' has only one with --positive yess"):
+        compare.main([*files, "paid", "--positive", "yess"])
+    with pytest.raises(FileNotFoundError, match=r"--baseline must be a file, but there is no .*b\.csv"):
+        compare.main([*files, "paid", "--baseline", str(tmp_path / "b.csv")])

@@ -177,10 +177,8 @@ def test_a_checkpoint_in_half_precision_is_exported_in_single(tmp_path):
     ("checkpoint", "message"),
     [
         ({"fusion": "text"}, "must have a CTR logit, but .* has fusion='text'"),
-        ({"model_class": ClickPromptForPAMLM}, r"finetuned for clicks, but .* lacks \['ctr_head.output"),
-        # a backbone whose head has no weights
         (
-            {"model_class": ClickPromptForPAMLM, "backbone": "fm", "ctr_options": {"first_order": False}},
+            {"model_class": ClickPromptForPAMLM},
             r"finetuned for clicks, but .* is one of \['ClickPromptForPAMLM'\]\. Finetune",
         ),
     ],
@@ -190,6 +188,14 @@ def test_checkpoints_without_a_trained_ctr_logit_are_refused(checkpoint, message
     with pytest.raises(ValueError, match=message):
         export_ctr(tmp_path / "whole", tmp_path / "ctr")
     assert not (tmp_path / "ctr").exists()
+
+
+def test_a_checkpoint_whose_head_is_missing_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "whole", model_class=ClickPromptForPAMLM)
+    config = tmp_path / "whole" / "config.json"
+    config.write_text(config.read_text().replace("ClickPromptForPAMLM", "ClickPromptForCTR"))
+    with pytest.raises(ValueError, match=r"finetuned for clicks, but .* lacks \['ctr_head.output"):
+        export_ctr(tmp_path / "whole", tmp_path / "ctr")
 
 
 def test_a_model_without_ctr_logit_has_no_program():

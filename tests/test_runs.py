@@ -558,9 +558,9 @@ def test_processor_and_model_must_belong_together(pretrained, tmp_path):
         (["--prompt_length", "128"], "`prompt_length` must leave at least one"),
         (["--prompt_length", "110"], "Row [0-9]+ of the train split has [0-9]+ text tokens; with 110 prompts"),
         (["--max_text_length", "200"], r"`max_text_length` must be in \[3, 123\]"),
-        (["--preset", "nowhere"], "`dataset` must be one of"),
+        (["--preset", "nowhere"], "`preset` must be one of .*, got 'nowhere'"),
         (["--schema", "nowhere.yaml"], "`schema` must be a file"),
-        (["--split", "time"], "no time column"),
+        (["--split", "time"], "names no time column"),
     ],
 )
 def test_wrong_arguments_stop_before_training(options, message, table, plm, tmp_path):
@@ -597,13 +597,18 @@ def alone(table, tmp_path_factory):
     return folder
 
 
-def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, tmp_path):
+def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, tmp_path, monkeypatch):
     files = ["--input", str(table / "rows.csv"), "--output", str(tmp_path / "scores.csv")]
-    with pytest.raises(
-        ValueError, match=r"pamlm is a pretraining checkpoint: it lacks \['ctr_head.*clickprompt finetune first"
-    ):
+    without_heads = shutil.copytree(pretrained, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoint-*"))
+    config = without_heads / "config.json"
+    config.write_text(config.read_text().replace("ClickPromptForPAMLM", "ClickPromptForCTR"))
+    with pytest.raises(ValueError, match=r"copy lacks \['ctr_head.*clickprompt finetune first"):
+        predict.main(["--model", str(without_heads), *files])
+    # refused before loading, which reports each missing weight
+    monkeypatch.setattr(predict.AutoModelForSequenceClassification, "from_pretrained", None)
+    with pytest.raises(ValueError, match=r"pamlm is a pretraining checkpoint \(ClickPromptForPAMLM\)\. Finetune it"):
         predict.main(["--model", str(pretrained), *files])
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_predict_keeps_types_and_digits(alone, tmp_path):
@@ -662,6 +667,13 @@ def test_paths_that_do_not_exist_are_named(pretrained, table, tmp_path):
     rows = ["--input", str(table / "rows.csv"), "--output"]
     with pytest.raises(FileNotFoundError, match="`--model` must be a local folder or a Hub id"):
         predict.main(["--model", nowhere, *rows, str(tmp_path / "scores.csv")])
+    # a folder of runs instead of a run
+    with pytest.raises(FileNotFoundError, match="`--model` must be the folder of a model, but .* has no config.json"):
+        predict.main(["--model", str(tmp_path), *rows, str(tmp_path / "scores.csv")])
+    with pytest.raises(
+        ValueError, match="`plm_name_or_path` must be a language model, but .* a ClickPrompt checkpoint"
+    ):
+        run_ctr.main([*data_of(table), "--plm_name_or_path", str(pretrained), *out])
     with pytest.raises(FileNotFoundError, match="--output must be a file in an existing folder"):
         predict.main(["--model", str(pretrained), *rows, str(tmp_path / "nowhere" / "scores.csv")])
 

@@ -184,7 +184,7 @@ def test_broken_tables_are_named(name, content, message, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("imdb",), r"`dataset` must be one of \['amazon-toys', 'bookcrossing', .* 'synthetic'\].*'imdb'"),
+        (("imdb",), r"`dataset` must be one of \['amazon-toys', 'bookcrossing', .* 'synthetic'.*\].*'imdb'"),
         (("csv", "x.csv"), "`schema` must be given for csv"),
         (("synthetic", None, SCHEMA), "`schema` must be left out"),
     ],

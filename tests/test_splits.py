@@ -100,7 +100,7 @@ def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
         ),
         ({"time": pa.array([-(2**63), *range(49)], pa.timestamp("s"))}, SCHEMA, "1 are missing"),
         ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers, timestamps or strings such as .* 'a' in row 0"),
-        ({}, Schema.from_dict({"fields": ["user"], "label": "click"}), "no time column"),
+        ({}, Schema.from_dict({"fields": ["user"], "label": "click"}), "names no time column"),
     ],
 )
 def test_times_that_do_not_split(columns, schema, message):
@@ -249,6 +249,12 @@ def test_a_split_needs_rows_and_both_classes():
         check_splits(split_table(table(0), SCHEMA), SCHEMA)
     with pytest.raises(ValueError, match="both classes in column 'click', but all 40 labels are 1"):
         check_splits(split_table(table(click=[1] * 50), SCHEMA), SCHEMA)
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "Yess"})
+    with pytest.warns(UserWarning, match="2 values other than 'Yess'"):
+        rows = checked(table(50, click=["Yes", "No"] * 25), schema)
+    message = "all 40 labels are 0: none is 'Yess', the `positive` of the schema"
+    with pytest.raises(ValueError, match=message):
+        check_splits(split_table(rows, schema), schema)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.int64()])

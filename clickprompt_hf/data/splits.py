@@ -125,9 +125,12 @@ def check_splits(splits: Mapping[str, pa.Table], schema: Schema) -> None:
             )
         labels = table.column(schema.label).to_numpy()
         if labels.min() == labels.max():
+            reason = ""
+            if schema.positive is not None and not labels[0]:
+                reason = f": none is {schema.positive!r}, the `positive` of the schema"
             raise ValueError(
                 f"The {name} split must have both classes in column {schema.label!r}, but all {len(labels)} labels "
-                f"are {int(labels[0])}."
+                f"are {int(labels[0])}{reason}."
             )
 
 
@@ -135,7 +138,8 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     """Times to sort by, (rows,)."""
     advice = 'Use split="random".'
     if schema.time is None or schema.time not in table.column_names:
-        raise ValueError(f"`split` must be 'random': there is no time column ({schema.time!r}). {advice}")
+        found = "the schema names no time column" if schema.time is None else f"there is no column {schema.time!r}"
+        raise ValueError(f"`split` must be 'random': {found}. {advice} Or set `time` in the schema.")
     column = table.column(schema.time)
     has_strings = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if has_strings or schema.format_of_time is not None:

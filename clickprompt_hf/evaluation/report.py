@@ -359,10 +359,13 @@ def field_column(processor: ClickPromptProcessor, name: str) -> int:
     """
     keys, fields = processor.schema.keys, processor.schema.fields
     if name not in keys:
-        raise ValueError(f"A field to evaluate by must be one of {keys}, got {name!r}.")
+        raise ValueError(
+            f"A field to evaluate by (`gauc_field`, `frequency_fields`) must be one of {keys}, got {name!r}."
+        )
     index = keys.index(name)
     if fields[index].kind in ("multi_valued", "text"):
         raise ValueError(
-            f"A field to evaluate by must have one value per row, but {name!r} is of kind {fields[index].kind!r}."
+            "A field to evaluate by (`gauc_field`, `frequency_fields`) must have one value per row, but "
+            f"{name!r} is of kind {fields[index].kind!r}."
         )
     return sum(field.num_columns for field in fields[:index])

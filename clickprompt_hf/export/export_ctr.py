@@ -80,16 +80,20 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
         raise ValueError(
             f"`checkpoint` must have a CTR logit, but {checkpoint} has fusion='text': its logit comes from the PLM."
         )
+    # the head of some backbones has no weights, so none can be missing
+    if ClickPromptForCTR.__name__ not in (config.architectures or ()):
+        raise ValueError(
+            f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}. "
+            "Finetune it with clickprompt finetune --without_plm first."
+        )
     loaded: Any = ClickPromptForCTR.from_pretrained(
         checkpoint, use_plm=False, dtype=torch.float32, output_loading_info=True
     )
     model, info = loaded
-    missing = sorted(info["missing_keys"])
-    # the head of some backbones has no weights, so none can be missing
-    if missing or ClickPromptForCTR.__name__ not in (config.architectures or ()):
+    if missing := sorted(info["missing_keys"]):
         raise ValueError(
-            f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}"
-            f"{f' and lacks {missing}' if missing else ''}. Finetune it with clickprompt finetune --without_plm first."
+            f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {missing}. Finetune it with "
+            "clickprompt finetune --without_plm first."
         )
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)

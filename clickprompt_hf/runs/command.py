@@ -187,7 +187,14 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             ValueError: If one is missing, unknown or wrong.
         """
-        parsed, unknown = self.parse_known_args(args, namespace)
+        given = sys.argv[1:] if args is None else list(args)
+        try:
+            parsed, unknown = self.parse_known_args(given, namespace)
+        except ValueError:
+            # a misspelt flag explains why a required one is missing
+            flags = [argument for argument in given if argument.startswith("--")]
+            self.refuse_unknown([flag for flag in flags if flag.partition("=")[0] not in self._option_string_actions])
+            raise
         self.refuse_unknown(unknown)
         return parsed
 

@@ -9,10 +9,12 @@ the difference of their AUCs with its 95 % interval (DeLong et al. 1988).
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..evaluation.metrics import ClickMetric
 from ..evaluation.report import PairedAUC
+from ..values_clickprompt import labels_of
 from .command import CommandParser, run_command
 
 COLUMN = "click_probability"
@@ -20,10 +22,11 @@ COLUMN = "click_probability"
 
 def make_parser() -> CommandParser:
     """The parser of `clickprompt compare`."""
-    parser = CommandParser("compare", __doc__, "--scores FILE --baseline FILE --label COLUMN")
+    parser = CommandParser("compare", __doc__, "--scores FILE --baseline FILE --label COLUMN [options]")
     parser.add_argument("--scores", required=True, type=Path, help="scored rows of the model")
     parser.add_argument("--baseline", required=True, type=Path, help="scored rows of the model to compare it with")
-    parser.add_argument("--label", required=True, help="column with the clicks, 0 or 1")
+    parser.add_argument("--label", required=True, help="column with the clicks: 0 and 1, or words with --positive")
+    parser.add_argument("--positive", help="value of the label that means a click, as in the schema")
     return parser
 
 
@@ -41,7 +44,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     # 1. The same rows in both files.
     tables = []
-    for path in (args.scores, args.baseline):
+    for name, path in (("scores", args.scores), ("baseline", args.baseline)):
+        if not path.is_file():
+            raise FileNotFoundError(f"--{name} must be a file, but there is no {path}")
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
         for column in (COLUMN, args.label):
             if column not in table.columns:
@@ -51,7 +56,17 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         raise ValueError(f"{args.scores} and {args.baseline} must hold the same rows in the same order")
 
     # 2. Both models' metrics, and the difference.
-    clicks = tables[0][args.label]
+    labels = tables[0][args.label].tolist()
+    clicks = labels_of(labels, args.positive)
+    if np.isnan(clicks).any():
+        found = labels[int(np.isnan(clicks).argmax())]
+        raise ValueError(
+            f"--label must be a column of 0 and 1, or of words with --positive for a click; {args.label!r} has "
+            f"{found!r}"
+        )
+    if len(set(clicks)) < 2:
+        words = "" if args.positive is None else f" with --positive {args.positive}"
+        raise ValueError(f"--label must be a column with both classes, but {args.label!r} has only one{words}")
     result = PairedAUC().compute(
         predictions=tables[0][COLUMN], baseline_predictions=tables[1][COLUMN], references=clicks
     )

@@ -135,7 +135,7 @@ def _head(path: Path, num_rows: int, is_whole: bool, label: LabelGuess | None, h
         lines += [
             "# Next:",
             f"#   clickprompt finetune --dataset {path.suffix[1:]} --data_path {shlex.quote(str(path))} "
-            f"--schema schema.yaml{split} --ctr_only --output_dir runs/first",
+            f"--schema schema.yaml{split} --ctr_only --per_device_train_batch_size 64 --output_dir runs/first",
         ]
     return lines
 

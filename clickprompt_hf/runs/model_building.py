@@ -59,6 +59,8 @@ def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptP
     if model_args.preset is None and backbone not in preset_backbones():
         # a custom backbone
         return CTRConfig(backbone=backbone, **options)
+    if model_args.preset is not None and model_args.preset not in preset_datasets():
+        raise ValueError(f"`preset` must be one of {sorted(preset_datasets())}, got {model_args.preset!r}.")
     preset = model_args.preset or (dataset if dataset in preset_datasets() else "ml-1m")
     return ctr_preset(backbone, preset, **options)
 

@@ -28,7 +28,9 @@ def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        raise PermissionError(f"`output_dir` must be a writable folder, but {folder} is not: {error}") from error
+        raise PermissionError(
+            f"`output_dir` must be a writable folder, but {folder} is not: {error.strerror}"
+        ) from error
     results = folder / RESULTS_FILE
     if results.exists() and not (training_args.resume_from_checkpoint or training_args.overwrite_output_dir):
         raise FileExistsError(

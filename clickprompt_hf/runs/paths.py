@@ -8,17 +8,21 @@ from transformers.utils import CONFIG_NAME, cached_file
 
 
 def check_folder_or_hub_id(name_or_path: str, argument: str) -> None:
-    """Reject a missing local folder and a Hub id that cannot be read.
+    """Reject a local folder without a model, and a Hub id that cannot be read.
 
     Args:
         name_or_path: The name.
         argument: The argument it was given as, for the message.
 
     Raises:
-        FileNotFoundError: If it looks like a path and there is no such folder.
+        FileNotFoundError: If it looks like a path and there is no such folder, or the folder holds no model.
         OSError: If it is not a folder and the Hub has no such model, or cannot be reached.
     """
     if Path(name_or_path).is_dir():
+        if not (Path(name_or_path) / CONFIG_NAME).is_file():
+            raise FileNotFoundError(
+                f"`{argument}` must be the folder of a model, but {name_or_path} has no {CONFIG_NAME}."
+            )
         return
     if looks_like_a_path(name_or_path):
         raise FileNotFoundError(

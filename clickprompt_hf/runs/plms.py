@@ -108,7 +108,7 @@ def add_tokenizer(processor: ClickPromptProcessor, train: pa.Table, model_args: 
     """Set the processor's tokenizer and its text limit. The tokenizer of a scratch PLM is trained on training rows.
 
     Raises:
-        ValueError: If the prompts leave the PLM no position for text.
+        ValueError: If the name is not that of a PLM, or the prompts leave it no position for text.
     """
     plm_name_or_path = str(model_args.plm_name_or_path)
     if plm_name_or_path in SCRATCH_SIZES:
@@ -121,6 +121,11 @@ def add_tokenizer(processor: ClickPromptProcessor, train: pa.Table, model_args: 
                 f"{plm_name_or_path!r}."
             )
         check_folder_or_hub_id(plm_name_or_path, "plm_name_or_path")
+        if isinstance(AutoConfig.from_pretrained(plm_name_or_path), ClickPromptConfig):
+            raise ValueError(
+                f"`plm_name_or_path` must be a language model, but {plm_name_or_path} is a ClickPrompt checkpoint: "
+                "finetune it with --model_name_or_path."
+            )
         tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
         add_missing_tokens(tokenizer)
         processor.tokenizer = tokenizer

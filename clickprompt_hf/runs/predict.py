@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
-from transformers import AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
 from ..data.table_pieces import table_format
 from ..pipeline_clickprompt import default_batch_size
@@ -109,12 +109,19 @@ def load_model(name_or_path: str) -> Any:
     Raises:
         ValueError: If the checkpoint has no trained heads.
     """
+    # known before the weights are loaded, which would report the missing ones
+    architectures = AutoConfig.from_pretrained(name_or_path).architectures or []
+    if pretraining := {"ClickPromptForPAMLM", "ClickPromptForPACLM"} & set(architectures):
+        raise ValueError(
+            f"--model must be finetuned for clicks, but {name_or_path} is a pretraining checkpoint "
+            f"({pretraining.pop()}). Finetune it with clickprompt finetune first."
+        )
     loaded: Any = AutoModelForSequenceClassification.from_pretrained(name_or_path, output_loading_info=True)
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise ValueError(
-            f"--model must be finetuned for clicks, but {name_or_path} is a pretraining checkpoint: it lacks "
-            f"{missing}. Finetune it with clickprompt finetune first."
+            f"--model must be finetuned for clicks, but {name_or_path} lacks {missing}. "
+            "Finetune it with clickprompt finetune first."
         )
     return model
 
