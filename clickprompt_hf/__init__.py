@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING or Path(*sys.argv[:1]).name.removesuffix(".exe") != "clickprompt":
     from .public_names import *  # noqa: F403
