@@ -186,14 +186,16 @@ class FeatureEncoder:
 
     def _ids_of(self, field_index: int) -> dict[str, int]:
         """Map each value of a field's vocabulary to its id."""
-        ids = self._ids[field_index]
+        # Taken before the vocabulary: `extend` replaces both, and an old index must not land in the new list.
+        ids_by_field = self._ids
+        ids = ids_by_field[field_index]
         if ids is None:
             with _INDEX_LOCK:
                 # Another thread may have built it in the meantime.
-                ids = self._ids[field_index]
+                ids = ids_by_field[field_index]
                 if ids is None:
                     vocabulary = self.vocabularies[field_index]
-                    ids = self._ids[field_index] = dict(zip(vocabulary, range(1, len(vocabulary) + 1)))
+                    ids = ids_by_field[field_index] = dict(zip(vocabulary, range(1, len(vocabulary) + 1)))
         return ids
 
 
