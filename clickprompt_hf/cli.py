@@ -4,6 +4,7 @@
 Help and version are printed without loading torch.
 """
 
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -28,7 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
     elif name in ("-h", "--help"):
         print(usage())
     elif name not in COMMANDS:
-        print(f"{PROGRAM}: error: {name!r} must be one of {', '.join(COMMANDS)}", file=sys.stderr)
+        likely = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {likely[0]}?" if likely else ""
+        print(f"{PROGRAM}: error: {name!r} must be one of {', '.join(COMMANDS)}.{hint}", file=sys.stderr)
         sys.exit(MISTAKE_EXIT_CODE)
     elif {"-h", "--help"} & set(others):
         print((HELP_FOLDER / f"{name}.txt").read_text(encoding="utf-8"), end="")

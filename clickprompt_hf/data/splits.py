@@ -130,7 +130,7 @@ def check_splits(splits: Mapping[str, pa.Table], schema: Schema) -> None:
                 reason = f": none is {schema.positive!r}, the `positive` of the schema"
             raise ValueError(
                 f"The {name} split must have both classes in column {schema.label!r}, but all {len(labels)} labels "
-                f"are {int(labels[0])}{reason}."
+                f"are {int(labels[0])}{reason}. Use more rows, or a random split with another `split_seed`."
             )
 
 

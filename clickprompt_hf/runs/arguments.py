@@ -259,6 +259,8 @@ class TrainingParser(CommandParser, HfArgumentParser):
     def __init__(self, command: str, description: str | None, dataclass_types: tuple[Any, ...]):
         kwargs: dict[str, Any] = {"dataclass_types": dataclass_types, "epilog": _EPILOG}
         super().__init__(command, description, usage="[options] --output_dir FOLDER", **kwargs)
+        # TrainingArguments would write into a folder that nobody named
+        next(action for action in self._actions if action.dest == "output_dir").required = True
         self.add_argument("--help_all", action=HelpAllAction, help="show the flags of transformers too, and exit")
 
     def _add_dataclass_arguments(self, dtype: Any) -> None:

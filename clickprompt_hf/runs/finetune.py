@@ -126,8 +126,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     trainer.create_model_card()
     trainer.save_model()
     trainer.save_metrics("all", metrics, combined=False)
-    # several processes leave their group: its threads must not outlive the interpreter
-    trainer.accelerator.end_training()
     return metrics
 
 

@@ -79,8 +79,6 @@ def main(arguments: list[str] | None = None) -> None:
         piece_rows if args.piece_rows is None else args.piece_rows,
         args.bf16,
     )
-    # the group's threads must not outlive the interpreter
-    state.destroy_process_group()
 
 
 def check_files(source: Path, target: Path) -> None:
