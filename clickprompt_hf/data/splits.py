@@ -56,7 +56,7 @@ def split_table(table: pa.Table, schema: Schema, split: Split = "random", split_
         Splits `train`, `validation` and `test`; dictionary-encoded columns are decoded.
 
     Raises:
-        ValueError: If `split` is unknown, `split_seed` is negative, or there are no times to split by.
+        ValueError: If `split` is unknown, `split_seed` is negative, or the rows have no times to split by.
     """
     if split not in get_args(Split):
         raise ValueError(f"`split` must be one of {get_args(Split)}, got {split!r}.")
