@@ -16,6 +16,7 @@ from tiny_data import (
 from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.data import token_tables
 from clickprompt_hf.data.token_tables import TokenTables
+from clickprompt_hf.processing_clickprompt import plain_backend
 
 
 def build(tokenizer, max_text_length=None, num_rows=200):
@@ -60,32 +61,21 @@ def test_assembled_rows_equal_tokenized_rows(make_tokenizer, max_text_length, tr
 
 def test_clauses_are_tokenized_in_parts(monkeypatch):
     class Recording:
-        """A tokenizer that is its own backend and records how many texts each call gets."""
+        """The backend of a tokenizer that records how many texts each call gets."""
 
-        pad_token_id = tiny_roberta_tokenizer().pad_token_id
-        truncation_side = "right"
-
-        def __call__(self, texts, **options):
-            return tiny_roberta_tokenizer()(texts, **options)
-
-        @property
-        def backend_tokenizer(self):
-            return self
-
-        def no_truncation(self):
-            pass
-
-        def no_padding(self):
-            pass
+        def __init__(self, tokenizer):
+            self.backend = plain_backend(tokenizer)
+            self.encode = self.backend.encode
 
         def encode_batch(self, texts, **options):
             sizes.append(len(texts))
-            return tiny_roberta_tokenizer().backend_tokenizer.encode_batch(texts, **options)
+            return self.backend.encode_batch(texts, **options)
 
     sizes = []
-    whole, _, _ = build(Recording())
+    monkeypatch.setattr(token_tables, "plain_backend", Recording)
+    whole, _, _ = build(tiny_roberta_tokenizer())
     monkeypatch.setattr(token_tables, "_TEXTS_PER_CALL", 7)
-    parts, _, _ = build(Recording())
+    parts, _, _ = build(tiny_roberta_tokenizer())
     assert sizes == [60, *[7] * 8, 4]
     for name in ("tokens", "value_fields", "offsets"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

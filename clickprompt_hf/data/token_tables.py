@@ -8,7 +8,6 @@ Each clause is tokenized once. Most tokenizers split at spaces, so the tokens of
 Shapes: B batch, N rows, F fields, T text tokens of the longest row of a batch.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from transformers.utils import logging
+
+from ..processing_clickprompt import plain_backend, tokenize
 
 logger = logging.get_logger(__name__)
 
@@ -67,21 +68,18 @@ class TokenTables:
             clause_ids: (N, F), per row and field, an index into the field's `clauses`.
             affixes: Per field, the template's text before and after the value. `None` if `value_fields` is not
                 needed; it is then all 0.
-            tokenizer: A fast tokenizer with a padding token. It is copied, which takes up to 0.15 s for 50,000 tokens:
-                turning off truncation in place would change it for its owner and for other threads.
+            tokenizer: A fast tokenizer with a padding token. Its settings do not change.
             max_text_length: Maximum number of tokens per text, special tokens included.
 
         Returns:
             The tables, and (N, F) int32 clause ids that index into them; (N, 1) if whole texts had to be tokenized.
         """
-        tokenizer = copy.deepcopy(tokenizer)
         prefix, suffix = _special_tokens(tokenizer)
         first_of_field = np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
         global_ids = (clause_ids + first_of_field).astype(np.int32)
         sample = np.unique(np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_VERIFIED)).astype(int))
         sample_texts = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in clause_ids[sample]]
-        limit = {} if max_text_length is None else {"truncation": True, "max_length": max_text_length}
-        expected = tokenizer(sample_texts, **limit)["input_ids"]
+        expected = tokenize(tokenizer, sample_texts, max_text_length)
         # Each clause but the first follows a space. Some tokenizers add one before any text on their own.
         for space in (" ", ""):
             texts = [[(f, (space if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
@@ -108,13 +106,11 @@ class TokenTables:
         suffix: np.ndarray,
         max_text_length: int | None,
     ) -> "TokenTables":
-        """Tokenize `texts`, each a list of (field, clause); `tokenizer` is a private copy."""
+        """Tokenize `texts`, each a list of (field, clause). They are truncated when a batch is assembled."""
         tokens, fields = [], []
         lengths: list[int] = []
         # The backend is called directly: its wrapper takes three times as long, to put results into dicts.
-        backend = tokenizer.backend_tokenizer
-        backend.no_truncation()  # texts are truncated when a batch is assembled
-        backend.no_padding()
+        backend = plain_backend(tokenizer)
         encode = backend.encode_batch_fast if affixes is None else backend.encode_batch
         # In parts, as each encoding takes kilobytes.
         for start in range(0, len(texts), _TEXTS_PER_CALL):
@@ -250,8 +246,8 @@ def _value_fields(
 
 def _special_tokens(tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The special tokens that the tokenizer puts before and after a text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
+    bare = plain_backend(tokenizer).encode("a", add_special_tokens=False).ids
+    (full,) = tokenize(tokenizer, ["a"])
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
             return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
