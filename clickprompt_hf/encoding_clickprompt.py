@@ -21,6 +21,7 @@ import numpy as np
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
+from .lists_clickprompt import UnreadableCell, cell_values, kept_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .values_clickprompt import canonical, each_distinct, holds_several, is_column, number_of, read_time
 # isort: on
@@ -132,10 +133,21 @@ class FeatureEncoder:
                         f"{cell!r:.80} in row {row}."
                     )
 
-    def encode(self, columns: Mapping[str, Sequence]) -> np.ndarray:
-        """Encode columns of raw values as `feature_ids` (B, C) int64."""
+    def encode(self, columns: Mapping[str, Sequence], row_offset: int = 0) -> np.ndarray:
+        """Encode columns of raw values as `feature_ids` (B, C) int64.
+
+        Args:
+            columns: As `columns` returns them.
+            row_offset: Number of the first row in messages.
+
+        Raises:
+            ValueError: If a cell of a multi-valued field is not a list of single values; the message names its row.
+        """
         with_ids = [(f, field) for f, field in enumerate(self.schema.fields) if field.num_columns]
-        return np.concatenate([self.encode_values(f, columns[field.column]) for f, field in with_ids], axis=1)
+        try:
+            return np.concatenate([self.encode_values(f, columns[field.column]) for f, field in with_ids], axis=1)
+        except UnreadableCell as error:
+            raise error.at(f" in row {row_offset + (error.index or 0)}") from None
 
     def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
         """Look up the ids of one field's raw values; each distinct value is looked up once.
@@ -148,6 +160,9 @@ class FeatureEncoder:
 
         Returns:
             Ids (B, number of the field's columns) int64; -1 marks an empty slot of a multi-valued field.
+
+        Raises:
+            UnreadableCell: If a cell of a multi-valued field is not a list of single values.
         """
         field, boundaries = self.schema.fields[field_index], self.boundaries[field_index]
         known_ids = self._ids_of(field_index)
@@ -160,7 +175,12 @@ class FeatureEncoder:
                 ids = [known_ids.get(key, 0) for key in vocabulary_keys(cell, field, boundaries)]
                 return ids + [-1] * (field.max_values - len(ids))
 
-            return np.asarray(each_distinct(values, ids_of_cell), dtype=np.int64).reshape(-1, field.max_values)
+            try:
+                ids_of_cells = each_distinct(values, ids_of_cell)
+            except UnreadableCell as error:
+                error.index = index_of(error.cell, values)
+                raise
+            return np.asarray(ids_of_cells, dtype=np.int64).reshape(-1, field.max_values)
 
         def id_of_cell(cell: Any) -> int:
             return known_ids.get(vocabulary_keys(cell, field, boundaries)[0], 0)
@@ -273,25 +293,21 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
     return {name: [row.get(name) for row in rows] for name in names}
 
 
+def index_of(cell: Any, values: list[Any]) -> int:
+    """Index of `cell` in `values`; strings are found by value, as columns repeat them."""
+    return next(i for i, value in enumerate(values) if value is cell or (isinstance(cell, str) and value == cell))
+
+
 def vocabulary_keys(value: Any, field: FieldSchema, boundaries: list[float]) -> list[str]:
     """Vocabulary keys of a raw value, at least one. The key of a missing or unreadable value is the empty string."""
     if field.kind == "multi_valued":
-        return cell_values(value, field)[: field.max_values] or [""]
+        return kept_values(cell_values(value, field), field) or [""]
     if field.kind == "numeric":
         number = number_of(value)
         return [str(int(np.searchsorted(boundaries, number, side="right"))) if np.isfinite(number) else ""]
     if field.kind in TIME_PARTS:
         return [time_part(value, field)]
     return [canonical(value)]
-
-
-def cell_values(value: Any, field: FieldSchema) -> list[str]:
-    """Values in a cell of a multi-valued field, as vocabularies spell them, without blanks."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        spelled = [canonical(v) for v in value]
-    else:
-        spelled = [canonical(v) for v in canonical(value).split(field.separator)]
-    return [text for text in spelled if text]
 
 
 def time_part(value: Any, field: FieldSchema) -> str:

@@ -24,8 +24,9 @@ from transformers.utils import cached_file
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
-from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, cell_values, columns_of
+from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, columns_of
 from .encoding_clickprompt import read_vocabularies, time_part
+from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .values_clickprompt import canonical, check_labels, each_distinct, number_of
 # isort: on
@@ -210,7 +211,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             TypeError: If `rows` or a row has an unsupported type.
         """
         columns = self.columns(rows, row_offset)
-        features: dict[str, Any] = {"feature_ids": self.encode(columns)}
+        features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset)}
         if self.reads_text and with_text:
             texts = tokenize(self.tokenizer, self.render(columns), self.max_text_length)
             features.update(_text_inputs(texts) if return_tensors is None else self._padded_text_inputs(texts))

@@ -15,6 +15,7 @@ from .values_clickprompt import number_of
 
 FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "hour", "weekday", "month"]
 Buckets = Literal["quantile", "log"]
+Keep = Literal["first", "last"]
 TIME_PARTS = ("hour", "weekday", "month")
 
 
@@ -31,9 +32,14 @@ class FieldSchema:
             it), or `"hour"`, `"weekday"` or `"month"` of a time. Several parts may be taken from one column.
         num_buckets: Number of buckets of a numeric field, at least 2.
         max_values: Number of ids that a multi-valued field keeps per row, at least 1; further values are dropped.
-        separator: Splits the cells of a multi-valued field that are strings instead of lists.
+        separator: Splits the cells of a multi-valued field that are strings instead of lists. It may be white space,
+            such as a tab. Lists written as text, such as `"[8, 9]"`, are read without it.
         buckets: `"quantile"` (equal numbers of training rows) or `"log"` (equal widths on a logarithmic scale).
         time_format: Format of times that are strings, as for `datetime.strptime`; by default as in `read_time`.
+        keep: Which values of a multi-valued field get ids if a cell has more than `max_values`: the `"first"` or the
+            `"last"`, such as the latest of a history.
+        weight_separator: Stands between value and weight in the cells of a multi-valued field, as `":"` does in
+            `"a:0.9|b:0.1"`. Weights order the values, the heaviest first, and have no other effect.
 
     Raises:
         ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, or a number is out of range.
@@ -47,6 +53,8 @@ class FieldSchema:
     separator: str = "|"
     buckets: Buckets = "quantile"
     time_format: str | None = None
+    keep: Keep = "first"
+    weight_separator: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.column, str) or not self.column:
@@ -62,6 +70,15 @@ class FieldSchema:
         if not isinstance(self.separator, str) or not self.separator:
             raise ValueError(
                 f"`separator` of field {self.column!r} must be a non-empty string, got {self.separator!r}."
+            )
+        if self.keep not in get_args(Keep):
+            raise ValueError(f"`keep` of field {self.column!r} must be one of {get_args(Keep)}, got {self.keep!r}.")
+        if self.weight_separator is not None and (
+            not isinstance(self.weight_separator, str) or not self.weight_separator.strip()
+        ):
+            raise ValueError(
+                f"`weight_separator` of field {self.column!r} must be a string that is not blank, got "
+                f"{self.weight_separator!r}."
             )
         if self.buckets not in get_args(Buckets):
             raise ValueError(

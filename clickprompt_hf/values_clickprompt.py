@@ -21,13 +21,13 @@ _LABELS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
 
 
 def is_column(values: Any) -> bool:
-    """Whether `values` is a sequence of values instead of a single one, such as a string."""
-    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping))
+    """Whether `values` is a sequence of values; strings, mappings and sets, which have no order, are not."""
+    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping, set, frozenset))
 
 
 def holds_several(cell: Any) -> bool:
-    """Whether a cell is a list or a mapping. A zero-dimensional array is a single value."""
-    return isinstance(cell, Mapping) or (is_column(cell) and getattr(cell, "ndim", None) != 0)
+    """Whether a cell is a list, a set or a mapping. A zero-dimensional array is a single value."""
+    return isinstance(cell, (Mapping, set, frozenset)) or (is_column(cell) and getattr(cell, "ndim", None) != 0)
 
 
 def each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]:

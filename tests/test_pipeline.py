@@ -163,9 +163,9 @@ def test_batches_have_the_given_size(score, monkeypatch):
     sizes = []
     encode = score.processor.encode
 
-    def counted(columns):
+    def counted(columns, *options):
         sizes.append(len(columns["user"]))
-        return encode(columns)
+        return encode(columns, *options)
 
     monkeypatch.setattr(score.processor, "encode", counted)
     score(LIST, batch_size=4)

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
 from .token_tables import TokenTables
 
@@ -187,7 +188,11 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
 
 
 def encode_tables(
-    tables: Sequence[pa.Table], processor: ClickPromptProcessor, with_text: bool, with_value_fields: bool = False
+    tables: Sequence[pa.Table],
+    processor: ClickPromptProcessor,
+    with_text: bool,
+    with_value_fields: bool = False,
+    row_offset: int = 0,
 ) -> tuple[dict[str, np.ndarray], TokenTables | None]:
     """Encode the fields of several tables as one; each distinct value is encoded and tokenized once.
 
@@ -196,10 +201,14 @@ def encode_tables(
         processor: Encodes values and renders clauses.
         with_text: Whether to tokenize the text; the processor must have a tokenizer then.
         with_value_fields: Whether tokens record which field's value they show, which takes longer.
+        row_offset: Number of the first row in messages, which count the rows of all tables.
 
     Returns:
         `feature_ids` (N, C), `value_ids` (N, F) and with text `clause_ids` (N, F), int32, as in `ColumnarDataset`; and
         the tokens of the clauses, `None` without text.
+
+    Raises:
+        ValueError: If a cell of a multi-valued field is not a list of single values; the message names its row.
     """
     feature_ids, value_ids, clause_ids, clauses = [], [], [], []
     for f, field in enumerate(processor.schema.fields):
@@ -207,7 +216,10 @@ def encode_tables(
             value_ids.append(np.zeros(sum(map(len, tables)), dtype=np.int32))
             continue
         values, indices = _distinct([table.column(field.column) for table in tables])
-        feature_ids.append(processor.encode_values(f, values).astype(np.int32)[indices])
+        try:
+            feature_ids.append(processor.encode_values(f, values).astype(np.int32)[indices])
+        except UnreadableCell as error:
+            raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
         value_ids.append(indices.astype(np.int32))
         if with_text:
             rendered = np.asarray(processor.render_values(f, values), dtype=object)

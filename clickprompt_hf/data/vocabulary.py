@@ -7,20 +7,31 @@ only read what was fitted.
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
-from ..encoding_clickprompt import check_columns, vocabulary_keys
+from ..encoding_clickprompt import check_columns, index_of, vocabulary_keys
+from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from ..values_clickprompt import holds_several, number_of, read_time
 
 TrainingRows: TypeAlias = pa.Table | datasets.Dataset | Mapping[str, Sequence]
 # Distinct values of a column, each with its number of rows.
 ValueCounts: TypeAlias = list[tuple[Any, int]]
+# Vocabulary keys of a value, with its number of rows.
+KeyCounts: TypeAlias = Iterable[tuple[list[str], int]]
+
+
+class CountedList(NamedTuple):
+    """A cell of a multi-valued field, the values in it, and the number of rows that have it."""
+
+    cell: Any
+    values: list[str]
+    rows: int
 
 
 def fit_vocabularies(
@@ -48,11 +59,16 @@ def fit_vocabularies(
             vocabularies.append([])
             boundaries.append([])
             continue
+        if field.kind == "multi_valued":
+            lists = count_lists(columns[field.column], field)
+            _warn_of_lists(lists, field)
+            boundaries.append([])
+            vocabularies.append(_frequent_keys(_keys_of_lists(lists, field), min_count))
+            continue
         counts = _count_values(columns[field.column])
         _check_kind(counts, field)
-        _check_separator(counts, field)
         boundaries.append(_bucket_boundaries(counts, field) if field.kind == "numeric" else [])
-        vocabularies.append(_frequent_keys(counts, field, boundaries[-1], min_count))
+        vocabularies.append(_frequent_keys(_keys_of_values(counts, field, boundaries[-1]), min_count))
     return vocabularies, boundaries
 
 
@@ -81,7 +97,12 @@ def extend_vocabularies(
     for field, vocabulary, inner in zip(schema.fields, vocabularies, boundaries):
         if field.num_columns:
             known = set(vocabulary)
-            keys = _frequent_keys(_count_values(columns[field.column]), field, inner, min_count)
+            column = columns[field.column]
+            if field.kind == "multi_valued":
+                keyed = _keys_of_lists(count_lists(column, field), field)
+            else:
+                keyed = _keys_of_values(_count_values(column), field, inner)
+            keys = _frequent_keys(keyed, min_count)
             vocabulary = [*vocabulary, *(key for key in keys if key not in known)]
         extended.append(vocabulary)
     return extended
@@ -112,18 +133,43 @@ def _has_nested_cells(column: pa.ChunkedArray | Sequence) -> bool:
 
 def _count_values(column: pa.ChunkedArray | Sequence) -> ValueCounts:
     if isinstance(column, pa.ChunkedArray):
-        if not pa.types.is_nested(column.type):
-            counted = column.value_counts()
-            return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()))
-        column = column.to_pylist()
-    return list(Counter(tuple(cell) if isinstance(cell, (list, np.ndarray)) else cell for cell in column).items())
+        counted = column.value_counts()
+        return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()))
+    return list(Counter(column).items())
 
 
-def _frequent_keys(counts: ValueCounts, field: FieldSchema, boundaries: list[float], min_count: int) -> list[str]:
+def count_lists(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> list[CountedList]:
+    """Read the cells of a multi-valued field; equal strings are read once.
+
+    Raises:
+        ValueError: If a cell is not a list of single values; the message names its row.
+    """
+    if isinstance(column, pa.ChunkedArray) and not pa.types.is_nested(column.type):
+        counts = _count_values(column)
+    else:
+        column = column.to_pylist() if isinstance(column, pa.ChunkedArray) else list(column)
+        texts = Counter(cell for cell in column if isinstance(cell, str))
+        counts = [*texts.items(), *((cell, 1) for cell in column if not isinstance(cell, str))]
+    try:
+        return [CountedList(cell, cell_values(cell, field), rows) for cell, rows in counts]
+    except UnreadableCell as error:
+        cells = column.to_pylist() if isinstance(column, pa.ChunkedArray) else list(column)
+        raise error.at(f" in row {index_of(error.cell, cells)} of the training rows") from None
+
+
+def _keys_of_values(counts: ValueCounts, field: FieldSchema, boundaries: list[float]) -> KeyCounts:
+    return ((vocabulary_keys(value, field, boundaries), count) for value, count in counts)
+
+
+def _keys_of_lists(lists: Iterable[CountedList], field: FieldSchema) -> KeyCounts:
+    return ((kept_values(counted.values, field) or [""], counted.rows) for counted in lists)
+
+
+def _frequent_keys(keyed: KeyCounts, min_count: int) -> list[str]:
     """Vocabulary keys with at least `min_count` rows, the most frequent first; ties in alphabetical order."""
     key_counts: Counter[str] = Counter()
-    for value, count in counts:
-        for key in set(vocabulary_keys(value, field, boundaries)):
+    for keys, count in keyed:
+        for key in set(keys):
             key_counts[key] += count
     kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
     return [key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))]
@@ -145,19 +191,35 @@ def _check_kind(counts: ValueCounts, field: FieldSchema) -> None:
         )
 
 
-def _check_separator(counts: ValueCounts, field: FieldSchema) -> None:
-    """Warn if no cell of a multi-valued field has its separator but most have another common one."""
-    cells = [value for value, _ in counts if isinstance(value, str)]
-    if field.kind != "multi_valued" or any(field.separator in cell for cell in cells):
-        return
-    for mark in ("|", ";", ","):
-        if sum(mark in cell for cell in cells) > len(cells) / 2:
-            warnings.warn(
-                f"No cell of column {field.column!r} has its `separator` {field.separator!r}, but most have {mark!r}: "
-                "each cell counts as one value.",
-                stacklevel=4,
-            )
-            return
+def _warn_of_lists(lists: Sequence[CountedList], field: FieldSchema) -> None:
+    """Warn of a `separator` that splits nothing, of weights that would be part of values, and of dropped values."""
+    texts = [counted for counted in lists if isinstance(counted.cell, str) and counted.values]
+    if texts and all(len(counted.values) == 1 for counted in texts):
+        for mark in ("|", ";", ",", "\t", "\x1d"):
+            if mark != field.separator and sum(mark in counted.cell for counted in texts) > len(texts) / 2:
+                warnings.warn(
+                    f"No cell of column {field.column!r} has its `separator` {field.separator!r}, but most have "
+                    f"{mark!r}: each cell counts as one value.",
+                    stacklevel=4,
+                )
+                break
+    if field.weight_separator is None and looks_weighted({value for counted in lists for value in counted.values}):
+        example = next(counted.cell for counted in lists if counted.values)
+        warnings.warn(
+            f"The values of column {field.column!r} seem to have weights, as in {example!r:.80}: each pair of value "
+            "and weight counts as one value. Set `weight_separator: ':'` in the schema.",
+            stacklevel=4,
+        )
+    rows = sum(counted.rows for counted in lists)
+    if too_long := sum(counted.rows for counted in lists if len(counted.values) > field.max_values):
+        longest = max(len(counted.values) for counted in lists)
+        other = "last" if field.keep == "first" else "first"
+        warnings.warn(
+            f"{too_long:,} of {rows:,} training rows have more than {field.max_values} values in column "
+            f"{field.column!r}, up to {longest}: the {field.keep} {field.max_values} get ids. Raise its `max_values`, "
+            f"or set `keep: {other}`.",
+            stacklevel=4,
+        )
 
 
 def _bucket_boundaries(counts: ValueCounts, field: FieldSchema) -> list[float]:

@@ -109,7 +109,7 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
 def write_serving_code(folder: Path) -> None:
     """Copy the modules that score without this package; they import only each other."""
     package = Path(__file__).parent.parent
-    modules = (*(f"{name}_clickprompt.py" for name in ("schema", "values", "encoding")), "export/scorer.py")
+    modules = (*(f"{name}_clickprompt.py" for name in ("schema", "values", "lists", "encoding")), "export/scorer.py")
     for module in modules:
         source = (package / module).read_text(encoding="utf-8")
         alone = re.sub(r"^from \.+(\w+) import", r"from \1 import", source, flags=re.MULTILINE)

@@ -90,7 +90,7 @@ def score_file(
             if finished and state.is_main_process:
                 bar.write(f"Resuming after {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
             for number, table in reader.read(is_mine):
-                probabilities = score_table(table, processor, model, batch_size, bf16)
+                probabilities = score_table(table, processor, model, batch_size, bf16, number * piece_rows)
                 pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
                 bar.update(number * piece_rows + len(table) - bar.n)
         state.wait_for_everyone()

@@ -14,7 +14,12 @@ from ..processing_clickprompt import ClickPromptProcessor
 
 @torch.inference_mode()
 def score_table(
-    table: pa.Table, processor: ClickPromptProcessor, model: Any, batch_size: int, bf16: bool = False
+    table: pa.Table,
+    processor: ClickPromptProcessor,
+    model: Any,
+    batch_size: int,
+    bf16: bool = False,
+    row_offset: int = 0,
 ) -> np.ndarray:
     """Predict P(click) of each row of `table`, (N,) float64.
 
@@ -27,15 +32,17 @@ def score_table(
         model: A `ClickPromptForCTR` in evaluation mode.
         batch_size: Rows per batch.
         bf16: Whether to run the model under bf16 autocast.
+        row_offset: Number of the first row in messages.
 
     Raises:
-        ValueError: If a column is missing, or holds lists or mappings although its field is single-valued.
+        ValueError: If a column is missing, holds lists or mappings although its field is single-valued, or holds cells
+            that are not lists of single values although its field is multi-valued.
     """
     check_columns(processor.read_columns, table.column_names, "The table")
     _check_types(table.schema, processor)
     columns = [_decoded(table.column(name)) for name in processor.read_columns]
     fields = pa.table(columns, names=processor.read_columns)
-    arrays, tables = encode_tables([fields], processor, with_text=model.config.use_plm)
+    arrays, tables = encode_tables([fields], processor, with_text=model.config.use_plm, row_offset=row_offset)
     feature_ids, order = arrays["feature_ids"], np.arange(len(table))
     if tables is not None:
         # Longest first: a batch that does not fit in memory fails at once.
