@@ -5,6 +5,7 @@ This file ships with every checkpoint and with exported folders that serve witho
 the standard library.
 """
 
+import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -103,6 +104,82 @@ class FieldSchema:
 
 
 @dataclass(frozen=True)
+class CsvFormat:
+    """How CSV files are written: the `csv` part of a schema.
+
+    Args:
+        delimiter: What separates cells, one ASCII character; `"\\t"` or `"tab"` for a tab. Defaults to a tab in .tsv
+            files and to a comma in others.
+        quote: What encloses cells that hold delimiters, line ends or quotes, one ASCII character. Such a quote within
+            a cell is doubled. `None` or `"none"` if quotes are ordinary text.
+        escape: What precedes a quote or itself within a cell, one ASCII character such as a backslash, as Spark
+            writes; `None` or `"none"` if nothing does. Without a quote, it may also precede a delimiter or a line end.
+        encoding: A text encoding that Python knows, such as `"cp1252"`. A byte order mark in the file wins.
+        column_names: Names of the columns, for files without a header.
+        lines_per_cell: Largest number of lines of a cell, at least 1. A cell with more is taken for one whose quote is
+            never closed.
+
+    Raises:
+        ValueError: If a value is not as described; the message names its key.
+    """
+
+    delimiter: str | None = None
+    quote: str | None = '"'
+    escape: str | None = None
+    encoding: str = "utf-8"
+    column_names: tuple[str, ...] | None = None
+    lines_per_cell: int = 100
+
+    def __post_init__(self) -> None:
+        for key in ("delimiter", "quote", "escape"):
+            object.__setattr__(self, key, _character(key, getattr(self, key)))
+        given = [character for character in (self.delimiter or ",", self.quote, self.escape) if character]
+        if len(set(given)) < len(given):
+            raise ValueError(
+                "`delimiter`, `quote` and `escape` of `csv` must differ, got "
+                f"{self.delimiter!r}, {self.quote!r} and {self.escape!r}."
+            )
+        if not isinstance(self.encoding, str) or not _is_text_encoding(self.encoding):
+            raise ValueError(
+                "`encoding` of `csv` must be the name of a text encoding that Python knows, such as 'cp1252' or "
+                f"'utf-16', got {self.encoding!r}."
+            )
+        if self.column_names is not None:
+            names = self.column_names
+            if isinstance(names, str) or not isinstance(names, Sequence) or not names:
+                raise ValueError(f"`column_names` of `csv` must be a list of names, got {names!r}.")
+            if wrong := [name for name in names if not isinstance(name, str) or not name]:
+                raise ValueError(f"`column_names` of `csv` must be non-empty strings, got {wrong[0]!r} among them.")
+            if repeated := sorted({name for name in names if list(names).count(name) > 1}):
+                raise ValueError(f"`column_names` of `csv` must differ; repeated: {repeated}.")
+            object.__setattr__(self, "column_names", tuple(names))
+        if type(self.lines_per_cell) is not int or self.lines_per_cell < 1:
+            raise ValueError(
+                f"`lines_per_cell` of `csv` must be a whole number of at least 1, got {self.lines_per_cell!r}."
+            )
+
+
+def _character(key: str, value: Any) -> str | None:
+    """One ASCII character, also spelled by name; `None` for none."""
+    value = {"none": None, "tab": "\t", "\\t": "\t"}.get(value, value) if isinstance(value, str) else value
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in "\r\n\0":
+        example = {"delimiter": '";"', "quote": '"\'" or none', "escape": '"\\\\" or none'}[key]
+        raise ValueError(f"`{key}` of `csv` must be one ASCII character, such as {example}, got {value!r}.")
+    return value
+
+
+def _is_text_encoding(name: str) -> bool:
+    try:
+        codecs.getincrementaldecoder(name)
+        "".encode(name)
+    except (LookupError, UnicodeError, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
 class Schema:
     """What the columns of a table mean. Plain data, saved with the processor.
 
@@ -114,6 +191,7 @@ class Schema:
         positive: For labels that are words instead of 0 and 1: the word that means a click, such as `"Yes"`. Any other
             word means no click.
         time_format: Format of strings in the time column, as in `FieldSchema`.
+        csv: How CSV files with these columns are written; `None` for the defaults.
 
     Raises:
         ValueError: If there are no fields, no field has ids, a column is repeated, the label is not a string,
@@ -126,6 +204,7 @@ class Schema:
     template: str = "{name} is {value}."
     positive: str | None = None
     time_format: str | None = None
+    csv: CsvFormat | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
@@ -141,6 +220,8 @@ class Schema:
         if self.positive is not None:
             check_positive(self.positive)
         _check_time_format("`time_format` of a schema", self.time_format)
+        if self.csv is not None and not isinstance(self.csv, CsvFormat):
+            raise ValueError(f"`csv` of a schema must be a mapping of options, got {self.csv!r}.")
         for placeholder in ("{name}", "{value}"):
             if placeholder not in self.template:
                 raise ValueError(f"`template` must contain {placeholder}, got {self.template!r}.")
@@ -182,7 +263,11 @@ class Schema:
             field = {"column": field} if isinstance(field, str) else field
             _check_keys("field", field, FieldSchema, required=("column",))
             built.append(FieldSchema(**field))
-        return cls(**{**data, "fields": tuple(built)})
+        csv = data.get("csv")
+        if csv is not None and not isinstance(csv, CsvFormat):
+            _check_keys("`csv` part of a schema", csv, CsvFormat, required=())
+            csv = CsvFormat(**csv)
+        return cls(**{**data, "fields": tuple(built), "csv": csv})
 
 
 def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> None:
