@@ -15,7 +15,7 @@ from own_tables import clinic, loans, shop
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
-from clickprompt_hf.data.sources.tabular import csv_header
+from clickprompt_hf.data.table_files import open_table_file
 from clickprompt_hf.runs.command import run_command
 from clickprompt_hf.runs.draft_schema import draft_schema, main
 
@@ -339,11 +339,11 @@ def test_separators_are_looked_for_in_single_columns_only(tmp_path):
     """Neither in the bytes of a gzipped file nor in a header that has several columns."""
     path = tmp_path / "rows.csv"
     path.write_text('"user; the\n id",b\n1,2\n')
-    assert csv_header(path) == ["user; the\n id", "b"]
+    assert open_table_file(path).schema.names == ["user; the\n id", "b"]
     for number in range(20):
         path = tmp_path / "rows.csv.gz"
         path.write_bytes(gzip.compress(f"user,click\n{number * 7919},1\n".encode()))
-        assert csv_header(path) == ["user", "click"]
+        assert open_table_file(path).schema.names == ["user", "click"]
 
 
 @pytest.mark.parametrize(
@@ -353,14 +353,14 @@ def test_separators_are_looked_for_in_single_columns_only(tmp_path):
         ("x.csv", b"user,click\n", r"must have rows, but it has none below its header \['user', 'click'\]"),
         ("x.csv", b"user,click\n1,0\n" + "é,1\n".encode("cp1252"), r"Byte 15 \(0xE9, in line 3\).* -f WINDOWS-1252"),
         ("x.csv", "é,click\n1,0\n".encode("cp1252"), r"Byte 0 \(0xE9, in line 1\)"),
-        ("x.csv", "user,click\n1,0\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
+        ("x.csv", "user,click\n1,0\n".encode("utf-16-le"), r"`encoding: \"utf-16-le\"`"),
         ("x.csv", b"a,a,b\n1,2,3\n", r"repeats \['a'\]"),
         ("x.csv", b"a,b\n1,2,3\n", "Expected 2 columns, got 3"),
         ("x.csv", b"a\n1\n", r"it has only \['a'\]"),
-        ("x.csv", b"a;b\n1;2\n", "separated by ';': write the file with commas"),
-        ("x.csv", b"a\tb\n1\t2,3\n", "separated by '.t': write the file with commas"),
+        ("x.csv", b"a;b\n1;2\n", r"separated by ';': read it with `delimiter: \";\"`"),
+        ("x.csv", b"a\tb\n1\t2,3\n", r"separated by '.t': read it with `delimiter: \"\\t\"`"),
         ("x.parquet", b"a,b\n1,2\n", "must be a Parquet file"),
-        ("x.xlsx", b"", r"must be a \.csv or \.parquet file"),
+        ("x.xlsx", b"", r"must end in \.csv, \.tsv or \.jsonl, .*, or \.parquet"),
     ],
 )
 def test_tables_that_cannot_be_drafted(name, content, message, tmp_path, capsys):
@@ -388,7 +388,7 @@ def test_broken_utf8_is_found_behind_the_first_mebibyte(tmp_path):
 
 
 def test_missing_files_and_numbers_of_rows(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv, but there is none"):
         draft_schema(tmp_path / "nowhere.csv")
     with pytest.raises(ValueError, match="`max_rows` must be at least 1, got 0"):
         draft_schema(tmp_path / "nowhere.csv", max_rows=0)

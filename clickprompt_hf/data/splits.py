@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..schema_clickprompt import Schema
-from ..values_clickprompt import canonical, read_time
+from ..values_clickprompt import canonical, number_of, read_time
 from .sources.source import SPLIT_NAMES, SourceTable
 
 Split = Literal["random", "time"]
@@ -142,9 +142,13 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
         raise ValueError(f"`split` must be 'random': {found}. {advice} Or set `time` in the schema.")
     column = table.column(schema.time)
     has_strings = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if has_strings or schema.format_of_time is not None:
-        column = _read_times(column, schema)
-    times = column.to_numpy()
+    numbers = np.asarray([number_of(cell) for cell in column.to_pylist()] if has_strings else [np.nan])
+    if schema.format_of_time is None and np.isfinite(numbers).all():
+        times = numbers
+    else:
+        if has_strings or schema.format_of_time is not None:
+            column = _read_times(column, schema)
+        times = column.to_numpy()
     # NaN and NaT are not null in Arrow; neither equals itself.
     if missing := column.null_count or int((times != times).sum()):
         raise ValueError(f"Times in column {schema.time!r} must be known, but {missing} are missing. {advice}")

@@ -1,41 +1,134 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Read tables from files: one file, several, a folder or a glob pattern."""
+"""Read tables from files, one or several: CSV, JSON lines or Parquet, compressed or not."""
 
 import glob
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from ..schema_clickprompt import Schema
-from .sources.tabular import load_csv, load_parquet
+from ..schema_clickprompt import CsvFormat, Schema
+from .csv_files import CsvFile
+from .json_lines import JsonLinesFile
+from .opened_files import errors_naming
 
-_READERS = {".csv": load_csv, ".parquet": load_parquet}
+TableKind = Literal["csv", "jsonl", "parquet"]
+
+_ENDING = re.compile(r"\.(?:(csv|tsv|jsonl)(\.gz|\.zst)?|parquet)", re.IGNORECASE)
+_KINDS: dict[str, TableKind] = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
+ENDINGS = ".csv, .tsv or .jsonl, perhaps with .gz or .zst behind it, or .parquet"
+A_PARQUET_FILE = "a Parquet file"
+# Rows that are read of a Parquet file at a time.
+_PARQUET_ROWS = 65_536
 
 
-def read_table_files(paths: str | Path | Sequence[str | Path], schema: Schema) -> pa.Table:
+class ParquetFile:
+    """A Parquet file, with its types.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        schema: Column names and types.
+        num_rows: Number of rows.
+
+    Raises:
+        ValueError: If it is not a whole Parquet file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        with errors_naming(path, A_PARQUET_FILE), pq.ParquetFile(path) as file:
+            self.schema: pa.Schema = file.schema_arrow
+            self.num_rows: int | None = file.metadata.num_rows
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Iterate over the rows.
+
+        Args:
+            columns: Names of the columns to read; all by default.
+
+        Raises:
+            ValueError: If the file is broken.
+        """
+        wanted = self.schema.names if columns is None else list(columns)
+        with errors_naming(self.path, A_PARQUET_FILE), pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
+                yield batch if columns is None else batch.select(wanted)
+
+    def advise_on_columns(self) -> str:
+        """What may be wrong if a column is missing: nothing is known."""
+        return ""
+
+
+TableFile = CsvFile | JsonLinesFile | ParquetFile
+
+
+def table_kind(path: Path) -> TableKind | None:
+    """The kind of a table, by the ending of its file name in any case; `None` if the ending is unknown."""
+    endings = list(_ENDING.finditer(path.name))
+    if not endings or endings[-1].end() < len(path.name):
+        return None
+    return _KINDS[(endings[-1][1] or "parquet").lower()]
+
+
+def open_table_file(path: Path, csv_format: CsvFormat | None = None, kind: TableKind | None = None) -> TableFile:
+    """Open a table.
+
+    Args:
+        path: The file.
+        csv_format: How CSV files are written.
+        kind: What the file is; by default, its name's ending tells.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the ending is unknown or the file is broken.
+    """
+    kind = kind or table_kind(path)
+    if kind is None:
+        raise ValueError(f"A table's file name must end in {ENDINGS}, got {path}.")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There must be a file at {path}, but there is {'a folder' if path.is_dir() else 'none'}."
+        )
+    if kind == "csv":
+        return CsvFile(path, csv_format)
+    return JsonLinesFile(path) if kind == "jsonl" else ParquetFile(path)
+
+
+def read_table_files(
+    paths: str | Path | Sequence[str | Path], schema: Schema, kind: TableKind | None = None
+) -> pa.Table:
     """Read the columns of a schema from the rows of all files, in the order given.
 
     Args:
         paths: Files, folders of files, or glob patterns such as `"part-*.csv"`; one or several of them. Folders and
             patterns give their files in the order of their names.
         schema: Names the columns to read, and says how CSV files are written.
+        kind: What the files are; by default, the endings of their names tell.
 
     Returns:
         The columns of the fields, the label and the time, each once. Cells of CSV files are strings.
 
     Raises:
         FileNotFoundError: If a path names no file.
-        ValueError: If a file is broken, lacks a column, or has another type of column than the files before; the
-            message names the file.
+        ValueError: If a file is broken, lacks a column, or has another type of column than the first one; the message
+            names the file.
     """
+    columns = needed_columns(schema)
+    tables: list[pa.Table] = []
     files = list_table_files(paths)
-    tables = []
     for path in files:
-        table = _READERS[path.suffix](path, schema).table
-        assert isinstance(table, pa.Table)
-        tables.append(table)
-    return pa.concat_tables(tables, promote_options="default")
+        file = open_table_file(path, schema.csv, kind)
+        check_columns(file.schema.names, columns, str(path), file.advise_on_columns())
+        types = pa.schema([file.schema.field(name) for name in columns])
+        table = pa.Table.from_batches(file.batches(columns), types)
+        tables.append(table if len(files) == 1 else _plain(table))
+        _check_types(tables[0].schema, tables[-1].schema, files[0], path)
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
 
 
 def list_table_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -46,13 +139,54 @@ def list_table_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """
     found = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        if Path(path).is_dir():
-            files = sorted(file for file in Path(path).iterdir() if file.suffix in _READERS)
-        elif Path(path).is_file():
+        if Path(path).is_file():
             files = [Path(path)]
+        elif Path(path).is_dir():
+            files = sorted(file for file in Path(path).iterdir() if file.is_file() and table_kind(file))
         else:
-            files = sorted(map(Path, glob.glob(str(path))))
+            files = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
         if not files:
-            raise FileNotFoundError(f"There is no table at {path}: no such file, and no files match it as a pattern.")
+            inside = f"a file in it that ends in {ENDINGS}" if Path(path).is_dir() else "a file or a pattern of files"
+            raise FileNotFoundError(f"There must be {inside}, but there is none at {path}.")
         found += files
     return found
+
+
+def needed_columns(schema: Schema) -> list[str]:
+    """Columns that the schema names, without repeats: the time may be a field as well."""
+    return list(dict.fromkeys([*schema.columns, schema.label, *([schema.time] if schema.time else [])]))
+
+
+def check_columns(given: Sequence[str], needed: Sequence[str], where: str, advice: str = "") -> None:
+    """Raise a ValueError that names the first of the `needed` columns that `where` lacks or has twice."""
+    for column in needed:
+        if column not in given:
+            raise ValueError(f"{where} must have the column {column!r} of the schema; it has {list(given)}.{advice}")
+        if list(given).count(column) > 1:
+            raise ValueError(f"{where} must have the column {column!r} once; it has {list(given)}.")
+
+
+def _check_types(first: pa.Schema, other: pa.Schema, first_path: Path, path: Path) -> None:
+    """Refuse columns whose values would be spelled differently in one type for all files."""
+    for name in first.names:
+        expected, found = first.field(name).type, other.field(name).type
+        if _family(expected) != _family(found) and not {expected, found} & {pa.null()}:
+            raise ValueError(
+                f"{path} must have the type {expected} in column {name!r}, as {first_path} has, but it has {found}."
+            )
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Decode dictionaries and views, which Arrow does not unite with other types."""
+    kinds = []
+    for field in table.schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        kinds.append(field.with_type(pa.large_string() if pa.types.is_string_view(kind) else kind))
+    return table.cast(pa.schema(kinds))
+
+
+def _family(kind: pa.DataType) -> str:
+    """A name that types share if Arrow unites them without changing values."""
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return "integer"
+    return "string" if pa.types.is_large_string(kind) else str(kind)

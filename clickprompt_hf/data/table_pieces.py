@@ -5,142 +5,95 @@ Piece p of a table holds rows p * N to (p + 1) * N - 1; the last piece may be sh
 what the file format keeps together: a few blocks of a CSV file, a page of each column of a Parquet file.
 """
 
-import csv
 import gzip
-import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from .csv_faults import advise_separator, describe_broken_utf8
+from ..schema_clickprompt import CsvFormat
+from .csv_files import CsvFile
+from .csv_writer import csv_bytes
+from .json_lines import JsonLinesFile
+from .opened_files import errors_naming
+from .table_files import A_PARQUET_FILE, ParquetFile, open_table_file
 
-TableFormat = Literal["csv", "csv.gz", "parquet"]
+TableFormat = Literal["csv", "csv.gz", "csv.zst", "tsv", "tsv.gz", "tsv.zst", "parquet"]
 
-# In bytes. A CSV row must fit in a block, and Arrow reads up to 32 blocks ahead.
-_CSV_BLOCK = 1 << 22
+ENDINGS_WRITTEN = ".csv or .tsv, perhaps with .gz or .zst behind it, or .parquet"
+# In bytes.
 _PARQUET_BUFFER = 1 << 20
-_END_OF_FILE = "end of file"
 
 
 def table_format(path: Path) -> TableFormat:
-    """The format of a table, by the ending of its file name.
+    """The format in which a table is written, by the ending of its file name, in any case.
 
     Raises:
         ValueError: If the ending is unknown.
     """
     for name in get_args(TableFormat):
-        if path.name.endswith(f".{name}"):
+        if path.name.lower().endswith(f".{name}"):
             return name
-    raise ValueError(f"must end in .csv, .csv.gz or .parquet, got {path.name!r}")
+    raise ValueError(f"must end in {ENDINGS_WRITTEN}, got {path.name!r}")
 
 
-class CsvPieces:
-    """The pieces of a CSV file, gzipped or not, in UTF-8 with a header. All cells are strings, unchanged.
-
-    Blank lines are skipped. A row with more or fewer cells than the header is an error. So is a quoted cell that is
-    never closed, which would swallow all rows after it.
+class TextPieces:
+    """The pieces of a CSV or JSON lines file.
 
     Args:
-        path: The file.
+        file: The file.
         rows: Rows per piece.
-
-    Attributes:
-        schema: Column names and types.
-        num_rows: Number of rows; `None` until the file has been read to its end.
-
-    Raises:
-        ValueError: If the file has no header, or separators other than commas.
     """
 
-    def __init__(self, path: Path, rows: int):
-        self.path, self.rows = path, rows
-        self.num_rows: int | None = None
-        with _errors_naming(path, _A_CSV_FILE), _opened(path) as stream:
-            # The decoder reads past the header. Errors there are left to Arrow, which names the row.
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-            header = next((line for line in csv.reader(text) if line), [])
-            self.schema = pa.schema([(name, pa.string()) for name in header])
-            self._has_only_header = not text.read(1)
-        if not header:
-            raise ValueError(f"{path} must be {_A_CSV_FILE}, but it is empty.")
-        if len(header) == 1 and (advice := advise_separator(path)):
-            raise ValueError(f"{path} must be {_A_CSV_FILE} and commas; it has only the column {header}.{advice}")
+    def __init__(self, file: CsvFile | JsonLinesFile, rows: int):
+        self.file, self.rows = file, rows
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Column names and types."""
+        return self.file.schema
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows; `None` until a CSV file has been read to its end."""
+        return self.file.num_rows
+
+    def advise_on_columns(self) -> str:
+        """What may be wrong if a column is missing: a sentence that starts with a space, or nothing."""
+        return self.file.advise_on_columns()
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:
         """Iterate over the pieces whose numbers are `wanted`, as (number, piece) in order. Reads through the others.
 
         Raises:
-            ValueError: If the file is broken. The message names the row, counted from 1 with the header.
+            ValueError: If the file is broken; the message names the line.
         """
-        with _errors_naming(self.path, _A_CSV_FILE):
-            yield from _cut(self._batches(), 0, self.rows, wanted)
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        # Arrow refuses a header without a line end.
-        if self._has_only_header:
-            self.num_rows = 0
-            return
-        self.num_rows = None
-        num_rows, names = 0, self.schema.names
-        # Arrow accepts a quoted cell that is never closed. To detect one, append a row with one cell too many: Arrow
-        # reports this row, unless such a cell has swallowed it.
-        last_row = ",".join([_END_OF_FILE] * (len(names) + 1))
-        seen_last_row = False
-
-        def skip_last_row(row: pa.csv.InvalidRow) -> str:
-            nonlocal seen_last_row
-            seen_last_row |= row.text == last_row
-            return "skip" if row.text == last_row else "error"
-
-        with (
-            _opened(self.path) as stream,
-            pa.csv.open_csv(
-                _Appended(stream, f"\n{last_row}".encode()),
-                # Several threads are no faster, and their errors do not name the row.
-                read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip_last_row),
-                convert_options=pa.csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-                ),
-            ) as reader,
-        ):
-            if reader.schema.names != names:
-                raise ValueError(f"{self.path} must be {_A_CSV_FILE}, but its header is ambiguous: {names}.")
-            for batch in reader:
-                num_rows += len(batch)
-                yield batch
-        if not seen_last_row:
-            raise ValueError(f"{self.path} has a quoted cell that is never closed.")
-        self.num_rows = num_rows
+        yield from _cut(self.file.batches(), 0, self.rows, wanted)
 
 
 class ParquetPieces:
     """The pieces of a Parquet file, with the file's types. Row groups without a wanted piece are not read.
 
     Args:
-        path: The file.
+        file: The file.
         rows: Rows per piece.
 
     Attributes:
         schema: Column names and types.
         num_rows: Number of rows.
-
-    Raises:
-        ValueError: If the file is not a whole Parquet file.
     """
 
-    def __init__(self, path: Path, rows: int):
-        self.path, self.rows = path, rows
-        with _errors_naming(path, _A_PARQUET_FILE), pq.ParquetFile(path) as file:
-            self.schema: pa.Schema = file.schema_arrow
-            self.num_rows: int | None = file.metadata.num_rows
+    def __init__(self, file: ParquetFile, rows: int):
+        self.path, self.rows = file.path, rows
+        self.schema, self.num_rows = file.schema, file.num_rows
+
+    def advise_on_columns(self) -> str:
+        """What may be wrong if a column is missing: nothing is known."""
+        return ""
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:
         """Iterate over the pieces whose numbers are `wanted`, as (number, piece) in order.
@@ -149,7 +102,7 @@ class ParquetPieces:
             ValueError: If the file is broken.
         """
         with (
-            _errors_naming(self.path, _A_PARQUET_FILE),
+            errors_naming(self.path, A_PARQUET_FILE),
             pq.ParquetFile(self.path, buffer_size=_PARQUET_BUFFER) as file,
         ):
             metadata = file.metadata
@@ -167,13 +120,15 @@ class ParquetPieces:
                 yield from _cut(batches, starts[groups[0]], self.rows, wanted)
 
 
-def open_table(path: Path, rows: int) -> CsvPieces | ParquetPieces:
+def open_table(path: Path, rows: int, csv_format: CsvFormat | None = None) -> TextPieces | ParquetPieces:
     """Open a table to read in pieces of `rows` rows; the ending of the file name tells the format.
 
     Raises:
+        FileNotFoundError: If the file does not exist.
         ValueError: If the ending is unknown or the file is broken.
     """
-    return ParquetPieces(path, rows) if table_format(path) == "parquet" else CsvPieces(path, rows)
+    file = open_table_file(path, csv_format)
+    return ParquetPieces(file, rows) if isinstance(file, ParquetFile) else TextPieces(file, rows)
 
 
 def write_piece(table: pa.Table, path: Path, file_format: TableFormat) -> None:
@@ -181,7 +136,7 @@ def write_piece(table: pa.Table, path: Path, file_format: TableFormat) -> None:
     if file_format == "parquet":
         pq.write_table(table, path)
     else:
-        path.write_bytes(_csv_bytes(table, file_format, header=False))
+        path.write_bytes(_compressed(table, file_format, header=False))
 
 
 def join_pieces(pieces: Sequence[Path], schema: pa.Schema, path: Path, file_format: TableFormat) -> None:
@@ -193,19 +148,19 @@ def join_pieces(pieces: Sequence[Path], schema: pa.Schema, path: Path, file_form
                     writer.write_table(file.read())
         return
     with path.open("wb") as whole:
-        # Concatenated gzip files are a gzip file.
-        whole.write(_csv_bytes(schema.empty_table(), file_format, header=True))
+        # Concatenated files of gzip or zstandard are one file.
+        whole.write(_compressed(schema.empty_table(), file_format, header=True))
         for piece in pieces:
             with piece.open("rb") as part:
                 shutil.copyfileobj(part, whole)
 
 
-def _csv_bytes(table: pa.Table, file_format: TableFormat, header: bool) -> bytes:
-    # By default, integers beside nulls become floats and lose digits.
-    frame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
-    text = frame.to_csv(header=header, index=False).encode()
-    # Without a modification time, equal rows give equal bytes.
-    return gzip.compress(text, mtime=0) if file_format == "csv.gz" else text
+def _compressed(table: pa.Table, file_format: TableFormat, header: bool) -> bytes:
+    text = csv_bytes(table, "\t" if file_format.startswith("tsv") else ",", header)
+    if file_format.endswith(".gz"):
+        # Without a modification time, equal rows give equal bytes.
+        return gzip.compress(text, mtime=0)
+    return pa.compress(text, codec="zstd", asbytes=True) if file_format.endswith(".zst") else text
 
 
 def _cut(
@@ -234,44 +189,3 @@ def _runs(numbers: Sequence[int]) -> list[list[int]]:
         return []
     gaps = np.flatnonzero(np.diff(numbers) > 1) + 1
     return [run.tolist() for run in np.split(np.asarray(numbers), gaps)]
-
-
-class _Appended:
-    """A stream with `end` after its content, and the methods of a file that Arrow needs."""
-
-    closed = False
-
-    def __init__(self, stream: pa.NativeFile, end: bytes):
-        self.stream, self.end = stream, end
-
-    def read(self, size: int) -> bytes:
-        data = self.stream.read(size)
-        if not data:
-            data, self.end = self.end, b""
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-
-
-_A_CSV_FILE = "a CSV file in UTF-8 with a header"
-_A_PARQUET_FILE = "a Parquet file"
-
-
-def _opened(path: Path) -> pa.NativeFile:
-    return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None)
-
-
-@contextmanager
-def _errors_naming(path: Path, what: str) -> Iterator[None]:
-    """Turn errors while reading `path` into a ValueError that names it."""
-    try:
-        yield
-    except (FileNotFoundError, PermissionError):
-        raise
-    except (pa.ArrowException, UnicodeError, csv.Error, OSError) as error:
-        problem = describe_broken_utf8(path) if path.suffix == ".csv" else None
-        raise ValueError(f"{path} must be {what}: {problem or error}") from error

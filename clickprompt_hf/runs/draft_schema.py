@@ -16,39 +16,47 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from ..data.column_profile import ColumnProfile, percent, profile_column, rank_alone
 from ..data.label_guess import LabelGuess, guess_labels, may_be_graded_label, named_label
-from ..data.sources.tabular import csv_batches, csv_header
+from ..data.table_files import ENDINGS, open_table_file, table_kind
+from ..schema_clickprompt import CsvFormat
 from .command import CommandParser, run_command
+from .csv_options import add_csv_options, csv_format_of, written_options
 
 MAX_ROWS = 100_000
 
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 30
+# Line breaks of YAML, and characters that it refuses.
+_NOT_IN_COMMENTS = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def draft_schema(
-    path: str | Path, max_rows: int = MAX_ROWS, label: str | None = None, positive: str | None = None
+    path: str | Path,
+    max_rows: int = MAX_ROWS,
+    label: str | None = None,
+    positive: str | None = None,
+    csv_format: CsvFormat | None = None,
 ) -> str:
     """Draft a schema file for a table, as YAML with comments.
 
     Args:
-        path: A CSV file with a header, in UTF-8, or a Parquet file.
+        path: A CSV, JSON lines or Parquet file.
         max_rows: Number of rows to read, at least 1; the first ones are taken.
         label: Name of the label column; guessed by default.
         positive: Value of the label that means a click; guessed by default. Needs `label`.
+        csv_format: How a CSV file is written; the draft repeats it.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is neither CSV nor Parquet, is broken, has no rows, fewer than two columns or repeated
+        ValueError: If the file has another format, is broken, has no rows, fewer than two columns or repeated
             column names, or if an argument does not fit it. The message names the file or the argument.
     """
     path = Path(path)
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
-    table, is_whole = read_first_rows(path, max_rows)
+    table, is_whole = read_first_rows(path, max_rows, csv_format)
     profiles = [profile_column(name, table.column(index)) for index, name in enumerate(table.column_names)]
     guesses = guess_labels(profiles)
     if label is None:
@@ -73,10 +81,12 @@ def draft_schema(
     if not kinds:
         lines += ["  []"]
     lines += ["", *_label_lines(guess, guesses, profiles), "", *_time_lines(times)]
+    if options := written_options(csv_format):
+        lines += ["", "# How the CSV file is written.", _flow({"csv": options})[1:-1]]
     return "\n".join(lines) + "\n"
 
 
-def read_first_rows(path: Path, max_rows: int) -> tuple[pa.Table, bool]:
+def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = None) -> tuple[pa.Table, bool]:
     """Read the first rows of a table.
 
     Returns:
@@ -86,18 +96,8 @@ def read_first_rows(path: Path, max_rows: int) -> tuple[pa.Table, bool]:
         FileNotFoundError: As in `draft_schema`.
         ValueError: As in `draft_schema`.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"The table must be a .csv or .parquet file, got {path}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"The table must be a file, but {path} does not exist.")
-    if path.suffix == ".csv":
-        names, batches = csv_header(path), csv_batches(path)
-    else:
-        try:
-            file = pq.ParquetFile(path)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} must be a Parquet file: {error}") from error
-        names, batches = file.schema_arrow.names, file.iter_batches(min(max_rows + 1, 65_536))
+    file = open_table_file(path, csv_format)
+    names, batches = file.schema.names, file.batches()
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path} must have unique column names, but it repeats {repeated}; rename them.")
     if len(names) < 2:
@@ -134,7 +134,7 @@ def _head(path: Path, num_rows: int, is_whole: bool, label: LabelGuess | None, h
     if label is not None:
         lines += [
             "# Next:",
-            f"#   clickprompt finetune --dataset {path.suffix[1:]} --data_path {shlex.quote(str(path))} "
+            f"#   clickprompt finetune --dataset {table_kind(path)} --data_path {shlex.quote(str(path))} "
             f"--schema schema.yaml{split} --ctr_only --per_device_train_batch_size 64 --output_dir runs/first",
         ]
     return lines
@@ -252,23 +252,38 @@ def _listed(names: list[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote a text, with line breaks escaped, so that it stays within a comment."""
-    return json.dumps(text, ensure_ascii=False)
+    """Quote a text, with line breaks and what YAML does not allow escaped, so that it stays within a comment."""
+    return _NOT_IN_COMMENTS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+class _OneLineDumper(yaml.SafeDumper):
+    """Writes texts with line breaks in double quotes, with escapes, instead of over several lines."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """A string, on one line."""
+        style = '"' if text.splitlines() not in ([text], []) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_OneLineDumper.add_representer(str, _OneLineDumper.represent_text)
 
 
 def _flow(data: dict[str, Any]) -> str:
     """Write plain data as YAML in braces, on one line."""
-    dumped = yaml.safe_dump(data, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf"))
+    dumped = yaml.dump(
+        data, Dumper=_OneLineDumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
+    )
     return dumped.strip()
 
 
 def make_parser() -> CommandParser:
     """The parser of `clickprompt draft-schema`."""
     parser = CommandParser("draft-schema", __doc__, "TABLE [options]")
-    parser.add_argument("table", metavar="TABLE", type=Path, help=".csv file (UTF-8, with a header) or .parquet file")
+    parser.add_argument("table", metavar="TABLE", type=Path, help=f"file that ends in {ENDINGS}")
     parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="first rows to read (default: %(default)s)")
     parser.add_argument("--label", help="label column (default: guessed)")
     parser.add_argument("--positive", help="value of the label that means a click (default: guessed)")
+    add_csv_options(parser, "how a CSV file is written, which the draft repeats")
     return parser
 
 
@@ -283,7 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
         OSError: If the table is missing.
     """
     args = make_parser().parse_args(arguments)
-    print(draft_schema(args.table, args.max_rows, args.label, args.positive), end="")
+    print(draft_schema(args.table, args.max_rows, args.label, args.positive, csv_format_of(args, None)), end="")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
     clickprompt predict --model OUT --input rows.csv --output scores.csv
 
-Reads .csv, .csv.gz or .parquet files of any size and writes the same rows in the same order with one more column,
+Reads CSV, JSON lines or Parquet files of any size and writes the same rows in the same order with one more column,
 click_probability. Labels are not needed. Unseen and missing values are scored too. Run an interrupted command again
 to resume it. accelerate launch -m clickprompt_hf.runs.predict shares the work among several processes.
 """
@@ -18,11 +18,13 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
-from ..data.table_pieces import table_format
+from ..data.table_files import ENDINGS, table_kind
+from ..data.table_pieces import ENDINGS_WRITTEN, table_format
 from ..pipeline_clickprompt import default_batch_size
 from ..scoring import score_file
 from .backbone_modules import import_backbone_module
 from .command import CommandParser, run_command
+from .csv_options import add_csv_options, csv_format_of
 from .paths import check_folder_or_hub_id
 
 
@@ -30,8 +32,10 @@ def make_parser() -> CommandParser:
     """The parser of `clickprompt predict`."""
     parser = CommandParser("predict", __doc__, "--model MODEL --input FILE --output FILE [options]")
     parser.add_argument("--model", required=True, help="checkpoint: a folder or Hub id")
-    parser.add_argument("--input", required=True, type=Path, help="rows: .csv, .csv.gz or .parquet")
-    parser.add_argument("--output", required=True, type=Path, help="rows and probabilities: .csv, .csv.gz, .parquet")
+    parser.add_argument("--input", required=True, type=Path, help=f"rows: a file that ends in {ENDINGS}")
+    parser.add_argument(
+        "--output", required=True, type=Path, help=f"rows and probabilities: a file that ends in {ENDINGS_WRITTEN}"
+    )
     parser.add_argument("--batch_size", type=int, help="rows per batch; default: 256, or 4,096 without a PLM")
     parser.add_argument(
         "--piece_rows",
@@ -41,6 +45,7 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
     parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
+    add_csv_options(parser, "how a CSV input is written; default: as the training data, by the checkpoint's schema")
     return parser
 
 
@@ -78,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         batch_size if args.batch_size is None else args.batch_size,
         piece_rows if args.piece_rows is None else args.piece_rows,
         args.bf16,
+        csv_format_of(args, processor.schema.csv),
     )
 
 
@@ -88,11 +94,12 @@ def check_files(source: Path, target: Path) -> None:
         ValueError: If a name has an unknown ending, or both are the same file.
         OSError: If the input is missing or the output cannot be written.
     """
-    for name, path in (("input", source), ("output", target)):
-        try:
-            table_format(path)
-        except ValueError as error:
-            raise ValueError(f"--{name} {error}") from error
+    if table_kind(source) is None:
+        raise ValueError(f"--input must end in {ENDINGS}, got {source.name!r}")
+    try:
+        table_format(target)
+    except ValueError as error:
+        raise ValueError(f"--output {error}") from error
     if not source.is_file():
         raise FileNotFoundError(f"--input must be a file, but there is no {source}")
     if target.exists() and target.samefile(source):

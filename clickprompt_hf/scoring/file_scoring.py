@@ -17,6 +17,7 @@ from accelerate.utils import tqdm
 from ..data.table_pieces import open_table
 from ..encoding_clickprompt import check_columns
 from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import CsvFormat
 from .finished_pieces import FinishedPieces
 from .table_scoring import score_table
 
@@ -31,8 +32,9 @@ def score_file(
     batch_size: int,
     piece_rows: int = 16_384,
     bf16: bool = False,
+    csv_format: CsvFormat | None = None,
 ) -> None:
-    """Score the rows of a CSV or Parquet file, holding only `piece_rows` rows in memory.
+    """Score the rows of a CSV, JSON lines or Parquet file, holding only `piece_rows` rows in memory.
 
     In a distributed run, call this in every process with the same arguments; the processes share the pieces. Finished
     pieces are kept in a hidden folder beside the output, and the main process joins them at the end. After an
@@ -40,14 +42,15 @@ def score_file(
     output is the same, byte for byte.
 
     Args:
-        input_path: A .csv, .csv.gz or .parquet file with the columns of the processor's schema.
-        output_path: A file with one of these endings. It appears once it is complete and holds the input's rows in
-            order, with the additional column `click_probability`.
+        input_path: A file with the columns of the processor's schema, as in `open_table_file`.
+        output_path: A file whose ending `table_format` knows. It appears once it is complete and holds the input's
+            rows in order, with the additional column `click_probability`.
         processor: The model's processor.
         model: A `ClickPromptForCTR`.
         batch_size: Rows per batch, at least 1.
         piece_rows: Rows per piece, at least 1.
         bf16: Whether to compute matrix products in bf16.
+        csv_format: How a CSV input is written; by default, as the processor's schema says.
 
     Raises:
         ValueError: If a number is out of range, the output is the input, the processor belongs to another model, the
@@ -62,8 +65,9 @@ def score_file(
     if output_path.exists() and output_path.samefile(input_path):
         raise ValueError(f"`output_path` must differ from `input_path`, got {output_path} for both.")
     processor.check_model(model.config)
-    reader = open_table(input_path, piece_rows)
-    _check_columns(reader.schema.names, processor.read_columns, input_path)
+    csv_format = csv_format or processor.schema.csv
+    reader = open_table(input_path, piece_rows, csv_format)
+    _check_columns(reader.schema.names, processor.read_columns, input_path, reader.advise_on_columns())
     state = PartialState()
     pieces = FinishedPieces(output_path)
     model.eval()
@@ -77,6 +81,7 @@ def score_file(
                 "piece_rows": piece_rows,
                 "batch_size": batch_size,
                 "bf16": bf16,
+                "CSV format": str(csv_format),
             }
             stack.enter_context(pieces.started(origin))
         state.wait_for_everyone()
@@ -110,9 +115,12 @@ def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -
     return digest.hexdigest()[:16]
 
 
-def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path) -> None:
+def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path, advice: str) -> None:
     if repeated := sorted({name for name in given if given.count(name) > 1}):
         raise ValueError(f"The columns of {path} must have different names; repeated: {repeated}.")
-    check_columns(needed, given, str(path))
+    try:
+        check_columns(needed, given, str(path))
+    except ValueError as error:
+        raise ValueError(f"{error}{advice}") from error
     if COLUMN in given:
         raise ValueError(f"{path} already has a column {COLUMN!r}; rename it first.")

@@ -6,16 +6,18 @@ A new source is a module in this folder and a line in `_SOURCES`.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from ...schema_clickprompt import Schema
 from ..schema_file import load_schema
+from ..table_files import TableKind
 from .amazon import load_amazon_toys
 from .bookcrossing import load_bookcrossing
 from .goodreads import load_goodreads
 from .movielens import load_ml_1m, load_ml_100k
 from .source import SourceTable
 from .synthetic import load_synthetic
-from .tabular import load_csv, load_hub, load_parquet
+from .tabular import load_folder, load_table
 
 __all__ = ["SourceTable", "load_source", "needs_schema"]
 
@@ -29,7 +31,7 @@ _SOURCES: dict[str, Callable[[str | Path | None], SourceTable]] = {
     "synthetic": lambda path: load_synthetic(),
 }
 # File formats, whose schema the user gives.
-_FORMATS: dict[str, Callable[[str | Path | None, Schema], SourceTable]] = {"csv": load_csv, "parquet": load_parquet}
+_FORMATS: tuple[TableKind, ...] = get_args(TableKind)
 
 
 def needs_schema(dataset: str) -> bool:
@@ -44,9 +46,9 @@ def load_source(
 
     Args:
         dataset: `"ml-1m"`, `"ml-100k"`, `"bookcrossing"`, `"amazon-toys"`, `"goodreads"`, `"synthetic"`, `"csv"`,
-            `"parquet"`, or a Hub id or folder with a slash in it.
-        data_path: The zip, folder or file with the raw data.
-        schema: What the columns mean, or a YAML or JSON file with it. Required for CSV, Parquet and the Hub.
+            `"jsonl"`, `"parquet"`, or a Hub id or folder with a slash in it.
+        data_path: The zip, folder or file with the raw data. For file formats, as in `read_table_files`.
+        schema: What the columns mean, or a YAML or JSON file with it. Required for file formats and the Hub.
 
     Raises:
         ValueError: If `dataset` is unknown, the schema is missing, or the data are broken.
@@ -63,4 +65,7 @@ def load_source(
         raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that says what the columns mean.")
     if not isinstance(schema, Schema):
         schema = load_schema(schema)
-    return _FORMATS[dataset](data_path, schema) if dataset in _FORMATS else load_hub(dataset, schema)
+    for kind in _FORMATS:
+        if dataset == kind:
+            return load_table(kind, data_path, schema)
+    return load_folder(dataset, schema)

@@ -1,141 +1,173 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""CSV and Parquet files and datasets of the HuggingFace Hub, whose schema the user gives."""
+"""Files of rows, folders of them and datasets of the HuggingFace Hub, whose schema the user gives."""
 
-from collections.abc import Iterator
+import glob
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import csv
 
-from ...schema_clickprompt import Schema
-from ..csv_faults import advise_separator, describe_broken_utf8
+from ...schema_clickprompt import CsvFormat, Schema
+from ..table_files import TableKind, check_columns, needed_columns, read_table_files, table_kind
 from .source import SPLIT_NAMES, SourceTable
 
-# Arrow reads files in blocks. A row must not span more than two.
-_READ_OPTIONS = csv.ReadOptions(block_size=1 << 24)
-# Otherwise blocks of a large file end at any line break, even within a quoted cell.
-_PARSE_OPTIONS = csv.ParseOptions(newlines_in_values=True)
+# As in `datasets`.
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*")
+_FILE_ON_HUB = re.compile(r"hf://datasets/[^@]+@[^/]+/(.+)")
 
 
-def load_csv(path: str | Path | None, schema: Schema) -> SourceTable:
-    """Read a CSV file with a header, in UTF-8.
-
-    Fields stay strings, so that ids and zip codes keep leading zeros. A field that is also the time becomes numbers or
-    timestamps, to be sorted by. Quoted cells may contain line breaks.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it cannot be parsed or lacks a column; the message names the file.
-    """
-    path = _existing(path, "csv")
-    # With a format, times stay strings too: as numbers they would lose leading zeros.
-    inferred = schema.time if schema.format_of_time is None else None
-    needed = _needed_columns(schema)
-    strings = [name for name in needed if name != inferred]
-    _check_columns(csv_header(path), schema, str(path))
-    try:
-        table = csv.read_csv(path, _READ_OPTIONS, _PARSE_OPTIONS, _as_strings(strings, needed))
-    except pa.ArrowInvalid as error:
-        raise _broken_csv(path, error) from error
-    return SourceTable(table, schema)
-
-
-def csv_header(path: Path) -> list[str]:
-    """Read the column names of a CSV file.
+def load_table(kind: TableKind, path: str | Path | Sequence[str | Path] | None, schema: Schema) -> SourceTable:
+    """Read rows from files; see `read_table_files`.
 
     Raises:
-        ValueError: If it is not UTF-8, has no header, or is not separated by commas; the message names the file.
+        FileNotFoundError: If there is no such file.
+        ValueError: If no file is given, or one is broken or lacks a column; the message names the file.
     """
-    try:
-        with csv.open_csv(path, _READ_OPTIONS, _PARSE_OPTIONS) as reader:
-            names = reader.schema.names
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise _broken_csv(path, error) from error
-    if len(names) == 1 and (advice := advise_separator(path)):
-        raise ValueError(f"{path} must be a CSV file with commas, but it has only the column {names}.{advice}")
-    return names
+    if path is None:
+        raise ValueError(f"`data_path` must be a {kind} file, got none.")
+    return SourceTable(read_table_files(path, schema, kind), schema)
 
 
-def csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Read a CSV file in batches, with all cells as strings.
+def load_folder(name: str, schema: Schema) -> SourceTable:
+    """Read a folder of CSV, JSON lines or Parquet files, or a dataset of the Hub.
+
+    CSV and JSON lines files are read as from `load_table`, wherever they are; other formats as by
+    `datasets.load_dataset`. Splits are recognized as there, by the metadata in README.md or the names of files and
+    folders. A dataset without splits gives one table. If it has several, they are returned under the names `train`,
+    `validation` and `test`, as far as they exist.
 
     Raises:
-        ValueError: As `load_csv`.
+        ValueError: If a column is missing, a file is broken, or there are several splits without a training split.
+        Exception: Whatever `datasets.load_dataset` raises if it finds nothing.
     """
-    header = csv_header(path)
+    files, csv = _files_of_splits(name)
+    if files is None:
+        loaded = datasets.load_dataset(name)
+        for split in loaded.values():
+            check_columns(split.column_names, needed_columns(schema), f"Dataset {name}")
+        columns = needed_columns(schema)
+        tables = {split: rows.select_columns(columns).with_format("arrow")[:] for split, rows in loaded.items()}
+    else:
+        format_of_files = schema if schema.csv or csv is None else replace(schema, csv=csv)
+        tables = {split: read_table_files(paths, format_of_files) for split, paths in files.items()}
+    return SourceTable(_known_splits(tables, name), schema)
+
+
+def _files_of_splits(name: str) -> tuple[dict[str, list[Path]] | None, CsvFormat | None]:
+    """The files of each split, and their CSV format if the dataset's metadata has one.
+
+    No files if `datasets` must read the dataset, because `read_table_files` cannot.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not _has_metadata(folder):
+        return split_files(folder), None
     try:
-        with csv.open_csv(path, _READ_OPTIONS, _PARSE_OPTIONS, _as_strings(header, header)) as reader:
-            yield from reader
-    except pa.ArrowInvalid as error:
-        raise _broken_csv(path, error) from error
+        config = datasets.load_dataset_builder(name).config
+    except ConnectionError:
+        # Offline, with the files of an earlier run.
+        try:
+            folder = Path(huggingface_hub.snapshot_download(name, repo_type="dataset", local_files_only=True))
+        except huggingface_hub.errors.LocalEntryNotFoundError:
+            return None, None
+        return _files_of_splits(str(folder))
+    found = getattr(config, "data_files", None) or {}
+    splits = {str(split): list(map(str, paths)) for split, paths in found.items()}
+    kinds = {table_kind(Path(path)) for paths in splits.values() for path in paths}
+    if not kinds or None in kinds or (kinds == {"parquet"} and not folder.is_dir()):
+        return None, None
+    if not folder.is_dir():
+        inside = {split: [_FILE_ON_HUB.sub(r"\1", path) for path in paths] for split, paths in splits.items()}
+        wanted = [glob.escape(path) for paths in inside.values() for path in paths]
+        copy = huggingface_hub.snapshot_download(name, repo_type="dataset", allow_patterns=[*wanted, "README.md"])
+        splits = {split: [f"{copy}/{path}" for path in paths] for split, paths in inside.items()}
+    return {split: list(map(Path, paths)) for split, paths in splits.items()}, _csv_format(config)
 
 
-def _as_strings(strings: list[str], included: list[str]) -> csv.ConvertOptions:
-    return csv.ConvertOptions(
-        column_types=dict.fromkeys(strings, pa.string()), include_columns=included, strings_can_be_null=False
+def _has_metadata(folder: Path) -> bool:
+    """Whether README.md may name the files of the splits."""
+    card = folder / "README.md"
+    return card.is_file() and bool(
+        re.search(r"^(configs|data_files):", card.read_text("utf-8", "replace"), re.MULTILINE)
     )
 
 
-def _broken_csv(path: Path, error: Exception) -> ValueError:
-    problem = describe_broken_utf8(path) or f"{str(error).rstrip('.')}.{advise_separator(path)}"
-    return ValueError(f"{path} must be a CSV file in UTF-8 with a header and rows: {problem}")
+def _csv_format(config: datasets.BuilderConfig) -> CsvFormat | None:
+    """The CSV format in a dataset's metadata."""
+    if not hasattr(config, "quotechar"):
+        return None
+    return CsvFormat(
+        delimiter=config.delimiter or config.sep,
+        quote=config.quotechar,
+        escape=config.escapechar,
+        encoding=config.encoding or "utf-8",
+        column_names=config.names or config.column_names,
+    )
 
 
-def load_parquet(path: str | Path | None, schema: Schema) -> SourceTable:
-    """Read a Parquet file.
+def split_files(folder: Path) -> dict[str, list[Path]] | None:
+    """The tables in a folder and its subfolders by split; all are of the split `train` if no name tells.
 
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it is not a Parquet file or lacks a column; the message names the file.
+    As in `datasets`, shards such as data/train-00000-of-00001.parquet count first, then names of subfolders, then
+    names of files. Files that do not follow the first of these that names a split are left out, with a warning.
+
+    Returns:
+        Files in the order of their names; `None` if there are no tables.
     """
-    path = _existing(path, "parquet")
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} must be a Parquet file: {error}") from error
-    _check_columns(file.schema_arrow.names, schema, str(path))
-    return SourceTable(file.read(_needed_columns(schema)), schema)
+    relative = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and table_kind(path))
+    relative = [path for path in relative if not any(part.startswith((".", "__")) for part in path.parts)]
+    if not relative:
+        return None
+    ways: tuple[Callable[[Path], str | None], ...] = (
+        lambda path: found[1] if (found := _SHARD.fullmatch(path.as_posix())) else None,
+        lambda path: next(filter(None, map(_split_in, path.parts[:-1])), None),
+        lambda path: _split_in(path.name),
+    )
+    for split_of in ways:
+        splits: dict[str, list[Path]] = {}
+        for path in relative:
+            splits.setdefault(split_of(path) or "", []).append(folder / path)
+        left_out = splits.pop("", [])
+        if splits:
+            if left_out:
+                warnings.warn(
+                    f"{folder} has tables that belong to no split, which are not read: "
+                    f"{', '.join(str(path.relative_to(folder)) for path in left_out[:5])}. Splits: {sorted(splits)}.",
+                    stacklevel=2,
+                )
+            return splits
+    return {"train": [folder / path for path in relative]}
 
 
-def load_hub(name: str, schema: Schema) -> SourceTable:
-    """Read a dataset of the Hub, or a local folder that `datasets.load_dataset` accepts.
-
-    Splits named train, validation and test are kept if all three exist. Otherwise all splits are concatenated.
-
-    Raises:
-        ValueError: If a column is missing.
-        Exception: Whatever `datasets.load_dataset` raises if it finds nothing.
-    """
-    loaded = datasets.load_dataset(name)
-    for split in loaded.values():
-        _check_columns(split.column_names, schema, f"Dataset {name}")
-    tables = {
-        split: rows.select_columns(_needed_columns(schema)).with_format("arrow")[:] for split, rows in loaded.items()
-    }
-    if set(tables) >= set(SPLIT_NAMES):
-        return SourceTable({split: tables[split] for split in SPLIT_NAMES}, schema)
-    return SourceTable(pa.concat_tables(tables.values()), schema)
+def _split_in(name: str) -> str | None:
+    """The split that the name of a file or folder tells."""
+    words = re.split(r"[-._ 0-9]", name.lower())
+    return next((split for split, known in _SPLIT_WORDS.items() if set(words) & set(known)), None)
 
 
-def _needed_columns(schema: Schema) -> list[str]:
-    """Columns that the schema names, without repeats: the time may be a field as well."""
-    return list(dict.fromkeys([*schema.columns, schema.label, *([schema.time] if schema.time else [])]))
-
-
-def _check_columns(column_names: list[str], schema: Schema, where: str) -> None:
-    """Raise a ValueError that names the first column of the schema that `where` lacks or has twice."""
-    for column in _needed_columns(schema):
-        if column not in column_names:
-            raise ValueError(f"{where} must have the column {column!r} of the schema; it has {column_names}.")
-        if column_names.count(column) > 1:
-            raise ValueError(f"{where} must have the column {column!r} once; it has {column_names}.")
-
-
-def _existing(path: str | Path | None, kind: str) -> Path:
-    if path is None:
-        raise ValueError(f"`data_path` must be a {kind} file, got none.")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"`data_path` must be a {kind} file, but there is none at {path}.")
-    return Path(path)
+def _known_splits(tables: Mapping[str, pa.Table], name: str) -> pa.Table | dict[str, pa.Table]:
+    """The only split, or the splits `train`, `validation` and `test`, as far as they exist."""
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    known: dict[str, pa.Table] = {}
+    others = []
+    for split, table in tables.items():
+        canonical = next((canonical for canonical, words in _SPLIT_WORDS.items() if split in words), None)
+        if canonical is None or canonical in known:
+            others.append(split)
+        else:
+            known[canonical] = table
+    if "train" not in known:
+        raise ValueError(f"Dataset {name} must have a split 'train' beside others; it has {sorted(tables)}.")
+    if others:
+        warnings.warn(f"Dataset {name} has splits that are not used: {others}.", stacklevel=2)
+    return {split: known[split] for split in SPLIT_NAMES if split in known} if len(known) > 1 else known["train"]

@@ -1,0 +1,382 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Read CSV files as they are found: one reader for training, drafting and scoring.
+
+A file is decoded and cut into blocks of whole records. Arrow parses each block, and must find as many rows in it as
+`CsvGrammar` does.
+"""
+
+import codecs
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from ..schema_clickprompt import CsvFormat
+from .csv_grammar import CsvFault, CsvGrammar, Record
+from .opened_files import count_line_ends, errors_naming, opened
+
+_BLOCK_BYTES = 1 << 20
+_LONGEST_ROW_BYTES = 1 << 28
+_DELIMITERS = ",;\t|"
+# UTF-32's mark begins with UTF-16's.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
+_OTHER_FILES = {
+    b"\x1f\x8b": "gzipped: end its name in .csv.gz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstandard: end its name in .csv.zst",
+    b"PK\x03\x04": "a zip file or a spreadsheet: extract it, or save it as CSV",
+    b"PAR1": "a Parquet file: end its name in .parquet",
+}
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Whole records of a file, in UTF-8.
+
+    Args:
+        text: The records.
+        line: Number of the first line.
+        num_rows: Number of records that are not blank.
+        grammar: How the text is written; without escapes.
+    """
+
+    text: bytes
+    line: int
+    num_rows: int
+    grammar: CsvGrammar
+
+    def line_of(self, offset: int) -> int:
+        """Number of the line of an offset."""
+        return self.line + count_line_ends(self.text[:offset])
+
+    def records(self) -> Iterator[Record]:
+        """The records that are not blank."""
+        return (record for record in self.grammar.records(self.text, 0, is_last=True) if record.cells)
+
+
+class CsvFile:
+    """A CSV file, compressed or not. All cells are strings, unchanged.
+
+    Blank lines are skipped. A byte order mark decides the encoding. Columns without a name at the end of the header,
+    which come from trailing delimiters, must be empty and are left out.
+
+    Args:
+        path: The file. Names that end in .gz or .zst are decompressed.
+        csv_format: How it is written.
+
+    Attributes:
+        schema: Column names and types.
+        num_rows: Number of rows; `None` until the file has been read to its end.
+
+    Raises:
+        ValueError: If the file is empty, or its header is broken, repeats a name or seems to have another delimiter;
+            the message names the file.
+    """
+
+    def __init__(self, path: Path, csv_format: CsvFormat | None = None):
+        self.path, self.format = path, csv_format or CsvFormat()
+        self.num_rows: int | None = None
+        self._encoding = self.format.encoding
+        is_tsv = ".tsv" in [suffix.lower() for suffix in path.suffixes]
+        delimiter = self.format.delimiter or ("\t" if is_tsv else ",")
+        self._grammar = CsvGrammar(delimiter, self.format.quote, self.format.escape, self.format.lines_per_cell)
+        with errors_naming(path, "a CSV file"):
+            first = self._first_row()
+        if first is None:
+            raise ValueError(f"{path} must be a CSV file in UTF-8 with a header, but it is empty.")
+        self._has_header = self.format.column_names is None
+        self._header = first if self.format.column_names is None else list(self.format.column_names)
+        names = self._header
+        while self._has_header and len(names) > 1 and not names[-1]:
+            names = names[:-1]
+        self._check_names(names, first)
+        self.schema = pa.schema([(name, pa.string()) for name in names])
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Iterate over the rows.
+
+        Args:
+            columns: Names of the columns to read; all by default.
+
+        Raises:
+            ValueError: If the file is broken. The message names the line, counted from 1, and the option that reads
+                the file, if one does.
+        """
+        self.num_rows = None
+        names = self.schema.names
+        wanted = names if columns is None else list(columns)
+        num_rows = 0
+        with errors_naming(self.path, "a CSV file"):
+            for block in self._blocks():
+                table = self._parsed(block, [names.index(name) for name in wanted])
+                num_rows += block.num_rows
+                yield from table.rename_columns(wanted).to_batches()
+        self.num_rows = num_rows
+
+    def advise_on_columns(self) -> str:
+        """What may be wrong if a column is missing: a sentence that starts with a space, or nothing."""
+        if not self._has_header:
+            return ""
+        return self._advise_delimiter() or (
+            f" If the file has no header, name its columns with {_option('column_names', '[...]')}."
+        )
+
+    def _chunks(self) -> Iterator[bytes]:
+        """The file's text in UTF-8, without a byte order mark; at its end an empty chunk."""
+        num_bytes, line = 0, 1
+        with opened(self.path) as stream:
+            chunk = stream.read(_BLOCK_BYTES)
+            mark = next(filter(chunk.startswith, _BYTE_ORDER_MARKS), b"")
+            self._encoding = _BYTE_ORDER_MARKS.get(mark, self.format.encoding)
+            decoder = codecs.getincrementaldecoder(self._encoding)()
+            is_utf_8 = codecs.lookup(self._encoding).name == "utf-8"
+            while True:
+                pending = len(decoder.getstate()[0])
+                try:
+                    text = decoder.decode(chunk, final=not chunk)
+                except UnicodeDecodeError as error:
+                    self._refuse_bytes(error, num_bytes - pending, line)
+                decoded = chunk if is_utf_8 else text.encode()
+                if decoded or not chunk:
+                    yield decoded
+                if not chunk:
+                    return
+                num_bytes += len(chunk)
+                line += text.count("\n") or text.count("\r")
+                chunk = stream.read(_BLOCK_BYTES)
+
+    def _refuse_bytes(self, error: UnicodeDecodeError, first_byte: int, first_line: int) -> NoReturn:
+        before = error.object[: error.start].decode(self._encoding, "replace")
+        line = first_line + (before.count("\n") or before.count("\r"))
+        name = self._encoding.removesuffix("-sig").upper()
+        with opened(self.path) as stream:
+            start = stream.read(4)
+        other = next((kind for mark, kind in _OTHER_FILES.items() if start.startswith(mark)), None)
+        advice = (
+            f"It seems to be {other}."
+            if other
+            else (
+                f"Name its encoding, e.g. {_option('encoding', 'cp1252')}. Or convert it, if it is WINDOWS-1252: "
+                f"iconv -f WINDOWS-1252 -t UTF-8 {self.path} > utf8{self.path.suffix}"
+            )
+        )
+        raise ValueError(
+            f"{self.path} must be a CSV file in {name}: Byte {first_byte + error.start} "
+            f"(0x{error.object[error.start]:02X}, in line {line}) is not {name}. {advice}"
+        ) from error
+
+    def _first_row(self) -> list[str] | None:
+        """The cells of the first row, if any."""
+        held = b""
+        for chunk in self._chunks():
+            held += chunk
+            try:
+                first = next((record for record in self._grammar.records(held, 0, not chunk) if record.cells), None)
+            except CsvFault as fault:
+                raise self._fault(fault, held, 1) from fault
+            if first is not None:
+                return [cell.decode() for cell in first.cells]
+            self._check_length(held, 1)
+        return None
+
+    def _check_names(self, names: list[str], first: list[str]) -> None:
+        if not self._has_header:
+            if first == names:
+                raise ValueError(
+                    f"{self.path} has a header, which repeats `column_names` of the CSV format: leave them out."
+                )
+            return
+        if any("\0" in name for name in names):
+            raise ValueError(
+                f"{self.path} must have column names without NUL characters, got {names[0][:_SHOWN_CHARACTERS]!r}. If "
+                f"it is in UTF-16, read it with {_option('encoding', 'utf-16-le')}."
+            )
+        if len(names) == 1 and self.format.delimiter is None and (advice := self._advise_delimiter()):
+            raise ValueError(f"{self.path} must be a CSV file, but it has only the column {names}.{advice}")
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"{self.path} must have the column {repeated[0]!r} once, but its header repeats {repeated}. "
+                "Rename them. If the file has no header, name its columns with "
+                f"{_option('column_names', '[...]')}."
+            )
+
+    def _advise_delimiter(self) -> str:
+        """Name the delimiter that the header seems to have: a sentence that starts with a space, or nothing."""
+        delimiter = self._grammar.delimiter.decode()
+        text = delimiter.join(self._header)
+        likely = max(_DELIMITERS, key=lambda other: text.count(other) if other != delimiter else -1)
+        if text.count(likely) <= text.count(delimiter):
+            return ""
+        return f" Its cells seem to be separated by {likely!r}: read it with {_option('delimiter', likely)}."
+
+    def _blocks(self) -> Iterator[_Block]:
+        """The rows below the header."""
+        held, line, in_header = b"", 1, self._has_header
+        self._has_warned = False
+        for chunk in self._chunks():
+            held += chunk
+            if in_header:
+                header = next((r for r in self._grammar.records(held, 0, not chunk) if r.cells), None)
+                if header is None:
+                    continue
+                in_header = False
+                line += count_line_ends(held[: header.end])
+                held = held[header.end :]
+            end, block = self._whole_records(held, line, not chunk)
+            if block.num_rows:
+                yield block
+            line += count_line_ends(held[:end])
+            held = held[end:]
+            self._check_length(held, line)
+
+    def _whole_records(self, text: bytes, line: int, is_last: bool) -> tuple[int, _Block]:
+        """The whole records at the start of a text, and their end."""
+        grammar, num_columns = self._grammar, len(self._header)
+        has_escapes = grammar.escape is not None and grammar.escape in text
+        layout = None if has_escapes else grammar.layout(text, is_last, num_columns)
+        if layout is not None:
+            end = layout.end
+        else:
+            try:
+                end, text = grammar.standardized(text, is_last)
+            except CsvFault as fault:
+                raise self._fault(fault, text, line) from fault
+            grammar = grammar.standard
+            layout = grammar.layout(text, True, num_columns)
+            assert layout is not None
+        block = _Block(text[: layout.end], line, layout.num_rows, grammar)
+        if layout.swallowing is not None and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{self.path}: the row in line {block.line_of(layout.swallowing)} has a cell of several lines, and "
+                "each of its lines looks like a row. If quotes are ordinary text in this file, the cell has swallowed "
+                f"rows: read the file with {_option('quote', None)}.",
+                stacklevel=2,
+            )
+        return end, block
+
+    def _parsed(self, block: _Block, positions: list[int]) -> pa.Table:
+        """The columns at `positions`, checked."""
+        # Positions as names, because Arrow's options go by name.
+        nameless = range(len(self.schema), len(self._header))
+        included = [str(at) for at in dict.fromkeys([*positions, *nameless])]
+        quote = block.grammar.quote
+        try:
+            table = pa.csv.read_csv(
+                pa.BufferReader(block.text),
+                pa.csv.ReadOptions(
+                    column_names=[str(at) for at in range(len(self._header))],
+                    block_size=len(block.text) + 1,
+                    use_threads=False,
+                ),
+                pa.csv.ParseOptions(
+                    delimiter=block.grammar.delimiter.decode(),
+                    quote_char=quote.decode() if quote else False,
+                    newlines_in_values=quote is not None,
+                ),
+                pa.csv.ConvertOptions(
+                    column_types=dict.fromkeys(included, pa.string()),
+                    include_columns=included,
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowInvalid:
+            self._refuse_number_of_cells(block)
+            raise
+        if len(table) != block.num_rows:
+            self._refuse_number_of_cells(block)
+            raise ValueError(
+                f"{self.path} must have as many rows as records, but Arrow finds {len(table)} rows in the "
+                f"{block.num_rows} records from line {block.line} on."
+            )
+        for at in nameless:
+            if pc.any(pc.not_equal(table.column(str(at)), "")).as_py():
+                self._refuse_nameless(block)
+        self._check_header_is_not_repeated(block, table)
+        return table.select([str(at) for at in positions])
+
+    def _check_header_is_not_repeated(self, block: _Block, table: pa.Table) -> None:
+        if len(self._header) < 2:
+            return
+        repeats = None
+        for name in table.column_names:
+            # Joined files may also repeat the byte order mark.
+            known = pa.array([self._header[int(name)], "\ufeff" + self._header[int(name)]])
+            same = pc.is_in(table.column(name), known)
+            repeats = same if repeats is None else pc.and_(repeats, same)
+        if repeats is None or not pc.any(repeats).as_py():
+            return
+        for record in block.records():
+            cells = [cell.decode() for cell in record.cells]
+            if [cells[0].removeprefix("\ufeff"), *cells[1:]] == self._header:
+                raise ValueError(
+                    f"{self.path} must not repeat its header, but line {block.line_of(record.start)} does. Were files "
+                    "joined with their headers? Remove such lines, or give the files one by one."
+                )
+
+    def _refuse_nameless(self, block: _Block) -> NoReturn:
+        for record in block.records():
+            if any(record.cells[len(self.schema) :]):
+                break
+        raise ValueError(
+            f"{self.path} must have a name in its header for each column, but line {block.line_of(record.start)} has "
+            f"a cell behind the last name, {self.schema.names[-1]!r}: {_shown(block.text[record.start : record.end])}"
+        )
+
+    def _refuse_number_of_cells(self, block: _Block) -> None:
+        expected = len(self._header)
+        for record in block.records():
+            if len(record.cells) == expected:
+                continue
+            text = block.text[record.start : record.end]
+            source = "the header" if self._has_header else "`column_names`"
+            if b'\\"' in text and self.format.escape is None:
+                advice = f" If backslashes escape quotes, read it with {_option('escape', chr(92))}."
+            elif len(record.cells) == expected + 1 and not record.cells[-1]:
+                advice = " The line ends with a delimiter; give the last column a name, or remove the delimiter."
+            else:
+                advice = self._advise_delimiter()
+            line = block.line_of(record.start)
+            raise ValueError(
+                f"{self.path} must be a CSV file with as many cells in each row as {source}. Line {line}: "
+                f"Expected {expected} columns, got {len(record.cells)}: {_shown(text)}.{advice}"
+            )
+
+    def _fault(self, fault: CsvFault, text: bytes, first_line: int) -> ValueError:
+        line = first_line + count_line_ends(text[: fault.offset])
+        advice = [f"If quotes are ordinary text, read the file with {_option('quote', None)}."]
+        if fault.has_escapes and self.format.escape is None:
+            advice.insert(0, f"If backslashes escape quotes, read the file with {_option('escape', chr(92))}.")
+        if fault.has_many_lines:
+            advice.append(f"If the cell is whole, raise {_option('lines_per_cell', 100_000)}.")
+        return ValueError(f"{self.path} has {fault.problem}. It begins in line {line}. {' '.join(advice)}")
+
+    def _check_length(self, text: bytes, line: int) -> None:
+        if len(text) > _LONGEST_ROW_BYTES:
+            raise ValueError(
+                f"{self.path} must have rows of at most {_LONGEST_ROW_BYTES >> 20} MB, but the row in line {line} is "
+                "longer."
+            )
+
+
+def _option(name: str, value: str | int | None) -> str:
+    """An option as a schema has it."""
+    written = "none" if value is None else value if value == "[...]" else json.dumps(value)
+    return f"`{name}: {written}` (in the `csv` part of the schema, or as the flag of that name)"
+
+
+def _shown(text: bytes) -> str:
+    shown = text.decode("utf-8", "replace").rstrip("\r\n")
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
