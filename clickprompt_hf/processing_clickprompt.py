@@ -5,13 +5,10 @@ This file ships with every checkpoint, so it imports only numpy, torch, transfor
 is the package's: `clickprompt_hf/data/vocabulary.py`.
 """
 
-import copy
 import importlib
 import json
 import os
-import threading
-import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +25,10 @@ from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, columns_of
 from .encoding_clickprompt import read_vocabularies, time_part
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
+from .tokenization_clickprompt import complete_tokenizer, tokenize
+
+# Until 0.2.0 it was defined here.
+from .tokenization_clickprompt import plain_backend  # noqa: F401
 from .values_clickprompt import canonical, check_labels, each_distinct, number_of
 # isort: on
 
@@ -132,7 +133,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     @tokenizer.setter
     def tokenizer(self, value) -> None:
-        self._tokenizer = NO_TOKENIZER if value is None else value
+        is_one = value is not None and not isinstance(value, _NoTokenizer)
+        self._tokenizer = complete_tokenizer(value) if is_one else NO_TOKENIZER
 
     @property
     def reads_text(self) -> bool:
@@ -232,8 +234,6 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """Pad token ids on the right: some decoders pad on the left, which would shift their positions."""
         lengths = np.asarray([len(text) for text in texts], dtype=np.int64)
         attention_mask = (np.arange(lengths.max(initial=0)) < lengths[:, None]).astype(np.int64)
-        if self.tokenizer.pad_token_id is None:
-            raise ValueError("`tokenizer` must have a padding token to make tensors; set its `pad_token`.")
         input_ids = np.full(attention_mask.shape, self.tokenizer.pad_token_id, dtype=np.int64)
         input_ids[attention_mask == 1] = [token for text in texts for token in text]
         return {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -354,63 +354,6 @@ def _vocabulary_module():
             "Fitting or extending a processor needs the clickprompt_hf package, which is not installed: "
             "pip install clickprompt_hf"
         ) from error
-
-
-_PLAIN_BACKENDS: "weakref.WeakKeyDictionary[Any, tuple[Any, Any]]" = weakref.WeakKeyDictionary()
-_PLAIN_BACKENDS_LOCK = threading.Lock()
-
-
-def plain_backend(tokenizer):
-    """Return a copy of a fast tokenizer's backend with truncation and padding off. It is shared: do not change it.
-
-    A call of the tokenizer itself writes its truncation and padding into the backend, where other threads and the
-    tokenizer's owner read them.
-    """
-    backend = tokenizer.backend_tokenizer
-    # What may change after the first call: added tokens, the special tokens around a text, and how they are split.
-    post_processor = backend.post_processor
-    state = (
-        id(backend),
-        # Not their number: a token of the vocabulary can be added too, which keeps it from being split.
-        [repr(token) for token in backend.get_added_tokens_decoder().values()],
-        None if post_processor is None else post_processor.__getstate__(),
-        tokenizer.split_special_tokens,
-    )
-    with _PLAIN_BACKENDS_LOCK:
-        copied_state, copied = _PLAIN_BACKENDS.get(tokenizer, (None, None))
-        if copied_state != state:
-            copied = copy.deepcopy(backend)
-            copied.no_truncation()
-            copied.no_padding()
-            copied.encode_special_tokens = tokenizer.split_special_tokens
-            _PLAIN_BACKENDS[tokenizer] = (state, copied)
-    return copied
-
-
-def tokenize(tokenizer, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-    """Tokenize texts as `tokenizer(texts, truncation=..., max_length=...)` does, without changing its settings.
-
-    Args:
-        tokenizer: A tokenizer of transformers.
-        texts: B texts.
-        max_length: Maximum number of tokens per text, special tokens included. `None` for no limit.
-
-    Returns:
-        Token ids of each text, with special tokens, unpadded.
-    """
-    if not texts:
-        return []
-    if not tokenizer.is_fast:
-        # Tokenizers in Python have no such state.
-        limit = {} if max_length is None else {"truncation": True, "max_length": max_length}
-        return tokenizer(list(texts), **limit)["input_ids"]
-    backend = plain_backend(tokenizer)
-    encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-    if max_length is not None:
-        room = max(max_length - backend.num_special_tokens_to_add(is_pair=False), 0)
-        for encoding in encodings:
-            encoding.truncate(room, direction=tokenizer.truncation_side)
-    return [backend.post_process(encoding).ids for encoding in encodings]
 
 
 def _text_inputs(texts: list[list[int]]) -> dict[str, list[list[int]]]:

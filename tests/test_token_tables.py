@@ -3,7 +3,10 @@
 import copy
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_data import (
     tiny_bert_tokenizer,
     tiny_roberta_tokenizer,
@@ -12,11 +15,15 @@ from tiny_data import (
     tiny_t5_tokenizer,
     whole_text_tokenizer,
 )
+from tiny_tokenizers import CONTROL, KINDS, tokenizer_of
+from tokenizers import AddedToken
 
-from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data import token_tables
+from clickprompt_hf.data.collators import ClickPromptMLMCollator
+from clickprompt_hf.data.columnar import encode_tables
 from clickprompt_hf.data.token_tables import TokenTables
-from clickprompt_hf.processing_clickprompt import plain_backend
+from clickprompt_hf.tokenization_clickprompt import control_tokens, plain_backend, tokenize
 
 
 def build(tokenizer, max_text_length=None, num_rows=200):
@@ -114,3 +121,127 @@ def test_value_fields_mark_values_and_never_the_template(tokenizer, max_text_len
             title = rows["title"][row] or "unknown"
             if title == "Up":
                 assert shown[2].lower() == "up"
+
+
+TITLES = st.lists(
+    st.sampled_from([*CONTROL, "Up", "is", " ", "  ", "\u2581", "Noir", "\u00b4", "\u200b", "zyz", "ZYZ", "7", "."]),
+    max_size=6,
+).map("".join)
+# Values within the text, at its end, and at its start.
+TEMPLATES = ("{name} is {value}.", "{name}: {value}", "{value} ({name})")
+
+
+def rows_of_titles(titles):
+    return {"user": [*range(len(titles))], "title": titles, "click": [0] * len(titles)}
+
+
+def processor_of(tokenizer, titles, template=TEMPLATES[0], max_text_length=None):
+    fields = (FieldSchema("title", "Title"), FieldSchema("user", "User"))
+    schema = Schema(fields, label="click", template=template)
+    return ClickPromptProcessor.fit(rows_of_titles(titles), schema, tokenizer, max_text_length=max_text_length)
+
+
+def assembled_texts(processor, rows):
+    arrays, tables = encode_tables([pa.table(rows)], processor, with_text=True, with_value_fields=True)
+    input_ids, attention_mask = tables.assemble(arrays["clause_ids"])
+    return [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@settings(derandomize=True, deadline=None, max_examples=25)
+def test_text_is_never_a_control_token_and_has_the_same_tokens_on_every_way(kind, data):
+    tokenizer = tokenizer_of(kind, truncation_side=data.draw(st.sampled_from(["left", "right"])))
+    tokenizer.padding_side = data.draw(st.sampled_from(["left", "right"]))
+    if data.draw(st.booleans()):
+        tokenizer.add_tokens([AddedToken("zyz", lstrip=data.draw(st.booleans()), rstrip=data.draw(st.booleans()))])
+    titles = data.draw(st.lists(TITLES, min_size=1, max_size=8))
+    limit = data.draw(st.sampled_from([None, 2, 3, 5, 9, 40]))
+    processor = processor_of(tokenizer, titles, data.draw(st.sampled_from(TEMPLATES)), limit)
+    rows = rows_of_titles(titles)
+    found = processor(rows)["input_ids"]
+    assert assembled_texts(processor, rows) == found
+    batch = processor(rows, return_tensors="pt")
+    assert [row[mask == 1].tolist() for row, mask in zip(batch["input_ids"], batch["attention_mask"])] == found
+    whole = [len(text) for text in processor_of(tokenizer, titles, processor.schema.template)(rows)["input_ids"]]
+    assert [len(text) for text in found] == [length if limit is None else min(length, limit) for length in whole]
+
+    before, after = token_tables.special_tokens_around(processor.tokenizer)
+    control = processor.tokenizer.convert_tokens_to_ids(sorted(control_tokens(processor.tokenizer)))
+    control = {*control} - {processor.tokenizer.unk_token_id}
+    for text in found:
+        assert (text[: len(before)], text[len(text) - len(after) :]) == (before, after)
+        assert not control.intersection(text[len(before) : len(text) - len(after)])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_without_control_tokens_have_the_tokens_of_the_tokenizer(kind, side):
+    tokenizer = tokenizer_of(kind, truncation_side=side)
+    rows = rows_of_titles(
+        ["Up", "Seven Samurai, The", "It's: a {gift}", "Caf\u00e9 Noir", "<x> [y] </z>", "<b>bold</b>"]
+    )
+    for limit in (None, 4, 11):
+        processor = processor_of(tokenizer, rows["title"], max_text_length=limit)
+        truncation = {} if limit is None else {"truncation": True, "max_length": limit}
+        own = copy.deepcopy(tokenizer)(processor.render(rows), **truncation)["input_ids"]
+        assert processor(rows)["input_ids"] == own == assembled_texts(processor, rows)
+
+
+@pytest.mark.parametrize("kind", ["byte-level BPE", "byte-level BPE with a prefix space", "WordPiece", "Llama"])
+def test_control_tokens_in_texts_are_split_as_transformers_splits_them(kind):
+    tokenizer = tokenizer_of(kind)
+    titles = [f"a {token}b" for token in CONTROL]
+    texts = processor_of(tokenizer, titles).render(rows_of_titles(titles))
+    assert tokenize(tokenizer, texts) == copy.deepcopy(tokenizer)(texts, split_special_tokens=True)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_that_a_user_added_stay_tokens(kind):
+    tokenizer = tokenizer_of(kind)
+    tokenizer.add_tokens(["zyzzyva"])
+    added = tokenizer.convert_tokens_to_ids("zyzzyva")
+    titles = ["zyzzyva", "a zyzzyva", "zyzzyva </s> [MASK]"]
+    processor = processor_of(tokenizer, titles)
+    assert [text.count(added) for text in processor(rows_of_titles(titles))["input_ids"]] == [1, 1, 1]
+
+
+def test_one_doubtful_clause_among_many_rows_is_found():
+    tokenizer = tokenizer_of("byte-level BPE")
+    # takes the space between two clauses
+    tokenizer.add_tokens([AddedToken("zyz.", rstrip=True)])
+    titles = [*["Up"] * 1000, "zyz", *["Up"] * 1000]
+    processor = processor_of(tokenizer, titles)
+    rows = rows_of_titles(titles)
+    assert assembled_texts(processor, rows) == processor(rows)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_limits_that_leave_no_room_for_special_tokens_are_refused(kind):
+    tokenizer = tokenizer_of(kind)
+    fewest = max(1, sum(map(len, token_tables.special_tokens_around(tokenizer))))
+    rows = rows_of_titles(["Up", "Seven Samurai"])
+    for limit in range(-1, fewest):
+        with pytest.raises(ValueError, match="max_text_length"):
+            processor_of(tokenizer, rows["title"], max_text_length=limit)(rows)
+    for limit in range(fewest, fewest + 3):
+        processor = processor_of(tokenizer, rows["title"], max_text_length=limit)
+        assert {len(text) for text in processor(rows)["input_ids"]} == {limit}
+        assert assembled_texts(processor, rows) == processor(rows)["input_ids"]
+
+
+def test_control_tokens_in_texts_are_masked_like_other_text():
+    titles = ["<mask> </s>", "Up <pad>"]
+    processor = processor_of(tokenizer_of("byte-level BPE"), titles)
+    encoded = processor(rows_of_titles(titles))
+    features = [dict(zip(encoded, row)) for row in zip(*encoded.values())]
+    labels = ClickPromptMLMCollator(processor, mlm_probability=1 - 1e-9)(features)["labels"]
+    for row, text in zip(labels.tolist(), encoded["input_ids"]):
+        assert row[: len(text)] == [-100, *text[1:-1], -100]
+
+
+def test_field_masking_needs_to_know_the_characters_of_a_token():
+    processor = processor_of(tokenizer_of("in Python"), ["Up"])
+    ClickPromptMLMCollator(processor)
+    with pytest.raises(ValueError, match="`masking='field'` needs a fast tokenizer, but CharacterTokenizer"):
+        ClickPromptMLMCollator(processor, masking="field")

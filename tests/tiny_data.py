@@ -53,7 +53,7 @@ def tiny_splits() -> dict[str, pa.Table]:
     return {name: pa.table(tiny_rows(size, seed)) for seed, (name, size) in enumerate(sizes.items())}
 
 
-def _texts() -> list[str]:
+def texts() -> list[str]:
     return [
         f"User ID is {n}. Price is {n / 2}. Tags is new, old, rare. Title is {t}." for n in range(9) for t in TITLES
     ]
@@ -62,7 +62,7 @@ def _texts() -> list[str]:
 @functools.cache
 def tiny_roberta_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE."""
-    return scratch_tokenizer("scratch-tiny", _texts())
+    return scratch_tokenizer("scratch-tiny", texts())
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def tiny_bert_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(_texts(), trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+    tokenizer.train_from_iterator(texts(), trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return _wrapped(tokenizer)
 
@@ -84,7 +84,7 @@ def tiny_t5_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["<pad>", "</s>", "<unk>", "<extra_id_0>"]
     trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(texts(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="left"
@@ -100,7 +100,7 @@ def tiny_gpt2_tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(texts(), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
 
 
@@ -109,7 +109,7 @@ def whole_text_tokenizer() -> PreTrainedTokenizerFast:
     """Takes a text as one word, so that its tokens are not those of its clauses."""
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(_texts(), trainers.BpeTrainer(vocab_size=200, special_tokens=special))
+    tokenizer.train_from_iterator(texts(), trainers.BpeTrainer(vocab_size=200, special_tokens=special))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return _wrapped(tokenizer)
 

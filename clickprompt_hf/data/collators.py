@@ -61,7 +61,7 @@ class ClickPromptMLMCollator:
 
     Raises:
         ValueError: If the tokenizer lacks a token, the probability is out of range, `masking` is unknown, or field
-            masking is asked for and the rows lack `value_fields`.
+            masking is asked for and the tokenizer is not a fast one or the rows lack `value_fields`.
     """
 
     processor: ClickPromptProcessor
@@ -79,6 +79,11 @@ class ClickPromptMLMCollator:
             raise ValueError(f"`mlm_probability` must be in (0, 1), got {self.mlm_probability}.")
         if self.masking not in get_args(Masking):
             raise ValueError(f"`masking` must be one of {get_args(Masking)}, got {self.masking!r}.")
+        if self.masking == "field" and not tokenizer.is_fast:
+            raise ValueError(
+                f"`masking='field'` needs a fast tokenizer, but {type(tokenizer).__name__} is one in Python, which "
+                "does not tell which characters its tokens have."
+            )
         self._special_ids = np.asarray(sorted(set(tokenizer.all_special_ids)))
         self._ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), self._special_ids)
 

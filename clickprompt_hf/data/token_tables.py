@@ -3,11 +3,12 @@
 
 A row's text has one clause per field, such as "Gender is female.", and there are far fewer distinct clauses than rows.
 Each clause is tokenized once. Most tokenizers split at spaces, so the tokens of a text are the tokens of its clauses.
-`TokenTables.build` verifies this on a sample of rows and falls back to tokenizing whole texts.
+`TokenTables.build` verifies this on some of the rows and falls back to tokenizing whole texts.
 
 Shapes: B batch, N rows, F fields, T text tokens of the longest row of a batch.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +17,14 @@ from pathlib import Path
 import numpy as np
 from transformers.utils import logging
 
-from ..processing_clickprompt import plain_backend, tokenize
+from ..tokenization_clickprompt import (
+    SpecialTokens,
+    control_tokens,
+    kept_tokens,
+    plain_backend,
+    special_tokens_around,
+    tokenize,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -68,22 +76,27 @@ class TokenTables:
             clause_ids: (N, F), per row and field, an index into the field's `clauses`.
             affixes: Per field, the template's text before and after the value. `None` if `value_fields` is not
                 needed; it is then all 0.
-            tokenizer: A fast tokenizer with a padding token. Its settings do not change.
+            tokenizer: A tokenizer with a padding token. Its settings do not change. One in Python does not tell which
+                characters its tokens have, so `value_fields` is all 0.
             max_text_length: Maximum number of tokens per text, special tokens included.
 
         Returns:
             The tables, and (N, F) int32 clause ids that index into them; (N, 1) if whole texts had to be tokenized.
+
+        Raises:
+            ValueError: If `max_text_length` leaves no room for the special tokens.
         """
-        prefix, suffix = _special_tokens(tokenizer)
+        around = special_tokens_around(tokenizer)
+        kept_tokens(tokenizer, around, max_text_length)
         first_of_field = np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
         global_ids = (clause_ids + first_of_field).astype(np.int32)
-        sample = np.unique(np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_VERIFIED)).astype(int))
+        sample = _rows_to_verify(clauses, clause_ids, tokenizer)
         sample_texts = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in clause_ids[sample]]
         expected = tokenize(tokenizer, sample_texts, max_text_length)
         # Each clause but the first follows a space. Some tokenizers add one before any text on their own.
         for space in (" ", ""):
             texts = [[(f, (space if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
-            tables = cls._from_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
+            tables = cls._from_texts(texts, affixes, tokenizer, around, max_text_length)
             input_ids, attention_mask = tables.assemble(global_ids[sample])
             if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
                 return tables, global_ids
@@ -93,7 +106,7 @@ class TokenTables:
         )
         rows, inverse = np.unique(clause_ids, axis=0, return_inverse=True)
         texts = [[(f, (" " if f else "") + clauses[f][c]) for f, c in enumerate(row)] for row in rows]
-        tables = cls._from_texts(texts, affixes, tokenizer, prefix, suffix, max_text_length)
+        tables = cls._from_texts(texts, affixes, tokenizer, around, max_text_length)
         return tables, inverse.reshape(-1, 1).astype(np.int32)
 
     @classmethod
@@ -102,8 +115,7 @@ class TokenTables:
         texts: Sequence[Sequence[tuple[int, str]]],
         affixes: Sequence[tuple[str, str]] | None,
         tokenizer,
-        prefix: np.ndarray,
-        suffix: np.ndarray,
+        around: SpecialTokens,
         max_text_length: int | None,
     ) -> "TokenTables":
         """Tokenize `texts`, each a list of (field, clause). They are truncated when a batch is assembled."""
@@ -129,8 +141,8 @@ class TokenTables:
             tokens=np.concatenate(tokens or empty),
             value_fields=np.concatenate(fields or empty),
             offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-            prefix=prefix,
-            suffix=suffix,
+            prefix=np.asarray(around.before, dtype=np.int64),
+            suffix=np.asarray(around.after, dtype=np.int64),
             pad_token_id=tokenizer.pad_token_id,
             max_text_length=max_text_length or 0,
             truncates_left=tokenizer.truncation_side == "left",
@@ -224,6 +236,31 @@ class TokenTables:
             )
 
 
+def _rows_to_verify(clauses: Sequence[Sequence[str]], clause_ids: np.ndarray, tokenizer) -> np.ndarray:
+    """Choose rows on which to compare the tables with tokenized texts: a sample, and one for each doubtful clause.
+
+    Doubtful are clauses with a token that a user added, which may take the space beside it. All are if the tokenizer
+    does not split texts at spaces.
+    """
+    rows = [np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_VERIFIED)).astype(int)]
+    doubtful = re.compile("")
+    if _splits_at_spaces(tokenizer):
+        added = {token.content for token in tokenizer.added_tokens_decoder.values()} - control_tokens(tokenizer)
+        doubtful = re.compile("|".join(map(re.escape, sorted(added))) or "(?!)", re.IGNORECASE)
+    for f, of_field in enumerate(clauses):
+        used, first_rows = np.unique(clause_ids[:, f], return_index=True)
+        rows.append(first_rows[[doubtful.search(of_field[clause]) is not None for clause in used]])
+    return np.unique(np.concatenate(rows))
+
+
+def _splits_at_spaces(tokenizer) -> bool:
+    if not tokenizer.is_fast:
+        return False
+    backend = tokenizer.backend_tokenizer
+    text = "a b" if backend.normalizer is None else backend.normalizer.normalize_str("a b")
+    return backend.pre_tokenizer is not None and len(backend.pre_tokenizer.pre_tokenize_str(text)) > 1
+
+
 def _value_fields(
     text: Sequence[tuple[int, str]], affixes: Sequence[tuple[str, str]], spans: np.ndarray
 ) -> np.ndarray:
@@ -242,15 +279,3 @@ def _value_fields(
         first, last = start + clause.index(before) + len(before), end - len(after)
         fields[(spans[:, 0] < last) & (spans[:, 1] > first)] = field + 1
     return fields
-
-
-def _special_tokens(tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """The special tokens that the tokenizer puts before and after a text."""
-    bare = plain_backend(tokenizer).encode("a", add_special_tokens=False).ids
-    (full,) = tokenize(tokenizer, ["a"])
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
-    raise ValueError(
-        f"`tokenizer` must add special tokens only before and after a text, but {type(tokenizer).__name__} does not."
-    )

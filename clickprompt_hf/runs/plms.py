@@ -16,7 +16,6 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     PreTrainedConfig,
-    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     RobertaConfig,
 )
@@ -40,8 +39,6 @@ SCRATCH_SIZES = {"scratch-tiny": ScratchSize(2, 128, 4096), "scratch-small": Scr
 _SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 _MAX_TEXT_POSITIONS = 512
 _ROWS_FOR_TOKENIZER = 20_000
-# T5 has no mask token. In its pretraining, this token replaces a removed span.
-T5_FIRST_SENTINEL = "<extra_id_0>"
 
 
 def scratch_tokenizer(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -126,19 +123,8 @@ def add_tokenizer(processor: ClickPromptProcessor, train: pa.Table, model_args: 
                 f"`plm_name_or_path` must be a language model, but {plm_name_or_path} is a ClickPrompt checkpoint: "
                 "finetune it with --model_name_or_path."
             )
-        tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
-        add_missing_tokens(tokenizer)
-        processor.tokenizer = tokenizer
+        processor.tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
     processor.max_text_length = text_side_config(model_args, processor.tokenizer).max_text_length
-
-
-def add_missing_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Choose existing tokens for padding and masking if the tokenizer has none."""
-    if tokenizer.pad_token is None:
-        # Decoders have none. Tokens at padding are never read.
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.mask_token is None and T5_FIRST_SENTINEL in tokenizer.get_vocab():
-        tokenizer.mask_token = T5_FIRST_SENTINEL
 
 
 def text_side_config(model_args: ModelArguments, tokenizer: PreTrainedTokenizerFast) -> ClickPromptConfig:
