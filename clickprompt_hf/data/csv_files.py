@@ -135,47 +135,45 @@ class CsvFile:
 
     def _chunks(self) -> Iterator[bytes]:
         """The file's text in UTF-8, without a byte order mark; at its end an empty chunk."""
-        num_bytes, line = 0, 1
+        num_bytes = 0
         with opened(self.path) as stream:
             chunk = stream.read(_BLOCK_BYTES)
             mark = next(filter(chunk.startswith, _BYTE_ORDER_MARKS), b"")
             self._encoding = _BYTE_ORDER_MARKS.get(mark, self.format.encoding)
             decoder = codecs.getincrementaldecoder(self._encoding)()
             is_utf_8 = codecs.lookup(self._encoding).name == "utf-8"
-            while True:
-                pending = len(decoder.getstate()[0])
-                try:
-                    text = decoder.decode(chunk, final=not chunk)
-                except UnicodeDecodeError as error:
-                    self._refuse_bytes(error, num_bytes - pending, line)
-                decoded = chunk if is_utf_8 else text.encode()
-                if decoded or not chunk:
-                    yield decoded
-                if not chunk:
-                    return
+            while chunk:
+                pending = decoder.getstate()[0]
+                # ASCII need not be decoded.
+                if not is_utf_8 or pending or not chunk.isascii():
+                    text = self._decoded(decoder, chunk, num_bytes - len(pending))
+                    yield chunk if is_utf_8 else text.encode()
+                else:
+                    yield chunk
                 num_bytes += len(chunk)
-                line += text.count("\n") or text.count("\r")
                 chunk = stream.read(_BLOCK_BYTES)
+            self._decoded(decoder, b"", num_bytes - len(decoder.getstate()[0]))
+            yield b""
 
-    def _refuse_bytes(self, error: UnicodeDecodeError, first_byte: int, first_line: int) -> NoReturn:
-        before = error.object[: error.start].decode(self._encoding, "replace")
-        line = first_line + (before.count("\n") or before.count("\r"))
-        name = self._encoding.removesuffix("-sig").upper()
-        with opened(self.path) as stream:
-            start = stream.read(4)
-        other = next((kind for mark, kind in _OTHER_FILES.items() if start.startswith(mark)), None)
-        advice = (
-            f"It seems to be {other}."
-            if other
-            else (
+    def _decoded(self, decoder: codecs.IncrementalDecoder, chunk: bytes, first_byte: int) -> str:
+        """Decode a chunk, whose text begins at a byte of the file; an empty chunk is the file's end."""
+        try:
+            return decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            name = self._encoding.removesuffix("-sig").upper()
+            position, byte = first_byte + error.start, error.object[error.start]
+            with opened(self.path) as stream:
+                start = stream.read(position)
+            line = 1 + count_line_ends(start.decode(self._encoding, "replace").encode("utf-8", "replace"))
+            other = next((kind for mark, kind in _OTHER_FILES.items() if start.startswith(mark)), None)
+            advice = (
                 f"Name its encoding, e.g. {_option('encoding', 'cp1252')}. Or convert it, if it is WINDOWS-1252: "
                 f"iconv -f WINDOWS-1252 -t UTF-8 {self.path} > utf8{self.path.suffix}"
             )
-        )
-        raise ValueError(
-            f"{self.path} must be a CSV file in {name}: Byte {first_byte + error.start} "
-            f"(0x{error.object[error.start]:02X}, in line {line}) is not {name}. {advice}"
-        ) from error
+            raise ValueError(
+                f"{self.path} must be a CSV file in {name}: Byte {position} (0x{byte:02X}, in line {line}) is not "
+                f"{name}. {f'It seems to be {other}.' if other else advice}"
+            ) from error
 
     def _first_row(self) -> list[str] | None:
         """The cells of the first row, if any."""
@@ -234,15 +232,15 @@ class CsvFile:
                 in_header = False
                 line += count_line_ends(held[: header.end])
                 held = held[header.end :]
-            end, block = self._whole_records(held, line, not chunk)
+            end, block, num_line_ends = self._whole_records(held, line, not chunk)
             if block.num_rows:
                 yield block
-            line += count_line_ends(held[:end])
+            line += num_line_ends
             held = held[end:]
             self._check_length(held, line)
 
-    def _whole_records(self, text: bytes, line: int, is_last: bool) -> tuple[int, _Block]:
-        """The whole records at the start of a text, and their end."""
+    def _whole_records(self, text: bytes, line: int, is_last: bool) -> tuple[int, _Block, int]:
+        """The whole records at the start of a text: where they end, the records, and their number of line ends."""
         grammar, num_columns = self._grammar, len(self._header)
         has_escapes = grammar.escape is not None and grammar.escape in text
         layout = None if has_escapes else grammar.layout(text, is_last, num_columns)
@@ -265,7 +263,7 @@ class CsvFile:
                 f"rows: read the file with {_option('quote', None)}.",
                 stacklevel=2,
             )
-        return end, block
+        return end, block, layout.num_line_ends
 
     def _parsed(self, block: _Block, positions: list[int]) -> pa.Table:
         """The columns at `positions`, checked."""
@@ -310,14 +308,13 @@ class CsvFile:
     def _check_header_is_not_repeated(self, block: _Block, table: pa.Table) -> None:
         if len(self._header) < 2:
             return
-        repeats = None
-        for name in table.column_names:
-            # Joined files may also repeat the byte order mark.
-            known = pa.array([self._header[int(name)], "\ufeff" + self._header[int(name)]])
-            same = pc.is_in(table.column(name), known)
-            repeats = same if repeats is None else pc.and_(repeats, same)
-        if repeats is None or not pc.any(repeats).as_py():
-            return
+        # Joined files may repeat the byte order mark too; it is hardly ever elsewhere.
+        may_repeat = codecs.BOM_UTF8 in block.text
+        repeats = pa.scalar(True)
+        for name in table.column_names if not may_repeat else ():
+            repeats = pc.and_(repeats, pc.equal(table.column(name), self._header[int(name)]))
+            if not pc.any(repeats).as_py():
+                return
         for record in block.records():
             cells = [cell.decode() for cell in record.cells]
             if [cells[0].removeprefix("\ufeff"), *cells[1:]] == self._header:

@@ -56,11 +56,13 @@ class Layout:
     Args:
         end: End of the last whole record.
         num_rows: Number of whole records, without blank lines.
+        num_line_ends: Number of line ends in the whole records.
         swallowing: Where the first record begins whose lines, several of them, all look like rows; `None` without one.
     """
 
     end: int
     num_rows: int
+    num_line_ends: int
     swallowing: int | None
 
 
@@ -110,6 +112,11 @@ class CsvGrammar:
             The layout; `None` if a quote is not where the standard has it, or a cell has too many lines. `records`
             then tells whether the text is broken.
         """
+        special = (b"\r", b"\n\n", *([self.quote] if self.quote else []))
+        if not text.startswith(b"\n") and not any(characters in text for characters in special):
+            # Most text is plain, and faster to count than to lay out.
+            end, num_lines = len(text) if is_last else text.rfind(b"\n") + 1, text.count(b"\n")
+            return Layout(end, num_lines + (end > 0 and text[end - 1] != _LF), num_lines, None)
         codes = np.frombuffer(text, np.uint8)
         line_ends, content_ends = _line_ends(text, codes, is_last)
         quotes = np.flatnonzero(codes == ord(self.quote)) if self.quote and self.quote in text else codes[:0]
@@ -129,7 +136,7 @@ class CsvGrammar:
         starts = np.concatenate([[0], line_ends[outer][:-1] + 1])[: outer.sum()]
         num_rows = int((content_ends[outer] > starts).sum())
         if outer.all():
-            return Layout(end, num_rows, None)
+            return Layout(end, num_rows, whole, None)
         if _most(line_ends[~outer], opening, closing) >= self.lines_per_cell:
             return None
         delimiters = np.flatnonzero(codes[:end] == ord(self.delimiter))
@@ -138,7 +145,7 @@ class CsvGrammar:
         like_rows = np.logical_and.reduceat(delimiters_per_line == num_columns - 1, first_lines)
         like_rows &= np.diff(first_lines, append=whole) > 1
         swallowing = starts[like_rows]
-        return Layout(end, num_rows, int(swallowing[0]) if num_columns > 1 and len(swallowing) else None)
+        return Layout(end, num_rows, whole, int(swallowing[0]) if num_columns > 1 and len(swallowing) else None)
 
     def _is_standard(self, codes: np.ndarray, opening: np.ndarray, closing: np.ndarray) -> bool:
         """Whether quotes open behind, and close before, a delimiter or a line end, or are doubled within a cell."""

@@ -33,5 +33,5 @@ def errors_naming(path: Path, what: str) -> Iterator[None]:
 
 def count_line_ends(text: bytes) -> int:
     """Number of line ends: line feeds, carriage returns, or both together."""
-    returns = text.count(b"\r")
-    return text.count(b"\n") + (returns - text.count(b"\r\n") if returns else 0)
+    alone = text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0
+    return text.count(b"\n") + alone
