@@ -163,8 +163,9 @@ class CsvFile:
             name = self._encoding.removesuffix("-sig").upper()
             position, byte = first_byte + error.start, error.object[error.start]
             with opened(self.path) as stream:
-                start = stream.read(position)
-            line = 1 + count_line_ends(start.decode(self._encoding, "replace").encode("utf-8", "replace"))
+                start = stream.read(position + 4)
+            before = start[:position].decode(self._encoding, "replace")
+            line = 1 + count_line_ends(before.encode("utf-8", "replace"))
             other = next((kind for mark, kind in _OTHER_FILES.items() if start.startswith(mark)), None)
             advice = (
                 f"Name its encoding, e.g. {_option('encoding', 'cp1252')}. Or convert it, if it is WINDOWS-1252: "
@@ -197,9 +198,10 @@ class CsvFile:
                 )
             return
         if any("\0" in name for name in names):
+            order = "be" if names[0].startswith("\0") else "le"
             raise ValueError(
                 f"{self.path} must have column names without NUL characters, got {names[0][:_SHOWN_CHARACTERS]!r}. If "
-                f"it is in UTF-16, read it with {_option('encoding', 'utf-16-le')}."
+                f"it is in UTF-16, read it with {_option('encoding', f'utf-16-{order}')}."
             )
         if len(names) == 1 and self.format.delimiter is None and (advice := self._advise_delimiter()):
             raise ValueError(f"{self.path} must be a CSV file, but it has only the column {names}.{advice}")

@@ -81,6 +81,8 @@ class CsvGrammar:
         self.quote = quote.encode() if quote else None
         self.escape = escape.encode() if escape else None
         stop, q, e = (re.escape(character or b"") for character in (self.delimiter, self.quote, self.escape))
+        self._stops = np.zeros(256, bool)
+        self._stops[[ord(self.delimiter), _LF, _CR]] = True
         self._stop = re.compile(rb"%b|\r\n?|\n" % stop)
         # Repetitions are possessive: they never need to give back what they took.
         part = rb"[^%b%b]++" % (q, e) if q else b""
@@ -120,15 +122,36 @@ class CsvGrammar:
         codes = np.frombuffer(text, np.uint8)
         line_ends, content_ends = _line_ends(text, codes, is_last)
         quotes = np.flatnonzero(codes == ord(self.quote)) if self.quote and self.quote in text else codes[:0]
+        layout = self._layout_of_quotes(codes, line_ends, content_ends, quotes, is_last, num_columns)
+        if layout is None and self.quote:
+            # Perhaps some lines have quotes as text, and no cell that begins with one.
+            lines = np.searchsorted(line_ends, quotes)
+            quoted_lines = np.unique(lines[(quotes == 0) | self._stops[codes[quotes - 1]]])
+            as_text = ~np.isin(lines, quoted_lines)
+            enclosing = quotes[~as_text]
+            if as_text.any() and not (np.searchsorted(enclosing, quotes[as_text]) % 2).any():
+                layout = self._layout_of_quotes(codes, line_ends, content_ends, enclosing, is_last, num_columns)
+        return layout
+
+    def _layout_of_quotes(
+        self,
+        codes: np.ndarray,
+        line_ends: np.ndarray,
+        content_ends: np.ndarray,
+        quotes: np.ndarray,
+        is_last: bool,
+        num_columns: int,
+    ) -> Layout | None:
+        """The layout if the `quotes` at these positions enclose cells; `None` if they cannot."""
         outer = np.searchsorted(quotes, line_ends) % 2 == 0 if len(quotes) else np.ones(len(line_ends), bool)
-        if is_last and len(text) and not outer[-1]:
+        if is_last and len(outer) and not outer[-1]:
             return None
         last = np.flatnonzero(outer)[-1:] + 1
         whole = int(last[0]) if len(last) else 0
         if len(line_ends) - whole > self.lines_per_cell:
             return None
         outer, line_ends, content_ends = outer[:whole], line_ends[:whole], content_ends[:whole]
-        end = min(int(line_ends[-1]) + 1, len(text)) if whole else 0
+        end = min(int(line_ends[-1]) + 1, len(codes)) if whole else 0
         quotes = quotes[: np.searchsorted(quotes, end)]
         opening, closing = quotes[::2], quotes[1::2]
         if len(quotes) and not self._is_standard(codes, opening, closing):
@@ -149,8 +172,7 @@ class CsvGrammar:
 
     def _is_standard(self, codes: np.ndarray, opening: np.ndarray, closing: np.ndarray) -> bool:
         """Whether quotes open behind, and close before, a delimiter or a line end, or are doubled within a cell."""
-        stops = np.zeros(256, bool)
-        stops[[ord(self.delimiter), _LF, _CR]] = True
+        stops = self._stops
         doubled = opening[1:] == closing[:-1] + 1
         opens, closes = stops[codes[opening - 1]], stops[codes[np.minimum(closing + 1, len(codes) - 1)]]
         opens[0] |= opening[0] == 0

@@ -115,8 +115,8 @@ def read_table_files(
 
     Raises:
         FileNotFoundError: If a path names no file.
-        ValueError: If a file is broken, lacks a column, or has another type of column than the first one; the message
-            names the file.
+        ValueError: If there are no rows, or a file is broken, lacks a column or has another type of column than the
+            first one; the message names the file.
     """
     columns = needed_columns(schema)
     tables: list[pa.Table] = []
@@ -128,6 +128,8 @@ def read_table_files(
         table = pa.Table.from_batches(file.batches(columns), types)
         tables.append(table if len(files) == 1 else _plain(table))
         _check_types(tables[0].schema, tables[-1].schema, files[0], path)
+    if not any(map(len, tables)):
+        raise ValueError(f"{' and '.join(map(str, files))} must have rows, but there are none.")
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
 
 

@@ -3,7 +3,7 @@
 
     clickprompt compare --scores with.csv --baseline alone.csv --label click
 
-Both files, CSV or Parquet, are outputs of clickprompt predict for the same input. Prints AUC and log loss of both, and
+Both files are outputs of clickprompt predict for the same input. Prints AUC and log loss of both, and
 the difference of their AUCs with its 95 % interval (DeLong et al. 1988).
 """
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from ..data.table_files import open_table_file
 from ..evaluation.metrics import ClickMetric
 from ..evaluation.report import PairedAUC
 from ..values_clickprompt import labels_of
@@ -47,11 +49,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     for name, path in (("scores", args.scores), ("baseline", args.baseline)):
         if not path.is_file():
             raise FileNotFoundError(f"--{name} must be a file, but there is no {path}")
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        file = open_table_file(path)
+        table = pa.Table.from_batches(file.batches(), file.schema).to_pandas()
         for column in (COLUMN, args.label):
             if column not in table.columns:
                 raise ValueError(f"{path} must have a column {column!r}; it has {list(table.columns)}")
-        tables.append(table)
+        scores = pd.to_numeric(table[COLUMN], errors="coerce")
+        if scores.isna().any():
+            raise ValueError(f"{path} must have numbers in {COLUMN!r}, got {table[COLUMN][scores.isna()].iloc[0]!r}")
+        tables.append(table.assign(**{COLUMN: scores}))
     if not tables[0].drop(columns=COLUMN).equals(tables[1].drop(columns=COLUMN)):
         raise ValueError(f"{args.scores} and {args.baseline} must hold the same rows in the same order")
 
