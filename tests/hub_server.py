@@ -18,7 +18,7 @@ TOKEN = "hf_dummy"
 
 @dataclass
 class Repo:
-    """A model's files by path, and the messages of its commits."""
+    """Files of a model or dataset by path, and the messages of its commits."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
@@ -71,6 +71,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(
                 {"errors": [] if ok else [{"message": "no metadata"}], "warnings": []}, 200 if ok else 400
             )
+        if parts[:2] == ["api", "datasets"] and parts[4:5] == ["paths-info"]:
+            repo = self._repo(parts[2:4])
+            asked = [unquote(part.partition("=")[2].replace("+", " ")) for part in body.decode().split("&")]
+            return self._json([entry for entry in _entries(repo, "") if entry["path"] in asked] if repo else [])
         if parts[:2] == ["api", "models"] and (repo := self._repo(parts[2:4])) is not None:
             if parts[4] == "preupload":
                 paths = [asked["path"] for asked in json.loads(body)["files"]]
@@ -94,13 +98,17 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self._parts()
         if parts == ["api", "whoami-v2"]:
             return self._json({"name": OWNER, "type": "user", "orgs": []})
-        if parts[:2] == ["api", "models"] and len(parts) >= 4:
+        if parts[:1] == ["datasets"]:
+            parts = parts[1:]
+        if parts[:2] in (["api", "models"], ["api", "datasets"]) and len(parts) >= 4:
             repo = self._repo(parts[2:4])
             if repo is None:
                 return self._missing("RepoNotFound")
             if parts[4:5] == ["tree"]:
                 folder = "".join(f"{part}/" for part in parts[6:])
-                return self._json(_entries(repo, folder), sha=repo.sha)
+                if entries := _entries(repo, folder):
+                    return self._json(entries, sha=repo.sha)
+                return self._missing("EntryNotFound", repo.sha)
             if parts[4:5] in ([], ["revision"]):
                 siblings = [{"rfilename": path} for path in repo.files]
                 return self._json({"id": "/".join(parts[2:4]), "sha": repo.sha, "siblings": siblings, "tags": []})

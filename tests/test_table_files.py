@@ -2,10 +2,17 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import datasets
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hub_server import HubServer, Repo
 
 from clickprompt_hf import Schema
 from clickprompt_hf.data.sources import load_source
@@ -169,3 +176,69 @@ def test_a_local_folder_with_the_name_of_an_owner_does_not_hide_the_hub(tmp_path
     with pytest.raises(ZeroDivisionError):
         load_source("owner/rows", schema=SCHEMA)
     assert asked == ["owner/rows"]
+
+
+HUB_CODE = """
+from clickprompt_hf import Schema
+from clickprompt_hf.data.sources import load_source
+
+schema = Schema.from_dict({"fields": ["code", "flag", "tier"], "label": "click"})
+for name in ("tester/plain", "tester/described"):
+    table = load_source(name, schema=schema).table
+    print({split: [list(row.values()) for row in rows.to_pylist()] for split, rows in table.items()})
+"""
+
+
+CARD = """---
+configs:
+- config_name: default
+  sep: ";"
+  data_files: [{split: train, path: a.csv}, {split: test, path: b.csv}]
+---
+"""
+
+
+def test_csv_of_the_hub_is_read_as_the_same_file_elsewhere(tmp_path):
+    semicolons = ROWS.replace(",", ";").encode()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    paths = {"HF_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent.parent), "NO_PROXY": "127.0.0.1"}
+    paths["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    with HubServer() as hub:
+        hub.repos["tester/plain"] = Repo({"train.csv": ROWS.encode(), "test.csv": ROWS.encode()}, ["first"])
+        hub.repos["tester/described"] = Repo(
+            {"README.md": CARD.encode(), "a.csv": semicolons, "b.csv": semicolons, "c.csv": b"other\n1\n"}, ["first"]
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", HUB_CODE],
+            env={**inherited, **paths, "HF_ENDPOINT": hub.url},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        expected = f"{ {'train': CELLS, 'test': CELLS} }\n" * 2
+        assert (done.stdout, done.returncode) == (expected, 0), done.stderr[-3000:]
+        assert hub.unknown_requests == []
+
+
+@pytest.mark.parametrize("card", [True, False])
+def test_offline_the_files_of_an_earlier_run_are_read(card, tmp_path, monkeypatch):
+    snapshot, blobs = tmp_path / "snapshot", tmp_path / "blobs"
+    snapshot.mkdir()
+    blobs.mkdir()
+    delimiter, names = (";", ("a.csv", "b.csv")) if card else (",", ("train.csv", "test.csv"))
+    for number, name in enumerate(names):
+        (blobs / f"{number}").write_text(ROWS.replace(",", delimiter))
+        (snapshot / name).symlink_to(blobs / f"{number}")
+    if card:
+        (snapshot / "README.md").write_text(CARD)
+    load_builder = datasets.load_dataset_builder
+
+    def offline(name):
+        if name == "tester/rows":
+            raise ConnectionError
+        return load_builder(name)
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", offline)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: str(snapshot))
+    splits = load_source("tester/rows", schema=SCHEMA).table
+    assert {name: cells(split) for name, split in splits.items()} == {"train": CELLS, "test": CELLS}

@@ -82,6 +82,10 @@ def _files_of_splits(name: str) -> tuple[dict[str, list[Path]] | None, CsvFormat
         return _files_of_splits(str(folder))
     found = getattr(config, "data_files", None) or {}
     splits = {str(split): list(map(str, paths)) for split, paths in found.items()}
+    if folder.is_dir():
+        # Files of the Hub's cache are links, which have lost their endings where they lead.
+        names = {str(path.resolve()): str(path) for path in folder.rglob("*")}
+        splits = {split: [names.get(path, path) for path in paths] for split, paths in splits.items()}
     kinds = {table_kind(Path(path)) for paths in splits.values() for path in paths}
     if not kinds or None in kinds or (kinds == {"parquet"} and not folder.is_dir()):
         return None, None
