@@ -25,7 +25,8 @@ from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, columns_of
 from .encoding_clickprompt import read_vocabularies, time_part
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
-from .tokenization_clickprompt import complete_tokenizer, tokenize
+from .text_options_clickprompt import TextOptions
+from .tokenization_clickprompt import complete_tokenizer, special_tokens_around, tokenize
 
 # Until 0.2.0 it was defined here.
 from .tokenization_clickprompt import plain_backend  # noqa: F401
@@ -191,17 +192,28 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             )
 
     def __call__(
-        self, rows, return_tensors: str | None = None, with_text: bool = True, row_offset: int = 0, **kwargs
+        self,
+        rows=None,
+        return_tensors: str | None = None,
+        with_text: bool = True,
+        row_offset: int = 0,
+        **kwargs,
     ) -> BatchFeature:
         """Convert raw rows to model inputs.
 
         Args:
             rows: A mapping from column to values (what `Dataset.map(processor, batched=True)` passes), one row as a
-                mapping from column to value, a list of such rows, a pandas data frame or an Arrow table. Columns that
-                the schema does not name are ignored.
-            return_tensors: `"pt"` for tensors with padded texts. By default lists, with texts unpadded.
+                mapping from column to value, a list of such rows, a data frame or an Arrow table. Columns that the
+                schema does not name are ignored.
+            return_tensors: `"pt"` for tensors and `"np"` for arrays, with padded texts. By default lists, with texts
+                unpadded.
             with_text: `False` leaves the text out, for a model that reads none.
             row_offset: Number of the first row in messages.
+            kwargs: Arguments of tokenizers: `padding`, `truncation`, `max_length`, `pad_to_multiple_of`,
+                `add_special_tokens`, `return_attention_mask` and `return_special_tokens_mask`, also within
+                `text_kwargs`. They have no effect if there is no text. Texts are truncated to `max_length` tokens, by
+                default to `max_text_length`, unless `truncation=False`, and padded on the right, whatever the
+                tokenizer's `padding_side`.
 
         Returns:
             `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) if the rows
@@ -209,14 +221,17 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
         Raises:
             ValueError: If a row lacks a field's column, columns differ in length, a cell of a single-valued field
-                holds several values, or a label is not 0 or 1; the message names row and column.
-            TypeError: If `rows` or a row has an unsupported type.
+                holds several values, or a label is not 0 or 1; the message names row and column. If an argument has a
+                wrong value or asks for what a processor of rows cannot do; the message names it.
+            TypeError: If `rows` or a row has an unsupported type, or an argument is unknown.
         """
+        options = TextOptions.of_call(
+            kwargs if return_tensors is None else {**kwargs, "return_tensors": return_tensors}
+        )
         columns = self.columns(rows, row_offset)
-        features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset)}
+        features: dict[str, Any] = {"feature_ids": self.encode(columns)}
         if self.reads_text and with_text:
-            texts = tokenize(self.tokenizer, self.render(columns), self.max_text_length)
-            features.update(_text_inputs(texts) if return_tensors is None else self._padded_text_inputs(texts))
+            features.update(self._text_inputs(self.render(columns), options))
         if self.schema.label in columns:
             features["labels"] = check_labels(
                 columns[self.schema.label],
@@ -225,18 +240,56 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 row_offset=row_offset,
                 advice=" To score rows without labels, leave the column out.",
             )
-        if return_tensors is None:
+        if options.return_tensors is None:
             features = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in features.items()}
-            return BatchFeature(features)
-        return BatchFeature({name: torch.as_tensor(values) for name, values in features.items()})
+        else:
+            to_tensor = torch.as_tensor if options.return_tensors == "pt" else np.asarray
+            features = {name: to_tensor(values) for name, values in features.items()}
+        return BatchFeature(features)
 
-    def _padded_text_inputs(self, texts: list[list[int]]) -> dict[str, np.ndarray]:
-        """Pad token ids on the right: some decoders pad on the left, which would shift their positions."""
-        lengths = np.asarray([len(text) for text in texts], dtype=np.int64)
-        attention_mask = (np.arange(lengths.max(initial=0)) < lengths[:, None]).astype(np.int64)
-        input_ids = np.full(attention_mask.shape, self.tokenizer.pad_token_id, dtype=np.int64)
-        input_ids[attention_mask == 1] = [token for text in texts for token in text]
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
+    def _text_inputs(self, texts: list[str], options: TextOptions) -> dict[str, Any]:
+        """Tokenize texts: lists of different lengths, or (B, T) arrays if they are padded or become tensors."""
+        limit = options.token_limit(self.tokenizer, self.max_text_length)
+        ids = tokenize(self.tokenizer, texts, limit, options.add_special_tokens)
+        lengths = [len(text) for text in ids]
+        features = {"input_ids": ids}
+        if options.return_attention_mask:
+            features["attention_mask"] = [[1] * length for length in lengths]
+        if options.return_special_tokens_mask:
+            before, after = map(len, special_tokens_around(self.tokenizer)) if options.add_special_tokens else (0, 0)
+            features["special_tokens_mask"] = [
+                [1] * before + [0] * (length - before - after) + [1] * after for length in lengths
+            ]
+        width = max(lengths, default=0)
+        if options.padding_strategy != "do_not_pad":
+            width = options.padded_length(width, self.tokenizer, self.max_text_length)
+        elif options.return_tensors is None:
+            return features
+        elif min(lengths, default=0) < width:
+            raise ValueError(
+                f"`padding` must be left out or True if `return_tensors` is {options.return_tensors!r} and texts "
+                f"differ in length: they have from {min(lengths)} to {width} tokens."
+            )
+        fillers = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "special_tokens_mask": 1}
+        return {name: _padded(lists, width, fillers[name]) for name, lists in features.items()}
+
+    def apply_chat_template(self, *args, **kwargs):
+        """Refused: rows are no conversations."""
+        raise ValueError("A ClickPromptProcessor has no chat template: call it with rows, whose texts it renders.")
+
+    def decode(self, *args, **kwargs):
+        """Decode token ids as the tokenizer does. Raises a ValueError if there is none."""
+        return self._given_tokenizer.decode(*args, **kwargs)
+
+    def batch_decode(self, *args, **kwargs):
+        """Decode lists of token ids as the tokenizer does. Raises a ValueError if there is none."""
+        return self._given_tokenizer.batch_decode(*args, **kwargs)
+
+    @property
+    def _given_tokenizer(self):
+        if not self.reads_text:
+            raise ValueError("This processor has no tokenizer, as its model reads no text.")
+        return self.tokenizer
 
     def render(self, rows) -> list[str]:
         """Render the text of each row: one clause per field, joined by a space."""
@@ -356,8 +409,12 @@ def _vocabulary_module():
         ) from error
 
 
-def _text_inputs(texts: list[list[int]]) -> dict[str, list[list[int]]]:
-    return {"input_ids": texts, "attention_mask": [[1] * len(text) for text in texts]}
+def _padded(lists: list[list[int]], width: int, filler: int) -> np.ndarray:
+    """Pad on the right, to (B, width): prompts stand before the text, so padding there would shift positions."""
+    padded = np.full((len(lists), width), filler, dtype=np.int64)
+    lengths = np.asarray([len(values) for values in lists], dtype=np.int64)
+    padded[np.arange(width) < lengths[:, None]] = [value for values in lists for value in values]
+    return padded
 
 
 def _text_of(value: Any, field: FieldSchema) -> str:

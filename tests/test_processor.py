@@ -24,7 +24,10 @@ from tiny_data import (
     tiny_t5_tokenizer,
 )
 from tiny_models import tiny_ctr_config
-from transformers import AutoProcessor
+from tiny_tokenizers import tokenizer_of
+from transformers import AutoProcessor, BatchFeature
+from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
+from transformers.utils import TensorType
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.values_clickprompt import read_time
@@ -569,3 +572,189 @@ def test_unknown_columns_do_not_decide_between_one_row_and_several():
     )
     assert processor({"u": ["a", "b"], "i": [1, 2], "request": "x"})["feature_ids"] == [[1, 1], [2, 2]]
     assert processor({"u": "a", "i": 1, "tags": ["x", "y"]})["feature_ids"] == [[1, 1]]
+
+
+PADDING = (True, False, "longest", "max_length", "do_not_pad", PaddingStrategy.LONGEST)
+TRUNCATION = (True, False, "longest_first", "only_first", "do_not_truncate", TruncationStrategy.ONLY_FIRST)
+
+
+@pytest.mark.parametrize("kind", ["byte-level BPE", "WordPiece", "Unigram", "in Python"])
+@pytest.mark.parametrize("padding", PADDING)
+@pytest.mark.parametrize("truncation", TRUNCATION)
+def test_padding_and_truncation_are_those_of_the_tokenizer(kind, padding, truncation):
+    tokenizer = tokenizer_of(kind)
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
+    rows = rows_of_lengths(7, seed=4)
+    texts = processor.render(rows)
+    options = {"padding": padding, "truncation": truncation, "return_special_tokens_mask": True}
+    for max_length, multiple in ((24, None), (24, 8), (400, 16)):
+        if multiple and padding in (False, "do_not_pad"):
+            continue
+        if padding == "max_length" and truncation in (False, "do_not_truncate") and max_length == 24:
+            # the tokenizer returns texts of different lengths, although asked to pad them to one
+            with pytest.raises(ValueError, match=r"`padding='max_length'` pads to 24 tokens, but a text has \d+"):
+                processor(rows, **options, max_length=max_length)
+            continue
+        own = copy.deepcopy(tokenizer)
+        with warnings.catch_warnings():
+            # max_length has no effect without truncation
+            warnings.simplefilter("ignore")
+            expected = own(texts, **options, max_length=max_length, pad_to_multiple_of=multiple, padding_side="right")
+        found = processor(rows, **options, max_length=max_length, pad_to_multiple_of=multiple)
+        for name in ("input_ids", "attention_mask", "special_tokens_mask"):
+            assert found[name] == expected[name]
+
+
+def test_tensors_and_arrays():
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer())
+    rows = tiny_rows(6)
+    expected = {name: torch.as_tensor(values).tolist() for name, values in processor(rows, padding=True).items()}
+    kinds = {"pt": torch.Tensor, TensorType.PYTORCH: torch.Tensor, "np": np.ndarray, TensorType.NUMPY: np.ndarray}
+    for return_tensors, kind in kinds.items():
+        batch = processor(rows, return_tensors=return_tensors)
+        assert isinstance(batch, BatchFeature)
+        assert {type(values) for values in batch.values()} == {kind}
+        assert {str(values.dtype).removeprefix("torch.") for values in batch.values()} == {"int64"}
+        assert {name: values.tolist() for name, values in batch.items()} == expected
+    assert [len(text) for text in processor(rows)["input_ids"]] == np.sum(expected["attention_mask"], axis=1).tolist()
+
+
+def test_limits_of_processor_call_and_tokenizer():
+    tokenizer = tokenizer_of("byte-level BPE", model_max_length=20)
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer, max_text_length=16)
+    rows = tiny_rows(5)
+
+    def longest(**options):
+        return max(map(len, processor(rows, **options)["input_ids"]))
+
+    whole = longest(truncation=False)
+    assert (longest(), longest(truncation=True), longest(max_length=8), longest(max_length=18)) == (16, 16, 8, 18)
+    assert whole > 20
+    assert longest(padding="max_length") == 16
+    assert longest(padding="max_length", max_length=64) == 64
+    assert longest(padding=True, pad_to_multiple_of=64) == 64
+    processor.max_text_length = None
+    assert (longest(), longest(truncation=True), longest(padding="max_length", truncation=True)) == (whole, 20, 20)
+    processor.tokenizer.model_max_length = 10**30
+    assert (longest(), longest(truncation=True)) == (whole, whole)
+    with pytest.raises(ValueError, match="`padding='max_length'` needs `max_length`"):
+        processor(rows, padding="max_length")
+
+
+def test_special_tokens_and_masks_can_be_left_out():
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer())
+    rows = tiny_rows(3)
+    bare = processor(rows, add_special_tokens=False, return_attention_mask=False, return_special_tokens_mask=True)
+    assert list(bare) == ["feature_ids", "input_ids", "special_tokens_mask", "labels"]
+    assert [[0, *text, 2] for text in bare["input_ids"]] == processor(rows)["input_ids"]
+    assert not np.concatenate(bare["special_tokens_mask"]).any()
+    # one more token for the text, as none goes to special tokens
+    shortest = processor(rows, add_special_tokens=False, max_length=1)["input_ids"]
+    assert shortest == [text[:1] for text in bare["input_ids"]]
+
+
+def test_nested_arguments():
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer())
+    rows = tiny_rows(3)
+    expected = processor(rows, return_tensors="np", padding="max_length", truncation=True, max_length=9)
+    text_kwargs = {"padding": "max_length", "truncation": True, "max_length": 9}
+    for options in (
+        {"return_tensors": "np", "text_kwargs": text_kwargs},
+        {"text_kwargs": {**text_kwargs, "return_tensors": "np"}, "images_kwargs": {}},
+        {"text_kwargs": text_kwargs, "common_kwargs": {"return_tensors": "np", "padding": True}},
+        {"return_tensors": "np", "common_kwargs": {**text_kwargs, "return_tensors": "pt"}},
+    ):
+        found = processor(rows, **options)
+        assert {name: values.tolist() for name, values in found.items()} == {
+            name: values.tolist() for name, values in expected.items()
+        }
+        assert isinstance(found["input_ids"], np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_lenght": 8}, TypeError, r"Unknown arguments \['max_lenght'\]; known are rows, .*'max_length', 'pad_to"),
+        ({"text_kwargs": {"max_lenght": 8}}, TypeError, r"Unknown arguments \['max_lenght'\]"),
+        ({"device": "cpu"}, TypeError, r"Unknown arguments \['device'\]"),
+        ({"text": ["Up"]}, TypeError, "`text` must be left out: the processor renders texts itself"),
+        ({"text_kwargs": 3}, TypeError, "`text_kwargs` must be a mapping from argument to value, got 3"),
+        ({"padding": True, "text_kwargs": {"padding": True}}, ValueError, r"must not repeat .* \['padding'\]"),
+        ({"return_tensors": "tf"}, ValueError, r"`return_tensors` must be one of \['pt', 'np', None\], got 'tf'"),
+        ({"return_tensors": "mlx"}, ValueError, "`return_tensors` must be"),
+        ({"return_tensors": True}, ValueError, "`return_tensors` must be"),
+        ({"padding": "left"}, ValueError, "`padding` must be one of .*'max_length'.*, got 'left'"),
+        ({"padding": 1}, ValueError, "`padding` must be one of .*, got 1"),
+        ({"truncation": "only_second"}, ValueError, "`truncation` must be one of .*, got 'only_second'"),
+        ({"truncation": 8}, ValueError, "`truncation` must be one of .*, got 8"),
+        ({"max_length": 0}, ValueError, "`max_length` must be an integer of at least 1, got 0"),
+        ({"max_length": 8.0}, ValueError, "`max_length` must be an integer of at least 1, got 8.0"),
+        ({"max_length": True}, ValueError, "`max_length` must be an integer of at least 1, got True"),
+        (
+            {"max_length": 1},
+            ValueError,
+            "at least 2 tokens, as many as the tokenizer puts around it, got a maximum of 1",
+        ),
+        ({"pad_to_multiple_of": 0, "padding": True}, ValueError, "`pad_to_multiple_of` must be an integer of at"),
+        ({"pad_to_multiple_of": 8}, ValueError, "`pad_to_multiple_of` needs `padding` or `return_tensors`"),
+        (
+            {"pad_to_multiple_of": 8, "padding": True, "max_length": 12},
+            ValueError,
+            "`max_length` must be a multiple of `pad_to_multiple_of`, got 12 and 8",
+        ),
+        ({"padding": False, "return_tensors": "pt"}, ValueError, "`padding` must be left out or True if `return_t"),
+        ({"padding_side": "left"}, ValueError, "`padding_side` must be 'right' or left out: prompts stand before"),
+        ({"add_special_tokens": "no"}, ValueError, "`add_special_tokens` must be True or False, got 'no'"),
+        ({"return_attention_mask": 0}, ValueError, "`return_attention_mask` must be True or False, got 0"),
+        ({"return_offsets_mapping": True}, ValueError, "`return_offsets_mapping` must be False or left out"),
+        ({"return_overflowing_tokens": True}, ValueError, "`return_overflowing_tokens` must be False"),
+        ({"return_token_type_ids": True}, ValueError, "`return_token_type_ids` must be False"),
+        ({"return_length": True}, ValueError, "`return_length` must be False or left out: sum `attention_mask`"),
+        ({"is_split_into_words": True}, ValueError, "`is_split_into_words` must be False"),
+        (
+            {"split_special_tokens": False},
+            ValueError,
+            "`split_special_tokens` must be True or left out: text is never",
+        ),
+        ({"stride": 2}, ValueError, "`stride` must be 0"),
+        ({"text_pair": ["x"]}, ValueError, "`text_pair` must be None"),
+        ({"images": ["x.png"]}, ValueError, "`images` must be None or left out: .* reads no images"),
+        ({"images_kwargs": {"size": 3}}, ValueError, r"`images_kwargs` must be \{\}"),
+    ],
+)
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_arguments_that_cannot_be_obeyed_are_refused(options, error, message, with_tokenizer):
+    tokenizer = tiny_roberta_tokenizer() if with_tokenizer else None
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
+    if not with_tokenizer and ("puts around" in message or "if `return_t" in message):
+        # whether these can be obeyed depends on the texts
+        assert list(processor(rows_of_lengths(4, seed=1), **options)) == ["feature_ids", "labels"]
+        return
+    with pytest.raises(error, match=message):
+        processor(rows_of_lengths(4, seed=1), **options)
+
+
+def test_arguments_that_ask_for_nothing_are_taken():
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer())
+    rows = tiny_rows(3)
+    nothing = {"padding": None, "max_length": None, "return_tensors": None, "stride": 0, "verbose": False}
+    nothing |= {"padding_side": "right", "images": None, "text_kwargs": {}, "return_offsets_mapping": False}
+    assert dict(processor(rows, **nothing)) == dict(processor(rows))
+
+
+def test_misuse_of_a_processor_is_refused_by_name():
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
+    with pytest.raises(TypeError, match="`rows` must be a row .* got NoneType"):
+        processor()
+    with pytest.raises(TypeError, match="`text` must be left out"):
+        processor(text="Title is Up.")
+    with pytest.raises(ValueError, match="has no chat template: call it with rows"):
+        processor.apply_chat_template([{"role": "user", "content": "Up?"}])
+    for decode in (processor.decode, processor.batch_decode):
+        with pytest.raises(ValueError, match="This processor has no tokenizer"):
+            decode([1])
+    with_text = ClickPromptProcessor.fit(TRAIN, SCHEMA, tiny_roberta_tokenizer())
+    ids = with_text(TRAIN)["input_ids"]
+    decoded = with_text.batch_decode(ids, skip_special_tokens=True)
+    assert decoded == with_text.render(TRAIN)
+    assert with_text.decode(ids[0], skip_special_tokens=True) == decoded[0]

@@ -93,9 +93,8 @@ class CharacterTokenizer(PreTrainedTokenizer):
     def __init__(self, **kwargs):
         self._tokens = [*self.words, *map(chr, range(32, 256))]
         self._ids = {token: number for number, token in enumerate(self._tokens)}
-        super().__init__(
-            pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>", mask_token="<mask>", **kwargs
-        )
+        names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+        super().__init__(**{**names, "mask_token": "<mask>", "special_tokens_pattern": "bos_eos", **kwargs})
 
     @property
     def vocab_size(self):
@@ -109,9 +108,6 @@ class CharacterTokenizer(PreTrainedTokenizer):
 
     def _convert_token_to_id(self, token):
         return self._ids.get(token, self._ids["<unk>"])
-
-    def build_inputs_with_special_tokens(self, token_ids_0, token_ids_1=None):
-        return [self.bos_token_id, *token_ids_0, self.eos_token_id]
 
 
 KINDS = {
