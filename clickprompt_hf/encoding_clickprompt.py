@@ -254,23 +254,34 @@ def check_columns(needed: Iterable[str], given: Iterable[str], what: str = "The 
         raise ValueError(f"{what} must have the columns {needed}; missing {missing}, given {given}.")
 
 
+def check_different(names: Iterable[str], what: str) -> None:
+    """Raise a ValueError that names the columns that `what` has more than once."""
+    names = list(names)
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"The columns of {what} must have different names; repeated: {repeated}.")
+
+
 def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[str, Sequence]:
     """Convert rows to a mapping from column to equally many values.
 
     Args:
-        rows: A pandas data frame, an Arrow table, a mapping from column to value or to values, or a list of rows as
-            mappings.
+        rows: A data frame of pandas or polars, an Arrow table, a mapping from column to value or to values, or a list
+            of rows as mappings.
         needed: Columns that each row of a list must have. Other columns are missing values in rows that lack them.
         row_offset: Number of the first row in messages.
 
     Raises:
-        ValueError: If a row of a list lacks a column, or columns differ in length.
+        ValueError: If a row of a list lacks a column, a column is repeated, or columns differ in length.
         TypeError: If `rows` or a row has an unsupported type.
     """
-    # pandas and Arrow are recognized by their methods: neither may be installed.
-    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+    # Data frames and Arrow tables are recognized by their methods: none of these libraries may be installed.
+    if hasattr(rows, "iloc") and hasattr(rows, "columns"):
+        check_different(rows.columns, "the data frame")
         return rows.to_dict(orient="list")
+    if hasattr(rows, "to_dicts"):
+        return rows.to_dict(as_series=False)
     if hasattr(rows, "to_pydict"):
+        check_different(rows.schema.names, "the table")
         return rows.to_pydict()
     if isinstance(rows, Mapping):
         columns = {column: rows[column] for column in rows}

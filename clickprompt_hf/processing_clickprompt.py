@@ -25,8 +25,8 @@ from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, columns_of
 from .encoding_clickprompt import read_vocabularies, time_part
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
-from .text_options_clickprompt import TextOptions
-from .tokenization_clickprompt import complete_tokenizer, special_tokens_around, tokenize
+from .text_options_clickprompt import TextOptions, check_positive_integer
+from .tokenization_clickprompt import at_rest, complete_tokenizer, special_tokens_around, tokenize
 
 # Until 0.2.0 it was defined here.
 from .tokenization_clickprompt import plain_backend  # noqa: F401
@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 
 _UNKNOWN_TEXT = "unknown"
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+_LOADING_ARGUMENTS = (
+    *_HUB_ARGUMENTS,
+    *("proxies", "trust_remote_code", "code_revision", "use_fast", "tokenizer_type", "_from_pipeline", "_commit_hash"),
+)
+# What `from_pretrained` may set instead of what was saved. Ids depend on everything else.
+_OVERRIDES = ("tokenizer", "max_text_length")
+_OWN_ARGUMENTS = (*_OVERRIDES, "return_unused_kwargs", "_from_auto")
 
 
 class _NoTokenizer:
@@ -66,9 +73,13 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         schema: What the columns mean.
         vocabularies: Per field, the values in the order of their ids, from id 1; empty for free text.
         boundaries: Per field, the inner bucket boundaries in ascending order; empty unless the field is numeric.
-        tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text.
+        tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text. A tokenizer without a padding
+            token is copied and given its end-of-text token, which is never read; it does not change itself.
         max_text_length: Maximum number of tokens per text, special tokens included; longer texts are truncated. `None`
             for no limit.
+
+    Raises:
+        ValueError: If `max_text_length` is not an integer of at least 1, or the tokenizer has no token to pad with.
     """
 
     def __init__(
@@ -83,7 +94,13 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         FeatureEncoder.__init__(self, schema, vocabularies, boundaries)
         self.chat_template = None
         self.tokenizer = tokenizer
+        if max_text_length is not None:
+            check_positive_integer("max_text_length", max_text_length)
         self.max_text_length = max_text_length
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without what calls leave behind, so that they change neither pickle nor hash."""
+        return {**super().__getstate__(), "_tokenizer": at_rest(self.tokenizer) if self.reads_text else NO_TOKENIZER}
 
     @classmethod
     def fit(
@@ -92,15 +109,17 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """Fit vocabularies and bucket boundaries on training rows.
 
         Args:
-            train: An Arrow table, a `datasets.Dataset`, or a mapping from column to values.
+            train: A data frame, an Arrow table, a mapping from column to values, rows as mappings from column to
+                value, a `datasets.Dataset` in any format, or a `datasets.IterableDataset`, which is read once.
             schema: What the columns mean.
-            tokenizer: The PLM's tokenizer.
+            tokenizer: As in the class.
             min_count: Number of rows that a value needs to get its own id; rarer values share id 0.
             max_text_length: As in the class.
 
         Raises:
-            ValueError: If a column is missing, has no value of the field's kind, or holds lists although the field is
-                single-valued, or `min_count` is below 1.
+            TypeError: If `train` is a `datasets.DatasetDict`, of which one split is needed, or holds no rows.
+            ValueError: If a column is missing or repeated, has no value of the field's kind, or holds lists although
+                the field is single-valued, `min_count` is below 1, or the tokenizer has no token to pad with.
             ImportError: If the package is not installed; the checkpoint's own code does not fit.
         """
         vocabularies, boundaries = _vocabulary_module().fit_vocabularies(train, schema, min_count)
@@ -333,7 +352,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         if self._auto_class is not None:
             custom_object_save(self, folder)
         if self.reads_text:
-            self.tokenizer.save_pretrained(folder)
+            at_rest(self.tokenizer).save_pretrained(folder)
         written = []
         for name, content in (
             (VOCABULARIES_FILE, self.written_vocabularies()),
@@ -356,7 +375,6 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 code saved them.
             OSError: If a file is missing or belongs to another processor.
         """
-        kwargs.pop("_from_auto", None)
         hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
         if "fingerprint" not in processor_dict:
             if not Path(pretrained_model_name_or_path).is_dir():
@@ -370,9 +388,10 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         path = cached_file(pretrained_model_name_or_path, VOCABULARIES_FILE, **hub_arguments)
         vocabularies = read_vocabularies(str(path), processor_dict)
         tokenizer = None
-        if processor_dict["reads_text"]:
+        if processor_dict["reads_text"] and "tokenizer" not in kwargs:
+            arguments = {name: value for name, value in kwargs.items() if name not in _OWN_ARGUMENTS}
             try:
-                tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+                tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **arguments)
             # json raises it for a damaged file, transformers for a missing one.
             except ValueError as error:
                 raise OSError(
@@ -384,16 +403,37 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                     f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved, "
                     "but tokenizer_config.json is missing or belongs to another tokenizer."
                 )
+        unused = _unused_arguments(kwargs, tokenizer)
+        # A pipeline passes the model's arguments as well.
+        if unused and "_from_pipeline" not in kwargs and not kwargs.get("return_unused_kwargs"):
+            raise TypeError(
+                f"Unknown arguments {sorted(unused)}; known are {list(_OVERRIDES)}, those of the tokenizer, and those "
+                "that say where to load from."
+            )
+        for name in unused:
+            # Tokenizers keep and save whatever they are given.
+            getattr(tokenizer, "init_kwargs", {}).pop(name, None)
         return [tokenizer, vocabularies]
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
+        """Build the processor of `_get_arguments_from_pretrained`'s result, with the overrides in `kwargs`."""
         tokenizer, vocabularies = args
-        schema = Schema.from_dict(processor_dict["schema"])
+        overrides = {name: kwargs[name] for name in _OVERRIDES if name in kwargs}
+        arguments = {"tokenizer": tokenizer, "max_text_length": processor_dict["max_text_length"], **overrides}
         processor = cls(
-            schema, vocabularies, processor_dict["boundaries"], tokenizer, processor_dict["max_text_length"]
+            Schema.from_dict(processor_dict["schema"]), vocabularies, processor_dict["boundaries"], **arguments
         )
-        return (processor, kwargs) if kwargs.pop("return_unused_kwargs", False) else processor
+        return (processor, _unused_arguments(kwargs, tokenizer)) if kwargs.get("return_unused_kwargs") else processor
+
+
+def _unused_arguments(arguments: dict[str, Any], tokenizer) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that neither the processor nor its tokenizer uses."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name not in (*_LOADING_ARGUMENTS, *_OWN_ARGUMENTS) and not hasattr(tokenizer, name)
+    }
 
 
 def _vocabulary_module():

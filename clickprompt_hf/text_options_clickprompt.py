@@ -85,9 +85,8 @@ class TextOptions:
             if value is not None and not (isinstance(value, (bool, str)) and value in values):
                 raise ValueError(f"`{name}` must be one of {[*values, None]}, got {value!r}.")
         for name in ("max_length", "pad_to_multiple_of"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-                raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
+            if (value := getattr(self, name)) is not None:
+                check_positive_integer(name, value)
         if self.pad_to_multiple_of is not None:
             if self.padding_strategy == "do_not_pad":
                 raise ValueError(
@@ -170,6 +169,12 @@ class TextOptions:
             longest = target
         multiple = self.pad_to_multiple_of or 1
         return -(-longest // multiple) * multiple
+
+
+def check_positive_integer(name: str, value: Any) -> None:
+    """Raise a ValueError if the argument `name` is not an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

@@ -52,6 +52,22 @@ def complete_tokenizer(tokenizer):
     return tokenizer
 
 
+def at_rest(tokenizer):
+    """The tokenizer as no call has left it: itself, or a copy without the traces of its last call.
+
+    A call leaves its truncation and padding in a fast tokenizer's backend, and whether it has warned.
+    """
+    backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+    if not tokenizer.deprecation_warnings and (backend is None or backend.truncation is backend.padding is None):
+        return tokenizer
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.deprecation_warnings = {}
+    if backend is not None:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
 def control_tokens(tokenizer) -> set[str]:
     """Tokens that steer a model, such as `</s>` and `[MASK]`, unlike tokens that a user added for words."""
     added = tokenizer.added_tokens_decoder.values()

@@ -3,7 +3,9 @@
 import copy
 import json
 import math
+import os
 import pickle
+import subprocess
 import sys
 import warnings
 from datetime import UTC, date, datetime
@@ -11,21 +13,25 @@ from datetime import UTC, date, datetime
 import datasets
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from datasets.fingerprint import Hasher
 from threads import in_threads
 from tiny_data import (
     rows_of_lengths,
     tiny_bert_tokenizer,
+    tiny_gpt2_tokenizer,
     tiny_roberta_tokenizer,
     tiny_rows,
     tiny_schema,
     tiny_t5_tokenizer,
 )
 from tiny_models import tiny_ctr_config
-from tiny_tokenizers import tokenizer_of
-from transformers import AutoProcessor, BatchFeature
+from tiny_tokenizers import KINDS, tiny_llama_tokenizer, tokenizer_of
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
 from transformers.utils import TensorType
 
@@ -378,9 +384,48 @@ def test_vocabularies_of_every_size_are_read_as_they_were_written(tmp_path):
     assert ClickPromptProcessor.from_pretrained(tmp_path).vocabularies == vocabularies
 
 
-@pytest.mark.parametrize(
-    "form", [pa.table, datasets.Dataset.from_dict, pd.DataFrame, lambda rows: datasets.Dataset.from_dict(rows)[:]]
-)
+def formatted(name):
+    return lambda rows: datasets.Dataset.from_dict(rows).with_format(name)
+
+
+def rows_as_mappings(rows):
+    return [dict(zip(rows, row)) for row in zip(*rows.values())]
+
+
+TRAINING_FORMS = {
+    "columns": dict,
+    "arrays": lambda rows: {name: np.asarray(values, dtype=object) for name, values in rows.items()},
+    "columns and others": lambda rows: {**rows, "request": "x"},
+    "list": rows_as_mappings,
+    "tuple": lambda rows: tuple(rows_as_mappings(rows)),
+    "generator": lambda rows: iter(rows_as_mappings(rows)),
+    "pandas": pd.DataFrame,
+    "pandas of Arrow": lambda rows: pa.table(rows).to_pandas(types_mapper=pd.ArrowDtype),
+    "pandas with an index": lambda rows: pd.DataFrame(rows, index=range(100, 100 + len(rows["user"]))),
+    "polars": pl.DataFrame,
+    "Arrow": pa.table,
+    "Arrow batch": lambda rows: pa.table(rows).to_batches()[0],
+    "Arrow reader": lambda rows: pa.table(rows).to_reader(7),
+    "dataset": datasets.Dataset.from_dict,
+    "batch of a dataset": lambda rows: datasets.Dataset.from_dict(rows)[:],
+    "indexed dataset": lambda rows: datasets.Dataset.from_dict({n: v[::-1] for n, v in rows.items()}).select(
+        range(len(rows["user"]) - 1, -1, -1)
+    ),
+    **{f"dataset in {name} format": formatted(name) for name in ("arrow", "numpy", "torch", "pandas", "polars")},
+    "batch of a dataset in Arrow format": lambda rows: formatted("arrow")(rows)[:],
+    "batch of a dataset in numpy format": lambda rows: formatted("numpy")(rows)[:],
+    "batch of a dataset in pandas format": lambda rows: formatted("pandas")(rows)[:],
+    "stream": lambda rows: datasets.Dataset.from_dict(rows).to_iterable_dataset(num_shards=3),
+    "stream in Arrow format": lambda rows: formatted("arrow")(rows).to_iterable_dataset().with_format("arrow"),
+    "stream in numpy format": lambda rows: formatted("numpy")(rows).to_iterable_dataset().with_format("numpy"),
+    "generated stream": lambda rows: datasets.IterableDataset.from_generator(
+        lambda: iter(rows_as_mappings(rows)), features=datasets.Dataset.from_dict(rows).features
+    ),
+    "mapped stream": lambda rows: datasets.Dataset.from_dict(rows).to_iterable_dataset().map(lambda row: row),
+}
+
+
+@pytest.mark.parametrize("form", TRAINING_FORMS.values(), ids=list(TRAINING_FORMS))
 def test_every_form_of_training_rows_fits_the_same(form):
     rows = tiny_rows()
     expected = ClickPromptProcessor.fit(rows, tiny_schema(), min_count=2)
@@ -758,3 +803,195 @@ def test_misuse_of_a_processor_is_refused_by_name():
     decoded = with_text.batch_decode(ids, skip_special_tokens=True)
     assert decoded == with_text.render(TRAIN)
     assert with_text.decode(ids[0], skip_special_tokens=True) == decoded[0]
+
+
+@pytest.mark.parametrize(
+    ("train", "error", "message"),
+    [
+        (
+            datasets.DatasetDict(train=datasets.Dataset.from_dict(TRAIN)),
+            TypeError,
+            r"`train` .* DatasetDict of \['train",
+        ),
+        (datasets.IterableDatasetDict(), TypeError, "`train` must be one split, got a IterableDatasetDict"),
+        ("rows.csv", TypeError, "`train` must hold rows, got 'rows.csv': read the file first"),
+        (3, TypeError, "must be a row .*, got int"),
+        ([{"user": 1, "title": "a"}, {"user": 1}], ValueError, r"Row 1 must have .* missing \['title'\]"),
+        ({"user": [1, 2], "title": ["a"]}, ValueError, "must have one length"),
+        (pd.DataFrame([[1, 2, "a"]], columns=["user", "user", "title"]), ValueError, r"repeated: \['user'\]"),
+        (
+            pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array(["a"])], names=["user", "user", "title"]),
+            ValueError,
+            r"The columns of `train` must have different names; repeated: \['user'\]",
+        ),
+        (datasets.Dataset.from_dict({"user": [1]}).to_iterable_dataset(), ValueError, r"missing \['title'\]"),
+    ],
+)
+def test_training_rows_that_are_refused(train, error, message):
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA)
+    for call in (lambda: ClickPromptProcessor.fit(train, SCHEMA), lambda: processor.extend(train)):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@pytest.mark.parametrize("form", ["numpy", "torch", "pandas", "arrow", "polars", None])
+def test_datasets_in_every_format_are_mapped_alike(form):
+    rows = tiny_rows(9)
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer())
+    expected = processor(rows)
+    mapped = datasets.Dataset.from_dict(rows).with_format(form).map(processor, batched=True, batch_size=4)
+    found = mapped.with_format(None)[:]
+    assert {name: found[name] for name in expected} == dict(expected)
+
+
+@pytest.mark.parametrize("give", ["fit", "constructor", "assignment"])
+@pytest.mark.parametrize("make_tokenizer", [tiny_gpt2_tokenizer, tiny_llama_tokenizer])
+def test_a_tokenizer_without_padding_is_given_one_and_what_is_saved_loads(make_tokenizer, give, tmp_path):
+    tokenizer = copy.deepcopy(make_tokenizer())
+    assert tokenizer.pad_token is None
+    written = tokenizer.backend_tokenizer.to_str()
+    if give == "fit":
+        processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
+    else:
+        processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema())
+        if give == "constructor":
+            fitted = (processor.schema, processor.vocabularies, processor.boundaries)
+            processor = ClickPromptProcessor(*fitted, tokenizer)
+        else:
+            processor.tokenizer = tokenizer
+    # the caller's own tokenizer stays as it was
+    assert tokenizer.pad_token is None
+    assert tokenizer.backend_tokenizer.to_str() == written
+    assert processor.tokenizer.pad_token == tokenizer.eos_token
+    assert len(processor.tokenizer) == len(tokenizer)
+    processor.save_pretrained(tmp_path)
+    rows = rows_of_lengths(5, seed=3)
+    batch = ClickPromptProcessor.from_pretrained(tmp_path)(rows, return_tensors="pt")
+    for name, values in processor(rows, return_tensors="pt").items():
+        torch.testing.assert_close(batch[name], values, rtol=0, atol=0)
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == tokenizer.eos_token_id).all()
+
+
+def test_a_tokenizer_with_padding_is_shared_and_t5_gets_a_mask():
+    tokenizer = tiny_roberta_tokenizer()
+    assert ClickPromptProcessor.fit(TRAIN, SCHEMA, tokenizer).tokenizer is tokenizer
+    processor = ClickPromptProcessor.fit(TRAIN, SCHEMA, tiny_t5_tokenizer())
+    assert (processor.tokenizer.mask_token, tiny_t5_tokenizer().mask_token) == ("<extra_id_0>", None)
+
+
+def test_a_tokenizer_with_nothing_to_pad_with_is_refused():
+    backend = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="b"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    with pytest.raises(ValueError, match="`tokenizer` must have a padding token, .* set its `pad_token`"):
+        ClickPromptProcessor.fit(TRAIN, SCHEMA, tokenizer)
+    tokenizer.pad_token = "b"
+    assert ClickPromptProcessor.fit(TRAIN, SCHEMA, tokenizer).tokenizer is tokenizer
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.5, "8", True])
+def test_a_limit_of_the_text_must_be_a_number_of_tokens(limit):
+    with pytest.raises(ValueError, match="`max_text_length` must be an integer of at least 1, got"):
+        ClickPromptProcessor.fit(TRAIN, SCHEMA, max_text_length=limit)
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_neither_pickle_nor_hash_changes_by_use(kind):
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), kind and tokenizer_of(kind), max_text_length=20)
+    pickled, hashed = pickle.dumps(processor), Hasher.hash(processor)
+
+    def use(number):
+        rows = rows_of_lengths(1 + number % 5, seed=number)
+        processor(rows)
+        processor(rows, return_tensors="pt", padding="max_length", max_length=30)
+        processor.render(rows)
+        if kind:
+            # as its owner uses it, which leaves its traces
+            processor.tokenizer(["a" * 30, "b c d e"], truncation=True, max_length=4, padding=True)
+            processor.tokenizer.model_max_length, before = 2, processor.tokenizer.model_max_length
+            processor.tokenizer(["a b c d e f g"])
+            processor.tokenizer.model_max_length = before
+
+    use(0)
+    assert (pickle.dumps(processor), Hasher.hash(processor)) == (pickled, hashed)
+    in_threads(processor, [rows_of_lengths(3, seed=seed) for seed in range(16)])
+    assert (pickle.dumps(processor), Hasher.hash(processor)) == (pickled, hashed)
+    for copied in (copy.deepcopy(processor), pickle.loads(pickled)):
+        assert Hasher.hash(copied) == hashed
+        assert dict(copied(tiny_rows(7))) == dict(processor(tiny_rows(7)))
+
+
+def test_saved_files_do_not_change_by_use(tmp_path):
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer_of("byte-level BPE"))
+    processor.save_pretrained(tmp_path / "before")
+    processor.tokenizer(["a", "b c d"], truncation=True, max_length=3, padding=True)
+    processor.save_pretrained(tmp_path / "after")
+    for path in (tmp_path / "before").iterdir():
+        assert (tmp_path / "after" / path.name).read_bytes() == path.read_bytes()
+
+
+HASHES = """
+import sys
+from datasets.fingerprint import Hasher
+from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
+from clickprompt_hf import ClickPromptProcessor
+processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer(), max_text_length=20)
+print(Hasher.hash(processor), Hasher.hash(ClickPromptProcessor.from_pretrained(sys.argv[1])))
+"""
+
+
+def test_another_process_has_the_same_hash(tmp_path):
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer(), max_text_length=20)
+    processor.save_pretrained(tmp_path)
+    hashes = [Hasher.hash(processor), Hasher.hash(ClickPromptProcessor.from_pretrained(tmp_path))]
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", HASHES, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == hashes
+
+
+def test_what_is_loaded_can_be_overridden(tmp_path):
+    ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tiny_roberta_tokenizer(), max_text_length=20).save_pretrained(
+        tmp_path
+    )
+    ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr").save_pretrained(tmp_path)
+    for loader in (ClickPromptProcessor, AutoProcessor):
+        loaded = loader.from_pretrained(tmp_path, max_text_length=7, truncation_side="left", model_max_length=99)
+        assert loaded.max_text_length == 7
+        assert (loaded.tokenizer.truncation_side, loaded.tokenizer.model_max_length) == ("left", 99)
+        assert {len(text) for text in loaded(tiny_rows(3))["input_ids"]} == {7}
+        assert loader.from_pretrained(tmp_path, max_text_length=None).max_text_length is None
+        assert not loader.from_pretrained(tmp_path, tokenizer=None).reads_text
+        other = tiny_bert_tokenizer()
+        assert loader.from_pretrained(tmp_path, tokenizer=other).tokenizer is other
+
+        arguments = {"max_text_length": 7, "padding_side": "left", "local_files_only": True, "use_fast": True}
+        loaded, unused = loader.from_pretrained(tmp_path, **arguments, size=3, schema=1, return_unused_kwargs=True)
+        assert unused == {"size": 3, "schema": 1}
+        assert loaded.max_text_length == 7
+        assert "size" not in loaded.tokenizer.init_kwargs
+        with pytest.raises(
+            TypeError, match=r"Unknown arguments \['max_text_lenght'\]; known are \['tokenizer', 'max_te"
+        ):
+            loader.from_pretrained(tmp_path, max_text_lenght=7)
+        with pytest.raises(ValueError, match="`max_text_length` must be an integer of at least 1, got 0"):
+            loader.from_pretrained(tmp_path, max_text_length=0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "in Python"])
+def test_every_kind_of_tokenizer_is_loaded_as_it_was_saved(kind, tmp_path):
+    tokenizer = tokenizer_of(kind)
+    tokenizer.add_tokens(["zyz"])
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer, max_text_length=30)
+    processor.save_pretrained(tmp_path)
+    rows = tiny_rows(4) | {"title": ["zyz </s> [MASK]", "a <mask>", "<|endoftext|>b", "Caf\u00e9 <s>"]}
+    assert dict(ClickPromptProcessor.from_pretrained(tmp_path)(rows)) == dict(processor(rows))
+
+
+def test_a_tokenizer_in_python_is_loaded_once_its_class_is_known(tmp_path):
+    tokenizer = tokenizer_of("in Python")
+    type(tokenizer).register_for_auto_class("AutoTokenizer")
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
+    processor.save_pretrained(tmp_path)
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path, trust_remote_code=True)
+    assert dict(loaded(tiny_rows(4))) == dict(processor(tiny_rows(4)))

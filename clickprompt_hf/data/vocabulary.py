@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import datasets
 import numpy as np
 import pyarrow as pa
 
@@ -18,8 +17,8 @@ from ..encoding_clickprompt import check_columns, index_of, vocabulary_keys
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from ..values_clickprompt import holds_several, number_of, read_time
+from .training_rows import TrainingRows, columns_of_training_rows
 
-TrainingRows: TypeAlias = pa.Table | datasets.Dataset | Mapping[str, Sequence]
 # Distinct values of a column, each with its number of rows.
 ValueCounts: TypeAlias = list[tuple[Any, int]]
 # Vocabulary keys of a value, with its number of rows.
@@ -112,9 +111,7 @@ def _checked_columns(train: TrainingRows, schema: Schema, min_count: int) -> Map
     """The columns of `train`, once they are known to fit the schema."""
     if min_count < 1:
         raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
-    if isinstance(train, datasets.Dataset):
-        train = train.with_format("arrow")[:]
-    columns = dict(zip(train.column_names, train.columns)) if isinstance(train, pa.Table) else train
+    columns = columns_of_training_rows(train, schema.columns)
     check_columns(schema.columns, columns)
     for field in schema.fields:
         if field.kind != "multi_valued" and _has_nested_cells(columns[field.column]):

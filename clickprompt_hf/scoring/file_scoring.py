@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import tqdm
 
 from ..data.table_pieces import open_table
-from ..encoding_clickprompt import check_columns
+from ..encoding_clickprompt import check_columns, check_different
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import CsvFormat
 from .finished_pieces import FinishedPieces
@@ -116,8 +116,7 @@ def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -
 
 
 def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path, advice: str) -> None:
-    if repeated := sorted({name for name in given if given.count(name) > 1}):
-        raise ValueError(f"The columns of {path} must have different names; repeated: {repeated}.")
+    check_different(given, str(path))
     try:
         check_columns(needed, given, str(path))
     except ValueError as error:
