@@ -5,7 +5,7 @@ This file ships with every checkpoint, so it imports only torch, transformers an
 pandas, Arrow and `datasets` are recognized by their methods, as none of these libraries may be installed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import torch
@@ -13,9 +13,19 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
-from .encoding_clickprompt import check_columns, columns_of
+from .encoding_clickprompt import check_columns, check_different, columns_of
+from .text_options_clickprompt import check_positive_integer
 from .values_clickprompt import is_column
 
+# Arguments of `transformers.Pipeline` that ask for nothing at these values, and why they cannot ask for more.
+_NEUTRAL: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(
+        ("tokenizer", "feature_extractor", "image_processor", "video_processor"),
+        (None, "the processor that was saved with the model reads rows"),
+    ),
+    "binary_output": (False, "scores are numbers"),
+    "num_workers": (0, "rows become model inputs in this process"),
+}
 _SECONDS_WITHOUT_PROGRESS_BAR = 3
 
 
@@ -37,7 +47,9 @@ class ClickPromptPipeline(Pipeline):
         kwargs: Arguments of `transformers.Pipeline`, such as `device`, and defaults for calls.
 
     Raises:
-        ValueError: If the processor is missing or belongs to another model, or the model was not trained for clicks.
+        ValueError: If the processor is missing or belongs to another model, the model was not trained for clicks, or
+            an argument has a wrong value.
+        TypeError: If an argument is unknown.
     """
 
     _load_processor: Any = True
@@ -60,10 +72,22 @@ class ClickPromptPipeline(Pipeline):
                 "trained it since, save it first."
             )
         processor.check_model(model.config)
+        for name in _NEUTRAL:
+            _check_neutral(name, kwargs.pop(name, None))
+        if (batch_size := kwargs.get("batch_size")) is not None:
+            check_positive_integer("batch_size", batch_size)
         super().__init__(model=model, processor=processor, **kwargs)
 
-    def _sanitize_parameters(self, return_logits: bool | None = None):  # type: ignore[override]
-        return {}, {}, {} if return_logits is None else {"return_logits": return_logits}
+    def _sanitize_parameters(self, **kwargs):
+        return_logits = kwargs.pop("return_logits", None)
+        _check_neutral("num_workers", kwargs.pop("num_workers", None))
+        if kwargs:
+            raise TypeError(f"Unknown arguments {sorted(kwargs)}; known are batch_size, progress_bar, return_logits.")
+        if return_logits is None:
+            return {}, {}, {}
+        if not isinstance(return_logits, bool):
+            raise ValueError(f"`return_logits` must be True or False, got {return_logits!r}.")
+        return {}, {}, {"return_logits": return_logits}
 
     def __call__(  # type: ignore[override]
         self, inputs, batch_size: int | None = None, progress_bar: bool | None = None, **kwargs
@@ -71,11 +95,11 @@ class ClickPromptPipeline(Pipeline):
         """Score rows.
 
         Args:
-            inputs: One row, as a mapping from column to value; or several rows: a list of such mappings, a mapping
-                from column to a list of values, a pandas data frame, an Arrow table or a `datasets.Dataset`. The label
-                and columns that the schema does not name are ignored. Missing values (`None`, NaN, blank) and values
-                that training lacked are scored as such.
-            batch_size: As in the class.
+            inputs: One row, as a mapping from column to value or a pandas series; or several rows: a list of such
+                mappings or what is indexed like one, a mapping from column to a list of values, a data frame of pandas
+                or polars, an Arrow table or a `datasets.Dataset`. The label and columns that the schema does not name
+                are ignored. Missing values (`None`, NaN, blank) and values that training lacked are scored as such.
+            batch_size: As in the class, at least 1.
             progress_bar: Whether to show one. By default if scoring takes longer than three seconds.
             return_logits: Whether to return `logit`, before the sigmoid, and its two parts, `ctr_logit` and
                 `text_logit`, if the model has them.
@@ -84,13 +108,16 @@ class ClickPromptPipeline(Pipeline):
             `{"click_probability": p}` for a single row, a list of these for several, in order.
 
         Raises:
-            ValueError: If a column is missing, or a single-valued field holds a list; the message names row and
-                column.
-            TypeError: If `inputs` or a row has an unsupported type.
+            ValueError: If a column is missing or repeated, a single-valued field holds a list (the message names row
+                and column), or an argument has a wrong value.
+            TypeError: If `inputs` or a row has an unsupported type, or an argument is unknown.
         """
+        if batch_size is not None:
+            check_positive_integer("batch_size", batch_size)
         size = batch_size or self._batch_size or default_batch_size(self.model.config)
-        if size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {size}.")
+        if hasattr(inputs, "iloc") and not hasattr(inputs, "columns"):
+            # A row of a pandas data frame.
+            inputs = inputs.to_dict()
         parameters = [
             {**of_init, **of_call}
             for of_init, of_call in zip(
@@ -150,8 +177,6 @@ def default_batch_size(config: Any) -> int:
 
 def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int], dict[str, Any]]]:
     """The number of rows, and a function that returns the given columns of rows `start:end`."""
-    if isinstance(rows, (list, tuple)):
-        return len(rows), lambda start, end: _columns_of_list(rows[start:end], columns, start)
     if isinstance(rows, Mapping):
         check_columns(columns, rows)
         lengths = {column: len(rows[column]) for column in columns}
@@ -160,11 +185,18 @@ def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int],
         return lengths[columns[0]], lambda start, end: {column: list(rows[column][start:end]) for column in columns}
     if hasattr(rows, "iloc"):
         # A pandas data frame.
+        check_different(rows.columns, "the data frame")
         check_columns(columns, rows.columns)
         frame = rows[columns]
         return len(frame), lambda start, end: frame.iloc[start:end].to_dict(orient="list")
+    if hasattr(rows, "to_dicts"):
+        # A polars data frame.
+        check_columns(columns, rows.columns)
+        chosen = rows.select(columns)
+        return len(chosen), lambda start, end: chosen.slice(start, end - start).to_dict(as_series=False)
     if hasattr(rows, "to_pydict"):
         # An Arrow table.
+        check_different(rows.schema.names, "the table")
         check_columns(columns, rows.schema.names)
         table = rows.select(columns)
         return len(table), lambda start, end: table.slice(start, end - start).to_pydict()
@@ -173,10 +205,20 @@ def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int],
         check_columns(columns, rows.column_names)
         dataset = rows.select_columns(columns).with_format(None)
         return len(dataset), lambda start, end: dataset[start:end]
+    if isinstance(rows, Sized) and hasattr(rows, "__getitem__") and not isinstance(rows, (str, bytes)):
+        # A list, or what is indexed like one: a deque, an array of rows, a torch dataset, a KeyDataset.
+        return len(rows), lambda start, end: _columns_of_list([rows[i] for i in range(start, end)], columns, start)
     raise TypeError(
         "`inputs` must be a row (a mapping from column to value), a list of rows, a mapping from column to list, a "
-        f"pandas data frame, an Arrow table or a datasets.Dataset, got {type(rows).__name__}."
+        f"data frame, an Arrow table or a datasets.Dataset, got {type(rows).__name__}. Put the rows of a generator or "
+        "stream into lists, at most as many as memory holds."
     )
+
+
+def _check_neutral(name: str, value: Any) -> None:
+    neutral, reason = _NEUTRAL[name]
+    if value is not None and value != neutral:
+        raise ValueError(f"`{name}` must be left out: {reason}. Got {value!r:.80}.")
 
 
 def _columns_of_list(rows: Any, columns: list[str], row_offset: int) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import copy
 import math
+from collections import deque
 
 import datasets
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -20,6 +22,7 @@ from tiny_data import (
 )
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from clickprompt_hf import (
     ClickPromptConfig,
@@ -65,15 +68,28 @@ def probabilities(scores):
     return [row["click_probability"] for row in scores]
 
 
+class RowsDataset(torch.utils.data.Dataset):
+    def __len__(self):
+        return len(LIST)
+
+    def __getitem__(self, index):
+        return LIST[index]
+
+
 FORMS = {
     "list": lambda: LIST,
     "tuple": lambda: tuple(LIST),
     "list with labels": lambda: [{**row, "click": click} for row, click in zip(LIST, (None, 7, *"abcdefghi"))],
+    "deque": lambda: deque(LIST),
+    "array of rows": lambda: np.asarray(LIST, dtype=object),
+    "torch dataset": lambda: RowsDataset(),
+    "column of a dataset": lambda: KeyDataset(datasets.Dataset.from_list([{"row": row} for row in LIST]), "row"),
     "columns": lambda: ROWS,
     "arrays": lambda: {name: np.asarray(values, dtype=object) for name, values in ROWS.items()},
     "pandas": lambda: pd.DataFrame(ROWS),
     "pandas with an index": lambda: pd.DataFrame(ROWS, index=range(100, 111)).assign(click=2, other=[[1]] * 11),
     "pandas turned": lambda: pd.DataFrame({name: values[::-1] for name, values in ROWS.items()})[::-1],
+    "polars": lambda: pl.DataFrame(ROWS).with_columns(click=pl.lit(7)),
     "arrow": lambda: pa.table(ROWS),
     "arrow batch": lambda: pa.table(ROWS).to_batches()[0],
     "arrow chunks": lambda: pa.concat_tables([pa.table(ROWS).slice(0, 4), pa.table(ROWS).slice(4)]),
@@ -130,6 +146,22 @@ def test_missing_and_strange_values_are_scored(row, score):
         (pa.table(ROWS).drop_columns("tags"), ValueError, r"missing \['tags'\]"),
         (datasets.Dataset.from_dict(ROWS).remove_columns("tags"), ValueError, r"missing \['tags'\]"),
         (pd.DataFrame(), ValueError, r"missing \['user', "),
+        (
+            pd.DataFrame([[*row.values(), 1, 2] for row in LIST], columns=[*ROWS, "user", "price"]),
+            ValueError,
+            r"The columns of the data frame must have different names; repeated: \['price', 'user'\]",
+        ),
+        (
+            pa.table(ROWS).append_column("user", pa.array([1] * 11)),
+            ValueError,
+            r"different names; repeated: \['user'\]",
+        ),
+        (pl.DataFrame(ROWS).drop("tags"), ValueError, r"missing \['tags'\]"),
+        (datasets.DatasetDict(test=datasets.Dataset.from_dict(ROWS)), ValueError, r"missing .*, given \['test'\]"),
+        (pd.DataFrame(ROWS).drop(columns="tags").iloc[0], ValueError, r"missing \['tags'\]"),
+        (deque([LIST[0], 3]), TypeError, "Row 1 must be a mapping from column to value, got int"),
+        (b"user", TypeError, "`inputs` must be a row .*, got bytes"),
+        ({1, 2}, TypeError, "`inputs` must be a row .*, got set"),
         ({**ROWS, "user": [1]}, ValueError, r"must have one length, got \{'user': 1, 'price': 11"),
         ({**LIST[0], "user": [1, 2]}, ValueError, r"'user' of kind 'categorical' must hold one value .* in row 0"),
         ([*LIST[:9], {**LIST[0], "price": {"a": 1}}], ValueError, r"'price' of kind 'numeric' .* in row 9"),
@@ -157,6 +189,46 @@ def test_arguments_of_a_call_and_of_the_pipeline(score):
     for wrong, error in (({"batch_size": -1}, ValueError), ({"top_k": 2}, TypeError)):
         with pytest.raises(error, match=next(iter(wrong))):
             score(LIST, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"top_k": 2}, TypeError, r"Unknown arguments \['top_k'\]; known are batch_size, progress_bar, return_logits"),
+        ({"function_to_apply": "none"}, TypeError, r"Unknown arguments \['function_to_apply'\]"),
+        ({"truncation": True, "max_length": 8}, TypeError, r"Unknown arguments \['max_length', 'truncation'\]"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be an integer of at least 1, got 0"),
+        ({"batch_size": 2.0}, ValueError, "`batch_size` must be an integer of at least 1, got 2.0"),
+        ({"batch_size": True}, ValueError, "`batch_size` must be an integer of at least 1, got True"),
+        ({"return_logits": "yes"}, ValueError, "`return_logits` must be True or False, got 'yes'"),
+        ({"num_workers": 2}, ValueError, "`num_workers` must be left out: rows become model inputs in this process"),
+    ],
+)
+def test_arguments_that_cannot_be_obeyed_are_refused(options, error, message, score):
+    for call in (
+        lambda: score(LIST, **options),
+        lambda: ClickPromptPipeline(score.model, score.processor, device="cpu", **options),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    "options", [{"tokenizer": tiny_roberta_tokenizer()}, {"feature_extractor": object()}, {"binary_output": True}]
+)
+def test_parts_that_a_pipeline_of_rows_does_not_have_are_refused(options, score):
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be left out: "):
+        ClickPromptPipeline(score.model, score.processor, device="cpu", **options)
+
+
+def test_arguments_that_ask_for_nothing_are_taken(score, expected):
+    nothing = {"tokenizer": None, "num_workers": 0, "binary_output": False, "batch_size": None}
+    scores = ClickPromptPipeline(score.model, score.processor, device="cpu", **nothing)(LIST, num_workers=0)
+    np.testing.assert_allclose(probabilities(scores), expected, atol=1e-6)
+
+
+def test_a_row_of_a_data_frame_is_a_row(score, expected):
+    assert score(pd.DataFrame(ROWS).iloc[3]) == {"click_probability": pytest.approx(expected[3], abs=1e-6)}
 
 
 def test_batches_have_the_given_size(score, monkeypatch):
