@@ -91,9 +91,10 @@ def tokenize(
     Raises:
         ValueError: If `max_length` leaves no room for the special tokens.
     """
-    around = special_tokens_around(tokenizer) if add_special_tokens else SpecialTokens([], [])
+    backend, around = _plain(tokenizer)
+    if not add_special_tokens:
+        around = SpecialTokens([], [])
     start, stop = kept_tokens(tokenizer, around, max_length)
-    backend = plain_backend(tokenizer)
     tokenized = []
     # In parts, as each encoding takes kilobytes.
     for first in range(0, len(texts), _TEXTS_PER_CALL):
@@ -115,19 +116,7 @@ def special_tokens_around(tokenizer) -> SpecialTokens:
     Raises:
         ValueError: If it puts them elsewhere.
     """
-    if tokenizer.is_fast:
-        encoding = plain_backend(tokenizer).encode("a 0")
-        ids, is_special = encoding.ids, encoding.special_tokens_mask
-    else:
-        ids = tokenizer.build_inputs_with_special_tokens([-1])
-        is_special = [token != -1 for token in ids]
-    texts = [position for position, special in enumerate(is_special) if not special]
-    if not texts or texts != list(range(texts[0], texts[-1] + 1)):
-        raise ValueError(
-            f"`tokenizer` must add special tokens only before and after a text, but {type(tokenizer).__name__} does "
-            "not."
-        )
-    return SpecialTokens(ids[: texts[0]], ids[texts[-1] + 1 :])
+    return _plain(tokenizer).around
 
 
 def kept_tokens(tokenizer, around: SpecialTokens, max_length: int | None) -> tuple[int | None, int | None]:
@@ -192,36 +181,61 @@ def _is_longer_than_a_character(token: str) -> bool:
     return len(token) > 1
 
 
-_PLAIN_BACKENDS: "weakref.WeakKeyDictionary[Any, tuple[Any, Any]]" = weakref.WeakKeyDictionary()
-_PLAIN_BACKENDS_LOCK = threading.Lock()
-
-
 def plain_backend(tokenizer):
     """Return a copy of a fast tokenizer's backend without truncation and padding, for which control tokens are text.
 
     It is shared: do not change it. A call of the tokenizer itself writes its truncation and padding into the backend,
     where other threads and the tokenizer's owner read them. A tokenizer in Python is returned in the same form.
     """
+    return _plain(tokenizer).backend
+
+
+class _Plain(NamedTuple):
+    """What `plain_backend` and `special_tokens_around` return for a tokenizer."""
+
+    backend: Any
+    around: SpecialTokens
+
+
+_PLAIN: "weakref.WeakKeyDictionary[Any, tuple[Any, _Plain]]" = weakref.WeakKeyDictionary()
+_PLAIN_LOCK = threading.Lock()
+
+
+def _plain(tokenizer) -> _Plain:
     if not tokenizer.is_fast:
         # Tokenizers in Python have no such state.
-        return _PythonBackend(tokenizer, control_tokens(tokenizer))
+        ids = tokenizer.build_inputs_with_special_tokens([-1])
+        around = _split_around(tokenizer, ids, [token != -1 for token in ids])
+        return _Plain(_PythonBackend(tokenizer, control_tokens(tokenizer)), around)
     backend = tokenizer.backend_tokenizer
-    control = control_tokens(tokenizer)
     # What may change after the first call: added tokens, control tokens and the special tokens around a text.
     post_processor = backend.post_processor
     state = (
         id(backend),
         # Not their number: a token of the vocabulary can be added too, which keeps it from being split.
         [repr(token) for token in backend.get_added_tokens_decoder().values()],
-        control,
+        {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         None if post_processor is None else post_processor.__getstate__(),
     )
-    with _PLAIN_BACKENDS_LOCK:
-        copied_state, copied = _PLAIN_BACKENDS.get(tokenizer, (None, None))
-        if copied_state != state:
-            copied = _without_control_tokens(backend, control)
-            _PLAIN_BACKENDS[tokenizer] = (state, copied)
-    return copied
+    with _PLAIN_LOCK:
+        known_state, plain = _PLAIN.get(tokenizer, (None, None))
+        if plain is None or known_state != state:
+            copied = _without_control_tokens(backend, control_tokens(tokenizer))
+            framed = copied.encode("a 0")
+            plain = _Plain(copied, _split_around(tokenizer, framed.ids, framed.special_tokens_mask))
+            _PLAIN[tokenizer] = (state, plain)
+    return plain
+
+
+def _split_around(tokenizer, ids: list[int], is_special: Sequence[int]) -> SpecialTokens:
+    """The special tokens before and after a text in the token ids of one."""
+    text = [position for position, special in enumerate(is_special) if not special]
+    if not text or text != list(range(text[0], text[-1] + 1)):
+        raise ValueError(
+            f"`tokenizer` must add special tokens only before and after a text, but {type(tokenizer).__name__} does "
+            "not."
+        )
+    return SpecialTokens(ids[: text[0]], ids[text[-1] + 1 :])
 
 
 def _without_control_tokens(backend, control: set[str]):
