@@ -169,7 +169,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        return ["feature_ids", *(["input_ids", "attention_mask"] if self.reads_text else [])]
+        # `Trainer` groups rows by the length of the first one
+        return [*(["input_ids", "attention_mask"] if self.reads_text else []), "feature_ids"]
 
     def check_model(self, config: ClickPromptConfig) -> None:
         """Refuse a model that was not made for this processor.

@@ -74,6 +74,17 @@ def trainer_for(model, prepared, args, **options):
     )
 
 
+class AtFirstStep(TrainerCallback):
+    """Looks at a model while it trains."""
+
+    def __init__(self, look):
+        self.look = look
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            self.value = self.look(model)
+
+
 def parameters(model):
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
@@ -178,9 +189,12 @@ def test_lazy_updates_touch_the_rows_of_the_batch_and_no_others(prepared, tmp_pa
 )
 def test_attention_kernels(options, expected, prepared, tmp_path):
     model = build(ClickPromptForCTR, prepared[1])
-    trainer = trainer_for(model, prepared, arguments(tmp_path, **options))
+    seen = AtFirstStep(lambda model: model.trunk.plm.config._attn_implementation)
+    args = arguments(tmp_path, max_steps=1, save_strategy="no", eval_strategy="no", **options)
+    trainer = trainer_for(model, prepared, args, callbacks=[seen])
+    trainer.train()
     if trainer.args.device.type == "cpu":
-        assert model.trunk.plm.config._attn_implementation == expected
+        assert seen.value == expected
     saved = tmp_path / "saved"
     model.save_pretrained(saved)
     assert "attn_implementation" not in (saved / "config.json").read_text()
@@ -506,9 +520,9 @@ def test_both_names_of_activation_checkpointing(name, prepared, tmp_path):
     deprecated = name == "gradient_checkpointing"
     with pytest.warns(FutureWarning, match="`gradient_checkpointing` is deprecated") if deprecated else nullcontext():
         args = arguments(tmp_path, **{name: True}, max_steps=1, eval_strategy="no", save_strategy="no")
-    model = build(ClickPromptForCTR, prepared[1])
-    trainer_for(model, prepared, args).train()
-    assert model.is_activation_checkpointing
+    seen = AtFirstStep(lambda model: model.is_activation_checkpointing)
+    trainer_for(build(ClickPromptForCTR, prepared[1]), prepared, args, callbacks=[seen]).train()
+    assert seen.value
 
 
 def test_pretraining_leaves_its_arguments_as_they_were(prepared, tmp_path):

@@ -241,7 +241,7 @@ def run_card(
         metrics=trainer.run_metrics or (of_kept_weights or evaluations or [{}])[-1],
         training=_training_settings(trainer, model, of_kept_weights),
         folder=folder,
-        license=license or trainer.args.hub_license,
+        license=license or trainer.settings.hub_license,
         language=language,
         tags=[tags] if isinstance(tags, str) else tags or (),
         base_model=finetuned_from,
@@ -252,17 +252,18 @@ def run_card(
 def _training_settings(
     trainer: ClickPromptTrainer, model: Any, of_kept_weights: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
-    args = trainer.args
+    args, settings = trainer.args, trainer.settings
     kept = f"; weights of epoch {of_kept_weights[0]['epoch']:g} kept" if of_kept_weights else ""
+    has_own_rate = model.config.use_plm and settings.plm_learning_rate is not None
     masks = trainer.is_pretraining and not model.config.causal
     return {
         "Learning rate": args.learning_rate,
-        **({"Learning rate of the PLM": args.plm_learning_rate} if model.config.use_plm else {}),
+        **({"Learning rate of the PLM": settings.plm_learning_rate} if has_own_rate else {}),
         "Schedule": f"{SchedulerType(args.lr_scheduler_type).value}, warm-up {args.warmup_steps}",
         "Weight decay": args.weight_decay,
         "Rows per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "Epochs": f"{trainer.state.epoch or 0:g} of {args.num_train_epochs:g}{kept}",
-        **({"Masked": f"{args.mlm_probability:.0%} by {args.masking}"} if masks else {}),
+        **({"Masked": f"{settings.mlm_probability:.0%} by {settings.masking}"} if masks else {}),
         "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "Seed": args.seed,
     }

@@ -24,7 +24,6 @@ Ends with AUC and log loss on the test split, in all_results.json of the output 
 
 from transformers import set_seed
 
-from ..data.collators import ClickPromptCollator
 from ..evaluation.model_card import run_card
 from ..evaluation.plots import save_test_plots, save_training_plots
 from ..evaluation.report import (
@@ -100,7 +99,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         training_args,
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["validation"],
-        data_collator=ClickPromptCollator(data.processor),
         processing_class=data.processor,
         model_card=run_card,
     )

@@ -6,12 +6,10 @@ from typing import TypeVar
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from ..data.collators import ClickPromptCLMCollator, ClickPromptMLMCollator
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
 from ..presets import ctr_preset, preset_backbones, preset_datasets
 from ..processing_clickprompt import ClickPromptProcessor
-from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import ModelArguments, config_options
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES, plm_config, text_side_config
@@ -144,27 +142,3 @@ def fresh_pretraining_model(
     if text_side_config(model_args, data.processor.tokenizer).causal:
         return fresh_model(ClickPromptForPACLM, model_args, data)
     return fresh_model(ClickPromptForPAMLM, model_args, data)
-
-
-def pretraining_collator(
-    model: ClickPromptForPAMLM | ClickPromptForPACLM,
-    processor: ClickPromptProcessor,
-    training_args: ClickPromptTrainingArguments,
-) -> ClickPromptMLMCollator | ClickPromptCLMCollator:
-    """Build the collator of `model`'s pretraining task.
-
-    Raises:
-        ValueError: If masking options are given for a task that masks nothing, or the tokenizer lacks a token.
-    """
-    if isinstance(model, ClickPromptForPAMLM):
-        return ClickPromptMLMCollator(
-            processor, training_args.mlm_probability, training_args.masking, training_args.seed
-        )
-    if training_args.masking == "field":
-        raise ValueError("`masking` must be left out for a decoder: PA-CLM trains on all tokens; got 'field'.")
-    if training_args.mlm_probability != ClickPromptTrainingArguments.mlm_probability:
-        raise ValueError(
-            "`mlm_probability` must be left out for a decoder: PA-CLM trains on all tokens; got "
-            f"{training_args.mlm_probability}."
-        )
-    return ClickPromptCLMCollator(processor)

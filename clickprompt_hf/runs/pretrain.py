@@ -18,7 +18,7 @@ from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments, ReportArguments, TrainingParser
 from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
-from .model_building import fresh_pretraining_model, pretraining_collator
+from .model_building import fresh_pretraining_model
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
 
@@ -64,7 +64,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         training_args,
         train_dataset=train_rows,
         eval_dataset=validation_rows,
-        data_collator=pretraining_collator(model, data.processor, training_args),
         processing_class=data.processor,
         model_card=run_card,
     )

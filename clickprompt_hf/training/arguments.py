@@ -1,14 +1,32 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training arguments."""
 
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
 from transformers.integrations import is_tensorboard_available
+from transformers.training_args import OptimizerNames
 
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
+_ONLY_END = "must be 'end': the other strategies push pickles of arguments or optimizers"
+_SINGLE_RATE = "it updates weights during the backward pass, with one learning rate and without weight decay groups"
+_IN_HOOKS = (
+    "it updates weights in hooks of the backward pass, before gradients are clipped, its state is not saved, and the "
+    "hooks stay on the model"
+)
+# values of `optim` that cannot follow the rates and decay of optimizer.py, and why
+REFUSED_OPTIMIZERS = {
+    OptimizerNames.LOMO: _SINGLE_RATE,
+    OptimizerNames.ADALOMO: _SINGLE_RATE,
+    OptimizerNames.GALORE_ADAMW_LAYERWISE: _IN_HOOKS,
+    OptimizerNames.GALORE_ADAMW_8BIT_LAYERWISE: _IN_HOOKS,
+    OptimizerNames.GALORE_ADAFACTOR_LAYERWISE: _IN_HOOKS,
+    OptimizerNames.APOLLO_ADAMW_LAYERWISE: _IN_HOOKS,
+}
 
 
 @dataclass
@@ -97,26 +115,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
         if unknown := sorted(set(self.freeze or ()) - set(FREEZABLE_PARTS)):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
-        if self.dataloader_persistent_workers:
-            raise ValueError(
-                "`dataloader_persistent_workers` must be False: masks change with the epoch, and workers that outlive "
-                "it would not see the change."
-            )
         if self.hub_strategy != "end":
-            raise ValueError(
-                "`hub_strategy` must be 'end': the other strategies push pickles of arguments or optimizers; got "
-                f"{self.hub_strategy!r}."
-            )
-        if self.label_smoothing_factor:
-            raise ValueError(
-                "`label_smoothing_factor` must be 0: Trainer smooths over class logits, which no head here returns; "
-                f"got {self.label_smoothing_factor}."
-            )
-        if self.train_sampling_strategy not in ("random", "group_by_length"):
-            raise ValueError(
-                "`train_sampling_strategy` must be 'random' or 'group_by_length': the order of rows is a function of "
-                f"(seed, epoch); got {self.train_sampling_strategy!r}."
-            )
+            raise ValueError(f"`hub_strategy` {_ONLY_END}; got {self.hub_strategy!r}.")
+        check_supported(self)
         if "tensorboard" in (self.report_to or ()) and not is_tensorboard_available():
             raise ImportError('`report_to` tensorboard needs TensorBoard: pip install "clickprompt_hf[tensorboard]"')
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):
@@ -138,3 +139,67 @@ class ClickPromptTrainingArguments(TrainingArguments):
                     f"evaluation and saving; got {self.early_stopping_patience}."
                 )
             self.early_stopping_patience = 0
+
+
+@dataclass(frozen=True)
+class ClickPromptSettings:
+    """What training arguments say beyond those of `Trainer`: the fields of `ClickPromptTrainingArguments` of the same
+    names. Plain `TrainingArguments` leave them at these defaults: the PLM has the learning rate of all other parts.
+    """
+
+    plm_learning_rate: float | None = None
+    freeze: Sequence[str] | None = None
+    attn_implementation: str | None = None
+    sparse_embedding_updates: bool = False
+    early_stopping_patience: int = 0
+    masking: Literal["token", "field"] = "token"
+    mlm_probability: float = 0.15
+    hub_license: str | None = None
+
+    @classmethod
+    def of(cls, args: TrainingArguments) -> "ClickPromptSettings":
+        if not isinstance(args, ClickPromptTrainingArguments):
+            return cls()
+        return cls(**{setting.name: getattr(args, setting.name) for setting in fields(cls)})
+
+    @property
+    def frozen_parts(self) -> list[str]:
+        """Parts to exclude from training; a learning rate of 0 freezes the PLM."""
+        return [*(self.freeze or ()), *(["plm"] if self.plm_learning_rate == 0 else [])]
+
+
+def copy_arguments(args: TrainingArguments) -> TrainingArguments:
+    """Copy arguments so far that a trainer changes nothing of its caller's."""
+    copied = copy.copy(args)
+    # `Trainer` writes into them
+    copied.accelerator_config = copy.deepcopy(args.accelerator_config)
+    return copied
+
+
+def check_supported(args: TrainingArguments) -> None:
+    """Refuse arguments of `Trainer` that would be ignored, or would not do what they say.
+
+    Raises:
+        ValueError: If one is set; the message names it and says why.
+    """
+    if args.dataloader_persistent_workers:
+        raise ValueError(
+            "`dataloader_persistent_workers` must be False: masks change with the epoch, and workers that outlive it "
+            "would not see the change."
+        )
+    if args.push_to_hub and args.hub_strategy != "end":
+        raise ValueError(f"`hub_strategy` {_ONLY_END}; got {args.hub_strategy!r}.")
+    if args.label_smoothing_factor:
+        raise ValueError(
+            "`label_smoothing_factor` must be 0: Trainer smooths over class logits, which no head here returns; got "
+            f"{args.label_smoothing_factor}."
+        )
+    if args.train_sampling_strategy not in ("random", "group_by_length"):
+        raise ValueError(
+            "`train_sampling_strategy` must be 'random' or 'group_by_length': the order of rows is a function of "
+            f"(seed, epoch); got {args.train_sampling_strategy!r}."
+        )
+    optim = OptimizerNames(args.optim)
+    if optim in REFUSED_OPTIMIZERS:
+        reason = REFUSED_OPTIMIZERS[optim]
+        raise ValueError(f"`optim` must be an optimizer that takes parameter groups, got {optim.value!r}: {reason}.")

@@ -14,31 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..layers_ctr import FeatureEmbedding
-from .arguments import ClickPromptTrainingArguments
-
-
-def build_optimizer(
-    model: nn.Module,
-    args: ClickPromptTrainingArguments,
-    optimizer_class: type[torch.optim.Optimizer],
-    options: dict[str, Any],
-) -> torch.optim.Optimizer:
-    """Build the optimizer of a model's trainable parameters.
-
-    Args:
-        model: Parameters with sparse gradients get lazy updates.
-        args: Learning rates and weight decay.
-        optimizer_class: Class of the dense optimizer.
-        options: Keyword arguments of that class.
-    """
-    sparse = [parameter for parameter in sparse_parameters(model) if parameter.requires_grad]
-    groups = parameter_groups(model, args.learning_rate, args.plm_learning_rate, args.weight_decay, exclude=sparse)
-    optimizer = optimizer_class(groups, **options)
-    if not sparse:
-        return optimizer
-    sparse_group = {"params": sparse, "lr": args.learning_rate}
-    return OptimizerWithSparseGroup(optimizer, sparse_group, (args.adam_beta1, args.adam_beta2), args.adam_epsilon)
+from .plain_model import is_named
 
 
 def parameter_groups(
@@ -74,6 +50,24 @@ def parameter_groups(
     return [{"params": group, "lr": lr, "weight_decay": decay} for (lr, decay), group in groups.items()]
 
 
+def with_options(groups: Iterable[dict[str, Any]], given: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Split groups of parameters by the options that other groups give the same parameters.
+
+    Args:
+        groups: Groups as `parameter_groups` returns them.
+        given: Groups of an optimizer with options of its own per parameter, such as GaLore's `rank`. They take
+            precedence. Parameters that no group lists are left out.
+    """
+    options = {id(p): {k: v for k, v in group.items() if k != "params"} for group in given for p in group["params"]}
+    split: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for group in groups:
+        for parameter in group["params"]:
+            if (own := options.get(id(parameter))) is not None:
+                key = (id(group), *sorted((name, repr(value)) for name, value in own.items()))
+                split.setdefault(key, {**group, "params": [], **own})["params"].append(parameter)
+    return list(split.values())
+
+
 def plm_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that `plm_learning_rate` applies to, by name: the PLM's trunk and its LM head."""
     return {
@@ -101,8 +95,9 @@ def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
 
 def make_embeddings_sparse(model: nn.Module) -> None:
     """Give all feature embeddings of a model sparse gradients."""
+    module: Any
     for module in model.modules():
-        if isinstance(module, FeatureEmbedding):
+        if is_named(module, "FeatureEmbedding"):
             module.table.sparse = True
 
 
@@ -134,6 +129,16 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
         loss = self.dense.step(closure)
         self.sparse.step()
         return loss
+
+    def train(self) -> None:
+        """Pass on what schedule-free optimizers must know: that steps follow."""
+        if hasattr(self.dense, "train"):
+            self.dense.train()
+
+    def eval(self) -> None:
+        """Pass on what schedule-free optimizers must know: that the weights will be evaluated."""
+        if hasattr(self.dense, "eval"):
+            self.dense.eval()
 
     def state_dict(self) -> dict[str, Any]:
         return {"dense": self.dense.state_dict(), "sparse": self.sparse.state_dict()}

@@ -4,31 +4,45 @@
 optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows.
 """
 
-import copy
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 import transformers
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import LocalTokenNotFoundError
 from huggingface_hub.utils import httpx
-from peft import PeftModel
+from peft import PeftMixedModel, PeftModel
+from safetensors.torch import load_model
+from torch._dynamo import OptimizedModule
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, BestRun, has_length
+from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
-from ..modeling_clickprompt import ClickPromptForPretraining
-from .arguments import ClickPromptTrainingArguments
-from .metrics import click_metrics, masked_token_metrics
-from .optimizer import build_optimizer, clip_grad_norm, freeze_parts, make_embeddings_sparse
+from .arguments import ClickPromptSettings, check_supported, copy_arguments
+from .metrics import BatchMetrics, click_metrics, masked_token_metrics
+from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
+from .optimizer import (
+    OptimizerWithSparseGroup,
+    clip_grad_norm,
+    freeze_parts,
+    make_embeddings_sparse,
+    parameter_groups,
+    sparse_parameters,
+    with_options,
+)
+from .plain_model import is_named, plain_model, task_of
 from .sampling import EpochSampler
 
 
@@ -48,6 +62,9 @@ class EarlyStoppingCallback(transformers.EarlyStoppingCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.early_stopping_patience = args.early_stopping_patience
+        if state.global_step == 0:
+            # the count of an earlier run, or of another trial, is not this one's
+            self.early_stopping_patience_counter = 0
         super().on_train_begin(args, state, control, **kwargs)
 
 
@@ -60,104 +77,242 @@ class ClickPromptTrainer(Trainer):
     - weight decay applies to matrices only, never to biases, norms or embeddings;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens in pretraining;
-    - training stops early by `early_stopping_patience`;
+    - `data_collator` defaults to that of the model's task if `processing_class` is a `ClickPromptProcessor`;
+    - training stops early by `early_stopping_patience`, unless `callbacks` has an `EarlyStoppingCallback`;
     - the training order is a function of (seed, epoch), and several processes compute the gradients of one;
+    - evaluation never groups rows by length, so predictions are in the order of their rows;
+    - `hyperparameter_search` optimizes `metric_for_best_model` by default;
     - `train_samples_per_second` excludes evaluation and saving;
     - what it publishes holds no pickle: only checkpoints to resume from keep the pickled arguments;
+    - it copies `args`, and changes nothing of the model but its weights: frozen parts, sparse gradients, attention
+      kernels, mixed precision and activation checkpointing last while it trains or evaluates;
     - `model_card` replaces the model card.
 
     Args:
-        model: Model to train; `model_init` is not supported.
-        args: Training arguments.
+        model: Model to train, also compiled, with adapters of PEFT, or loaded with a checkpoint's own code.
+        args: Training arguments. Plain `TrainingArguments` train all parts with their `learning_rate`, without early
+            stopping. `None` stands for `TrainingArguments("tmp_trainer")`, as in `Trainer`.
+        data_collator: As in `Trainer`; see above for the default.
+        train_dataset: As in `Trainer`.
+        eval_dataset: As in `Trainer`.
+        processing_class: As in `Trainer`.
         compute_metrics: As in `Trainer`; see above for the defaults.
         callbacks: As in `Trainer`.
         model_card: Makes the card that `create_model_card` and `push_to_hub` write, from the trainer and the keyword
             arguments of `create_model_card`: `clickprompt_hf.evaluation.run_card`, or a function like it. By default
             `Trainer` writes its own.
-        kwargs: Further arguments of `Trainer`.
+        kwargs: Further arguments of `Trainer`. Both learning rates and the weight decay apply to the class of
+            `optimizer_cls_and_kwargs`, in whose options `lr` stands for `learning_rate`. The optimizer of `optimizers`
+            is used as it is.
 
     Attributes:
+        task: What the model predicts: "clicks", "masked tokens" or "next tokens".
         run_metrics: Results for the model card, named as in `all_results.json`. If empty, the card shows the
             evaluation that chose the weights, or the last one.
 
     Raises:
-        ValueError: If `model` is missing, `freeze` leaves nothing to train, or sparse updates are not possible.
+        ValueError: If `freeze` leaves nothing to train, sparse updates are not possible, or an argument is set that
+            this class does not support (each message says why).
+        RuntimeError: If neither `model` nor `model_init` is given.
     """
 
-    args: ClickPromptTrainingArguments
+    # `None` between the trials of a search
+    model: Any
 
     def __init__(
         self,
         model=None,
-        args=None,
+        args: TrainingArguments | None = None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
         *,
         compute_metrics=None,
         callbacks=None,
         model_card: Callable[..., ModelCard] | None = None,
         **kwargs,
     ):
-        if model is None:
-            raise ValueError("`model` must be given; `model_init` is not supported.")
-        plain_model: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-        self.is_pretraining = isinstance(plain_model, ClickPromptForPretraining)
-        if compute_metrics is None:
-            compute_metrics = masked_token_metrics if self.is_pretraining else click_metrics
-        if self.is_pretraining and args.metric_for_best_model == "auc":
-            # the default is meant for finetuning; pretraining has no clicks to rank
-            args = copy.copy(args)
-            args.metric_for_best_model, args.greater_is_better = "loss", False
+        args = TrainingArguments("tmp_trainer") if args is None else copy_arguments(args)
+        check_supported(args)
+        settings = ClickPromptSettings.of(args)
+        if settings.sparse_embedding_updates and kwargs.get("optimizers", (None, None))[0] is not None:
+            raise ValueError("`sparse_embedding_updates` must be False with `optimizers`, which are used as they are.")
         callbacks = [*(callbacks or []), MaskEpochCallback()]
-        if args.early_stopping_patience > 0:
-            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
-        choose_attention(plain_model, args)
-        freeze_parts(model, [*(args.freeze or ()), *(["plm"] if args.plm_learning_rate == 0 else [])])
+        if settings.early_stopping_patience > 0 and not any(is_named(c, "EarlyStoppingCallback") for c in callbacks):
+            callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
         self.model_card = model_card
         self.run_metrics: dict[str, float] = {}
         self._seconds_beside_training = 0.0
-        super().__init__(model, args, compute_metrics=compute_metrics, callbacks=callbacks, **kwargs)
-        if args.sparse_embedding_updates:
-            if args.world_size > 1 and (backend := torch.distributed.get_backend()) != "gloo":
-                raise ValueError(
-                    "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
-                    f"gradients, as gloo can; got {backend!r}."
-                )
-            make_embeddings_sparse(model)
+        # a model, and what accelerate has set on it for this trainer
+        self._prepared: tuple[Any, dict[str, Any]] = (None, {})
+        self._compiled_call: Callable | None = None
+        if isinstance(model, OptimizedModule):
+            # `Trainer` inspects, saves and loads the model under it
+            model, compiled = model._orig_mod, model
+            self._compiled_call = compiled.dynamo_ctx(model._call_impl)
+        with nullcontext() if model is None else left_as_it_was(model):
+            super().__init__(
+                *(model, args, data_collator, train_dataset, eval_dataset, processing_class),
+                compute_metrics=compute_metrics,
+                callbacks=callbacks,
+                **kwargs,
+            )
+        self.task = task_of(self.model)
+        if compute_metrics is None:
+            compute: Any = masked_token_metrics if self.is_pretraining else click_metrics
+            if args.batch_eval_metrics:
+                compute = BatchMetrics(compute)
+            self.compute_metrics = compute
+        if data_collator is None and is_named(processing_class, "ClickPromptProcessor"):
+            self.data_collator = self._default_collator(processing_class)
+        if args.metric_for_best_model == "auc" and (self.is_pretraining or args.prediction_loss_only):
+            # the default is meant for finetuning; pretraining has no clicks to rank
+            args.metric_for_best_model, args.greater_is_better = "loss", False
+        if (
+            settings.sparse_embedding_updates
+            and args.world_size > 1
+            and (backend := torch.distributed.get_backend()) != "gloo"
+        ):
+            raise ValueError(
+                "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
+                f"gradients, as gloo can; got {backend!r}."
+            )
+        with left_as_it_was(self.model):
+            self._choose_kernels()
+            self._choose_trained_parts()
+
+    @property
+    def settings(self) -> ClickPromptSettings:
+        """What `args` say beyond those of `Trainer`; trials of a search may change them."""
+        return ClickPromptSettings.of(self.args)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether the model predicts tokens."""
+        return self.task != "clicks"
 
     @property
     def kept_step(self) -> int | None:
         """Step whose weights training keeps when it ends; `None` for the last step."""
         return self.state.best_global_step if self.args.load_best_model_at_end else None
 
+    def _default_collator(self, processor) -> Any:
+        """The collator of the model's task."""
+        settings = self.settings
+        if self.task == "clicks":
+            return ClickPromptCollator(processor)
+        if self.task == "masked tokens":
+            return ClickPromptMLMCollator(processor, settings.mlm_probability, settings.masking, self.args.seed)
+        for name in ("masking", "mlm_probability"):
+            if (value := getattr(settings, name)) != getattr(ClickPromptSettings, name):
+                raise ValueError(
+                    f"`{name}` must be left out for a decoder: PA-CLM trains on all tokens; got {value!r}."
+                )
+        return ClickPromptCLMCollator(processor)
+
+    def _choose_kernels(self) -> None:
+        """Choose the attention implementation and the compiled forward."""
+        choose_attention(plain_model(self.model), self.args, self.settings.attn_implementation)
+        if self._compiled_call is not None:
+            self.model._compiled_call_impl = self._compiled_call
+
+    def _choose_trained_parts(self) -> None:
+        """Freeze parts and make gradients of embeddings sparse."""
+        freeze_parts(self.model, self.settings.frozen_parts)
+        if self.settings.sparse_embedding_updates:
+            make_embeddings_sparse(self.model)
+
+    @contextmanager
+    def _prepared_model(self) -> Iterator[None]:
+        """Leave the model as it was, but keep what accelerate sets on it for this trainer's next use of it."""
+        model = self.model
+        with left_as_it_was(model):
+            if self._prepared[0] is model:
+                set_attributes(model, PREPARED, self._prepared[1])
+            self._choose_kernels()
+            try:
+                yield
+            finally:
+                self._prepared = (model, attributes(model, PREPARED))
+
+    def _inner_training_loop(self, *args, **kwargs):
+        with self._prepared_model():
+            self._choose_trained_parts()
+            return super()._inner_training_loop(*args, **kwargs)
+
+    def evaluation_loop(self, *args, **kwargs):
+        if isinstance(self.compute_metrics, BatchMetrics):
+            self.compute_metrics.restart()
+        with nullcontext() if self.is_in_train else self._prepared_model():
+            return super().evaluation_loop(*args, **kwargs)
+
+    def get_num_trainable_parameters(self) -> int:
+        with left_as_it_was(self.model):
+            self._choose_trained_parts()
+            return super().get_num_trainable_parameters()
+
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """Create the optimizer of `args.optim`; optimizer.py sets each parameter's learning rate and weight decay."""
-        if self.optimizer is None:
-            model = self.model if model is None else model
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = build_optimizer(model, self.args, optimizer_class, options)
-        return self.optimizer
+        """Create the optimizer; optimizer.py sets each parameter's learning rate and weight decay."""
+        if self.optimizer is not None:
+            return super().create_optimizer(model)
+        given, optimized = self.optimizer_cls_and_kwargs, self.model if model is None else model
+        with left_as_it_was(self.model):
+            self._choose_trained_parts()
+            optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, optimized)
+            if is_optimizer_factory(optimizer_class):
+                return super().create_optimizer(model)
+            learning_rate = options.get("lr", self.args.learning_rate)
+            plm_learning_rate = self.settings.plm_learning_rate
+            sparse = [parameter for parameter in sparse_parameters(optimized) if parameter.requires_grad]
+            groups = parameter_groups(
+                optimized,
+                learning_rate,
+                learning_rate if plm_learning_rate is None else plm_learning_rate,
+                self.args.weight_decay,
+                exclude=sparse,
+            )
+            if "params" in options:
+                groups = with_options(groups, options["params"])
+            options = {**options, "params": groups}
+            if given is None and "warmup_steps" in options:
+                # schedule-free optimizers count steps, the argument may be a share of them
+                options["warmup_steps"] = self.args.get_warmup_steps(self.state.max_steps)
+            # `Trainer` takes the groups from the options
+            self.optimizer_cls_and_kwargs = (optimizer_class, options)
+            try:
+                optimizer = super().create_optimizer(model)
+            finally:
+                self.optimizer_cls_and_kwargs = given
+        if sparse:
+            sparse_group = {"params": sparse, "lr": learning_rate}
+            betas = (self.args.adam_beta1, self.args.adam_beta2)
+            optimizer = OptimizerWithSparseGroup(optimizer, sparse_group, betas, self.args.adam_epsilon)
+            self.optimizer = optimizer
+        return optimizer
 
     def _clip_grad_norm(self, model):
-        if not self.args.sparse_embedding_updates:
+        if not self.settings.sparse_embedding_updates:
             return super()._clip_grad_norm(model)
         self.accelerator.unscale_gradients()
         return clip_grad_norm(model.parameters(), self.args.max_grad_norm)
 
     def _get_grad_norm(self, model, grad_norm=None):
-        if grad_norm is None and self.args.sparse_embedding_updates:
+        if grad_norm is None and self.settings.sparse_embedding_updates:
             grad_norm = clip_grad_norm(model.parameters(), float("inf"))
         return super()._get_grad_norm(model, grad_norm)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
+        by_length = self.args.train_sampling_strategy == "group_by_length"
+        if by_length and not _has_lengths(dataset, self.args.length_column_name):
+            raise ValueError(
+                "`train_sampling_strategy` must be 'random' for rows without text, got 'group_by_length'."
+            )
         if not isinstance(dataset, ColumnarDataset):
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         step_rows = self.args.world_size * self.args.train_batch_size
-        by_length = self.args.train_sampling_strategy == "group_by_length"
-        if by_length and dataset.tables is None:
-            raise ValueError(
-                "`train_sampling_strategy` must be 'random' for rows without text, got 'group_by_length'."
-            )
         return EpochSampler(
             len(dataset),
             seed,
@@ -166,11 +321,24 @@ class ClickPromptTrainer(Trainer):
             batch_size=step_rows,
         )
 
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
-        if isinstance(eval_dataset, ColumnarDataset):
-            # keeps predictions in the order of their rows, even if training groups rows by length
-            return SequentialSampler(eval_dataset) if self.args.world_size == 1 else None
-        return super()._get_eval_sampler(eval_dataset)
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        # keeps predictions in the order of their rows, even if training groups rows by length
+        in_order = eval_dataset is not None and has_length(eval_dataset) and self.args.world_size == 1
+        return SequentialSampler(eval_dataset) if in_order else None
+
+    def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
+        if isinstance(data_collator, (ClickPromptCollator, ClickPromptMLMCollator, ClickPromptCLMCollator)):
+            # they choose the inputs themselves, and draw masks from the numbers of the rows
+            return data_collator
+        return super()._get_collator_with_removed_columns(data_collator, description)
+
+    def _track_num_input_tokens(self, inputs):
+        """Count tokens of the text instead of the main input's feature ids; without text, the ids."""
+        ids = inputs.get("feature_ids")
+        tokens, mask = inputs.get("input_ids", ids), inputs.get("attention_mask")
+        if tokens is not None:
+            inputs = {self.model.main_input_name: tokens, "attention_mask": ids >= 0 if mask is None else mask}
+        super()._track_num_input_tokens(inputs)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: `Trainer`'s estimate, 6 × parameters × numbers in the main input, means nothing for feature ids.
@@ -180,21 +348,64 @@ class ClickPromptTrainer(Trainer):
         return 0
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        outputs: Any
         loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if self.is_pretraining and outputs is not None:
-            # evaluation would gather the (B, T) token labels; the metric needs only the (B,) number of masked tokens
-            labels = outputs[1]
-        return loss, outputs, labels
+        if not self.is_pretraining or outputs is None or labels is None:
+            return loss, outputs, labels
+        if self.compute_loss_func is not None:
+            # the model, which did not get the labels, has returned the logits of all tokens
+            outputs = self._count_recovered(outputs, labels)
+        # evaluation would gather the (B, T) token labels; the metric needs only the (B,) number of masked tokens
+        return loss, outputs, outputs[1]
+
+    def _count_recovered(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, T, V) and token labels (B, T) to the numbers of recovered and of masked tokens, (B,) each."""
+        positions, labels = plain_model(self.model).predicting_positions(labels)
+        predicted = logits.argmax(dim=-1)
+        if positions is not None:
+            predicted = predicted.gather(1, positions)
+        masked = labels != -100
+        return ((predicted == labels) & masked).sum(dim=1), masked.sum(dim=1)
 
     def train(self, *args, **kwargs):
         """Train as `Trainer` does; the samples and steps per second leave out evaluation and saving."""
         self._seconds_beside_training = 0.0
-        output = super().train(*args, **kwargs)
+        dataset = self.train_dataset
+        epoch = dataset.epoch if isinstance(dataset, ColumnarDataset) else 0
+        # with `model_init`, this training makes a model of its own
+        with nullcontext() if self.model_init is not None else left_as_it_was(self.model):
+            try:
+                output = super().train(*args, **kwargs)
+            finally:
+                self.is_in_train = False
+                if isinstance(dataset, ColumnarDataset):
+                    dataset.set_epoch(epoch)
+                if (hook := vars(self).pop("neftune_hook_handle", None)) is not None:
+                    hook.remove()
         runtime = output.metrics["train_runtime"]
         for name in ("train_samples_per_second", "train_steps_per_second"):
             rate = output.metrics[name] * runtime / (runtime - self._seconds_beside_training)
             output.metrics[name] = round(rate, 3)
         return output
+
+    def hyperparameter_search(
+        self, hp_space=None, compute_objective=None, n_trials=20, direction=None, *args, **kwargs
+    ) -> BestRun | list[BestRun]:
+        """Search as `Trainer` does; by default, optimize `metric_for_best_model`, or the loss if there is none.
+
+        Each trial trains a fresh model of `model_init`. The arguments are those of `Trainer.hyperparameter_search`.
+        """
+        metric = self.args.metric_for_best_model or "loss"
+        if direction is None:
+            by_metric = compute_objective is None and self.args.greater_is_better
+            direction = "maximize" if by_metric else "minimize"
+        if compute_objective is None:
+            name = metric if metric.startswith("eval_") else f"eval_{metric}"
+
+            def compute_objective(metrics: dict[str, float]) -> float:
+                return metrics[name]
+
+        return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
         with self._beside_training():
@@ -218,6 +429,25 @@ class ClickPromptTrainer(Trainer):
         folder = Path(str(output_dir or self.args.output_dir))
         if self.args.should_save and not re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name):
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if isinstance(self.model, PeftMixedModel) and state_dict is None:
+            # peft cannot save them; safetensors refuses weights under two names
+            unique = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
+            state_dict = {name: value for name, value in self.model.state_dict().items() if name in unique}
+        super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if isinstance(self.model, PeftMixedModel):
+            load_model(self.model, Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if isinstance(self.model, PeftMixedModel):
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
 
     def init_hf_repo(self, token=None, private=None):
         with _explained_hub_errors(self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name):
@@ -263,12 +493,20 @@ def _explained_hub_errors(hub_id: str) -> Iterator[None]:
         ) from error
 
 
-def choose_attention(model: Any, args: ClickPromptTrainingArguments) -> None:
-    """Set the PLM's attention implementation to `args.attn_implementation`, or to the fastest one.
+def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> None:
+    """Set the PLM's attention implementation to `name`, or to the fastest one.
 
     The backward pass of torch's fused attention is slow in bf16 on CPUs: at 4 layers x 256 and 62 keys it takes a
     fifth of a training step, 7 times as long as plain matrix products.
     """
     on_cpu_in_bf16 = args.bf16 and args.device.type == "cpu"
-    if name := args.attn_implementation or ("eager" if on_cpu_in_bf16 else None):
+    name = name or ("eager" if on_cpu_in_bf16 else None)
+    if name and isinstance(model, PreTrainedModel):
         model.set_attn_implementation(name)
+
+
+def _has_lengths(dataset: Any, length_column: str) -> bool:
+    """Whether rows can be grouped by the length of their text."""
+    if isinstance(dataset, ColumnarDataset):
+        return dataset.tables is not None
+    return not isinstance(dataset, datasets.Dataset) or bool({"input_ids", length_column} & {*dataset.column_names})
