@@ -4,6 +4,8 @@ import dataclasses
 
 import datasets
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
@@ -150,3 +152,115 @@ def test_masking_needs_a_tokenizer():
     processor = ClickPromptProcessor.fit(tiny_splits()["train"], tiny_schema())
     with pytest.raises(ValueError, match="mask token"):
         ClickPromptMLMCollator(processor)
+
+
+def _formats(splits, processor, rows):
+    """The same rows as users have them: name to what the collator gets."""
+    from_table = datasets.Dataset(splits["train"].slice(0, 24))
+    batched = from_table.map(processor, batched=True)
+    alone = from_table.map(processor)
+    padded = from_table.map(lambda batch: dict(processor(batch, return_tensors="pt")), batched=True)
+    for name, mapped in (("batched", batched), ("row by row", alone), ("padded", padded)):
+        yield f"{name}, lists", [mapped[row] for row in rows]
+        for kind in ("numpy", "torch", "arrow", "pandas"):
+            yield f"{name}, {kind}", [mapped.with_format(kind)[row] for row in rows]
+        for kind in (None, "numpy", "torch"):
+            encoded = mapped.select_columns(["feature_ids", "input_ids", "attention_mask", "labels"])
+            yield f"{name}, {kind}, fetched together", encoded.with_format(kind).__getitems__(rows)
+    yield "columns", batched[rows]
+    yield "columns of an Arrow table", batched.with_format("arrow")[rows]
+    yield "columns of a data frame", batched.with_format("pandas")[rows]
+    yield "the processor's batch", processor([from_table[row] for row in rows])
+    yield "the processor's tensors", processor([from_table[row] for row in rows], return_tensors="pt")
+    yield "a list of one batch", [processor([from_table[row] for row in rows], return_tensors="pt")]
+    halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    yield "a list of batches", [processor([from_table[row] for row in half]) for half in halves if half]
+
+
+@pytest.mark.parametrize("with_labels", [True, False])
+@pytest.mark.parametrize("rows", [[5], [4, 0, 17, 4, 9, 2, 11, 3]])
+def test_rows_of_every_format_give_the_same_batch(encoded, rows, with_labels):
+    splits, dataset, processor = encoded
+    collator = ClickPromptCollator(processor)
+    expected = collator(dataset.__getitems__(rows))
+    if not with_labels:
+        del expected["labels"]
+    for name, features in _formats(splits, processor, rows):
+        if not with_labels:
+            parts = features if isinstance(features, list) else [features]
+            parts = [without_labels(part) for part in parts]
+            features = parts if isinstance(features, list) else parts[0]
+        batch = collator(features)
+        assert set(batch) == set(expected), name
+        for key, values in batch.items():
+            assert torch.equal(values, expected[key]), (name, key)
+
+
+def without_labels(part):
+    if isinstance(part, pa.Table):
+        return part.drop_columns("labels")
+    return (
+        part.drop(columns="labels") if isinstance(part, pd.DataFrame) else {k: part[k] for k in part if k != "labels"}
+    )
+
+
+def test_padding_on_either_side_is_not_text(encoded):
+    processor = encoded[2]
+    pad, ids = processor.tokenizer.pad_token_id, [1, 1, 1, -1, 1]
+    texts = ([pad, pad, 7, 8], [7, 8, pad, pad], [7, 8])
+    masks = ([0, 0, 1, 1], [1, 1, 0, 0], [1, 1])
+    rows = [{"feature_ids": ids, "input_ids": text, "attention_mask": mask} for text, mask in zip(texts, masks)]
+    assert ClickPromptCollator(processor)(rows)["input_ids"].tolist() == [[7, 8]] * 3
+
+
+ROW = {"feature_ids": [1, 1, 1, -1, 1], "input_ids": [5, 6, 7], "attention_mask": [1, 1, 1], "labels": 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"feature_ids": [1, 2]}, r"`feature_ids` must be 5 integers, of shape \(5,\) per row; row 1 .* shape \(2,\)"),
+        ({"feature_ids": [[[1, 1, 1, -1, 1]]]}, r"`features` must have the same number|`feature_ids` must be 5"),
+        ({"feature_ids": 3}, r"`feature_ids` must be 5 integers.* row 1 of the batch has shape \(\)"),
+        ({"feature_ids": [1.0, 1.0, 1.0, -1.0, 1.0]}, "`feature_ids` must be 5 integers.* type float64"),
+        ({"feature_ids": None}, "`features` must all have `feature_ids`, but row 1 .*dataset.map"),
+        ({"input_ids": [[5, 6], [7]]}, "`input_ids` must be a list of integers per row; row 1"),
+        ({"input_ids": ["a", "b", "c"]}, "`input_ids` must be a list of integers per row; row 1 .* type <U1"),
+        ({"input_ids": None}, "`features` must all have `input_ids`, but row 1"),
+        ({"attention_mask": [1, 1]}, r"`attention_mask` must be 3 integers, of shape \(3,\) per row; row 1"),
+        ({"labels": [0, 1]}, r"`labels` must be 0, 1 or -100 per row; row 1 of the batch has \[0, 1\]"),
+        ({"labels": 0.5}, "`labels` must be 0, 1 or -100 per row; row 1 of the batch has 0.5"),
+        ({"labels": "1"}, "`labels` must be 0, 1 or -100 per row; row 1 of the batch has '1'"),
+        ({"labels": None}, "`features` must all have `labels`, but row 1"),
+        (
+            {"feature_ids": [[1, 1, 1, -1, 1]] * 2, "labels": [1]},
+            r"the same number of rows in each input, got \{'feature_ids': 2, 'labels': 1",
+        ),
+    ],
+)
+def test_rows_of_wrong_shapes_are_refused(encoded, changed, message):
+    with pytest.raises(ValueError, match=message):
+        ClickPromptCollator(encoded[2])([ROW, ROW | changed])
+
+
+def test_raw_rows_are_refused_with_advice(encoded):
+    with pytest.raises(ValueError, match=r"must all have `feature_ids`, but row 0 .* \['click', 'title'\]\. Encode"):
+        ClickPromptCollator(encoded[2])([{"title": "Up", "click": 1}])
+
+
+def test_pretraining_needs_text(encoded):
+    for collator in (ClickPromptMLMCollator, ClickPromptCLMCollator):
+        with pytest.raises(ValueError, match="`features` must have `input_ids` for pretraining"):
+            collator(encoded[2])([{"feature_ids": ROW["feature_ids"]}])
+
+
+def test_single_rows_of_a_columnar_dataset_are_masked_as_in_its_batches(encoded):
+    _, dataset, processor = encoded
+    dataset = dataclasses.replace(dataset, with_value_fields=True, epoch=3)
+    rows = [7, 0, 31]
+    for masking in ("token", "field"):
+        collator = ClickPromptMLMCollator(processor, masking=masking)
+        together = collator(dataset.__getitems__(rows))
+        for batches in ([dataset[row] for row in rows], [dataset.__getitems__([row])[0] for row in rows]):
+            for key, values in collator(batches).items():
+                assert torch.equal(values, together[key]), key

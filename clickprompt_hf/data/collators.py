@@ -1,17 +1,20 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Collators: turn rows into padded batches of tensors, masked for PA-MLM.
 
-All collators take the whole batches of a `ColumnarDataset`, or single rows of a `datasets.Dataset` that was mapped
-through the processor.
+All collators take the whole batches of a `ColumnarDataset`, or rows that the processor has encoded: of a
+`datasets.Dataset` of any format that was mapped batched or row by row, or mappings of lists, arrays or tensors. Where
+`feature_ids` has two dimensions, the mapping holds several rows.
 
 Shapes: B batch, C columns of ids, T text tokens of the longest row of a batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import torch
 
 from ..processing_clickprompt import ClickPromptProcessor
@@ -32,7 +35,7 @@ class ClickPromptCollator:
 
     processor: ClickPromptProcessor
 
-    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, features: Any) -> dict[str, torch.Tensor]:
         batch = _whole_batch(features, self.processor)
         names = ("feature_ids", "input_ids", "attention_mask", "labels")
         return {name: torch.from_numpy(batch[name]) for name in names if name in batch}
@@ -87,8 +90,8 @@ class ClickPromptMLMCollator:
         self._special_ids = np.asarray(sorted(set(tokenizer.all_special_ids)))
         self._ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), self._special_ids)
 
-    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = _whole_batch(features, self.processor)
+    def __call__(self, features: Any) -> dict[str, torch.Tensor]:
+        batch = _text_batch(features, self.processor)
         input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
         draws = draw_masks(input_ids.shape, self.seed, batch.get("epoch", 0), batch.get("row_ids"))
         if self.masking == "field":
@@ -192,8 +195,8 @@ class ClickPromptCLMCollator:
         if self.processor.tokenizer.pad_token_id is None:
             raise ValueError("`processor` must have a tokenizer with a padding token for PA-CLM.")
 
-    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = _whole_batch(features, self.processor)
+    def __call__(self, features: Any) -> dict[str, torch.Tensor]:
+        batch = _text_batch(features, self.processor)
         predicted = batch["attention_mask"] == 1
         if "labels" in batch:
             predicted &= _is_counted(batch)[:, None]
@@ -203,27 +206,135 @@ class ClickPromptCLMCollator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+def _text_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, Any]:
+    """As `_whole_batch`, of rows that must have text.
+
+    Raises:
+        ValueError: If they have none, or as `_whole_batch`.
+    """
+    batch = _whole_batch(features, processor)
+    if "input_ids" not in batch:
+        raise ValueError("`features` must have `input_ids` for pretraining: these rows were encoded without text.")
+    return batch
+
+
 def _is_counted(batch: dict[str, Any]) -> np.ndarray:
     """(B,) whether a row counts: rows with label -100 only pad the last batch of a process."""
     return batch["labels"] != -100
 
 
-def _whole_batch(features: Sequence[dict[str, Any]], processor: ClickPromptProcessor) -> dict[str, Any]:
-    """The padded batch as arrays: `ColumnarDataset` gives it whole, single rows of other datasets are stacked."""
-    first = features[0]
-    if np.ndim(first["feature_ids"]) == 2:
-        return dict(first)
-    batch: dict[str, Any] = {"feature_ids": np.asarray([np.asarray(row["feature_ids"]) for row in features])}
-    if "labels" in first:
-        batch["labels"] = np.asarray([int(row["labels"]) for row in features])
-    if "input_ids" in first and processor.reads_text:
-        texts = [np.asarray(row["input_ids"], dtype=np.int64) for row in features]
-        positions = np.arange(max(len(text) for text in texts))
-        lengths = np.asarray([len(text) for text in texts])
-        batch["attention_mask"] = (positions < lengths[:, None]).astype(np.int64)
-        batch["input_ids"] = np.full((len(texts), len(positions)), processor.tokenizer.pad_token_id, dtype=np.int64)
-        batch["input_ids"][batch["attention_mask"] == 1] = np.concatenate(texts)
-    if "row_ids" in first:
-        batch["row_ids"] = np.asarray([int(row["row_ids"]) for row in features])
-        batch["epoch"] = first["epoch"]
+_INPUTS = ("feature_ids", "labels", "input_ids", "attention_mask", "value_fields", "row_ids", "epoch")
+# what holds rows without being a list of them
+_TABLES = (Mapping, pa.Table, pd.DataFrame)
+
+
+def _whole_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, Any]:
+    """The padded batch as arrays: `ColumnarDataset` gives it whole, rows of other datasets are stacked.
+
+    Raises:
+        ValueError: If a row lacks inputs that the first one has, or an input has another shape than expected; the
+            message names the input and the row.
+    """
+    parts = [features] if isinstance(features, _TABLES) else features
+    if len(parts) == 1 and isinstance(parts[0], dict) and np.ndim(parts[0].get("row_ids", 0)) == 1:
+        return dict(parts[0])
+    rows = [row for part in parts for row in _rows(part)]
+    columns = {
+        name: [_cell(row, name, number) for number, row in enumerate(rows)]
+        for name in _INPUTS
+        if name == "feature_ids" or name in rows[0]
+    }
+    num_columns = sum(field.num_columns for field in processor.schema.fields)
+    ids = [_integers(cell, "feature_ids", row, num_columns) for row, cell in enumerate(columns["feature_ids"])]
+    batch: dict[str, Any] = {"feature_ids": np.stack(ids)}
+    if "labels" in columns:
+        batch["labels"] = np.asarray([_label(cell, row) for row, cell in enumerate(columns["labels"])])
+    if "input_ids" in columns and processor.reads_text:
+        texts = [_integers(cell, "input_ids", row) for row, cell in enumerate(columns["input_ids"])]
+        lengths = [len(text) for text in texts]
+        masks = [np.ones(length, dtype=bool) for length in lengths]
+        if "attention_mask" in columns:
+            cells = enumerate(columns["attention_mask"])
+            masks = [_integers(cell, "attention_mask", row, lengths[row]) == 1 for row, cell in cells]
+        kept = np.asarray([mask.sum() for mask in masks])
+        batch["attention_mask"] = (np.arange(kept.max()) < kept[:, None]).astype(np.int64)
+
+        def padded(sequences: list[np.ndarray], padding: int) -> np.ndarray:
+            whole = np.full(batch["attention_mask"].shape, padding, dtype=np.int64)
+            whole[batch["attention_mask"] == 1] = np.concatenate([part[m] for part, m in zip(sequences, masks)])
+            return whole
+
+        batch["input_ids"] = padded(texts, processor.tokenizer.pad_token_id)
+        if "value_fields" in columns:
+            cells = enumerate(columns["value_fields"])
+            shown = [_integers(cell, "value_fields", row, lengths[row]) for row, cell in cells]
+            batch["value_fields"] = padded(shown, 0)
+    if "row_ids" in columns:
+        batch["row_ids"] = np.asarray([int(cell) for cell in columns["row_ids"]])
+        batch["epoch"] = columns["epoch"][0]
     return batch
+
+
+def _rows(part: Any) -> list[Mapping[str, Any]]:
+    """One row or several, as a mapping or as a table of `datasets`' formats, as a list of rows."""
+    if isinstance(part, (pa.Table, pd.DataFrame)):
+        cells = part.to_pylist() if isinstance(part, pa.Table) else part.to_dict("records")
+        return [row for cell in cells for row in _rows(cell)]
+    ids = part.get("feature_ids")
+    if ids is None or not _holds_rows(ids):
+        return [part]
+    given = {name: part[name] for name in _INPUTS if name in part}
+    if "epoch" in given:
+        given["epoch"] = [given["epoch"]] * len(ids)
+    columns = {name: [value] if np.isscalar(value) else list(value) for name, value in given.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len({*lengths.values()}) > 1:
+        raise ValueError(f"`features` must have the same number of rows in each input, got {lengths}.")
+    return [dict(zip(columns, cells)) for cells in zip(*columns.values())]
+
+
+def _holds_rows(ids: Any) -> bool:
+    """Whether feature ids have two dimensions; also as an array of arrays, as pandas has them."""
+    try:
+        return np.ndim(ids[0]) > 0
+    except (IndexError, TypeError):
+        return False
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        return value.cpu().numpy()
+    try:
+        return np.asarray(value)
+    except ValueError:
+        # lists of several lengths; no input is an array of objects
+        return np.asarray(value, dtype=object)
+
+
+def _cell(row: Mapping[str, Any], name: str, number: int) -> Any:
+    if row.get(name) is None:
+        advice = " Encode the rows with the processor: dataset.map(processor, batched=True)."
+        raise ValueError(
+            f"`features` must all have `{name}`, but row {number} of the batch has {sorted(row)}."
+            + (advice if name == "feature_ids" else "")
+        )
+    return row[name]
+
+
+def _integers(value: Any, name: str, row: int, length: int | None = None) -> np.ndarray:
+    """An input of one row as (length,) int64."""
+    array = _array(value)
+    if array.ndim != 1 or length not in (None, len(array)) or (len(array) and array.dtype.kind not in "iub"):
+        expected = "a list of integers" if length is None else f"{length} integers, of shape ({length},)"
+        raise ValueError(
+            f"`{name}` must be {expected} per row; row {row} of the batch has shape {array.shape} and type "
+            f"{array.dtype}."
+        )
+    return array.astype(np.int64)
+
+
+def _label(value: Any, row: int) -> int:
+    array = _array(value)
+    if array.size != 1 or array.item() not in (0, 1, -100):
+        raise ValueError(f"`labels` must be 0, 1 or -100 per row; row {row} of the batch has {value!r}.")
+    return int(array.item())
