@@ -137,8 +137,10 @@ def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 1
     field_index = _field_index(processor, column)
     kind = processor.schema.fields[field_index].kind
     if kind == "numeric":
-        boundaries = processor.boundaries[field_index]
-        return boundaries[:: max(1, -(-len(boundaries) // limit))]
+        # A boundary right above a value stands for that value, as 5 for 5.000000000000001 and 0 for 2e-308.
+        rounded = (round(float(f"{boundary:.15g}"), 300) for boundary in processor.boundaries[field_index])
+        numbers = list(dict.fromkeys(rounded))
+        return numbers[:: max(1, -(-len(numbers) // limit))]
     # vocabularies of other kinds hold keys, not values
     vocabulary = processor.vocabularies[field_index] if kind in ("categorical", "multi_valued") else []
     known = [value for value in vocabulary[: limit + 1] if value][:limit]

@@ -154,7 +154,7 @@ def test_numeric_text_is_the_value_itself(value, text):
 
 def test_log_buckets_are_equally_wide_in_decades():
     schema = Schema((FieldSchema("amount", kind="numeric", num_buckets=4, buckets="log"),), label="click")
-    processor = ClickPromptProcessor.fit({"amount": [1.0, 1, 1, 1, 10, 100, 1000, 10_000, None]}, schema)
+    processor = ClickPromptProcessor.fit({"amount": [1.0, 10, 100, 1000, 10_000] * 3 + [None]}, schema)
     # log(1 + x) from log 2 to log 10001, in quarters
     ends = np.log([2, 10_001])
     expected = np.exp(ends[0] + np.diff(ends) * [0.25, 0.5, 0.75]) - 1
@@ -162,12 +162,12 @@ def test_log_buckets_are_equally_wide_in_decades():
     keys = [processor.vocabularies[0][i[0] - 1] for i in processor.encode({"amount": [1, 10, 100, 1000, 10_000]})]
     assert keys == ["0", "0", "1", "2", "3"]
     # the unit does not matter, and below zero is like above
-    in_cents = ClickPromptProcessor.fit({"amount": [100.0, 100, 100, 100, 1e3, 1e4, 1e5, 1e6]}, schema)
+    in_cents = ClickPromptProcessor.fit({"amount": [100.0, 1e3, 1e4, 1e5, 1e6] * 3}, schema)
     np.testing.assert_allclose(in_cents.boundaries[0], 100 * expected.ravel())
     both = ClickPromptProcessor.fit({"amount": [-1000, -1, 0, 1, 1000]}, schema).boundaries[0]
     np.testing.assert_allclose(both, [-both[2], 0, both[2]], atol=1e-12)
     assert 20 < both[2] < 40
-    assert ClickPromptProcessor.fit({"amount": [0, 0, None]}, schema).boundaries == [[0.0]]
+    assert ClickPromptProcessor.fit({"amount": [0, 0, None]}, schema).boundaries == [[]]
 
 
 TIMES = ["2024-01-31 14:05:00", "2024-02-04T00:00:00.123456789Z", "", "next week", 1706709900, "1706709900000"]

@@ -345,7 +345,8 @@ def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for field, vocabulary, boundaries in zip(processor.schema.fields, processor.vocabularies, processor.boundaries):
         if field.kind == "numeric":
-            row[field.column] = float(f"{boundaries[len(boundaries) // 2]:.3g}") if boundaries else 0
+            # The boundary right above zero, 2e-308, is shown as 0.
+            row[field.column] = round(float(f"{boundaries[len(boundaries) // 2]:.3g}"), 300) if boundaries else 0
         elif field.kind in TIME_PARTS:
             row[field.column] = datetime(2024, 1, 31, 14, 5).strftime(field.time_format or "%Y-%m-%d %H:%M:%S")
         else:
