@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import numbers
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -479,6 +480,21 @@ class ClickPromptConfig(PreTrainedConfig):
         if self.pooling is None:
             self.pooling = "last" if self.causal else "mean" if self.encoder_of_a_pair else "cls"
         self.check()
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """Read `config.json`, as in transformers, which takes a folder without one for a configuration of defaults.
+
+        Raises:
+            OSError: If a folder has no `config.json`.
+        """
+        found, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not found and Path(pretrained_model_name_or_path).is_dir():
+            raise OSError(
+                f"{pretrained_model_name_or_path} must hold a checkpoint, but its config.json is missing: was saving "
+                "interrupted? It is written last. Save the model again."
+            )
+        return found, kwargs
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data, as in `config.json`."""

@@ -39,6 +39,7 @@ from .layers_prompt import make_prompt_encoder
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
 from .prompt_injection import checkpointing_layers, choose_injection, layer_lists
+from .whole_files import whole_contents
 # isort: on
 
 logger = logging.get_logger(__name__)
@@ -251,6 +252,21 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model._load_uncalled_weights()
         return loaded
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, *args, **kwargs) -> None:
+        """Save weights, configuration and code, as in transformers, but whole or not at all: see `whole_contents`.
+
+        Raises:
+            OSError: If a file cannot be written; the message names the file and the reason.
+        """
+        if not is_main_process or kwargs.get("distributed_checkpoint"):
+            # others write nothing, or all processes write into one folder
+            super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+            return
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", Path(save_directory).name)
+        with whole_contents(save_directory) as partial:
+            super().save_pretrained(partial, is_main_process, *args, **kwargs)
 
     def _load_uncalled_weights(self) -> None:
         """Load small weights that `device_map` has left on disk and that are used outside of their module's call.

@@ -6,6 +6,7 @@ pandas, Arrow and `datasets` are recognized by their methods, as none of these l
 """
 
 from collections.abc import Callable, Mapping, Sized
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers.utils import logging
 from .encoding_clickprompt import check_columns, check_different, columns_of
 from .text_options_clickprompt import check_positive_integer
 from .values_clickprompt import is_column
+from .whole_files import whole_contents
 
 # Arguments of `transformers.Pipeline` that ask for nothing at these values, and why they cannot ask for more.
 _NEUTRAL: dict[str, tuple[Any, str]] = {
@@ -164,9 +166,12 @@ class ClickPromptPipeline(Pipeline):
         return [dict(zip(columns, row)) for row in zip(*values)]
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """Save model and processor, with their code, as one checkpoint."""
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
+        """Save model and processor, with their code, as one checkpoint, whole or not at all."""
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", Path(save_directory).name)
+        with whole_contents(save_directory) as partial:
+            self.model.save_pretrained(partial, **kwargs)
+            self.processor.save_pretrained(partial, **kwargs)
 
 
 def default_batch_size(config: Any) -> int:

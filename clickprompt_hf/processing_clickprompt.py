@@ -7,7 +7,6 @@ is the package's: `clickprompt_hf/data/vocabulary.py`.
 
 import importlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from .tokenization_clickprompt import at_rest, complete_tokenizer, special_token
 # Until 0.2.0 it was defined here.
 from .tokenization_clickprompt import plain_backend  # noqa: F401
 from .values_clickprompt import canonical, check_labels, each_distinct, number_of
+from .whole_files import whole_contents
 # isort: on
 
 if TYPE_CHECKING:
@@ -347,25 +347,19 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return f"{type(self).__name__}({json.dumps(self.to_dict(), indent=2)})"
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Save schema, vocabularies, tokenizer and code. Data files are written whole or not at all."""
+        """Save schema, vocabularies, tokenizer and code, whole or not at all: see `whole_contents`."""
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self._auto_class is not None:
-            custom_object_save(self, folder)
-        if self.reads_text:
-            at_rest(self.tokenizer).save_pretrained(folder)
-        written = []
-        for name, content in (
-            (VOCABULARIES_FILE, self.written_vocabularies()),
-            ("processor_config.json", (json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n").encode()),
-        ):
-            partial = folder / f".{name}.partial"
-            partial.write_bytes(content)
-            os.replace(partial, folder / name)
-            written.append(str(folder / name))
+        with whole_contents(folder) as partial:
+            if self._auto_class is not None:
+                custom_object_save(self, partial)
+            if self.reads_text:
+                at_rest(self.tokenizer).save_pretrained(partial)
+            (partial / VOCABULARIES_FILE).write_bytes(self.written_vocabularies())
+            config = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+            (partial / "processor_config.json").write_bytes(config.encode())
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
-        return written
+        return [str(folder / name) for name in (VOCABULARIES_FILE, "processor_config.json")]
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):

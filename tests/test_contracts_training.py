@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from clickprompt_hf.training import ClickPromptTrainer
+from clickprompt_hf.training.divergence import DivergenceCheckingTrainer
+from clickprompt_hf.training.resuming import ResumableTrainer
 
+PUBLIC = ("save_model", "floating_point_ops", "prediction_step")
 # parameters of `Trainer`'s method, and why ClickPromptTrainer overrides it
 OVERRIDDEN = {
     "_clip_grad_norm": (["model"], "clips sparse gradients, which torch's own clipping refuses"),
@@ -21,6 +24,27 @@ OVERRIDDEN = {
     "_get_train_sampler": (["train_dataset"], "orders rows by (seed, epoch)"),
     "_get_eval_sampler": (["eval_dataset"], "keeps predictions in the order of their rows"),
     "_save_checkpoint": (["model", "trial"], "leaves the time of saving out of the throughput"),
+    "_get_num_items_in_batch": (["batch_samples", "device"], "leaves padded rows out of an evaluation's loss"),
+}
+# The same of the classes that ClickPromptTrainer derives from.
+INHERITED = {
+    ResumableTrainer: {
+        "_init_training_state": (
+            ["max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"],
+            "decides from the state whether a resumed run is done",
+        ),
+        "_evaluate": (["trial", "ignore_keys_for_eval", "skip_scheduler"], "skips `eval_on_start` in resumed runs"),
+        "_finalize_training": (["trial", "num_train_samples", "start_time"], "counts the time of earlier parts"),
+        "_maybe_log_save_evaluate": (
+            ["tr_loss", "grad_norm", "model", "trial", "epoch", "ignore_keys_for_eval", "start_time", "learning_rate"],
+            "saves an epoch's last step after the epoch's evaluation",
+        ),
+        "_determine_best_metric": (["metrics", "trial"], "lets `save_strategy='best'` wait as well"),
+        "_get_output_dir": (["trial"], "writes checkpoints into a partial folder"),
+        "_push_from_checkpoint": (["checkpoint_folder"], "pushes a checkpoint once it has its name"),
+        "_save": (["output_dir", "state_dict"], "saves a model whole or not at all"),
+    },
+    DivergenceCheckingTrainer: {"training_step": (["model", "inputs", "num_items_in_batch"], "looks at each loss")},
 }
 
 
@@ -54,34 +78,46 @@ def _recording(name):
     return method
 
 
-for _name in (*OVERRIDDEN, "save_model", "floating_point_ops", "prediction_step"):
+for _name in (*OVERRIDDEN, *(name for names in INHERITED.values() for name in names), *PUBLIC):
     setattr(RecordingTrainer, _name, _recording(_name))
 
 
 @pytest.fixture(scope="module")
 def called(tmp_path_factory):
-    """Names of the recorded methods that `Trainer` calls in one training run with evaluation and saving."""
+    """Names of the recorded methods that `Trainer` calls in a training run with evaluation and saving."""
     called = set()
     options = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 1, "disable_tqdm": True}
-    args = TrainingArguments(str(tmp_path_factory.mktemp("run")), report_to="none", use_cpu=True, **options)
+    args = TrainingArguments(
+        str(tmp_path_factory.mktemp("run")), report_to="none", use_cpu=True, metric_for_best_model="loss", **options
+    )
+    # so that a checkpoint is pushed, which does nothing here
+    args.push_to_hub = True
     RecordingTrainer.called = called
+    RecordingTrainer.init_hf_repo = RecordingTrainer._finish_current_push = lambda self: None
+    args.hub_strategy = "end"
     RecordingTrainer(Regression(), args, train_dataset=Rows(), eval_dataset=Rows()).train()
     return called
 
 
-@pytest.mark.parametrize("name", OVERRIDDEN)
-def test_trainer_has_and_calls_the_private_methods_that_are_overridden(name, called):
-    parameters, purpose = OVERRIDDEN[name]
-    whole = f"transformers.Trainer.{name}, which ClickPromptTrainer overrides because it {purpose},"
+@pytest.mark.parametrize(
+    ("overriding", "name"),
+    [
+        *((ClickPromptTrainer, name) for name in OVERRIDDEN),
+        *((overriding, name) for overriding, names in INHERITED.items() for name in names),
+    ],
+)
+def test_trainer_has_and_calls_the_private_methods_that_are_overridden(overriding, name, called):
+    parameters, purpose = {ClickPromptTrainer: OVERRIDDEN, **INHERITED}[overriding][name]
+    whole = f"transformers.Trainer.{name}, which {overriding.__name__} overrides because it {purpose},"
     method = getattr(Trainer, name, None)
     assert method is not None, f"{whole} is gone: find what replaces it in training/trainer.py."
     found = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
     assert found == parameters, f"{whole} takes {found} instead of {parameters}: adapt training/trainer.py."
     assert name in called, f"{whole} is no longer called in training: find what replaces it in training/trainer.py."
-    assert name in vars(ClickPromptTrainer), f"{whole} is not overridden any more: remove it from this test."
+    assert name in vars(overriding), f"{whole} is not overridden any more: remove it from this test."
 
 
-@pytest.mark.parametrize("name", ["save_model", "floating_point_ops", "prediction_step"])
+@pytest.mark.parametrize("name", PUBLIC)
 def test_trainer_calls_the_public_methods_that_are_overridden(name, called):
     assert name in called, f"transformers.Trainer no longer calls {name}, which ClickPromptTrainer overrides."
 
@@ -124,4 +160,22 @@ def test_the_hub_raises_errors_of_its_own_http_library():
     )
     assert issubclass(huggingface_hub.errors.HfHubHTTPError, httpx.HTTPError), (
         "huggingface_hub no longer raises errors of huggingface_hub.utils.httpx: see `_explained_hub_errors`."
+    )
+
+
+def test_trainer_resets_its_losses_before_training_begins(tmp_path):
+    """`restore_progress` of training/resuming.py sets them in `on_train_begin`."""
+    seen = {}
+
+    class Begin(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            seen.update({name: float(vars(trainer)[name]) for name in names})
+
+    names = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step")
+    args = TrainingArguments(str(tmp_path), max_steps=1, report_to="none", use_cpu=True, disable_tqdm=True)
+    trainer = Trainer(Regression(), args, train_dataset=Rows(), callbacks=[Begin()])
+    trainer.train()
+    assert seen == dict.fromkeys(names, 0.0), (
+        "transformers.Trainer keeps its losses elsewhere: a resumed run would report those of its last part. See "
+        "training/resuming.py."
     )

@@ -9,7 +9,6 @@ Shapes: B batch, N rows, C columns of ids, F fields, T text tokens of the longes
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset
 
 from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
+from ..whole_files import whole_folder
 from .token_tables import TokenTables
 
 # Number of rows per split, in order.
@@ -153,24 +153,23 @@ def prepare_splits(splits: Mapping[str, pa.Table], processor: ClickPromptProcess
         processor: Fitted on the training split.
         folder: Replaced if it exists.
     """
-    folder = Path(folder)
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with whole_folder(folder, flush=False) as partial:
+        _write_splits(splits, processor, partial)
+
+
+def _write_splits(splits: Mapping[str, pa.Table], processor: ClickPromptProcessor, folder: Path) -> None:
     tables = list(splits.values())
     sizes = [len(table) for table in tables]
     arrays, token_tables = encode_tables(tables, processor, processor.reads_text, with_value_fields=True)
     if token_tables is not None:
-        token_tables.save(partial)
+        token_tables.save(folder)
     labels = [table.column(processor.schema.label).to_numpy() for table in tables]
     arrays["labels"] = np.concatenate(labels).astype("i1")
     arrays["row_ids"] = np.arange(sum(sizes))
     for name, array in arrays.items():
-        np.save(partial / f"{name}.npy", array)
-    (partial / _SIZES_FILE).write_text(json.dumps(dict(zip(splits, sizes))), encoding="utf-8")
-    processor.save_pretrained(partial / "processor")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+        np.save(folder / f"{name}.npy", array)
+    (folder / _SIZES_FILE).write_text(json.dumps(dict(zip(splits, sizes))), encoding="utf-8")
+    processor.save_pretrained(folder / "processor")
 
 
 def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], ClickPromptProcessor]:

@@ -4,7 +4,6 @@
 matplotlib comes with the extra `plots` and is imported when a figure is drawn.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from scipy import stats
 
 from ..data.columnar import ColumnarDataset
 from ..processing_clickprompt import ClickPromptProcessor
+from ..whole_files import whole_file
 from .report import auc_by_frequency, calibration_bins
 
 if TYPE_CHECKING:
@@ -200,12 +200,10 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Write a PNG atomically, and create its folder if needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    """Write a PNG, whole or not at all, and create its folder if needed."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _figure(

@@ -19,6 +19,7 @@ from transformers.utils import logging
 from ..data.columnar import ColumnarDataset
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS
+from ..whole_files import whole_file
 from .metrics import ClickMetric, OfflineMetric, click_probabilities
 
 logger = logging.get_logger(__name__)
@@ -314,7 +315,8 @@ def probabilities_by_model(predictions: Any, has_plm: bool, baseline: np.ndarray
 def save_test_scores(folder: str | Path, test: ColumnarDataset, probabilities: np.ndarray) -> None:
     """Write clicks and click probabilities of the test rows, in order, so that later runs can compare with them."""
     scores = pd.DataFrame({_CLICK: np.asarray(test.labels), _PROBABILITY: probabilities})
-    scores.to_parquet(Path(folder) / SCORES_FILE, index=False)
+    with whole_file(Path(folder) / SCORES_FILE) as partial:
+        scores.to_parquet(partial, index=False)
 
 
 def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np.ndarray:

@@ -5,9 +5,7 @@ docs/serving.md describes the files and how to serve them.
 """
 
 import importlib.util
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from transformers.utils import logging
 from ..configuration_clickprompt import ClickPromptConfig
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
+from ..whole_files import whole_folder
 from .ctr_program import ClickProbability, random_ids, torch_export, write_onnx
 
 logger = logging.get_logger(__name__)
@@ -52,10 +51,7 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"`folder` must be new or empty, got {folder}.")
     model, processor = load_ctr(str(checkpoint))
-    partial = folder.with_name(f".{folder.name}.partial")
-    # left by an export that was killed
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_folder(folder) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
         write_serving_code(partial)
@@ -64,9 +60,6 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
         check_scores(model, partial)
         if with_torch_program:
             torch.export.save(program, partial / TORCH_FILE)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:

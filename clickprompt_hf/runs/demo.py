@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..data.reading import load_splits
 from ..data.sources.synthetic import best_reachable_auc
+from ..whole_files import whole_file
 from . import finetune, predict, pretrain
 from .command import CommandParser, run_command
 from .idle_arguments import PAMLM_ARGUMENTS, PLM_ARGUMENTS
@@ -108,10 +109,12 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     print(
         f"\nTest split of {args.dataset}, {len(args.seeds)} seed(s), mean and range:\n\n{table.fillna('').to_string()}"
     )
-    table.to_csv(args.output_dir / "results.csv")
+    with whole_file(args.output_dir / "results.csv") as partial:
+        table.to_csv(partial)
 
     rows_file, scores_file = args.output_dir / "rows.csv", args.output_dir / "scores.csv"
-    splits["test"].slice(0, ROWS_SCORED).select(schema.columns).to_pandas().to_csv(rows_file, index=False)
+    with whole_file(rows_file) as partial:
+        splits["test"].slice(0, ROWS_SCORED).select(schema.columns).to_pandas().to_csv(partial, index=False)
     predict.main(["--model", str(folder / "with"), "--input", str(rows_file), "--output", str(scores_file)])
     print(f"\nThree raw rows, scored by {folder / 'with'}:\n\n{pd.read_csv(scores_file, dtype=str).T.to_string()}")
     return table

@@ -5,21 +5,31 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
 
 from ..evaluation.plots import PLOTS, PLOTS_FOLDER
 from ..evaluation.report import SCORES_FILE
 from ..training.arguments import ClickPromptTrainingArguments
+from ..training.checkpoints import checkpoints_in, fault_of, newest_whole_checkpoint
+
+logger = logging.get_logger(__name__)
 
 RESULTS_FILE = "all_results.json"
+_INCOMPLETE = (
+    "`resume_from_checkpoint` must be a complete checkpoint, but {} {}: training could not continue where it stopped."
+)
 
 
 def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
-    """Reject an output folder that holds a finished run or cannot be written.
+    """Reject an output folder that holds a finished run or cannot be written, and find the checkpoint to resume.
+
+    `resume_from_checkpoint` becomes the folder of that checkpoint, or `None` to start from the beginning.
 
     Raises:
         FileExistsError: If the folder holds results and the run neither resumes nor overwrites them.
         PermissionError: If no file can be created in the folder, or in its nearest parent if it is missing.
+        ValueError: If there is no checkpoint to resume, or it is incomplete.
     """
     folder = Path(str(training_args.output_dir))
     # the folder itself is not created yet: a later argument may be wrong
@@ -37,10 +47,15 @@ def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
             f"`output_dir` {training_args.output_dir} holds a finished run ({RESULTS_FILE}). Choose another folder, "
             "or pass --overwrite_output_dir."
         )
+    resumed = checkpoint_to_resume(training_args)
+    training_args.resume_from_checkpoint = None if resumed is None else str(resumed)
 
 
 def checkpoint_to_resume(training_args: ClickPromptTrainingArguments) -> Path | None:
     """Find the checkpoint that training resumes; `None` if it starts from scratch.
+
+    With `resume_from_checkpoint=True` it is the newest whole one. A run that was killed before its first checkpoint
+    starts from scratch.
 
     Raises:
         ValueError: If there is none to resume, or it is incomplete.
@@ -48,21 +63,24 @@ def checkpoint_to_resume(training_args: ClickPromptTrainingArguments) -> Path | 
     resume, folder = training_args.resume_from_checkpoint, Path(str(training_args.output_dir))
     if not resume:
         return None
-    checkpoint = resume
     if resume is True:
-        checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
-    if checkpoint is None or not Path(checkpoint).is_dir():
+        resumed = newest_whole_checkpoint(folder)
+        partial = checkpoints_in(folder)
+        if resumed is None and partial:
+            raise ValueError(_INCOMPLETE.format(partial[0], fault_of(partial[0])))
+        if resumed is None and folder.is_dir() and not (folder / RESULTS_FILE).exists():
+            logger.warning(f"{folder} holds no checkpoint yet: the run starts from the beginning.")
+            return None
+    else:
+        resumed = Path(resume) if Path(resume).is_dir() else None
+    if resumed is None:
         raise ValueError(
             "`resume_from_checkpoint` must be the folder of a checkpoint, or true with one in `output_dir` "
             f"{folder}; got {resume}, which has none."
         )
-    for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json"):
-        if not (Path(checkpoint) / name).is_file():
-            raise ValueError(
-                f"`resume_from_checkpoint` must be a complete checkpoint, but {checkpoint} lacks {name}: training "
-                "could not continue where it stopped."
-            )
-    return Path(checkpoint)
+    if resume is not True and (fault := fault_of(resumed)):
+        raise ValueError(_INCOMPLETE.format(resumed, fault))
+    return resumed
 
 
 def remove_earlier_run(training_args: ClickPromptTrainingArguments) -> None:

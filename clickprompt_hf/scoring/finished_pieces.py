@@ -17,6 +17,7 @@ import filelock
 import pyarrow as pa
 
 from ..data.table_pieces import join_pieces, table_format, write_piece
+from ..whole_files import whole_file
 
 _MANIFEST = "manifest.json"
 
@@ -122,16 +123,11 @@ class FinishedPieces:
 
     @contextmanager
     def _completed_file(self, path: Path) -> Iterator[Path]:
-        """Yield a partial file to write, and rename it to `path` once it is complete and on disk."""
+        """Yield a partial file to write, which gets the name `path` once it is complete and on disk."""
+        # Named after the process: one that a killed run left behind may still be writing the same piece.
         partial = self.folder / f"{path.name}.{os.getpid()}.partial"
-        try:
-            with self._errors_naming(path):
-                yield partial
-                with partial.open("rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with self._errors_naming(path), whole_file(path, partial):
+            yield partial
 
     @contextmanager
     def _errors_naming(self, path: Path) -> Iterator[None]:
@@ -140,7 +136,6 @@ class FinishedPieces:
             yield
         except OSError as error:
             kept = ". Finished pieces are kept: run the same command again to resume"
-            raise OSError(
-                error.errno,
-                f"{path} cannot be written: {error.strerror or error}{kept if self.finished() else ''}",
-            ) from error
+            cause = str(error.strerror or error)
+            problem = cause if "cannot be written" in cause else f"{path} cannot be written: {cause}"
+            raise OSError(error.errno, f"{problem}{kept if self.finished() else ''}") from error

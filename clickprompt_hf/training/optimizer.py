@@ -127,6 +127,10 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
 
     def step(self, closure=None):
         loss = self.dense.step(closure)
+        for group in self.sparse.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad = without_zero_rows(parameter.grad)
         self.sparse.step()
         return loss
 
@@ -148,6 +152,19 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
         self.sparse.load_state_dict(state_dict["sparse"])
         # loading replaces the groups
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
+
+
+def without_zero_rows(gradient: torch.Tensor) -> torch.Tensor:
+    """Leave out the rows of a sparse gradient that are zero, such as those that only padded rows read.
+
+    Several processes pad their last batch with rows that no loss counts. Adam would move what they read by the moments
+    of earlier steps, though one process would not read it.
+    """
+    gradient = gradient.coalesce()
+    is_moved = gradient.values().flatten(1).any(dim=1)
+    return torch.sparse_coo_tensor(
+        gradient.indices()[:, is_moved], gradient.values()[is_moved], gradient.shape, is_coalesced=True
+    )
 
 
 @torch.no_grad()

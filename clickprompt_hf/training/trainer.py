@@ -1,11 +1,10 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, reproducible order and masks.
 
-optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows.
+optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows; resuming.py saves and
+resumes; divergence.py stops what is lost.
 """
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,7 +13,6 @@ from typing import Any
 
 import datasets
 import torch
-import transformers
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import LocalTokenNotFoundError
 from huggingface_hub.utils import httpx
@@ -22,14 +20,14 @@ from peft import PeftMixedModel, PeftModel
 from safetensors.torch import load_model
 from torch._dynamo import OptimizedModule
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, BestRun, has_length
+from transformers.trainer_utils import BestRun, has_length
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
+from ..whole_files import whole_file
 from .arguments import ClickPromptSettings, check_supported, copy_arguments
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
 from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
@@ -43,7 +41,9 @@ from .optimizer import (
     with_options,
 )
 from .plain_model import is_named, plain_model, task_of
+from .resuming import EarlyStoppingCallback, ResumableTrainer
 from .sampling import EpochSampler
+from .sharding import check_sharding
 
 
 class MaskEpochCallback(TrainerCallback):
@@ -54,21 +54,7 @@ class MaskEpochCallback(TrainerCallback):
             train_dataloader.dataset.set_epoch(int(state.epoch or 0))
 
 
-class EarlyStoppingCallback(transformers.EarlyStoppingCallback):
-    """Early stopping that resumes with the checkpoint's count but this run's patience.
-
-    The class keeps its parent's name, under which checkpoints store the count.
-    """
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.early_stopping_patience = args.early_stopping_patience
-        if state.global_step == 0:
-            # the count of an earlier run, or of another trial, is not this one's
-            self.early_stopping_patience_counter = 0
-        super().on_train_begin(args, state, control, **kwargs)
-
-
-class ClickPromptTrainer(Trainer):
+class ClickPromptTrainer(ResumableTrainer):
     """A `Trainer` for `ClickPromptForCTR`, `ClickPromptForPAMLM` and `ClickPromptForPACLM`.
 
     It differs from `Trainer` in these points:
@@ -143,7 +129,7 @@ class ClickPromptTrainer(Trainer):
             callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
         self.model_card = model_card
         self.run_metrics: dict[str, float] = {}
-        self._seconds_beside_training = 0.0
+        self._predicts = False
         # a model, and what accelerate has set on it for this trainer
         self._prepared: tuple[Any, dict[str, Any]] = (None, {})
         self._compiled_call: Callable | None = None
@@ -158,6 +144,7 @@ class ClickPromptTrainer(Trainer):
                 callbacks=callbacks,
                 **kwargs,
             )
+        check_sharding(self, self.model)
         self.task = task_of(self.model)
         if compute_metrics is None:
             compute: Any = masked_token_metrics if self.is_pretraining else click_metrics
@@ -322,6 +309,10 @@ class ClickPromptTrainer(Trainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        if isinstance(eval_dataset, ColumnarDataset) and self.args.world_size > 1:
+            # accelerate would fill the last batches with rows that count, which changes the loss
+            step_rows = self.args.world_size * self.args.eval_batch_size
+            return SequentialSampler(range(-(-len(eval_dataset) // step_rows) * step_rows))
         # keeps predictions in the order of their rows, even if training groups rows by length
         in_order = eval_dataset is not None and has_length(eval_dataset) and self.args.world_size == 1
         return SequentialSampler(eval_dataset) if in_order else None
@@ -349,7 +340,11 @@ class ClickPromptTrainer(Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         outputs: Any
-        loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        self._predicts = True
+        try:
+            loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        finally:
+            self._predicts = False
         if not self.is_pretraining or outputs is None or labels is None:
             return loss, outputs, labels
         if self.compute_loss_func is not None:
@@ -357,6 +352,11 @@ class ClickPromptTrainer(Trainer):
             outputs = self._count_recovered(outputs, labels)
         # evaluation would gather the (B, T) token labels; the metric needs only the (B,) number of masked tokens
         return loss, outputs, outputs[1]
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        # An evaluation's loss is the mean over the rows of each process's batch. The number of all processes would
+        # scale it by their padded rows.
+        return None if self._predicts else super()._get_num_items_in_batch(batch_samples, device)
 
     def _count_recovered(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, T, V) and token labels (B, T) to the numbers of recovered and of masked tokens, (B,) each."""
@@ -423,13 +423,6 @@ class ClickPromptTrainer(Trainer):
         finally:
             self._seconds_beside_training += time.perf_counter() - start
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model as `Trainer` does; only checkpoints to resume from keep the pickled arguments."""
-        super().save_model(output_dir, _internal_call)
-        folder = Path(str(output_dir or self.args.output_dir))
-        if self.args.should_save and not re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name):
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if isinstance(self.model, PeftMixedModel) and state_dict is None:
             # peft cannot save them; safetensors refuses weights under two names
@@ -476,9 +469,8 @@ class ClickPromptTrainer(Trainer):
         elif self.is_world_process_zero():
             folder = Path(str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / ".README.md.partial"
-            self.model_card(self, **options).save(partial)
-            os.replace(partial, folder / "README.md")
+            with whole_file(folder / "README.md") as partial:
+                self.model_card(self, **options).save(partial)
 
 
 @contextmanager

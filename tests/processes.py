@@ -1,0 +1,200 @@
+"""Trains in one process and in two, which are forks that share the imports; prints what came of it as JSON.
+
+python processes.py FOLDER
+"""
+
+import gc
+import json
+import os
+import socket
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import torch
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file
+from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
+from tiny_models import tiny_ctr_config, tiny_text_config
+from transformers import TrainerCallback, set_seed
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
+from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
+from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training.checkpoints import newest_whole_checkpoint
+
+torch.set_num_threads(1)
+gc.freeze()
+
+
+def in_processes(number, work, folder):
+    """Run `work` in forks; the JSON that each of them returns."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(number):
+        process = os.fork()
+        if process == 0:
+            try:
+                if number > 1:
+                    of_processes = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
+                    of_processes |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+                    os.environ.update({name: str(value) for name, value in of_processes.items()})
+                result = work()
+            except Exception as error:
+                traceback.print_exc()
+                result = {"error": f"{type(error).__name__}: {error}"}
+            (folder / f"result-{rank}.json").write_text(json.dumps(result))
+            os._exit(0)
+        processes.append(process)
+    for process in processes:
+        os.waitpid(process, 0)
+    return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(number)]
+
+
+def trainer_of(folder, prepared, model, processes, batch, trainer_class=ClickPromptTrainer, **options):
+    """A trainer whose steps hold `batch` rows over all processes."""
+    splits, processor = prepared
+    options = {"num_train_epochs": 3, "logging_steps": 1, "learning_rate": 0.01, "plm_learning_rate": 0.01, **options}
+    args = ClickPromptTrainingArguments(
+        str(folder),
+        per_device_train_batch_size=batch // processes,
+        per_device_eval_batch_size=3,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        **options,
+    )
+    is_pamlm = isinstance(model, ClickPromptForPAMLM)
+    return trainer_class(
+        model,
+        args,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        data_collator=ClickPromptMLMCollator(processor) if is_pamlm else ClickPromptCollator(processor),
+        processing_class=processor,
+    )
+
+
+def model_of(kind, processor, **options):
+    set_seed(0)
+    ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    if kind == "alone":
+        return ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr, fusion="ctr"))
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 80}
+    text = tiny_text_config(vocab_size=len(processor.tokenizer), **dropout)
+    config = ClickPromptConfig(text_config=text, ctr_config=ctr, prompt_length=2, **options)
+    return (ClickPromptForPAMLM if kind == "pamlm" else ClickPromptForCTR)(config)
+
+
+def difference(folder, prepared, kind, **options):
+    """How far the weights and metrics of two processes are from those of one."""
+    ends = []
+    for processes in (1, 2):
+        output = folder / f"{kind}-{len(options)}-{processes}"
+
+        def work(output=output, processes=processes):
+            model = model_of(kind, prepared[1])
+            trainer = trainer_of(output, prepared, model, processes, 14, **options)
+            trainer.train()
+            trainer.save_model()
+            return [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+
+        ends.append((in_processes(processes, work, folder)[0], load_file(output / "model.safetensors")))
+    (one, weights), (two, others) = ends
+    evaluations = [
+        abs(a[name] - b[name])
+        for a, b in zip(one, two, strict=True)
+        for name in a
+        if "runtime" not in name and "second" not in name
+    ]
+    return {
+        "weights": max((weights[name] - others[name]).abs().max().item() for name in weights),
+        "evaluations": max(evaluations),
+    }
+
+
+def diverged(folder, prepared):
+    def work():
+        model = model_of("alone", prepared[1])
+        trainer = trainer_of(folder / "diverged", prepared, model, 2, 14, logging_steps=100)
+        trainer.add_callback(Spoil())
+        trainer.train()
+        return "trained"
+
+    return in_processes(2, work, folder)
+
+
+class Spoil(TrainerCallback):
+    """Makes the loss of the second epoch's last step infinite, in one of the processes."""
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 9 and args.process_index == 0:
+            with torch.no_grad():
+                model.clickprompt.ctr.embedding.table.weight.fill_(float("inf"))
+
+
+class ForcedFSDPTrainer(ClickPromptTrainer):
+    """On CPUs, accelerate uses DDP instead of FSDP: claim to have accelerators."""
+
+    def create_accelerator_and_postprocess(self):
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        super().create_accelerator_and_postprocess()
+
+
+def fsdp(folder, prepared, kind, **options):
+    """Train with FSDP2; accelerate uses it for several accelerators, so the processes claim to have them."""
+    output = folder / f"fsdp-{kind}-{'-'.join(map(str, options.values()))}"
+    os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2", FSDP_STATE_DICT_TYPE="SHARDED_STATE_DICT")
+    os.environ.update(FSDP_AUTO_WRAP_POLICY="NO_WRAP", FSDP_RESHARD_AFTER_FORWARD="true")
+
+    def train(epochs, resume):
+        model = model_of(kind, prepared[1], **options)
+        given = {"num_train_epochs": epochs, "load_best_model_at_end": False, "trainer_class": ForcedFSDPTrainer}
+        trainer = trainer_of(output, prepared, model, 2, 14, **given)
+        assert trainer.accelerator.distributed_type == DistributedType.FSDP
+        trainer.train(resume_from_checkpoint=resume)
+        trainer.save_model()
+        return trainer.state.global_step
+
+    try:
+        result = {"trained": in_processes(2, lambda: train(2, None), folder)}
+        if "error" in str(result):
+            return result
+        result["whole"] = str(newest_whole_checkpoint(output))
+        result["files"] = sorted(path.name for path in output.iterdir() if path.suffix != ".py")
+        result["in checkpoint"] = sorted(
+            path.name for path in newest_whole_checkpoint(output).iterdir() if path.suffix != ".py"
+        )
+        ClickPromptForCTR.from_pretrained(output)
+        result["resumed"] = in_processes(2, lambda: train(3, True), folder)
+        return result
+    finally:
+        for name in [name for name in os.environ if name.startswith("FSDP_") or name == "ACCELERATE_USE_FSDP"]:
+            del os.environ[name]
+
+
+def main():
+    warnings.simplefilter("ignore")
+    folder = Path(sys.argv[1])
+    splits = tiny_splits()
+    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
+    prepare_splits(splits, processor, folder / "data")
+    prepared = load_prepared(folder / "data")
+    report = {
+        "sparse": difference(folder, prepared, "alone", sparse_embedding_updates=True),
+        "pamlm": difference(folder, prepared, "pamlm"),
+        "diverged": diverged(folder, prepared),
+        "fsdp": fsdp(folder, prepared, "ctr"),
+        "paper": fsdp(folder, prepared, "ctr", prompt_encoder="paper"),
+        "tied": fsdp(folder, prepared, "pamlm"),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
