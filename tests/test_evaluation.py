@@ -21,6 +21,7 @@ from clickprompt_hf.evaluation.report import (
     probabilities_by_model,
 )
 from clickprompt_hf.runs import compare
+from clickprompt_hf.values_clickprompt import check_labels
 
 
 def test_grouped_auc_weights_groups_by_rows_and_skips_those_of_one_class():
@@ -200,7 +201,7 @@ def test_compare_reads_words_and_names_what_is_wrong(tmp_path):
     rows.to_csv(tmp_path / "a.csv", index=False)
     files = ["--scores", str(tmp_path / "a.csv"), "--baseline", str(tmp_path / "a.csv"), "--label"]
     assert compare.main([*files, "paid", "--positive", "yes"])["auc"] == 0.75
-    with pytest.raises(ValueError, match="--label must be a column of 0 and 1, or of words .*; 'paid' has 'yes'"):
+    with pytest.raises(ValueError, match=r"'paid' must be 0 or 1, got 'yes' in row 0 of .*a\.csv.* with --positive"):
         compare.main([*files, "paid"])
     with pytest.raises(ValueError, match=r"--label must be a column with both classes, but 'same' has only one$"):
         compare.main([*files, "same"])
@@ -208,3 +209,31 @@ def test_compare_reads_words_and_names_what_is_wrong(tmp_path):
         compare.main([*files, "paid", "--positive", "yess"])
     with pytest.raises(FileNotFoundError, match=r"--baseline must be a file, but there is no .*b\.csv"):
         compare.main([*files, "paid", "--baseline", str(tmp_path / "b.csv")])
+
+
+@pytest.mark.parametrize(
+    ("click", "other", "positive"),
+    [
+        (1, -1, "1"),
+        ("1.0", "-1.0", "1"),
+        (1, 2, "1"),
+        ("Yes", "No", "Yes"),
+        ("clicked", "NA", "clicked"),
+        ("None", "yes", "None"),
+        ("true", "false", "true"),
+        (True, False, None),
+        ("1.0", "0.0", None),
+        ("TRUE", "false", None),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_compare_reads_labels_as_the_schema_does(click, other, positive, ending, tmp_path):
+    rows = pd.DataFrame({"label": [click, other, other, click], "click_probability": [0.9, 0.3, 0.1, 0.2]})
+    path, baseline = tmp_path / f"a.{ending}", tmp_path / "b.csv"
+    rows.to_csv(path, index=False) if ending == "csv" else rows.to_parquet(path)
+    rows.to_csv(baseline, index=False)
+    words = [] if positive is None else ["--positive", positive]
+    arguments = ["--scores", str(path), "--baseline", str(baseline), "--label", "label", *words]
+    # of four pairs, the click with 0.2 is below the 0.3 of no click
+    assert compare.main(arguments)["auc"] == 0.75
+    assert check_labels(rows["label"].tolist(), "label", positive).tolist() == [1, 0, 0, 1]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ..data.table_files import open_table_file
 from ..evaluation.metrics import ClickMetric
 from ..evaluation.report import PairedAUC
-from ..values_clickprompt import labels_of
+from ..values_clickprompt import check_labels
 from .command import CommandParser, run_command
 
 COLUMN = "click_probability"
@@ -27,7 +27,9 @@ def make_parser() -> CommandParser:
     parser = CommandParser("compare", __doc__, "--scores FILE --baseline FILE --label COLUMN [options]")
     parser.add_argument("--scores", required=True, type=Path, help="scored rows of the model")
     parser.add_argument("--baseline", required=True, type=Path, help="scored rows of the model to compare it with")
-    parser.add_argument("--label", required=True, help="column with the clicks: 0 and 1, or words with --positive")
+    parser.add_argument(
+        "--label", required=True, help="column with the clicks: 0 and 1, or words or -1 and 1 with --positive"
+    )
     parser.add_argument("--positive", help="value of the label that means a click, as in the schema")
     return parser
 
@@ -45,7 +47,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     args = make_parser().parse_args(arguments)
 
     # 1. The same rows in both files.
-    tables = []
+    advice = "" if args.positive else " Name the value that means a click with --positive, as in the schema."
+    tables, clicks_of = [], []
     for name, path in (("scores", args.scores), ("baseline", args.baseline)):
         if not path.is_file():
             raise FileNotFoundError(f"--{name} must be a file, but there is no {path}")
@@ -57,19 +60,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         scores = pd.to_numeric(table[COLUMN], errors="coerce")
         if scores.isna().any():
             raise ValueError(f"{path} must have numbers in {COLUMN!r}, got {table[COLUMN][scores.isna()].iloc[0]!r}")
+        labels = table[args.label].tolist()
+        clicks_of.append(check_labels(labels, args.label, args.positive, str(path), advice=advice))
         tables.append(table.assign(**{COLUMN: scores}))
-    if not tables[0].drop(columns=COLUMN).equals(tables[1].drop(columns=COLUMN)):
+    rows, other_rows = (table.drop(columns=[COLUMN, args.label]) for table in tables)
+    if not (rows.equals(other_rows) and np.array_equal(clicks_of[0], clicks_of[1])):
         raise ValueError(f"{args.scores} and {args.baseline} must hold the same rows in the same order")
 
     # 2. Both models' metrics, and the difference.
-    labels = tables[0][args.label].tolist()
-    clicks = labels_of(labels, args.positive)
-    if np.isnan(clicks).any():
-        found = labels[int(np.isnan(clicks).argmax())]
-        raise ValueError(
-            f"--label must be a column of 0 and 1, or of words with --positive for a click; {args.label!r} has "
-            f"{found!r}"
-        )
+    clicks = clicks_of[0]
     if len(set(clicks)) < 2:
         words = "" if args.positive is None else f" with --positive {args.positive}"
         raise ValueError(f"--label must be a column with both classes, but {args.label!r} has only one{words}")
