@@ -166,7 +166,7 @@ class FeatureEncoder:
         """
         field, boundaries = self.schema.fields[field_index], self.boundaries[field_index]
         known_ids = self._ids_of(field_index)
-        values = values if isinstance(values, list) else list(values)
+        values = without_missing_words(values if isinstance(values, list) else list(values), field)
         if not field.num_columns:
             return np.zeros((len(values), 0), dtype=np.int64)
         if field.kind == "multi_valued":
@@ -309,6 +309,14 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
 def index_of(cell: Any, values: list[Any]) -> int:
     """Index of `cell` in `values`; strings are found by value, as columns repeat them."""
     return next(i for i, value in enumerate(values) if value is cell or (isinstance(cell, str) and value == cell))
+
+
+def without_missing_words(values: list[Any], field: FieldSchema) -> list[Any]:
+    """Replace cells that the field's schema lists as missing by `None`."""
+    if not field.missing:
+        return values
+    words = set(field.missing)
+    return each_distinct(values, lambda value: None if canonical(value) in words else value)
 
 
 def vocabulary_keys(value: Any, field: FieldSchema, boundaries: list[float]) -> list[str]:

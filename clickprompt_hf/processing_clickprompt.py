@@ -21,7 +21,7 @@ from transformers.utils import cached_file
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
 from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, columns_of
-from .encoding_clickprompt import read_vocabularies, time_part
+from .encoding_clickprompt import read_vocabularies, time_part, without_missing_words
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .text_options_clickprompt import TextOptions, check_positive_integer
@@ -321,7 +321,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """Render raw values of one field as clauses such as `"Age is 25-34."`."""
         field = self.schema.fields[field_index]
         before, after = self.affixes(field_index)
-        return each_distinct(values, lambda value: f"{before}{_text_of(value, field)}{after}")
+        known = without_missing_words(list(values), field)
+        return each_distinct(known, lambda value: f"{before}{_text_of(value, field)}{after}")
 
     def affixes(self, field_index: int) -> tuple[str, str]:
         """The template's text before and after the value of a field."""

@@ -12,7 +12,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .values_clickprompt import number_of
+# One import per line: parentheses do not survive the copy into a checkpoint.
+# isort: off
+from .values_clickprompt import canonical, number_of
+# isort: on
 
 FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "hour", "weekday", "month"]
 Buckets = Literal["quantile", "log"]
@@ -41,9 +44,11 @@ class FieldSchema:
             `"last"`, such as the latest of a history.
         weight_separator: Stands between value and weight in the cells of a multi-valued field, as `":"` does in
             `"a:0.9|b:0.1"`. Weights order the values, the heaviest first, and have no other effect.
+        missing: Cells that count as missing, like blank ones: words such as `"unknown"`, or numbers such as -999.
 
     Raises:
-        ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, or a number is out of range.
+        ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, a number is out of range, or
+            `missing` is not a list of words and numbers.
     """
 
     column: str
@@ -56,6 +61,7 @@ class FieldSchema:
     time_format: str | None = None
     keep: Keep = "first"
     weight_separator: str | None = None
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.column, str) or not self.column:
@@ -86,6 +92,7 @@ class FieldSchema:
                 f"`buckets` of field {self.column!r} must be one of {get_args(Buckets)}, got {self.buckets!r}."
             )
         _check_time_format(f"`time_format` of field {self.column!r}", self.time_format)
+        object.__setattr__(self, "missing", _words_for_missing(self.missing, self.column))
         if not self.name:
             part = f" {self.kind}" if self.kind in TIME_PARTS else ""
             object.__setattr__(self, "name", f"{self.column}{part}")
@@ -246,7 +253,8 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema as plain data, as in a YAML or JSON schema file."""
-        return {**asdict(self), "fields": [asdict(field) for field in self.fields]}
+        written = [{**asdict(field), "missing": list(field.missing)} for field in self.fields]
+        return {**asdict(self), "fields": written}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Schema":
@@ -292,6 +300,20 @@ def check_positive(positive: Any) -> None:
         raise ValueError(
             f"`positive` of a schema must be a word or '1', got {positive!r}. Recode such labels to 0 and 1."
         )
+
+
+def _words_for_missing(words: Any, column: str) -> tuple[str, ...]:
+    """Check `FieldSchema.missing`, and spell each word as cells are spelled."""
+    # YAML reads NULL and ~ as None, and No as false.
+    are_words = isinstance(words, (list, tuple)) and not any(
+        isinstance(word, bool) or not isinstance(word, (str, int, float)) for word in words
+    )
+    if not are_words:
+        raise ValueError(
+            f"`missing` of field {column!r} must be a list of words or numbers, got {words!r}. Put words such as "
+            '"NULL", "~" and "No" in quotes: YAML does not read them as strings otherwise.'
+        )
+    return tuple(dict.fromkeys(filter(None, map(canonical, words))))
 
 
 def _check_time_format(what: str, time_format: Any) -> None:

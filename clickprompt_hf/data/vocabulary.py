@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..encoding_clickprompt import check_columns, index_of, vocabulary_keys
+from ..encoding_clickprompt import check_columns, index_of, vocabulary_keys, without_missing_words
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, Buckets, FieldSchema, Schema
 from ..values_clickprompt import holds_several, number_of, read_time
@@ -66,7 +66,7 @@ def fit_vocabularies(
             boundaries.append([])
             vocabularies.append(_frequent_keys(_keys_of_lists(lists, field), min_count))
             continue
-        counts = _count_values(columns[field.column])
+        counts = _count_values(columns[field.column], field)
         _check_kind(counts, field)
         boundaries.append(_boundaries_of(counts, field) if field.kind == "numeric" else [])
         vocabularies.append(_frequent_keys(_keys_of_values(counts, field, boundaries[-1]), min_count))
@@ -102,7 +102,7 @@ def extend_vocabularies(
             if field.kind == "multi_valued":
                 keyed = _keys_of_lists(count_lists(column, field), field)
             else:
-                keyed = _keys_of_values(_count_values(column), field, inner)
+                keyed = _keys_of_values(_count_values(column, field), field, inner)
             keys = _frequent_keys(keyed, min_count)
             vocabulary = [*vocabulary, *(key for key in keys if key not in known)]
         extended.append(vocabulary)
@@ -130,7 +130,14 @@ def _has_nested_cells(column: pa.ChunkedArray | Sequence) -> bool:
     return any(map(holds_several, column))
 
 
-def _count_values(column: pa.ChunkedArray | Sequence) -> ValueCounts:
+def _count_values(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> ValueCounts:
+    """Distinct values of a field's column, with words for missing values replaced by `None`."""
+    counted = _count_cells(column)
+    values = without_missing_words([value for value, _ in counted], field)
+    return [(value, count) for value, (_, count) in zip(values, counted)]
+
+
+def _count_cells(column: pa.ChunkedArray | Sequence) -> ValueCounts:
     if isinstance(column, pa.ChunkedArray):
         counted = column.value_counts()
         return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()))
@@ -144,11 +151,12 @@ def count_lists(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> list[
         ValueError: If a cell is not a list of single values; the message names its row.
     """
     if isinstance(column, pa.ChunkedArray) and not pa.types.is_nested(column.type):
-        counts = _count_values(column)
+        counts = _count_values(column, field)
     else:
         column = column.to_pylist() if isinstance(column, pa.ChunkedArray) else list(column)
-        texts = Counter(cell for cell in column if isinstance(cell, str))
-        counts = [*texts.items(), *((cell, 1) for cell in column if not isinstance(cell, str))]
+        known = without_missing_words(column, field)
+        texts = Counter(cell for cell in known if isinstance(cell, str))
+        counts = [*texts.items(), *((cell, 1) for cell in known if not isinstance(cell, str))]
     try:
         return [CountedList(cell, cell_values(cell, field), rows) for cell, rows in counts]
     except UnreadableCell as error:
