@@ -80,7 +80,7 @@ def test_clinic(tmp_path):
             FieldSchema("Gender", "Gender"),
             FieldSchema("ScheduledDay", "Scheduled day hour", "hour"),
             FieldSchema("ScheduledDay", "Scheduled day weekday", "weekday"),
-            FieldSchema("Age", "Age", "numeric"),
+            FieldSchema("Age", "Age", "numeric", missing=("NA",)),
             FieldSchema("Conditions", "Conditions", "multi_valued", max_values=3, separator=", "),
             FieldSchema("SMS_received", "SMS received"),
         ),
@@ -151,7 +151,12 @@ def column(values, tmp_path, name="x"):
     ("name", "values", "field", "said"),
     [
         ("age", DRAW.integers(18, 90, 200), {"kind": "numeric"}, "from 18 to 89"),
-        ("age", ["n/a", "old", *map(str, range(198))], {"kind": "numeric"}, "cells such as 'old' are not numbers"),
+        (
+            "age",
+            ["n/a", "old", *map(str, range(198))],
+            {"kind": "numeric", "missing": ["n/a"]},
+            "cells such as 'old' are not numbers",
+        ),
         ("rating", DRAW.integers(1, 6, 200), {}, "categorical, 5 values"),
         ("userId", DRAW.integers(0, 50, 200), {}, "looks like ids"),
         ("store", DRAW.integers(1000, 9999, 200), {"kind": "numeric"}, "if they are ids or codes, remove `kind`"),

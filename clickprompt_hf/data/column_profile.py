@@ -3,8 +3,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,31 +13,91 @@ import pandas as pd
 import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
-from ..values_clickprompt import read_time, spellings
+from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
+from ..schema_clickprompt import FieldSchema
+from ..values_clickprompt import canonical, number_of, read_time, spellings
 
-# Written by people and programs for missing values, but read by the processor as ordinary values.
-_WORDS_FOR_MISSING = {"NA", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "nan", "NaN", "-", "--", "?", "."}
+# Written by people and programs for missing values, in any case. Among numbers and times they mean nothing else.
+_WORDS_FOR_MISSING = {
+    *("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "null", "(null)", "[null]", "<null>", "none", "nil", "nan", "nat"),
+    *("-", "--", "---", "?", "??", ".", "..", "...", "\\n", "unknown", "unk", "missing", "undefined", "empty"),
+    *("not available", "not applicable", "not known", "no data", "#value!", "#ref!", "#div/0!", "#null!", "#num!"),
+}
+# Other columns may have these as words of their own: they are missing only in doubt.
+_DOUBTFUL_WORDS = {"unknown", "unk", "none", "nil", "empty", "missing", "undefined", "not applicable", "...", "[null]"}
+# Dates without digits other than zero, and the last day that databases can write.
+_NO_TIME = re.compile(r"-1|(?=.*0)[-0/.: TZ+]+|(9999[-/.]?12[-/.]?31|(31|12)[-/.](12|31)[-/.]9999).*")
+_WHOLE_NUMBER = re.compile(r"-?\d+")
+_CODE = re.compile(r"[A-Za-z]+[-_ ]?\d+|\d+[-_ ]?[A-Za-z]+")
 _ID_WORDS = {
     *("id", "ids", "uid", "uuid", "guid", "key", "code", "zip", "zipcode", "postcode", "postal", "sku", "isbn", "ean"),
     *("asin", "hash", "ip", "iban", "index", "unnamed"),
 }
 _ID_ENDINGS = re.compile(r".*(user|item|customer|client|product|patient|account|member|session|order|device|loan)id")
-_TIME_WORDS = {"time", "timestamp", "ts", "date", "datetime", "day", "at", "on", "epoch", "when", "created", "updated"}
+_TIME_WORDS = {
+    "time",
+    "timestamp",
+    "ts",
+    "unixtime",
+    "date",
+    "datetime",
+    "day",
+    "at",
+    "on",
+    "epoch",
+    "when",
+    "created",
+    "updated",
+}
+_OUTCOME_WORDS = {
+    *("click", "clicks", "clicked", "conversion", "conversions", "converted", "purchase", "purchases", "purchased"),
+    *("bought", "revenue", "checkout", "checkouts", "install", "installs", "installed", "payout", "gmv", "orders"),
+}
+_DURATIONS = {"time", "duration", "seconds", "secs", "sec", "ms", "millis", "minutes", "min", "length", "ratio", "pct"}
+_AGGREGATE_WORDS = {
+    *("past", "prev", "previous", "prior", "last", "history", "historical", "hist", "before", "earlier", "first"),
+    *(
+        "avg",
+        "mean",
+        "average",
+        "total",
+        "sum",
+        "num",
+        "count",
+        "cnt",
+        "number",
+        "rate",
+        "ctr",
+        "cvr",
+        "days",
+        "since",
+    ),
+    *("user", "item", "daily", "weekly", "monthly", "lifetime", "annual", "company"),
+}
+_PERIOD = re.compile(r"\d+(d|h|w|m|y|days?|hours?|weeks?|months?)?")
 _DATE_FORMATS = (
     *("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y", "%m/%d/%y"),
     *("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%b-%Y", "%Y-%m"),
 )
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _TIME_FORMATS = (None, *(day + clock for clock in _CLOCKS for day in _DATE_FORMATS))
-_AMOUNT = re.compile(r"[-+(]?[$€£¥]? ?[-+]?\d[\d,. ]*( ?[%$€£¥kKmM])?\)?")
-_SEPARATORS = ("|", ";", ", ", ",")
+_AMOUNT = re.compile(r"[-+(]?[$€£¥]? ?[-+]?(\d{1,3}([,. ']\d{3})+([.,]\d+)?|\d+(\.\d+|,\d{1,2})?)( ?[%$€£¥kKmM])?\)?")
+# The separators of ASCII and other white space go first: cells are squeezed when they are spelled.
+_SEPARATORS = ("\x1d", "\x1e", "\x1f", "\t", "\n", "|", ";", ", ", ",", " ")
 
+_LIST_TYPES = (
+    *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
+    *(pa.types.is_list_view, pa.types.is_large_list_view),
+)
 _MAX_NUMBERS_AS_CATEGORIES = 10
+_MOST_OTHER_THAN_NUMBERS, _MOST_OTHER_THAN_TIMES = 0.05, 0.01
 _MIN_TEXTS, _WORDS_OF_TEXT = 50, 3
 _LONG_TEXT = 200
 _MIN_ROWS_OF_IDS = 20
 _MIN_ROWS_TO_RANK = 100
+_MIN_ROWS_OF_CLASS = 10
 _LEAK, _NEAR_LEAK = 0.97, 0.9
+_CLICKED_SHARE, _CHANCE = 0.98, 1e-6
 _NUMBERS_BINS = 50
 
 
@@ -108,8 +168,7 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
         name: The column's name.
         column: At least one cell, of any type; strings are read as the cells of a CSV file.
     """
-    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    is_list = is_list or pa.types.is_fixed_size_list(column.type)
+    is_list = any(test(column.type) for test in _LIST_TYPES)
     cells = column.to_pylist()
     elements = [[element for element in spellings(cell or ()) if element] for cell in cells] if is_list else None
     shown = spellings(cells) if elements is None else [", ".join(cell) for cell in elements]
@@ -120,8 +179,8 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
     profile = ColumnProfile(name, values, counted.to_numpy(dtype=np.int64), value_ids)
     if not name.strip():
         profile.reason_left_out = "no column name, as for row numbers written by pandas"
-    elif pa.types.is_nested(column.type) and not is_list:
-        profile.reason_left_out = f"cells of type {column.type} cannot be a field"
+    elif pa.types.is_nested(column.type) and (not is_list or pa.types.is_nested(column.type.value_type)):
+        profile.reason_left_out = f"cells of type {column.type} cannot be a field; make a column per value in them"
     elif pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         profile.reason_left_out = "bytes cannot be a field"
     elif not values:
@@ -129,84 +188,118 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
     elif len(values) == 1 and not profile.missing:
         profile.reason_left_out = "same value in every row"
     elif elements is not None:
-        _set_multi_valued(profile, [cell for cell in elements if cell], None)
+        known = [cell for cell in elements if cell]
+        _set_multi_valued(profile, known, np.ones(len(known), dtype=np.int64), "lists")
     else:
-        _guess_kind(profile, column.type)
+        _guess_kind(profile, column.type, dict(zip(shown, cells)))
     return profile
 
 
-def _guess_kind(profile: ColumnProfile, cell_type: pa.DataType) -> None:
-    """Set the kind of a column of single values, and what follows from it."""
-    words_for_missing = {v for v, value in enumerate(profile.values) if value in _WORDS_FOR_MISSING}
-    # Keys of a dictionary keep their order, the most frequent value first.
-    known = {value: None for v, value in enumerate(profile.values) if v not in words_for_missing}
+def _guess_kind(profile: ColumnProfile, cell_type: pa.DataType, raw: Mapping[str, Any]) -> None:
+    """Set the kind of a column of single values, and what follows from it. `raw` has a cell as read for each value."""
     if pa.types.is_temporal(cell_type) and not pa.types.is_time(cell_type) and not pa.types.is_duration(cell_type):
-        _set_times(profile, None)
-    elif not known or len(profile.values) == 2 or pa.types.is_boolean(cell_type):
+        _try_time_format(profile, None, most_unread=1)
+    elif all(map(_means_missing, profile.values)) or len(profile.values) == 2 or pa.types.is_boolean(cell_type):
         pass
-    elif not (_try_numbers(profile, known) or _try_times(profile, known) or _try_multi_valued(profile)):
+    elif not (_try_numbers(profile) or _try_times(profile) or _try_multi_valued(profile, raw)):
         _try_text(profile)
-    if profile.kind not in ("numeric", "time"):
-        for v in words_for_missing:
-            profile.doubts.append(
-                f"{profile.values[v]!r} ({percent(profile.share(v))}) is treated as an ordinary value; leave these"
-                " cells blank if it means missing"
-            )
-    if profile.reason_left_out:
-        return
-    if _is_row_id(profile):
-        profile.reason_left_out = "row ids, as no two rows share a value"
-    elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > _MIN_ROWS_OF_IDS:
-        profile.doubts.append("most values occur only once, so their ids learn little; see min_count")
+    if profile.kind not in ("numeric", "time") and "missing" not in profile.options:
+        for v, value in enumerate(profile.values):
+            if _means_missing(value) and value.lower() not in _DOUBTFUL_WORDS:
+                profile.doubts.append(
+                    f"{value!r} ({percent(profile.share(v))}) is treated as an ordinary value; if it means missing, "
+                    f"add `missing: [{value!r}]` to the field"
+                )
 
 
-def _try_numbers(profile: ColumnProfile, known: Collection[str]) -> bool:
+def _means_missing(value: str) -> bool:
+    return value.lower() in _WORDS_FOR_MISSING
+
+
+def _words_beside(profile: ColumnProfile, is_read: np.ndarray, what: str, most_unread: float) -> list[str] | None:
+    """Words for missing values in a column of numbers or times.
+
+    A word that is none of the usual ones counts as well if it is the only one and repeats.
+
+    Args:
+        profile: The column.
+        is_read: (V,) whether a value is a number or a time.
+        what: `"numbers"` or `"times"`.
+        most_unread: Largest share of rows, without those of such words, that may hold anything else.
+
+    Returns:
+        The words; `None` if the column holds too much else.
+    """
+    unread = np.flatnonzero(~is_read).tolist()
+    words = [v for v in unread if _means_missing(profile.values[v])]
+    others = [v for v in unread if not _means_missing(profile.values[v])]
+    if len(others) == 1:
+        word, count = profile.values[others[0]], profile.counts[others[0]]
+        if 2 <= count <= profile.counts.sum() / 2 and not re.search(r"\d", word):
+            profile.doubts.append(f"{word!r} ({percent(profile.share(others[0]))}) counts as missing; see `missing`")
+            words, others = words + others, []
+    known = profile.counts.sum() - profile.counts[words].sum()
+    if not is_read.any() or profile.counts[others].sum() > most_unread * known:
+        return None
+    if others:
+        shown = ", ".join(repr(profile.values[v]) for v in others[:3])
+        profile.doubts.append(f"cells such as {shown} are not {what} and count as missing")
+    return [profile.values[v] for v in words]
+
+
+def _try_numbers(profile: ColumnProfile) -> bool:
     """Tell whether the values are numbers, including ids, codes and times in digits, and set what follows."""
-    numbers = pd.to_numeric(pd.Series(profile.values, dtype=object), errors="coerce").to_numpy(np.float64)
+    numbers = np.asarray([number_of(value) for value in profile.values])
+    numbers[[_means_missing(value) for value in profile.values]] = np.nan
     numeric = np.isfinite(numbers)
-    others = [value for value, is_number in zip(profile.values, numeric) if not is_number and value in known][:3]
-    if not numeric.any() or profile.counts[numeric].sum() < 0.95 * profile.counts.sum():
+    doubts = list(profile.doubts)
+    words = _words_beside(profile, numeric, "numbers", _MOST_OTHER_THAN_NUMBERS)
+    if words is None:
         return False
     whole = bool((numbers[numeric] % 1 == 0).all())
-    if whole and profile.words & _TIME_WORDS:
-        for time_format in ("%Y%m%d", None):
-            if all(read_time(value, time_format) for value in known):
-                _set_times(profile, time_format)
+    if profile.words & _TIME_WORDS:
+        for time_format in ("%Y%m%d", None) if whole else (None,):
+            if _try_time_format(profile, time_format, 0.0):
                 return True
     has_leading_zeros = any(re.fullmatch(r"0\d+", value) for value in profile.values)
-    if profile.is_named_id or has_leading_zeros or len(profile.values) <= _MAX_NUMBERS_AS_CATEGORIES:
-        if has_leading_zeros and not profile.is_named_id:
-            profile.doubts.append("treated as codes because of leading zeros")
+    code = next((value for value in profile.values if _CODE.fullmatch(value)), None)
+    if profile.is_named_id or has_leading_zeros or code or numeric.sum() <= _MAX_NUMBERS_AS_CATEGORIES:
+        profile.doubts = doubts
+        if words and all(map(_means_missing, words)):
+            profile.options["missing"] = words
+        if not profile.is_named_id and (has_leading_zeros or code):
+            because = "leading zeros" if has_leading_zeros else f"cells such as {code!r}"
+            profile.doubts.append(f"treated as codes because of {because}")
         return True
     profile.kind, profile.numbers = "numeric", numbers
+    if words:
+        profile.options["missing"] = words
     rows = np.repeat(numbers[numeric], profile.counts[numeric])
-    low, middle, top, high = np.quantile(rows, (0, 0.5, 0.99, 1))
+    low, middle, high = np.quantile(rows, (0, 0.5, 1))
     profile.summary = f"from {low:.6g} to {high:.6g}, median {middle:.6g}"
-    if low >= 0 and top > 20 * middle > 0:
-        profile.options["buckets"] = "log"
-        profile.doubts.append(
-            "log buckets, because the top 1 % are more than 20 times the median; the alternative is `quantile`"
-        )
-    if others:
-        profile.doubts.append(f"cells such as {', '.join(map(repr, others))} are not numbers and count as missing")
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
     return True
 
 
-def _try_times(profile: ColumnProfile, known: Collection[str]) -> bool:
+def _try_times(profile: ColumnProfile) -> bool:
     """Tell whether the values are times in a known format, and set what follows."""
-    sample = list(known)[:: max(1, len(known) // 200)]
-    candidates = [form for form in _TIME_FORMATS if all(read_time(value, form) for value in sample[:3])]
-    for time_format in candidates:
+    known = [value for value in profile.values if re.search(r"\d", value) and not _NO_TIME.fullmatch(value)]
+    sample = known[:: max(1, len(known) // 200)]
+    for time_format in _TIME_FORMATS:
+        if not sample or not all(read_time(value, time_format) for value in sample[:3]):
+            continue
         readable = sum(read_time(value, time_format) is not None for value in sample)
-        if readable >= 0.99 * len(sample):
-            swapped = _day_and_month_swapped(time_format)
-            if swapped and all(read_time(value, swapped) for value in known):
-                # The wrong format scatters the dates over more months.
-                time_format, swapped = sorted((time_format, swapped), key=lambda form: _span(known, form))
-                profile.doubts.append(f"day or month first? The dates also parse as {swapped!r}")
-            _set_times(profile, time_format)
+        if readable < (1 - _MOST_OTHER_THAN_TIMES) * len(sample):
+            continue
+        swapped = _day_and_month_swapped(time_format)
+        doubt = None
+        if swapped and all(read_time(value, swapped) for value in known):
+            # The wrong format scatters the dates over more months.
+            time_format, swapped = sorted((time_format, swapped), key=lambda form: _span(known, form))
+            doubt = f"day or month first? The dates also parse as {swapped!r}"
+        if _try_time_format(profile, time_format, _MOST_OTHER_THAN_TIMES):
+            profile.doubts += [doubt] if doubt else []
             return True
     return False
 
@@ -226,9 +319,22 @@ def _day_and_month_swapped(time_format: str | None) -> str | None:
     return None
 
 
-def _set_times(profile: ColumnProfile, time_format: str | None) -> None:
-    """Make the column one of times, with the parts that vary."""
-    moments = [read_time(value, time_format) for value in profile.values]
+def _try_time_format(profile: ColumnProfile, time_format: str | None, most_unread: float) -> bool:
+    """Make the column one of times if nearly all values are times in this format."""
+    doubts = list(profile.doubts)
+    is_sentinel = np.asarray([bool(_NO_TIME.fullmatch(value)) for value in profile.values])
+    is_read = np.asarray([read_time(value, time_format) is not None for value in profile.values])
+    words = _words_beside(profile, is_read | is_sentinel, "times", most_unread)
+    if words is None or not (is_read & ~is_sentinel).any():
+        profile.doubts = doubts
+        return False
+    _set_times(profile, time_format, {*words, *np.asarray(profile.values, dtype=object)[is_sentinel]})
+    return True
+
+
+def _set_times(profile: ColumnProfile, time_format: str | None, words: Collection[str]) -> None:
+    """Make the column one of times, with the parts that vary. `words` count as missing."""
+    moments = [None if value in words else read_time(value, time_format) for value in profile.values]
     profile.kind = "time"
     # Naive times suffice: only their order and differences count.
     seconds = [np.nan if moment is None else (moment - datetime(1970, 1, 1)).total_seconds() for moment in moments]
@@ -238,60 +344,108 @@ def _set_times(profile: ColumnProfile, time_format: str | None) -> None:
     profile.summary = f"from {first} to {last}".replace(" 00:00:00", "")
     if time_format is not None:
         profile.options["time_format"] = time_format
-    if unread := [value for value, moment in zip(profile.values, moments) if moment is None]:
-        profile.doubts.append(f"cells such as {unread[0]!r} are not times and count as missing")
+    if words:
+        profile.options["missing"] = [value for value in profile.values if value in words]
     hours_vary = len({moment.hour for moment in known}) > 1
     parts = {"hour": hours_vary, "weekday": (last - first).days >= 7, "month": (last - first).days > 365}
     profile.options["parts"] = [part for part, varies in parts.items() if varies]
 
 
-def _try_multi_valued(profile: ColumnProfile) -> bool:
-    """Tell whether cells hold several values, split at a separator, or amounts, and set what follows."""
-    if all(_AMOUNT.fullmatch(value) for value in profile.values[:200]):
+def _try_multi_valued(profile: ColumnProfile, raw: Mapping[str, Any]) -> bool:
+    """Tell whether cells hold several values, split at a separator, or amounts, and set what follows.
+
+    Args:
+        profile: The column.
+        raw: For each value, a cell as it was read, before white space was collapsed.
+    """
+    if _are_amounts(profile.values[:200]):
         profile.reason_left_out = (
             "amounts with symbols or separators; write plain numbers (1234.5) to make the field numeric"
         )
         return True
+    if profile.counts[_in_brackets(profile.values)].sum() >= 0.5 * profile.counts.sum():
+        field = FieldSchema(profile.name, kind="multi_valued")
+        try:
+            cells = [cell_values(raw[value], field) for value in profile.values]
+        except UnreadableCell as error:
+            profile.reason_left_out = f"lists that cannot be read, such as {error.cell!r:.60}: {error.problem}"
+            return True
+        if cells != [[value] for value in profile.values]:
+            _set_multi_valued(profile, cells, profile.counts, "lists written as text")
+            return True
     for separator in _SEPARATORS:
-        with_separator = [v for v, value in enumerate(profile.values) if separator in value]
+        with_separator = [v for v, value in enumerate(profile.values) if separator in str(raw[value])]
         if profile.counts[with_separator].sum() < 0.1 * profile.counts.sum():
             continue
-        cells = [[e for e in map(str.strip, value.split(separator)) if e] for value in profile.values]
+        field = FieldSchema(profile.name, kind="multi_valued", separator=separator)
+        cells = [cell_values(raw[value], field) for value in profile.values]
         elements = Counter(element for cell in cells for element in cell)
-        shown: Counter[str] = Counter()
-        for cell, count in zip(cells, profile.counts.tolist()):
-            shown.update(dict.fromkeys(cell, count))
-        # Averaged over all rows: among distinct cells, only short parts of sentences recur, such as "17 rooms".
-        words = sum(len(element.split()) * count for element, count in shown.items()) / max(sum(shown.values()), 1)
-        most_words = _WORDS_OF_TEXT if separator in "|;" else _WORDS_OF_TEXT - 1
-        reused = sum(elements.values()) / max(len(elements), 1)
-        if words <= most_words and reused >= (1.5 if separator in "|;" else 3):
-            _set_multi_valued(profile, cells, separator)
+        if weighted := looks_weighted(elements):
+            field = replace(field, weight_separator=":")
+            cells = [cell_values(raw[value], field) for value in profile.values]
+        if weighted:
+            is_list = True
+        elif all(map(_WHOLE_NUMBER.fullmatch, elements)):
+            # Whole numbers cannot be the parts of a sentence. Those of dates and phone numbers are equally many.
+            is_list = separator != " " or len(set(map(len, cells))) > 1
+        elif separator == " ":
+            is_list = all(re.search(r"\d", element) for element in elements) and len(set(map(len, cells))) > 1
+        else:
+            is_list = _recur(elements, cells, profile.counts, separator)
+        if is_list:
+            profile.options["separator"] = separator
+            if weighted:
+                profile.options["weight_separator"] = ":"
+            _set_multi_valued(profile, cells, profile.counts, f"split at {separator!r}")
             return True
     return False
 
 
-def _set_multi_valued(profile: ColumnProfile, cells: list[list[str]], separator: str | None) -> None:
+def _in_brackets(values: Sequence[str]) -> list[int]:
+    """Indices of values that begin with a bracket and end with its counterpart."""
+    return [v for v, value in enumerate(values) if (value[0], value[-1]) in (("[", "]"), ("(", ")"), ("{", "}"))]
+
+
+def _are_amounts(values: Sequence[str]) -> bool:
+    """Whether the values are numbers with symbols or separators, such as `1,200`, instead of lists of numbers."""
+    # Amounts begin with one to three digits.
+    has_triples_only = all(re.fullmatch(r"\d{3}([, ]\d{3})*", value) for value in values)
+    return all(map(_AMOUNT.fullmatch, values)) and not (has_triples_only and len(values) > _MIN_ROWS_OF_IDS)
+
+
+def _recur(elements: Counter[str], cells: list[list[str]], counts: np.ndarray, separator: str) -> bool:
+    """Whether the parts of cells are short and recur, as those of lists do, and not those of sentences."""
+    shown: Counter[str] = Counter()
+    for cell, count in zip(cells, counts.tolist()):
+        shown.update(dict.fromkeys(cell, count))
+    # Averaged over all rows: among distinct cells, only short parts of sentences recur, such as "17 rooms".
+    words = sum(len(element.split()) * count for element, count in shown.items()) / max(sum(shown.values()), 1)
+    most_words = _WORDS_OF_TEXT - 1 if "," in separator else _WORDS_OF_TEXT
+    reused = sum(elements.values()) / max(len(elements), 1)
+    return words <= most_words and reused >= (3 if "," in separator else 1.5)
+
+
+def _set_multi_valued(profile: ColumnProfile, cells: list[list[str]], counts: np.ndarray, written: str) -> None:
     """Make the column multi-valued.
 
     Args:
         profile: The column.
-        cells: The elements of each distinct cell or, without a separator, of each row.
-        separator: What the cells were split at; `None` for lists.
+        cells: The elements of each distinct cell, or of each row.
+        counts: (len(cells),) rows with each.
+        written: How the elements are written, in words.
     """
-    repeats = profile.counts if separator is not None else np.ones(len(cells), dtype=np.int64)
-    sizes = np.repeat([len(cell) for cell in cells], repeats)
+    sizes = np.repeat([len(cell) for cell in cells], counts)
     elements = {element for cell in cells for element in cell}
     most = max(2, min(20, int(np.quantile(sizes, 0.95))))
     profile.kind = "multi_valued"
-    profile.options["max_values"] = most
-    split = "lists" if separator is None else f"split at {separator!r}"
-    if separator is not None:
-        profile.options["separator"] = separator
-    profile.summary = f"{split}, {len(elements):,} elements, up to {sizes.max()} per row"
+    profile.options = {"max_values": most, **profile.options}
+    profile.summary = f"{written}, {len(elements):,} elements, up to {sizes.max()} per row"
     if sizes.max() > most:
         larger = percent(float((sizes > most).mean()))
-        profile.doubts.append(f"{larger} of the rows have more than max_values elements; further ones get no ids")
+        profile.doubts.append(
+            f"{larger} of the rows have more than max_values elements; only the first ones get ids, or the last ones "
+            "with `keep: last`"
+        )
 
 
 def _try_text(profile: ColumnProfile) -> None:
@@ -305,14 +459,77 @@ def _try_text(profile: ColumnProfile) -> None:
             profile.doubts.append("long texts; with a PLM, set max_text_length to truncate them")
 
 
-def _is_row_id(profile: ColumnProfile) -> bool:
-    """Whether the column numbers or names the rows."""
-    if profile.num_rows < _MIN_ROWS_OF_IDS or len(profile.values) < profile.num_rows:
+def is_header_a_row(profiles: Sequence[ColumnProfile]) -> bool:
+    """Whether the column names look like another row of the table, so that the file has no header.
+
+    They do if each column of numbers or times has a name that is one too, or if names are values of their columns.
+    """
+    names = [profile.name for profile in profiles]
+    # pandas numbers the columns of frames without names.
+    if names in ([str(c + first) for c in range(len(names))] for first in (0, 1)):
         return False
+    num_typed, num_repeated = 0, 0
+    for profile in profiles:
+        if not profile.values or not profile.name.strip():
+            continue
+        numbers = np.asarray([number_of(value) for value in profile.values])
+        is_numeric = profile.counts[np.isfinite(numbers)].sum() >= 0.5 * profile.counts.sum()
+        if profile.kind == "time":
+            fits = read_time(profile.name, profile.options.get("time_format")) is not None
+        elif is_numeric:
+            fits = bool(np.isfinite(number_of(profile.name)))
+        else:
+            num_repeated += canonical(profile.name) in profile.values
+            continue
+        if not fits and not _means_missing(profile.name):
+            return False
+        num_typed += fits
+    return num_typed > 0 or num_repeated >= 2
+
+
+def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
+    """Leave a column out if it numbers or names the rows, and question one whose values hardly repeat.
+
+    Args:
+        profile: A column.
+        num_distinct_rows: Number of rows without copies of others, which have the same id.
+    """
+    if profile.reason_left_out:
+        return
+    is_unique = _MIN_ROWS_OF_IDS <= num_distinct_rows <= len(profile.values)
     if profile.kind == "numeric" and profile.numbers is not None:
-        # consecutive whole numbers
-        return float(np.ptp(profile.numbers)) == profile.num_rows - 1 and bool((profile.numbers % 1 == 0).all())
-    return profile.kind == "categorical"
+        whole = bool((profile.numbers % 1 == 0).all())
+        is_unique = is_unique and whole and float(np.ptp(profile.numbers)) == num_distinct_rows - 1
+    if is_unique and profile.kind in ("categorical", "numeric"):
+        profile.reason_left_out = "row ids, as no two rows share a value"
+        if num_distinct_rows < profile.num_rows:
+            profile.reason_left_out = "row ids, as no two rows but copies of one row share a value"
+    elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > _MIN_ROWS_OF_IDS:
+        profile.doubts.append("most values occur only once, so their ids learn little; see min_count")
+
+
+def count_copies(profiles: Sequence[ColumnProfile]) -> tuple[int, bool]:
+    """Count rows that repeat an earlier row in all columns.
+
+    Returns:
+        Their number, and whether the table itself seems to be copied: all rows occur equally often, or none more than
+        twice. Otherwise equal rows may be different impressions.
+    """
+    rows = pd.DataFrame({c: profile.value_ids for c, profile in enumerate(profiles)})
+    times = rows.groupby(list(rows.columns)).size().to_numpy()
+    return len(rows) - len(times), bool(times.max() <= 2 or times.min() == times.max())
+
+
+def question_outcome(profile: ColumnProfile) -> None:
+    """Leave a column out if its name says that it is another outcome of the impression, such as a purchase.
+
+    Names of aggregates, such as `past_purchases` or `clicks_7d`, are left alone.
+    """
+    is_aggregate = bool(profile.words & _AGGREGATE_WORDS) or any(map(_PERIOD.fullmatch, profile.words))
+    is_outcome = bool(profile.words & _OUTCOME_WORDS) or profile.words >= {"order", "id"}
+    is_outcome = is_outcome or bool(profile.words & {"dwell", "watch", "view", "play"} and profile.words & _DURATIONS)
+    if is_outcome and not is_aggregate and not profile.reason_left_out:
+        profile.reason_left_out = "by its name an outcome; is it known before the impression? Then keep it"
 
 
 def rank_alone(profile: ColumnProfile, clicks: np.ndarray) -> None:
@@ -328,14 +545,40 @@ def rank_alone(profile: ColumnProfile, clicks: np.ndarray) -> None:
     rows = np.flatnonzero(np.isfinite(clicks))
     if len(rows) < _MIN_ROWS_TO_RANK or profile.reason_left_out or np.ptp(clicks[rows]) == 0:
         return
-    groups = profile.value_ids
-    if profile.numbers is not None:
-        numbers = np.append(profile.numbers, np.nan)[groups]
+    if profile.numbers is None:
+        groups = profile.value_ids
+    else:
+        numbers = np.append(profile.numbers, np.nan)[profile.value_ids]
         edges = np.nanquantile(numbers, np.linspace(0, 1, _NUMBERS_BINS + 1)[1:-1])
         # Each edge is its own bin, as it may be the value of most rows, such as zero.
         bins = np.searchsorted(edges, numbers, side="left") + np.searchsorted(edges, numbers, side="right")
         groups = np.where(np.isfinite(numbers), bins, -1)
-    order = np.random.default_rng(0).permutation(rows)
+    profile.auc = float(roc_auc_score(clicks[rows], cross_fitted_rates(groups, clicks)[rows]))
+    if min(clicks[rows].sum(), (1 - clicks[rows]).sum()) < _MIN_ROWS_OF_CLASS:
+        return
+    if profile.auc >= _LEAK:
+        profile.reason_left_out = (
+            "predicts the label almost perfectly, so it is a leak unless it is known before the click"
+        )
+    elif _only_for_clicks(profile.value_ids[rows], clicks[rows]):
+        profile.reason_left_out = (
+            "empty, or always the same, in rows without a click, so it is a leak unless it is known before the click"
+        )
+    elif profile.auc >= _NEAR_LEAK:
+        profile.doubts.append("predicts much of the label; is it known before the click?")
+
+
+def cross_fitted_rates(groups: np.ndarray, clicks: np.ndarray) -> np.ndarray:
+    """Score each row by the share of clicks in its group, in the half of the rows that does not include it.
+
+    Args:
+        groups: (N,) group of each row, -1 for missing values.
+        clicks: (N,) 1, 0, or NaN if unknown.
+
+    Returns:
+        (N,) shares; NaN for rows without a label.
+    """
+    order = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(clicks)))
     halves = order[::2], order[1::2]
     scores = np.full(len(clicks), np.nan)
     for half, other in (halves, halves[::-1]):
@@ -343,13 +586,18 @@ def rank_alone(profile: ColumnProfile, clicks: np.ndarray) -> None:
         clicked = np.bincount(groups[other] + 1, weights=clicks[other], minlength=groups.max() + 2)
         # One additional row with the overall mean keeps the scores of rare values near it.
         scores[half] = ((clicked + clicks[other].mean()) / (shown + 1))[groups[half] + 1]
-    profile.auc = float(roc_auc_score(clicks[rows], scores[rows]))
-    if profile.auc >= _LEAK:
-        profile.reason_left_out = (
-            "predicts the label almost perfectly, so it is a leak unless it is known before the click"
-        )
-    elif profile.auc >= _NEAR_LEAK:
-        profile.doubts.append("predicts much of the label; is it known before the click?")
+    return scores
+
+
+def _only_for_clicks(value_ids: np.ndarray, clicks: np.ndarray) -> bool:
+    """Whether the column is empty, or has its most frequent value, in all rows but clicked ones, and not by chance."""
+    rate = clicks.mean()
+    for usual in ([-1], [0], [-1, 0]):
+        of_others = clicks[~np.isin(value_ids, usual)]
+        is_enough = len(of_others) >= _MIN_ROWS_OF_CLASS and len(of_others) * np.log(rate) < np.log(_CHANCE)
+        if is_enough and rate < _NEAR_LEAK and of_others.mean() >= _CLICKED_SHARE:
+            return True
+    return False
 
 
 def percent(share: float) -> str:

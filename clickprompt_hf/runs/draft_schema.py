@@ -18,10 +18,20 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from ..data.column_profile import ColumnProfile, percent, profile_column, rank_alone
+from ..data.column_profile import (
+    ColumnProfile,
+    count_copies,
+    is_header_a_row,
+    leave_out_row_ids,
+    percent,
+    profile_column,
+    question_outcome,
+    rank_alone,
+)
 from ..data.label_guess import LabelGuess, guess_labels, may_be_graded_label, named_label
 from ..data.table_files import ENDINGS, open_table_file, table_kind
 from ..schema_clickprompt import CsvFormat
+from .bucket_choice import choose_buckets
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of, written_options
 
@@ -50,14 +60,22 @@ def draft_schema(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file has another format, is broken, has no rows, fewer than two columns or repeated
-            column names, or if an argument does not fit it. The message names the file or the argument.
+        ValueError: If the file has another format, is broken, has no rows, fewer than two columns, repeated column
+            names or no header, or if an argument does not fit it. The message names the file or the argument.
     """
     path = Path(path)
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
     table, is_whole = read_first_rows(path, max_rows, csv_format)
     profiles = [profile_column(name, table.column(index)) for index, name in enumerate(table.column_names)]
+    has_header = table_kind(path) == "csv" and (csv_format is None or csv_format.column_names is None)
+    if has_header and is_header_a_row(profiles):
+        shown = ",".join(table.column_names)
+        raise ValueError(
+            f"{path} seems to have no header: its first line, {shown!r:.80}, looks like the rows below it. Name its "
+            f"columns, in order, e.g. --column_names {' '.join(f'c{c + 1}' for c in range(len(profiles)))} (or "
+            "`column_names` in the `csv` part of a schema). If this is the header, rename its columns."
+        )
     guesses = guess_labels(profiles)
     if label is None:
         if positive is not None:
@@ -66,11 +84,20 @@ def draft_schema(
     else:
         guess = named_label(profiles, label, positive)
     fields = [profile for profile in profiles if guess is None or profile is not guess.profile]
-    if guess is not None:
-        for profile in fields:
+    num_copies, is_copied = count_copies(profiles)
+    for profile in fields:
+        leave_out_row_ids(profile, len(table) - num_copies if is_copied else len(table))
+        if guess is not None:
             rank_alone(profile, guess.clicks)
+            question_outcome(profile)
+        choose_buckets(profile, None if guess is None else guess.clicks)
     times = _times(fields)
     lines = _head(path, len(table), is_whole, guess, bool(times) and not times[0].missing)
+    if num_copies:
+        lines.append(
+            f"# CHECK: {num_copies:,} rows repeat an earlier row in all columns. Remove them if they are copies: a "
+            "random split tests on copies of training rows."
+        )
     lines += ["", "fields:"]
     # Free text goes last, because texts are truncated at the end.
     for profile in sorted(fields, key=lambda profile: profile.kind == "text"):
