@@ -1,7 +1,9 @@
 """What the draft makes of columns as they are found: words for missing values, lists, times, outcomes, copies."""
 
 import re
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.data.table_files import read_table_files
 from clickprompt_hf.runs.draft_schema import draft_schema
 
 ROWS = 300
@@ -336,3 +341,86 @@ def test_unusual_headers_are_headers(header, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(f"{header}\n{HEADERLESS}")
     assert "fields:" in draft_schema(path)
+
+
+KINDS_OF_CELLS = {
+    "numbers": st.floats(-1e6, 1e6).map(lambda number: f"{number:.3g}"),
+    "prices": st.sampled_from(["$1,200", "$3.50", "", "$7"]),
+    "codes": st.integers(0, 999).map(lambda number: f"{number:04d}"),
+    "few": st.sampled_from(["a", "b", "", "NA", "null"]),
+    "lists": st.lists(st.integers(0, 30), max_size=4).map(lambda cell: ",".join(map(str, cell))),
+    "texts": st.lists(st.integers(0, 30), max_size=3).map(str),
+    "odd texts": st.sampled_from(["[1, 2", "[[1], [2]]", "{'a': [1]}", "[...]", "(a)", "[1, 2]"]),
+    "weighted": st.lists(st.integers(0, 9), min_size=1, max_size=3).map(lambda c: "|".join(f"t{n}:0.{n}" for n in c)),
+    "days": st.dates().map(str),
+    "epochs": st.integers(1_600_000_000, 1_700_000_000).map(str),
+    "sentences": st.lists(st.sampled_from(["new", "old", "red, and", "house"]), min_size=3, max_size=6).map(" ".join),
+    "unicode": st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=4),
+    "spaces": st.sampled_from([" ", "\t", "a\tb", "  a  ", "b\x1dc"]),
+}
+WORDS = ["NULL", "unknown", "0000-00-00", "-", "?"]
+NAMES = [
+    *(
+        "yes",
+        "no",
+        "null",
+        "~",
+        "2020",
+        "1e3",
+        "true",
+        " lead",
+        "trail ",
+        "a: b",
+        "#c",
+        "- x",
+        "{y}",
+        "[z]",
+        "'q'",
+        '"p"',
+    ),
+    *(
+        "é",
+        "line\u2028sep",
+        "next\x85line",
+        "tab\tin",
+        "event_time",
+        "user_id",
+        "clicks",
+        "*a",
+        "&b",
+        "!t",
+        "|",
+        "a,b",
+    ),
+    *("day", "%", "@x", "`", "mark\ufeff", "date", "\\n", "0", "𝒳", "label", "value"),
+]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_drafts_train_as_they_are(data):
+    """Whatever the columns, the draft is a schema, and a processor can be fitted by it."""
+    names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5, unique=True))
+    num_rows = data.draw(st.integers(8, 40))
+    columns = {}
+    for name in names:
+        cells = KINDS_OF_CELLS[data.draw(st.sampled_from(sorted(KINDS_OF_CELLS)))]
+        words = data.draw(st.lists(st.sampled_from(WORDS), max_size=2))
+        share = data.draw(st.floats(0, 0.5)) if words else 0
+        drawn = data.draw(st.lists(cells, min_size=num_rows, max_size=num_rows))
+        columns[name] = with_words(drawn, words, share) if words else drawn
+    table = pa.table(
+        {**columns, "clicked": [n % 2 for n in range(num_rows)], "u": [f"u{n % 5}" for n in range(num_rows)]}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path, schema_path = Path(folder, "table.csv"), Path(folder, "schema.yaml")
+        table.to_pandas().to_csv(path, index=False)
+        schema_path.write_text(draft_schema(path, label="clicked"), encoding="utf-8")
+        schema = load_schema(schema_path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read = read_table_files(path, schema)
+            processor = ClickPromptProcessor.fit(read, schema)
+            ids = processor.encode(processor.columns(read.to_pydict()))
+    assert len(ids) == num_rows
+    assert set(schema.columns) <= set(table.column_names)

@@ -378,11 +378,15 @@ def _try_multi_valued(profile: ColumnProfile, raw: Mapping[str, Any]) -> bool:
         if profile.counts[with_separator].sum() < 0.1 * profile.counts.sum():
             continue
         field = FieldSchema(profile.name, kind="multi_valued", separator=separator)
-        cells = [cell_values(raw[value], field) for value in profile.values]
-        elements = Counter(element for cell in cells for element in cell)
-        if weighted := looks_weighted(elements):
-            field = replace(field, weight_separator=":")
+        try:
             cells = [cell_values(raw[value], field) for value in profile.values]
+            elements = Counter(element for cell in cells for element in cell)
+            if weighted := looks_weighted(elements):
+                field = replace(field, weight_separator=":")
+                cells = [cell_values(raw[value], field) for value in profile.values]
+        except UnreadableCell:
+            # A few cells look like broken lists written as text.
+            return False
         if weighted:
             is_list = True
         elif all(map(_WHOLE_NUMBER.fullmatch, elements)):

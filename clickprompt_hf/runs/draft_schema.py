@@ -236,7 +236,9 @@ def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: 
         )
     lines.append(_flow({"label": profile.name})[1:-1])
     if label.positive is not None:
-        lines.append("# CHECK: is this the value that counts as a click? Its probability is predicted.")
+        # The only number that may be `positive`.
+        recode = " To predict the other value, recode the column to 0 and 1." if label.positive == "1" else ""
+        lines.append(f"# CHECK: is this the value that counts as a click? Its probability is predicted.{recode}")
         lines.append(_flow({"positive": label.positive})[1:-1])
     return lines
 
