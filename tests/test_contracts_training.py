@@ -8,15 +8,18 @@ import inspect
 import huggingface_hub
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
+from torch._dynamo import OptimizedModule
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, RobertaConfig, Trainer, TrainerCallback, TrainingArguments
 
 from clickprompt_hf.training import ClickPromptTrainer
 from clickprompt_hf.training.divergence import DivergenceCheckingTrainer
+from clickprompt_hf.training.model_state import PREPARED
 from clickprompt_hf.training.resuming import ResumableTrainer
 
-PUBLIC = ("save_model", "floating_point_ops", "prediction_step")
+PUBLIC = ("save_model", "floating_point_ops", "prediction_step", "evaluation_loop", "create_optimizer")
 # parameters of `Trainer`'s method, and why ClickPromptTrainer overrides it
 OVERRIDDEN = {
     "_clip_grad_norm": (["model"], "clips sparse gradients, which torch's own clipping refuses"),
@@ -25,6 +28,18 @@ OVERRIDDEN = {
     "_get_eval_sampler": (["eval_dataset"], "keeps predictions in the order of their rows"),
     "_save_checkpoint": (["model", "trial"], "leaves the time of saving out of the throughput"),
     "_get_num_items_in_batch": (["batch_samples", "device"], "leaves padded rows out of an evaluation's loss"),
+    "_inner_training_loop": (
+        ["batch_size", "args", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
+        "freezes parts and chooses kernels of the model that is trained, after `model_init` and a trial are applied",
+    ),
+    "_get_collator_with_removed_columns": (
+        ["data_collator", "description"],
+        "keeps the numbers of the rows, from which masks are drawn",
+    ),
+    "_track_num_input_tokens": (["inputs"], "counts the tokens of the text instead of the feature ids"),
+    "_save": (["output_dir", "state_dict"], "saves mixed adapters, which peft cannot save"),
+    "_load_from_checkpoint": (["resume_from_checkpoint", "model"], "loads mixed adapters"),
+    "_load_best_model": ([], "loads mixed adapters"),
 }
 # The same of the classes that ClickPromptTrainer derives from.
 INHERITED = {
@@ -87,15 +102,16 @@ def called(tmp_path_factory):
     """Names of the recorded methods that `Trainer` calls in a training run with evaluation and saving."""
     called = set()
     options = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 1, "disable_tqdm": True}
-    args = TrainingArguments(
-        str(tmp_path_factory.mktemp("run")), report_to="none", use_cpu=True, metric_for_best_model="loss", **options
-    )
+    options |= {"load_best_model_at_end": True, "use_cpu": True, "report_to": "none"}
+    args = TrainingArguments(str(tmp_path_factory.mktemp("run")), metric_for_best_model="loss", **options)
     # so that a checkpoint is pushed, which does nothing here
     args.push_to_hub = True
     RecordingTrainer.called = called
     RecordingTrainer.init_hf_repo = RecordingTrainer._finish_current_push = lambda self: None
     args.hub_strategy = "end"
-    RecordingTrainer(Regression(), args, train_dataset=Rows(), eval_dataset=Rows()).train()
+    trainer = RecordingTrainer(Regression(), args, train_dataset=Rows(), eval_dataset=Rows())
+    trainer.train()
+    trainer.train(resume_from_checkpoint=True)
     return called
 
 
@@ -141,6 +157,24 @@ def test_callbacks_are_restored_by_class_name_before_training_begins(tmp_path):
     assert seen == [0, 1], (
         "transformers.Trainer no longer restores callbacks by class name before `on_train_begin`: a resumed run would "
         "start early stopping's count anew, or ignore its own patience. See training/trainer.py."
+    )
+
+
+def test_what_undoes_a_trainers_changes_knows_their_names(tmp_path):
+    """What training/model_state.py restores, and what training/trainer.py sets for a compiled model."""
+    model = torch.nn.Linear(2, 1)
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare_model(model)
+    assert set(vars(model)) & {*PREPARED} == {"_is_accelerate_prepared"}, (
+        "accelerate marks prepared models in another way: adapt PREPARED in training/model_state.py."
+    )
+    compiled = torch.compile(nn.Linear(2, 1), backend="eager")
+    assert isinstance(compiled, OptimizedModule), "torch.compile returns another class: adapt training/trainer.py."
+    assert callable(compiled.dynamo_ctx(compiled._orig_mod._call_impl))
+    assert "_compiled_call_impl" in vars(nn.Module), "nn.Module.compile stores its function elsewhere."
+    config = RobertaConfig(attn_implementation="eager")
+    assert vars(config)["_attn_implementation_internal"] == "eager", (
+        "configurations keep the attention implementation elsewhere: adapt training/model_state.py."
     )
 
 

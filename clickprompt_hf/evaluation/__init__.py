@@ -1,7 +1,14 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Evaluation of click models: metrics, test report, plots and model card."""
 
-from .metrics import ClickMetric, MaskedTokenMetric, click_metrics, click_probabilities, masked_token_metrics
+from .metrics import (
+    BatchMetrics,
+    ClickMetric,
+    MaskedTokenMetric,
+    click_metrics,
+    click_probabilities,
+    masked_token_metrics,
+)
 from .model_card import run_card
 from .report import (
     CalibrationError,
@@ -14,6 +21,7 @@ from .report import (
 )
 
 __all__ = [
+    "BatchMetrics",
     "CalibrationError",
     "ClickIntervals",
     "ClickMetric",

@@ -9,6 +9,7 @@ import datasets
 import evaluate
 
 from ..training.metrics import (
+    BatchMetrics,
     auc_and_log_loss,
     click_metrics,
     click_probabilities,
@@ -17,6 +18,7 @@ from ..training.metrics import (
 )
 
 __all__ = [
+    "BatchMetrics",
     "ClickMetric",
     "MaskedTokenMetric",
     "OfflineMetric",
