@@ -18,6 +18,7 @@ from clickprompt_hf.data.schema_file import load_schema
 from clickprompt_hf.data.table_files import open_table_file
 from clickprompt_hf.runs.command import run_command
 from clickprompt_hf.runs.draft_schema import draft_schema, main
+from clickprompt_hf.schema_clickprompt import CsvFormat
 
 
 def drafted(frame: pd.DataFrame, folder: Path, ending: str = "csv", max_rows: int = 100_000) -> tuple[str, Path, Path]:
@@ -322,8 +323,21 @@ def test_sentences_with_commas_are_text(tmp_path):
 
 
 def test_names_that_yaml_would_misread(tmp_path):
-    names = ["yes", "2020", "a: b", "#c", "é {x}", "line\nbreak"]
-    frame = pd.DataFrame({name: [f"v{n % 7}" for n in range(k, 200 + k)] for k, name in enumerate(names)})
+    names = [
+        "yes",
+        "2020",
+        "a: b",
+        "#c",
+        "é {x}",
+        "line\nbreak",
+        "a\u2028b",
+        "a\x85b",
+        "a\u2029b",
+        "\"'",
+        "\x7f\x9f",
+        "\ufeff-",
+    ]
+    frame = pd.DataFrame({name: [f"v{name}{n % 7}" for n in range(k, 200 + k)] for k, name in enumerate(names)})
     _, table, path = drafted(frame.assign(label=[0, 1] * 100), tmp_path)
     assert load_schema(path).columns == names
     load_splits("csv", table, path)
@@ -406,3 +420,18 @@ def test_the_command_prints_the_draft(tmp_path, capsys):
     text, table, _ = drafted(clinic(), tmp_path)
     main([str(table)])
     assert capsys.readouterr().out == text
+
+
+def test_the_draft_repeats_how_the_file_is_written(tmp_path, capsys):
+    path = tmp_path / "rows.CSV"
+    path.write_bytes("".join(f"u{n % 9};'a;\xe9{n % 5}';{n % 2}\n" for n in range(200)).encode("cp1252"))
+    names = ["--column_names", "user", "title", "click"]
+    main([str(path), "--delimiter", ";", "--quote", "'", "--escape", "none", "--encoding", "cp1252", *names])
+    (tmp_path / "schema.yaml").write_text(out := capsys.readouterr().out, encoding="utf-8")
+    assert "--dataset csv --data_path" in out
+    schema = load_schema(tmp_path / "schema.yaml")
+    written = CsvFormat(delimiter=";", quote="'", encoding="cp1252", column_names=("user", "title", "click"))
+    assert schema.csv == written
+    assert load_splits("csv", path, schema)[0]["train"]["title"][0].as_py().startswith("a;é")
+    with pytest.raises(ValueError, match="`delimiter` of `csv` must be one ASCII character"):
+        main([str(path), "--delimiter", "::"])

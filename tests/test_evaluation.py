@@ -1,13 +1,17 @@
 """Metrics of the test report, compared with values computed by hand or by scikit-learn."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 from tiny_data import tiny_schema, tiny_splits
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.data.table_pieces import write_piece
 from clickprompt_hf.evaluation.report import (
     CalibrationError,
     ClickIntervals,
@@ -191,6 +195,15 @@ def test_the_compare_command(tmp_path, capsys):
     # the baseline has 6 of 9 pairs right
     assert result["auc_difference"] == pytest.approx(1 - 6 / 9)
     assert "auc_difference_low" in capsys.readouterr().out
+    for ending in ("csv.gz", "CSV", "tsv.zst"):
+        delimiter = "\t" if "tsv" in ending else ","
+        table = pa.Table.from_pandas(rows.assign(click_probability=[0.1, 0.9, 0.8, 0.2, 0.7, 0.3]))
+        write_piece(table, tmp_path / "rows", "csv")
+        text = (tmp_path / "rows").read_text().replace(",", delimiter)
+        content = f"click{delimiter}user{delimiter}click_probability\n{text}".encode()
+        packed = {"csv.gz": gzip.compress(content), "tsv.zst": pa.compress(content, "zstd", asbytes=True)}
+        (tmp_path / f"b.{ending}").write_bytes(packed.get(ending, content))
+        assert compare.main([*files, "--baseline", str(tmp_path / f"b.{ending}")]) == result
     rows.assign(click_probability=0.5, user=1).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="same rows in the same order"):
         compare.main(files)

@@ -2,7 +2,9 @@
 
 import argparse
 import copy
+import gzip
 import importlib
+import io
 import json
 import os
 import shutil
@@ -634,6 +636,45 @@ def test_predict_keeps_types_and_digits(alone, tmp_path):
         logits = model(**processor(rows.to_pydict(), return_tensors="pt")).logits
     np.testing.assert_allclose(scores["click_probability"], logits.sigmoid().squeeze(-1), atol=1e-6)
     assert pd.read_csv(tmp_path / "scores.csv", dtype=str)["row"].tolist()[:3] == [str(n) for n in numbers[:3]]
+
+
+def test_predict_reads_files_however_they_are_written(alone, tmp_path):
+    rows = pd.DataFrame(
+        {"user": ["1", "caf\xe9"], "price": ["2.50", ""], "tags": ["new|old", "x\ry"], "title": ["a;b", 'c"']}
+    )
+    names = ["--column_names", *rows.columns]
+    files = {
+        "rows.csv": (rows.to_csv(index=False).replace("x\ry", '"x\ry"').encode(), []),
+        "rows.tsv": (rows.to_csv(index=False, sep="\t").replace("x\ry", '"x\ry"').encode(), []),
+        "ROWS.CSV": (
+            b"1;2.50;new|old;'a;b'\ncaf\xe9;;'x\ry';c\"\n",
+            ["--delimiter", ";", "--quote", "'", "--encoding", "cp1252", *names],
+        ),
+        "spark.csv": (
+            'user,price,tags,title\n1,2.50,new|old,a;b\n"café",,"x\ry","c\\""\n'.encode(),
+            ["--escape", "\\", "--encoding", "UTF-8"],
+        ),
+        "rows.jsonl.gz": (
+            gzip.compress(
+                '{"user": 1, "price": 2.50, "tags": "new|old", "title": "a;b"}\n'
+                '{"user": "café", "price": null, "tags": "x\\ry", "title": "c\\""}\n'.encode()
+            ),
+            [],
+        ),
+    }
+    scores = []
+    for number, (name, (content, options)) in enumerate(files.items()):
+        source, target = tmp_path / name, tmp_path / f"{number}.csv.zst"
+        source.write_bytes(content)
+        predict.main(["--model", str(alone), "--input", str(source), "--output", str(target), *options])
+        scores.append(pa.input_stream(str(target), compression="zstd").read().decode())
+    assert scores[1:] == scores[:1] * 4
+    written = pd.read_csv(io.StringIO(scores[0], newline=""), dtype=str, keep_default_na=False)
+    assert written.drop(columns="click_probability").equals(rows)
+    # the checkpoint's schema has no format, so the file must have a header
+    given = ["--input", str(tmp_path / "ROWS.CSV"), "--output", str(target), "--encoding", "cp1252"]
+    with pytest.raises(ValueError, match=r"Its cells seem to be separated by ';'"):
+        predict.main(["--model", str(alone), *given])
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

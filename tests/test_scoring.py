@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -27,6 +28,7 @@ from tiny_models import tiny_ctr_config, tiny_text_config
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.data.token_tables import TokenTables
 from clickprompt_hf.runs import predict
+from clickprompt_hf.schema_clickprompt import CsvFormat
 from clickprompt_hf.scoring import checkpoint_digest, file_scoring, finished_pieces, score_file, score_table
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -337,7 +339,7 @@ def test_a_folder_that_cannot_be_written_to(rows, with_plm, tmp_path, monkeypatc
     ("header", "message"),
     [
         ("user,price,tags", r"must have the columns \['user', .*missing \['title'\]"),
-        ("user,price,tags,title,user", r"must have different names; repeated: \['user'\]"),
+        ("user,price,tags,title,user", r"must have the column 'user' once, but its header repeats \['user'\]"),
         ("user,price,tags,title,click_probability", "already has a column 'click_probability'"),
     ],
 )
@@ -346,6 +348,24 @@ def test_wrong_columns_are_refused(header, message, with_plm, tmp_path):
     with pytest.raises(ValueError, match=message):
         score_file(tmp_path / "rows.csv", tmp_path / "scores.csv", *with_plm, **OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_files_are_written_as_the_saved_schema_says(rows, with_plm, tmp_path):
+    processor, model = with_plm
+    schema = replace(processor.schema, csv=CsvFormat(delimiter=";", quote="'", column_names=("user", "x")))
+    other = ClickPromptProcessor(schema, processor.vocabularies, processor.boundaries, processor.tokenizer)
+    other.save_pretrained(tmp_path / "saved")
+    other = ClickPromptProcessor.from_pretrained(tmp_path / "saved")
+    # How files are written does not change ids.
+    assert (other.schema, other.fingerprint) == (schema, processor.fingerprint)
+    other.max_text_length = processor.max_text_length
+    frame = pd.read_csv(rows, dtype=str, keep_default_na=False)
+    other.schema = replace(schema, csv=CsvFormat(delimiter=";", column_names=tuple(frame.columns)))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    frame.to_csv(tmp_path / "other.csv", index=False, header=False, sep=";")
+    score_file(tmp_path / "rows.csv", tmp_path / "scores.csv", processor, model, **OPTIONS)
+    score_file(tmp_path / "other.csv", tmp_path / "other-scores.csv", other, model, **OPTIONS)
+    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "other-scores.csv").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["batch_size", "piece_rows"])
@@ -364,6 +384,7 @@ def test_the_input_is_not_written_over(rows):
 KILLED_AT_THE_FOURTH_RENAMING = """
 import os, signal, sys
 from clickprompt_hf.runs import predict
+from clickprompt_hf.schema_clickprompt import CsvFormat
 from clickprompt_hf.scoring import finished_pieces
 replace, renamings = os.replace, []
 def replace_or_die(source, target):

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ..data.table_files import open_table_file
 from ..evaluation.metrics import ClickMetric
 from ..evaluation.report import PairedAUC
-from ..values_clickprompt import check_labels
+from ..values_clickprompt import check_labels, spellings
 from .command import CommandParser, run_command
 
 COLUMN = "click_probability"
@@ -63,7 +63,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         labels = table[args.label].tolist()
         clicks_of.append(check_labels(labels, args.label, args.positive, str(path), advice=advice))
         tables.append(table.assign(**{COLUMN: scores}))
-    rows, other_rows = (table.drop(columns=[COLUMN, args.label]) for table in tables)
+    # Spelled alike, because CSV files have no types.
+    rows, other_rows = (
+        table.drop(columns=[COLUMN, args.label]).apply(lambda cells: spellings(cells.tolist())) for table in tables
+    )
     if not (rows.equals(other_rows) and np.array_equal(clicks_of[0], clicks_of[1])):
         raise ValueError(f"{args.scores} and {args.baseline} must hold the same rows in the same order")
 

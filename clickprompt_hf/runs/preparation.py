@@ -186,10 +186,14 @@ def _read_splits(
 ) -> tuple[dict[str, pa.Table], Schema]:
     """Read the splits with the schema of the checkpoint, the given one, or the dataset's own."""
     saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
-    if saved_schema and data_args.schema and load_schema(data_args.schema) != saved_schema:
-        raise ValueError(
-            f"`--schema` must be left out or be the checkpoint's schema, but {data_args.schema} differs from it."
-        )
+    if saved_schema and data_args.schema:
+        given = load_schema(data_args.schema)
+        # The file may be written otherwise.
+        saved_schema = replace(saved_schema, csv=given.csv)
+        if given != saved_schema:
+            raise ValueError(
+                f"`--schema` must be left out or be the checkpoint's schema, but {data_args.schema} differs from it."
+            )
     return load_splits(
         resolved["dataset"],
         data_path=data_args.data_path,
@@ -274,9 +278,9 @@ def check_same_fields(found: Schema, saved: Schema) -> None:
     """Refuse a table with other fields.
 
     Raises:
-        ValueError: If the schemas differ in more than the time column.
+        ValueError: If the schemas differ in more than the time column and the way CSV files are written.
     """
-    if replace(found, time=None) != replace(saved, time=None):
+    if replace(found, time=None, csv=None) != replace(saved, time=None, csv=None):
         raise ValueError(
             f"`--dataset` must have the fields and the label of the checkpoint's schema, {saved.to_dict()}, got "
             f"{found.to_dict()}."
