@@ -266,7 +266,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             with errors_naming(checkpoint, partial):
                 yield
         except OSError as error:
-            if error.errno is None:
+            if "cannot be written" not in str(error.strerror):
                 raise
             newest = newest_whole_checkpoint(checkpoint.parent)
             advice = f" Training can resume from {newest}." if newest else ""
