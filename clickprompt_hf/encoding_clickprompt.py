@@ -13,7 +13,7 @@ import json
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain, compress, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import numpy as np
 # isort: off
 from .lists_clickprompt import UnreadableCell, cell_values, kept_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
-from .values_clickprompt import canonical, each_distinct, holds_several, is_column, number_of, read_time
+from .values_clickprompt import FIRST_INEXACT, canonical, each_distinct, holds_several, is_column, is_missing
+from .values_clickprompt import meaning_of, number_of, read_time, with_another_spelling
 # isort: on
 
 VOCABULARIES_FILE = "feature_vocabularies.txt"
@@ -34,12 +35,73 @@ _MONTHS = (
     "December",
 )
 _INDEX_LOCK = threading.Lock()
+# Fewer rows, or a smaller share of unknown values, do not tell a column that is read wrongly from new values.
+_LEAST_ROWS, _UNKNOWN_SHARE = 10, 0.9
+_NUM_EXAMPLES = 3
+
+
+class ValueIndex:
+    """Finds values in the vocabulary of a field: by their spelling, or else by what they mean.
+
+    A value that means the same as exactly one entry of the vocabulary has its id, whatever its spelling: `1e3`, `1000`
+    and 1000.0, or `TRUE` and `true`. Of several such entries, the one in the normal spelling counts; without it, none.
+
+    Args:
+        vocabulary: The values in the order of their ids, from id 1.
+    """
+
+    def __init__(self, vocabulary: list[str]):
+        self.vocabulary = vocabulary
+        # Built on first use: for ten million values, building takes longer than reading the file.
+        self._ids: dict[str, int] | None = None
+        self._ids_by_meaning: dict[str, int] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary, "_ids": None, "_ids_by_meaning": None}
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The id of each entry."""
+        if self._ids is None:
+            with _INDEX_LOCK:
+                # Another thread may have built it in the meantime.
+                if self._ids is None:
+                    self._ids = dict(zip(self.vocabulary, range(1, len(self.vocabulary) + 1)))
+        return self._ids
+
+    def id_of(self, text: str) -> int:
+        """Id of a value as `canonical` spells it; 0 if it is unknown."""
+        ids = self.ids
+        if text in ids:
+            return ids[text]
+        meaning = meaning_of(text)
+        if meaning is None and text.isascii():
+            return 0
+        normal = text if meaning is None else meaning
+        return ids.get(normal) or self._by_meaning().get(normal, 0)
+
+    def spelling_of(self, text: str) -> str:
+        """The vocabulary's spelling of a value; `text` itself if it is unknown."""
+        found = self.id_of(text)
+        return self.vocabulary[found - 1] if found else text
+
+    def _by_meaning(self) -> dict[str, int]:
+        """Ids by normal spelling, of the entries that have another one; 0 if several have the same meaning."""
+        if self._ids_by_meaning is None:
+            with _INDEX_LOCK:
+                if self._ids_by_meaning is None:
+                    ids: dict[str, int] = {}
+                    for position, normal in with_another_spelling(self.vocabulary):
+                        ids[normal] = 0 if normal in ids else position + 1
+                    self._ids_by_meaning = ids
+        return self._ids_by_meaning
 
 
 class FeatureEncoder:
     """Turns columns of raw values into feature ids.
 
-    A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Missing
+    A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Values are
+    found by their spelling, or else by what they mean; see `ValueIndex`. Missing
     values (`None`, NaN, blank) are treated like any other value: they have an id if training rows have them, else 0. A
     field of kind `"text"` has no ids.
 
@@ -56,11 +118,7 @@ class FeatureEncoder:
 
     def _set_vocabularies(self, vocabularies: list[list[str]]) -> None:
         self.vocabularies = list(vocabularies)
-        # Built on first use: for ten million values, building takes longer than reading the file.
-        self._ids: list[dict[str, int] | None] = [None] * len(vocabularies)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ids": [None] * len(self._ids)}
+        self.indexes = [ValueIndex(vocabulary) for vocabulary in vocabularies]
 
     @property
     def field_sizes(self) -> list[int]:
@@ -165,14 +223,14 @@ class FeatureEncoder:
             UnreadableCell: If a cell of a multi-valued field is not a list of single values.
         """
         field, boundaries = self.schema.fields[field_index], self.boundaries[field_index]
-        known_ids = self._ids_of(field_index)
-        values = without_missing_words(values if isinstance(values, list) else list(values), field)
+        index = self.indexes[field_index]
+        values = without_missing_words(cells_of(values), field)
         if not field.num_columns:
             return np.zeros((len(values), 0), dtype=np.int64)
         if field.kind == "multi_valued":
 
             def ids_of_cell(cell: Any) -> list[int]:
-                ids = [known_ids.get(key, 0) for key in vocabulary_keys(cell, field, boundaries)]
+                ids = [index.id_of(key) for key in vocabulary_keys(cell, field, boundaries)]
                 return ids + [-1] * (field.max_values - len(ids))
 
             try:
@@ -181,19 +239,18 @@ class FeatureEncoder:
                 error.index = index_of(error.cell, values)
                 raise
             return np.asarray(ids_of_cells, dtype=np.int64).reshape(-1, field.max_values)
-
-        def id_of_cell(cell: Any) -> int:
-            return known_ids.get(vocabulary_keys(cell, field, boundaries)[0], 0)
-
-        ids = each_distinct(values, id_of_cell)
-        missing_id = known_ids.get("", 0)
-        if field.kind in ("numeric", *TIME_PARTS) and missing_id in ids:
-            self._warn_of_unread(field, (cell for cell, cell_id in zip(values, ids) if cell_id == missing_id))
+        if field.kind == "categorical":
+            ids = each_distinct(values, lambda cell: index.id_of(canonical(cell)) or _id_of_exact_integer(cell, index))
+        else:
+            ids = each_distinct(values, lambda cell: index.ids.get(vocabulary_keys(cell, field, boundaries)[0], 0))
+            missing_id = index.ids.get("", 0)
+            if missing_id in ids:
+                self._warn_of_unread(field, (cell for cell, cell_id in zip(values, ids) if cell_id == missing_id))
         return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
 
     def _warn_of_unread(self, field: FieldSchema, cells: Iterable) -> None:
-        """Warn if one of the cells of a numeric field or a part of a time is neither blank nor readable."""
-        unread = (cell for cell in cells if canonical(cell) and vocabulary_keys(cell, field, []) == [""])
+        """Warn if one of the cells of a numeric field or a part of a time is neither missing nor readable."""
+        unread = (cell for cell in cells if vocabulary_keys(cell, field, []) == [""] and not is_missing(cell))
         example = next(unread, None)
         if example is not None:
             what = "numbers" if field.kind == "numeric" else "times"
@@ -204,19 +261,104 @@ class FeatureEncoder:
                 stacklevel=3,
             )
 
-    def _ids_of(self, field_index: int) -> dict[str, int]:
-        """Map each value of a field's vocabulary to its id."""
-        # Taken before the vocabulary: `extend` replaces both, and an old index must not land in the new list.
-        ids_by_field = self._ids
-        ids = ids_by_field[field_index]
-        if ids is None:
-            with _INDEX_LOCK:
-                # Another thread may have built it in the meantime.
-                ids = ids_by_field[field_index]
-                if ids is None:
-                    vocabulary = self.vocabularies[field_index]
-                    ids = ids_by_field[field_index] = dict(zip(vocabulary, range(1, len(vocabulary) + 1)))
-        return ids
+
+def _id_of_exact_integer(value: Any, index: ValueIndex) -> int:
+    """Id of a large double as the integer that it is, instead of the shortest decimal that reads back as it."""
+    if isinstance(value, (float, np.floating)) and FIRST_INEXACT <= abs(float(value)) < float("inf"):
+        return index.ids.get(str(int(value)), 0)
+    return 0
+
+
+class UnknownValues:
+    """Counts values that training rows did not have, and warns about fields of which hardly any value is known.
+
+    Then a column is probably not read or written as in training. So it is if all its values are missing, unless that
+    was most frequent in training too.
+
+    Args:
+        encoder: The encoder whose ids are counted.
+    """
+
+    def __init__(self, encoder: FeatureEncoder):
+        self.encoder = encoder
+        self.rows = [0] * len(encoder.schema.fields)
+        self.unknown = [0] * len(encoder.schema.fields)
+        # Missing values that training knew.
+        self.missing = [0] * len(encoder.schema.fields)
+        self.examples: list[list[str]] = [[] for _ in encoder.schema.fields]
+
+    def add(self, field_index: int, values: Sequence, ids: np.ndarray, repeats: np.ndarray | None = None) -> None:
+        """Count values of one field.
+
+        Args:
+            field_index: Index of the field in the schema.
+            values: V raw values.
+            ids: Their ids (V, number of the field's columns), as `encode_values` returns them.
+            repeats: Number of rows of each value, (V,); one by default.
+        """
+        repeats = np.ones(len(ids), dtype=np.int64) if repeats is None else repeats
+        index = self.encoder.indexes[field_index]
+        is_unknown = ~(ids > 0).any(axis=1) & (repeats > 0)
+        self.rows[field_index] += int(repeats.sum())
+        self.unknown[field_index] += int(repeats[is_unknown].sum())
+        if (missing_id := index.ids.get("", 0)) > 1:
+            self.missing[field_index] += int(repeats[ids[:, 0] == missing_id].sum())
+        examples = self.examples[field_index]
+        if is_unknown.any() and len(examples) < _NUM_EXAMPLES:
+            for value in compress(cells_of(values), is_unknown):
+                if len(examples) < _NUM_EXAMPLES and (example := f"{value!r:.80}") not in examples:
+                    examples.append(example)
+
+    def add_rows(self, columns: Mapping[str, Sequence], feature_ids: np.ndarray) -> None:
+        """Count the values of rows.
+
+        Args:
+            columns: Raw values by column.
+            feature_ids: Their ids (B, C), as `encode` returns them.
+        """
+        with_ids = [(f, field) for f, field in enumerate(self.encoder.schema.fields) if field.num_columns]
+        ends = np.cumsum([field.num_columns for _, field in with_ids])
+        for (f, field), ids in zip(with_ids, np.split(feature_ids, ends[:-1], axis=1)):
+            self.add(f, columns[field.column], ids)
+
+    @property
+    def counts(self) -> list[list]:
+        """Per field: number of values, of unknown and of missing ones, and examples of unknown ones, as plain data."""
+        return [self.rows, self.unknown, self.missing, self.examples]
+
+    def merge(self, counts: list[list]) -> None:
+        """Add the `counts` of other rows with the same encoder, which may come from another process."""
+        *numbers, examples = counts
+        for mine, others in zip(self.counts, numbers):
+            mine[:] = map(sum, zip(mine, others))
+        self.examples = [list(dict.fromkeys(chain(*pair)))[:_NUM_EXAMPLES] for pair in zip(self.examples, examples)]
+
+    def warn(self, where: str = "", stacklevel: int = 2) -> None:
+        """Warn about each field whose values, at least 10, are unknown to 90 % or all missing.
+
+        Args:
+            where: What the rows are part of, for the message, such as `" of the test split"`; empty for a call's rows.
+            stacklevel: As in `warnings.warn`.
+        """
+        for f, field in enumerate(self.encoder.schema.fields):
+            known, rows, unknown = self._known(f), self.rows[f], self.unknown[f]
+            all_missing = unknown + self.missing[f] == rows
+            if not known or rows < _LEAST_ROWS or (unknown < _UNKNOWN_SHARE * rows and not all_missing):
+                continue
+            found = f"{unknown / rows:.0%} of {rows:,} values" if unknown else f"All {rows:,} values"
+            what = f"unknown, such as {', '.join(self.examples[f])}" if unknown else "missing"
+            warnings.warn(
+                f"{found} in column {field.column!r}{where} are {what}; training had values such as "
+                f"{', '.join(known)}. If they should be the same, write the column as in training.",
+                stacklevel=stacklevel + 1,
+            )
+
+    def _known(self, field_index: int) -> list[str]:
+        """Examples of values that training rows had."""
+        if self.encoder.schema.fields[field_index].kind == "numeric":
+            return [f"{number:g}" for number in self.encoder.boundaries[field_index][:_NUM_EXAMPLES]]
+        vocabulary = self.encoder.indexes[field_index].vocabulary[: _NUM_EXAMPLES + 1]
+        return [repr(value) for value in vocabulary if value][:_NUM_EXAMPLES]
 
 
 def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> list[list[str]]:
@@ -277,12 +419,14 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
     # Data frames and Arrow tables are recognized by their methods: none of these libraries may be installed.
     if hasattr(rows, "iloc") and hasattr(rows, "columns"):
         check_different(rows.columns, "the data frame")
-        return rows.to_dict(orient="list")
-    if hasattr(rows, "to_dicts"):
-        return rows.to_dict(as_series=False)
+        # The frame's `to_dict` turns integers with missing values into floats.
+        return {name: rows[name].tolist() for name in rows.columns}
+    if hasattr(rows, "get_columns"):
+        # Of polars.
+        return {column.name: cells_of(column) for column in rows.get_columns()}
     if hasattr(rows, "to_pydict"):
         check_different(rows.schema.names, "the table")
-        return rows.to_pydict()
+        return {name: cells_of(column) for name, column in zip(rows.schema.names, rows.columns)}
     if isinstance(rows, Mapping):
         columns = {column: rows[column] for column in rows}
         if not all(is_column(values) for values in columns.values()):
@@ -294,7 +438,7 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
     if isinstance(rows, (str, bytes)) or not (isinstance(rows, Iterable) or hasattr(rows, "__getitem__")):
         raise TypeError(
             "`rows` must be a row (a mapping from column to value), a list of rows, a mapping from column to list, a "
-            f"pandas data frame or an Arrow table, got {type(rows).__name__}."
+            f"pandas or polars data frame or an Arrow table, got {type(rows).__name__}."
         )
     rows = list(rows)
     for number, row in enumerate(rows, start=row_offset):
@@ -317,6 +461,27 @@ def without_missing_words(values: list[Any], field: FieldSchema) -> list[Any]:
         return values
     words = set(field.missing)
     return each_distinct(values, lambda value: None if canonical(value) in words else value)
+
+
+def cells_of(column: Any) -> list:
+    """Cells of a column of any library as a list. Times that Python's types cannot hold become numpy's."""
+    if hasattr(column, "to_pylist"):
+        # Arrow
+        try:
+            return column.to_pylist()
+        # Years beyond Python's, unknown time zones, and nanoseconds without pandas.
+        except (OverflowError, ValueError, LookupError):
+            if hasattr(column, "chunks"):
+                return [cell for chunk in column.chunks for cell in cells_of(chunk)]
+            if hasattr(column, "dictionary"):
+                # Arrow's own conversion to numpy turns missing values into others.
+                values = cells_of(column.dictionary)
+                return [None if index is None else values[index] for index in column.indices.to_pylist()]
+            return list(column.to_numpy(zero_copy_only=False))
+    if hasattr(column, "dtype") and getattr(column.dtype, "is_temporal", bool)():
+        # polars drops nanoseconds from Python's times
+        return list(column.to_numpy())
+    return column if isinstance(column, list) else list(column)
 
 
 def vocabulary_keys(value: Any, field: FieldSchema, boundaries: list[float]) -> list[str]:

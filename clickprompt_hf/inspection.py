@@ -147,6 +147,18 @@ def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 1
     return [[value] for value in known] if kind == "multi_valued" else known
 
 
+def unknown_fields(processor: ClickPromptProcessor, row: Mapping[str, Any]) -> list[str]:
+    """Display names of the fields with ids whose value in `row` the training rows did not have.
+
+    Args:
+        processor: The processor.
+        row: A raw row: values by column.
+    """
+    fields = processor.schema.fields
+    ids = [processor.encode_values(f, [row[field.column]]) for f, field in enumerate(fields)]
+    return [field.name for field, found in zip(fields, ids) if field.num_columns and not (found > 0).any()]
+
+
 def other_times(field: FieldSchema, value: Any) -> list[str]:
     """List times that differ from `value` in the part of a time that the field reads, and little else.
 

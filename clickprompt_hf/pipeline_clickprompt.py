@@ -2,7 +2,7 @@
 """`pipeline("ctr-prediction", ...)`: raw rows to click probabilities.
 
 This file ships with every checkpoint, so it imports only torch, transformers and the standard library. Tables of
-pandas, Arrow and `datasets` are recognized by their methods, as none of these libraries may be installed.
+pandas, polars, Arrow and `datasets` are recognized by their methods, as none of these libraries may be installed.
 """
 
 from collections.abc import Callable, Mapping, Sized
@@ -14,7 +14,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
-from .encoding_clickprompt import check_columns, check_different, columns_of
+from .encoding_clickprompt import UnknownValues, check_columns, check_different, columns_of
 from .text_options_clickprompt import check_positive_integer
 from .values_clickprompt import is_column
 from .whole_files import whole_contents
@@ -100,7 +100,8 @@ class ClickPromptPipeline(Pipeline):
             inputs: One row, as a mapping from column to value or a pandas series; or several rows: a list of such
                 mappings or what is indexed like one, a mapping from column to a list of values, a data frame of pandas
                 or polars, an Arrow table or a `datasets.Dataset`. The label and columns that the schema does not name
-                are ignored. Missing values (`None`, NaN, blank) and values that training lacked are scored as such.
+                are ignored. Missing values (`None`, NaN, blank) and values that training lacked are scored as such; a
+                column of hardly any other values triggers a warning.
             batch_size: As in the class, at least 1.
             progress_bar: Whether to show one. By default if scoring takes longer than three seconds.
             return_logits: Whether to return `logit`, before the sigmoid, and its two parts, `ctr_logit` and
@@ -132,6 +133,7 @@ class ClickPromptPipeline(Pipeline):
         if self.model.training:
             # Dropout is on in a model that was just trained.
             self.model.eval()
+        parameters[0]["unknown"] = unknown = UnknownValues(self.processor)
         scores: list[dict[str, float]] = []
         # With a delay of 0 it is shown at once.
         delay = 0 if progress_bar else _SECONDS_WITHOUT_PROGRESS_BAR
@@ -141,12 +143,15 @@ class ClickPromptPipeline(Pipeline):
                 parameters[0]["row_offset"] = start
                 scores += self.run_single(slice_of(start, end), *parameters)
                 bar.update(end - start)
+        unknown.warn(stacklevel=2)
         return scores[0] if is_row else scores
 
-    def preprocess(self, columns: dict[str, Any], row_offset: int = 0) -> dict[str, torch.Tensor]:  # type: ignore[override]
+    def preprocess(  # type: ignore[override]
+        self, columns: dict[str, Any], row_offset: int = 0, unknown: UnknownValues | None = None
+    ) -> dict[str, torch.Tensor]:
         """Convert columns of raw values to model inputs; `row_offset` is the number of the first row in messages."""
-        with_text = self.model.config.use_plm
-        return dict(self.processor(columns, return_tensors="pt", with_text=with_text, row_offset=row_offset))
+        options = {"with_text": self.model.config.use_plm, "row_offset": row_offset, "unknown": unknown}
+        return dict(self.processor(columns, return_tensors="pt", **options))
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> Any:  # type: ignore[override]
         return self.model(**model_inputs, return_dict=True)
@@ -193,23 +198,23 @@ def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int],
         check_different(rows.columns, "the data frame")
         check_columns(columns, rows.columns)
         frame = rows[columns]
-        return len(frame), lambda start, end: frame.iloc[start:end].to_dict(orient="list")
-    if hasattr(rows, "to_dicts"):
+        return len(frame), lambda start, end: columns_of(frame.iloc[start:end])
+    if hasattr(rows, "get_columns"):
         # A polars data frame.
         check_columns(columns, rows.columns)
         chosen = rows.select(columns)
-        return len(chosen), lambda start, end: chosen.slice(start, end - start).to_dict(as_series=False)
+        return len(chosen), lambda start, end: columns_of(chosen.slice(start, end - start))
     if hasattr(rows, "to_pydict"):
         # An Arrow table.
         check_different(rows.schema.names, "the table")
         check_columns(columns, rows.schema.names)
         table = rows.select(columns)
-        return len(table), lambda start, end: table.slice(start, end - start).to_pydict()
+        return len(table), lambda start, end: columns_of(table.slice(start, end - start))
     if hasattr(rows, "column_names") and hasattr(rows, "__len__"):
-        # A datasets.Dataset, whatever its format.
+        # A datasets.Dataset, whatever its format. Its own conversion to Python fails at years beyond Python's.
         check_columns(columns, rows.column_names)
-        dataset = rows.select_columns(columns).with_format(None)
-        return len(dataset), lambda start, end: dataset[start:end]
+        dataset = rows.select_columns(columns).with_format("arrow")
+        return len(dataset), lambda start, end: columns_of(dataset[start:end])
     if isinstance(rows, Sized) and hasattr(rows, "__getitem__") and not isinstance(rows, (str, bytes)):
         # A list, or what is indexed like one: a deque, an array of rows, a torch dataset, a KeyDataset.
         return len(rows), lambda start, end: _columns_of_list([rows[i] for i in range(start, end)], columns, start)

@@ -20,8 +20,8 @@ from transformers.utils import cached_file
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
-from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, columns_of
-from .encoding_clickprompt import read_vocabularies, time_part, without_missing_words
+from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValues, ValueIndex, cells_of
+from .encoding_clickprompt import columns_of, read_vocabularies, time_part, without_missing_words
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .text_options_clickprompt import TextOptions, check_positive_integer
@@ -100,7 +100,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """State without what calls leave behind, so that they change neither pickle nor hash."""
-        return {**super().__getstate__(), "_tokenizer": at_rest(self.tokenizer) if self.reads_text else NO_TOKENIZER}
+        return {**self.__dict__, "_tokenizer": at_rest(self.tokenizer) if self.reads_text else NO_TOKENIZER}
 
     @classmethod
     def fit(
@@ -217,6 +217,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return_tensors: str | None = None,
         with_text: bool = True,
         row_offset: int = 0,
+        unknown: UnknownValues | None = None,
         **kwargs,
     ) -> BatchFeature:
         """Convert raw rows to model inputs.
@@ -229,6 +230,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 unpadded.
             with_text: `False` leaves the text out, for a model that reads none.
             row_offset: Number of the first row in messages.
+            unknown: Counts values that training rows did not have. By default, this call counts its own and warns
+                about columns of which it finds hardly any known value.
             kwargs: Arguments of tokenizers: `padding`, `truncation`, `max_length`, `pad_to_multiple_of`,
                 `add_special_tokens`, `return_attention_mask` and `return_special_tokens_mask`, also within
                 `text_kwargs`. They have no effect if there is no text. Texts are truncated to `max_length` tokens, by
@@ -250,6 +253,10 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         )
         columns = self.columns(rows, row_offset)
         features: dict[str, Any] = {"feature_ids": self.encode(columns)}
+        counted = UnknownValues(self) if unknown is None else unknown
+        counted.add_rows(columns, features["feature_ids"])
+        if unknown is None:
+            counted.warn()
         if self.reads_text and with_text:
             features.update(self._text_inputs(self.render(columns), options))
         if self.schema.label in columns:
@@ -319,10 +326,10 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     def render_values(self, field_index: int, values: Iterable) -> list[str]:
         """Render raw values of one field as clauses such as `"Age is 25-34."`."""
-        field = self.schema.fields[field_index]
+        field, index = self.schema.fields[field_index], self.indexes[field_index]
         before, after = self.affixes(field_index)
-        known = without_missing_words(list(values), field)
-        return each_distinct(known, lambda value: f"{before}{_text_of(value, field)}{after}")
+        known = without_missing_words(cells_of(values), field)
+        return each_distinct(known, lambda value: f"{before}{_text_of(value, field, index)}{after}")
 
     def affixes(self, field_index: int) -> tuple[str, str]:
         """The template's text before and after the value of a field."""
@@ -453,10 +460,10 @@ def _padded(lists: list[list[int]], width: int, filler: int) -> np.ndarray:
     return padded
 
 
-def _text_of(value: Any, field: FieldSchema) -> str:
-    """A value as the text shows it."""
+def _text_of(value: Any, field: FieldSchema, index: ValueIndex) -> str:
+    """A value as the text shows it: in the spelling that the PLM read in training."""
     if field.kind == "multi_valued":
-        return ", ".join(cell_values(value, field)) or _UNKNOWN_TEXT
+        return ", ".join(map(index.spelling_of, cell_values(value, field))) or _UNKNOWN_TEXT
     if field.kind == "numeric":
         number = number_of(value)
         if not np.isfinite(number):
@@ -465,4 +472,4 @@ def _text_of(value: Any, field: FieldSchema) -> str:
         return canonical(number) if abs(number) < 1e16 else str(number)
     if field.kind in TIME_PARTS:
         return time_part(value, field) or _UNKNOWN_TEXT
-    return canonical(value) or _UNKNOWN_TEXT
+    return index.spelling_of(canonical(value)) or _UNKNOWN_TEXT

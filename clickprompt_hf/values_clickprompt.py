@@ -1,13 +1,16 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""One spelling per value, whatever file it comes from; numbers, times and labels.
+"""One spelling per value, whatever file or library it comes from; what a spelling means; numbers, times and labels.
 
 This file ships with every checkpoint and with exported folders that serve without torch, so it imports only numpy and
 the standard library.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,38 @@ import numpy as np
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
 # Characters in a number of 15 digits and a point, which a double holds exactly.
 _LONGEST_DECIMAL = 16
+# Digits of a whole number that is written out; no double has more.
+_LONGEST_WHOLE = 400
+# From here on, doubles do not hold every whole number.
+FIRST_INEXACT = 2.0**53
 _SECOND_FRACTION = re.compile(r"\.(\d+)")
-_LABELS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+_TRUTHS = {"true": 1.0, "false": 0.0}
+# Normal spellings of words that mean more than themselves, in any case. The missing ones are those of pandas.read_csv
+# and of databases.
+_WORDS = {
+    **{word.lower(): word for word in ("True", "False", "inf", "-inf")},
+    **{"+inf": "inf", "infinity": "inf", "+infinity": "inf", "-infinity": "-inf"},
+    **dict.fromkeys(["", "nan", "-nan", "nat", "null", "none", "na", "n/a", "<na>", "\\n"], ""),
+    **dict.fromkeys(["#n/a", "#n/a n/a", "#na", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"], ""),
+}
+_LONGEST_WORD = max(map(len, _WORDS))
+# What a text begins with that may mean something other than itself.
+_FIRST_OF_MEANINGS = frozenset(
+    [*"0123456789+-.", *(word[:1] for word in _WORDS), *(word[:1].upper() for word in _WORDS)]
+)
+# The characters of all below, a quick test.
+_NUMBER_OR_TIME = re.compile(r"[-+.\d][-+.:, \daAcCdDeEsStTuUyYzZ]*", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)(?:(\d+)(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,6}))?", re.ASCII)
+_TIME = re.compile(
+    r"(-?\d{4,6}-\d\d-\d\d)"
+    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)? ?(?:Z|UTC|([+-])(\d\d):?(\d\d)?(?::(\d\d))?)?)?",
+    re.ASCII | re.IGNORECASE,
+)
+_DURATION = re.compile(
+    r"(?=.)(?:(-?\d{1,12}) days?)?(?:(?:^|,? )([+-]?)(\d{1,2}):(\d\d):(\d\d)(?:\.(\d{1,9}))?)?", re.ASCII
+)
+_NANOSECONDS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86_400 * 10**9}
+_NANOSECONDS |= {"ns": 1, "W": 7 * _NANOSECONDS["D"]}
 
 
 def is_column(values: Any) -> bool:
@@ -35,8 +68,8 @@ def each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]
     values = values if isinstance(values, list) else list(values)
     # Values of different types may be equal but spelled differently, as 1 and True; lists are unhashable; short
     # columns gain nothing.
-    kinds = set(map(type, values)) if len(values) > 32 else set()
-    if len(kinds) != 1 or not issubclass(kinds.pop(), (str, int, float)):
+    kinds = set(map(type, values)) - {type(None)} if len(values) > 32 else set()
+    if len(kinds) != 1 or not issubclass(kinds.pop(), (str, int, float, date, np.number, np.datetime64)):
         return [function(value) for value in values]
     results = {value: function(value) for value in set(values)}
     return [results[value] for value in values]
@@ -55,24 +88,27 @@ def read_time(value: Any, time_format: str | None = None) -> datetime | None:
         A time without a time zone; `None` if `value` is not a time.
     """
     if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]").item()
+        # Coarser units and numpy's years are converted by the text: `item` would give numbers.
+        value = canonical(value)
+        time_format = None
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
-    if not isinstance(value, datetime):
-        text = canonical(value)
-        try:
+    try:
+        if not isinstance(value, datetime):
+            text = canonical(value)
             if time_format is not None:
                 value = datetime.strptime(text, time_format)
-            elif np.isfinite(number_of(text)):
-                value = _time_of_number(number_of(text))
+            elif np.isfinite(number := number_of(text)):
+                value = _time_of_number(number)
             else:
                 value = datetime.fromisoformat(_plain_iso(text))
-        except (ValueError, OverflowError):
+        # NaT is a datetime that does not equal itself; pandas has years that Python lacks.
+        if value is None or value != value or value.year > MAXYEAR:
             return None
-    # NaT is a datetime that does not equal itself.
-    if value is None or value != value:
+        return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    # A time at the ends of Python's years may leave them in UTC.
+    except (ValueError, OverflowError):
         return None
-    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
 
 
 def _time_of_number(number: float) -> datetime | None:
@@ -94,29 +130,190 @@ def spellings(values: Iterable) -> list[str]:
 
 
 def canonical(value: Any) -> str:
-    """Spell a value the same way whatever file it comes from; the empty string if it is missing.
+    """Spell a value the same way whatever file or library it comes from; the empty string if it is missing.
 
-    Strips and collapses white space, writes whole numbers without a decimal part and truth values as Python does.
+    A string keeps its spelling, except that white space is stripped and collapsed, Unicode is composed (NFC), and
+    `7.0` becomes `7`. Other values have the normal spelling of what they mean, as in `meaning_of`, whatever their
+    type: `Decimal("4.50")` and 4.5 are `4.5`, and all types of one moment agree.
     """
-    if value is None:
-        return ""
-    if getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic):
-        # A zero-dimensional tensor or array.
-        value = value.item()
+    if isinstance(value, str):
+        return _spelled(value)
+    if isinstance(value, (bool, np.bool_)):
+        return str(value)
     if isinstance(value, (float, np.floating)):
-        if np.isnan(value):
-            return ""
-        # pandas turns integer columns with missing values into floats.
-        return str(int(value)) if float(value).is_integer() else _shortest(float(value))
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="replace")
-    text = str(value)
-    # Missing values of pandas.
-    if text in ("<NA>", "NaT"):
+        return _spelled_float(float(value))
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return _spelled_numpy_time(value)
+    if isinstance(value, (int, np.integer)):
+        try:
+            return str(value)
+        # Python does not write integers of thousands of digits, but decimals.
+        except ValueError:
+            return str(Decimal(int(value)))
+    # The last is pandas' NA.
+    if value is None or type(value).__name__ == "NAType":
         return ""
-    text = encodable(" ".join(text.split()))
-    # pandas writes such columns to CSV files as 7.0.
-    return str(int(text[:-2])) if _WHOLE_NUMBER_AS_FLOAT.fullmatch(text) else text
+    if isinstance(value, Decimal):
+        return "" if value.is_nan() else meaning_of(str(value)) or str(value)
+    if isinstance(value, date):
+        return _spelled_time(value)
+    if isinstance(value, timedelta):
+        seconds = 86_400 * value.days + value.seconds
+        # pandas has nanoseconds.
+        return _spelled_duration(10**9 * seconds + 1000 * value.microseconds + getattr(value, "nanoseconds", 0))
+    if isinstance(value, bytes):
+        return _spelled(value.decode("utf-8", errors="replace"))
+    if getattr(value, "ndim", None) == 0:
+        # A zero-dimensional array, whose `item` would turn times into numbers, or tensor.
+        return canonical(value[()] if isinstance(value, np.ndarray) else value.item())
+    text = str(value)
+    return _normal_duration(text) or text if isinstance(value, time) else _spelled(text)
+
+
+def _spelled(text: str) -> str:
+    text = " ".join(text.split())
+    if not text.isascii():
+        return unicodedata.normalize("NFC", encodable(text))
+    # pandas writes integer columns with missing values to CSV files as 7.0.
+    if text.endswith(".0") and _WHOLE_NUMBER_AS_FLOAT.fullmatch(text):
+        return "0" if text == "-0.0" else text[:-2]
+    return text
+
+
+def _spelled_float(number: float) -> str:
+    if number != number:
+        return ""
+    if not number.is_integer():
+        return _shortest(number)
+    return str(int(number)) if abs(number) < FIRST_INEXACT else _normal_number(str(number)) or str(number)
+
+
+def _spelled_time(value: date) -> str:
+    # NaT is a date that does not equal itself.
+    if value != value:
+        return ""
+    text = str(value)
+    if getattr(value, "tzinfo", None) is None:
+        return text.removesuffix(" 00:00:00")
+    return _normal_time(text) or text
+
+
+def _spelled_numpy_time(value: np.datetime64 | np.timedelta64) -> str:
+    if np.isnat(value):
+        return ""
+    unit, step = np.datetime_data(value.dtype)
+    if isinstance(value, np.timedelta64):
+        in_nanoseconds = _NANOSECONDS.get(unit)
+        return (
+            str(value) if in_nanoseconds is None else _spelled_duration(int(value.view("i8")) * step * in_nanoseconds)
+        )
+    if unit in ("Y", "M", "W", "h", "m"):
+        value = value.astype("M8[D]" if unit in ("Y", "M", "W") else "M8[s]")
+    return _normal_time(str(value)) or str(value)
+
+
+def _spelled_duration(nanoseconds: int) -> str:
+    """Write a duration as Python does, but with two digits for hours and, if needed, nanoseconds."""
+    seconds, fraction = divmod(nanoseconds, 10**9)
+    days, seconds = divmod(seconds, 86_400)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{_spelled_fraction(f'{fraction:09}')}"
+    return f"{days} day{'' if abs(days) == 1 else 's'}, {clock}" if days else clock
+
+
+def _spelled_fraction(digits: str) -> str:
+    """The fraction of a second, in microseconds if that is enough."""
+    digits = digits.rstrip("0")
+    return f".{digits.ljust(6 if len(digits) <= 6 else 9, '0')}" if digits else ""
+
+
+def meaning_of(text: str) -> str | None:
+    """The normal spelling of what a text means, which equals that of other texts that mean the same.
+
+    Args:
+        text: As `canonical` spells it.
+
+    Returns:
+        Of a number, its shortest decimal: `1000` for `1e3`, `7` for `007`, `4.5` for `4.50`. Of a truth value, `True`
+        or `False`. Of a date or time in ISO 8601, its time in UTC, as in `2024-01-31 10:00:00`, or the date alone at
+        midnight. Of a duration, as in `2 days, 01:30:00`. The empty string if the text is a word for a missing value.
+        `None` if it only means itself.
+    """
+    if len(text) <= _LONGEST_WORD and (meaning := _WORDS.get(text.lower())) is not None:
+        return meaning
+    if not _NUMBER_OR_TIME.fullmatch(text):
+        return None
+    number = _normal_number(text)
+    if number is not None:
+        return number
+    if "-" in text and (moment := _normal_time(text)):
+        return moment
+    return _normal_duration(text) if ":" in text or "day" in text else None
+
+
+def with_another_spelling(texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Indices and normal spellings of the texts that are spelled otherwise; plain integers and words are skipped fast.
+
+    The normal spelling is that of `meaning_of`, or of `canonical` for a text that only means itself.
+    """
+    for index, text in enumerate(texts):
+        if text.isascii() and (text[:1] not in _FIRST_OF_MEANINGS or (text.isdigit() and text[0] != "0")):
+            continue
+        meaning = meaning_of(text)
+        normal = canonical(text) if meaning is None else meaning
+        if normal != text:
+            yield index, normal
+
+
+def _normal_number(text: str) -> str | None:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return None
+    sign, whole, fraction, only_fraction, exponent = found.groups("")
+    digits = (whole + fraction + only_fraction).lstrip("0")
+    # Of the digits before the point; negative if zeros follow it.
+    point = len(digits) - len(fraction + only_fraction) + int(exponent or 0)
+    digits = digits.rstrip("0")
+    if not digits:
+        return "0"
+    sign = sign.replace("+", "")
+    if len(digits) <= point <= _LONGEST_WHOLE:
+        return sign + digits.ljust(point, "0")
+    if -4 < point < len(digits):
+        number = sign + (f"{digits[:point]}.{digits[point:]}" if point > 0 else "0." + "0" * -point + digits)
+    else:
+        number = f"{sign}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{point - 1:+03}"
+    is_double = len(number) > _LONGEST_DECIMAL and number == str(float(number))
+    return _shortest(float(number)) if is_double else number
+
+
+def _normal_time(text: str) -> str | None:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return None
+    day, minute, second, fraction, sign, *offset = found.groups()
+    try:
+        moment = np.datetime64(f"{day}T{minute or '00:00'}:{second or '00'}", "s")
+    except ValueError:
+        return None
+    if sign:
+        hours, minutes, seconds = (int(part or 0) for part in offset)
+        shift = np.timedelta64(3600 * hours + 60 * minutes + seconds, "s")
+        moment = moment - shift if sign == "+" else moment + shift
+    return f"{moment}{_spelled_fraction(fraction or '')}".replace("T", " ").removesuffix(" 00:00:00")
+
+
+def _normal_duration(text: str) -> str | None:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        return None
+    days, sign, hours, minutes, seconds, fraction = (part or "0" for part in found.groups())
+    nanoseconds = (3600 * int(hours) + 60 * int(minutes) + int(seconds)) * 10**9 + int(fraction.ljust(9, "0"))
+    return _spelled_duration(int(days) * _NANOSECONDS["D"] + (-nanoseconds if sign == "-" else nanoseconds))
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is missing or a word for it, such as `NA` or `null`."""
+    return meaning_of(canonical(value)) == ""
 
 
 def encodable(text: str) -> str:
@@ -135,11 +332,22 @@ def _shortest(number: float) -> str:
 
 
 def number_of(value: Any) -> float:
-    """Convert a value to a float; NaN if it is missing or not a number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
+    """Convert a value to a float; NaN if it is missing or not a number. Truth values are 1 and 0, as in labels."""
+    is_number = isinstance(value, (int, float, np.bool_, np.integer, np.floating))
+    # A numpy duration is an integer too.
+    if is_number and not isinstance(value, np.timedelta64):
+        try:
+            return float(value)
+        except OverflowError:
+            return float("nan")
+    text = (value if isinstance(value, str) else canonical(value)).strip()
+    # Python also reads 1_000 and the digits of every script.
+    if "_" in text or not text.isascii():
         return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        return _TRUTHS.get(text.lower(), float("nan"))
 
 
 def labels_of(values: Iterable, positive: str | None = None) -> np.ndarray:
@@ -151,18 +359,22 @@ def labels_of(values: Iterable, positive: str | None = None) -> np.ndarray:
             meaning, and a missing value is not a label.
     """
     if positive is not None:
-        clicks = {positive: 1.0, "1": 1.0, "": float("nan")}
-        return np.asarray(each_distinct(values, lambda value: clicks.get(canonical(value), 0.0)), dtype=np.float64)
+        return np.asarray(each_distinct(values, _label_in_words(positive)), dtype=np.float64)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         labels = values.astype(np.float64)
     else:
-        labels = np.asarray(each_distinct(values, _label_of), dtype=np.float64)
+        labels = np.asarray(each_distinct(values, number_of), dtype=np.float64)
     return np.where(np.isin(labels, (0, 1)), labels, np.nan)
 
 
-def _label_of(value: Any) -> float:
-    spelling = canonical(value).lower()
-    return _LABELS[spelling] if spelling in _LABELS else number_of(spelling)
+def _label_in_words(positive: str) -> Callable[[Any], float]:
+    clicks = {"1": 1.0, positive: 1.0, meaning_of(positive) or positive: 1.0}
+
+    def label_of(value: Any) -> float:
+        text = canonical(value)
+        return clicks.get(text) or clicks.get(meaning_of(text) or "", 0.0) if text else float("nan")
+
+    return label_of
 
 
 def check_labels(
@@ -192,7 +404,9 @@ def check_labels(
     labels = labels_of(values, positive)
     if (unknown := np.isnan(labels)).any():
         row = int(unknown.argmax())
-        found = values[row].item() if isinstance(values[row], np.generic) else values[row]
+        # By position: a pandas series is indexed by its labels.
+        found = next(islice(values, row, None))
+        found = found.item() if isinstance(found, np.generic) else found
         expected = "0 or 1" if positive is None else f"0, 1 or words ({positive!r} for a click)"
         if positive is None and isinstance(found, str):
             advice = f" For labels that are words, set `positive` in the schema to the word for a click.{advice}"

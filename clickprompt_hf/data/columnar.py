@@ -18,9 +18,11 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from ..encoding_clickprompt import UnknownValues
 from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
 from ..whole_files import whole_folder
+from .arrow_cells import distinct_cells
 from .token_tables import TokenTables
 
 # Number of rows per split, in order.
@@ -160,7 +162,11 @@ def prepare_splits(splits: Mapping[str, pa.Table], processor: ClickPromptProcess
 def _write_splits(splits: Mapping[str, pa.Table], processor: ClickPromptProcessor, folder: Path) -> None:
     tables = list(splits.values())
     sizes = [len(table) for table in tables]
-    arrays, token_tables = encode_tables(tables, processor, processor.reads_text, with_value_fields=True)
+    unknown = [UnknownValues(processor) for _ in tables]
+    arrays, token_tables = encode_tables(tables, processor, processor.reads_text, True, unknown=unknown)
+    for name, counted in zip(splits, unknown):
+        if name != "train":
+            counted.warn(f" of the {name} split", stacklevel=2)
     if token_tables is not None:
         token_tables.save(folder)
     labels = [table.column(processor.schema.label).to_numpy() for table in tables]
@@ -192,6 +198,7 @@ def encode_tables(
     with_text: bool,
     with_value_fields: bool = False,
     row_offset: int = 0,
+    unknown: Sequence[UnknownValues] = (),
 ) -> tuple[dict[str, np.ndarray], TokenTables | None]:
     """Encode the fields of several tables as one; each distinct value is encoded and tokenized once.
 
@@ -201,6 +208,7 @@ def encode_tables(
         with_text: Whether to tokenize the text; the processor must have a tokenizer then.
         with_value_fields: Whether tokens record which field's value they show, which takes longer.
         row_offset: Number of the first row in messages, which count the rows of all tables.
+        unknown: Per table, where to count values that training rows did not have.
 
     Returns:
         `feature_ids` (N, C), `value_ids` (N, F) and with text `clause_ids` (N, F), int32, as in `ColumnarDataset`; and
@@ -214,11 +222,14 @@ def encode_tables(
         if not (field.num_columns or with_text or field.column in tables[0].column_names):
             value_ids.append(np.zeros(sum(map(len, tables)), dtype=np.int32))
             continue
-        values, indices = _distinct([table.column(field.column) for table in tables])
+        values, indices = distinct_cells([table.column(field.column) for table in tables])
         try:
-            feature_ids.append(processor.encode_values(f, values).astype(np.int32)[indices])
+            ids_of_values = processor.encode_values(f, values)
         except UnreadableCell as error:
             raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
+        feature_ids.append(ids_of_values.astype(np.int32)[indices])
+        for counted, rows in zip(unknown, np.split(indices, np.cumsum([len(table) for table in tables[:-1]]))):
+            counted.add(f, values, ids_of_values, np.bincount(rows, minlength=len(values)))
         value_ids.append(indices.astype(np.int32))
         if with_text:
             rendered = np.asarray(processor.render_values(f, values), dtype=object)
@@ -233,26 +244,3 @@ def encode_tables(
         clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
     )
     return arrays, token_tables
-
-
-def _distinct(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Any], np.ndarray]:
-    """Distinct values of all columns, the last of which is `None`, and each row's index into them."""
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    types = {chunk.type for chunk in chunks}
-    is_plain = not any(
-        pa.types.is_nested(kind) or pa.types.is_null(kind) or isinstance(kind, pa.BaseExtensionType) for kind in types
-    )
-    if len(types) > 1 or not is_plain:
-        # Arrow cannot dictionary-encode lists and UUIDs, nor unify dictionaries of columns without values.
-        cells = [cell for chunk in chunks for cell in chunk.to_pylist()]
-        keys = [repr(cell) for cell in cells]
-        cell_of_key = dict(zip(keys, cells))
-        index_of_key = {key: index for index, key in enumerate(cell_of_key)}
-        indices = np.fromiter((index_of_key[key] for key in keys), dtype=np.int64, count=len(keys))
-        return [*cell_of_key.values(), None], indices
-    encoded = pa.chunked_array(chunks)
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.dictionary_encode()
-    array = encoded.unify_dictionaries().combine_chunks()
-    values = [*array.dictionary.to_pylist(), None]
-    return values, array.indices.fill_null(len(values) - 1).to_numpy().astype(np.int64)

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..schema_clickprompt import Schema
-from ..values_clickprompt import canonical, number_of, read_time
+from ..values_clickprompt import is_missing, number_of, read_time
+from .arrow_cells import decoded, distinct_cells, plain_type
 from .sources.source import SPLIT_NAMES, SourceTable
 
 Split = Literal["random", "time"]
@@ -76,22 +77,18 @@ def split_table(table: pa.Table, schema: Schema, split: Split = "random", split_
 
 
 def _with_long_offsets(table: pa.Table) -> pa.Table:
-    """Cast string columns too long for 32-bit offsets to 64-bit ones: taking rows joins all chunks."""
+    """Cast views, and string columns too long for 32-bit offsets, to 64-bit ones: taking rows joins all chunks."""
     kinds = [
         column.with_type(pa.large_string())
         if pa.types.is_string(column.type) and table.column(index).nbytes > _SHORT_STRINGS_BYTES
-        else column
+        else column.with_type(plain_type(column.type))
         for index, column in enumerate(table.schema)
     ]
     return table.cast(pa.schema(kinds, table.schema.metadata))
 
 
 def _decoded(table: pa.Table) -> pa.Table:
-    kinds = [
-        column.with_type(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in table.schema
-    ]
-    return table.cast(pa.schema(kinds, table.schema.metadata))
+    return pa.table([decoded(column) for column in table.columns], names=table.column_names)
 
 
 def limit_train_rows(
@@ -141,19 +138,10 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
         found = "the schema names no time column" if schema.time is None else f"there is no column {schema.time!r}"
         raise ValueError(f"`split` must be 'random': {found}. {advice} Or set `time` in the schema.")
     column = table.column(schema.time)
-    has_strings = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    numbers = np.asarray([number_of(cell) for cell in column.to_pylist()] if has_strings else [np.nan])
-    if schema.format_of_time is None and np.isfinite(numbers).all():
-        times = numbers
-    else:
-        if has_strings or schema.format_of_time is not None:
-            column = _read_times(column, schema)
-        times = column.to_numpy()
-    # NaN and NaT are not null in Arrow; neither equals itself.
-    if missing := column.null_count or int((times != times).sum()):
+    times = _sortable_times(column, schema)
+    # NaN and NaT do not equal themselves.
+    if missing := int((times != times).sum()):
         raise ValueError(f"Times in column {schema.time!r} must be known, but {missing} are missing. {advice}")
-    if times.dtype == object:
-        raise ValueError(f"Times in column {schema.time!r} must be numbers or timestamps, got {column.type}. {advice}")
     if len(times) and times.min() == times.max():
         raise ValueError(
             f"Times in column {schema.time!r} must differ, but all are {column[0]}: these rows cannot be split by "
@@ -162,20 +150,38 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     return times
 
 
-def _read_times(column: pa.ChunkedArray, schema: Schema) -> pa.ChunkedArray:
-    """Convert strings, or numbers with a time format, to timestamps.
+def _sortable_times(column: pa.ChunkedArray, schema: Schema) -> np.ndarray:
+    """Numbers or moments to sort by, (rows,), whatever the type of the column; NaN or NaT for a missing cell.
 
     Raises:
         ValueError: If a cell is not a time; the message names it.
     """
-    cells = column.to_pylist()
-    times = [read_time(cell, schema.format_of_time) for cell in cells]
-    for row, (cell, time) in enumerate(zip(cells, times)):
-        if time is None and canonical(cell):
-            written = schema.format_of_time
-            expected = "such as 2024-01-31 14:05:00" if written is None else f"like {written!r}"
-            raise ValueError(
-                f"Times in column {schema.time!r} must be numbers, timestamps or strings {expected}, got {cell!r} in "
-                f'row {row}, counted from 0. Give `time_format` in the schema, or use split="random".'
-            )
-    return pa.chunked_array([pa.array(times, pa.timestamp("us"))])
+    time_format, column = schema.format_of_time, decoded(column)
+    kind = column.type
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if time_format is None and (is_number or pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return column.to_numpy()
+    if time_format is None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and not column.null_count:
+        try:
+            # Exact for nanoseconds, which a double is not.
+            return column.cast(pa.int64()).to_numpy()
+        except pa.ArrowInvalid:
+            pass
+    cells, indices = distinct_cells([column])
+    is_known = np.asarray([not is_missing(cell) for cell in cells])
+    numbers = np.asarray([number_of(cell) for cell in cells])
+    if time_format is None and np.isfinite(numbers[is_known]).all():
+        return numbers[indices]
+    times = [read_time(cell, time_format) for cell in cells]
+    is_unread = is_known & np.asarray([time is None for time in times])
+    if is_unread.any():
+        # Among numbers, the cell that is none is to blame.
+        is_unread &= ~np.isfinite(numbers) if (is_unread & ~np.isfinite(numbers)).any() else True
+        row = int(is_unread[indices].argmax())
+        expected = "such as 2024-01-31 14:05:00" if time_format is None else f"like {time_format!r}"
+        raise ValueError(
+            f"Times in column {schema.time!r} must be numbers, timestamps or strings {expected}, got "
+            f"{cells[indices[row]]!r} in row {row}, counted from 0. Give `time_format` in the schema, or use "
+            'split="random".'
+        )
+    return np.asarray(times, dtype="M8[us]")[indices]

@@ -12,13 +12,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+import datasets
 import numpy as np
 import pyarrow as pa
 
-from ..encoding_clickprompt import check_columns, index_of, vocabulary_keys, without_missing_words
+from ..encoding_clickprompt import (
+    ValueIndex,
+    cells_of,
+    check_columns,
+    index_of,
+    vocabulary_keys,
+    without_missing_words,
+)
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, Buckets, FieldSchema, Schema
 from ..values_clickprompt import holds_several, number_of, read_time
+from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
 
 # Distinct values of a column, each with its number of rows.
@@ -33,6 +42,11 @@ class CountedList(NamedTuple):
     cell: Any
     values: list[str]
     rows: int
+
+
+_READ_AS_STRINGS = (
+    "Read the file with its schema instead: load_splits('csv', path, schema), from clickprompt_hf.data.reading."
+)
 
 
 def fit_vocabularies(
@@ -68,6 +82,7 @@ def fit_vocabularies(
             continue
         counts = _count_values(columns[field.column], field)
         _check_kind(counts, field)
+        _warn_of_ids_as_floats(counts, field)
         boundaries.append(_boundaries_of(counts, field) if field.kind == "numeric" else [])
         vocabularies.append(_frequent_keys(_keys_of_values(counts, field, boundaries[-1]), min_count))
     return vocabularies, boundaries
@@ -97,14 +112,15 @@ def extend_vocabularies(
     extended = []
     for field, vocabulary, inner in zip(schema.fields, vocabularies, boundaries):
         if field.num_columns:
-            known = set(vocabulary)
+            known = ValueIndex(vocabulary)
             column = columns[field.column]
             if field.kind == "multi_valued":
                 keyed = _keys_of_lists(count_lists(column, field), field)
             else:
                 keyed = _keys_of_values(_count_values(column, field), field, inner)
             keys = _frequent_keys(keyed, min_count)
-            vocabulary = [*vocabulary, *(key for key in keys if key not in known)]
+            # Another spelling of a known value has its id already.
+            vocabulary = [*vocabulary, *(key for key in keys if not known.id_of(key))]
         extended.append(vocabulary)
     return extended
 
@@ -113,6 +129,8 @@ def _checked_columns(train: TrainingRows, schema: Schema, min_count: int) -> Map
     """The columns of `train`, once they are known to fit the schema."""
     if min_count < 1:
         raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
+    if isinstance(train, datasets.Dataset):
+        _warn_of_inferred_types(train, schema)
     columns = columns_of_training_rows(train, schema.columns)
     check_columns(schema.columns, columns)
     for field in schema.fields:
@@ -122,6 +140,45 @@ def _checked_columns(train: TrainingRows, schema: Schema, min_count: int) -> Map
                 "make its `kind` 'multi_valued'."
             )
     return columns
+
+
+def _warn_of_inferred_types(train: datasets.Dataset, schema: Schema) -> None:
+    """Warn if `load_dataset` read categories from a CSV file as other types than strings and integers.
+
+    Integers alone are not reported: they are what most ids are.
+    """
+    if train.info.builder_name != "csv":
+        return
+    names = [field.column for field in schema.fields if field.kind in ("categorical", "multi_valued")]
+    types = {name: train.data.schema.field(name).type for name in names if name in train.column_names}
+    inferred = {name: kind for name, kind in types.items() if not _holds_strings(kind)}
+    if any(not pa.types.is_integer(kind) for kind in inferred.values()):
+        found = ", ".join(f"{name!r} ({kind})" for name, kind in inferred.items())
+        warnings.warn(
+            f"load_dataset inferred types for the categories in {found}, which loses how the CSV file spells them, "
+            f"as in 007, 1.50 or NA. {_READ_AS_STRINGS}",
+            stacklevel=5,
+        )
+
+
+def _holds_strings(kind: pa.DataType) -> bool:
+    return any(
+        is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    ) or pa.types.is_nested(kind)
+
+
+def _warn_of_ids_as_floats(counts: ValueCounts, field: FieldSchema) -> None:
+    """Warn about categories that are whole numbers as floats beside missing values, which readers make of integers."""
+    if field.kind != "categorical" or not set(map(type, (value for value, _ in counts))) <= {float, type(None)}:
+        return
+    known = [value for value, _ in counts if value is not None and value == value]
+    if 0 < len(known) < len(counts) and all(map(float.is_integer, known)):
+        warnings.warn(
+            f"Column {field.column!r} of kind 'categorical' holds whole numbers as floats beside missing values, e.g. "
+            f"{known[0]!r}. Readers such as pandas.read_csv make such columns of ids with gaps, which loses leading "
+            f"zeros and digits. {_READ_AS_STRINGS}",
+            stacklevel=4,
+        )
 
 
 def _has_nested_cells(column: pa.ChunkedArray | Sequence) -> bool:
@@ -139,9 +196,10 @@ def _count_values(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> Val
 
 def _count_cells(column: pa.ChunkedArray | Sequence) -> ValueCounts:
     if isinstance(column, pa.ChunkedArray):
-        counted = column.value_counts()
-        return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()))
-    return list(Counter(column).items())
+        values, indices = distinct_cells([column])
+        counts = np.bincount(indices, minlength=len(values)).tolist()
+        return [(value, count) for value, count in zip(values, counts) if count]
+    return list(Counter(cells_of(column)).items())
 
 
 def count_lists(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> list[CountedList]:
@@ -153,15 +211,14 @@ def count_lists(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> list[
     if isinstance(column, pa.ChunkedArray) and not pa.types.is_nested(column.type):
         counts = _count_values(column, field)
     else:
-        column = column.to_pylist() if isinstance(column, pa.ChunkedArray) else list(column)
+        column = cells_of(column)
         known = without_missing_words(column, field)
         texts = Counter(cell for cell in known if isinstance(cell, str))
         counts = [*texts.items(), *((cell, 1) for cell in known if not isinstance(cell, str))]
     try:
         return [CountedList(cell, cell_values(cell, field), rows) for cell, rows in counts]
     except UnreadableCell as error:
-        cells = column.to_pylist() if isinstance(column, pa.ChunkedArray) else list(column)
-        raise error.at(f" in row {index_of(error.cell, cells)} of the training rows") from None
+        raise error.at(f" in row {index_of(error.cell, cells_of(column))} of the training rows") from None
 
 
 def _keys_of_values(counts: ValueCounts, field: FieldSchema, boundaries: list[float]) -> KeyCounts:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, read_vocabularies
+from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValues, read_vocabularies
 from ..schema_clickprompt import Schema
 
 ONNX_FILE = "model.onnx"
@@ -64,15 +64,20 @@ class Scorer:
 
         Args:
             rows: A list of rows as mappings from column to value, one such row, a mapping from column to values, a
-                pandas data frame or an Arrow table. Unseen and missing values are scored too; other columns are
-                ignored.
+                pandas or polars data frame or an Arrow table. Unseen and missing values are scored too; a column of
+                hardly any other values triggers a warning. Columns that the schema does not name are ignored.
 
         Raises:
             ValueError: If a row lacks a field's column, columns differ in length, or a cell of a single-valued field
                 holds several values.
             TypeError: If `rows` or a row has an unsupported type.
         """
-        return self.score_ids(self.encoder.encode(self.encoder.columns(rows)))
+        columns = self.encoder.columns(rows)
+        feature_ids = self.encoder.encode(columns)
+        unknown = UnknownValues(self.encoder)
+        unknown.add_rows(columns, feature_ids)
+        unknown.warn()
+        return self.score_ids(feature_ids)
 
     def score_ids(self, feature_ids: np.ndarray) -> np.ndarray:
         """Predict P(click) of encoded rows: feature_ids (B, C) int64 to (B,) float32.

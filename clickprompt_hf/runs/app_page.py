@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from transformers import AutoProcessor
 
-from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, what_if
+from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
@@ -17,6 +17,7 @@ from .predict import load_model
 
 LONGEST_DROPDOWN = 50
 WHAT_IF_VALUES = 10
+PARTS_TITLE = "The logit and its parts"
 SIDES = {"ctr": "CTR side", "text": "text side"}
 
 
@@ -62,9 +63,13 @@ def make_page(name_or_path: str) -> gr.Blocks:
         outputs = model(**inputs)
         parts = {SIDES[side]: logit.item() for side, logit in logit_parts(model, outputs).items()}
         parts_table = pd.DataFrame([*parts.items(), ("together", outputs.logits.item())], columns=["part", "logit"])
+        unknown = ", ".join(unknown_fields(processor, row))
+        title = f"{PARTS_TITLE}; training did not have this {unknown}" if unknown else PARTS_TITLE
         return (
             f"{torch.sigmoid(outputs.logits).item():.1%}",
-            gr.BarPlot(parts_table, sort=parts_table["part"].tolist(), y_lim=with_zero(parts_table["logit"])),
+            gr.BarPlot(
+                parts_table, title=title, sort=parts_table["part"].tolist(), y_lim=with_zero(parts_table["logit"])
+            ),
             changes_chart(model, processor, row, column),
             attention_chart(model, inputs, num_prompts) if num_prompts else None,
             processor.render([row])[0],
@@ -80,7 +85,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
             with gr.Column(scale=2):
                 with gr.Row():
                     probability = gr.Label(label="Click probability")
-                    parts = gr.BarPlot(x="part", y="logit", title="The logit and its parts", x_title=" ", height=220)
+                    parts = gr.BarPlot(x="part", y="logit", title=PARTS_TITLE, x_title=" ", height=220)
                 changed = gr.Dropdown(
                     [(field.name, field.column) for field in fields], label="What if this field changes?"
                 )

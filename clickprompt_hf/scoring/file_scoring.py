@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import torch
 from accelerate import PartialState
-from accelerate.utils import tqdm
+from accelerate.utils import gather_object, tqdm
 
 from ..data.table_pieces import open_table
-from ..encoding_clickprompt import check_columns, check_different
+from ..encoding_clickprompt import UnknownValues, check_columns, check_different
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import CsvFormat
 from .finished_pieces import FinishedPieces
@@ -90,16 +90,29 @@ def score_file(
         def is_mine(number: int) -> bool:
             return number % state.num_processes == state.process_index and number not in finished
 
+        unknown_of_file = UnknownValues(processor)
         # All processes read through the file at the same pace, so the main one shows the progress of all.
         with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
             if finished and state.is_main_process:
                 bar.write(f"Resuming after {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
             for number, table in reader.read(is_mine):
-                probabilities = score_table(table, processor, model, batch_size, bf16, number * piece_rows)
+                unknown = UnknownValues(processor)
+                first_row = number * piece_rows
+                probabilities = score_table(table, processor, model, batch_size, bf16, first_row, unknown)
+                if number == 0 and len(table) == piece_rows:
+                    # Before hours of scoring.
+                    unknown.warn(f" of {input_path}")
+                unknown_of_file.merge(unknown.counts)
                 pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
                 bar.update(number * piece_rows + len(table) - bar.n)
         state.wait_for_everyone()
+        counts_of_processes = gather_object([unknown_of_file.counts])
         if state.is_main_process:
+            for counts in counts_of_processes[1:]:
+                unknown_of_file.merge(counts)
+            # A single full piece has been warned about.
+            if reader.num_rows != piece_rows:
+                unknown_of_file.warn(f" of {input_path}")
             num_pieces = -(-(reader.num_rows or 0) // piece_rows)
             pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
 

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
-from ..encoding_clickprompt import check_columns
+from ..encoding_clickprompt import UnknownValues, check_columns
 from ..processing_clickprompt import ClickPromptProcessor
 
 
@@ -20,6 +21,7 @@ def score_table(
     batch_size: int,
     bf16: bool = False,
     row_offset: int = 0,
+    unknown: UnknownValues | None = None,
 ) -> np.ndarray:
     """Predict P(click) of each row of `table`, (N,) float64.
 
@@ -33,6 +35,8 @@ def score_table(
         batch_size: Rows per batch.
         bf16: Whether to run the model under bf16 autocast.
         row_offset: Number of the first row in messages.
+        unknown: Counts values that training rows did not have. By default, this call counts its own and warns about
+            columns of which it finds hardly any known value.
 
     Raises:
         ValueError: If a column is missing, holds lists or mappings although its field is single-valued, or holds cells
@@ -40,9 +44,13 @@ def score_table(
     """
     check_columns(processor.read_columns, table.column_names, "The table")
     _check_types(table.schema, processor)
-    columns = [_decoded(table.column(name)) for name in processor.read_columns]
+    columns = [decoded(table.column(name)) for name in processor.read_columns]
     fields = pa.table(columns, names=processor.read_columns)
-    arrays, tables = encode_tables([fields], processor, with_text=model.config.use_plm, row_offset=row_offset)
+    counted = UnknownValues(processor) if unknown is None else unknown
+    with_text = model.config.use_plm
+    arrays, tables = encode_tables([fields], processor, with_text, row_offset=row_offset, unknown=[counted])
+    if unknown is None:
+        counted.warn(stacklevel=2)
     feature_ids, order = arrays["feature_ids"], np.arange(len(table))
     if tables is not None:
         # Longest first: a batch that does not fit in memory fails at once.
@@ -71,8 +79,3 @@ def _check_types(types: pa.Schema, processor: ClickPromptProcessor) -> None:
                 f"Column {field.column!r} of kind {field.kind!r} must hold one value per row, got cells of type "
                 f"{found}."
             )
-
-
-def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decode a dictionary, which may hold the values of the whole file."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
