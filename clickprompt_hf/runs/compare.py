@@ -47,8 +47,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     args = make_parser().parse_args(arguments)
 
     # 1. The same rows in both files.
-    advice = "" if args.positive else " Name the value that means a click with --positive, as in the schema."
-    tables, clicks_of = [], []
+    tables = []
     for name, path in (("scores", args.scores), ("baseline", args.baseline)):
         if not path.is_file():
             raise FileNotFoundError(f"--{name} must be a file, but there is no {path}")
@@ -60,9 +59,12 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         scores = pd.to_numeric(table[COLUMN], errors="coerce")
         if scores.isna().any():
             raise ValueError(f"{path} must have numbers in {COLUMN!r}, got {table[COLUMN][scores.isna()].iloc[0]!r}")
-        labels = table[args.label].tolist()
-        clicks_of.append(check_labels(labels, args.label, args.positive, str(path), advice=advice))
         tables.append(table.assign(**{COLUMN: scores}))
+    advice = "" if args.positive else " Name the value that means a click with --positive, as in the schema."
+    clicks_of = [
+        check_labels(table[args.label].tolist(), args.label, args.positive, str(path), advice=advice)
+        for table, path in zip(tables, (args.scores, args.baseline))
+    ]
     # Spelled alike, because CSV files have no types.
     rows, other_rows = (
         table.drop(columns=[COLUMN, args.label]).apply(lambda cells: spellings(cells.tolist())) for table in tables
