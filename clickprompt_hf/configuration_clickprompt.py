@@ -45,6 +45,7 @@ _RANGES: dict[str, Callable[[Any], bool]] = {
     "at least 1": lambda number: number >= 1,
     "at least 0": lambda number: number >= 0,
     "above 0": lambda number: number > 0,
+    "in (0, 1]": lambda number: 0 < number <= 1,
     "in [0, 1)": lambda number: 0 <= number < 1,
     "in [0, 1]": lambda number: 0 <= number <= 1,
 }
@@ -94,7 +95,7 @@ def _setting(
         needs: Values of other fields, without which this one has no effect.
         flag: Whether it is a flag of the commands.
         flag_type: Type of that flag if it takes fewer values than the field.
-        may_change: Whether finetuning a checkpoint may change it: it concerns fresh heads or dropout only.
+        may_change: Whether finetuning a checkpoint may change it: it concerns fresh heads, dropout or the clicks only.
     """
     metadata = {
         **{"help": help, "range": range, "needs": needs or {}},
@@ -414,6 +415,13 @@ class ClickPromptConfig(PreTrainedConfig):
         False,
         "Whether pooling reads the prompts too, as in the authors' code, where cls is then the first prompt.",
         needs={"prompt_strategy": ("shallow",)},
+        may_change=True,
+    )
+    negative_sampling_rate: float | int = _setting(
+        1.0,
+        "Share of the rows without a click that the training data kept. Below 1, click probabilities are corrected to "
+        "the click rate before this sampling; logits, loss and test metrics stay on the scale of the sampled rows.",
+        range="in (0, 1]",
         may_change=True,
     )
     training_data: dict | None = _setting(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput
+from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput, corrected_probabilities
 from .processing_clickprompt import ClickPromptProcessor
 from .schema_clickprompt import FieldSchema
 from .values_clickprompt import read_time
@@ -118,7 +118,7 @@ def what_if(
         return []
     inputs = processor([{**row, column: value} for value in values], return_tensors="pt").to(model.device)
     inputs.pop("labels", None)
-    return torch.sigmoid(model(**inputs).logits.float()).squeeze(-1).tolist()
+    return corrected_probabilities(model(**inputs).logits, model.config).squeeze(-1).tolist()
 
 
 def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 10) -> list[Any]:

@@ -6,6 +6,7 @@ heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -74,7 +75,7 @@ class ClickPromptForCTROutput(ModelOutput):
 
     Args:
         loss: (), mean binary cross-entropy of the fused logit. With labels only.
-        logits: (B, 1), the fused logit, before the sigmoid.
+        logits: (B, 1), the fused logit, before the sigmoid and the correction of `corrected_probabilities`.
         ctr_logits: (B, 1), the CTR side's logit, if the fusion uses it.
         text_logits: (B, 1), the text side's logit, if the fusion uses it.
         prompts: As in `ClickPromptModelOutput`.
@@ -166,6 +167,26 @@ class Fusion(SelfInitialized, nn.Module):
             return ctr_logits + text_logits
         alpha_on_ctr = self.alpha if self.alpha_on == "ctr" else 1 - self.alpha
         return alpha_on_ctr * ctr_logits + (1 - alpha_on_ctr) * text_logits
+
+
+def corrected_probabilities(logits: torch.Tensor, config: ClickPromptConfig) -> torch.Tensor:
+    r"""Convert click logits to P(click), corrected for the sampling of rows without a click.
+
+    \\(\sigma(z + \log r)\\), with the config's `negative_sampling_rate` r. For \\(p = \sigma(z)\\) this is
+    \\(p / (p + (1 - p) / r)\\) (He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at Facebook", 6.3).
+    The order of rows does not change, and with r = 1 this is the sigmoid. Everything that scores rows calls this
+    function, once.
+
+    Args:
+        logits: Any shape, before the sigmoid, as the models return them.
+        config: Configuration of the model that returned them.
+
+    Returns:
+        Probabilities in float32, shaped like `logits`.
+    """
+    # a model that was loaded with the code of an older checkpoint has no such option
+    rate = getattr(config, "negative_sampling_rate", 1.0)
+    return torch.sigmoid(logits.float() + math.log(rate))
 
 
 def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:

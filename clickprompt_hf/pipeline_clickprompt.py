@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 from .encoding_clickprompt import UnknownValues, check_columns, check_different, columns_of
+from .modeling_clickprompt import corrected_probabilities
 from .text_options_clickprompt import check_positive_integer
 from .values_clickprompt import is_column
 from .whole_files import whole_contents
@@ -104,8 +105,8 @@ class ClickPromptPipeline(Pipeline):
                 column of hardly any other values triggers a warning.
             batch_size: As in the class, at least 1.
             progress_bar: Whether to show one. By default if scoring takes longer than three seconds.
-            return_logits: Whether to return `logit`, before the sigmoid, and its two parts, `ctr_logit` and
-                `text_logit`, if the model has them.
+            return_logits: Whether to return `logit`, before the sigmoid and the correction for negative sampling, and
+                its two parts, `ctr_logit` and `text_logit`, if the model has them.
 
         Returns:
             `{"click_probability": p}` for a single row, a list of these for several, in order.
@@ -161,7 +162,7 @@ class ClickPromptPipeline(Pipeline):
     ) -> list[dict[str, float]]:
         """Convert the model's outputs to one dict per row."""
         logits = model_outputs.logits.float()
-        columns = {"click_probability": torch.sigmoid(logits)}
+        columns = {"click_probability": corrected_probabilities(logits, self.model.config)}
         if return_logits:
             columns["logit"] = logits
             for name in ("ctr_logit", "text_logit"):

@@ -181,7 +181,7 @@ def model_card(
         row="\n".join(
             ["row = {", *(f"    {_literal(column)}: {_literal(cell)}," for column, cell in row.items()), "}"]
         ),
-        use=head.use,
+        use=_use(head, config),
         predicts_clicks=head.predicts_clicks,
         schema=[] if processor is None else _schema_table(processor),
         label=None if processor is None else processor.schema.label,
@@ -194,7 +194,7 @@ def model_card(
         intervals=_INTERVALS if split == "test" else "",
         plots=[] if folder is None else _plots(Path(folder)),
         training=[(_cell(label), _cell(value)) for label, value in (training or {}).items()],
-        limits=_limits(head, processor, data),
+        limits=_limits(head, config, processor, data),
         license_text=_license(license, data),
     )
 
@@ -303,6 +303,14 @@ def _what(config: ClickPromptConfig, head: _Head) -> str:
     )
 
 
+def _use(head: _Head, config: ClickPromptConfig) -> str:
+    """Line of code that shows an output; probabilities are corrected as in the pipeline."""
+    if not head.predicts_clicks or config.negative_sampling_rate == 1:
+        return head.use
+    shift = f"{math.log(config.negative_sampling_rate):.6f}"
+    return head.use.replace(".logits.sigmoid()", f".logits.add({shift}).sigmoid()")
+
+
 def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, str]]:
     config = model.config
     facts = [("Parameters", f"{model.num_parameters():,}"), ("Backbone", f"`{config.ctr_config.backbone}`")]
@@ -388,7 +396,9 @@ def _validation_name(head: _Head) -> str:
     return "validation split" if head.predicts_clicks else "validation split, which training used too (in-sample)"
 
 
-def _limits(head: _Head, processor: ClickPromptProcessor | None, data: Mapping[str, Any]) -> list[str]:
+def _limits(
+    head: _Head, config: ClickPromptConfig, processor: ClickPromptProcessor | None, data: Mapping[str, Any]
+) -> list[str]:
     limits = []
     if data.get("split") == "random":
         limits.append(
@@ -409,6 +419,13 @@ def _limits(head: _Head, processor: ClickPromptProcessor | None, data: Mapping[s
         )
     if head.predicts_clicks:
         limits.append("Probabilities reflect the click rate of the training data; recalibrate them for other traffic.")
+        if config.negative_sampling_rate < 1:
+            limits.append(
+                f"The data keep a share of {config.negative_sampling_rate:g} of the rows without a click. The "
+                "pipeline, `clickprompt predict` and the export correct probabilities to the click rate before this "
+                "sampling. "
+                "Logits, and the results above, are those of the sampled rows."
+            )
     else:
         limits.append(
             "Pretraining uses the validation rows too, so its validation figures are in-sample. Test rows stay unseen."

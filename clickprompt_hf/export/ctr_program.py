@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..modeling_clickprompt import ClickPromptForCTR
+from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
 
 # ONNX files are protobuf, which is limited to 2 GiB
 _LARGEST_SINGLE_FILE = 2**30
@@ -31,12 +31,12 @@ class ClickProbability(nn.Module):
             raise ValueError(
                 f"`fusion` must have a CTR logit to export, got {model.config.fusion!r}, which scores the text only."
             )
-        self.ctr, self.ctr_head = model.clickprompt.ctr, model.ctr_head
+        self.ctr, self.ctr_head, self.config = model.clickprompt.ctr, model.ctr_head, model.config
         self.eval()
 
     def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
         """Compute probabilities (B,) from feature_ids (B, C) int64."""
-        return torch.sigmoid(self.ctr_head(self.ctr(feature_ids), feature_ids)).squeeze(-1)
+        return corrected_probabilities(self.ctr_head(self.ctr(feature_ids), feature_ids), self.config).squeeze(-1)
 
 
 def torch_export(model: ClickPromptForCTR) -> torch.export.ExportedProgram:

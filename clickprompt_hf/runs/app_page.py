@@ -10,7 +10,7 @@ import torch
 from transformers import AutoProcessor
 
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
-from ..modeling_clickprompt import ClickPromptForCTR
+from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from .predict import load_model
@@ -66,7 +66,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
         unknown = ", ".join(unknown_fields(processor, row))
         title = f"{PARTS_TITLE}; training did not have this {unknown}" if unknown else PARTS_TITLE
         return (
-            f"{torch.sigmoid(outputs.logits).item():.1%}",
+            f"{corrected_probabilities(outputs.logits, model.config).item():.1%}",
             gr.BarPlot(
                 parts_table, title=title, sort=parts_table["part"].tolist(), y_lim=with_zero(parts_table["logit"])
             ),

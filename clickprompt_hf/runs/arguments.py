@@ -243,7 +243,7 @@ _SECTIONS: dict[str, tuple[Any, ...]] = {
     "what to start from": (StartArguments, PLMArguments),
     "data": (DataArguments,),
     "backbone (sizes default to the published ones, or else to those below)": (*(_CTRFlags, BackboneArguments),),
-    "prompts and fusion": (_ClickPromptFlags,),
+    "prompts, fusion and probabilities": (_ClickPromptFlags,),
     "training": (ClickPromptTrainingArguments,),
     "report": (ReportArguments, ClickReportArguments),
 }

@@ -16,7 +16,12 @@ from .arguments import DataArguments, ModelArguments, config_options
 logger = logging.get_logger(__name__)
 
 # Flags besides the options of `ClickPromptConfig` that matter only with a PLM, and only to pretraining.
-PLM_ARGUMENTS = ("plm_learning_rate", "max_text_length", *config_options(ClickPromptConfig))
+PLM_ARGUMENTS = (
+    "plm_learning_rate",
+    "max_text_length",
+    # every click model corrects its probabilities
+    *(name for name in config_options(ClickPromptConfig) if name != "negative_sampling_rate"),
+)
 PAMLM_ARGUMENTS = ("masking", "mlm_probability")
 
 

@@ -10,6 +10,7 @@ import torch
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
 from ..encoding_clickprompt import UnknownValues, check_columns
+from ..modeling_clickprompt import corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
 
 
@@ -64,7 +65,7 @@ def score_table(
             if tables is not None:
                 batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
             inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
-            scored.append(model(**inputs).logits.float().sigmoid().squeeze(-1))
+            scored.append(corrected_probabilities(model(**inputs).logits, model.config).squeeze(-1))
     probabilities = np.empty(len(table))
     probabilities[order] = torch.cat(scored).cpu().numpy()
     return probabilities
