@@ -6,14 +6,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from movielens_files import ml_1m_files, write_zip
 
 import clickprompt_hf.data.labels
 import clickprompt_hf.data.splits
 from clickprompt_hf import ClickPromptProcessor, Schema
+from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.labels import with_checked_labels
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.splits import check_splits, limit_train_rows, split_table
+from clickprompt_hf.data.shared_rows import count_shared_rows
+from clickprompt_hf.data.sources import SourceTable
+from clickprompt_hf.data.splits import check_splits, choose_split_column, limit_train_rows, split_source, split_table
+from clickprompt_hf.values_clickprompt import canonical
 
 SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click", "time": "time"})
 
@@ -129,7 +135,7 @@ def test_movielens_without_times_is_not_split_by_time(tmp_path):
 
 
 def test_unknown_split():
-    with pytest.raises(ValueError, match=r"`split` must be one of \('random', 'time'\), got 'leave-one-out'"):
+    with pytest.raises(ValueError, match=r"`split` must be one of \('random', 'time', 'user'\), got 'leave-one-out'"):
         split_table(table(), SCHEMA, split="leave-one-out")
 
 
@@ -278,3 +284,251 @@ def test_digits_with_a_format_are_times_not_numbers(tmp_path, kind):
         assert [str(day)[2:4] for day in splits["train"]["day"].to_pylist()] == ["01"] * 5 + ["02"] * 5 + [
             "03"
         ] * 5 + ["04"]
+
+
+def parts_of(splits):
+    return [splits[name] for name in ("train", "validation", "test")]
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "clicks", "shares"),
+    [
+        # hand-computed: nearest to 8:1:1, at least one each
+        (400, 3, [1, 1, 1]),
+        (400, 10, [8, 1, 1]),
+        (400, 17, [14, 1, 2]),
+        (200, 20, [16, 2, 2]),
+        (30, 6, [4, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("rare_class", [0, 1])
+def test_each_split_gets_its_share_of_a_rare_class(num_rows, clicks, shares, rare_class):
+    labels = [rare_class] * clicks + [1 - rare_class] * (num_rows - clicks)
+    for seed in range(20):
+        splits = split_table(table(num_rows, click=labels, time=range(num_rows)), SCHEMA, split_seed=seed)
+        assert [len(part) for part in parts_of(splits)] == [num_rows * 8 // 10, num_rows // 10, num_rows // 10]
+        assert [part["click"].to_pylist().count(rare_class) for part in parts_of(splits)] == shares
+        check_splits(splits, SCHEMA)
+        assert sorted(user for part in users(splits).values() for user in part) == list(range(num_rows))
+
+
+@pytest.mark.parametrize("clicks", [100, 200, 300, 400])
+def test_a_class_that_is_not_rare_leaves_the_permutation_as_it_is(clicks):
+    """Ten rows or more of each class are expected in a tenth: the split is that of earlier versions."""
+    labels = ([1] * clicks + [0] * 400)[:400] if clicks < 400 else [0, 1] * 200
+    order = np.random.default_rng(5).permutation(400).tolist()
+    splits = split_table(table(400, click=labels, time=range(400)), SCHEMA, split_seed=5)
+    assert users(splits) == {"train": order[:320], "validation": order[320:360], "test": order[360:]}
+
+
+@pytest.mark.parametrize(
+    ("fractions", "sizes"),
+    [
+        ((0.8, 0.1, 0.1), [80, 10, 10]),
+        # 0.7 + 0.2 is below 0.9 in floats
+        ((0.7, 0.2, 0.1), [70, 20, 10]),
+        ((0.5, 0.25, 0.25), [50, 25, 25]),
+        ((1 / 3, 1 / 3, 1 / 3), [33, 33, 34]),
+        ((0.98, 0.01, 0.01), [98, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("split", ["random", "time", "user"])
+def test_fractions(fractions, sizes, split):
+    splits = split_table(table(100), SCHEMA, split=split, split_fractions=fractions)
+    found = [len(part) for part in parts_of(splits)]
+    # every user is one row
+    assert found == sizes or (split == "user" and np.abs(np.subtract(found, sizes)).max() <= 1)
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [(0.8, 0.2), (0.8, 0.1, 0.2), (0.9, 0.1, 0.0), (1.1, -0.05, -0.05), (0.25,) * 4, (float("nan"), 0.1, 0.1), ()],
+)
+def test_wrong_fractions(fractions):
+    message = "`split_fractions` must be three positive numbers that sum to 1, .* such as 0.8 0.1 0.1; got"
+    with pytest.raises(ValueError, match=message):
+        split_table(table(), SCHEMA, split_fractions=fractions)
+    # before any file is read
+    with pytest.raises(ValueError, match=message):
+        load_splits("csv", "/nowhere.csv", SCHEMA, split_fractions=fractions)
+
+
+def test_a_split_by_user_by_hand():
+    """Users in the order that the seed draws, cut nearest to eight and nine tenths of the rows."""
+    sizes = {"ann": 5, "bob": 3, "cy": 1, "dee": 1}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    drawn = [list(sizes)[n] for n in np.random.default_rng(0).permutation(4)]
+    ends = np.cumsum([sizes[name] for name in drawn])
+    first = max(1, int(np.abs(np.array([0, *ends]) - 8).argmin()))
+    splits = split_table(table(10, user=names), SCHEMA, split="user", split_seed=0)
+    first = min(first, 2)
+    assert users(splits)["train"] == [name for name in drawn[:first] for _ in range(sizes[name])]
+    assert sum(map(len, splits.values())) == 10
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=3, max_size=40),
+    seed=st.integers(0, 2**31),
+    fractions=st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.3, 0.2), (0.34, 0.33, 0.33)]),
+)
+@settings(derandomize=True, max_examples=60, deadline=None)
+def test_no_user_is_on_two_sides(sizes, seed, fractions):
+    names = [f"u{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    rows = pa.table({"row": range(len(names)), "user": names, "click": [0] * len(names)})
+    order = np.random.default_rng(seed % 1000).permutation(len(names))
+    rows = rows.take(pa.array(order))
+    options = {"split": "user", "split_seed": seed, "split_fractions": fractions}
+    splits = split_table(rows, SCHEMA, **options)
+    found = parts_of(splits)
+    sides = [set(part["user"].to_pylist()) for part in found]
+    assert all(sides)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == len(sizes)
+    assert sorted(row for part in found for row in part["row"].to_pylist()) == list(range(len(names)))
+    # with many small users, parts are within one user of their shares; every part has one user at least
+    if len(sizes) >= 20:
+        for part, fraction in zip(found, fractions):
+            assert abs(len(part) - fraction * len(names)) <= 2 * max(sizes)
+    again = split_table(rows, SCHEMA, **options)
+    assert all(part.equals(other) for part, other in zip(found, parts_of(again)))
+
+
+@given(
+    clicks=st.lists(st.booleans(), min_size=12, max_size=300),
+    seed=st.integers(0, 2**31),
+    fractions=st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.3, 0.2), (0.34, 0.33, 0.33)]),
+)
+@settings(derandomize=True, max_examples=60, deadline=None)
+def test_a_random_split_is_a_partition_with_shares_within_a_row(clicks, seed, fractions):
+    size = len(clicks)
+    rows = pa.table({"user": range(size), "click": [int(click) for click in clicks]})
+    splits = split_table(rows, SCHEMA, split_seed=seed, split_fractions=fractions)
+    assert sorted(user for part in users(splits).values() for user in part) == list(range(size))
+    for part, fraction in zip(parts_of(splits), fractions):
+        assert abs(len(part) - fraction * size) <= 1
+    rarer = min(sum(clicks), size - sum(clicks))
+    if 3 <= rarer < 10:
+        assert all(0 < sum(part["click"].to_pylist()) < len(part) for part in parts_of(splits) if len(part) > 1)
+    assert users(split_table(rows, SCHEMA, split_seed=seed, split_fractions=fractions)) == users(splits)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["7", " 7", "7.0", "8", "9"],
+        [1.5, float("nan"), None, 2.0],
+        ["", None, " ", "x", "y"],
+        ["a", None, "b", "a", "c"],
+        [b"a", b"b", b"c", b"a"],
+    ],
+)
+@pytest.mark.parametrize("as_dictionary", [False, True])
+def test_equal_users_stay_together_however_they_are_spelled(values, as_dictionary):
+    """Missing users stay together too."""
+    column = pa.array(values * 10)
+    column = column.dictionary_encode() if as_dictionary else column
+    rows = pa.table({"user": column, "click": [n % 2 for n in range(len(column))]})
+    for seed in range(5):
+        splits = split_table(rows, SCHEMA, split="user", split_seed=seed)
+        sides = [{canonical(user) for user in part["user"].to_pylist()} for part in parts_of(splits)]
+        assert sum(map(len, sides)) == len({canonical(value) for value in values})
+
+
+def test_the_column_of_a_split_by_user():
+    schema = Schema.from_dict({"fields": ["age", "Item", "UserID", "user_id"], "label": "click"})
+    names = ["age", "Item", "UserID", "user_id", "household", "click"]
+    assert choose_split_column(schema, names) == "UserID"
+    assert choose_split_column(schema, names, "household") == "household"
+    with pytest.raises(ValueError, match=r"`split_column` must be one of the columns \['age', .*\], got 'home'"):
+        choose_split_column(schema, names, "home")
+    schema = Schema.from_dict({"fields": ["age", {"column": "price", "kind": "numeric"}, "item"], "label": "click"})
+    with pytest.raises(ValueError, match=r"`split_column` must name the column .* candidates are \['age', 'item'\]"):
+        split_table(table(), schema, split="user")
+    with pytest.raises(ValueError, match="at least 3 different values, one per split, but 'user' has 2"):
+        split_table(table(user=["a", "b"] * 25), SCHEMA, split="user")
+    with pytest.raises(ValueError, match="must have one value per row, but 'user' has cells of type list"):
+        split_table(table(user=[["a"], ["b"]] * 25), SCHEMA, split="user")
+
+
+def test_missing_splits_are_cut_from_the_training_rows():
+    labels = [0, 1] * 45
+    train, other = table(90, click=labels, time=range(90)), table(20, user=range(100, 120))
+    source = SourceTable({"train": train, "test": other}, SCHEMA)
+    with pytest.warns(
+        UserWarning, match="has no validation split: of its 90 training rows, 10 for validation are set"
+    ):
+        splits = split_source(source)
+    # a ninth: one tenth of the rows if the test rows are a tenth too
+    assert [len(part) for part in parts_of(splits)] == [80, 10, 20]
+    assert users(splits)["test"] == list(range(100, 120))
+    assert sorted(users(splits)["train"] + users(splits)["validation"]) == list(range(90))
+    with pytest.warns(UserWarning, match=r"10 for validation are set apart \(the latest\)"):
+        assert users(split_source(source, "time"))["validation"] == list(range(80, 90))
+
+    source = SourceTable({"train": train}, SCHEMA)
+    with pytest.warns(
+        UserWarning, match="no validation and no test split: of its 90 training rows, 9 for validation and 9"
+    ):
+        splits = split_source(source)
+    whole = SourceTable(train, SCHEMA)
+    assert users(splits) == users(split_source(whole))
+    source = SourceTable({"train": train, "validation": other, "test": other}, SCHEMA)
+    with pytest.raises(ValueError, match="`split` must be left out, as the dataset has its own splits, got 'user'"):
+        split_source(source, "user")
+
+
+def prepared(rows, tmp_path, split="random"):
+    """Encoded splits of rows with the fields a and b."""
+    schema = Schema.from_dict({"fields": ["a", "b"], "label": "click"})
+    splits = split_table(rows, schema, split=split, split_column="a")
+    prepare_splits(splits, ClickPromptProcessor.fit(splits["train"], schema), tmp_path / "data")
+    return load_prepared(tmp_path / "data")[0]
+
+
+def test_shared_rows_are_counted_by_hand(tmp_path):
+    schema = Schema.from_dict({"fields": ["a", "b"], "label": "click"})
+    train = pa.table({"a": [1, 1, 2, 3], "b": ["x", "x", "y", "z"], "click": [1, 0, 0, 1]})
+    # equal with one and with the other label; another label only; alike in one field only; new
+    test = pa.table({"a": [1, 2, 3, 9], "b": ["x", "y", "y", "q"], "click": [1, 1, 1, 0]})
+    splits = {"train": train, "validation": test, "test": test}
+    prepare_splits(splits, ClickPromptProcessor.fit(train, schema), tmp_path / "data")
+    data = load_prepared(tmp_path / "data")[0]
+    found = count_shared_rows(data["train"], data["test"])
+    assert (found.rows, found.shared, found.with_label, found.suspicious) == (4, 2, 1, False)
+    # the first test row agrees with one of two training rows, the second with none: 0.25. By chance: 0.5 x 1 + 0.5 x 0
+    assert found.agreement == pytest.approx((0.25 - 0.5) / 0.5)
+    # two rows share a value of a with chance (2² + 1 + 1) / 4², of b too: 4 test rows x 4 training rows x 0.375²
+    assert found.expected == pytest.approx(4 * 4 * 0.375**2)
+    none = count_shared_rows(data["train"], data["test"].slice(2, 4))
+    assert (none.rows, none.shared, none.with_label, none.suspicious) == (2, 0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("values", "copies", "same_label", "suspicious"),
+    [
+        (500, 5, True, True),
+        # far more than chance puts together
+        (500, 5, False, True),
+        (500, 1, False, False),
+        # 20 x 20 values cannot differ in 2,000 rows
+        (20, 1, False, False),
+        (20, 5, False, False),
+        # but their labels can
+        (20, 5, True, True),
+        (60, 1, False, False),
+    ],
+)
+def test_copies_in_a_random_split_are_suspicious(values, copies, same_label, suspicious, tmp_path):
+    draw = np.random.default_rng(0)
+    size = 2000 // copies
+    # as many different rows as there are, of 20 x 20 values too
+    a, b = (np.tile(part, copies) for part in np.divmod(draw.choice(values**2, size, replace=copies == 1), values))
+    labels = np.tile(draw.integers(0, 2, size), copies) if same_label else draw.integers(0, 2, size * copies)
+    rows = pa.table({"a": a, "b": b, "click": labels})
+    data = prepared(rows, tmp_path)
+    found = count_shared_rows(data["train"], data["test"])
+    assert found.suspicious == suspicious
+    pairs = set(zip(*data["train"].value_ids.T.tolist()))
+    test = zip(*data["test"].value_ids.T.tolist())
+    assert found.shared == sum(pair in pairs for pair in test)
+    by_user = prepared(rows, tmp_path, "user")
+    assert count_shared_rows(by_user["train"], by_user["test"]).shared == 0

@@ -3,11 +3,12 @@
 
 | step | module |
 |---|---|
-| read | `sources/`, `schema_file.py` |
+| read | `sources/`, `table_files.py`, `split_files.py`, `schema_file.py` |
 | check labels | `labels.py` |
 | split | `splits.py` |
 | fit | `vocabulary.py` |
 | encode | `columnar.py`, `token_tables.py` |
+| check the splits | `shared_rows.py` |
 | batches | `collators.py` |
 
 `reading.py` runs the first three. Tables are Arrow tables until they are encoded.

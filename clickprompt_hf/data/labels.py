@@ -3,6 +3,7 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -12,23 +13,23 @@ from ..values_clickprompt import canonical, check_labels
 from .sources.source import SourceTable
 
 
-def check_source_labels(source: SourceTable, name: str) -> SourceTable:
+def check_source_labels(source: SourceTable, name: str | Mapping[str, str]) -> SourceTable:
     """Convert the label columns of a source's rows to int8, before the rows are shuffled.
 
     Args:
         source: Raw rows: one table, or splits.
-        name: File or dataset that the rows come from, for messages.
+        name: File or dataset that the rows come from, for messages; or the files of each split.
 
     Raises:
         ValueError: If a label is not 0 or 1; the message names it and the user's row.
     """
     schema = source.schema
     if isinstance(source.table, pa.Table):
-        return SourceTable(with_checked_labels(source.table, schema, name), schema)
-    splits = {
-        split: with_checked_labels(table, schema, f"the {split} split of {name}")
-        for split, table in source.table.items()
-    }
+        return SourceTable(with_checked_labels(source.table, schema, str(name)), schema)
+    splits = {}
+    for split, table in source.table.items():
+        where = f"the {split} split of {name}" if isinstance(name, str) else name[split]
+        splits[split] = with_checked_labels(table, schema, where)
     return SourceTable(splits, schema)
 
 

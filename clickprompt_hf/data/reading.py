@@ -1,33 +1,48 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""From the name of a dataset to splits of raw rows with checked labels."""
+"""From the name of a dataset, or the names of files, to splits of raw rows with checked labels."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from ..schema_clickprompt import Schema
+from ..schema_clickprompt import FieldSchema, Schema
 from .labels import check_source_labels
-from .sources import load_source
-from .splits import Split, split_source
+from .sources import FILE_FORMATS, SourceTable, given_schema, load_source, needs_schema
+from .split_files import Paths, check_split_files, file_format_of, listed, own_split_files
+from .splits import DEFAULT_FRACTIONS, Split, check_split_arguments, split_source
+from .table_files import needed_columns, read_table_files
 
 
 def load_splits(
-    dataset: str,
-    data_path: str | Path | None = None,
+    dataset: str | None = None,
+    data_path: Paths | None = None,
     schema: str | Path | Schema | None = None,
     split: Split = "random",
     split_seed: int = 42,
     max_train_rows: int | None = None,
+    *,
+    split_column: str | None = None,
+    split_fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    train_file: Paths | None = None,
+    validation_file: Paths | None = None,
+    test_file: Paths | None = None,
 ) -> tuple[dict[str, pa.Table], Schema]:
     """Read a dataset, check its labels and split it.
 
     Args:
-        dataset: As in `load_source`.
-        data_path: As in `load_source`.
+        dataset: As in `read_source`.
+        data_path: As in `read_source`.
         schema: As in `load_source`.
-        split: As in `split_table`. A dataset with its own splits keeps them.
+        split: As in `split_table`. A dataset with its own splits keeps them, see `split_source`.
         split_seed: As in `split_table`.
         max_train_rows: As in `limit_train_rows`.
+        split_column: As in `split_table`.
+        split_fractions: As in `split_table`.
+        train_file: Files of the training split, as in `read_source`.
+        validation_file: Files of the validation split.
+        test_file: Files of the test split.
 
     Returns:
         Raw rows of the splits `train`, `validation` and `test`, with labels 0 and 1; and their schema.
@@ -36,6 +51,61 @@ def load_splits(
         ValueError: If the data, the labels or an argument is wrong; the message names it.
         FileNotFoundError: If a file is missing.
     """
-    source = load_source(dataset, data_path, schema)
-    source = check_source_labels(source, str(data_path or dataset))
-    return split_source(source, split, split_seed, max_train_rows), source.schema
+    check_split_arguments(split, split_seed, split_fractions)
+    files = {"train": train_file, "validation": validation_file, "test": test_file}
+    source = read_source(dataset, data_path, schema, files, split_column if split == "user" else None)
+    return split_source(source, split, split_seed, max_train_rows, split_column, split_fractions), source.schema
+
+
+def read_source(
+    dataset: str | None = None,
+    data_path: Paths | None = None,
+    schema: str | Path | Schema | None = None,
+    split_files: Mapping[str, Paths | None] | None = None,
+    split_column: str | None = None,
+) -> SourceTable:
+    """Read all rows of a dataset, or of files, and check their labels.
+
+    Args:
+        dataset: As in `load_source`; by default the format that the names of the files end in.
+        data_path: As in `load_source`. Of a file format, one or several files, folders or glob patterns. A folder or
+            pattern with files for training beside files for validation or test, by their names, has its own splits,
+            see `files_by_split`.
+        schema: As in `load_source`.
+        split_files: Files of a dataset with its own splits, instead of `data_path`: by split, one or several files,
+            folders or glob patterns. Validation and test may be left out.
+        split_column: A column to read even if the schema does not name it.
+
+    Raises:
+        ValueError: If an argument is wrong, the data are broken, or a label is not 0 or 1.
+        FileNotFoundError: If a file is missing.
+    """
+    files = {name: paths for name, paths in (split_files or {}).items() if paths is not None}
+    dataset = dataset or file_format_of(next(iter(files.values()), data_path))
+    if files:
+        check_split_files(files, dataset, data_path)
+    if dataset is None:
+        raise ValueError("`dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
+    given = _shown(data_path) or dataset
+    if not needs_schema(dataset):
+        return check_source_labels(load_source(dataset, data_path, schema), given)
+
+    schema = given_schema(dataset, schema)
+    to_read = schema
+    if split_column is not None and split_column not in needed_columns(schema):
+        to_read = replace(schema, fields=(*schema.fields, FieldSchema(split_column)))
+    own = {name: listed(f"{name}_file", paths) for name, paths in files.items()}
+    if dataset in FILE_FORMATS and data_path is not None:
+        own = own_split_files(data_path)
+    if not own:
+        table = load_source(dataset, data_path, to_read).table
+        return check_source_labels(SourceTable(table, schema), given)
+    kind = next((kind for kind in FILE_FORMATS if kind == dataset), None)
+    tables = {name: read_table_files(paths, to_read, kind) for name, paths in own.items()}
+    where = {name: _shown(paths) for name, paths in own.items()}
+    return check_source_labels(SourceTable(tables, schema), where)
+
+
+def _shown(paths: Paths | None) -> str:
+    """Paths as messages show them."""
+    return ", ".join(map(str, [paths] if isinstance(paths, (str, Path)) else paths or ()))

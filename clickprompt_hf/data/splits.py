@@ -1,7 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Train, validation and test splits, 8:1:1."""
+"""Train, validation and test splits: the source's own, or drawn at random, by time or by user."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,68 +14,253 @@ from ..values_clickprompt import is_missing, number_of, read_time
 from .arrow_cells import decoded, distinct_cells, plain_type
 from .sources.source import SPLIT_NAMES, SourceTable
 
-Split = Literal["random", "time"]
+Split = Literal["random", "time", "user"]
+# Shares of the rows for training, validation and test.
+DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 
+# A split that expects fewer rows of a class gets its share exactly. With ten, chance leaves a split without the class
+# once in 10,000 tables.
+_FEW_ROWS = 10
+# Thirds do not sum to 1 in floats.
+_FRACTION_TOLERANCE = 1e-6
 # Arrow's short strings have 32-bit offsets.
 _SHORT_STRINGS_BYTES = 2**31 - 1
 
 
 def split_source(
-    source: SourceTable, split: Split = "random", split_seed: int = 42, max_train_rows: int | None = None
+    source: SourceTable,
+    split: Split = "random",
+    split_seed: int = 42,
+    max_train_rows: int | None = None,
+    split_column: str | None = None,
+    split_fractions: Sequence[float] = DEFAULT_FRACTIONS,
 ) -> dict[str, pa.Table]:
     """Split a source's rows, or keep its own splits, and check that a model can be trained and tested on them.
 
+    A source with its own training split but without a validation or test split gets those from its training rows; a
+    warning says so.
+
     Args:
         source: Raw rows with labels 0 and 1.
-        split: As in `split_table`; left at its default for a source with its own splits.
+        split: As in `split_table`; left at its default for a source with all three splits.
         split_seed: As in `split_table`.
         max_train_rows: As in `limit_train_rows`.
-
-    Raises:
-        ValueError: If an argument does not fit the rows, or a split lacks rows or a class.
-    """
-    if isinstance(source.table, pa.Table):
-        splits = split_table(source.table, source.schema, split, split_seed)
-    elif split == "random":
-        splits = source.table
-    else:
-        raise ValueError(f"`split` must be left out, as the dataset has its own splits, got {split!r}.")
-    splits = limit_train_rows(splits, max_train_rows, split)
-    check_splits(splits, source.schema)
-    return splits
-
-
-def split_table(table: pa.Table, schema: Schema, split: Split = "random", split_seed: int = 42) -> dict[str, pa.Table]:
-    """Split rows 8:1:1, at random or by time.
-
-    Args:
-        table: All rows.
-        schema: Names the time column for the chronological split.
-        split: `"random"` for a random permutation, which depends on `split_seed` alone. `"time"` to train on the
-            earliest eight tenths and test on the latest tenth; rows of equal time keep their order.
-        split_seed: Seed of the random split, at least 0.
+        split_column: As in `split_table`.
+        split_fractions: As in `split_table`.
 
     Returns:
         Splits `train`, `validation` and `test`; dictionary-encoded columns are decoded.
 
     Raises:
-        ValueError: If `split` is unknown, `split_seed` is negative, or the rows have no times to split by.
+        ValueError: If an argument does not fit the rows, or a split lacks rows or a class.
+    """
+    own = dict(source.table) if isinstance(source.table, dict) else {}
+    missing = [name for name in SPLIT_NAMES if name not in own]
+    if not missing and split != "random":
+        raise ValueError(f"`split` must be left out, as the dataset has its own splits, got {split!r}.")
+    drawn = {}
+    if missing:
+        table = own["train"] if isinstance(source.table, dict) else source.table
+        names = [name for name in SPLIT_NAMES if name in missing or name == "train"]
+        drawn = split_table(table, source.schema, split, split_seed, split_column, split_fractions, names)
+    if drawn and own:
+        cut = " and ".join(f"{len(drawn[name]):,} for {name}" for name in missing)
+        how = {"random": f"at random, seed {split_seed}", "time": "the latest", "user": "by user"}[split]
+        warnings.warn(
+            f"The dataset has no {' and no '.join(missing)} split: of its {len(own['train']):,} training rows, {cut} "
+            f"are set apart ({how}).",
+            stacklevel=2,
+        )
+    splits = {name: drawn[name] if name in drawn else _decoded(own[name]) for name in SPLIT_NAMES}
+    splits = limit_train_rows(splits, max_train_rows, split)
+    check_splits(splits, source.schema)
+    return splits
+
+
+def split_table(
+    table: pa.Table,
+    schema: Schema,
+    split: Split = "random",
+    split_seed: int = 42,
+    split_column: str | None = None,
+    split_fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    names: Sequence[str] = SPLIT_NAMES,
+) -> dict[str, pa.Table]:
+    """Split rows at random, by time or by user.
+
+    Args:
+        table: All rows. Labels must be 0 and 1 for a random split to give each part its share of a rare class.
+        schema: Names the label, the time column and the candidates for `split_column`.
+        split: `"random"` for a random permutation, which depends on `split_seed` alone. If the smallest part expects
+            fewer than ten rows of a class, each part gets its share of that class, within one row and at least one.
+            `"time"` to train on the earliest rows and test on the latest; rows of equal time keep their order.
+            `"user"` to keep all rows with the same value of `split_column` in one part; rows without a value stay
+            together too.
+        split_seed: Seed of the random split and the split by user, at least 0.
+        split_column: Column of the split by user, see `choose_split_column`. Other splits ignore it.
+        split_fractions: Shares of the rows for training, validation and test: positive numbers that sum to 1. Parts
+            have their share within one row, or within one user.
+        names: Parts to make, of those three; they divide all rows in proportion to their fractions.
+
+    Returns:
+        A table per name; dictionary-encoded columns are decoded.
+
+    Raises:
+        ValueError: If an argument is wrong, the rows have no times to split by, or too few users.
+    """
+    check_split_arguments(split, split_seed, split_fractions)
+    table = _with_long_offsets(table)
+    shares = _cumulative_shares([split_fractions[SPLIT_NAMES.index(name)] for name in names])
+    if split == "time":
+        order = np.argsort(_times(table, schema), kind="stable")
+        parts = np.split(order, _ends(len(table), shares))
+    elif split == "user":
+        column = choose_split_column(schema, table.column_names, split_column)
+        parts = _split_groups(_groups(table.column(column), column), shares, split_seed, column)
+    else:
+        parts = _split_at_random(table.column(schema.label).to_numpy() == 1, shares, split_seed)
+    return {name: _decoded(table.take(pa.array(rows))) for name, rows in zip(names, parts)}
+
+
+def check_split_arguments(split: str, split_seed: int, split_fractions: Sequence[float]) -> None:
+    """Check the arguments of a split before any rows are read.
+
+    Raises:
+        ValueError: If `split` is unknown, `split_seed` is negative, or `split_fractions` are not three positive
+            numbers that sum to 1.
     """
     if split not in get_args(Split):
         raise ValueError(f"`split` must be one of {get_args(Split)}, got {split!r}.")
     if split_seed < 0:
         raise ValueError(f"`split_seed` must be at least 0, got {split_seed}.")
-    num_rows = len(table)
-    table = _with_long_offsets(table)
-    if split == "time":
-        order = np.argsort(_times(table, schema), kind="stable")
-    else:
-        order = np.random.default_rng(split_seed).permutation(num_rows)
-    bounds = [0, num_rows * 8 // 10, num_rows * 9 // 10, num_rows]
-    return {
-        name: _decoded(table.take(pa.array(order[start:end])))
-        for name, start, end in zip(SPLIT_NAMES, bounds[:-1], bounds[1:])
-    }
+    fractions = list(split_fractions)
+    # NaN compares false
+    if (
+        len(fractions) != len(SPLIT_NAMES)
+        or not all(fraction > 0 for fraction in fractions)
+        or not abs(sum(fractions) - 1) <= _FRACTION_TOLERANCE
+    ):
+        raise ValueError(
+            "`split_fractions` must be three positive numbers that sum to 1, for training, validation and test, such "
+            f"as 0.8 0.1 0.1; got {' '.join(map(str, fractions))}."
+        )
+
+
+def choose_split_column(schema: Schema, column_names: Sequence[str], split_column: str | None = None) -> str:
+    """The column whose values a split by user keeps together: the given one, else the first field named like a user.
+
+    Args:
+        schema: Its categorical fields are the candidates.
+        column_names: Columns of the table.
+        split_column: The given column, not necessarily a field; `None` for the first candidate whose column name
+            contains "user".
+
+    Raises:
+        ValueError: If there is no such column.
+    """
+    candidates = [field.column for field in schema.fields if field.kind == "categorical"]
+    if split_column is None:
+        split_column = next((column for column in candidates if "user" in column.casefold()), None)
+    if split_column is None:
+        raise ValueError(
+            "`split_column` must name the column whose rows stay together with split='user', as no field's column is "
+            f"named like a user; candidates are {candidates}."
+        )
+    if split_column not in column_names:
+        raise ValueError(f"`split_column` must be one of the columns {list(column_names)}, got {split_column!r}.")
+    return split_column
+
+
+def _cumulative_shares(fractions: Sequence[float]) -> list[Fraction]:
+    """Where each part but the last ends, in (0, 1), from relative sizes. Exact, as 0.7 + 0.2 is not 0.9 in floats."""
+    exact = [Fraction(str(fraction)) for fraction in fractions]
+    return [sum(exact[: end + 1], Fraction()) / sum(exact) for end in range(len(exact) - 1)]
+
+
+def _ends(num_rows: int, shares: Sequence[Fraction]) -> list[int]:
+    return [int(num_rows * share) for share in shares]
+
+
+def _nearest_ends(sizes: np.ndarray, shares: Sequence[Fraction]) -> list[int]:
+    """Cut a sequence of groups where parts come closest to their shares of the rows; each gets at least one group.
+
+    Args:
+        sizes: Rows per group, (G,), with more groups than `shares`.
+        shares: Where each part but the last ends, in (0, 1).
+
+    Returns:
+        Index of the first group after each part but the last.
+    """
+    rows = np.cumsum([0, *sizes])
+    ends: list[int] = []
+    for part, share in enumerate(shares):
+        nearest = int(np.abs(rows - float(rows[-1] * share)).argmin())
+        lowest = ends[-1] + 1 if ends else 1
+        ends.append(min(max(nearest, lowest), len(sizes) - len(shares) + part))
+    return ends
+
+
+def _split_at_random(clicks: np.ndarray, shares: Sequence[Fraction], split_seed: int) -> list[np.ndarray]:
+    """Rows of each part, from a permutation; stratified if a class is rare.
+
+    Args:
+        clicks: (N,) booleans.
+        shares: Where each part but the last ends, in (0, 1).
+        split_seed: Seed of the permutation.
+    """
+    order = np.random.default_rng(split_seed).permutation(len(clicks))
+    ends = _ends(len(clicks), shares)
+    clicks = clicks[order]
+    rare = clicks if 2 * clicks.sum() <= len(clicks) else ~clicks
+    num_rare = int(rare.sum())
+    expected = num_rare * min(np.diff([0, *shares, 1]))
+    if expected >= _FEW_ROWS or num_rare <= len(shares):
+        return np.split(order, ends)
+    # the other class fills up each part to its size
+    rare_ends = _nearest_ends(np.ones(num_rare, dtype=np.int64), shares)
+    other_ends = np.maximum.accumulate(np.subtract(ends, rare_ends))
+    parts = np.empty(len(order), dtype=np.int64)
+    parts[rare] = np.searchsorted(rare_ends, np.arange(num_rare), side="right")
+    parts[~rare] = np.searchsorted(other_ends, np.arange(len(order) - num_rare), side="right")
+    return [order[parts == part] for part in range(len(shares) + 1)]
+
+
+def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Number each row's value, (N,), by first appearance; all missing values are one.
+
+    Raises:
+        ValueError: If cells hold several values.
+    """
+    if pa.types.is_nested(column.type):
+        raise ValueError(f"`split_column` must have one value per row, but {name!r} has cells of type {column.type}.")
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    array = column.unify_dictionaries().combine_chunks()
+    numbers: dict[str, int] = {}
+    values = [*array.dictionary.to_pylist(), None]
+    of_value = np.array([numbers.setdefault(canonical(value), len(numbers)) for value in values])
+    groups = of_value[array.indices.fill_null(len(values) - 1).to_numpy()]
+    # values that no row has leave gaps
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _split_groups(groups: np.ndarray, shares: Sequence[Fraction], split_seed: int, column: str) -> list[np.ndarray]:
+    """Rows of each part, groups in random order.
+
+    Raises:
+        ValueError: If there are fewer groups than parts.
+    """
+    sizes = np.bincount(groups)
+    if len(sizes) <= len(shares):
+        raise ValueError(
+            f"`split_column` must have at least {len(shares) + 1} different values, one per split, but {column!r} has "
+            f"{len(sizes)}."
+        )
+    order = np.random.default_rng(split_seed).permutation(len(sizes))
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    rows_before = np.cumsum([0, *sizes[order]])
+    return np.split(np.argsort(ranks[groups], kind="stable"), rows_before[_nearest_ends(sizes[order], shares)])
 
 
 def _with_long_offsets(table: pa.Table) -> pa.Table:

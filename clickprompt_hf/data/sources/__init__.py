@@ -4,7 +4,7 @@
 A new source is a module in this folder and a line in `_SOURCES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +19,7 @@ from .source import SourceTable
 from .synthetic import load_synthetic
 from .tabular import load_folder, load_table
 
-__all__ = ["SourceTable", "load_source", "needs_schema"]
+__all__ = ["FILE_FORMATS", "SourceTable", "given_schema", "load_source", "needs_schema"]
 
 # Sources with a schema of their own: from `data_path` to rows.
 _SOURCES: dict[str, Callable[[str | Path | None], SourceTable]] = {
@@ -31,7 +31,7 @@ _SOURCES: dict[str, Callable[[str | Path | None], SourceTable]] = {
     "synthetic": lambda path: load_synthetic(),
 }
 # File formats, whose schema the user gives.
-_FORMATS: tuple[TableKind, ...] = get_args(TableKind)
+FILE_FORMATS: tuple[TableKind, ...] = get_args(TableKind)
 
 
 def needs_schema(dataset: str) -> bool:
@@ -40,7 +40,9 @@ def needs_schema(dataset: str) -> bool:
 
 
 def load_source(
-    dataset: str, data_path: str | Path | None = None, schema: str | Path | Schema | None = None
+    dataset: str,
+    data_path: str | Path | Sequence[str | Path] | None = None,
+    schema: str | Path | Schema | None = None,
 ) -> SourceTable:
     """Read all rows of a dataset.
 
@@ -57,15 +59,37 @@ def load_source(
     if dataset in _SOURCES:
         if schema is not None:
             raise ValueError(f"`schema` must be left out: {dataset} has its own.")
-        return _SOURCES[dataset](data_path)
-    if dataset not in _FORMATS and "/" not in dataset:
-        known = sorted([*_SOURCES, *_FORMATS])
+        return _SOURCES[dataset](_single(dataset, data_path))
+    if dataset not in FILE_FORMATS and "/" not in dataset:
+        known = sorted([*_SOURCES, *FILE_FORMATS])
         raise ValueError(f"`dataset` must be one of {known} or a Hub id like owner/name, got {dataset!r}.")
-    if schema is None:
-        raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that says what the columns mean.")
-    if not isinstance(schema, Schema):
-        schema = load_schema(schema)
-    for kind in _FORMATS:
+    schema = given_schema(dataset, schema)
+    for kind in FILE_FORMATS:
         if dataset == kind:
             return load_table(kind, data_path, schema)
     return load_folder(dataset, schema)
+
+
+def given_schema(dataset: str, schema: str | Path | Schema | None) -> Schema:
+    """The schema of a dataset that has none itself, read if it is a file.
+
+    Raises:
+        ValueError: If none is given, or the file holds none.
+        FileNotFoundError: If there is no such file.
+    """
+    if schema is None:
+        raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that says what the columns mean.")
+    return schema if isinstance(schema, Schema) else load_schema(schema)
+
+
+def _single(dataset: str, data_path: str | Path | Sequence[str | Path] | None) -> str | Path | None:
+    """The only path.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if data_path is None or isinstance(data_path, (str, Path)):
+        return data_path
+    if len(data_path) > 1:
+        raise ValueError(f"`data_path` must be a single path for {dataset}, got {len(data_path)}.")
+    return next(iter(data_path), None)

@@ -70,7 +70,7 @@ def _files_of_splits(name: str) -> tuple[dict[str, list[Path]] | None, CsvFormat
     """
     folder = Path(name)
     if folder.is_dir() and not _has_metadata(folder):
-        return split_files(folder), None
+        return files_by_split(tables_in(folder), folder), None
     try:
         config = datasets.load_dataset_builder(name).config
     except ConnectionError:
@@ -118,17 +118,26 @@ def _csv_format(config: datasets.BuilderConfig) -> CsvFormat | None:
     )
 
 
-def split_files(folder: Path) -> dict[str, list[Path]] | None:
-    """The tables in a folder and its subfolders by split; all are of the split `train` if no name tells.
+def tables_in(folder: Path) -> list[Path]:
+    """The tables in a folder and its subfolders, in the order of their names; none that are hidden."""
+    relative = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and table_kind(path))
+    return [folder / path for path in relative if not any(part.startswith((".", "__")) for part in path.parts)]
+
+
+def files_by_split(files: Sequence[Path], folder: Path) -> dict[str, list[Path]] | None:
+    """Sort files by split; all are of the split `train` if no name tells.
 
     As in `datasets`, shards such as data/train-00000-of-00001.parquet count first, then names of subfolders, then
     names of files. Files that do not follow the first of these that names a split are left out, with a warning.
 
+    Args:
+        files: Files in `folder` and its subfolders.
+        folder: Its own name does not count.
+
     Returns:
-        Files in the order of their names; `None` if there are no tables.
+        Files in the given order; `None` if there are no files.
     """
-    relative = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and table_kind(path))
-    relative = [path for path in relative if not any(part.startswith((".", "__")) for part in path.parts)]
+    relative = [path.relative_to(folder) for path in files]
     if not relative:
         return None
     ways: tuple[Callable[[Path], str | None], ...] = (

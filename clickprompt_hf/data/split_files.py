@@ -1,0 +1,84 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Which files hold which split: given by split, or recognized by their names."""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .sources import FILE_FORMATS
+from .sources.source import SPLIT_NAMES
+from .sources.tabular import files_by_split, tables_in
+from .table_files import TableKind, list_table_files, table_kind
+
+# One or several files, folders of files, or glob patterns.
+Paths = str | Path | Sequence[str | Path]
+
+
+def file_format_of(paths: Paths | None) -> TableKind | None:
+    """The file format that the name of the first file ends in; `None` if there is no such file or format."""
+    first = None if paths is None else next(iter(_several(paths)), None)
+    if first is None:
+        return None
+    try:
+        return table_kind(list_table_files(first)[0])
+    except FileNotFoundError:
+        return table_kind(Path(first))
+
+
+def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path: Paths | None) -> None:
+    """Check the files of a dataset's own splits.
+
+    Args:
+        files: One or several files, folders or patterns by split.
+        dataset: The dataset, which must be a file format.
+        data_path: Must be left out beside them.
+
+    Raises:
+        ValueError: If there are none for training, a file is in two splits, or other data are given too.
+        FileNotFoundError: If a path names no file.
+    """
+    given = [f"{name}_file" for name in files]
+    if "train" not in files:
+        raise ValueError(f"`train_file` must be given beside `{given[0]}`.")
+    if data_path is not None:
+        raise ValueError(f"`data_path` must be left out beside `{given[0]}`, got {data_path}.")
+    if dataset not in FILE_FORMATS:
+        raise ValueError(f"`{given[0]}` must be left out unless `dataset` is one of {FILE_FORMATS}, got {dataset!r}.")
+    seen: dict[Path, str] = {}
+    for name, paths in files.items():
+        for path in listed(f"{name}_file", paths):
+            if (other := seen.setdefault(path.resolve(), name)) != name:
+                raise ValueError(f"`{name}_file` must have other files than `{other}_file`, but both have {path}.")
+
+
+def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
+    """Files by split, if a folder or glob pattern has training files beside others by name; empty otherwise."""
+    paths = _several(data_path)
+    if len(paths) != 1 or Path(paths[0]).is_file():
+        # whoever lists files wants all their rows
+        return {}
+    path = Path(paths[0])
+    if path.is_dir():
+        files, folder = tables_in(path), path
+    else:
+        files = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
+        folder = Path(os.path.commonpath([file.parent for file in files] or [path.parent]))
+    splits = files_by_split(files, folder) or {}
+    return {name: splits[name] for name in SPLIT_NAMES if name in splits} if {"train"} < set(splits) else {}
+
+
+def listed(argument: str, paths: Paths) -> list[Path]:
+    """The files that an argument names, in order.
+
+    Raises:
+        FileNotFoundError: If a path names no file; the message names the argument.
+    """
+    try:
+        return list_table_files(paths)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"`{argument}` must name files, folders or patterns of files: {error}") from error
+
+
+def _several(paths: Paths) -> list[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else list(paths)
