@@ -1,10 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """From command-line arguments to prepared data, and the record of the data that a checkpoint keeps."""
 
-import atexit
 import hashlib
-import shutil
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments
 from .output_folder import checkpoint_to_resume
 from .plms import add_tokenizer, limit_text_length
+from .prepared_folder import claim_prepared_folder, prepared_data, remove_left_folders
 
 logger = logging.get_logger(__name__)
 
@@ -129,10 +127,15 @@ def prepare_data(
     if checkpoint is None:
         backbone_class(model_args.fresh_backbone)
 
-    folder = _prepared_folder(training_args)
+    output_dir = str(training_args.output_dir)
+    if training_args.process_index == 0:
+        remove_left_folders(output_dir)
+    # other machines make their folders later
+    training_args.distributed_state.wait_for_everyone()
+    folder = prepared_data(output_dir)
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
-            _remove_now_and_at_exit(folder)
+            claim_prepared_folder(output_dir)
             splits, schema = _read_splits(data_args, resolved, processor)
             if processor is None:
                 processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args)
@@ -167,18 +170,6 @@ def _resolve_against(data_args: DataArguments, records: list[dict[str, Any]]) ->
     for record in records[1:]:
         resolve_data_arguments(DataArguments(**resolved), record)
     return resolved
-
-
-def _prepared_folder(training_args: ClickPromptTrainingArguments) -> Path:
-    # The underscore keeps the folder from being pushed to the Hub. Each machine has its own, even on a shared disk.
-    return Path(str(training_args.output_dir)) / f"_prepared_data-{socket.gethostname()}"
-
-
-def _remove_now_and_at_exit(folder: Path) -> None:
-    """Remove the encoded files of an earlier run that was killed, and those of this run when the process ends."""
-    shutil.rmtree(folder, ignore_errors=True)
-    # A checkpoint folder must not publish its training rows.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _read_splits(
