@@ -7,12 +7,13 @@ import inspect
 import re
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser
 from transformers.utils import is_matplotlib_available
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.splits import Split
 from ..training.arguments import ClickPromptTrainingArguments
 from .backbone_modules import import_backbone_module
 from .command import CommandParser, require
@@ -73,20 +74,52 @@ class DataArguments:
         default=None,
         metadata={
             "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, parquet, or the id of a "
-            "dataset on the Hub."
+            "dataset on the Hub. Default: the ending of the given files."
         },
     )
-    data_path: str | None = field(default=None, metadata={"help": "Zip file, folder or file with the raw data."})
+    data_path: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Zip file, folder or file with the raw data; for csv and parquet, one or several files, folders "
+            "or patterns such as 'part-*.csv'. Files named train beside validation or test are kept apart."
+        },
+    )
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "Files, folders or patterns of the training split, instead of --data_path."},
+    )
+    validation_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "Those of the validation split. Default: cut from the training rows, see --split."},
+    )
+    test_file: list[str] | None = field(
+        default=None, metadata={"help": "Those of the test split. Default: cut from the training rows, see --split."}
+    )
     schema: str | None = field(
         default=None,
         metadata={
             "help": "YAML or JSON file with the fields, the label and the text template. For csv, parquet, Hub."
         },
     )
-    split: Literal["random", "time"] | None = field(
-        default=None, metadata={"help": "8:1:1, at random or by the schema's time column. Default: random."}
+    split: Split | None = field(
+        default=None,
+        metadata={
+            "help": "How rows are split: at random, stratified if a class is rare; by the schema's time column, "
+            "testing on the latest rows; or user: all rows with the same value of --split_column together. Default: "
+            "random."
+        },
     )
-    split_seed: int | None = field(default=None, metadata={"help": "Seed of the random split only. Default: 42."})
+    split_column: str | None = field(
+        default=None,
+        metadata={"help": "Column for --split user. Default: the first field whose column name contains user."},
+    )
+    split_fractions: list[float] | None = field(
+        default=None,
+        metadata={"help": "Shares of the rows for training, validation and test. Default: 0.8 0.1 0.1."},
+    )
+    split_seed: int | None = field(
+        default=None, metadata={"help": "Seed of the random split and the split by user only. Default: 42."}
+    )
     max_train_rows: int | None = field(
         default=None,
         metadata={

@@ -135,6 +135,8 @@ def data_options(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--schema")
     parser.add_argument("--split")
     parser.add_argument("--split_seed", type=int)
+    parser.add_argument("--split_column")
+    parser.add_argument("--split_fractions", type=float, nargs="+")
     known, _ = parser.parse_known_args(arguments)
     return {name: value for name, value in vars(known).items() if value is not None}
 

@@ -9,6 +9,9 @@ import datasets
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.sources import FILE_FORMATS
+from ..data.sources.source import SPLIT_NAMES, find_own_splits
+from ..data.split_files import own_split_files
 from ..presets import preset_backbones
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments, config_options
@@ -36,6 +39,7 @@ class Run:
         options: The options of the configurations, by name.
         dataset: Name, Hub id or folder of the dataset.
         split: How it is split.
+        has_splits: Tells whether it has all three splits itself.
     """
 
     pretraining: bool
@@ -44,8 +48,10 @@ class Run:
     options: dict[str, Any]
     dataset: str
     split: str
+    has_splits: Callable[[], bool]
 
 
+_OTHER_SPLITS = "a --dataset without its own splits"
 # Arguments that are not options of a configuration: what they need, and whether a run has it.
 _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
     ((*PLM_ARGUMENTS, "freeze plm", "freeze prompt_encoder"), "a run with the PLM", lambda run: run.has_plm),
@@ -53,8 +59,9 @@ _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
     (PAMLM_ARGUMENTS, "clickprompt pretrain", lambda run: run.pretraining),
     (("data_path",), "a --dataset that is read from files", lambda run: run.dataset != "synthetic"),
     (("data_path",), "a --dataset that is not a Hub id or folder itself", lambda run: "/" not in run.dataset),
-    (("split_seed",), "--split random", lambda run: run.split == "random"),
-    (("split_seed",), "a --dataset without its own splits", lambda run: not _has_splits(run.dataset)),
+    (("split_column",), "--split user", lambda run: run.split == "user"),
+    (("split_seed",), "--split random or user", lambda run: run.split != "time"),
+    (("split_seed", "split_column", "split_fractions"), _OTHER_SPLITS, lambda run: not run.has_splits()),
 )
 
 
@@ -85,7 +92,8 @@ def warn_of_idle_arguments(
     run = _run(model_args, data_args, training_args, checkpoint, pretraining)
     for name, value in given.items():
         if (need := _unmet_need(name, run)) is not None:
-            logger.warning(f"{f'--{name} {value}'.strip()} has no effect: it needs {need}.")
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            logger.warning(f"{f'--{name} {shown}'.strip()} has no effect: it needs {need}.")
 
 
 def _unmet_need(name: str, run: Run) -> str | None:
@@ -125,16 +133,24 @@ def _run(
         for name, option in config_options(config_class).items():
             given = getattr(model_args, name)
             options[name] = given if given is not None else getattr(config, name, option.default)
+    dataset = data_args.dataset or saved.get("dataset", "")
     return Run(
         pretraining=pretraining,
         has_plm=model_args.plm_name_or_path is not None if checkpoint is None else checkpoint.use_plm,
         plm_is_frozen="plm" in (training_args.freeze or ()),
         options=options,
-        dataset=data_args.dataset or saved.get("dataset", ""),
+        dataset=dataset,
         split=data_args.split or saved.get("split", "random"),
+        has_splits=lambda: set(SPLIT_NAMES) <= _own_splits(dataset, data_args),
     )
 
 
-def _has_splits(dataset: str) -> bool:
-    """Whether a dataset on the Hub, or a folder, has the three splits itself."""
-    return "/" in dataset and {"train", "validation", "test"} <= set(datasets.get_dataset_split_names(dataset))
+def _own_splits(dataset: str, data_args: DataArguments) -> set[str]:
+    """The splits that the data have themselves: given files, files with such names, or splits on the Hub."""
+    if data_args.train_file is not None:
+        given = {"validation": data_args.validation_file, "test": data_args.test_file}
+        return {"train", *(name for name, files in given.items() if files is not None)}
+    if dataset in FILE_FORMATS and data_args.data_path is not None:
+        return set(own_split_files(data_args.data_path))
+    names = datasets.get_dataset_split_names(dataset) if "/" in dataset else []
+    return set(find_own_splits(names, dataset) or ())

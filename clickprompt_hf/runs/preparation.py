@@ -2,6 +2,7 @@
 """From command-line arguments to prepared data, and the record of the data that a checkpoint keeps."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from transformers.utils import logging
 from ..configuration_clickprompt import ClickPromptConfig
 from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
-from ..data.reading import load_splits
+from ..data.reading import read_source
 from ..data.schema_file import load_schema
-from ..data.sources import needs_schema
+from ..data.shared_rows import count_shared_rows
+from ..data.sources import SourceTable, needs_schema
+from ..data.sources.source import SPLIT_NAMES
+from ..data.split_files import file_format_of
+from ..data.splits import DEFAULT_FRACTIONS, check_split_arguments, choose_split_column, split_source
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
@@ -27,7 +32,13 @@ from .prepared_folder import claim_prepared_folder, prepared_data, remove_left_f
 
 logger = logging.get_logger(__name__)
 
-_DATA_DEFAULTS = {"dataset": None, "split": "random", "split_seed": 42, "max_train_rows": None, "min_count": 1}
+_DATA_DEFAULTS = {
+    **{"dataset": None, "split": "random", "split_seed": 42, "split_column": None},
+    **{"split_fractions": list(DEFAULT_FRACTIONS), "max_train_rows": None, "min_count": 1},
+}
+_SPLIT_ARGUMENTS = ("split", "split_seed", "max_train_rows", "split_column", "split_fractions")
+# What only the process that reads the rows knows.
+_FACTS_FILE = "facts.json"
 
 
 @dataclass
@@ -70,12 +81,19 @@ def resolve_data_arguments(given: DataArguments, saved: dict[str, Any] | None) -
     resolved = {}
     for name, default in _DATA_DEFAULTS.items():
         value = getattr(given, name)
-        if saved is not None and value is not None and value != saved[name]:
-            raise ValueError(
-                f"`--{name}` must be {saved[name]!r}, as in the checkpoint's training, or left out; got {value!r}. "
-                "Another split would test on rows that the checkpoint has seen."
-            )
-        resolved[name] = saved[name] if saved is not None else default if value is None else value
+        if saved is not None:
+            # records of earlier versions lack later arguments
+            kept = saved.get(name, default)
+            if value is not None and value != kept:
+                raise ValueError(
+                    f"`--{name}` must be {kept!r}, as in the checkpoint's training, or left out; got {value!r}. "
+                    "Another split would test on rows that the checkpoint has seen."
+                )
+            value = kept
+        resolved[name] = default if value is None else value
+    if resolved["dataset"] is None:
+        files = (given.train_file, given.validation_file, given.test_file, given.data_path)
+        resolved["dataset"] = file_format_of(next(filter(None, files), None))
     if resolved["dataset"] is None:
         raise ValueError("`--dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
     return resolved
@@ -136,7 +154,9 @@ def prepare_data(
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
             claim_prepared_folder(output_dir)
-            splits, schema = _read_splits(data_args, resolved, processor)
+            source = _read_source(data_args, resolved, processor)
+            facts, schema = _facts(source, resolved), source.schema
+            splits = split_source(source, **{name: {**resolved, **facts}[name] for name in _SPLIT_ARGUMENTS})
             if processor is None:
                 processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args)
             elif extend_vocabulary:
@@ -144,7 +164,12 @@ def prepare_data(
             if data_args.max_text_length is not None:
                 limit_text_length(processor, data_args.max_text_length)
             prepare_splits(splits, processor, folder)
+            (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
         data, processor = load_prepared(folder)
+        resolved.update(json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8")))
+
+    if training_args.process_index == 0:
+        _warn_of_shared_rows(data, resolved)
 
     if data_args.max_text_length is None and (checkpoint is None or extend_vocabulary) and processor.reads_text:
         prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
@@ -172,10 +197,10 @@ def _resolve_against(data_args: DataArguments, records: list[dict[str, Any]]) ->
     return resolved
 
 
-def _read_splits(
+def _read_source(
     data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None
-) -> tuple[dict[str, pa.Table], Schema]:
-    """Read the splits with the schema of the checkpoint, the given one, or the dataset's own."""
+) -> SourceTable:
+    """Read all rows with the schema of the checkpoint, the given one, or the dataset's own."""
     saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
     if saved_schema and data_args.schema:
         given = load_schema(data_args.schema)
@@ -185,14 +210,39 @@ def _read_splits(
             raise ValueError(
                 f"`--schema` must be left out or be the checkpoint's schema, but {data_args.schema} differs from it."
             )
-    return load_splits(
+    check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
+    return read_source(
         resolved["dataset"],
-        data_path=data_args.data_path,
-        schema=saved_schema or data_args.schema,
-        split=resolved["split"],
-        split_seed=resolved["split_seed"],
-        max_train_rows=resolved["max_train_rows"],
+        data_args.data_path,
+        saved_schema or data_args.schema,
+        {"train": data_args.train_file, "validation": data_args.validation_file, "test": data_args.test_file},
+        resolved["split_column"] if resolved["split"] == "user" else None,
     )
+
+
+def _facts(source: SourceTable, resolved: dict[str, Any]) -> dict[str, Any]:
+    """What the record of the data says beyond the arguments: the source's own splits, and the column to split by."""
+    own = source.table if isinstance(source.table, dict) else {}
+    table = own["train"] if isinstance(source.table, dict) else source.table
+    column = resolved["split_column"]
+    if resolved["split"] == "user":
+        column = choose_split_column(source.schema, table.column_names, column)
+    return {"own_splits": [name for name in SPLIT_NAMES if name in own], "split_column": column}
+
+
+def _warn_of_shared_rows(data: dict[str, ColumnarDataset], resolved: dict[str, Any]) -> None:
+    """Warn if a random split put copies of the same row on both sides."""
+    drawn = [name for name in ("test", "validation") if name not in resolved["own_splits"]]
+    if resolved["split"] != "random" or not drawn:
+        return
+    found = count_shared_rows(data["train"], data[drawn[0]])
+    if found.suspicious:
+        logger.warning(
+            f"{found.shared:,} of the {found.rows:,} {drawn[0]} rows ({found.shared / found.rows:.1%}) equal a "
+            f"training row in all fields, and {found.with_label:,} of them have its label too. A model can memorize "
+            f"such rows: metrics on the {drawn[0]} split are then too good for new rows. Remove repeated rows, or "
+            "keep them on one side: --split user, with --split_column COLUMN if it is not the user."
+        )
 
 
 def _fit_processor(
@@ -282,8 +332,16 @@ def check_same_rows(saved: dict[str, Any], found: dict[str, Any]) -> None:
     """Refuse data that differ from the checkpoint's.
 
     Raises:
-        ValueError: If split sizes or test rows differ.
+        ValueError: If own splits, split sizes or test rows differ.
     """
+    # records of earlier versions do not tell
+    own = saved.get("own_splits", found["own_splits"])
+    if own != found["own_splits"]:
+        raise ValueError(
+            f"The data must have {own or 'no'} splits of their own, as in the checkpoint's training, got "
+            f"{found['own_splits'] or 'none'}. Give the same of --train_file, --validation_file, --test_file and "
+            "--data_path."
+        )
     for name in ("num_rows", "test_rows_sha256"):
         if saved[name] != found[name]:
             raise ValueError(

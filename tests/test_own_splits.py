@@ -1,0 +1,271 @@
+"""A dataset's own splits: given by file, or recognized by name; and the commands that train on them."""
+
+import json
+from itertools import chain, product
+
+import pandas as pd
+import pytest
+import yaml
+from tiny_data import tiny_rows, tiny_schema
+
+from clickprompt_hf import ClickPromptConfig, Schema
+from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.data.sources.source import find_own_splits
+from clickprompt_hf.runs import finetune, pretrain
+
+SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click"})
+NAMES = ("train", "validation", "test")
+
+
+def write(path, start, stop):
+    """A file whose rows are numbered `start:stop` in the column user."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame({"user": range(start, stop), "household": [f"h{n // 3}" for n in range(start, stop)]})
+    frame["click"] = [n % 2 for n in range(start, stop)]
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+
+
+def users(splits):
+    return {name: sorted(map(int, splits[name]["user"].to_pylist())) for name in NAMES}
+
+
+def load(*args, **options):
+    splits, schema = load_splits(*args, schema=SCHEMA, **options)
+    assert schema == SCHEMA
+    return users(splits)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_splits_given_by_file_folder_or_pattern(ending, tmp_path):
+    write(tmp_path / f"part-1.{ending}", 0, 50)
+    write(tmp_path / f"part-2.{ending}", 50, 100)
+    write(tmp_path / f"val/a.{ending}", 100, 120)
+    write(tmp_path / f"late.{ending}", 200, 240)
+    expected = {"train": [*range(100)], "validation": [*range(100, 120)], "test": [*range(200, 240)]}
+    rest = {"validation_file": tmp_path / "val", "test_file": [str(tmp_path / f"late.{ending}")]}
+    for train in (
+        str(tmp_path / f"part-*.{ending}"),
+        [tmp_path / f"part-1.{ending}", tmp_path / f"part-2.{ending}"],
+        [tmp_path / f"part-1.{ending}", str(tmp_path / f"*-2.{ending}")],
+    ):
+        assert load(train_file=train, **rest) == expected
+        assert load(ending, train_file=train, **rest) == expected
+    # without names of splits, all rows are split
+    for data_path in (
+        str(tmp_path / f"part-*.{ending}"),
+        [tmp_path / f"part-1.{ending}", tmp_path / f"part-2.{ending}"],
+    ):
+        found = load(None, data_path)
+        assert [len(found[name]) for name in NAMES] == [80, 10, 10]
+        assert sorted(chain(*found.values())) == [*range(100)]
+
+
+@pytest.mark.parametrize(
+    ("own", "way"),
+    [
+        *product(
+            [("train", "test"), ("train", "validation"), NAMES],
+            ["files", "folder", "subfolders", "pattern", "dataset"],
+        ),
+        *product([("train",)], ["files", "folder", "pattern", "dataset"]),
+    ],
+)
+def test_own_splits_are_never_put_together(own, way, tmp_path, recwarn):
+    rows = {"train": (0, 90), "validation": (90, 110), "test": (110, 140)}
+    for name in own:
+        write(tmp_path / (f"{name}/rows.csv" if way == "subfolders" else f"{name}.csv"), *rows[name])
+    if way == "files":
+        found = load(**{f"{name}_file": str(tmp_path / f"{name}.csv") for name in own})
+    elif way == "dataset":
+        found = load(f"{tmp_path}/")
+    else:
+        found = load("csv", str(tmp_path / "*.csv") if way == "pattern" else tmp_path)
+    warned = [str(warning.message) for warning in recwarn if "set apart" in str(warning.message)]
+    if own == ("train",):
+        assert [len(found[name]) for name in NAMES] == [72, 9, 9]
+        # only files given as training rows say that they hold no others
+        assert len(warned) == (way == "files")
+        return
+    for name in own[1:]:
+        assert found[name] == [*range(*rows[name])]
+    missing = [name for name in NAMES if name not in own]
+    assert sorted(chain(*(found[name] for name in ["train", *missing]))) == [*range(90)]
+    assert [len(found[name]) for name in missing] == [10] * len(missing)
+    assert len(warned) == len(missing)
+    assert all(f"no {name} split: of its 90 training rows, 10 for {name} are set" in warned[0] for name in missing)
+
+
+def test_a_cut_split_follows_the_arguments(tmp_path):
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "time": "user"})
+    write(tmp_path / "a.csv", 0, 90)
+    write(tmp_path / "b.csv", 100, 120)
+    files = {"train_file": tmp_path / "a.csv", "test_file": tmp_path / "b.csv"}
+    with pytest.warns(UserWarning, match=r"30 for validation are set apart \(the latest\)"):
+        splits, _ = load_splits(schema=schema, split="time", split_fractions=(0.5, 0.25, 0.25), **files)
+    assert users(splits)["validation"] == [*range(60, 90)]
+    with pytest.warns(UserWarning, match=r"set apart \(by user\)"):
+        splits, _ = load_splits(schema=schema, split="user", split_column="household", **files)
+    sides = [{row // 3 for row in users(splits)[name]} for name in ("train", "validation")]
+    assert not sides[0] & sides[1]
+    # a column beside the schema's is read for the split only where it is asked for
+    with pytest.raises(ValueError, match="must have the column 'home'"):
+        load_splits(schema=schema, split="user", split_column="home", **files)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train", "test"], {"train": ["train"], "test": ["test"]}),
+        (["train-0", "train-1", "dev"], {"train": ["train-0", "train-1"], "validation": ["dev"]}),
+        (["2024/train_a.csv", "2024/eval.csv"], {"train": ["2024/train_a.csv"], "test": ["2024/eval.csv"]}),
+        (["Training.CSV", "VAL.csv"], {"train": ["Training.CSV"], "validation": ["VAL.csv"]}),
+        (["train"], None),
+        (["test", "validation"], None),
+        (["a", "b"], None),
+        # words, not letters
+        (["trains.csv", "latest.csv", "contest.csv"], None),
+    ],
+)
+def test_names_of_own_splits(names, expected):
+    assert find_own_splits(names, "data") == expected
+
+
+def test_parts_that_are_no_splits_are_named(tmp_path):
+    for name in ("train", "test", "movies"):
+        write(tmp_path / f"{name}.csv", 0, 90)
+    with pytest.warns(UserWarning, match="has its own splits, train, test; left out are movies.csv"):
+        load("csv", tmp_path)
+    with pytest.warns(UserWarning, match="left out are test_small"):
+        assert find_own_splits(["train", "test", "test_small"], "x") == {"train": ["train"], "test": ["test"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"test_file": "a.csv"}, ValueError, "`train_file` must be given beside `test_file`"),
+        (
+            {"train_file": "a.csv", "data_path": "b.csv"},
+            ValueError,
+            "`data_path` must be left out beside `train_file`",
+        ),
+        (
+            {"train_file": "a.csv", "dataset": "ml-1m"},
+            ValueError,
+            r"`train_file` must be left out unless `dataset` is",
+        ),
+        (
+            {"train_file": ["a.csv", "b.csv"], "test_file": "*.csv"},
+            ValueError,
+            "`test_file` must have other files than",
+        ),
+        (
+            {"train_file": "a.csv", "test_file": "no*.csv"},
+            FileNotFoundError,
+            "`test_file` must name files, folders of",
+        ),
+        ({"train_file": "a.zip"}, ValueError, "`dataset` must name the data"),
+        ({"data_path": ["a.csv", "b.csv"], "dataset": "ml-1m"}, ValueError, "must be a single path for ml-1m, got 2"),
+        ({"dataset": "csv", "data_path": "none.csv"}, FileNotFoundError, "`data_path` must be a csv file"),
+        ({}, ValueError, "`dataset` must name the data"),
+    ],
+)
+def test_wrong_files(options, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.csv", 0, 50)
+    write(tmp_path / "b.csv", 50, 100)
+    with pytest.raises(error, match=message):
+        load_splits(schema=None if options.get("dataset") == "ml-1m" else SCHEMA, **options)
+
+
+def test_a_wrong_label_is_found_in_its_split(tmp_path):
+    write(tmp_path / "a.csv", 0, 50)
+    (tmp_path / "b.csv").write_text("user,click\n1,0\n2,maybe\n")
+    with pytest.raises(ValueError, match=r"got 'maybe' in row 1 of .*b\.csv, counted from 0"):
+        load(train_file=tmp_path / "a.csv", test_file=tmp_path / "b.csv")
+
+
+QUICK = ["--report_to", "none", "--disable_tqdm", "True", "--num_train_epochs", "1", "--report_plots", "false"]
+QUICK += ["--per_device_train_batch_size", "32", "--embedding_size", "4", "--dnn_hidden_sizes", "8"]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A folder with train.csv, of two parts, and test.csv, and their schema."""
+    folder = tmp_path_factory.mktemp("tables")
+    for seed, (name, size) in enumerate({"part-1": 100, "part-2": 80, "late": 40}.items()):
+        pd.DataFrame(tiny_rows(size, seed)).to_csv(folder / f"{name}.csv", index=False)
+    (folder / "schema.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(tiny_schema().to_dict()))))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:The dataset has no validation split:UserWarning")
+def test_the_commands_keep_own_splits(tables, tmp_path):
+    files = ["--train_file", f"{tables}/part-*.csv", "--test_file", f"{tables}/late.csv"]
+    schema = ["--schema", f"{tables}/schema.yaml"]
+    plm = ["--plm_name_or_path", "scratch-tiny", "--prompt_length", "1", "--split_seed", "3"]
+    pretrain.main([*files, *schema, *plm, *QUICK, "--output_dir", str(tmp_path / "pamlm")])
+    record = ClickPromptConfig.from_pretrained(tmp_path / "pamlm").training_data
+    assert record["own_splits"] == ["train", "test"]
+    assert record["num_rows"] == {"train": 160, "validation": 20, "test": 40}
+    assert (record["dataset"], record["split"], record["split_seed"]) == ("csv", "random", 3)
+    assert record["split_fractions"] == [0.8, 0.1, 0.1]
+    assert str(tables) not in json.dumps(record)
+
+    finetuned = ["--model_name_or_path", str(tmp_path / "pamlm"), "--without_plm", *QUICK]
+    finetune.main([*finetuned, *files, "--output_dir", str(tmp_path / "ctr")])
+    assert ClickPromptConfig.from_pretrained(tmp_path / "ctr").training_data == record
+    for other, message in (
+        (["--data_path", f"{tables}/part-1.csv"], r"must have \['train', 'test'\] splits of their own, .* got none"),
+        ([*files[:2], "--test_file", f"{tables}/part-1.csv"], "`test_file` must have other files"),
+        ([*files, "--split", "user"], "`--split` must be 'random'"),
+        ([*files, "--split_fractions", "0.6", "0.2", "0.2"], r"`--split_fractions` must be \[0.8, 0.1, 0.1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune.main([*finetuned, *other, "--output_dir", str(tmp_path / "other")])
+
+
+def test_a_run_split_by_user_records_the_column(tables, tmp_path):
+    data = ["--data_path", *(f"{tables}/{name}.csv" for name in ("part-1", "part-2", "late"))]
+    data += ["--schema", f"{tables}/schema.yaml", "--split", "user"]
+    finetune.main([*data, "--ctr_only", *QUICK, "--output_dir", str(tmp_path / "run")])
+    record = ClickPromptConfig.from_pretrained(tmp_path / "run").training_data
+    assert (record["split"], record["split_column"], record["own_splits"]) == ("user", "user", [])
+    assert sum(record["num_rows"].values()) == 220
+    # resuming takes over the column, or refuses another one
+    resumed = [*data, "--ctr_only", *QUICK, "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "2"]
+    with pytest.raises(ValueError, match="`--split_column` must be 'user', .* got 'title'"):
+        finetune.main([*resumed, "--resume_from_checkpoint", "true", "--split_column", "title"])
+    finetune.main([*resumed, "--resume_from_checkpoint", "true"])
+
+
+def test_a_record_of_an_earlier_version_still_resumes(tables, tmp_path):
+    data = ["--dataset", "csv", "--data_path", f"{tables}/part-1.csv", "--schema", f"{tables}/schema.yaml"]
+    run = [*data, "--ctr_only", *QUICK, "--output_dir", str(tmp_path / "run")]
+    finetune.main(run)
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    config = json.loads((checkpoint / "config.json").read_text())
+    for name in ("own_splits", "split_column", "split_fractions"):
+        del config["training_data"][name]
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    finetune.main([*run, "--num_train_epochs", "2", "--resume_from_checkpoint", "true"])
+
+
+def copies_of(num_rows, copies, seed):
+    """Rows with labels that no field predicts, each several times."""
+    rows = pd.DataFrame(tiny_rows(num_rows, seed))
+    rows["title"] = [f"title {n}" for n in range(num_rows)]
+    return pd.concat([rows] * copies, ignore_index=True)
+
+
+@pytest.mark.parametrize(("copies", "warned"), [(4, True), (1, False)])
+def test_copies_on_both_sides_trigger_a_warning(copies, warned, tables, tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr("clickprompt_hf.runs.preparation.logger.warning", messages.append)
+    copies_of(100, copies, 5).to_csv(tmp_path / "rows.csv", index=False)
+    data = ["--data_path", f"{tmp_path}/rows.csv", "--schema", f"{tables}/schema.yaml"]
+    finetune.main([*data, "--ctr_only", *QUICK, "--output_dir", str(tmp_path / "run")])
+    found = [message for message in messages if "equal a training row in all fields" in message]
+    assert len(found) == warned
+    if warned:
+        assert "of the 40 test rows (" in found[0]
+        assert "--split user" in found[0]
