@@ -10,7 +10,6 @@ from tiny_data import tiny_rows, tiny_schema
 
 from clickprompt_hf import ClickPromptConfig, Schema
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.sources.source import find_own_splits
 from clickprompt_hf.runs import finetune, pretrain
 
 SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click"})
@@ -112,31 +111,23 @@ def test_a_cut_split_follows_the_arguments(tmp_path):
         load_splits(schema=schema, split="user", split_column="home", **files)
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["train", "test"], {"train": ["train"], "test": ["test"]}),
-        (["train-0", "train-1", "dev"], {"train": ["train-0", "train-1"], "validation": ["dev"]}),
-        (["2024/train_a.csv", "2024/eval.csv"], {"train": ["2024/train_a.csv"], "test": ["2024/eval.csv"]}),
-        (["Training.CSV", "VAL.csv"], {"train": ["Training.CSV"], "validation": ["VAL.csv"]}),
-        (["train"], None),
-        (["test", "validation"], None),
-        (["a", "b"], None),
-        # words, not letters
-        (["trains.csv", "latest.csv", "contest.csv"], None),
-    ],
-)
-def test_names_of_own_splits(names, expected):
-    assert find_own_splits(names, "data") == expected
+@pytest.mark.parametrize("names", [("a", "b"), ("test", "validation"), ("train-1", "train-2"), ("trains", "contest")])
+def test_other_names_are_parts_of_one_table(names, tmp_path):
+    for n, name in enumerate(names):
+        write(tmp_path / f"{name}.csv", 50 * n, 50 * (n + 1))
+    for data_path in (tmp_path, str(tmp_path / "*.csv"), [tmp_path / f"{name}.csv" for name in names]):
+        found = load("csv", data_path)
+        assert [len(found[name]) for name in NAMES] == [80, 10, 10]
 
 
-def test_parts_that_are_no_splits_are_named(tmp_path):
+def test_files_that_belong_to_no_split_are_named(tmp_path):
     for name in ("train", "test", "movies"):
         write(tmp_path / f"{name}.csv", 0, 90)
-    with pytest.warns(UserWarning, match="has its own splits, train, test; left out are movies.csv"):
+    with pytest.warns(UserWarning, match=r"belong to no split, which are not read: movies\.csv"):
         load("csv", tmp_path)
-    with pytest.warns(UserWarning, match="left out are test_small"):
-        assert find_own_splits(["train", "test", "test_small"], "x") == {"train": ["train"], "test": ["test"]}
+    # whoever lists files wants all their rows
+    found = load("csv", [tmp_path / "train.csv", tmp_path / "test.csv"])
+    assert [len(found[name]) for name in NAMES] == [144, 18, 18]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +156,7 @@ def test_parts_that_are_no_splits_are_named(tmp_path):
         ),
         ({"train_file": "a.zip"}, ValueError, "`dataset` must name the data"),
         ({"data_path": ["a.csv", "b.csv"], "dataset": "ml-1m"}, ValueError, "must be a single path for ml-1m, got 2"),
-        ({"dataset": "csv", "data_path": "none.csv"}, FileNotFoundError, "`data_path` must be a csv file"),
+        ({"dataset": "csv", "data_path": "none.csv"}, FileNotFoundError, "`data_path` must name files, folders or"),
         ({}, ValueError, "`dataset` must name the data"),
     ],
 )

@@ -98,6 +98,8 @@ def read_source(
     if dataset in FILE_FORMATS and data_path is not None:
         own = own_split_files(data_path)
     if not own:
+        if dataset in FILE_FORMATS and data_path is not None:
+            data_path = listed("data_path", data_path)
         table = load_source(dataset, data_path, to_read).table
         return check_source_labels(SourceTable(table, schema), given)
     kind = next((kind for kind in FILE_FORMATS if kind == dataset), None)

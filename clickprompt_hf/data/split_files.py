@@ -31,7 +31,7 @@ def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path
 
     Args:
         files: One or several files, folders or patterns by split.
-        dataset: The dataset, which must be a file format.
+        dataset: The dataset, which must be a file format; `None` if unknown.
         data_path: Must be left out beside them.
 
     Raises:
@@ -43,7 +43,7 @@ def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path
         raise ValueError(f"`train_file` must be given beside `{given[0]}`.")
     if data_path is not None:
         raise ValueError(f"`data_path` must be left out beside `{given[0]}`, got {data_path}.")
-    if dataset not in FILE_FORMATS:
+    if dataset is not None and dataset not in FILE_FORMATS:
         raise ValueError(f"`{given[0]}` must be left out unless `dataset` is one of {FILE_FORMATS}, got {dataset!r}.")
     seen: dict[Path, str] = {}
     for name, paths in files.items():

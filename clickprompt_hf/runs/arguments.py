@@ -73,15 +73,15 @@ class DataArguments:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, parquet, or the id of a "
-            "dataset on the Hub. Default: the ending of the given files."
+            "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, jsonl, parquet, or the id "
+            "of a dataset on the Hub. Default: the ending of the given files."
         },
     )
     data_path: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Zip file, folder or file with the raw data; for csv and parquet, one or several files, folders "
-            "or patterns such as 'part-*.csv'. Files named train beside validation or test are kept apart."
+            "help": "Zip file, folder or file with the raw data; for csv, jsonl and parquet, one or several files, "
+            "folders or patterns such as 'part-*.csv'. Files named train beside validation or test are kept apart."
         },
     )
     train_file: list[str] | None = field(
@@ -98,7 +98,7 @@ class DataArguments:
     schema: str | None = field(
         default=None,
         metadata={
-            "help": "YAML or JSON file with the fields, the label and the text template. For csv, parquet, Hub."
+            "help": "YAML or JSON file with the fields, the label and the text template. For csv, jsonl, parquet, Hub."
         },
     )
     split: Split | None = field(

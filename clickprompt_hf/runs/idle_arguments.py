@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.sources import FILE_FORMATS
-from ..data.sources.source import SPLIT_NAMES, find_own_splits
+from ..data.sources.source import SPLIT_NAMES
 from ..data.split_files import own_split_files
 from ..presets import preset_backbones
 from ..training.arguments import ClickPromptTrainingArguments
@@ -152,5 +152,4 @@ def _own_splits(dataset: str, data_args: DataArguments) -> set[str]:
         return {"train", *(name for name, files in given.items() if files is not None)}
     if dataset in FILE_FORMATS and data_args.data_path is not None:
         return set(own_split_files(data_args.data_path))
-    names = datasets.get_dataset_split_names(dataset) if "/" in dataset else []
-    return set(find_own_splits(names, dataset) or ())
+    return set(datasets.get_dataset_split_names(dataset)) if "/" in dataset else set()
