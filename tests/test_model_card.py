@@ -142,6 +142,42 @@ def test_card_without_plm_text_or_results():
     assert "## Schema" not in text
 
 
+@pytest.mark.parametrize(
+    ("data", "line", "limit"),
+    [
+        ({"own_splits": ["train", "validation", "test"]}, "the dataset's own", None),
+        (
+            {"own_splits": ["train", "test"]},
+            "8:1:1 at random, seed 7; the dataset's own for train and test",
+            None,
+        ),
+        (
+            {"split": "user", "split_column": "user|id", "split_fractions": [0.6, 0.2, 0.2], "own_splits": []},
+            "0.6:0.2:0.2 by the values of user\\|id, seed 7",
+            "Test rows share no value of user\\|id with training rows",
+        ),
+        (
+            {"split": "time", "split_fractions": [0.5, 0.2, 0.3], "own_splits": []},
+            "0.5:0.2:0.3 by time",
+            "The test rows are the latest rows;",
+        ),
+        # a record of an earlier version
+        (
+            {"dataset": "owner/clicks"},
+            "8:1:1 at random, seed 7, unless the dataset has its own",
+            "The split is random",
+        ),
+    ],
+)
+def test_the_card_tells_how_rows_were_split(data, line, limit):
+    text = model_card(tiny_model(with_plm=False, **data), name="x").content
+    assert f"| Split | {line} |" in text
+    if limit is None:
+        assert "The split is random" not in text
+    else:
+        assert limit in text
+
+
 def test_a_card_reveals_no_paths_and_keeps_its_tables_intact(tmp_path):
     (tmp_path / "clicks").mkdir()
     schema = Schema((FieldSchema("a|b", "A | B"), FieldSchema('say "hi"')), label="click")

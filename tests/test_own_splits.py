@@ -154,7 +154,7 @@ def test_files_that_belong_to_no_split_are_named(tmp_path):
             FileNotFoundError,
             "`test_file` must name files, folders of",
         ),
-        ({"train_file": "a.zip"}, ValueError, "`dataset` must name the data"),
+        ({"train_file": "a.txt"}, ValueError, "`dataset` must name the data"),
         ({"data_path": ["a.csv", "b.csv"], "dataset": "ml-1m"}, ValueError, "must be a single path for ml-1m, got 2"),
         ({"dataset": "csv", "data_path": "none.csv"}, FileNotFoundError, "`data_path` must name files, folders or"),
         ({}, ValueError, "`dataset` must name the data"),
@@ -164,6 +164,7 @@ def test_wrong_files(options, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.csv", 0, 50)
     write(tmp_path / "b.csv", 50, 100)
+    (tmp_path / "a.txt").touch()
     with pytest.raises(error, match=message):
         load_splits(schema=None if options.get("dataset") == "ml-1m" else SCHEMA, **options)
 

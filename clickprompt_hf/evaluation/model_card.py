@@ -16,6 +16,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import SchedulerType
 
 from ..configuration_clickprompt import ClickPromptConfig
+from ..data.sources.source import SPLIT_NAMES
+from ..data.splits import DEFAULT_FRACTIONS
 from ..modeling_clickprompt import ClickPromptPreTrainedModel
 from ..presets import preset_backbones
 from ..processing_clickprompt import ClickPromptProcessor
@@ -25,6 +27,7 @@ from .plots import PLOTS, PLOTS_FOLDER
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _PAPER = "[ClickPrompt](https://arxiv.org/abs/2310.09234)"
+_FRACTIONS = list(DEFAULT_FRACTIONS)
 _TAGS = ("clickprompt", "click-through-rate", "ctr-prediction", "recommendation")
 
 
@@ -366,15 +369,29 @@ def _data_table(data: Mapping[str, Any], source: str) -> list[tuple[str, str]]:
     if not data:
         return []
     rows = ", ".join(f"{name} {data['num_rows'][name]:,}" for name in ("train", "validation", "test"))
-    split = "8:1:1 by time" if data["split"] == "time" else f"8:1:1 at random, seed {data['split_seed']}"
-    if "/" in data["dataset"]:
-        split += ", unless the dataset has its own"
-    table = [("Dataset", _cell(source)), ("Rows", rows), ("Split", split)]
+    table = [("Dataset", _cell(source)), ("Rows", rows), ("Split", _split(data))]
     if data["max_train_rows"] is not None:
         table.append(("Training rows", f"limited to {data['max_train_rows']:,}"))
     table.append(("Rows needed for a value to get an id", str(data["min_count"])))
     table.append(("SHA-256 of the test rows", f"`{data['test_rows_sha256']}`"))
     return table
+
+
+def _split(data: Mapping[str, Any]) -> str:
+    """How the rows were split. Records of earlier versions do not tell which splits the dataset had itself."""
+    fractions = data.get("split_fractions", _FRACTIONS)
+    shares = "8:1:1" if fractions == _FRACTIONS else ":".join(f"{fraction:g}" for fraction in fractions)
+    how = {
+        "random": f"{shares} at random, seed {data['split_seed']}",
+        "time": f"{shares} by time",
+        "user": f"{shares} by the values of {_cell(data.get('split_column'))}, seed {data['split_seed']}",
+    }[data["split"]]
+    own = data.get("own_splits")
+    if own is None:
+        return how + (", unless the dataset has its own" if "/" in data["dataset"] else "")
+    if len(own) == len(SPLIT_NAMES):
+        return "the dataset's own"
+    return f"{how}; the dataset's own for {' and '.join(own)}" if own else how
 
 
 def _results(metrics: Mapping[str, float], prefix: str, pretraining: bool) -> list[dict[str, Any]]:
@@ -400,13 +417,20 @@ def _limits(
     head: _Head, config: ClickPromptConfig, processor: ClickPromptProcessor | None, data: Mapping[str, Any]
 ) -> list[str]:
     limits = []
-    if data.get("split") == "random":
+    own_test = "test" in data.get("own_splits", ())
+    if data.get("split") == "random" and not own_test:
         limits.append(
             "The split is random: test rows share users, items and days with training rows. Expect lower quality on "
             "later traffic."
         )
-    elif data:
-        limits.append("The test rows are the latest tenth; the click rate may have drifted since.")
+    elif data.get("split") == "user" and not own_test:
+        limits.append(
+            f"Test rows share no value of {_cell(data['split_column'])} with training rows, but items and days: the "
+            "results are those for new values of it."
+        )
+    elif data.get("split") == "time" and not own_test:
+        latest = "tenth" if data.get("split_fractions", _FRACTIONS) == _FRACTIONS else "rows"
+        limits.append(f"The test rows are the latest {latest}; the click rate may have drifted since.")
     if data and data["min_count"] == 1:
         limits.append(
             "Values that are not in the training rows share an id that was never trained: the model knows them only "
