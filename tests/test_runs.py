@@ -474,7 +474,8 @@ def idle_warnings(monkeypatch, options, checkpoint=None, pretraining=False):
         (["--num_attention_heads", "2"], "--backbone autoint or transformer"),
         (["--data_path", "/nowhere"], "a --dataset that is read from files"),
         (["--dataset", "owner/name", "--data_path", "x"], "a --dataset that is not a Hub id or folder itself"),
-        (["--split", "time", "--split_seed", "1"], "--split random"),
+        (["--split", "time", "--split_seed", "1"], "--split random or user"),
+        (["--split_column", "item_id"], "--split_column item_id has no effect: it needs --split user."),
     ],
 )
 def test_arguments_without_effect_trigger_a_warning(options, warning, monkeypatch):
@@ -494,8 +495,14 @@ def test_arguments_that_a_checkpoint_or_split_makes_idle_trigger_a_warning(pretr
     # a dataset with its own three splits
     for name in ("train", "validation", "test"):
         pd.DataFrame(tiny_rows(20)).to_csv(tmp_path / f"{name}.csv", index=False)
-    (given,) = idle_warnings(monkeypatch, ["--dataset", str(tmp_path), "--split_seed", "3"])
-    assert "a --dataset without its own splits" in given
+    files = [f"--{name}_file={tmp_path}/{name}.csv" for name in ("train", "validation", "test")]
+    for data in (["--dataset", str(tmp_path)], ["--dataset", "csv", "--data_path", str(tmp_path)], files):
+        (given,) = idle_warnings(monkeypatch, [*data, "--split_seed", "3"])
+        assert "a --dataset without its own splits" in given
+        (given,) = idle_warnings(monkeypatch, [*data, "--split_fractions", "0.6", "0.2", "0.2"])
+        assert given.startswith("--split_fractions 0.6 0.2 0.2 has no effect: it needs a --dataset without its own")
+    # what has an effect
+    assert not idle_warnings(monkeypatch, [*files[:2], "--split_seed", "3", "--negative_sampling_rate", "0.1"])
 
 
 def test_the_demo_passes_arguments_where_they_matter():

@@ -140,8 +140,9 @@ def test_unknown_split():
 
 
 def test_negative_split_seed():
-    with pytest.raises(ValueError, match="`split_seed` must be at least 0, got -1"):
-        split_table(table(), SCHEMA, split_seed=-1)
+    for seed in (-1, 1.5, "7"):
+        with pytest.raises(ValueError, match=f"`split_seed` must be an integer of at least 0, got {seed!r}"):
+            split_table(table(), SCHEMA, split_seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,8 @@ def test_a_split_needs_rows_and_both_classes():
         check_splits(split_table(table(0), SCHEMA), SCHEMA)
     with pytest.raises(ValueError, match="both classes in column 'click', but all 40 labels are 1"):
         check_splits(split_table(table(click=[1] * 50), SCHEMA), SCHEMA)
+    with pytest.raises(ValueError, match=r"Use more rows: only 2 in all are 1, and each split needs one\."):
+        check_splits(split_table(table(50, click=[0, 1, 0, 1] + [0] * 46), SCHEMA), SCHEMA)
     schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": "Yess"})
     with pytest.warns(UserWarning, match="2 values other than 'Yess'"):
         rows = checked(table(50, click=["Yes", "No"] * 25), schema)
@@ -342,7 +345,16 @@ def test_fractions(fractions, sizes, split):
 
 @pytest.mark.parametrize(
     "fractions",
-    [(0.8, 0.2), (0.8, 0.1, 0.2), (0.9, 0.1, 0.0), (1.1, -0.05, -0.05), (0.25,) * 4, (float("nan"), 0.1, 0.1), ()],
+    [
+        (0.8, 0.2),
+        (0.8, 0.1, 0.2),
+        (0.9, 0.1, 0.0),
+        (1.1, -0.05, -0.05),
+        (0.25,) * 4,
+        (float("nan"), 0.1, 0.1),
+        ("0.8", 0.1, 0.1),
+        (),
+    ],
 )
 def test_wrong_fractions(fractions):
     message = "`split_fractions` must be three positive numbers that sum to 1, .* such as 0.8 0.1 0.1; got"

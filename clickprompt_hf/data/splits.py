@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Train, validation and test splits: the source's own, or drawn at random, by time or by user."""
 
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -131,13 +132,13 @@ def check_split_arguments(split: str, split_seed: int, split_fractions: Sequence
     """
     if split not in get_args(Split):
         raise ValueError(f"`split` must be one of {get_args(Split)}, got {split!r}.")
-    if split_seed < 0:
-        raise ValueError(f"`split_seed` must be at least 0, got {split_seed}.")
+    if not isinstance(split_seed, numbers.Integral) or split_seed < 0:
+        raise ValueError(f"`split_seed` must be an integer of at least 0, got {split_seed!r}.")
     fractions = list(split_fractions)
     # NaN compares false
     if (
         len(fractions) != len(SPLIT_NAMES)
-        or not all(fraction > 0 for fraction in fractions)
+        or not all(isinstance(fraction, numbers.Real) and fraction > 0 for fraction in fractions)
         or not abs(sum(fractions) - 1) <= _FRACTION_TOLERANCE
     ):
         raise ValueError(
@@ -309,12 +310,16 @@ def check_splits(splits: Mapping[str, pa.Table], schema: Schema) -> None:
             )
         labels = table.column(schema.label).to_numpy()
         if labels.min() == labels.max():
+            absent = sum(int((part.column(schema.label).to_numpy() != labels[0]).sum()) for part in splits.values())
+            advice = "Use more rows, or a random split with another `split_seed`."
+            if absent < len(splits):
+                advice = f"Use more rows: only {absent} in all are {1 - int(labels[0])}, and each split needs one."
             reason = ""
             if schema.positive is not None and not labels[0]:
                 reason = f": none is {schema.positive!r}, the `positive` of the schema"
             raise ValueError(
                 f"The {name} split must have both classes in column {schema.label!r}, but all {len(labels)} labels "
-                f"are {int(labels[0])}{reason}. Use more rows, or a random split with another `split_seed`."
+                f"are {int(labels[0])}{reason}. {advice}"
             )
 
 
