@@ -104,6 +104,8 @@ def test_a_cut_split_follows_the_arguments(tmp_path):
     assert users(splits)["validation"] == [*range(60, 90)]
     with pytest.warns(UserWarning, match=r"set apart \(by user\)"):
         splits, _ = load_splits(schema=schema, split="user", split_column="household", **files)
+    # which the rows of the other splits need not have
+    assert "household" not in splits["test"].column_names
     sides = [{row // 3 for row in users(splits)[name]} for name in ("train", "validation")]
     assert not sides[0] & sides[1]
     # a column beside the schema's is read for the split only where it is asked for
@@ -152,7 +154,7 @@ def test_files_that_belong_to_no_split_are_named(tmp_path):
         (
             {"train_file": "a.csv", "test_file": "no*.csv"},
             FileNotFoundError,
-            "`test_file` must name files, folders of",
+            "`test_file` must name files, folders or",
         ),
         ({"train_file": "a.txt"}, ValueError, "`dataset` must name the data"),
         ({"data_path": ["a.csv", "b.csv"], "dataset": "ml-1m"}, ValueError, "must be a single path for ml-1m, got 2"),
@@ -214,6 +216,15 @@ def test_the_commands_keep_own_splits(tables, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             finetune.main([*finetuned, *other, "--output_dir", str(tmp_path / "other")])
+
+
+def test_a_mistake_in_the_data_creates_no_output_folder(tables, tmp_path):
+    data = ["--train_file", f"{tables}/part-1.csv", "--test_file", f"{tables}/none.csv"]
+    with pytest.raises(FileNotFoundError, match="`test_file` must name files, folders or patterns"):
+        finetune.main(
+            [*data, "--schema", f"{tables}/schema.yaml", "--ctr_only", "--output_dir", str(tmp_path / "out")]
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_split_by_user_records_the_column(tables, tmp_path):

@@ -103,7 +103,9 @@ def read_source(
         table = load_source(dataset, data_path, to_read).table
         return check_source_labels(SourceTable(table, schema), given)
     kind = next((kind for kind in FILE_FORMATS if kind == dataset), None)
-    tables = {name: read_table_files(paths, to_read, kind) for name, paths in own.items()}
+    # only training rows are split
+    schemas = {name: to_read if name == "train" else schema for name in own}
+    tables = {name: read_table_files(paths, schemas[name], kind) for name, paths in own.items()}
     where = {name: _shown(paths) for name, paths in own.items()}
     return check_source_labels(SourceTable(tables, schema), where)
 

@@ -153,7 +153,6 @@ def prepare_data(
     folder = prepared_data(output_dir)
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
-            claim_prepared_folder(output_dir)
             source = _read_source(data_args, resolved, processor)
             facts, schema = _facts(source, resolved), source.schema
             splits = split_source(source, **{name: {**resolved, **facts}[name] for name in _SPLIT_ARGUMENTS})
@@ -163,6 +162,8 @@ def prepare_data(
                 _extend_processor(processor, splits["train"], schema, resolved["min_count"])
             if data_args.max_text_length is not None:
                 limit_text_length(processor, data_args.max_text_length)
+            # not before: a mistake in the data must not create the output folder
+            claim_prepared_folder(output_dir)
             prepare_splits(splits, processor, folder)
             (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
         data, processor = load_prepared(folder)
