@@ -175,6 +175,30 @@ class XavierLinear(SelfInitialized, nn.Linear):
         init.xavier_normal_(self.weight, gain=self.gain)
 
 
+def xavier_linear(in_features: int, out_features: int, bias: bool = True, gain: float = 1.0) -> nn.Linear:
+    """Build a layer with the fresh weights of `XavierLinear` that is exactly an `nn.Linear`.
+
+    torch's dynamic quantization, for one, looks for that class and skips classes derived from it. A layer whose weight
+    is read directly must be skipped, and so must be a `XavierLinear`.
+
+    Args:
+        in_features: Width of the input.
+        out_features: Width of the output.
+        bias: Whether there is a bias.
+        gain: Factor on the fresh weights, above 0.
+    """
+    layer = nn.Linear(in_features, out_features, bias)
+    layer.xavier_gain = gain  # type: ignore[assignment]
+    return layer
+
+
+def init_xavier_linear(layer: nn.Module) -> None:
+    """Set fresh values if `xavier_linear` built the layer."""
+    if isinstance(layer, nn.Linear) and (gain := vars(layer).get("xavier_gain")) is not None:
+        # transformers has zeroed the bias
+        init.xavier_normal_(layer.weight, gain=gain)
+
+
 class XavierConv2d(SelfInitialized, nn.Conv2d):
     """`nn.Conv2d` with Xavier normal fresh weights and zero biases."""
 
@@ -264,7 +288,7 @@ class DNN(nn.Module):
         if not hidden_sizes:
             raise ValueError("`dnn_hidden_sizes` must name at least one layer, got none.")
         widths = [input_size, *hidden_sizes]
-        self.layers = nn.ModuleList([XavierLinear(i, o) for i, o in pairwise(widths)])
+        self.layers = nn.ModuleList([xavier_linear(i, o) for i, o in pairwise(widths)])
         self.activation = activation_function(activation)
         self.dropout = nn.Dropout(dropout)
         self.output_size = widths[-1]
@@ -288,7 +312,7 @@ class CrossNetV2(nn.Module):
 
     def __init__(self, input_size: int, num_layers: int):
         super().__init__()
-        self.layers = nn.ModuleList([XavierLinear(input_size, input_size) for _ in range(num_layers)])
+        self.layers = nn.ModuleList([xavier_linear(input_size, input_size) for _ in range(num_layers)])
 
     def forward(self, x0: torch.Tensor) -> torch.Tensor:
         """x0 (B, input_size) to (B, input_size)."""
@@ -313,7 +337,7 @@ class CrossNet(nn.Module):
 
     def __init__(self, input_size: int, num_layers: int):
         super().__init__()
-        self.layers = nn.ModuleList([XavierLinear(input_size, 1, bias=False) for _ in range(num_layers)])
+        self.layers = nn.ModuleList([xavier_linear(input_size, 1, bias=False) for _ in range(num_layers)])
         self.biases = ZeroParameterList([torch.zeros(input_size) for _ in range(num_layers)])
 
     def forward(self, x0: torch.Tensor) -> torch.Tensor:
@@ -362,7 +386,9 @@ class CompressedInteractionNetwork(nn.Module):
         super().__init__()
         if not layer_sizes:
             raise ValueError("`cin_layer_sizes` must name at least one layer, got none.")
-        self.layers = nn.ModuleList([XavierLinear(num_fields * i, o) for i, o in pairwise([num_fields, *layer_sizes])])
+        self.layers = nn.ModuleList(
+            [xavier_linear(num_fields * i, o) for i, o in pairwise([num_fields, *layer_sizes])]
+        )
         self.output_size = sum(layer_sizes)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
@@ -401,11 +427,11 @@ class FieldSelfAttention(nn.Module):
             raise ValueError(f"`num_attention_heads` must divide {attention_size}, got {num_heads}.")
         self.num_heads, self.residual = num_heads, residual
         self.scale = (attention_size // num_heads) ** -0.5 if scale else 1.0
-        self.query = XavierLinear(input_size, attention_size, bias=False)
-        self.key = XavierLinear(input_size, attention_size, bias=False)
-        self.value = XavierLinear(input_size, attention_size, bias=False)
+        self.query = xavier_linear(input_size, attention_size, bias=False)
+        self.key = xavier_linear(input_size, attention_size, bias=False)
+        self.value = xavier_linear(input_size, attention_size, bias=False)
         project = residual and input_size != attention_size
-        self.residual_projection = XavierLinear(input_size, attention_size, bias=False) if project else None
+        self.residual_projection = xavier_linear(input_size, attention_size, bias=False) if project else None
 
     def forward(self, fields: torch.Tensor) -> torch.Tensor:
         """fields (B, F, input_size) to (B, F, attention_size)."""
@@ -446,8 +472,8 @@ class SENet(nn.Module):
     def __init__(self, num_fields: int, reduction_ratio: int):
         super().__init__()
         reduced = max(1, num_fields // reduction_ratio)
-        self.squeeze = XavierLinear(num_fields, reduced, bias=False)
-        self.excite = XavierLinear(reduced, num_fields, bias=False)
+        self.squeeze = xavier_linear(num_fields, reduced, bias=False)
+        self.excite = xavier_linear(reduced, num_fields, bias=False)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """embeddings (B, F, E) to weighted embeddings (B, F, E)."""
@@ -623,7 +649,7 @@ class FeatureGeneration(nn.Module):
             )
             height, inputs = -(-height // pooling), outputs
             flat = height * embedding_size
-            self.recombinations.append(XavierLinear(outputs * flat, recombined * flat))
+            self.recombinations.append(xavier_linear(outputs * flat, recombined * flat))
             self.num_features += recombined * height
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import SelfInitialized, XavierLinear
+from .layers_ctr import SelfInitialized, xavier_linear
 from .prompt_injection import PromptSizes
 
 # Hidden states (B, L, K, H) to prompts, see `PromptInjection.project`.
@@ -37,8 +37,8 @@ class BottleneckPromptEncoder(nn.Module):
         super().__init__()
         self.shape = config.prompt_length, sizes.num_layers, *sizes.slot_shape
         rank = sizes.hidden_size if config.prompt_encoder == "released" else config.prompt_rank
-        self.bottleneck = XavierLinear(interaction_size, rank)
-        self.expansion = XavierLinear(rank, math.prod(self.shape), gain=config.prompt_initializer_scale)
+        self.bottleneck = xavier_linear(interaction_size, rank)
+        self.expansion = xavier_linear(rank, math.prod(self.shape), gain=config.prompt_initializer_scale)
         self.finish = PromptFinish(sizes.slot_shape[-1], config)
 
     def forward(self, interaction: torch.Tensor, project: Projection) -> torch.Tensor:
@@ -124,7 +124,7 @@ class ShallowPromptEncoder(nn.Module):
         (width,) = sizes.slot_shape
         self.layers = nn.ModuleList(
             [
-                XavierLinear(interaction_size, width, gain=config.prompt_initializer_scale)
+                xavier_linear(interaction_size, width, gain=config.prompt_initializer_scale)
                 for _ in range(config.prompt_length)
             ]
         )

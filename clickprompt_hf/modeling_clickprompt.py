@@ -35,7 +35,7 @@ from transformers.utils import ModelOutput, logging
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig
-from .layers_ctr import FeatureEmbedding, SelfInitialized, XavierLinear, check_growth
+from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear, xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
@@ -121,8 +121,8 @@ class TextHead(nn.Module):
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.dense = XavierLinear(hidden_size, hidden_size)
-        self.output = XavierLinear(hidden_size, 1)
+        self.dense = xavier_linear(hidden_size, hidden_size)
+        self.output = xavier_linear(hidden_size, 1)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """pooled (B, H) to logits (B, 1)."""
@@ -254,6 +254,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, SelfInitialized):
             module.init_own_parameters()
+        init_xavier_linear(module)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -732,7 +733,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         all_layers = self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts
         positions = None
         if self.config.pooling == "cls" and not all_layers and input_ids is not None:
-            positions = torch.zeros(len(input_ids), 1, dtype=torch.int64, device=input_ids.device)
+            positions = torch.zeros(input_ids.shape[0], 1, dtype=torch.int64, device=input_ids.device)
         trunk = self.clickprompt(
             feature_ids,
             input_ids,
@@ -776,7 +777,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             last = num_prompts + (
                 attention_mask * torch.arange(1, attention_mask.shape[1] + 1, device=states.device)
             ).argmax(1)
-            return states[torch.arange(len(states), device=states.device), last]
+            return states[torch.arange(states.shape[0], device=states.device), last]
         if attention_mask is None:
             return states.mean(dim=1)
         weights = F.pad(attention_mask, (num_prompts, 0), value=1).unsqueeze(-1).to(states.dtype)

@@ -29,7 +29,15 @@ from transformers import initialization as init
 from .configuration_clickprompt import CTRConfig
 from .layers_ctr import DNN, BilinearInteraction, CompressedInteractionNetwork, CrossNet, CrossNetV2
 from .layers_ctr import FeatureEmbedding, FeatureGeneration, FieldGraph, FieldSelfAttention, FirstOrder
-from .layers_ctr import InnerProducts, SecondOrder, SelfInitialized, SENet, XavierLinear, activation_function
+from .layers_ctr import (
+    InnerProducts,
+    SecondOrder,
+    SelfInitialized,
+    SENet,
+    XavierLinear,
+    activation_function,
+    xavier_linear,
+)
 # isort: on
 
 BACKBONES: dict[str, type["CTRBackbone"]] = {}
@@ -142,7 +150,7 @@ class LinearHead(CTRHead):
 
     def __init__(self, interaction_size: int):
         super().__init__()
-        self.output = XavierLinear(interaction_size, 1)
+        self.output = xavier_linear(interaction_size, 1)
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         return self.output(interaction)
@@ -179,7 +187,7 @@ class DeepFMHead(CTRHead):
 
     def __init__(self, dnn_size: int):
         super().__init__()
-        self.output = XavierLinear(dnn_size, 1)
+        self.output = xavier_linear(dnn_size, 1)
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         return self.output(interaction[:, :-1]) + interaction[:, -1:]
@@ -193,8 +201,8 @@ class NodeHead(CTRHead):
 
     def __init__(self, num_fields: int, embedding_size: int):
         super().__init__()
-        self.score = XavierLinear(embedding_size, 1, bias=False)
-        self.weight = XavierLinear(num_fields * embedding_size, num_fields, bias=False)
+        self.score = xavier_linear(embedding_size, 1, bias=False)
+        self.weight = xavier_linear(num_fields * embedding_size, num_fields, bias=False)
 
     def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         # (B, F·E) -> (B, F, E) -> (B, F)
@@ -449,6 +457,7 @@ class Transformer(CTRBackbone):
             batch_first=True,
             norm_first=config.norm_first,
         )
+        # torch's encoder layer reads their weights itself.
         layer.linear1 = XavierLinear(layer.linear1.in_features, layer.linear1.out_features)
         layer.linear2 = XavierLinear(layer.linear2.in_features, layer.linear2.out_features)
         self.encoder = nn.TransformerEncoder(layer, config.num_attention_layers, enable_nested_tensor=False)
