@@ -29,15 +29,8 @@ from transformers import initialization as init
 from .configuration_clickprompt import CTRConfig
 from .layers_ctr import DNN, BilinearInteraction, CompressedInteractionNetwork, CrossNet, CrossNetV2
 from .layers_ctr import FeatureEmbedding, FeatureGeneration, FieldGraph, FieldSelfAttention, FirstOrder
-from .layers_ctr import (
-    InnerProducts,
-    SecondOrder,
-    SelfInitialized,
-    SENet,
-    XavierLinear,
-    activation_function,
-    xavier_linear,
-)
+from .layers_ctr import InnerProducts, SecondOrder, SelfInitialized, SENet, XavierLinear
+from .layers_ctr import activation_function, xavier_linear
 # isort: on
 
 BACKBONES: dict[str, type["CTRBackbone"]] = {}

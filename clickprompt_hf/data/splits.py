@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..schema_clickprompt import Schema
-from ..values_clickprompt import is_missing, number_of, read_time
+from ..values_clickprompt import canonical, is_missing, number_of, read_time
 from .arrow_cells import decoded, distinct_cells, plain_type
 from .sources.source import SPLIT_NAMES, SourceTable
 
@@ -234,13 +234,10 @@ def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
     """
     if pa.types.is_nested(column.type):
         raise ValueError(f"`split_column` must have one value per row, but {name!r} has cells of type {column.type}.")
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    array = column.unify_dictionaries().combine_chunks()
+    values, indices = distinct_cells([column])
     numbers: dict[str, int] = {}
-    values = [*array.dictionary.to_pylist(), None]
     of_value = np.array([numbers.setdefault(canonical(value), len(numbers)) for value in values])
-    groups = of_value[array.indices.fill_null(len(values) - 1).to_numpy()]
+    groups = of_value[indices]
     # values that no row has leave gaps
     return np.unique(groups, return_inverse=True)[1]
 
