@@ -56,7 +56,8 @@ def whole_folder(path: str | Path, flush: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    with errors_naming(path, partial), _empty_folder(partial):
+    # the inner one can still see which file failed
+    with errors_naming(path, partial), _empty_folder(partial), errors_naming(path, partial):
         yield partial
         publish_folder(partial, path, flush)
 
@@ -78,7 +79,8 @@ def whole_contents(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     partial = folder / PARTIAL_FOLDER
-    with errors_naming(folder, partial), _empty_folder(partial):
+    # the inner one can still see which file failed
+    with errors_naming(folder, partial), _empty_folder(partial), errors_naming(folder, partial):
         yield partial
         # the contents of a partial folder reach the disk when it is complete itself
         if PARTIAL_FOLDER not in folder.parts:
@@ -131,7 +133,7 @@ def errors_naming(path: Path, partial: Path) -> Iterator[None]:
         # Others are files that the writer reads, and errors that name their file already.
         if (names and not ours) or error.errno is None or "cannot be written" in str(error.strerror):
             raise
-        raise _write_error(error.errno, path, partial, (ours or [partial])[0]) from error
+        raise _write_error(error.errno, path, partial, ours[0] if ours else _newest_file(partial)) from error
     except Exception as error:
         if not _is_write_error(error):
             raise

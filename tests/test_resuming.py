@@ -314,3 +314,12 @@ def test_incomplete_checkpoints_are_skipped_in_one_line(prepared, tmp_path, capl
     assert resumed_metrics == metrics
     with pytest.raises(ValueError, match="has no whole checkpoint"):
         run(tmp_path / "nothing", prepared, resume=True, **options)
+
+
+def test_errors_beside_writing_keep_their_file(prepared, tmp_path, monkeypatch):
+    def missing(self, *args):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "nowhere.txt")
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", missing)
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: 'nowhere.txt'$"):
+        run(tmp_path, prepared, **STEPS, save_steps=5, max_steps=5)
