@@ -365,8 +365,8 @@ def _sortable_times(column: pa.ChunkedArray, schema: Schema) -> np.ndarray:
     is_unread = is_known & np.asarray([time is None for time in times])
     if is_unread.any():
         # Among numbers, the cell that is none is to blame.
-        is_unread &= ~np.isfinite(numbers) if (is_unread & ~np.isfinite(numbers)).any() else True
-        row = int(is_unread[indices].argmax())
+        words = is_unread & ~np.isfinite(numbers)
+        row = int((words if words.any() else is_unread)[indices].argmax())
         expected = "such as 2024-01-31 14:05:00" if time_format is None else f"like {time_format!r}"
         raise ValueError(
             f"Times in column {schema.time!r} must be numbers, timestamps or strings {expected}, got "
