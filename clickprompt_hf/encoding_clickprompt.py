@@ -456,11 +456,15 @@ def index_of(cell: Any, values: list[Any]) -> int:
 
 
 def without_missing_words(values: list[Any], field: FieldSchema) -> list[Any]:
-    """Replace cells that the field's schema lists as missing by `None`."""
+    """Replace cells that the field's schema lists as missing, in any spelling, by `None`."""
     if not field.missing:
         return values
-    words = set(field.missing)
-    return each_distinct(values, lambda value: None if canonical(value) in words else value)
+
+    def normal(text: str) -> str:
+        return text if (meaning := meaning_of(text)) is None else meaning
+
+    words = set(map(normal, field.missing))
+    return each_distinct(values, lambda value: None if normal(canonical(value)) in words else value)
 
 
 def cells_of(column: Any) -> list:

@@ -252,7 +252,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             kwargs if return_tensors is None else {**kwargs, "return_tensors": return_tensors}
         )
         columns = self.columns(rows, row_offset)
-        features: dict[str, Any] = {"feature_ids": self.encode(columns)}
+        features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset)}
         counted = UnknownValues(self) if unknown is None else unknown
         counted.add_rows(columns, features["feature_ids"])
         if unknown is None:

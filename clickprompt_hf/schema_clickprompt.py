@@ -296,7 +296,8 @@ def check_positive(positive: Any) -> None:
             "and numbers in quotes: YAML does not read them as strings otherwise."
         )
     # 0 and 1 keep their meaning next to words
-    if np.isfinite(number_of(positive)) and positive != "1":
+    is_number = np.isfinite(number_of(positive)) and positive.lower() not in ("true", "false")
+    if is_number and positive != "1":
         raise ValueError(
             f"`positive` of a schema must be a word or '1', got {positive!r}. Recode such labels to 0 and 1."
         )

@@ -29,7 +29,7 @@ def fitted(kind: str, cells: list, missing) -> ClickPromptProcessor:
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("as_table", [False, True])
 def test_words_for_missing_are_blank_cells(kind, as_table, tmp_path):
-    words = [" unknown", "?", "0000-00-00", "-999.0"]
+    words = [" unknown", "?", "0000-00-00", "-999.00"]
     cells, blanked = [*words, *CELLS[kind]], [None] * 4 + CELLS[kind]
     rows = pa.table({"x": cells}) if as_table else {"x": cells}
     with warnings.catch_warnings():
