@@ -3,13 +3,16 @@
 
 import copy
 import dataclasses
+import math
 import numbers
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -21,6 +24,8 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 # Version of a checkpoint's files: goes up with each change that earlier code would misread.
 CHECKPOINT_VERSION = 1
+# Where config.json keeps the fingerprints of the weights it was saved with, by part of the model.
+FINGERPRINTS = "weights_fingerprints"
 # Where the Auto classes find the code in a checkpoint if this package is not installed.
 AUTO_MAP = {
     "AutoConfig": "configuration_clickprompt.ClickPromptConfig",
@@ -50,6 +55,17 @@ _RANGES: dict[str, Callable[[Any], bool]] = {
     "in [0, 1]": lambda number: 0 <= number <= 1,
 }
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string", dict: "a dict"}
+# No number of a configuration is larger, except numbers of ids, which are int32 in the encoded rows.
+_LARGEST, _MOST_IDS = 1_000_000, 2**31 - 1
+# Fields of every configuration that loading reads before anything else could complain about their type.
+_INHERITED_TYPES: dict[str, Any] = {"architectures": list[str] | None, "id2label": dict | None, "return_dict": bool}
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+# Numbers of a PLM's configuration, by the names that all families understand, and their smallest values.
+_PLM_SIZES = {
+    **{"vocab_size": 1, "hidden_size": 1, "intermediate_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1},
+    **{"num_key_value_heads": 1, "head_dim": 1, "embedding_size": 1, "type_vocab_size": 0, "initializer_range": 0},
+}
+_LARGEST_PLM_SIZE = 10_000_000
 # Backbones by what they contain, for `needs`.
 _WITH_EMBEDDINGS = (
     *("fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
@@ -81,6 +97,7 @@ def _setting(
     help: str,
     *,
     range: str | None = None,
+    most: int = _LARGEST,
     needs: dict[str, tuple[str, ...]] | None = None,
     flag: bool = True,
     flag_type: Any = None,
@@ -92,13 +109,14 @@ def _setting(
         default: Its default.
         help: What it means, for the API reference and the commands' `--help`.
         range: Key of `_RANGES` that the number, or each number of the list, must be in.
+        most: Largest value of the number, or of each number of the list.
         needs: Values of other fields, without which this one has no effect.
         flag: Whether it is a flag of the commands.
         flag_type: Type of that flag if it takes fewer values than the field.
         may_change: Whether finetuning a checkpoint may change it: it concerns fresh heads, dropout or the clicks only.
     """
     metadata = {
-        **{"help": help, "range": range, "needs": needs or {}},
+        **{"help": help, "range": range, "most": most, "needs": needs or {}},
         **{"flag": flag, "flag_type": flag_type, "may_change": may_change},
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -119,11 +137,62 @@ def _check_fields(config: PreTrainedConfig, config_class: type[PreTrainedConfig]
         value_range = field.metadata["range"]
         if value_range is None or value is None:
             continue
-        if isinstance(value, (list, tuple)):
-            if not all(map(_RANGES[value_range], value)):
-                raise ValueError(f"`{field.name}` must hold numbers of {value_range}, got {list(value)}.")
-        elif not _RANGES[value_range](value):
-            raise ValueError(f"`{field.name}` must be {value_range}, got {value}.")
+        is_list, most = isinstance(value, (list, tuple)), field.metadata["most"]
+        for number in value if is_list else [value]:
+            if _RANGES[value_range](number) and number <= most:
+                continue
+            expected = f"at most {most:,}" if _RANGES[value_range](number) else value_range
+            if is_list:
+                raise ValueError(f"`{field.name}` must hold numbers of {expected}, got {number} in {value!r:.200}.")
+            raise ValueError(f"`{field.name}` must be {expected}, got {number}.")
+
+
+def _check_inherited(values: dict[str, Any], where: str = "") -> None:
+    """Check fields that every configuration inherits, which transformers uses without checking them.
+
+    Args:
+        values: Values of a configuration's fields, by name.
+        where: What holds them, for the message.
+
+    Raises:
+        ValueError: On the first field with an impossible value; the message names it.
+    """
+    for name, expected in _INHERITED_TYPES.items():
+        if name in values and not _has_type(values[name], expected):
+            raise ValueError(f"`{name}`{where} must be {_type_name(expected)}, got {values[name]!r}.")
+    for name in ("dtype", "torch_dtype"):
+        if (value := values.get(name)) is not None and str(value).removeprefix("torch.") not in _DTYPES:
+            raise ValueError(f"`{name}`{where} must be one of {_DTYPES} or None, got {value!r}.")
+
+
+def _check_plm_values(text_config: PreTrainedConfig) -> None:
+    """Check the values of a PLM's configuration that its family accepts but cannot compute with.
+
+    Raises:
+        ValueError: On the first impossible one; the message names it.
+    """
+    for name, least in _PLM_SIZES.items():
+        # only some families have each of them
+        value = getattr(text_config, name, None)
+        if value is not None and not (_has_type(value, float) and least <= value <= _LARGEST_PLM_SIZE):
+            raise ValueError(
+                f"`{name}` in `text_config` must be a number from {least} to {_LARGEST_PLM_SIZE:,}, got {value!r}."
+            )
+    for name, value in text_config.to_dict().items():
+        if isinstance(value, str) and re.search(r"act(ivation)?(_fn|_function)?$", name) and value not in ACT2FN:
+            raise ValueError(f"`{name}` in `text_config` must be one of {sorted(ACT2FN)}, got {value!r}.")
+        if not _has_type(value, float):
+            continue
+        if not math.isfinite(value):
+            raise ValueError(f"`{name}` in `text_config` must be finite, got {value}.")
+        if re.search(r"eps(ilon)?$", name) and value <= 0:
+            raise ValueError(f"`{name}` in `text_config` must be above 0, got {value}.")
+        if re.search(r"(drop(out)?|dropout_prob|dropout_rate)$", name) and not 0 <= value <= 1:
+            raise ValueError(f"`{name}` in `text_config` must be in [0, 1], got {value}.")
+    padding, size = getattr(text_config, "pad_token_id", None), text_config.vocab_size
+    padding_decides_positions = text_config.model_type in _PADDED_POSITION_FAMILIES
+    if (padding is None and padding_decides_positions) or (padding is not None and not -size <= padding < size):
+        raise ValueError(f"`pad_token_id` in `text_config` must be below `vocab_size`, {size}, got {padding}.")
 
 
 def _has_type(value: Any, annotation: Any) -> bool:
@@ -153,7 +222,7 @@ def _type_name(annotation: Any) -> str:
         shown = [a for a in arguments if get_origin(a) is not tuple and not (a is int and float in arguments)]
         return " or ".join(map(_type_name, shown))
     if origin is list:
-        return "a list of integers"
+        return "a list of integers" if arguments == (int,) else "a list of strings"
     return "None" if annotation is NoneType else _TYPE_NAMES[annotation]
 
 
@@ -173,7 +242,11 @@ class CTRConfig(PreTrainedConfig):
         "fgcnn, transformer, or your own.",
     )
     field_sizes: list[int] | tuple[int, ...] = _setting(
-        (), "Number of ids per field, including id 0 (out of vocabulary).", range="at least 1", flag=False
+        (),
+        "Number of ids per field, including id 0 (out of vocabulary).",
+        range="at least 1",
+        most=_MOST_IDS,
+        flag=False,
     )
     max_values: list[int] | tuple[int, ...] | None = _setting(
         None,
@@ -301,6 +374,9 @@ class CTRConfig(PreTrainedConfig):
     def check(self) -> None:
         """Raise a ValueError that names the first field with an impossible value."""
         _check_fields(self, CTRConfig)
+        _check_inherited(vars(self))
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"`hidden_act` must be one of {sorted(ACT2FN)}, got {self.hidden_act!r}.")
         if self.max_values is not None and len(self.max_values) != len(self.field_sizes):
             raise ValueError(
                 f"`max_values` must have one entry per field ({len(self.field_sizes)}), got {len(self.max_values)}."
@@ -444,6 +520,15 @@ class ClickPromptConfig(PreTrainedConfig):
         """Raise a ValueError that names the first field with an impossible value."""
         check_version(self.checkpoint_version, "config.json")
         _check_fields(self, ClickPromptConfig)
+        _check_inherited(vars(self))
+        for name, config_class in (("text_config", PreTrainedConfig), ("ctr_config", CTRConfig)):
+            part = getattr(self, name)
+            # by name: a checkpoint's own code has another class object
+            is_config = config_class.__name__ in [base.__name__ for base in type(part).__mro__]
+            if not (part is None or isinstance(part, dict) or is_config):
+                raise ValueError(f"`{name}` must be a {config_class.__name__}, a dict or None, got {part!r:.200}.")
+            if isinstance(part, dict):
+                _check_inherited(part, f" in `{name}`")
         if self.pool_prompts and self.prompt_strategy != "shallow":
             raise ValueError(
                 f"`pool_prompts` must be False unless `prompt_strategy` is 'shallow', got {self.prompt_strategy!r}: "
@@ -454,6 +539,7 @@ class ClickPromptConfig(PreTrainedConfig):
             self._check_against_plm()
 
     def _check_against_plm(self) -> None:
+        _check_plm_values(self.text_config)
         if self.causal and self.pooling == "cls" and not self.pool_prompts:
             raise ValueError(
                 "`pooling` must be 'last' or a mean for a decoder, whose first token sees no other token; got 'cls'."
@@ -466,6 +552,8 @@ class ClickPromptConfig(PreTrainedConfig):
             )
 
     def __post_init__(self, **kwargs):
+        # of the files that this configuration is loaded from, not of those it is saved with
+        kwargs.pop(FINGERPRINTS, None)
         kwargs["num_labels"] = 1
         # a loaded configuration names the repository it came from; a saved one must name its own files
         kwargs["auto_map"] = dict(AUTO_MAP)
@@ -477,7 +565,13 @@ class ClickPromptConfig(PreTrainedConfig):
             self.text_config = None
         elif self.text_config is None:
             self.text_config = {}
-        super().__post_init__(**kwargs)
+        try:
+            super().__post_init__(**kwargs)
+        except ValueError:
+            raise
+        # the classes of PLMs raise errors of many types
+        except Exception as error:
+            raise ValueError(f"`text_config` must be a valid configuration of a language model: {error}") from error
         if not self.use_plm:
             self.tie_word_embeddings = False
             return

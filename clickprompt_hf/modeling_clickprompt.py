@@ -7,14 +7,15 @@ heads, K prompt length, V vocabulary size, M masked tokens of the batch.
 
 import inspect
 import math
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -34,9 +35,11 @@ from transformers.utils import ModelOutput, logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
-from .configuration_clickprompt import ClickPromptConfig
+from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear, xavier_linear
 from .layers_prompt import make_prompt_encoder
+from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types, find_weights, listed
+from .loading_clickprompt import non_finite, part_of, record_fingerprints, stored_types
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
 from .prompt_injection import checkpointing_layers, choose_injection, layer_lists
@@ -44,6 +47,12 @@ from .whole_files import whole_contents
 # isort: on
 
 logger = logging.get_logger(__name__)
+
+# Classes of stage 1, whose checkpoints have no click heads.
+PRETRAINING_CLASSES = ("ClickPromptForPAMLM", "ClickPromptForPACLM")
+# Parts of `ClickPromptModel`.
+_TRUNK_PARTS = ("ctr", "plm", "prompt_encoder")
+_HUB_SAVING_ARGUMENTS = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 
 @dataclass
@@ -235,19 +244,15 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # Heads of the other task, and the whole PLM if only the CTR part is built.
-    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
-        r"^lm_head\.",
-        r"^ctr_head\.",
-        r"^text_head\.",
-        r"^fusion\.",
-        r"^(clickprompt\.)?(plm|prompt_encoder)\.",
-    ]
+    # Heads of the other task. The trunk adds the parts that it is built without.
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^ctr_head\.", r"^text_head\.", r"^fusion\."]  # noqa: RUF012
 
     def __init__(self, config: ClickPromptConfig):
         # options of `from_pretrained` are set after the configuration has checked itself
         config.check()
         super().__init__(config)
+        # names of tensors that the checkpoint lacked
+        self.fresh_weights: tuple[str, ...] = ()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -257,38 +262,131 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         init_xavier_linear(module)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Load a checkpoint, as in transformers; the error for damaged weights names the checkpoint.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *model_args,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **kwargs,
+    ):
+        """Load a checkpoint, as in transformers, and refuse weights that are not whole or not right.
+
+        Heads that the checkpoint was saved without start fresh, as in finetuning after PA-MLM, with a warning;
+        `fresh_weights` names their tensors.
 
         Raises:
-            OSError: If a file is missing or damaged.
+            ValueError: If weights are missing, have other names, shapes or types than the model's, are NaN or
+                infinite, or are not those that `config.json` was saved with; if an index names files outside the
+                folder. The message names files and tensors.
+            OSError: If a file is missing, damaged or cut off.
         """
-        try:
-            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except SafetensorError as error:
-            raise OSError(
-                f"{pretrained_model_name_or_path} must hold complete weights, but a safetensors file is damaged or "
-                f"cut off: {error}."
-            ) from error
-        # with `output_loading_info`, a model and a report
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        files, types, saved = [], {}, {}
+        if pretrained_model_name_or_path is not None:
+            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            files = find_weights(pretrained_model_name_or_path, kwargs.get("variant"), **hub_arguments)
+            types = stored_types(files)
+            # without one, loading raises a better error, unless a configuration is given
+            with suppress(OSError):
+                saved, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **hub_arguments)
+        loaded: Any = super().from_pretrained(
+            pretrained_model_name_or_path,
+            *model_args,
+            # refused below, by name
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **kwargs,
+        )
+        model, info = loaded
+        where = listed(files) or str(pretrained_model_name_or_path)
+        model._check_keys(where, saved, info, ignore_mismatched_sizes)
+        tensors = model.state_dict()
+        if getattr(model.config, "quantization_config", None) is None:
+            check_types(files, types, tensors)
+        if broken := non_finite(tensors):
+            raise ValueError(f"{where} must hold finite weights, but NaN or infinity is in {listed(broken)}.")
+        if kwargs.get("variant") is None:
+            check_fingerprints(files, saved.get(FINGERPRINTS), {part_of(key) for key in tensors})
         model._load_uncalled_weights()
-        return loaded
+        return (model, info) if output_loading_info else model
 
-    def save_pretrained(self, save_directory, is_main_process: bool = True, *args, **kwargs) -> None:
+    def _check_keys(self, where: str, saved: dict[str, Any], info: dict[str, Any], may_mismatch: bool) -> None:
+        """Refuse missing, unexpected and misshapen tensors, and set `fresh_weights`.
+
+        Args:
+            where: Files of the checkpoint.
+            saved: Its `config.json`.
+            info: The loading info of transformers.
+            may_mismatch: Whether tensors of other shapes start fresh instead.
+
+        Raises:
+            ValueError: If a tensor is not in the checkpoint although it should be, or the reverse.
+        """
+        missing, mismatched = set(info["missing_keys"]), sorted(info["mismatched_keys"])
+        lost = [key for key in missing if part_of(key) in self._saved_parts(saved)]
+        misshapen = [] if may_mismatch else [f"{key} {[*found]} instead of {[*own]}" for key, found, own in mismatched]
+        surplus = [key for key in info["unexpected_keys"] if part_of(key) in _TRUNK_PARTS]
+        faults = {"lacks": lost, "has the shapes": misshapen, "also has": surplus}
+        if found := [f"{what} {listed(names)}" for what, names in faults.items() if names]:
+            raise ValueError(
+                f"{where} must hold the weights of {type(self).__name__} with this configuration, but "
+                f"{'; '.join(found)}. One of the files is damaged or comes from another checkpoint."
+            )
+        self.fresh_weights = tuple(sorted(missing | {key for key, *_ in mismatched}))
+        if self.fresh_weights:
+            warnings.warn(
+                f"{where} was saved without {listed(self.fresh_weights)}, which start fresh: train the model before "
+                "you use it.",
+                stacklevel=3,
+            )
+
+    def _saved_parts(self, saved: dict[str, Any]) -> set[str]:
+        """Parts of the model that a checkpoint with the `config.json` `saved` must hold."""
+        architectures = set(saved.get("architectures") or ())
+        own = self.config
+        fusion = saved.get("fusion", own.fusion)
+        has_prompts = saved.get("prompt_strategy", own.prompt_strategy) != "none"
+        parts = {
+            "plm": fusion != "ctr",
+            "prompt_encoder": fusion != "ctr" and has_prompts,
+            "ctr": fusion != "text" or has_prompts,
+            "lm_head": bool(architectures & set(PRETRAINING_CLASSES)),
+        }
+        if ClickPromptForCTR.__name__ in architectures:
+            parts |= {"ctr_head": fusion != "text", "text_head": fusion != "ctr", "fusion": fusion == "weighted"}
+        return {part for part, is_saved in parts.items() if is_saved}
+
+    def save_pretrained(
+        self,
+        save_directory,
+        is_main_process: bool = True,
+        state_dict: dict | None = None,
+        push_to_hub: bool = False,
+        **kwargs,
+    ):
         """Save weights, configuration and code, as in transformers, but whole or not at all: see `whole_contents`.
+
+        `config.json` keeps fingerprints of the weights.
 
         Raises:
             OSError: If a file cannot be written; the message names the file and the reason.
         """
         if not is_main_process or kwargs.get("distributed_checkpoint"):
             # others write nothing, or all processes write into one folder
-            super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+            super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **kwargs)
             return
-        if kwargs.get("push_to_hub"):
-            kwargs.setdefault("repo_id", Path(save_directory).name)
+        hub_arguments = {name: kwargs.pop(name) for name in _HUB_SAVING_ARGUMENTS if name in kwargs}
         with whole_contents(save_directory) as partial:
-            super().save_pretrained(partial, is_main_process, *args, **kwargs)
+            super().save_pretrained(partial, is_main_process, state_dict, **kwargs)
+            is_adapter = getattr(self, "_hf_peft_config_loaded", False)
+            if not (is_adapter or kwargs.get("variant")) and self.should_save_on_this_rank(is_main_process):
+                record_fingerprints(partial)
+        # a checkpoint has all weights of its class
+        self.fresh_weights = ()
+        if push_to_hub:
+            repo_id = hub_arguments.pop("repo_id", Path(save_directory).name)
+            options = {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
+            self.push_to_hub(repo_id, **hub_arguments, **options)
 
     def _load_uncalled_weights(self) -> None:
         """Load small weights that `device_map` has left on disk and that are used outside of their module's call.
@@ -337,13 +435,31 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return model
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        plm = plm_auto_class(self.config.text_config).from_pretrained(plm_name_or_path, **plm_kwargs)
-        self._copy_trunk(plm)
+        self._load_whole_plm(plm_auto_class(self.config.text_config), plm_name_or_path, plm_kwargs)
 
-    def _copy_trunk(self, plm: PreTrainedModel) -> None:
-        """Copy the weights of `plm`, which may have more parts than the trunk: a pooler, a head, a decoder."""
-        given, own = plm.base_model.state_dict(), self.trunk.plm
-        own.load_state_dict({name: given[name] for name in own.state_dict()})
+    def _load_whole_plm(self, auto_class, plm_name_or_path, plm_kwargs: dict) -> tuple[PreTrainedModel, set[str]]:
+        """Load a PLM and copy its trunk; it may have more parts: a pooler, a head, a decoder.
+
+        Returns:
+            The PLM, and the names of its tensors that were not found.
+
+        Raises:
+            ValueError: If weights of the trunk are missing, NaN or infinite.
+        """
+        whole, info = auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
+        missing, given, own = set(info["missing_keys"]), whole.base_model.state_dict(), self.trunk.plm
+        weights = {name: given[name] for name in own.state_dict()}
+        prefix = "" if whole.base_model is whole else f"{whole.base_model_prefix}."
+        if lost := [name for name in weights if f"{prefix}{name}" in missing]:
+            raise ValueError(
+                f"{plm_name_or_path} must hold all weights of {type(own).__name__}, but lacks {listed(lost)}."
+            )
+        if broken := non_finite(weights):
+            raise ValueError(
+                f"{plm_name_or_path} must hold finite weights, but NaN or infinity is in {listed(broken)}."
+            )
+        own.load_state_dict(weights)
+        return whole, missing
 
     def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=checkpoint, *args, **kwargs):
         options = gradient_checkpointing_func.keywords if isinstance(gradient_checkpointing_func, partial) else {}
@@ -423,6 +539,11 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             if config.num_prompts:
                 self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, self.injection.sizes, config)
         self._no_split_modules = self._unsplittable_modules()
+        absent = [part for part in _TRUNK_PARTS if getattr(self, part) is None]
+        self._keys_to_ignore_on_load_unexpected = [
+            *self._keys_to_ignore_on_load_unexpected,
+            *(rf"^(clickprompt\.)?{part}\." for part in absent),
+        ]
         self.post_init()
 
     def _unsplittable_modules(self) -> set[str]:
@@ -640,14 +761,13 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
         family = self.head_family
-        whole, loading = family.auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
-        missing = [key for key in loading["missing_keys"] if key.startswith(tuple(family.parts.values()))]
+        whole, lost = self._load_whole_plm(family.auto_class, plm_name_or_path, plm_kwargs)
+        missing = [key for key in lost if key.startswith(tuple(family.parts.values()))]
         if missing:
             logger.warning(
                 f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} start fresh, in the shape "
                 f"of {type(self.lm_head).__name__}. PA-MLM trains them."
             )
-        self._copy_trunk(whole)
         self.lm_head.load_state_dict(
             {
                 ours + name.removeprefix(theirs): tensor
@@ -679,8 +799,7 @@ class ClickPromptForPACLM(ClickPromptForPretraining):
         self.post_init()
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        whole = AutoModelForCausalLM.from_pretrained(plm_name_or_path, **plm_kwargs)
-        self._copy_trunk(whole)
+        whole: Any = self._load_whole_plm(AutoModelForCausalLM, plm_name_or_path, plm_kwargs)[0]
         self.get_output_embeddings().load_state_dict(whole.get_output_embeddings().state_dict())
         self.tie_weights()
 

@@ -74,6 +74,13 @@ class ClickPromptPipeline(Pipeline):
                 "trained click heads and would score at random. Finetune it with `clickprompt finetune`. If you have "
                 "trained it since, save it first."
             )
+        # models of earlier versions, which trusted code may bring, have no such attribute
+        if fresh := getattr(model, "fresh_weights", ()):
+            raise ValueError(
+                f"`model` must be finetuned for clicks, but its checkpoint {model.name_or_path} was saved without "
+                f"{', '.join(fresh)}, and fresh weights score at random. Finetune it with `clickprompt finetune`. If "
+                "you have trained it since, save it first."
+            )
         processor.check_model(model.config)
         for name in _NEUTRAL:
             _check_neutral(name, kwargs.pop(name, None))
@@ -113,7 +120,7 @@ class ClickPromptPipeline(Pipeline):
 
         Raises:
             ValueError: If a column is missing or repeated, a single-valued field holds a list (the message names row
-                and column), or an argument has a wrong value.
+                and column), an argument has a wrong value, or the model's logits are not finite.
             TypeError: If `inputs` or a row has an unsupported type, or an argument is unknown.
         """
         if batch_size is not None:
@@ -162,6 +169,11 @@ class ClickPromptPipeline(Pipeline):
     ) -> list[dict[str, float]]:
         """Convert the model's outputs to one dict per row."""
         logits = model_outputs.logits.float()
+        if not logits.isfinite().all():
+            raise ValueError(
+                f"The click logits of {self.model.name_or_path or type(self.model).__name__} must be finite, got "
+                f"{logits[~logits.isfinite()][0]}: its weights are not finite, or too large for their type."
+            )
         columns = {"click_probability": corrected_probabilities(logits, self.model.config)}
         if return_logits:
             columns["logit"] = logits

@@ -40,7 +40,7 @@ class Scorer:
         config = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
         vocabularies = read_vocabularies(folder / VOCABULARIES_FILE, config)
         self.encoder = FeatureEncoder(Schema.from_dict(config["schema"]), vocabularies, config["boundaries"])
-        model = folder / ONNX_FILE
+        self.model = model = folder / ONNX_FILE
         if not model.is_file():
             raise FileNotFoundError(f"`folder` must hold {ONNX_FILE}, but there is no {model}.")
         options = onnxruntime.SessionOptions()
@@ -83,7 +83,7 @@ class Scorer:
         """Predict P(click) of encoded rows: feature_ids (B, C) int64 to (B,) float32.
 
         Raises:
-            ValueError: If `feature_ids` has another shape.
+            ValueError: If `feature_ids` has another shape, or the model's probabilities are NaN.
             IndexError: If an id is outside [0, field_size); -1 is allowed in multi-valued fields.
         """
         feature_ids = np.asarray(feature_ids, dtype=np.int64)
@@ -100,4 +100,6 @@ class Scorer:
         for start in range(0, len(feature_ids), _ROWS_PER_BLOCK):
             block = slice(start, start + _ROWS_PER_BLOCK)
             (probabilities[block],) = self.session.run(None, {"feature_ids": feature_ids[block]})
+        if np.isnan(probabilities).any():
+            raise ValueError(f"The probabilities of {self.model} must be numbers, got NaN: its weights are damaged.")
         return probabilities

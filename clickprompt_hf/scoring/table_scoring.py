@@ -41,7 +41,8 @@ def score_table(
 
     Raises:
         ValueError: If a column is missing, holds lists or mappings although its field is single-valued, or holds cells
-            that are not lists of single values although its field is multi-valued.
+            that are not lists of single values although its field is multi-valued, or the model's probabilities are
+            NaN.
     """
     check_columns(processor.read_columns, table.column_names, "The table")
     _check_types(table.schema, processor)
@@ -66,8 +67,13 @@ def score_table(
                 batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
             inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
             scored.append(corrected_probabilities(model(**inputs).logits, model.config).squeeze(-1))
+    if np.isnan(scores := torch.cat(scored).cpu().numpy()).any():
+        raise ValueError(
+            f"The probabilities of {model.name_or_path or type(model).__name__} must be numbers, got NaN: its weights "
+            "are not finite, or too large for its type."
+        )
     probabilities = np.empty(len(table))
-    probabilities[order] = torch.cat(scored).cpu().numpy()
+    probabilities[order] = scores
     return probabilities
 
 
