@@ -142,7 +142,9 @@ def test_damaged_weights_are_refused(damage, has_fingerprints, checkpoint):
             return
     for way, load in WAYS.items():
         # the trunk has no heads, the exported part has no PLM
-        if (way == "trunk" and "head" in message) or (way == "export" and re.search("text_head|layer|prompt", message)):
+        if (way == "trunk" and "head" in message) or (
+            way == "export" and re.search("text_head|layer|prompt", message)
+        ):
             continue
         with pytest.raises(ValueError, match=rf"{re.escape(str(checkpoint / WEIGHTS))} must hold .*{message}"):
             load(checkpoint)

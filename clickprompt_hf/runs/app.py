@@ -9,6 +9,7 @@ Works with any click model, with or without a language model. Nothing leaves thi
 Needs pip install "clickprompt_hf[app]".
 """
 
+from ..data.number_ranges import NumberRange
 from .backbone_modules import import_backbone_module
 from .command import CommandParser, require, run_command
 from .paths import check_folder_or_hub_id
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         ImportError: If the extra app is missing.
     """
     args = make_parser().parse_args(arguments)
+    NumberRange(0, 65_535, whole=True).check("port", args.port)
     require(["gradio"], "app", "The page")
     check_folder_or_hub_id(args.model, "--model")
     if args.backbone_module:

@@ -16,14 +16,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..data.number_ranges import NumberRange, check_numbers
 from ..data.reading import load_splits
 from ..data.sources.synthetic import best_reachable_auc
+from ..training.arguments import RANGES as TRAINING_RANGES
 from ..whole_files import whole_file
 from . import finetune, predict, pretrain
 from .command import CommandParser, run_command
 from .idle_arguments import PAMLM_ARGUMENTS, PLM_ARGUMENTS
 
 ROWS_SCORED = 3
+_EPOCHS, _BATCH_SIZE = TRAINING_RANGES["num_train_epochs"], TRAINING_RANGES["per_device_train_batch_size"]
+RANGES = {
+    "max_train_rows": NumberRange(1, whole=True, also=(None,)),
+    **{f"{run}_epochs": _EPOCHS for run in ("pamlm", "plm", "ctr")},
+    **{f"{run}_batch_size": _BATCH_SIZE for run in ("pamlm", "plm", "ctr")},
+}
 
 
 def make_parser() -> CommandParser:
@@ -36,19 +44,25 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--plm_name_or_path", default="scratch-tiny", help="as in clickprompt finetune (default: %(default)s)"
     )
-    parser.add_argument("--pamlm_epochs", default="3", metavar="N", help="PA-MLM epochs (default: %(default)s)")
     parser.add_argument(
-        "--pamlm_batch_size", default="64", metavar="N", help="PA-MLM batch size (default: %(default)s)"
+        "--pamlm_epochs", type=float, default=3, metavar="N", help="PA-MLM epochs (default: %(default)s)"
+    )
+    parser.add_argument("--pamlm_batch_size", type=int, default=64, help="PA-MLM batch size (default: %(default)s)")
+    parser.add_argument(
+        "--plm_epochs",
+        type=float,
+        default=2,
+        metavar="N",
+        help="finetuning epochs with the PLM (default: %(default)s)",
     )
     parser.add_argument(
-        "--plm_epochs", default="2", metavar="N", help="finetuning epochs with the PLM (default: %(default)s)"
+        "--plm_batch_size", type=int, default=64, help="finetuning batch size with the PLM (default: %(default)s)"
     )
     parser.add_argument(
-        "--plm_batch_size", default="64", metavar="N", help="finetuning batch size with the PLM (default: %(default)s)"
+        "--ctr_epochs", type=float, default=4, metavar="N", help="epochs without the PLM (default: %(default)s)"
     )
-    parser.add_argument("--ctr_epochs", default="4", metavar="N", help="epochs without the PLM (default: %(default)s)")
     parser.add_argument(
-        "--ctr_batch_size", default="256", metavar="N", help="batch size without the PLM (default: %(default)s)"
+        "--ctr_batch_size", type=int, default=256, help="batch size without the PLM (default: %(default)s)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="run all once per seed (default: 42)")
     return parser
@@ -65,6 +79,9 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
         OSError: If a file or folder is missing.
     """
     args, others = make_parser().parse_known_args(arguments)
+    check_numbers(args, RANGES)
+    for seed in args.seeds:
+        TRAINING_RANGES["seed"].check("seeds", seed)
     plm, others = taken(PLM_ARGUMENTS, ["--plm_learning_rate", "5e-4", *others])
     pamlm, everywhere = taken(PAMLM_ARGUMENTS, others)
 
@@ -76,13 +93,13 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     rows = ["--max_train_rows", str(args.max_train_rows)] if args.max_train_rows else []
     fresh = ["--dataset", args.dataset, *rows]
     fresh_plm = ["--plm_name_or_path", args.plm_name_or_path, *plm]
-    pamlm_size = ["--num_train_epochs", args.pamlm_epochs, "--per_device_train_batch_size", args.pamlm_batch_size]
+    pamlm_size = sizes(args.pamlm_epochs, args.pamlm_batch_size)
     # few epochs need a schedule that decays
     finetuning = ["--lr_scheduler_type", "linear"]
-    with_plm = ["--num_train_epochs", args.plm_epochs, "--per_device_train_batch_size", args.plm_batch_size]
+    with_plm = sizes(args.plm_epochs, args.plm_batch_size)
     # the [CLS] of a fresh PLM does not represent the text yet
     with_plm += ["--pooling", "mean"]
-    without_plm = ["--num_train_epochs", args.ctr_epochs, "--per_device_train_batch_size", args.ctr_batch_size]
+    without_plm = sizes(args.ctr_epochs, args.ctr_batch_size)
 
     results = []
     for seed in args.seeds:
@@ -118,6 +135,11 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     predict.main(["--model", str(folder / "with"), "--input", str(rows_file), "--output", str(scores_file)])
     print(f"\nThree raw rows, scored by {folder / 'with'}:\n\n{pd.read_csv(scores_file, dtype=str).T.to_string()}")
     return table
+
+
+def sizes(num_epochs: float, batch_size: int) -> list[str]:
+    """The flags of a run's length and batch size."""
+    return ["--num_train_epochs", str(num_epochs), "--per_device_train_batch_size", str(batch_size)]
 
 
 def taken(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
+from ..data.number_ranges import NumberRange, check_numbers
 from ..data.table_files import ENDINGS, table_kind
 from ..data.table_pieces import ENDINGS_WRITTEN, table_format
 from ..pipeline_clickprompt import default_batch_size
@@ -26,6 +27,9 @@ from .backbone_modules import import_backbone_module
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of
 from .paths import check_folder_or_hub_id
+
+_ROWS = NumberRange(1, 100_000_000, whole=True, also=(None,))
+RANGES = {"batch_size": _ROWS, "piece_rows": _ROWS}
 
 
 def make_parser() -> CommandParser:
@@ -60,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         OSError: If a file or the checkpoint is missing.
     """
     args = make_parser().parse_args(arguments)
+    check_numbers(args, RANGES)
     check_files(args.input, args.output)
     check_folder_or_hub_id(args.model, "--model")
 

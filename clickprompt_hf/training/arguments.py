@@ -2,6 +2,7 @@
 """Training arguments."""
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -10,6 +11,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.integrations import is_tensorboard_available
 from transformers.training_args import OptimizerNames
+
+from ..data.number_ranges import LARGEST_SEED, NumberRange, check_numbers
 
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
 _ONLY_END = "must be 'end': the other strategies push pickles of arguments or optimizers"
@@ -27,6 +30,44 @@ REFUSED_OPTIMIZERS = {
     OptimizerNames.GALORE_ADAFACTOR_LAYERWISE: _IN_HOOKS,
     OptimizerNames.APOLLO_ADAMW_LAYERWISE: _IN_HOOKS,
 }
+_COUNT = NumberRange(1, whole=True)
+_OPTIONAL_COUNT = NumberRange(1, whole=True, also=(None,))
+# below 1: a share of all steps
+_STEPS = NumberRange(0, above=True)
+_RATE = NumberRange(0, 100)
+_BETA = NumberRange(0, 1, below=True)
+# What the numbers may be; transformers checks few of its own. Larger rates and decays only diverge.
+RANGES: dict[str, NumberRange] = {
+    "learning_rate": _RATE,
+    "plm_learning_rate": _RATE,
+    "weight_decay": _RATE,
+    "early_stopping_patience": NumberRange(0, whole=True),
+    "mlm_probability": NumberRange(0, 1, above=True, below=True),
+    "seed": NumberRange(0, LARGEST_SEED, whole=True),
+    "data_seed": NumberRange(0, LARGEST_SEED, whole=True, also=(None,)),
+    "num_train_epochs": NumberRange(0, above=True),
+    "max_steps": NumberRange(1, whole=True, also=(-1,)),
+    "warmup_steps": NumberRange(0),
+    "per_device_train_batch_size": _COUNT,
+    "per_device_eval_batch_size": _COUNT,
+    "gradient_accumulation_steps": _COUNT,
+    "eval_accumulation_steps": _OPTIONAL_COUNT,
+    "max_grad_norm": NumberRange(0, math.inf),
+    "adam_beta1": _BETA,
+    "adam_beta2": _BETA,
+    "adam_epsilon": NumberRange(0, 1, above=True),
+    "neftune_noise_alpha": NumberRange(0, also=(None,)),
+    "logging_steps": _STEPS,
+    "save_steps": _STEPS,
+    "eval_steps": NumberRange(0, above=True, also=(None,)),
+    "eval_delay": NumberRange(0),
+    "save_total_limit": _OPTIONAL_COUNT,
+    "torch_empty_cache_steps": _OPTIONAL_COUNT,
+    "dataloader_num_workers": NumberRange(0, whole=True),
+    "dataloader_prefetch_factor": _OPTIONAL_COUNT,
+    "ddp_bucket_cap_mb": _OPTIONAL_COUNT,
+    "ddp_timeout": _COUNT,
+}
 
 
 @dataclass
@@ -37,8 +78,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
     once AUC has not improved for `early_stopping_patience` evaluations.
 
     Raises:
-        ValueError: If a learning rate, the patience or a seed is negative, `freeze` names an unknown part, or an
-            argument is set that this package does not support (each message says why).
+        ValueError: If a number is outside its range in `RANGES`, `freeze` names an unknown part, or an argument is set
+            that this package does not support (each message says why).
         ImportError: If `report_to` names TensorBoard and it is not installed.
     """
 
@@ -110,9 +151,7 @@ class ClickPromptTrainingArguments(TrainingArguments):
     logging_steps: float = field(default=100, metadata={"help": "Number of steps between logs."})
 
     def __post_init__(self):
-        for name in ("learning_rate", "plm_learning_rate", "early_stopping_patience", "seed", "data_seed"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
+        check_numbers(self, RANGES)
         if unknown := sorted(set(self.freeze or ()) - set(FREEZABLE_PARTS)):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
         if self.hub_strategy != "end":
