@@ -585,18 +585,29 @@ class ClickPromptConfig(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Read `config.json`, as in transformers, which takes a folder without one for a configuration of defaults.
+        """Read `config.json`, as in transformers.
 
         Raises:
-            OSError: If a folder has no `config.json`.
+            ValueError: If it holds something else than a configuration of this class.
+            OSError: If it is missing or not JSON.
         """
-        found, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if not found and Path(pretrained_model_name_or_path).is_dir():
+        wrong = f"config.json of {pretrained_model_name_or_path} must hold a configuration of {cls.model_type!r}, got "
+        try:
+            config_dict, others = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except TypeError as error:
+            # transformers takes any JSON for a mapping
+            raise ValueError(f"{wrong}no mapping: {error}") from error
+        if not isinstance(config_dict, dict):
+            raise ValueError(f"{wrong}{config_dict!r:.200}.")
+        if not config_dict and Path(pretrained_model_name_or_path).is_dir():
+            # transformers takes a folder without one for a configuration of defaults
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold a checkpoint, but its config.json is missing: was saving "
                 "interrupted? It is written last. Save the model again."
             )
-        return found, kwargs
+        if config_dict.get("model_type") != cls.model_type:
+            raise ValueError(f"{wrong}`model_type` {config_dict.get('model_type')!r}.")
+        return config_dict, others
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data, as in `config.json`."""

@@ -365,8 +365,10 @@ def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> 
     """Read the vocabularies of all fields from a file that was saved with `processor_config`.
 
     Raises:
-        ValueError: If file and configuration were not saved together, or one of them is incomplete.
+        ValueError: If file and configuration were not saved together, one of them is incomplete, or a field of the
+            configuration has the wrong type.
     """
+    check_processor_config(processor_config)
     written = Path(path).read_bytes()
     # Of the schema as saved, which `Schema.from_dict` may have completed.
     found = fingerprint_of(processor_config["schema"], processor_config["boundaries"], written)
@@ -378,6 +380,50 @@ def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> 
     sizes, *values = written.decode().split("\n")
     ends = np.cumsum([0, *json.loads(sizes).values()]).tolist()
     return [values[start:end] for start, end in pairwise(ends)]
+
+
+def check_processor_config(config: Any) -> None:
+    """Check the content of `processor_config.json`.
+
+    Raises:
+        ValueError: If a field is missing or has the wrong type; the message names it.
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"processor_config.json must hold a mapping, got {config!r:.200}.")
+    for name, expected, is_valid in (
+        ("schema", "a mapping", lambda value: isinstance(value, Mapping)),
+        ("fingerprint", "a string", lambda value: isinstance(value, str)),
+        ("reads_text", "true or false", lambda value: isinstance(value, bool)),
+        ("max_text_length", "a positive integer or null", lambda value: value is None or _is_count(value)),
+        ("boundaries", "a list of ascending numbers per field", _are_boundaries),
+    ):
+        if name not in config:
+            raise ValueError(f"`{name}` must be in processor_config.json, which has {sorted(map(str, config))}.")
+        if not is_valid(config[name]):
+            raise ValueError(f"`{name}` in processor_config.json must be {expected}, got {config[name]!r:.200}.")
+    try:
+        num_fields = len(Schema.from_dict(config["schema"]).fields)
+    except ValueError as error:
+        raise ValueError(f"`schema` in processor_config.json must be valid: {error}") from error
+    if len(config["boundaries"]) != num_fields:
+        raise ValueError(
+            f"`boundaries` in processor_config.json must have one list per field ({num_fields}), got "
+            f"{len(config['boundaries'])}."
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _are_boundaries(value: Any) -> bool:
+    """Whether a value is a list of lists of numbers in ascending order."""
+    return isinstance(value, list) and all(
+        isinstance(inner, list)
+        and all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in inner)
+        and all(lower <= upper for lower, upper in pairwise([-np.inf, *inner, np.inf]))
+        for inner in value
+    )
 
 
 def fingerprint_of(schema: Mapping[str, Any], boundaries: list[list[float]], written_vocabularies: bytes) -> str:

@@ -370,6 +370,17 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return [str(folder / name) for name in (VOCABULARIES_FILE, "processor_config.json")]
 
     @classmethod
+    def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs):
+        try:
+            return super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        except (AttributeError, TypeError) as error:
+            # transformers takes any JSON for a mapping
+            raise OSError(
+                f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
+                f"damaged: {error}."
+            ) from error
+
+    @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
         """Load the tokenizer and the vocabularies, which `processor_config.json` does not hold.
 

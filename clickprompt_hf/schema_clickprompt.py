@@ -6,6 +6,7 @@ the standard library.
 """
 
 import codecs
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -21,6 +22,8 @@ FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "hour", "w
 Buckets = Literal["quantile", "log"]
 Keep = Literal["first", "last"]
 TIME_PARTS = ("hour", "weekday", "month")
+# Upper bounds: more would take minutes or all memory before anything is learnt.
+MOST_FIELDS, MOST_BUCKETS, MOST_VALUES = 2_000, 10_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class FieldSchema:
         kind: `"categorical"` (one id per value), `"numeric"` (ids are buckets; the text shows the value itself),
             `"multi_valued"` (several ids per row, whose embeddings are averaged), `"text"` (no ids; only the PLM reads
             it), or `"hour"`, `"weekday"` or `"month"` of a time. Several parts may be taken from one column.
-        num_buckets: Number of buckets of a numeric field, at least 2.
-        max_values: Number of ids that a multi-valued field keeps per row, at least 1; further values are dropped.
+        num_buckets: Number of buckets of a numeric field, from 2 to 10,000.
+        max_values: Number of ids that a multi-valued field keeps per row, from 1 to 1,000; further values are dropped.
         separator: Splits the cells of a multi-valued field that are strings instead of lists. It may be white space,
             such as a tab. Lists written as text, such as `"[8, 9]"`, are read without it.
         buckets: `"quantile"` (equal numbers of training rows) or `"log"` (equal widths on a logarithmic scale).
@@ -70,10 +73,13 @@ class FieldSchema:
             raise ValueError(
                 f"`kind` of field {self.column!r} must be one of {get_args(FieldKind)}, got {self.kind!r}."
             )
-        if not isinstance(self.num_buckets, int) or self.num_buckets < 2:
-            raise ValueError(f"`num_buckets` of field {self.column!r} must be at least 2, got {self.num_buckets!r}.")
-        if not isinstance(self.max_values, int) or self.max_values < 1:
-            raise ValueError(f"`max_values` of field {self.column!r} must be at least 1, got {self.max_values!r}.")
+        for name, least, most in (("num_buckets", 2, MOST_BUCKETS), ("max_values", 1, MOST_VALUES)):
+            number = getattr(self, name)
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise ValueError(f"`{name}` of field {self.column!r} must be an integer, got {number!r}.")
+            if not least <= number <= most:
+                bound = f"at least {least}" if number < least else f"at most {most:,}"
+                raise ValueError(f"`{name}` of field {self.column!r} must be {bound}, got {number}.")
         if not isinstance(self.separator, str) or not self.separator:
             raise ValueError(
                 f"`separator` of field {self.column!r} must be a non-empty string, got {self.separator!r}."
@@ -93,11 +99,11 @@ class FieldSchema:
             )
         _check_time_format(f"`time_format` of field {self.column!r}", self.time_format)
         object.__setattr__(self, "missing", _words_for_missing(self.missing, self.column))
+        if not isinstance(self.name, str):
+            raise ValueError(f"`name` of field {self.column!r} must be a string, got {self.name!r}.")
         if not self.name:
             part = f" {self.kind}" if self.kind in TIME_PARTS else ""
             object.__setattr__(self, "name", f"{self.column}{part}")
-        if not isinstance(self.name, str):
-            raise ValueError(f"`name` of field {self.column!r} must be a string, got {self.name!r}.")
 
     @property
     def key(self) -> str:
@@ -191,7 +197,7 @@ class Schema:
     """What the columns of a table mean. Plain data, saved with the processor.
 
     Args:
-        fields: The fields, in the order of their ids and of their clauses in the text.
+        fields: The fields, in the order of their ids and of their clauses in the text; at most 2,000.
         label: Name of the click column, which holds 0 and 1.
         time: Name of the time column, used only by the chronological split.
         template: Clause of one field, with the placeholders `{name}` and `{value}`. Clauses are joined by a space.
@@ -201,8 +207,8 @@ class Schema:
         csv: How CSV files with these columns are written; `None` for the defaults.
 
     Raises:
-        ValueError: If there are no fields, no field has ids, a column is repeated, the label is not a string,
-            `template` lacks a placeholder or repeats `{value}`, or `positive` is not a word.
+        ValueError: If there are no fields or too many, no field has ids, a column is repeated, a value has the wrong
+            type, `template` lacks a placeholder or repeats `{value}`, or `positive` is not a word.
     """
 
     fields: tuple[FieldSchema, ...]
@@ -214,14 +220,24 @@ class Schema:
     csv: CsvFormat | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.fields, Sequence) or not all(isinstance(field, FieldSchema) for field in self.fields):
+            raise ValueError(f"`fields` of a schema must be a sequence of FieldSchema, got {self.fields!r:.200}.")
         object.__setattr__(self, "fields", tuple(self.fields))
-        if not self.fields:
-            raise ValueError("`fields` of a schema must name at least one field, got none.")
+        if not 1 <= len(self.fields) <= MOST_FIELDS:
+            raise ValueError(
+                f"`fields` of a schema must name at least one field and at most {MOST_FIELDS:,}, got "
+                f"{len(self.fields) or 'none'}."
+            )
         if not any(field.num_columns for field in self.fields):
             raise ValueError("`fields` of a schema must include one with ids, but all are of kind 'text'.")
         if not isinstance(self.label, str) or not self.label:
             raise ValueError(f"`label` of a schema must be the name of a column, got {self.label!r}.")
-        repeated = sorted({key for key in self.keys if self.keys.count(key) > 1} | ({self.label} & {*self.columns}))
+        for name in ("time", "template"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and not (name == "time" and value is None):
+                raise ValueError(f"`{name}` of a schema must be a non-empty string, got {value!r}.")
+        counts = Counter(self.keys)
+        repeated = sorted({key for key in counts if counts[key] > 1} | ({self.label} & {*self.columns}))
         if repeated:
             raise ValueError(f"A schema must name each column once, as a field or as the label; repeated: {repeated}.")
         if self.positive is not None:
@@ -264,11 +280,15 @@ class Schema:
             ValueError: If a key is unknown or a required key is missing; the message names it.
         """
         _check_keys("schema", data, cls, required=("fields", "label"))
-        if isinstance(data["fields"], str) or not isinstance(data["fields"], Sequence):
+        if isinstance(data["fields"], (str, bytes)) or not isinstance(data["fields"], Sequence):
             raise ValueError(f"`fields` of a schema must be a list of fields, got {data['fields']!r}.")
         built = []
-        for field in data["fields"]:
+        for number, field in enumerate(data["fields"]):
             field = {"column": field} if isinstance(field, str) else field
+            if not isinstance(field, Mapping):
+                raise ValueError(
+                    f"`fields[{number}]` of a schema must be a column's name or a mapping, got {field!r}."
+                )
             _check_keys("field", field, FieldSchema, required=("column",))
             built.append(FieldSchema(**field))
         csv = data.get("csv")
@@ -282,10 +302,10 @@ def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> N
     if not isinstance(data, Mapping):
         raise ValueError(f"A {what} must be a mapping, got {data!r}.")
     known = {field.name for field in fields(cls)}
-    if unknown := sorted(set(data) - known):
+    if unknown := sorted(map(str, set(data) - known)):
         raise ValueError(f"Unknown keys in a {what}: {unknown}; known: {sorted(known)}.")
     if missing := [key for key in required if key not in data]:
-        raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(data)}.")
+        raise ValueError(f"Missing keys in a {what}: {missing}; given: {sorted(map(str, data))}.")
 
 
 def check_positive(positive: Any) -> None:

@@ -1,11 +1,15 @@
 """Configurations: round trips, presets, and what they refuse."""
 
+import copy
 import dataclasses
+import json
+import math
+import re
 from typing import get_args
 
 import pytest
 import torch
-from tiny_models import BACKBONES, tiny_config, tiny_ctr_config, tiny_text_config
+from tiny_models import BACKBONES, FAMILIES, tiny_config, tiny_ctr_config, tiny_text_config
 from transformers import AutoConfig, RobertaConfig
 
 from clickprompt_hf import ClickPromptConfig, CTRConfig
@@ -135,3 +139,101 @@ def test_a_backbone_reads_the_options_that_say_they_need_it(backbone):
 
 def test_a_default_configuration_is_valid():
     assert isinstance(ClickPromptConfig().text_config, RobertaConfig)
+
+
+WRONG_VALUES = (
+    *("", "x", None, True, False, 0, -1, 1, 2.5, 1e30, 10**12, math.nan, math.inf, -math.inf, b"x", 1j, object()),
+    *([], [None], ["a"], [1.5], [-1], [10**12], [True], [[1]], {}, {"a": 1}, (1,)),
+)
+
+
+def declared(config_class):
+    return [field.name for field in dataclasses.fields(config_class) if "range" in field.metadata]
+
+
+def build_with(config_class, name, value):
+    if config_class is CTRConfig:
+        return CTRConfig(**{"field_sizes": [3, 4], name: value})
+    parts = {"text_config": tiny_text_config(), "ctr_config": tiny_ctr_config()}
+    return ClickPromptConfig(**{**parts, name: value})
+
+
+@pytest.mark.parametrize("config_class", [CTRConfig, ClickPromptConfig])
+def test_every_value_is_right_or_refused_by_name(config_class, tmp_path):
+    """Whether it is given in Python or stands in `config.json`."""
+    refused = 0
+    for name in declared(config_class):
+        for value in WRONG_VALUES:
+            try:
+                config = build_with(config_class, name, value)
+            except ValueError as error:
+                if not re.search(rf"`{name}`.* must .*, got ", str(error)):
+                    pytest.fail(f"{name}={value!r}: {error}")
+                refused += 1
+            else:
+                # what is accepted can be saved and read again
+                assert config_class.from_dict(json.loads(config.to_json_string(use_diff=False))).to_dict()
+    assert refused > 15 * len(declared(config_class))
+
+
+def test_values_in_a_file_are_refused_by_name(tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    for part, name, value in (
+        *((None, name, value) for name in declared(ClickPromptConfig) for value in ([[1]], 1e30, {"a": [1]}, [None])),
+        *(("ctr_config", name, value) for name in declared(CTRConfig) for value in ([[1]], 1e30, {}, [None], False)),
+        *(("text_config", name, value) for name in NUMBERS_OF_PLM for value in ("x", -1, math.nan, [1], {}, 10**12)),
+        *((part, "dtype", value) for part in (None, "text_config", "ctr_config") for value in ("float33", 5, "int64")),
+        *((part, "id2label", value) for part in (None, "text_config", "ctr_config") for value in ("x", 5, [1])),
+        *((None, name, value) for name in ("architectures", "return_dict") for value in ("x", 5, {}, [5])),
+        *((None, name, value) for name in ("text_config", "ctr_config") for value in ("x", 5, [1], True)),
+    ):
+        if name in ("backbone", "training_data", "first_order") or (part is None and name == "tie_word_embeddings"):
+            continue
+        changed = copy.deepcopy(content)
+        (changed if part is None else changed[part])[name] = value
+        path.write_text(json.dumps(changed))
+        if isinstance(value, bool) and build_is_fine(path.parent):
+            continue
+        if name in ("text_config", "ctr_config") and isinstance(value, dict):
+            continue
+        with pytest.raises(ValueError, match=rf"['`]{name}['`]"):
+            ClickPromptConfig.from_pretrained(tmp_path)
+
+
+NUMBERS_OF_PLM = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+NUMBERS_OF_PLM += ("layer_norm_eps", "hidden_dropout_prob", "initializer_range")
+
+
+def build_is_fine(folder) -> bool:
+    try:
+        ClickPromptConfig.from_pretrained(folder)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "5", '"x"', "null", "{", "{}", '{"model_type": 5}'])
+def test_files_that_are_no_configuration_are_named(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises((OSError, ValueError), match=rf"{tmp_path}|config\.json"):
+        ClickPromptConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_numbers_of_every_family_of_plms_are_checked(family):
+    good = tiny_text_config(family).to_dict()
+    ClickPromptConfig(text_config=good, ctr_config=tiny_ctr_config())
+    checked = 0
+    for name, value in good.items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        wrong = [math.nan, math.inf] if isinstance(value, float) else []
+        wrong += [0.0, -1e-5] if re.search("eps", name) else []
+        wrong += [-0.1, 1.5] if "dropout" in name or "pdrop" in name else []
+        for number in wrong:
+            with pytest.raises(ValueError, match=rf"(?s)`text_config` must be .*{number}"):
+                ClickPromptConfig(text_config={**good, name: number}, ctr_config=tiny_ctr_config())
+            checked += 1
+    assert checked >= 4

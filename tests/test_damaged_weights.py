@@ -25,6 +25,7 @@ from clickprompt_hf import (
     ClickPromptForPAMLM,
     ClickPromptModel,
     ClickPromptPipeline,
+    ClickPromptProcessor,
 )
 from clickprompt_hf.export.export_ctr import load_ctr
 from clickprompt_hf.loading_clickprompt import find_weights, fingerprints
@@ -397,3 +398,31 @@ def test_an_adapter_loads_on_its_checkpoint(tmp_path):
     adapted.save_pretrained(tmp_path / "adapter")
     loaded = ClickPromptForCTR.from_pretrained(tmp_path / "adapter").eval()
     torch.testing.assert_close(loaded(**batch).logits, expected)
+
+
+PROCESSOR_VALUES = ("x", None, True, 0, -1, 1.5, [], [None], [["a"]], [[2, 1]], [[1], [2]], {}, {"fields": "x"})
+
+
+@pytest.mark.parametrize("name", ["schema", "boundaries", "fingerprint", "reads_text", "max_text_length"])
+def test_every_value_of_a_processor_is_right_or_refused_by_name(name, checkpoint):
+    path = checkpoint / "processor_config.json"
+    content = json.loads(path.read_text())
+    for value in PROCESSOR_VALUES:
+        path.write_text(json.dumps({**content, name: value}))
+        if (name, value) in (("reads_text", True), ("max_text_length", None)):
+            ClickPromptProcessor.from_pretrained(checkpoint)
+        elif (name, value) == ("fingerprint", "x"):
+            with pytest.raises(ValueError, match=r"processor_config\.json, whose fingerprint is x"):
+                ClickPromptProcessor.from_pretrained(checkpoint)
+        else:
+            with pytest.raises(ValueError, match=rf"`{name}` in processor_config\.json must "):
+                ClickPromptProcessor.from_pretrained(checkpoint)
+
+
+def test_files_that_are_no_processor_are_named(checkpoint):
+    path = checkpoint / "processor_config.json"
+    content = json.loads(path.read_text())
+    for damaged in ([1], "x", 5, None, {}, {**content, "schema": {**content["schema"], "label": 5}}):
+        path.write_text(json.dumps(damaged))
+        with pytest.raises((OSError, ValueError), match=r"processor_config\.json"):
+            ClickPromptProcessor.from_pretrained(checkpoint)

@@ -1,6 +1,8 @@
 """Schemas: plain data, and what they refuse."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 import yaml
@@ -88,3 +90,58 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "broken.yaml").write_text("fields: [")
     with pytest.raises(ValueError, match=r"broken\.yaml does not hold a valid schema"):
         load_schema(tmp_path / "broken.yaml")
+
+
+WRONG_VALUES = (
+    *("", "x", None, True, 0, -1, 1.5, 10**12, math.nan, math.inf, b"x", 1j, object()),
+    *([], [None], ["a"], [1.5], [[1]], {}, {"a": 1}, (1,)),
+)
+# by name: what is right among the values above, and the defaults
+RIGHT_VALUES = {
+    **{"column": ("x",), "name": ("", "x"), "separator": ("x",), "time_format": (None,)},
+    **{"fields": (["a"],), "label": ("x",), "time": ("x", None), "positive": ("x", None)},
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(FieldSchema)])
+def test_every_value_of_a_field_is_right_or_refused_by_name(name):
+    for value in WRONG_VALUES:
+        data = {"fields": [{"column": "a", name: value}, "b"], "label": "y"}
+        if any(value is right or value == right for right in RIGHT_VALUES.get(name, ())):
+            Schema.from_dict(data)
+            continue
+        for build in (
+            lambda value=value: FieldSchema(**{"column": "a", name: value}),
+            lambda d=data: Schema.from_dict(d),
+        ):
+            with pytest.raises(ValueError, match=rf"`{name}`.* must be .*, got "):
+                build()
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Schema)])
+def test_every_value_of_a_schema_is_right_or_refused_by_name(name):
+    for value in WRONG_VALUES:
+        data = {"fields": ["a"], "label": "y", name: value}
+        if any(value is right or value == right for right in RIGHT_VALUES.get(name, ())):
+            Schema.from_dict(data)
+        else:
+            with pytest.raises(ValueError, match=rf"`{name}(\[0\])?`.* (must|of a schema)"):
+                Schema.from_dict(data)
+        if name != "fields" and value not in RIGHT_VALUES.get(name, ()):
+            with pytest.raises(ValueError, match=rf"`{name}`.* (must|of a schema)"):
+                Schema(**{"fields": (FieldSchema("a"),), "label": "y", name: value})
+    with pytest.raises(ValueError, match="`fields` of a schema must be a sequence of FieldSchema"):
+        Schema(fields=("a",), label="y")
+
+
+def test_bounds(tmp_path):
+    largest = {"column": "a", "kind": "numeric", "num_buckets": 10_000}, {"column": "b", "max_values": 1_000}
+    Schema.from_dict({"fields": [*largest, *map(str, range(1_998))], "label": "y"})
+    for data, message in (
+        ({"fields": [{"column": "a", "num_buckets": 10_001}]}, "`num_buckets` of field 'a' must be at most 10,000"),
+        ({"fields": [{"column": "a", "num_buckets": 10**9}]}, "must be at most 10,000, got 1000000000"),
+        ({"fields": [{"column": "a", "max_values": 10**6}]}, "`max_values` of field 'a' must be at most 1,000"),
+        ({"fields": [str(number) for number in range(10_000)]}, "`fields` of .* at most 2,000, got 10000"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Schema.from_dict({**data, "label": "y"})
