@@ -10,6 +10,7 @@ from tiny_data import tiny_schema
 
 from clickprompt_hf import FieldSchema, Schema
 from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.schema_clickprompt import CsvFormat
 
 
 @pytest.mark.parametrize(("ending", "dump"), [("json", json.dumps), ("yaml", yaml.safe_dump), ("yml", yaml.safe_dump)])
@@ -98,8 +99,16 @@ WRONG_VALUES = (
 )
 # by name: what is right among the values above, and the defaults
 RIGHT_VALUES = {
-    **{"column": ("x",), "name": ("", "x"), "separator": ("x",), "time_format": (None,)},
+    **{"column": ("x",), "name": ("", "x"), "separator": ("x",), "weight_separator": ("x", None)},
     **{"fields": (["a"],), "label": ("x",), "time": ("x", None), "positive": ("x", None)},
+    **{
+        "time_format": (None,),
+        "csv": (None, {}),
+        "delimiter": (None, "x"),
+        "quote": (None, "x"),
+        "escape": (None, "x"),
+    },
+    **{"column_names": (None, ["a"]), "lines_per_cell": (10**12,)},
 }
 
 
@@ -127,14 +136,25 @@ def test_every_value_of_a_schema_is_right_or_refused_by_name(name):
         else:
             with pytest.raises(ValueError, match=rf"`{name}(\[0\])?`.* (must|of a schema)"):
                 Schema.from_dict(data)
-        if name != "fields" and value not in RIGHT_VALUES.get(name, ()):
+        if name not in ("fields", "csv") and value not in RIGHT_VALUES.get(name, ()):
             with pytest.raises(ValueError, match=rf"`{name}`.* (must|of a schema)"):
                 Schema(**{"fields": (FieldSchema("a"),), "label": "y", name: value})
     with pytest.raises(ValueError, match="`fields` of a schema must be a sequence of FieldSchema"):
         Schema(fields=("a",), label="y")
 
 
-def test_bounds(tmp_path):
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(CsvFormat)])
+def test_every_value_of_the_csv_part_is_right_or_refused_by_name(name):
+    for value in WRONG_VALUES:
+        data = {"fields": ["a"], "label": "y", "csv": {name: value}}
+        if any(value is right or value == right for right in RIGHT_VALUES.get(name, ())):
+            Schema.from_dict(data)
+        else:
+            with pytest.raises(ValueError, match=rf"`{name}` of `csv` must "):
+                Schema.from_dict(data)
+
+
+def test_bounds():
     largest = {"column": "a", "kind": "numeric", "num_buckets": 10_000}, {"column": "b", "max_values": 1_000}
     Schema.from_dict({"fields": [*largest, *map(str, range(1_998))], "label": "y"})
     for data, message in (
