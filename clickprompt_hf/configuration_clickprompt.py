@@ -92,6 +92,31 @@ def check_version(version: Any, where: str) -> None:
         )
 
 
+def attention_by_part(attn_implementation: Any) -> dict[str, Any]:
+    """An attention implementation in the form that transformers takes for models of several parts.
+
+    Only the PLM has a choice of kernels, so the whole model's is the PLM's.
+
+    Args:
+        attn_implementation: A name, `None` for the default, or a mapping with the name under `"text_config"` or, for
+            all parts, `""`.
+
+    Raises:
+        ValueError: If a mapping has another key.
+    """
+    chosen = attn_implementation
+    if isinstance(chosen, dict):
+        if unknown := sorted(map(str, chosen.keys() - {"text_config", ""})):
+            raise ValueError(
+                f"`attn_implementation` must name parts of the model with a choice of kernels, 'text_config' or '', "
+                f"got {unknown}."
+            )
+        chosen = chosen.get("text_config", chosen.get(""))
+        # as for a PLM of several parts of its own
+        chosen = chosen.get("") if isinstance(chosen, dict) else chosen
+    return {"": chosen, "text_config": chosen}
+
+
 def _setting(
     default: Any,
     help: str,
@@ -561,6 +586,9 @@ class ClickPromptConfig(PreTrainedConfig):
         from_checkpoint = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
         kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES) if from_checkpoint else {}
         self.check()
+        # one that is set on the PLM's configuration holds too
+        own = getattr(self.text_config, "_attn_implementation", None)
+        kwargs["attn_implementation"] = attention_by_part(kwargs.get("attn_implementation") or own)
         if self.fusion == "ctr":
             self.text_config = None
         elif self.text_config is None:

@@ -35,7 +35,7 @@ from transformers.utils import ModelOutput, logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
-from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig
+from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig, attention_by_part
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear, xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types, find_weights, listed
@@ -286,9 +286,11 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
             files = find_weights(pretrained_model_name_or_path, kwargs.get("variant"), **hub_arguments)
             types = stored_types(files)
-            # without one, loading raises a better error, unless a configuration is given
-            with suppress(OSError):
+            # adapters have none; without one, loading raises a better error, unless a configuration is given
+            with suppress(OSError, ValueError):
                 saved, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **hub_arguments)
+        if kwargs.get("attn_implementation") is not None:
+            kwargs["attn_implementation"] = attention_by_part(kwargs["attn_implementation"])
         loaded: Any = super().from_pretrained(
             pretrained_model_name_or_path,
             *model_args,
@@ -410,20 +412,22 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         Args:
             plm_name_or_path: Hub id or folder of the PLM.
             ctr_config (`CTRConfig`): Configuration of the backbone.
-            plm_kwargs: Keyword arguments of the PLM's own `from_pretrained`, e.g. `revision` or `token`. Weights are
-                loaded in float32, whatever type they are stored in.
+            plm_kwargs: Keyword arguments of the PLM's own `from_pretrained`, e.g. `revision`, `token` or
+                `attn_implementation`. Weights are loaded in float32, whatever type they are stored in.
             prompt_options: Further arguments of `ClickPromptConfig`, e.g. `prompt_length` or `fusion`.
 
         Raises:
             ValueError: If an option is unknown or invalid, or the PLM's class cannot take prompts.
             OSError: If the PLM does not exist.
         """
-        known = {field.name for field in fields(ClickPromptConfig)}
+        known = {"attn_implementation", *(field.name for field in fields(ClickPromptConfig))}
         if unknown := sorted(prompt_options.keys() - known):
             raise ValueError(f"`prompt_options` must be arguments of ClickPromptConfig, got {unknown}.")
         if prompt_options.get("fusion") == "ctr":
             raise ValueError("`fusion` must be one that reads a PLM, got 'ctr'.")
-        plm_kwargs = plm_kwargs or {}
+        plm_kwargs = dict(plm_kwargs or {})
+        if plm_kwargs.get("attn_implementation") is not None:
+            plm_kwargs["attn_implementation"] = attention_by_part(plm_kwargs["attn_implementation"])[""]
         text_config = AutoConfig.from_pretrained(plm_name_or_path, **plm_kwargs)
         # The model has one type throughout, whatever type the PLM is stored in.
         text_config.architectures = text_config.dtype = None
@@ -497,10 +501,24 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             known = self.config.training_data.items()
             self.config.training_data = {name: value for name, value in known if name != "processor_fingerprint"}
 
-    def set_attn_implementation(self, attn_implementation, *args, **kwargs) -> None:
-        """Choose the PLM's attention kernels; the CTR part has a fixed one."""
-        if self.trunk.plm is not None:
-            self.trunk.plm.set_attn_implementation(attn_implementation, *args, **kwargs)
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers looks for attention in this file, but only the PLM has some to choose
+        return True
+
+    def set_attn_implementation(self, attn_implementation: str | dict, *args, **kwargs) -> None:
+        """Choose the PLM's attention kernels; the CTR part has fixed ones.
+
+        Args:
+            attn_implementation: A name, or as in transformers a mapping with the name under `"text_config"` or `""`.
+            args: Further arguments of transformers.
+            kwargs: Further arguments of transformers.
+
+        Raises:
+            ValueError: If a key or a name is unknown, or the PLM does not support the implementation.
+        """
+        super().set_attn_implementation(attention_by_part(attn_implementation), *args, **kwargs)
+        self.trunk._report_attention()
 
     def _returns_dict(self, return_dict: bool | None) -> bool:
         return bool(self.config.return_dict if return_dict is None else return_dict)
@@ -535,6 +553,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         self.injection: Any = None
         if config.use_plm:
             self.plm = build_plm(config.text_config)
+            self._report_attention()
             self.injection = choose_injection(self.plm, config)
             if config.num_prompts:
                 self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, self.injection.sizes, config)
@@ -545,6 +564,11 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             *(rf"^(clickprompt\.)?{part}\." for part in absent),
         ]
         self.post_init()
+
+    def _report_attention(self) -> None:
+        """Let the model's configuration name the kernels that the PLM runs, which may not support those of others."""
+        if self.plm is not None:
+            self.config._attn_implementation = {"": self.plm.config._attn_implementation}
 
     def _unsplittable_modules(self) -> set[str]:
         """Names of the classes whose parts must share a device under `device_map`: they combine tensors of several."""
@@ -662,6 +686,26 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         self._tied_weights_keys = {f"lm_head.{family.decoder}.weight": f"{name}.weight"}
         if family.bias is not None:
             self._tied_weights_keys[f"lm_head.{family.decoder}.bias"] = f"lm_head.{family.bias}"
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict:
+        tied = super().get_expanded_tied_weights_keys(all_submodels)
+        own, second = f"lm_head.{self.head_family.decoder}.bias", self.head_family.bias
+        if second is not None and own not in tied:
+            # Untied decoders add their own bias only. One of the two is not saved where both are one parameter, as in
+            # a model whose LM head PEFT has trained and merged.
+            tied[f"lm_head.{second}"] = own
+        return tied
+
+    def untie_word_embeddings(self) -> None:
+        """Give the LM head's decoder its own copy of the input embeddings' weights, if it shares them.
+
+        Call it before an adapter targets the decoder or the embeddings: merging it would change both. The decoder's
+        weights become a new parameter: create the optimizer afterwards.
+        """
+        decoder: Any = self.get_output_embeddings()
+        decoder.weight = nn.Parameter(decoder.weight.detach().clone(), requires_grad=decoder.weight.requires_grad)
+        self.config.tie_word_embeddings = False
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,11 +1,14 @@
 """LoRA on the PLM, the CTR part and the prompt encoder fully trained, by `get_peft_model`."""
 
+import warnings
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import tiny_batch, tiny_config
+from transformers import AutoModelForSequenceClassification
 
-from clickprompt_hf import ClickPromptForCTR, ClickPromptForPAMLM
+from clickprompt_hf import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from clickprompt_hf.training.optimizer import plm_parameters
 
 TRAINED = ["ctr", "prompt_encoder", "ctr_head", "text_head", "fusion"]
@@ -72,3 +75,86 @@ def test_adapters_on_pamlm():
 def test_targets_that_match_nothing_are_refused():
     with pytest.raises(ValueError, match="Target modules"):
         get_peft_model(build(), LoraConfig(target_modules=["c_attn"]))
+
+
+@pytest.mark.parametrize(
+    ("targets", "saved"),
+    [(["query"], []), (["query"], ["lm_head"]), ("all-linear", []), (["query", "{decoder}"], [])],
+    ids=["attention", "trained LM head", "all linear layers", "decoder"],
+)
+@pytest.mark.parametrize("family", ["roberta", "bert", "deberta-v2", "t5", "gpt2"])
+def test_adapters_beside_a_tied_lm_head_merge_exactly(family, targets, saved, tmp_path):
+    model_class = ClickPromptForPACLM if family == "gpt2" else ClickPromptForPAMLM
+    attention = {"deberta-v2": "query_proj", "t5": "q", "gpt2": "c_attn"}.get(family, "query")
+    adapts_decoder = "{decoder}" in targets
+    if targets != "all-linear":
+        targets = [target.format(decoder="decoder") if "{" in target else attention for target in targets]
+
+    def base():
+        torch.manual_seed(0)
+        # float64, so that only a mistake can differ
+        model = model_class(tiny_config(family)).double().eval()
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+        if adapts_decoder:
+            model.untie_word_embeddings()
+        return model
+
+    config = LoraConfig(
+        r=2, target_modules=targets, modules_to_save=["ctr", "prompt_encoder", *saved], init_lora_weights=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = get_peft_model(base(), config).eval()
+    batch = tiny_batch()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        expected = model(**batch).logits
+        assert (expected - base()(**batch).logits).abs().max() > 1e-2
+    model.save_pretrained(tmp_path / "adapter")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        reloaded = PeftModel.from_pretrained(base(), tmp_path / "adapter").eval()
+    merged = reloaded.merge_and_unload()
+    torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-9, rtol=0)
+    merged.save_pretrained(tmp_path / "merged")
+    loaded = model_class.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(loaded(**batch).logits, expected, atol=1e-9, rtol=0)
+
+
+def test_an_untied_decoder_trains_on_its_own(tmp_path):
+    model = ClickPromptForPAMLM(tiny_config()).eval()
+    expected = model(**tiny_batch()).logits
+    model.untie_word_embeddings()
+    torch.testing.assert_close(model(**tiny_batch()).logits, expected)
+    before = model.get_input_embeddings().weight.clone()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.add_(1)
+        model.get_output_embeddings().bias.add_(1)
+    torch.testing.assert_close(model.get_input_embeddings().weight, before)
+    model.save_pretrained(tmp_path)
+    loaded = ClickPromptForPAMLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**tiny_batch()).logits, model(**tiny_batch()).logits)
+
+
+@pytest.mark.parametrize("targets", [["query", "value"], ["dense"], ["table"], ["expansion", "cross_net.layers.0"]])
+def test_adapters_by_the_methods_of_transformers(targets, tmp_path):
+    build().save_pretrained(tmp_path / "base")
+    model, batch = ClickPromptForCTR.from_pretrained(tmp_path / "base"), tiny_batch()
+    plain = model(**batch).logits
+    torch.manual_seed(1)
+    model.add_adapter(LoraConfig(r=2, target_modules=targets, init_lora_weights=False))
+    expected = model(**batch).logits
+    assert (expected - plain).abs().max() > 1e-4
+    assert all("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    model.disable_adapters()
+    torch.testing.assert_close(model(**batch).logits, plain)
+    model.enable_adapters()
+    model.save_pretrained(tmp_path / "adapter")
+    assert not (tmp_path / "adapter" / "model.safetensors").exists()
+    again = ClickPromptForCTR.from_pretrained(tmp_path / "base")
+    again.load_adapter(tmp_path / "adapter")
+    for loaded in (again, AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter")):
+        torch.testing.assert_close(loaded(**batch).logits, expected)
+        assert loaded.fresh_weights == ()
