@@ -123,7 +123,7 @@ def _checksum(tensor: torch.Tensor, step: int) -> int:
     """CRC-32 of every `step`-th block of a tensor's bytes, and of the last one."""
     if not tensor.numel():
         return 0
-    content = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    content: Any = tensor.reshape(-1).view(torch.uint8).numpy()
     if step == 1:
         return zlib.crc32(content)
     checksum = zlib.crc32(content[-_BLOCK_BYTES:])

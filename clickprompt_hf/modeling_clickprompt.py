@@ -329,7 +329,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         misshapen = [] if may_mismatch else [f"{key} {[*found]} instead of {[*own]}" for key, found, own in mismatched]
         surplus = [key for key in info["unexpected_keys"] if part_of(key) in _TRUNK_PARTS]
         faults = {"lacks": lost, "has the shapes": misshapen, "also has": surplus}
-        if found := [f"{what} {listed(names)}" for what, names in faults.items() if names]:
+        if found := [f"{what} [{listed(map(repr, names))}]" for what, names in faults.items() if names]:
             raise ValueError(
                 f"{where} must hold the weights of {type(self).__name__} with this configuration, but "
                 f"{'; '.join(found)}. One of the files is damaged or comes from another checkpoint."
@@ -358,7 +358,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             parts |= {"ctr_head": fusion != "text", "text_head": fusion != "ctr", "fusion": fusion == "weighted"}
         return {part for part, is_saved in parts.items() if is_saved}
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]  # passes the other arguments on
         self,
         save_directory,
         is_main_process: bool = True,

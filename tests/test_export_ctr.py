@@ -1,8 +1,10 @@
 """Export of the CTR part alone: a checkpoint, an ONNX model that serves without torch, a torch program."""
 
 import copy
+import errno
 import json
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from clickprompt_hf.export import export_ctr as module
 from clickprompt_hf.export.ctr_program import ClickProbability, random_ids, torch_export, write_onnx
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.scorer import Scorer
+from clickprompt_hf.runs import convert
 from clickprompt_hf.runs.export import main
 
 ROW = {"user": 1, "price": 2.0, "tags": "new", "title": "Up"}
@@ -308,3 +311,39 @@ def test_files_that_were_not_written_together_are_refused(exported, tmp_path):
         (tmp_path / name).write_bytes((exported / name).read_bytes())
     with pytest.raises(FileNotFoundError, match=r"must hold model\.onnx"):
         Scorer(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["write_onnx", "write_serving_code"])
+def test_a_folder_that_cannot_be_written_is_named(step, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "ctr")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=rf"`folder` {tmp_path}/file/out cannot be written: Not a directory"):
+        export_ctr(tmp_path / "ctr", tmp_path / "file" / "out")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, step, full)
+    with pytest.raises(OSError, match=rf"`folder` {tmp_path}/out cannot be written: No space left on device"):
+        export_ctr(tmp_path / "ctr", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ctr", "file"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("original.json", b"{", r"original\.json must be a JSON file"),
+        ("original.json", b"[1]", r"original\.json must hold a mapping, got \[1\]"),
+        ("weights.bin", b"\x80\x04cut off", r"weights\.bin must hold complete weights"),
+        ("weights.bin", b"", r"weights\.bin must hold complete weights"),
+        ("weights.safetensors", b"\x00" * 9, r"weights\.safetensors must hold complete weights"),
+    ],
+)
+def test_damaged_originals_are_named(file, content, message, tmp_path):
+    keys = {"config": {}, "model_args": {}, "plm_config": {}, "task": "ctr", "field_sizes": [2]}
+    (tmp_path / "original.json").write_text(json.dumps(keys))
+    (tmp_path / "weights.bin").write_bytes(b"")
+    (tmp_path / file).write_bytes(content)
+    weights = tmp_path / (file if file.startswith("weights") else "weights.bin")
+    with pytest.raises(ValueError, match=message):
+        convert.main([str(weights), str(tmp_path / "original.json"), str(tmp_path / "out")])

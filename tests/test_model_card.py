@@ -1,8 +1,11 @@
 """The text of model cards, and that the Hub's classes read their metadata back."""
 
+import ast
+import html
 import re
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
 from tiny_models import tiny_ctr_config, tiny_text_config
@@ -16,7 +19,7 @@ from clickprompt_hf import (
     FieldSchema,
     Schema,
 )
-from clickprompt_hf.evaluation.model_card import model_card, run_card
+from clickprompt_hf.evaluation.model_card import code, escaped, model_card, run_card
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 
 TRAINING_DATA = {
@@ -240,3 +243,85 @@ def test_kinds_of_free_text_and_of_parts_of_a_time(tmp_path):
     # the processor accepts the example row unchanged
     row = eval(re.search(r"^row = (\{.*?^\})", content, flags=re.DOTALL | re.MULTILINE)[1])
     assert processor([row])["feature_ids"] == [[1, 1]]
+
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</td></table><script>alert(1)</script>",
+    "[x](javascript:alert(1))",
+    "![x](http://a/b.png)",
+    "a|b",
+    "`code`",
+    "``` \n# heading",
+    "**bold** ~~no~~ *it*",
+    "# heading",
+    "- item",
+    "---",
+    "a\n\n| x | y |\r\n\u2028z",
+    "{{ name }} {% raw %}",
+    "&lt;b&gt; &amp;",
+    "back\\slash \\| \\`",
+    '"quoted": {yaml: [1]}',
+    "$x$",
+)
+
+
+def shown(markdown: str) -> str:
+    """The text that a line of escaped Markdown shows."""
+    return html.unescape(re.sub(r"\\(.)", r"\1", markdown))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_in_a_value_is_markup(text):
+    line = " ".join(text.split())
+    made = escaped(text)
+    assert shown(made) == line
+    assert not re.search(r"(?<!\\)[`*\[\]|~]|[<>]|\n", made.replace("\\\\", ""))
+    assert not re.match(r"[#+=-]", made)
+    span = code(text, in_table=True)
+    assert span in (f"`{line}`", "`{}`".format(line.replace("|", "\\|")), made)
+    assert "<" not in span
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_card_shows_fields_and_values_as_they_are(text):
+    line = " ".join(text.split())
+    fields = (FieldSchema(line, line), FieldSchema("tags", "Tags", "multi_valued", separator=text))
+    schema = Schema(fields, label=f"label {line}", positive=f"yes {line}", template=f"{{name}} {line} {{value}}.")
+    rows = {line: [text, text], "tags": ["x", "y"], schema.label: [f"yes {line}", "no"]}
+    processor = ClickPromptProcessor.fit(rows, schema)
+    model = ClickPromptForCTR(
+        ClickPromptConfig(
+            ctr_config=tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values),
+            fusion="ctr",
+            training_data={
+                **{"dataset": text.replace("/", " "), "split": "random", "split_seed": 1, "min_count": 1},
+                **{"num_rows": {"train": 1, "validation": 1, "test": 1}, "max_train_rows": None},
+                "test_rows_sha256": text,
+            },
+        )
+    )
+    card = model_card(
+        model, processor, name=text, checkpoint=text, license=text, tags=[text], training={text: text}, language=None
+    )
+    body = card.content.split("\n---\n", 1)[1]
+    for tag in ("<img", "<script", "</td"):
+        assert tag not in body
+    # a cell each, whatever the values hold
+    outside_code = re.sub(r"^```.*?^```$", "", body, flags=re.DOTALL | re.MULTILINE)
+    outside_code = re.sub(r"`[^`]*`", "", re.sub(r"\\.", "", outside_code))
+    assert not re.search(r"\]\(javascript|^# heading|^- item", outside_code, flags=re.MULTILINE)
+    table = [row for row in outside_code.splitlines() if row.startswith("|")]
+    assert {row.count("|") for row in table} <= {3, 4, 5}
+    # the code is code, and gives the values back
+    for block in re.findall(r"^```python\n(.*?)^```$", body, flags=re.DOTALL | re.MULTILINE):
+        namespace: dict = {}
+        exec(re.search(r"^row = \{.*?^\}", block, flags=re.DOTALL | re.MULTILINE).group(), namespace)
+        assert namespace["row"][line] == processor.vocabularies[0][0]
+        ast.parse(block)
+        assert [
+            node.value for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Constant) and node.value == text
+        ]
+    metadata = yaml.safe_load(card.content.split("\n---\n", 1)[0].removeprefix("---\n"))
+    assert metadata["license"] == text
+    assert text in metadata["tags"]

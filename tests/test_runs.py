@@ -611,7 +611,7 @@ def test_predict_refuses_a_checkpoint_without_trained_heads(pretrained, table, t
     without_heads = shutil.copytree(pretrained, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoint-*"))
     config = without_heads / "config.json"
     config.write_text(config.read_text().replace("ClickPromptForPAMLM", "ClickPromptForCTR"))
-    with pytest.raises(ValueError, match=r"copy lacks \['ctr_head.*clickprompt finetune first"):
+    with pytest.raises(ValueError, match=r"copy/model\.safetensors must hold .* lacks \['ctr_head"):
         predict.main(["--model", str(without_heads), *files])
     # refused before loading, which reports each missing weight
     monkeypatch.setattr(predict.AutoModelForSequenceClassification, "from_pretrained", None)

@@ -6,6 +6,7 @@ This module gathers the facts, `model_card.md.jinja` holds the text, and `huggin
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -175,28 +176,28 @@ def model_card(
     return ModelCard.from_template(
         card_data,
         template_path=str(_TEMPLATE),
-        name=_cell(name),
+        name=escaped(name),
         what=_what(config, head),
         facts=_facts(model, head),
-        custom_backbone=None if backbone in preset_backbones() else backbone,
+        custom_backbone=None if backbone in preset_backbones() else code(backbone),
         auto_class=head.auto_class,
-        checkpoint=checkpoint or name,
+        checkpoint=_literal(checkpoint or name),
         row="\n".join(
             ["row = {", *(f"    {_literal(column)}: {_literal(cell)}," for column, cell in row.items()), "}"]
         ),
         use=_use(head, config),
         predicts_clicks=head.predicts_clicks,
         schema=[] if processor is None else _schema_table(processor),
-        label=None if processor is None else processor.schema.label,
-        positive=None if processor is None else processor.schema.positive,
-        template=None if processor is None else processor.schema.template,
-        text=_cell(processor.render([row])[0]) if processor is not None and processor.reads_text else None,
+        label=None if processor is None else code(processor.schema.label),
+        positive=None if processor is None or not processor.schema.positive else code(processor.schema.positive),
+        template=None if processor is None else code(processor.schema.template),
+        text=escaped(processor.render([row])[0]) if processor is not None and processor.reads_text else None,
         data=_data_table(data, source),
         split="test split" if split == "test" else _validation_name(head),
         results=results,
         intervals=_INTERVALS if split == "test" else "",
         plots=[] if folder is None else _plots(Path(folder)),
-        training=[(_cell(label), _cell(value)) for label, value in (training or {}).items()],
+        training=[(escaped(label), escaped(value)) for label, value in (training or {}).items()],
         limits=_limits(head, config, processor, data),
         license_text=_license(license, data),
     )
@@ -289,15 +290,15 @@ def _what(config: ClickPromptConfig, head: _Head) -> str:
     backbone = config.ctr_config.backbone
     if not config.use_plm:
         return (
-            f"Predicts clicks from a row's feature ids with the backbone `{backbone}` of {_PAPER} alone, without a "
-            "language model."
+            f"Predicts clicks from a row's feature ids with the backbone {code(backbone)} of {_PAPER} alone, without "
+            "a language model."
         )
     prompts = {
         "layerwise": ", with soft prompts made from the ids in every layer",
         "shallow": ", with soft prompts made from the ids in front of it",
         "none": ", without prompts",
     }[config.prompt_strategy]
-    parts = f"the backbone `{backbone}` reads the ids, `{config.text_config.model_type}` reads the text{prompts}"
+    parts = f"the backbone {code(backbone)} reads the ids, `{config.text_config.model_type}` reads the text{prompts}"
     if head.predicts_clicks:
         return f"Predicts clicks from a row's feature ids and text with {_PAPER}: {parts}."
     return (
@@ -316,7 +317,10 @@ def _use(head: _Head, config: ClickPromptConfig) -> str:
 
 def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, str]]:
     config = model.config
-    facts = [("Parameters", f"{model.num_parameters():,}"), ("Backbone", f"`{config.ctr_config.backbone}`")]
+    facts = [
+        ("Parameters", f"{model.num_parameters():,}"),
+        ("Backbone", code(config.ctr_config.backbone, in_table=True)),
+    ]
     if not config.use_plm:
         return facts
     plm = config.text_config
@@ -332,8 +336,8 @@ def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, st
 def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
     return [
         {
-            "column": _cell(field.column),
-            "name": _cell(field.name),
+            "column": escaped(field.column),
+            "name": escaped(field.name),
             "kind": _kind(field),
             "distinct": f"{sum(map(bool, vocabulary)):,}" if field.kind not in ("numeric", "text") else "",
         }
@@ -345,10 +349,15 @@ def _kind(field: FieldSchema) -> str:
     if field.kind == "numeric":
         return f"numeric, up to {field.num_buckets} buckets"
     if field.kind == "multi_valued":
-        return f"up to {field.max_values} values, separated by `{_cell(field.separator)}`"
+        return f"up to {field.max_values} values, separated by {_separator(field.separator)}"
     if field.kind == "text":
         return "free text, without ids"
     return f"{field.kind} of a time" if field.kind in TIME_PARTS else "categorical"
+
+
+def _separator(separator: str) -> str:
+    # white space would vanish
+    return code(separator if separator.strip() else json.dumps(separator), in_table=True)
 
 
 def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
@@ -369,11 +378,11 @@ def _data_table(data: Mapping[str, Any], source: str) -> list[tuple[str, str]]:
     if not data:
         return []
     rows = ", ".join(f"{name} {data['num_rows'][name]:,}" for name in ("train", "validation", "test"))
-    table = [("Dataset", _cell(source)), ("Rows", rows), ("Split", _split(data))]
+    table = [("Dataset", escaped(source)), ("Rows", rows), ("Split", _split(data))]
     if data["max_train_rows"] is not None:
         table.append(("Training rows", f"limited to {data['max_train_rows']:,}"))
     table.append(("Rows needed for a value to get an id", str(data["min_count"])))
-    table.append(("SHA-256 of the test rows", f"`{data['test_rows_sha256']}`"))
+    table.append(("SHA-256 of the test rows", code(data["test_rows_sha256"], in_table=True)))
     return table
 
 
@@ -384,7 +393,7 @@ def _split(data: Mapping[str, Any]) -> str:
     how = {
         "random": f"{shares} at random, seed {data['split_seed']}",
         "time": f"{shares} by time",
-        "user": f"{shares} by the values of {_cell(data.get('split_column'))}, seed {data['split_seed']}",
+        "user": f"{shares} by the values of {escaped(data.get('split_column'))}, seed {data['split_seed']}",
     }[data["split"]]
     own = data.get("own_splits")
     if own is None:
@@ -425,7 +434,7 @@ def _limits(
         )
     elif data.get("split") == "user" and not own_test:
         limits.append(
-            f"Test rows share no value of {_cell(data['split_column'])} with training rows, but items and days: the "
+            f"Test rows share no value of {escaped(data['split_column'])} with training rows, but items and days: the "
             "results are those for new values of it."
         )
     elif data.get("split") == "time" and not own_test:
@@ -464,7 +473,7 @@ def _limits(
 
 
 def _license(license: str | None, data: Mapping[str, Any]) -> str:
-    weights = f"Weights: `{license}`." if license else "Weights: the publisher has not chosen a license."
+    weights = f"Weights: {code(license)}." if license else "Weights: the publisher has not chosen a license."
     terms = _DATA_TERMS.get(str(data.get("dataset")), _OTHER_TERMS)
     return f"{weights} Code of clickprompt_hf: Apache-2.0. Data: {terms}"
 
@@ -481,10 +490,28 @@ def _public_name(dataset: str) -> str:
 
 
 def _literal(value: str | float) -> str:
-    """Python literal of a string, in double quotes, or of a number."""
-    return json.dumps(value, ensure_ascii=False)
+    """Python literal of a string, in double quotes and without HTML tags, or of a number."""
+    literal = json.dumps(value, ensure_ascii=False)
+    return literal.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _cell(value: Any) -> str:
-    """`value` as text for a cell of a Markdown table."""
-    return " ".join(str(value).replace("|", "\\|").split())
+# What starts markup in Markdown, except in words, as underscores do.
+_MARKUP = re.compile(r"[\\`*\[\]|~$!]")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def escaped(value: Any) -> str:
+    """`value` as one line of Markdown, also for a cell of a table, that shows it as it is: no markup, no HTML."""
+    line = " ".join(str(value).split())
+    line = _MARKUP.sub(r"\\\g<0>", "".join(_ENTITIES.get(character, character) for character in line))
+    # a heading, a list or a rule at the start of the line
+    return re.sub(r"^[#+=-]", r"\\\g<0>", line)
+
+
+def code(value: Any, in_table: bool = False) -> str:
+    """`value` as code in a line of Markdown; as escaped text if it holds what a code span could not."""
+    line = " ".join(str(value).split())
+    if not line or re.search(r"[`<>]", line) or (in_table and "\\" in line):
+        return escaped(line)
+    # in a table, a bar ends the cell even within code
+    return "`{}`".format(line.replace("|", "\\|") if in_table else line)

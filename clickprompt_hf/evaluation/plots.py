@@ -184,7 +184,7 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
                 fmt="o",
                 color=_COLOURS[number],
                 capsize=3,
-                label=model,
+                label=_plain(model),
             )
         rows = table.drop_duplicates("group")["rows"]
         labels = [f"{group}\n{count:,} rows" for group, count in zip(groups, rows)]
@@ -192,7 +192,7 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
         panel.set_xlim(-0.5, len(groups) - 0.5)
         panel.axhline(0.5, color="0.5", linestyle="--", linewidth=1, label="chance")
         panel.grid(alpha=0.3, axis="y")
-        panel.set(title=field, xlabel="How often the value occurs in training")
+        panel.set(title=_plain(field), xlabel="How often the value occurs in training")
     axes[0].set_ylabel("Test AUC, 95 % interval")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names) if len(tables) > 1 else 1)
@@ -218,6 +218,11 @@ def _figure(
     figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=rows > 1, sharey=share_y, height_ratios=height_ratios)
     return figure, list(axes.flat)
+
+
+def _plain(text: str) -> str:
+    """`text` for matplotlib, which takes what is between dollar signs for a formula."""
+    return text.replace("$", r"\$")
 
 
 def _line(axes: "Axes", entries: Sequence[Mapping[str, Any]], name: str, label: str, colour: str) -> None:

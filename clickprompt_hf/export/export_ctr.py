@@ -7,10 +7,10 @@ docs/serving.md describes the files and how to serve them.
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig
@@ -42,6 +42,7 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
     Raises:
         ImportError: If the packages that write and check ONNX are missing.
         FileExistsError: If `folder` is not empty.
+        OSError: If `folder` cannot be written; the message names it and the reason.
         ValueError: If the checkpoint has no trained CTR logit, or its processor belongs to another model.
         RuntimeError: If the ONNX model's probabilities differ from those of the checkpoint.
     """
@@ -51,15 +52,20 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"`folder` must be new or empty, got {folder}.")
     model, processor = load_ctr(str(checkpoint))
-    with whole_folder(folder) as partial:
-        model.save_pretrained(partial)
-        processor.save_pretrained(partial)
-        write_serving_code(partial)
-        program = torch_export(model)
-        write_onnx(program, partial / ONNX_FILE, processor.fingerprint)
-        check_scores(model, partial)
-        if with_torch_program:
-            torch.export.save(program, partial / TORCH_FILE)
+    try:
+        with whole_folder(folder) as partial:
+            model.save_pretrained(partial)
+            processor.save_pretrained(partial)
+            write_serving_code(partial)
+            program = torch_export(model)
+            write_onnx(program, partial / ONNX_FILE, processor.fingerprint)
+            check_scores(model, partial)
+            if with_torch_program:
+                torch.export.save(program, partial / TORCH_FILE)
+    except (OSError, SafetensorError) as error:
+        # onnx and safetensors report a full disk without a file
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"`folder` {folder} cannot be written: {reason}. Nothing was kept.") from error
 
 
 def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
@@ -79,14 +85,14 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
             f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}. "
             "Finetune it with clickprompt finetune --without_plm first."
         )
-    loaded: Any = ClickPromptForCTR.from_pretrained(
-        checkpoint, use_plm=False, dtype=torch.float32, output_loading_info=True
-    )
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
+    try:
+        model = ClickPromptForCTR.from_pretrained(checkpoint, use_plm=False, dtype=torch.float32)
+    except ValueError as error:
+        raise ValueError(f"`checkpoint` must be whole and finetuned for clicks, but {error}") from error
+    if model.fresh_weights:
         raise ValueError(
-            f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {missing}. Finetune it with "
-            "clickprompt finetune --without_plm first."
+            f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {list(model.fresh_weights)}. Finetune "
+            "it with clickprompt finetune --without_plm first."
         )
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from transformers import AutoProcessor
 
+from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
 from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
@@ -77,7 +78,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
 
     # 3. The page: a widget per field, and the charts.
     with gr.Blocks(title="ClickPrompt", analytics_enabled=False) as page:
-        gr.Markdown(f"## What `{os.path.basename(os.path.normpath(name_or_path))}` makes of a row")
+        gr.Markdown(f"## What {code(os.path.basename(os.path.normpath(name_or_path)))} makes of a row")
         with gr.Row():
             with gr.Column(scale=1):
                 widgets = [field_widget(processor, field) for field in fields]

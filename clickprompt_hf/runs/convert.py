@@ -8,9 +8,11 @@ task (ctr or mlm) and field_sizes (number of ids per field).
 """
 
 import json
+import pickle
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..export.convert_original import convert_original_checkpoint
@@ -39,16 +41,28 @@ def main(arguments: list[str] | None = None) -> None:
         OSError: If a file is missing.
     """
     args = make_parser().parse_args(arguments)
-    original = json.loads(args.original.read_text(encoding="utf-8"))
+    try:
+        original = json.loads(args.original.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{args.original} must be a JSON file: {error}") from error
+    if not isinstance(original, dict):
+        raise ValueError(f"{args.original} must hold a mapping, got {original!r:.200}.")
     if missing := [name for name in KEYS if name not in original]:
         raise ValueError(f"{args.original} must hold {', '.join(KEYS)}; lacks {missing}")
-    if args.checkpoint.suffix == ".safetensors":
-        state_dict = load_file(args.checkpoint)
-    else:
-        state_dict = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
+    try:
+        if args.checkpoint.suffix == ".safetensors":
+            state_dict = load_file(args.checkpoint)
+        else:
+            state_dict = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{args.checkpoint} must hold complete weights and nothing else: {error}") from error
     state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
     model = convert_original_checkpoint(state_dict, original)
-    model.save_pretrained(args.output_dir)
+    try:
+        model.save_pretrained(args.output_dir)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"`output_dir` {args.output_dir} cannot be written: {reason}") from error
     print(f"{type(model).__name__} in {args.output_dir}")
 
 

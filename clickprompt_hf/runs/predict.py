@@ -119,7 +119,7 @@ def load_model(name_or_path: str) -> Any:
     """Load the click model of a checkpoint with trained heads: fresh ones would score at random.
 
     Raises:
-        ValueError: If the checkpoint has no trained heads.
+        ValueError: If the checkpoint has no trained heads, or its weights are not whole.
     """
     # known before the weights are loaded, which would report the missing ones
     architectures = AutoConfig.from_pretrained(name_or_path).architectures or []
@@ -128,11 +128,10 @@ def load_model(name_or_path: str) -> Any:
             f"--model must be finetuned for clicks, but {name_or_path} is a pretraining checkpoint "
             f"({pretraining.pop()}). Finetune it with clickprompt finetune first."
         )
-    loaded: Any = AutoModelForSequenceClassification.from_pretrained(name_or_path, output_loading_info=True)
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
+    model: Any = AutoModelForSequenceClassification.from_pretrained(name_or_path)
+    if fresh := model.fresh_weights:
         raise ValueError(
-            f"--model must be finetuned for clicks, but {name_or_path} lacks {missing}. "
+            f"--model must be finetuned for clicks, but {name_or_path} lacks {list(fresh)}. "
             "Finetune it with clickprompt finetune first."
         )
     return model
