@@ -365,7 +365,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         state_dict: dict | None = None,
         push_to_hub: bool = False,
         **kwargs,
-    ):
+    ) -> None:
         """Save weights, configuration and code, as in transformers, but whole or not at all: see `whole_contents`.
 
         `config.json` keeps fingerprints of the weights.
@@ -381,7 +381,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         with whole_contents(save_directory) as partial:
             super().save_pretrained(partial, is_main_process, state_dict, **kwargs)
             is_adapter = getattr(self, "_hf_peft_config_loaded", False)
-            if not (is_adapter or kwargs.get("variant")) and self.should_save_on_this_rank(is_main_process):
+            if self.should_save_on_this_rank(is_main_process) and not is_adapter and not kwargs.get("variant"):
                 record_fingerprints(partial)
         # a checkpoint has all weights of its class
         self.fresh_weights = ()

@@ -317,14 +317,14 @@ def test_files_that_were_not_written_together_are_refused(exported, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(step, tmp_path, monkeypatch):
     save_checkpoint(tmp_path / "ctr")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=rf"`folder` {tmp_path}/file/out cannot be written: Not a directory"):
+    with pytest.raises(OSError, match=rf"{tmp_path}/file/out cannot be written: Not a directory"):
         export_ctr(tmp_path / "ctr", tmp_path / "file" / "out")
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module, step, full)
-    with pytest.raises(OSError, match=rf"`folder` {tmp_path}/out cannot be written: No space left on device"):
+    with pytest.raises(OSError, match=rf"{tmp_path}/out cannot be written: No space left on device"):
         export_ctr(tmp_path / "ctr", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ctr", "file"]
 

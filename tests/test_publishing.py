@@ -13,6 +13,7 @@ import pytest
 import torch
 from hub_server import TOKEN, HubServer
 from huggingface_hub import ModelCard
+from test_loading import SHIPPING
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.evaluation.plots import AUC_BY_FREQUENCY, CALIBRATION, TRAINING_CURVES
@@ -107,7 +108,7 @@ def test_a_missing_login_is_reported_before_training(publisher):
 def test_what_is_published(hub, published):
     files = hub.repos["tester/ctr"].files
     # all of the checkpoint's code
-    assert len([name for name in files if name.endswith(".py")]) == 14
+    assert sorted(name for name in files if name.endswith(".py")) == SHIPPING
     assert sorted(name for name in files if not name.endswith(".py")) == [
         "README.md",
         "config.json",

@@ -100,6 +100,7 @@ WRONG_VALUES = (
 # by name: what is right among the values above, and the defaults
 RIGHT_VALUES = {
     **{"column": ("x",), "name": ("", "x"), "separator": ("x",), "weight_separator": ("x", None)},
+    "missing": ([], ["a"], [1.5], (1,)),
     **{"fields": (["a"],), "label": ("x",), "time": ("x", None), "positive": ("x", None)},
     **{
         "time_format": (None,),

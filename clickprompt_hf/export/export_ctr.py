@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig
@@ -52,20 +51,15 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"`folder` must be new or empty, got {folder}.")
     model, processor = load_ctr(str(checkpoint))
-    try:
-        with whole_folder(folder) as partial:
-            model.save_pretrained(partial)
-            processor.save_pretrained(partial)
-            write_serving_code(partial)
-            program = torch_export(model)
-            write_onnx(program, partial / ONNX_FILE, processor.fingerprint)
-            check_scores(model, partial)
-            if with_torch_program:
-                torch.export.save(program, partial / TORCH_FILE)
-    except (OSError, SafetensorError) as error:
-        # onnx and safetensors report a full disk without a file
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(f"`folder` {folder} cannot be written: {reason}. Nothing was kept.") from error
+    with whole_folder(folder) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        write_serving_code(partial)
+        program = torch_export(model)
+        write_onnx(program, partial / ONNX_FILE, processor.fingerprint)
+        check_scores(model, partial)
+        if with_torch_program:
+            torch.export.save(program, partial / TORCH_FILE)
 
 
 def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:

@@ -58,11 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"{args.checkpoint} must hold complete weights and nothing else: {error}") from error
     state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
     model = convert_original_checkpoint(state_dict, original)
-    try:
-        model.save_pretrained(args.output_dir)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(f"`output_dir` {args.output_dir} cannot be written: {reason}") from error
+    model.save_pretrained(args.output_dir)
     print(f"{type(model).__name__} in {args.output_dir}")
 
 
