@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 # Version of a checkpoint's files: goes up with each change that earlier code would misread.
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 # Where config.json keeps the fingerprints of the weights it was saved with, by part of the model.
 FINGERPRINTS = "weights_fingerprints"
 # Where the Auto classes find the code in a checkpoint if this package is not installed.
@@ -610,6 +610,8 @@ class ClickPromptConfig(PreTrainedConfig):
         if self.pooling is None:
             self.pooling = "last" if self.causal else "mean" if self.encoder_of_a_pair else "cls"
         self.check()
+        # an older checkpoint is saved again as this code writes it
+        self.checkpoint_version = CHECKPOINT_VERSION
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

@@ -75,7 +75,7 @@ COMMANDS = pytest.mark.parametrize("command", [train, draft, predict])
         ("\n\r\n", "it is empty"),
         (b"user,title,click\nu1,\xe9,1\n", r"Byte 20 \(0xE9, in line 2\) is not UTF-8.*`encoding: \"cp1252\"`"),
         ("user,title,click\nu1,a,1\n".encode("utf-16-be"), r"`encoding: \"utf-16-be\"`"),
-        (gzip.compress(b"user,title,click\nu1,a,1\n"), "seems to be gzipped: end its name in .csv.gz"),
+        (gzip.compress(b"user,title,click\nu1,a,1\n", mtime=0), "seems to be gzipped: end its name in .csv.gz"),
         (b"PK\x03\x04\xff\xff", "seems to be a zip file or a spreadsheet"),
     ],
 )

@@ -249,10 +249,10 @@ def test_later_versions_are_refused(checkpoint):
     for name in ("config.json", "processor_config.json"):
         path = checkpoint / name
         text = path.read_text()
-        for version in (2, "new"):
+        for version in (3, "new"):
             path.write_text(json.dumps({**json.loads(text), "checkpoint_version": version}))
             with pytest.raises(
-                ValueError, match=rf"`checkpoint_version` in {name} must be at most 1, got {version!r}: a later"
+                ValueError, match=rf"`checkpoint_version` in {name} must be at most 2, got {version!r}: a later"
             ):
                 load_all(checkpoint)
         path.write_text(text)

@@ -174,10 +174,10 @@ def test_amazon_categories_end_at_markup(categories, expected, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"{}\n" * 1000)[:-10], "must be a whole file"),
+        (gzip.compress(b"{}\n" * 1000, mtime=0)[:-10], "must be a whole file"),
         (b"{}\n", "must be a whole file"),
-        (gzip.compress(b"{}\n\xff\n"), "must be a whole file"),
-        (gzip.compress(b"{}\n[1, 2]\n"), r"Line 2 of .*must be a JSON object or a Python dict, got \[1, 2\]"),
+        (gzip.compress(b"{}\n\xff\n", mtime=0), "must be a whole file"),
+        (gzip.compress(b"{}\n[1, 2]\n", mtime=0), r"Line 2 of .*must be a JSON object or a Python dict, got \[1, 2\]"),
     ],
 )
 def test_broken_amazon_metadata_is_named(content, message, tmp_path):
