@@ -355,8 +355,9 @@ class ClickPromptTrainer(ResumableTrainer):
 
     def _get_num_items_in_batch(self, batch_samples, device):
         # An evaluation's loss is the mean over the rows of each process's batch. The number of all processes would
-        # scale it by their padded rows.
-        return None if self._predicts else super()._get_num_items_in_batch(batch_samples, device)
+        # scale it by their padded rows. A loss function of the caller's expects it, as `Trainer` gives it.
+        counts_itself = self._predicts and self.compute_loss_func is None
+        return None if counts_itself else super()._get_num_items_in_batch(batch_samples, device)
 
     def _count_recovered(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, T, V) and token labels (B, T) to the numbers of recovered and of masked tokens, (B,) each."""
