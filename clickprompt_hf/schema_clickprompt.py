@@ -22,6 +22,8 @@ FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "hour", "w
 Buckets = Literal["quantile", "log"]
 Keep = Literal["first", "last"]
 TIME_PARTS = ("hour", "weekday", "month")
+# Default of `CsvFormat.lines_per_cell`.
+LINES_PER_CELL = 100
 # Upper bounds: more would take minutes or all memory before anything is learnt.
 MOST_FIELDS, MOST_BUCKETS, MOST_VALUES = 2_000, 10_000, 1_000
 
@@ -129,8 +131,8 @@ class CsvFormat:
             writes; `None` or `"none"` if nothing does. Without a quote, it may also precede a delimiter or a line end.
         encoding: A text encoding that Python knows, such as `"cp1252"`. A byte order mark in the file wins.
         column_names: Names of the columns, for files without a header.
-        lines_per_cell: Largest number of lines of a cell, at least 1. A cell with more is taken for one whose quote is
-            never closed.
+        lines_per_cell: Largest number of lines of a cell, at least 1; 100 by default. A cell with more is taken for
+            one whose quote is never closed. If given, cells of several lines that all look like rows are accepted.
 
     Raises:
         ValueError: If a value is not as described; the message names its key.
@@ -141,7 +143,7 @@ class CsvFormat:
     escape: str | None = None
     encoding: str = "utf-8"
     column_names: tuple[str, ...] | None = None
-    lines_per_cell: int = 100
+    lines_per_cell: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("delimiter", "quote", "escape"):
@@ -166,7 +168,7 @@ class CsvFormat:
             if repeated := sorted({name for name in names if list(names).count(name) > 1}):
                 raise ValueError(f"`column_names` of `csv` must differ; repeated: {repeated}.")
             object.__setattr__(self, "column_names", tuple(names))
-        if type(self.lines_per_cell) is not int or self.lines_per_cell < 1:
+        if self.lines_per_cell is not None and (type(self.lines_per_cell) is not int or self.lines_per_cell < 1):
             raise ValueError(
                 f"`lines_per_cell` of `csv` must be a whole number of at least 1, got {self.lines_per_cell!r}."
             )

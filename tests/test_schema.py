@@ -109,7 +109,7 @@ RIGHT_VALUES = {
         "quote": (None, "x"),
         "escape": (None, "x"),
     },
-    **{"column_names": (None, ["a"]), "lines_per_cell": (10**12,)},
+    **{"column_names": (None, ["a"]), "lines_per_cell": (None, 10**12)},
 }
 
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ..schema_clickprompt import CsvFormat
-from .csv_grammar import CsvFault, CsvGrammar, Record
+from ..schema_clickprompt import LINES_PER_CELL, CsvFormat
+from .csv_grammar import CsvFault, CsvGrammar, Layout, Record
 from .opened_files import count_line_ends, errors_naming, opened
 
 _BLOCK_BYTES = 1 << 20
@@ -39,6 +39,8 @@ _OTHER_FILES = {
     b"PAR1": "a Parquet file: end its name in .parquet",
 }
 _SHOWN_CHARACTERS = 80
+# Cells whose lines look like rows are refused from so many lines on, if they are over so large a share of all lines.
+_LEAST_SWALLOWED, _SWALLOWED_SHARE = 4, 0.01
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class CsvFile:
         self._encoding = self.format.encoding
         is_tsv = ".tsv" in [suffix.lower() for suffix in path.suffixes]
         delimiter = self.format.delimiter or ("\t" if is_tsv else ",")
-        self._grammar = CsvGrammar(delimiter, self.format.quote, self.format.escape, self.format.lines_per_cell)
+        lines_per_cell = self.format.lines_per_cell or LINES_PER_CELL
+        self._grammar = CsvGrammar(delimiter, self.format.quote, self.format.escape, lines_per_cell)
         with errors_naming(path, "a CSV file"):
             first = self._first_row()
         if first is None:
@@ -224,7 +227,7 @@ class CsvFile:
     def _blocks(self) -> Iterator[_Block]:
         """The rows below the header."""
         held, line, in_header = b"", 1, self._has_header
-        self._has_warned = False
+        first_swallowing, num_swallowed_lines = None, 0
         for chunk in self._chunks():
             held += chunk
             if in_header:
@@ -234,15 +237,20 @@ class CsvFile:
                 in_header = False
                 line += count_line_ends(held[: header.end])
                 held = held[header.end :]
-            end, block, num_line_ends = self._whole_records(held, line, not chunk)
+            end, block, layout = self._whole_records(held, line, not chunk)
+            line += layout.num_line_ends
+            if layout.swallowing:
+                num_swallowed_lines += layout.num_swallowed_lines
+                is_first = first_swallowing is None
+                first_swallowing = first_swallowing or block.line_of(layout.swallowing[0])
+                self._question_swallowing(first_swallowing, is_first, num_swallowed_lines, line - 1)
             if block.num_rows:
                 yield block
-            line += num_line_ends
             held = held[end:]
             self._check_length(held, line)
 
-    def _whole_records(self, text: bytes, line: int, is_last: bool) -> tuple[int, _Block, int]:
-        """The whole records at the start of a text: where they end, the records, and their number of line ends."""
+    def _whole_records(self, text: bytes, line: int, is_last: bool) -> tuple[int, _Block, Layout]:
+        """The whole records at the start of a text: where they end, the records, and their layout."""
         grammar, num_columns = self._grammar, len(self._header)
         has_escapes = grammar.escape is not None and grammar.escape in text
         layout = None if has_escapes else grammar.layout(text, is_last, num_columns)
@@ -256,16 +264,32 @@ class CsvFile:
             grammar = grammar.standard
             layout = grammar.layout(text, True, num_columns)
             assert layout is not None
-        block = _Block(text[: layout.end], line, layout.num_rows, grammar)
-        if layout.swallowing is not None and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"{self.path}: the row in line {block.line_of(layout.swallowing)} has a cell of several lines, and "
-                "each of its lines looks like a row. If quotes are ordinary text in this file, the cell has swallowed "
-                f"rows: read the file with {_option('quote', None)}.",
-                stacklevel=2,
+        return end, _Block(text[: layout.end], line, layout.num_rows, grammar), layout
+
+    def _question_swallowing(self, line: int, is_first: bool, num_swallowed: int, num_lines: int) -> None:
+        """Refuse or warn about cells of several lines that all look like rows.
+
+        Args:
+            line: Line of the first such cell's row.
+            is_first: Whether no warning was given yet.
+            num_swallowed: Number of lines of the rows with such cells.
+            num_lines: Number of all lines so far.
+        """
+        problem = (
+            f"{self.path}: the row in line {line} has a cell of several lines, and each of its lines looks like a row."
+        )
+        advice = f"If quotes are ordinary text in this file, read it with {_option('quote', None)}."
+        if (
+            self.format.lines_per_cell is None
+            and num_swallowed >= _LEAST_SWALLOWED
+            and num_swallowed > _SWALLOWED_SHARE * num_lines
+        ):
+            raise ValueError(
+                f"{problem} Of {num_lines:,} lines, {num_swallowed:,} would be swallowed by such cells. {advice} If "
+                f"the cells are whole, accept them with {_option('lines_per_cell', LINES_PER_CELL)}."
             )
-        return end, block, layout.num_line_ends
+        if is_first:
+            warnings.warn(f"{problem} It may have swallowed rows. {advice}", stacklevel=2)
 
     def _parsed(self, block: _Block, positions: list[int]) -> pa.Table:
         """The columns at `positions`, checked."""

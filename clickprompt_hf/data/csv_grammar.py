@@ -6,7 +6,7 @@ end must follow. Within other cells, quotes are text. Lines end in LF, CRLF or C
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,13 +57,15 @@ class Layout:
         end: End of the last whole record.
         num_rows: Number of whole records, without blank lines.
         num_line_ends: Number of line ends in the whole records.
-        swallowing: Where the first record begins whose lines, several of them, all look like rows; `None` without one.
+        swallowing: Where records begin whose lines, several of them, all look like rows.
+        num_swallowed_lines: Number of lines of these records.
     """
 
     end: int
     num_rows: int
     num_line_ends: int
-    swallowing: int | None
+    swallowing: Sequence[int] = ()
+    num_swallowed_lines: int = 0
 
 
 class CsvGrammar:
@@ -118,7 +120,7 @@ class CsvGrammar:
         if not text.startswith(b"\n") and not any(characters in text for characters in special):
             # Most text is plain, and faster to count than to lay out.
             end, num_lines = len(text) if is_last else text.rfind(b"\n") + 1, text.count(b"\n")
-            return Layout(end, num_lines + (end > 0 and text[end - 1] != _LF), num_lines, None)
+            return Layout(end, num_lines + (end > 0 and text[end - 1] != _LF), num_lines)
         codes = np.frombuffer(text, np.uint8)
         line_ends, content_ends = _line_ends(text, codes, is_last)
         quotes = np.flatnonzero(codes == ord(self.quote)) if self.quote and self.quote in text else codes[:0]
@@ -159,16 +161,16 @@ class CsvGrammar:
         starts = np.concatenate([[0], line_ends[outer][:-1] + 1])[: outer.sum()]
         num_rows = int((content_ends[outer] > starts).sum())
         if outer.all():
-            return Layout(end, num_rows, whole, None)
+            return Layout(end, num_rows, whole)
         if _most(line_ends[~outer], opening, closing) >= self.lines_per_cell:
             return None
         delimiters = np.flatnonzero(codes[:end] == ord(self.delimiter))
         delimiters_per_line = np.diff(np.searchsorted(delimiters, line_ends), prepend=0)
         first_lines = np.concatenate([[0], np.flatnonzero(outer)[:-1] + 1])
         like_rows = np.logical_and.reduceat(delimiters_per_line == num_columns - 1, first_lines)
-        like_rows &= np.diff(first_lines, append=whole) > 1
-        swallowing = starts[like_rows]
-        return Layout(end, num_rows, whole, int(swallowing[0]) if num_columns > 1 and len(swallowing) else None)
+        num_lines = np.diff(first_lines, append=whole)
+        like_rows &= (num_lines > 1) & (num_columns > 1)
+        return Layout(end, num_rows, whole, starts[like_rows].tolist(), int(num_lines[like_rows].sum()))
 
     def _is_standard(self, codes: np.ndarray, opening: np.ndarray, closing: np.ndarray) -> bool:
         """Whether quotes open behind, and close before, a delimiter or a line end, or are doubled within a cell."""

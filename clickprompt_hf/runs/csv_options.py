@@ -13,7 +13,7 @@ _HELP = {
     "escape": "precedes quotes within cells, e.g. a backslash as Spark writes (default: none)",
     "encoding": "text encoding, e.g. cp1252 (default: utf-8)",
     "column_names": "names of the columns, for a file without a header",
-    "lines_per_cell": "largest number of lines of a cell (default: 100)",
+    "lines_per_cell": "largest number of lines of a cell; accepts cells whose lines look like rows (default: 100)",
 }
 
 
