@@ -113,13 +113,34 @@ def test_a_cut_split_follows_the_arguments(tmp_path):
         load_splits(schema=schema, split="user", split_column="home", **files)
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("test", "validation"), ("train-1", "train-2"), ("trains", "contest")])
+@pytest.mark.parametrize("names", [("a", "b"), ("train-1", "train-2"), ("trains", "contest")])
 def test_other_names_are_parts_of_one_table(names, tmp_path):
     for n, name in enumerate(names):
         write(tmp_path / f"{name}.csv", 50 * n, 50 * (n + 1))
     for data_path in (tmp_path, str(tmp_path / "*.csv"), [tmp_path / f"{name}.csv" for name in names]):
         found = load("csv", data_path)
         assert [len(found[name]) for name in NAMES] == [80, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("test", "validation"), "split test and validation, such as .*, but none like the training split"),
+        (("day-1", "test"), r"split test, such as test\.csv, but none like the training split"),
+        (("train", "holdout"), r"split train, such as train\.csv, but none like another split"),
+    ],
+)
+def test_files_named_like_a_split_that_are_parts_of_one_table_are_warned_of(names, message, tmp_path):
+    for n, name in enumerate(names):
+        write(tmp_path / f"{name}.csv", 50 * n, 50 * (n + 1))
+    for data_path in (tmp_path, str(tmp_path / "*.csv")):
+        with pytest.warns(UserWarning, match=f"{message}: all are read as one table, which is split anew") as warned:
+            found = load("csv", data_path)
+        assert len(warned) == 1
+        assert [len(found[name]) for name in NAMES] == [80, 10, 10]
+    # whoever lists files wants all their rows
+    found = load("csv", [tmp_path / f"{name}.csv" for name in names])
+    assert [len(found[name]) for name in NAMES] == [80, 10, 10]
 
 
 def test_files_that_belong_to_no_split_are_named(tmp_path):

@@ -3,12 +3,13 @@
 
 import glob
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .sources import FILE_FORMATS
 from .sources.source import SPLIT_NAMES
-from .sources.tabular import files_by_split, tables_in
+from .sources.tabular import files_by_split, tables_in, warn_of_unread
 from .table_files import TableKind, list_table_files, table_kind
 
 # One or several files, folders of files, or glob patterns.
@@ -53,7 +54,10 @@ def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path
 
 
 def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
-    """Files by split, if a folder or glob pattern has training files beside others by name; empty otherwise."""
+    """Files by split, if a folder or glob pattern has training files beside others by name; empty otherwise.
+
+    Then all files are one table, and a warning says so if some of them are named like a split.
+    """
     paths = _several(data_path)
     if len(paths) != 1 or Path(paths[0]).is_file():
         # whoever lists files wants all their rows
@@ -64,8 +68,19 @@ def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
     else:
         files = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
         folder = Path(os.path.commonpath([file.parent for file in files] or [path.parent]))
-    splits = files_by_split(files, folder) or {}
-    return {name: splits[name] for name in SPLIT_NAMES if name in splits} if {"train"} < set(splits) else {}
+    splits, left_out = files_by_split(files, folder)
+    if {"train"} < set(splits):
+        warn_of_unread(left_out, splits, folder)
+        return {name: splits[name] for name in SPLIT_NAMES if name in splits}
+    if left_out or (splits and "train" not in splits):
+        named = [path for paths in splits.values() for path in paths]
+        warnings.warn(
+            f"{path} has tables named like the split {' and '.join(sorted(splits))}, such as {named[0].name}, but "
+            f"none like {'another split' if 'train' in splits else 'the training split'}: all are read as one table, "
+            "which is split anew. To keep them apart, give them as --train_file, --validation_file and --test_file.",
+            stacklevel=2,
+        )
+    return {}
 
 
 def listed(argument: str, paths: Paths) -> list[Path]:

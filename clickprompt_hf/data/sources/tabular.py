@@ -70,7 +70,9 @@ def _files_of_splits(name: str) -> tuple[dict[str, list[Path]] | None, CsvFormat
     """
     folder = Path(name)
     if folder.is_dir() and not _has_metadata(folder):
-        return files_by_split(tables_in(folder), folder), None
+        splits_in_folder, left_out = files_by_split(tables_in(folder), folder)
+        warn_of_unread(left_out, splits_in_folder, folder)
+        return splits_in_folder or None, None
     try:
         config = datasets.load_dataset_builder(name).config
     except ConnectionError:
@@ -124,22 +126,20 @@ def tables_in(folder: Path) -> list[Path]:
     return [folder / path for path in relative if not any(part.startswith((".", "__")) for part in path.parts)]
 
 
-def files_by_split(files: Sequence[Path], folder: Path) -> dict[str, list[Path]] | None:
+def files_by_split(files: Sequence[Path], folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     """Sort files by split; all are of the split `train` if no name tells.
 
     As in `datasets`, shards such as data/train-00000-of-00001.parquet count first, then names of subfolders, then
-    names of files. Files that do not follow the first of these that names a split are left out, with a warning.
+    names of files. Files that do not follow the first of these that names a split are left out.
 
     Args:
         files: Files in `folder` and its subfolders.
         folder: Its own name does not count.
 
     Returns:
-        Files in the given order; `None` if there are no files.
+        Files by split, and those left out, in the given order.
     """
     relative = [path.relative_to(folder) for path in files]
-    if not relative:
-        return None
     ways: tuple[Callable[[Path], str | None], ...] = (
         lambda path: found[1] if (found := _SHARD.fullmatch(path.as_posix())) else None,
         lambda path: next(filter(None, map(_split_in, path.parts[:-1])), None),
@@ -151,14 +151,18 @@ def files_by_split(files: Sequence[Path], folder: Path) -> dict[str, list[Path]]
             splits.setdefault(split_of(path) or "", []).append(folder / path)
         left_out = splits.pop("", [])
         if splits:
-            if left_out:
-                warnings.warn(
-                    f"{folder} has tables that belong to no split, which are not read: "
-                    f"{', '.join(str(path.relative_to(folder)) for path in left_out[:5])}. Splits: {sorted(splits)}.",
-                    stacklevel=2,
-                )
-            return splits
-    return {"train": [folder / path for path in relative]}
+            return splits, left_out
+    return ({"train": list(files)} if files else {}), []
+
+
+def warn_of_unread(left_out: Sequence[Path], splits: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Warn about files of a folder that are not read because they belong to none of its splits."""
+    if left_out:
+        warnings.warn(
+            f"{folder} has tables that belong to no split, which are not read: "
+            f"{', '.join(str(path.relative_to(folder)) for path in left_out[:5])}. Splits: {sorted(splits)}.",
+            stacklevel=3,
+        )
 
 
 def _split_in(name: str) -> str | None:
