@@ -333,14 +333,17 @@ class UnknownValues:
             mine[:] = map(sum, zip(mine, others))
         self.examples = [list(dict.fromkeys(chain(*pair)))[:_NUM_EXAMPLES] for pair in zip(self.examples, examples)]
 
-    def warn(self, where: str = "", stacklevel: int = 2) -> None:
+    def warn(self, where: str = "", stacklevel: int = 2, but_for: str | None = None) -> None:
         """Warn about each field whose values, at least 10, are unknown to 90 % or all missing.
 
         Args:
             where: What the rows are part of, for the message, such as `" of the test split"`; empty for a call's rows.
             stacklevel: As in `warnings.warn`.
+            but_for: A column whose values are expected to be unknown.
         """
         for f, field in enumerate(self.encoder.schema.fields):
+            if field.column == but_for:
+                continue
             known, rows, unknown = self._known(f), self.rows[f], self.unknown[f]
             all_missing = unknown + self.missing[f] == rows
             if not known or rows < _LEAST_ROWS or (unknown < _UNKNOWN_SHARE * rows and not all_missing):

@@ -1,6 +1,7 @@
 """A dataset's own splits: given by file, or recognized by name; and the commands that train on them."""
 
 import json
+import warnings
 from itertools import chain, product
 
 import pandas as pd
@@ -251,7 +252,11 @@ def test_a_mistake_in_the_data_creates_no_output_folder(tables, tmp_path):
 def test_a_run_split_by_user_records_the_column(tables, tmp_path):
     data = ["--data_path", *(f"{tables}/{name}.csv" for name in ("part-1", "part-2", "late"))]
     data += ["--schema", f"{tables}/schema.yaml", "--split", "user"]
-    finetune.main([*data, "--ctr_only", *QUICK, "--output_dir", str(tmp_path / "run")])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        finetune.main([*data, "--ctr_only", *QUICK, "--output_dir", str(tmp_path / "run")])
+    # of course the users of the test split are new
+    assert not [str(warning.message) for warning in warned if "in column 'user'" in str(warning.message)]
     record = ClickPromptConfig.from_pretrained(tmp_path / "run").training_data
     assert (record["split"], record["split_column"], record["own_splits"]) == ("user", "user", [])
     assert sum(record["num_rows"].values()) == 220

@@ -144,7 +144,12 @@ class ColumnarDataset(Dataset):
         )
 
 
-def prepare_splits(splits: Mapping[str, pa.Table], processor: ClickPromptProcessor, folder: str | Path) -> None:
+def prepare_splits(
+    splits: Mapping[str, pa.Table],
+    processor: ClickPromptProcessor,
+    folder: str | Path,
+    split_column: str | None = None,
+) -> None:
     """Encode all splits into `folder`, to be mapped by `load_prepared` in any process.
 
     Each distinct value is encoded and rendered once. Tokenizing clauses of validation and test rows as well fits
@@ -154,19 +159,23 @@ def prepare_splits(splits: Mapping[str, pa.Table], processor: ClickPromptProcess
         splits: Raw rows with labels 0 and 1, as `load_splits` returns them.
         processor: Fitted on the training split.
         folder: Replaced if it exists.
+        split_column: Column whose values no two splits share, if any. Other columns trigger a warning if hardly any
+            of their values in the validation or test split were in the training split.
     """
     with whole_folder(folder, flush=False) as partial:
-        _write_splits(splits, processor, partial)
+        _write_splits(splits, processor, partial, split_column)
 
 
-def _write_splits(splits: Mapping[str, pa.Table], processor: ClickPromptProcessor, folder: Path) -> None:
+def _write_splits(
+    splits: Mapping[str, pa.Table], processor: ClickPromptProcessor, folder: Path, split_column: str | None
+) -> None:
     tables = list(splits.values())
     sizes = [len(table) for table in tables]
     unknown = [UnknownValues(processor) for _ in tables]
     arrays, token_tables = encode_tables(tables, processor, processor.reads_text, True, unknown=unknown)
     for name, counted in zip(splits, unknown):
         if name != "train":
-            counted.warn(f" of the {name} split", stacklevel=2)
+            counted.warn(f" of the {name} split", stacklevel=2, but_for=split_column)
     if token_tables is not None:
         token_tables.save(folder)
     labels = [table.column(processor.schema.label).to_numpy() for table in tables]

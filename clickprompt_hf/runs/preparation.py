@@ -164,7 +164,8 @@ def prepare_data(
                 limit_text_length(processor, data_args.max_text_length)
             # not before: a mistake in the data must not create the output folder
             claim_prepared_folder(output_dir)
-            prepare_splits(splits, processor, folder)
+            is_split_by_user = resolved["split"] == "user" and not facts["own_splits"]
+            prepare_splits(splits, processor, folder, facts["split_column"] if is_split_by_user else None)
             (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
         data, processor = load_prepared(folder)
         resolved.update(json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8")))
