@@ -24,7 +24,7 @@ import numpy as np
 from .lists_clickprompt import UnreadableCell, cell_values, kept_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .values_clickprompt import FIRST_INEXACT, canonical, each_distinct, holds_several, is_column, is_missing
-from .values_clickprompt import meaning_of, number_of, read_time, with_another_spelling
+from .values_clickprompt import meaning_of, normal_spelling, number_of, read_time, with_another_spelling
 # isort: on
 
 VOCABULARIES_FILE = "feature_vocabularies.txt"
@@ -508,12 +508,8 @@ def without_missing_words(values: list[Any], field: FieldSchema) -> list[Any]:
     """Replace cells that the field's schema lists as missing, in any spelling, by `None`."""
     if not field.missing:
         return values
-
-    def normal(text: str) -> str:
-        return text if (meaning := meaning_of(text)) is None else meaning
-
-    words = set(map(normal, field.missing))
-    return each_distinct(values, lambda value: None if normal(canonical(value)) in words else value)
+    words = set(map(normal_spelling, field.missing))
+    return each_distinct(values, lambda value: None if normal_spelling(value) in words else value)
 
 
 def cells_of(column: Any) -> list:

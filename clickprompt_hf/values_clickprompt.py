@@ -101,7 +101,7 @@ def read_time(value: Any, time_format: str | None = None) -> datetime | None:
             elif np.isfinite(number := number_of(text)):
                 value = _time_of_number(number)
             else:
-                value = datetime.fromisoformat(_plain_iso(text))
+                value = datetime.fromisoformat(_plain_iso(_normal_time(text) or text))
         # NaT is a datetime that does not equal itself; pandas has years that Python lacks.
         if value is None or value != value or value.year > MAXYEAR:
             return None
@@ -309,6 +309,13 @@ def _normal_duration(text: str) -> str | None:
     days, sign, hours, minutes, seconds, fraction = (part or "0" for part in found.groups())
     nanoseconds = (3600 * int(hours) + 60 * int(minutes) + int(seconds)) * 10**9 + int(fraction.ljust(9, "0"))
     return _spelled_duration(int(days) * _NANOSECONDS["D"] + (-nanoseconds if sign == "-" else nanoseconds))
+
+
+def normal_spelling(value: Any) -> str:
+    """The normal spelling of what a value means; its own spelling if it only means itself."""
+    text = canonical(value)
+    meaning = meaning_of(text)
+    return text if meaning is None else meaning
 
 
 def is_missing(value: Any) -> bool:

@@ -191,6 +191,7 @@ def test_a_double_is_found_in_every_notation_that_reads_back_as_it(number):
 def test_a_moment_is_one_value_in_every_zone_and_type(moment, offset):
     aware = moment.replace(tzinfo=UTC).astimezone(timezone(timedelta(minutes=offset)))
     forms = [moment.isoformat(), f"{moment}Z", aware.isoformat(), str(aware), aware, np.datetime64(moment, "us")]
+    forms += [f"{moment.isoformat()}z", f"{moment} UTC", f"{str(aware)[:-6]} {aware:%z}"]
     assert {id_of(form, "2024", canonical(moment)) for form in forms} == {2}
     assert {id_of(moment, "2024", canonical(form)) for form in forms} == {2}
     assert {read_time(form) for form in forms} == {moment}

@@ -445,6 +445,20 @@ def test_equal_users_stay_together_however_they_are_spelled(values, as_dictionar
         assert sum(map(len, sides)) == len({canonical(value) for value in values})
 
 
+def test_a_user_in_several_spellings_is_in_one_split():
+    users = [spelled for user in range(1, 301) for spelled in (f"{user}", f"{user:04}", f"{user}.0", f"{user}e0")]
+    rows = pa.table({"user_id": [*users, "", "NA", None, "null"], "click": [0, 1] * 602})
+    schema = Schema.from_dict({"fields": ["user_id"], "label": "click"})
+    splits = split_table(rows, schema, split="user")
+    found = [{read_number(user) for user in part.column("user_id").to_pylist()} for part in splits.values()]
+    assert sum(map(len, found)) == 301
+    assert set.union(*found) == {*range(1, 301), None}
+
+
+def read_number(text: str | None) -> int | None:
+    return None if text in (None, "", "NA", "null") else int(float(text))
+
+
 def test_the_column_of_a_split_by_user():
     schema = Schema.from_dict({"fields": ["age", "Item", "UserID", "user_id"], "label": "click"})
     names = ["age", "Item", "UserID", "user_id", "household", "click"]

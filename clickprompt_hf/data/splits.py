@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..schema_clickprompt import Schema
-from ..values_clickprompt import canonical, is_missing, number_of, read_time
+from ..values_clickprompt import is_missing, normal_spelling, number_of, read_time
 from .arrow_cells import decoded, distinct_cells, plain_type
 from .sources.source import SPLIT_NAMES, SourceTable
 
@@ -227,7 +227,7 @@ def _split_at_random(clicks: np.ndarray, shares: Sequence[Fraction], split_seed:
 
 
 def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Number each row's value, (N,), by first appearance; all missing values are one.
+    """Number each row's value, (N,), by first appearance; values that mean the same are one, as are missing values.
 
     Raises:
         ValueError: If cells hold several values.
@@ -236,7 +236,8 @@ def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
         raise ValueError(f"`split_column` must have one value per row, but {name!r} has cells of type {column.type}.")
     values, indices = distinct_cells([column])
     numbers: dict[str, int] = {}
-    of_value = np.array([numbers.setdefault(canonical(value), len(numbers)) for value in values])
+    # A spelling that only test rows have would be found by its meaning: `007` has the id of 7.
+    of_value = np.array([numbers.setdefault(normal_spelling(value), len(numbers)) for value in values])
     groups = of_value[indices]
     # values that no row has leave gaps
     return np.unique(groups, return_inverse=True)[1]
