@@ -163,7 +163,12 @@ def without_zero_rows(gradient: torch.Tensor) -> torch.Tensor:
     gradient = gradient.coalesce()
     is_moved = gradient.values().flatten(1).any(dim=1)
     return torch.sparse_coo_tensor(
-        gradient.indices()[:, is_moved], gradient.values()[is_moved], gradient.shape, is_coalesced=True
+        gradient.indices()[:, is_moved],
+        gradient.values()[is_moved],
+        gradient.shape,
+        is_coalesced=True,
+        # torch warns if this is not chosen
+        check_invariants=False,
     )
 
 
