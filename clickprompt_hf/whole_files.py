@@ -91,10 +91,10 @@ def whole_contents(folder: str | Path) -> Iterator[Path]:
 def remove_partial(folder: Path) -> None:
     """Remove what killed writers of `folder`, and of files in it, have left; nobody may be writing."""
     shutil.rmtree(folder / PARTIAL_FOLDER, ignore_errors=True)
-    for path in folder.glob(".*.replaced"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".*.partial"):
-        if path.is_file():
+    for path in (*folder.glob(".*.partial"), *folder.glob(".*.replaced")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

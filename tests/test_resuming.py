@@ -4,14 +4,17 @@ import errno
 import gc
 import json
 import logging
+import re
 import resource
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
 from tiny_data import rows_of_lengths, tiny_roberta_tokenizer, tiny_schema, tiny_splits
 from tiny_models import tiny_ctr_config, tiny_text_config
@@ -288,7 +291,7 @@ def test_a_checkpoint_is_pushed_once_it_has_its_name(prepared, tmp_path, monkeyp
         pushed.append((folder, fault_of(folder)))
 
     monkeypatch.setattr(Trainer, "_push_from_checkpoint", push)
-    monkeypatch.setattr(Trainer, "init_hf_repo", lambda self: None)
+    monkeypatch.setattr(Trainer, "init_hf_repo", lambda self, token, private: None)
     run(tmp_path, prepared, num_train_epochs=2, push_to_hub=True)
     assert pushed == [(str(tmp_path / f"checkpoint-{step}"), None) for step in (8, 16)]
 
@@ -323,3 +326,41 @@ def test_errors_beside_writing_keep_their_file(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_save_checkpoint", missing)
     with pytest.raises(FileNotFoundError, match=r"No such file or directory: 'nowhere.txt'$"):
         run(tmp_path, prepared, **STEPS, save_steps=5, max_steps=5)
+
+
+LEFT = (".partial/checkpoint-3/optimizer.pt", ".checkpoint-3.replaced/optimizer.pt", ".onnx.partial/ctr.onnx")
+LEFT += (".README.md.partial", ".trainer_state.json.partial")
+
+
+def fill(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("left by a killed process")
+
+
+def test_what_killed_processes_left_is_not_published(prepared, tmp_path, monkeypatch):
+    uploaded = []
+
+    class Hub:
+        def upload_folder(self, folder_path, ignore_patterns, **kwargs):
+            files = [str(path.relative_to(folder_path)) for path in Path(folder_path).rglob("*") if path.is_file()]
+            uploaded.extend(filter_repo_objects(files, ignore_patterns=ignore_patterns))
+
+    monkeypatch.setattr("transformers.trainer.hf_api", Hub)
+    trainer, _ = run(tmp_path, prepared, max_steps=2)
+    trainer.hub_model_id = "tester/ctr"
+    fill(tmp_path, LEFT)
+    trainer.push_to_hub()
+    assert "model.safetensors" in uploaded
+    assert not [name for name in uploaded if name.startswith(".") or name.endswith(".pt")]
+
+
+@pytest.mark.parametrize(
+    "left", ["run-0/checkpoint-8/optimizer.pt", ".scores.csv.parts/piece-0.csv", "plots/.curves.png.partial"]
+)
+def test_what_could_not_be_left_out_is_refused(left, prepared, tmp_path):
+    trainer, _ = run(tmp_path, prepared, max_steps=2)
+    fill(tmp_path, [left])
+    with pytest.raises(ValueError, match="`push_to_hub` would publish " + re.escape(left.rpartition("/")[0][:8])):
+        trainer.push_to_hub()
+    assert (tmp_path / left).exists()

@@ -22,12 +22,12 @@ from torch._dynamo import OptimizedModule
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
-from transformers.trainer_utils import BestRun, has_length
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, BestRun, has_length
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
-from ..whole_files import whole_file
+from ..whole_files import remove_partial, whole_file
 from .arguments import ClickPromptSettings, check_supported, copy_arguments
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
 from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
@@ -44,6 +44,9 @@ from .plain_model import is_named, plain_model, task_of
 from .resuming import EarlyStoppingCallback, ResumableTrainer
 from .sampling import EpochSampler
 from .sharding import check_sharding
+
+# Trials' checkpoints, which hold pickles, and files that nobody has finished.
+_UNPUBLISHED = (f"*/{PREFIX_CHECKPOINT_DIR}-*", "*/.*.partial", ".*.parts")
 
 
 class MaskEpochCallback(TrainerCallback):
@@ -455,7 +458,10 @@ class ClickPromptTrainer(ResumableTrainer):
 
         Raises:
             OSError: If the Hub cannot be reached or refuses the upload.
+            ValueError: If the output folder holds checkpoints of a search's trials or unfinished predictions.
         """
+        if self.args.should_save:
+            _check_publishable(Path(str(self.args.output_dir)))
         with _explained_hub_errors(self.hub_model_id or self.args.hub_model_id or ""):
             return super().push_to_hub(*args, **kwargs)
 
@@ -472,6 +478,20 @@ class ClickPromptTrainer(ResumableTrainer):
             folder.mkdir(parents=True, exist_ok=True)
             with whole_file(folder / "README.md") as partial:
                 self.model_card(self, **options).save(partial)
+
+
+def _check_publishable(folder: Path) -> None:
+    """Remove what killed writers have left in a folder, and refuse the rest that `Trainer` would upload.
+
+    `Trainer` leaves out only what is named `checkpoint-*` or `_*` in the folder itself.
+    """
+    remove_partial(folder)
+    found = [path.relative_to(folder) for pattern in _UNPUBLISHED for path in folder.glob(pattern)]
+    if private := sorted(str(path) for path in found if not path.parts[0].startswith(("_", PREFIX_CHECKPOINT_DIR))):
+        raise ValueError(
+            f"`push_to_hub` would publish {', '.join(private)}: move or remove these, or finish the `clickprompt "
+            f"predict` that writes into {folder}."
+        )
 
 
 @contextmanager
