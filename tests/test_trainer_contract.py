@@ -778,7 +778,10 @@ def test_training_twice_stops_as_early_each_time(prepared, tmp_path):
     assert trainer.state.epoch == 2
 
 
-def test_own_early_stopping_replaces_the_default(prepared, tmp_path):
+@pytest.mark.parametrize(
+    ("given", "epochs"), [(EarlyStoppingCallback(4), 5), (EarlyStoppingCallback(1), 2), (EarlyStoppingCallback, 2)]
+)
+def test_own_early_stopping_replaces_the_default(given, epochs, prepared, tmp_path):
     aucs = iter([0.8, 0.7, 0.7, 0.7, 0.7])
     args = arguments(tmp_path, num_train_epochs=5)
     trainer = trainer_for(
@@ -786,10 +789,11 @@ def test_own_early_stopping_replaces_the_default(prepared, tmp_path):
         prepared,
         args,
         compute_metrics=lambda _: {"auc": next(aucs)},
-        callbacks=[EarlyStoppingCallback(4)],
+        callbacks=[given],
     )
+    assert sum(isinstance(c, EarlyStoppingCallback) for c in trainer.callback_handler.callbacks) == 1
     trainer.train()
-    assert trainer.state.epoch == 5
+    assert trainer.state.epoch == epochs
 
 
 # --- rows of `datasets` -------------------------------------------------------------------------------------------

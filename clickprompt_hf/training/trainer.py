@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import torch
+import transformers
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import LocalTokenNotFoundError
 from huggingface_hub.utils import httpx
@@ -128,8 +129,6 @@ class ClickPromptTrainer(ResumableTrainer):
         if settings.sparse_embedding_updates and kwargs.get("optimizers", (None, None))[0] is not None:
             raise ValueError("`sparse_embedding_updates` must be False with `optimizers`, which are used as they are.")
         callbacks = [*(callbacks or []), MaskEpochCallback()]
-        if settings.early_stopping_patience > 0 and not any(is_named(c, "EarlyStoppingCallback") for c in callbacks):
-            callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
         self.model_card = model_card
         self.run_metrics: dict[str, float] = {}
         self._predicts = False
@@ -147,6 +146,10 @@ class ClickPromptTrainer(ResumableTrainer):
                 callbacks=callbacks,
                 **kwargs,
             )
+        # only now are callbacks that were given as classes instances
+        is_given = any(isinstance(c, transformers.EarlyStoppingCallback) for c in self.callback_handler.callbacks)
+        if settings.early_stopping_patience > 0 and not is_given:
+            self.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
         check_sharding(self, self.model)
         self.task = task_of(self.model)
         if compute_metrics is None:
