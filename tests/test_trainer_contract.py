@@ -750,6 +750,15 @@ def test_adapters_are_trained_evaluated_kept_and_merged(mixed, model_class, prep
     assert_equal_weights(model_class.from_pretrained(tmp_path / "merged"), weights(defaults.model))
 
 
+def test_saving_adapters_keeps_the_text_of_the_card(prepared, tmp_path):
+    trainer = trainer_for(get_peft_model(build(ClickPromptForCTR, prepared[1]), LORA), prepared, arguments(tmp_path))
+    trainer.save_model()
+    card = tmp_path / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nTrained on our shop's clicks.\n", encoding="utf-8")
+    trainer.save_model()
+    assert "our shop's clicks" in card.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("model_class", TASKS)
 def test_models_of_a_checkpoints_own_code_are_recognized(model_class, prepared, tmp_path):
     expected, metrics = run(build(model_class, prepared[1]), prepared, tmp_path, {"sparse_embedding_updates": True})

@@ -307,6 +307,9 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             super()._save(str(folder), state_dict)
             return
         with whole_contents(folder) as partial:
+            if (card := folder / "README.md").is_file():
+                # peft updates the card that it finds beside its adapters
+                shutil.copy(card, partial)
             super()._save(str(partial), state_dict)
             # only checkpoints to resume from keep the pickled arguments
             (partial / TRAINING_ARGS_NAME).unlink()
