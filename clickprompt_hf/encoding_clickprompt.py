@@ -364,6 +364,15 @@ class UnknownValues:
         return [repr(value) for value in vocabulary if value][:_NUM_EXAMPLES]
 
 
+def warn_of_unknown_values(encoder: FeatureEncoder, columns: Mapping[str, Sequence], feature_ids: np.ndarray) -> None:
+    """Warn about columns of a call's rows that hold hardly any known value: see `UnknownValues`."""
+    # a single row, scored on its own, need not wait for counts
+    if len(feature_ids) >= _LEAST_ROWS:
+        unknown = UnknownValues(encoder)
+        unknown.add_rows(columns, feature_ids)
+        unknown.warn(stacklevel=3)
+
+
 def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> list[list[str]]:
     """Read the vocabularies of all fields from a file that was saved with `processor_config`.
 

@@ -21,7 +21,8 @@ from transformers.utils import cached_file
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
 from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValues, ValueIndex, cells_of
-from .encoding_clickprompt import columns_of, read_vocabularies, time_part, without_missing_words
+from .encoding_clickprompt import columns_of, read_vocabularies, time_part, warn_of_unknown_values
+from .encoding_clickprompt import without_missing_words
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .text_options_clickprompt import TextOptions, check_positive_integer
@@ -253,10 +254,10 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         )
         columns = self.columns(rows, row_offset)
         features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset)}
-        counted = UnknownValues(self) if unknown is None else unknown
-        counted.add_rows(columns, features["feature_ids"])
         if unknown is None:
-            counted.warn()
+            warn_of_unknown_values(self, columns, features["feature_ids"])
+        else:
+            unknown.add_rows(columns, features["feature_ids"])
         if self.reads_text and with_text:
             features.update(self._text_inputs(self.render(columns), options))
         if self.schema.label in columns:

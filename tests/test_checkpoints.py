@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 from tiny_data import tiny_rows, tiny_schema
 
 from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf.runs.output_folder import check_output_dir
+from clickprompt_hf.training import ClickPromptTrainingArguments
 from clickprompt_hf.training.checkpoints import fault_of, newest_whole_checkpoint
 
 STATE = {"trainer_state.json": "json", "rng_state.pth": "torch", "scheduler.pt": "torch"}
@@ -118,3 +120,17 @@ def test_vocabularies_that_are_cut_off_or_of_another_processor_are_found(tmp_pat
     assert "damaged feature_vocabularies.txt" in fault_of(folder)
     vocabularies.unlink()
     assert fault_of(folder) == "lacks feature_vocabularies.txt"
+
+
+def test_an_unfinished_run_is_neither_lost_nor_continued_without_being_asked(tmp_path):
+    write(tmp_path / "checkpoint-3", LAYOUTS["one process"])
+    options = {"output_dir": str(tmp_path), "report_to": "none", "use_cpu": True}
+    with pytest.raises(
+        FileExistsError, match="holds checkpoint-3 of an unfinished run. Pass --resume_from_checkpoint"
+    ):
+        check_output_dir(ClickPromptTrainingArguments(**options))
+    check_output_dir(ClickPromptTrainingArguments(**options, overwrite_output_dir=True))
+    resuming = ClickPromptTrainingArguments(**options)
+    resuming.resume_from_checkpoint = True
+    check_output_dir(resuming)
+    assert resuming.resume_from_checkpoint == str(tmp_path / "checkpoint-3")

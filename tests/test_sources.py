@@ -188,6 +188,7 @@ def test_broken_tables_are_named(name, content, message, tmp_path):
     ("arguments", "message"),
     [
         (("imdb",), r"`dataset` must be one of \['amazon-toys', 'bookcrossing', .* 'synthetic'.*\].*'imdb'"),
+        ((__file__.rpartition("/")[2],), r"`dataset` must be one of .*, a folder, or a Hub id"),
         (("csv", "x.csv"), "`schema` must be given for csv"),
         (("synthetic", None, SCHEMA), "`schema` must be left out"),
     ],

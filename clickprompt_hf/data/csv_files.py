@@ -397,7 +397,7 @@ class CsvFile:
 def _option(name: str, value: str | int | None) -> str:
     """An option as a schema has it."""
     written = "none" if value is None else value if value == "[...]" else json.dumps(value)
-    return f"`{name}: {written}` (in the `csv` part of the schema, or as the flag of that name)"
+    return f"`{name}: {written}` (in the `csv` part of the schema, or as a flag of `draft-schema` and `predict`)"
 
 
 def _shown(text: bytes) -> str:

@@ -323,10 +323,10 @@ def check_splits(splits: Mapping[str, pa.Table], schema: Schema) -> None:
 
 def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     """Times to sort by, (rows,)."""
-    advice = 'Use split="random".'
+    advice = 'Use split="random" or split="user".'
     if schema.time is None or schema.time not in table.column_names:
         found = "the schema names no time column" if schema.time is None else f"there is no column {schema.time!r}"
-        raise ValueError(f"`split` must be 'random': {found}. {advice} Or set `time` in the schema.")
+        raise ValueError(f"`split` must be 'random' or 'user': {found}. {advice} Or set `time` in the schema.")
     column = table.column(schema.time)
     times = _sortable_times(column, schema)
     # NaN and NaT do not equal themselves.

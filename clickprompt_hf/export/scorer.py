@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValues, read_vocabularies
+from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, read_vocabularies, warn_of_unknown_values
 from ..schema_clickprompt import Schema
 
 ONNX_FILE = "model.onnx"
@@ -74,9 +74,7 @@ class Scorer:
         """
         columns = self.encoder.columns(rows)
         feature_ids = self.encoder.encode(columns)
-        unknown = UnknownValues(self.encoder)
-        unknown.add_rows(columns, feature_ids)
-        unknown.warn()
+        warn_of_unknown_values(self.encoder, columns, feature_ids)
         return self.score_ids(feature_ids)
 
     def score_ids(self, feature_ids: np.ndarray) -> np.ndarray:

@@ -128,7 +128,8 @@ def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = No
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path} must have unique column names, but it repeats {repeated}; rename them.")
     if len(names) < 2:
-        raise ValueError(f"{path} must have at least two columns, a field and the label; it has only {names}.")
+        advice = " `--column_names` takes names separated by blanks." if names and "," in names[0] else ""
+        raise ValueError(f"{path} must have at least two columns, a field and the label; it has only {names}.{advice}")
     read: list[pa.RecordBatch] = []
     num_rows = 0
     for batch in batches:
@@ -246,7 +247,7 @@ def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: 
 def _time_lines(times: list[ColumnProfile]) -> list[str]:
     """Write the time of the impression, with the questions that it raises."""
     if not times:
-        return ["# No column looks like a time, so --split random is the only choice."]
+        return ["# No column looks like a time, so rows cannot be split by time: --split random, or --split user."]
     time, *others = times
     lines = [f"# CHECK: is {_quoted(time.name)} the time of the impression? --split time tests on the latest rows."]
     if others:

@@ -27,7 +27,7 @@ def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
     `resume_from_checkpoint` becomes the folder of that checkpoint, or `None` to start from the beginning.
 
     Raises:
-        FileExistsError: If the folder holds results and the run neither resumes nor overwrites them.
+        FileExistsError: If the folder holds results or checkpoints and the run neither resumes nor overwrites them.
         PermissionError: If no file can be created in the folder, or in its nearest parent if it is missing.
         ValueError: If there is no checkpoint to resume, or it is incomplete.
     """
@@ -41,13 +41,21 @@ def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
         raise PermissionError(
             f"`output_dir` must be a writable folder, but {folder} is not: {error.strerror}"
         ) from error
-    results = folder / RESULTS_FILE
-    if results.exists() and not (training_args.resume_from_checkpoint or training_args.overwrite_output_dir):
-        raise FileExistsError(
-            f"`output_dir` {training_args.output_dir} holds a finished run ({RESULTS_FILE}). Choose another folder, "
-            "or pass --overwrite_output_dir."
-        )
+    if not (training_args.resume_from_checkpoint or training_args.overwrite_output_dir):
+        if (folder / RESULTS_FILE).exists():
+            raise FileExistsError(
+                f"`output_dir` {folder} holds a finished run ({RESULTS_FILE}). Choose another folder, or pass "
+                "--overwrite_output_dir."
+            )
+        if checkpoint := newest_whole_checkpoint(folder):
+            raise FileExistsError(
+                f"`output_dir` {folder} holds {checkpoint.name} of an unfinished run. Pass --resume_from_checkpoint "
+                "true to continue it, --overwrite_output_dir to start again, or choose another folder."
+            )
     resumed = checkpoint_to_resume(training_args)
+    if resumed is not None:
+        # a warning, because the default level hides anything less
+        logger.warning(f"Training continues from {resumed}.")
     training_args.resume_from_checkpoint = None if resumed is None else str(resumed)
 
 

@@ -60,9 +60,12 @@ def load_source(
         if schema is not None:
             raise ValueError(f"`schema` must be left out: {dataset} has its own.")
         return _SOURCES[dataset](_single(dataset, data_path))
-    if dataset not in FILE_FORMATS and "/" not in dataset:
+    if dataset not in FILE_FORMATS and "/" not in dataset and not Path(dataset).is_dir():
         known = sorted([*_SOURCES, *FILE_FORMATS])
-        raise ValueError(f"`dataset` must be one of {known} or a Hub id like owner/name, got {dataset!r}.")
+        advice = " Give a file as `data_path`." if Path(dataset).is_file() else ""
+        raise ValueError(
+            f"`dataset` must be one of {known}, a folder, or a Hub id like owner/name, got {dataset!r}.{advice}"
+        )
     schema = given_schema(dataset, schema)
     for kind in FILE_FORMATS:
         if dataset == kind:
