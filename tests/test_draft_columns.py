@@ -322,6 +322,7 @@ HEADERLESS = "u1,34,0.5,red,0\nu2,28,1.5,blue,1\nu3,41,2.5,red,1\nu1,19,0.25,red
         HEADERLESS,
         "yes,red,small\nno,blue,large\nyes,red,large\nno,blue,small\n",
         "2024-01-31,a,1\n2024-02-01,b,0\n2024-02-02,c,1\n",
+        "0000-00-00,NULL,1\n2024-02-01,2.5,0\n2024-02-02,1.5,1\n",
     ],
 )
 def test_files_without_a_header_are_recognized(content, tmp_path):

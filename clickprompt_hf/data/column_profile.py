@@ -485,7 +485,8 @@ def is_header_a_row(profiles: Sequence[ColumnProfile]) -> bool:
         else:
             num_repeated += canonical(profile.name) in profile.values
             continue
-        if not fits and not _means_missing(profile.name):
+        is_missing = _means_missing(profile.name) or (profile.kind == "time" and _NO_TIME.fullmatch(profile.name))
+        if not fits and not is_missing:
             return False
         num_typed += fits
     return num_typed > 0 or num_repeated >= 2
