@@ -101,9 +101,9 @@ class FeatureEncoder:
     """Turns columns of raw values into feature ids.
 
     A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Values are
-    found by their spelling, or else by what they mean; see `ValueIndex`. Missing
-    values (`None`, NaN, blank) are treated like any other value: they have an id if training rows have them, else 0. A
-    field of kind `"text"` has no ids.
+    found by their spelling, or else by what they mean; see `ValueIndex`. Missing values (`None`, NaN, blank) are
+    treated like any other value: they have an id if training rows have them, else 0. A field of kind `"text"` has no
+    ids.
 
     Args:
         schema: What the columns mean.
@@ -272,8 +272,8 @@ def _id_of_exact_integer(value: Any, index: ValueIndex) -> int:
 class UnknownValues:
     """Counts values that training rows did not have, and warns about fields of which hardly any value is known.
 
-    Then a column is probably not read or written as in training. So it is if all its values are missing, unless that
-    was most frequent in training too.
+    Such a column is probably read or written otherwise than in training. The same holds if all its values are
+    missing, unless missing was the most frequent value in training too.
 
     Args:
         encoder: The encoder whose ids are counted.

@@ -245,8 +245,6 @@ class Schema:
         if self.positive is not None:
             check_positive(self.positive)
         _check_time_format("`time_format` of a schema", self.time_format)
-        if not isinstance(self.csv, (CsvFormat, type(None))):
-            raise ValueError(f"`csv` of a schema must be a CsvFormat or None, got {self.csv!r}.")
         if self.csv is not None and not isinstance(self.csv, CsvFormat):
             raise ValueError(f"`csv` of a schema must be a mapping of options, got {self.csv!r}.")
         for placeholder in ("{name}", "{value}"):
