@@ -94,7 +94,7 @@ def put_into_hub_cache(folder: Path, hf_home: Path, repo_id: str) -> None:
 def checkpoints(tmp_path_factory):
     """A folder of checkpoints, and their outputs in a process without the package."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    tokenizer = tiny_gpt2_tokenizer()
+    tokenizer = copy.deepcopy(tiny_gpt2_tokenizer())
     tokenizer.pad_token = tokenizer.eos_token
     with_text, decoders, without_text = (tiny_processor(t) for t in (tiny_roberta_tokenizer(), tokenizer, None))
     made = {

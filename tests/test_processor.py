@@ -848,7 +848,7 @@ def test_datasets_in_every_format_are_mapped_alike(form):
 @pytest.mark.parametrize("make_tokenizer", [tiny_gpt2_tokenizer, tiny_llama_tokenizer])
 def test_a_tokenizer_without_padding_is_given_one_and_what_is_saved_loads(make_tokenizer, give, tmp_path):
     tokenizer = copy.deepcopy(make_tokenizer())
-    assert tokenizer.pad_token is None
+    tokenizer.pad_token = None
     written = tokenizer.backend_tokenizer.to_str()
     if give == "fit":
         processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)

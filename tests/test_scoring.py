@@ -1,5 +1,6 @@
 """Scoring files: the probabilities, and that an interruption never loses, repeats or truncates rows."""
 
+import copy
 import errno
 import os
 import signal
@@ -76,7 +77,7 @@ def plain_probabilities(table, processor, model):
 
 
 def gpt2_tokenizer():
-    tokenizer = tiny_gpt2_tokenizer()
+    tokenizer = copy.deepcopy(tiny_gpt2_tokenizer())
     tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -316,7 +317,7 @@ def test_a_bad_row_leaves_no_output(with_plm, tmp_path):
     lines = pd.DataFrame(tiny_rows(40)).to_csv(index=False).splitlines()
     lines[30] = "1,2"
     (tmp_path / "rows.csv").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="rows.csv must be a CSV file .* Row #31: Expected 5 columns, got 2"):
+    with pytest.raises(ValueError, match="rows.csv must be a CSV file .* Line 31: Expected 5 columns, got 2"):
         score_file(tmp_path / "rows.csv", tmp_path / "scores.csv", *with_plm, **OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 

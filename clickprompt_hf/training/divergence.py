@@ -48,8 +48,10 @@ class DivergenceCheckingTrainer(Trainer):
 
     def _evaluate(self, *args, **kwargs):
         metrics = super()._evaluate(*args, **kwargs)
-        if not math.isfinite(metrics.get("eval_loss", 0.0)):
-            self._stop(f"the evaluation loss is {metrics['eval_loss']}")
+        # of each evaluation set, if there are several
+        for name, value in metrics.items():
+            if name.endswith("loss") and not math.isfinite(value):
+                self._stop(f"{name} is {value}")
         return metrics
 
     def _save_checkpoint(self, model, trial):

@@ -73,17 +73,20 @@ def _array(numbers: Any) -> np.ndarray:
 
 def click_probabilities(logits) -> np.ndarray:
     """Convert logits (N, 1) to click probabilities (N,) in float64."""
-    return np.exp(-np.logaddexp(0, -np.asarray(logits, dtype=np.float64).reshape(-1)))
+    with np.errstate(invalid="ignore"):
+        return np.exp(-np.logaddexp(0, -np.asarray(logits, dtype=np.float64).reshape(-1)))
 
 
 def auc_and_log_loss(probabilities, clicks) -> dict[str, float]:
     """Compute `auc`, NaN if all rows are of one class, and `log_loss` in nats.
 
     Args:
-        probabilities: (N,) in [0, 1].
+        probabilities: (N,) in [0, 1]; if one is NaN, as of a diverged model, so are both metrics.
         clicks: (N,) 0 or 1.
     """
     clicks = np.asarray(clicks)
+    if np.isnan(probabilities).any():
+        return {"auc": float("nan"), "log_loss": float("nan")}
     one_class = clicks.min() == clicks.max()
     return {
         "auc": float("nan") if one_class else float(roc_auc_score(clicks, probabilities)),
