@@ -108,7 +108,7 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(NUMBERS, st.integers(1, 40)), min_size=1, max_size=40),
     st.integers(2, 12),

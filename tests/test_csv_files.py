@@ -236,7 +236,7 @@ def test_column_names_of_a_file_that_has_a_header(tmp_path):
 CELLS = st.text(st.sampled_from("ab ,;\"\n\r'\\\x0b\x85\u2028é"), max_size=6)
 TABLES = st.integers(2, 4).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), min_size=1, max_size=6))
 QUICKLY = settings(
-    max_examples=50, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -272,7 +272,7 @@ def test_any_cells_are_read_as_they_were_written(writer, block_bytes, rows, tmp_
 
 
 @pytest.mark.parametrize("block_bytes", [1 << 20, 5])
-@settings(QUICKLY, max_examples=200)
+@settings(QUICKLY, max_examples=100)
 @given(rows=TABLES, place=st.integers(0, 10_000), insert=st.booleans())
 @pytest.mark.filterwarnings("ignore:.*may have swallowed rows")
 def test_a_quote_too_many_or_too_few_never_changes_the_rows_in_silence(

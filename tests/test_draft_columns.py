@@ -397,7 +397,7 @@ NAMES = [
 ]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_drafts_train_as_they_are(data):
     """Whatever the columns, the draft is a schema, and a processor can be fitted by it."""

@@ -22,7 +22,7 @@ from clickprompt_hf.schema_clickprompt import FieldSchema, Schema
 
 ROWS = 12
 # Tables per seed.
-TABLES = 30
+TABLES = 25
 LETTERS = "abz09 .-+eE_:T/\\'\"|,;#\t\u00e9\u0301\u4e2d\U0001f600"
 
 
