@@ -54,6 +54,11 @@ def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(plain_type(column.type))
 
 
+def decoded_table(table: pa.Table) -> pa.Table:
+    """The table with each column `decoded`."""
+    return pa.table([decoded(column) for column in table.columns], names=table.column_names)
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type itself; for a view, the type of plain strings that replaces it."""
     return _TYPES_OF_VIEWS.get(kind, kind)

@@ -10,9 +10,9 @@ import pyarrow as pa
 from ..schema_clickprompt import FieldSchema, Schema
 from .labels import check_source_labels
 from .sources import FILE_FORMATS, SourceTable, given_schema, load_source, needs_schema
-from .split_files import Paths, check_split_files, file_format_of, listed, own_split_files
+from .split_files import check_split_files, file_format_of, listed, own_split_files
 from .splits import DEFAULT_FRACTIONS, Split, check_split_arguments, split_source
-from .table_files import needed_columns, read_table_files
+from .table_files import Paths, needed_columns, read_table_files, several
 
 
 def load_splits(
@@ -112,4 +112,4 @@ def read_source(
 
 def _shown(paths: Paths | None) -> str:
     """Paths as messages show them."""
-    return ", ".join(map(str, [paths] if isinstance(paths, (str, Path)) else paths or ()))
+    return "" if paths is None else ", ".join(map(str, several(paths)))

@@ -1,24 +1,20 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Which files hold which split: given by split, or recognized by their names."""
 
-import glob
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from .sources import FILE_FORMATS
 from .sources.source import SPLIT_NAMES
 from .sources.tabular import files_by_split, tables_in, warn_of_unread
-from .table_files import TableKind, list_table_files, table_kind
-
-# One or several files, folders of files, or glob patterns.
-Paths = str | Path | Sequence[str | Path]
+from .table_files import Paths, TableKind, files_matching, list_table_files, several, table_kind
 
 
 def file_format_of(paths: Paths | None) -> TableKind | None:
     """The file format that the name of the first file ends in; `None` if there is no such file or format."""
-    first = None if paths is None else next(iter(_several(paths)), None)
+    first = None if paths is None else next(iter(several(paths)), None)
     if first is None:
         return None
     try:
@@ -58,7 +54,7 @@ def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
 
     Then all files are one table, and a warning says so if some of them are named like a split.
     """
-    paths = _several(data_path)
+    paths = several(data_path)
     if len(paths) != 1 or Path(paths[0]).is_file():
         # whoever lists files wants all their rows
         return {}
@@ -66,7 +62,7 @@ def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
     if path.is_dir():
         files, folder = tables_in(path), path
     else:
-        files = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
+        files = files_matching(path)
         folder = Path(os.path.commonpath([file.parent for file in files] or [path.parent]))
     splits, left_out = files_by_split(files, folder)
     if {"train"} < set(splits):
@@ -93,7 +89,3 @@ def listed(argument: str, paths: Paths) -> list[Path]:
         return list_table_files(paths)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"`{argument}` must name files, folders or patterns of files: {error}") from error
-
-
-def _several(paths: Paths) -> list[str | Path]:
-    return [paths] if isinstance(paths, (str, Path)) else list(paths)

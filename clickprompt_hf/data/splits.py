@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ..schema_clickprompt import Schema
 from ..values_clickprompt import is_missing, normal_spelling, number_of, read_time
-from .arrow_cells import decoded, distinct_cells, plain_type
+from .arrow_cells import decoded, decoded_table, distinct_cells, plain_type
 from .sources.source import SPLIT_NAMES, SourceTable
 
 Split = Literal["random", "time", "user"]
@@ -72,7 +72,7 @@ def split_source(
             f"are set apart ({how}).",
             stacklevel=2,
         )
-    splits = {name: drawn[name] if name in drawn else _decoded(own[name]) for name in SPLIT_NAMES}
+    splits = {name: drawn[name] if name in drawn else decoded_table(own[name]) for name in SPLIT_NAMES}
     splits = limit_train_rows(splits, max_train_rows, split)
     check_splits(splits, source.schema)
     return splits
@@ -120,7 +120,7 @@ def split_table(
         parts = _split_groups(_groups(table.column(column), column), shares, split_seed, column)
     else:
         parts = _split_at_random(table.column(schema.label).to_numpy() == 1, shares, split_seed)
-    return {name: _decoded(table.take(pa.array(rows))) for name, rows in zip(names, parts)}
+    return {name: decoded_table(table.take(pa.array(rows))) for name, rows in zip(names, parts)}
 
 
 def check_split_arguments(split: str, split_seed: int, split_fractions: Sequence[float]) -> None:
@@ -271,10 +271,6 @@ def _with_long_offsets(table: pa.Table) -> pa.Table:
         for index, column in enumerate(table.schema)
     ]
     return table.cast(pa.schema(kinds, table.schema.metadata))
-
-
-def _decoded(table: pa.Table) -> pa.Table:
-    return pa.table([decoded(column) for column in table.columns], names=table.column_names)
 
 
 def limit_train_rows(

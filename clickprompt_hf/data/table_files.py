@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schema_clickprompt import CsvFormat, Schema
+from .arrow_cells import decoded_table
 from .csv_files import CsvFile
 from .json_lines import JsonLinesFile
 from .opened_files import errors_naming
 
 TableKind = Literal["csv", "jsonl", "parquet"]
+# One or several files, folders of files, or glob patterns.
+Paths = str | Path | Sequence[str | Path]
 
 _ENDING = re.compile(r"\.(?:(csv|tsv|jsonl)(\.gz|\.zst)?|parquet)", re.IGNORECASE)
 _KINDS: dict[str, TableKind] = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
@@ -99,9 +102,7 @@ def open_table_file(path: Path, csv_format: CsvFormat | None = None, kind: Table
     return JsonLinesFile(path) if kind == "jsonl" else ParquetFile(path)
 
 
-def read_table_files(
-    paths: str | Path | Sequence[str | Path], schema: Schema, kind: TableKind | None = None
-) -> pa.Table:
+def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None) -> pa.Table:
     """Read the columns of a schema from the rows of all files, in the order given.
 
     Args:
@@ -126,32 +127,42 @@ def read_table_files(
         check_columns(file.schema.names, columns, str(path), file.advise_on_columns())
         types = pa.schema([file.schema.field(name) for name in columns])
         table = pa.Table.from_batches(file.batches(columns), types)
-        tables.append(table if len(files) == 1 else _plain(table))
+        tables.append(table if len(files) == 1 else decoded_table(table))
         _check_types(tables[0].schema, tables[-1].schema, files[0], path)
     if not any(map(len, tables)):
         raise ValueError(f"{' and '.join(map(str, files))} must have rows, but there are none.")
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
 
 
-def list_table_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+def list_table_files(paths: Paths) -> list[Path]:
     """The files that `paths` names, in order; see `read_table_files`.
 
     Raises:
         FileNotFoundError: If a path names no file.
     """
     found = []
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+    for path in several(paths):
         if Path(path).is_file():
             files = [Path(path)]
         elif Path(path).is_dir():
             files = sorted(file for file in Path(path).iterdir() if file.is_file() and table_kind(file))
         else:
-            files = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
+            files = files_matching(path)
         if not files:
             inside = f"a file in it that ends in {ENDINGS}" if Path(path).is_dir() else "a file or a pattern of files"
             raise FileNotFoundError(f"There must be {inside}, but there is none at {path}.")
         found += files
     return found
+
+
+def files_matching(pattern: str | Path) -> list[Path]:
+    """The files that a glob pattern matches, in the order of their names."""
+    return sorted(file for file in map(Path, glob.glob(str(pattern), recursive=True)) if file.is_file())
+
+
+def several(paths: Paths) -> list[str | Path]:
+    """The files, folders and patterns as a list, also if there is just one."""
+    return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
 def needed_columns(schema: Schema) -> list[str]:
@@ -176,15 +187,6 @@ def _check_types(first: pa.Schema, other: pa.Schema, first_path: Path, path: Pat
             raise ValueError(
                 f"{path} must have the type {expected} in column {name!r}, as {first_path} has, but it has {found}."
             )
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Decode dictionaries and views, which Arrow does not unite with other types."""
-    kinds = []
-    for field in table.schema:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        kinds.append(field.with_type(pa.large_string() if pa.types.is_string_view(kind) else kind))
-    return table.cast(pa.schema(kinds))
 
 
 def _family(kind: pa.DataType) -> str:

@@ -4,13 +4,13 @@
 A new source is a module in this folder and a line in `_SOURCES`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 from ...schema_clickprompt import Schema
 from ..schema_file import load_schema
-from ..table_files import TableKind
+from ..table_files import Paths, TableKind
 from .amazon import load_amazon_toys
 from .bookcrossing import load_bookcrossing
 from .goodreads import load_goodreads
@@ -41,7 +41,7 @@ def needs_schema(dataset: str) -> bool:
 
 def load_source(
     dataset: str,
-    data_path: str | Path | Sequence[str | Path] | None = None,
+    data_path: Paths | None = None,
     schema: str | Path | Schema | None = None,
 ) -> SourceTable:
     """Read all rows of a dataset.
@@ -85,7 +85,7 @@ def given_schema(dataset: str, schema: str | Path | Schema | None) -> Schema:
     return schema if isinstance(schema, Schema) else load_schema(schema)
 
 
-def _single(dataset: str, data_path: str | Path | Sequence[str | Path] | None) -> str | Path | None:
+def _single(dataset: str, data_path: Paths | None) -> str | Path | None:
     """The only path.
 
     Raises:

@@ -11,22 +11,18 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 import pyarrow as pa
+from datasets.data_files import SPLIT_KEYWORDS
 
 from ...schema_clickprompt import CsvFormat, Schema
-from ..table_files import TableKind, check_columns, needed_columns, read_table_files, table_kind
+from ..table_files import Paths, TableKind, check_columns, needed_columns, read_table_files, table_kind
 from .source import SPLIT_NAMES, SourceTable
 
-# As in `datasets`.
-_SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "dev", "val"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
+_SPLIT_WORDS = {str(split): words for split, words in SPLIT_KEYWORDS.items()}
 _SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*")
 _FILE_ON_HUB = re.compile(r"hf://datasets/[^@]+@[^/]+/(.+)")
 
 
-def load_table(kind: TableKind, path: str | Path | Sequence[str | Path] | None, schema: Schema) -> SourceTable:
+def load_table(kind: TableKind, path: Paths | None, schema: Schema) -> SourceTable:
     """Read rows from files; see `read_table_files`.
 
     Raises:
