@@ -133,15 +133,13 @@ def _checksum(tensor: torch.Tensor, step: int) -> int:
 
 
 def record_fingerprints(folder: str | Path) -> None:
-    """Write the fingerprints of the weights that were just saved to `folder` into its `config.json`."""
+    """Write the fingerprints of the weights in `folder`, which nobody reads yet, into its `config.json`."""
     if not (files := find_weights(folder)):
         return
     path = Path(folder) / CONFIG_NAME
     config = json.loads(path.read_text(encoding="utf-8"))
     config[FINGERPRINTS] = fingerprints(files)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check_fingerprints(files: list[str], recorded: Any, parts: Iterable[str]) -> None:

@@ -135,7 +135,7 @@ def test_other_texts_only_mean_themselves(text):
 @pytest.mark.parametrize(
     ("value", "vocabulary"),
     [
-        # truth values are no numbers, numbers are no times
+        # a truth value is not a number, and a number is not a time
         (True, ["1"]), (False, ["0"]), ("true", ["1", "1.0"]), (1, ["True", "true"]), ("1", ["TRUE"]),
         (1706695200, ["2024-01-31T10:00:00Z"]), (datetime(2024, 1, 31, 10), ["1706695200"]),
         (20240131, ["2024-01-31"]),
