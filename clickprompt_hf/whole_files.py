@@ -34,7 +34,7 @@ def whole_file(path: str | Path, partial: str | Path | None = None) -> Iterator[
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial") if partial is None else Path(partial)
     try:
-        with errors_naming(path, partial):
+        with write_errors_naming(path, partial):
             yield partial
             _flush(partial)
             os.replace(partial, path)
@@ -57,7 +57,7 @@ def whole_folder(path: str | Path, flush: bool = True) -> Iterator[Path]:
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     # the inner one can still see which file failed
-    with errors_naming(path, partial), _empty_folder(partial), errors_naming(path, partial):
+    with write_errors_naming(path, partial), _empty_folder(partial), write_errors_naming(path, partial):
         yield partial
         publish_folder(partial, path, flush)
 
@@ -80,7 +80,7 @@ def whole_contents(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     partial = folder / PARTIAL_FOLDER
     # the inner one can still see which file failed
-    with errors_naming(folder, partial), _empty_folder(partial), errors_naming(folder, partial):
+    with write_errors_naming(folder, partial), _empty_folder(partial), write_errors_naming(folder, partial):
         yield partial
         # the contents of a partial folder reach the disk when it is complete itself
         if PARTIAL_FOLDER not in folder.parts:
@@ -115,7 +115,7 @@ def publish_folder(partial: Path, path: Path, flush: bool = True) -> None:
 
 
 @contextmanager
-def errors_naming(path: Path, partial: Path) -> Iterator[None]:
+def write_errors_naming(path: Path, partial: Path) -> Iterator[None]:
     """Turn errors while writing `partial` into an `OSError` that names the file at `path` and the reason.
 
     The writers of safetensors and torch raise errors of their own, which name no file and sometimes no reason.

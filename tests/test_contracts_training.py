@@ -26,7 +26,6 @@ OVERRIDDEN = {
     "_get_grad_norm": (["model", "grad_norm"], "computes the norm of sparse gradients without clipping"),
     "_get_train_sampler": (["train_dataset"], "orders rows by (seed, epoch)"),
     "_get_eval_sampler": (["eval_dataset"], "keeps predictions in the order of their rows"),
-    "_save_checkpoint": (["model", "trial"], "leaves the time of saving out of the throughput"),
     "_get_num_items_in_batch": (["batch_samples", "device"], "leaves padded rows out of an evaluation's loss"),
     "_inner_training_loop": (
         ["batch_size", "args", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
@@ -55,6 +54,7 @@ INHERITED = {
             "saves an epoch's last step after the epoch's evaluation",
         ),
         "_determine_best_metric": (["metrics", "trial"], "lets `save_strategy='best'` wait as well"),
+        "_save_checkpoint": (["model", "trial"], "gives a checkpoint its name once it is whole, and times saving"),
         "_get_output_dir": (["trial"], "writes checkpoints into a partial folder"),
         "_push_from_checkpoint": (["checkpoint_folder"], "pushes a checkpoint once it has its name"),
         "_save": (["output_dir", "state_dict"], "saves a model whole or not at all"),

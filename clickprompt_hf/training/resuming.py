@@ -19,7 +19,14 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 
-from ..whole_files import PARTIAL_FOLDER, errors_naming, publish_folder, remove_partial, whole_contents, whole_file
+from ..whole_files import (
+    PARTIAL_FOLDER,
+    publish_folder,
+    remove_partial,
+    whole_contents,
+    whole_file,
+    write_errors_naming,
+)
 from .arguments import ClickPromptSettings
 from .checkpoints import PROGRESS_FILE, newest_whole_checkpoint
 from .divergence import DivergenceCheckingTrainer
@@ -79,7 +86,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
     - A run that had reached its last step, or had stopped early, trains no further.
     - A checkpoint of an epoch's last step is saved after the evaluation and the log of the epoch: resuming does not
       repeat them.
-    - `train_loss`, `train_runtime` and the rates cover the whole run.
+    - `train_loss`, `train_runtime` and the rates cover the whole run; the rates leave out evaluation and saving.
     """
 
     def __init__(self, *args, **kwargs):
@@ -114,7 +121,25 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         if self.args.should_save:
             remove_partial(folder)
         self._save_is_due, self._last_step_seen = False, None
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        self._seconds_beside_training = 0.0
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
+        runtime = output.metrics["train_runtime"]
+        for name in ("train_samples_per_second", "train_steps_per_second"):
+            rate = output.metrics[name] * runtime / (runtime - self._seconds_beside_training)
+            output.metrics[name] = round(rate, 3)
+        return output
+
+    def evaluate(self, *args, **kwargs):
+        with self._beside_training():
+            return super().evaluate(*args, **kwargs)
+
+    @contextmanager
+    def _beside_training(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds_beside_training += time.perf_counter() - start
 
     # What a resumed run continues from
 
@@ -205,6 +230,10 @@ class ResumableTrainer(DivergenceCheckingTrainer):
     # How to save
 
     def _save_checkpoint(self, model, trial):
+        with self._beside_training():
+            self._save_whole_checkpoint(model, trial)
+
+    def _save_whole_checkpoint(self, model, trial) -> None:
         run_folder = Path(self._get_output_dir(trial))
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         checkpoint, partial = run_folder / name, run_folder / PARTIAL_FOLDER / name
@@ -263,7 +292,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
     def _checkpoint_errors(self, checkpoint: Path, partial: Path) -> Iterator[None]:
         """Name the file that could not be written, and the checkpoint to resume from."""
         try:
-            with errors_naming(checkpoint, partial):
+            with write_errors_naming(checkpoint, partial):
                 yield
         except OSError as error:
             if "cannot be written" not in str(error.strerror):

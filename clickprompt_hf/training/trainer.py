@@ -5,7 +5,6 @@ optimizer.py sets the learning rate of every parameter; sampling.py draws the or
 resumes; divergence.py stops what is lost.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -375,25 +374,19 @@ class ClickPromptTrainer(ResumableTrainer):
         return ((predicted == labels) & masked).sum(dim=1), masked.sum(dim=1)
 
     def train(self, *args, **kwargs):
-        """Train as `Trainer` does; the samples and steps per second leave out evaluation and saving."""
-        self._seconds_beside_training = 0.0
+        """Train as `ResumableTrainer` does, and leave the model and the rows as they were."""
         dataset = self.train_dataset
         epoch = dataset.epoch if isinstance(dataset, ColumnarDataset) else 0
         # with `model_init`, this training makes a model of its own
         with nullcontext() if self.model_init is not None else left_as_it_was(self.model):
             try:
-                output = super().train(*args, **kwargs)
+                return super().train(*args, **kwargs)
             finally:
                 self.is_in_train = False
                 if isinstance(dataset, ColumnarDataset):
                     dataset.set_epoch(epoch)
                 if (hook := vars(self).pop("neftune_hook_handle", None)) is not None:
                     hook.remove()
-        runtime = output.metrics["train_runtime"]
-        for name in ("train_samples_per_second", "train_steps_per_second"):
-            rate = output.metrics[name] * runtime / (runtime - self._seconds_beside_training)
-            output.metrics[name] = round(rate, 3)
-        return output
 
     def hyperparameter_search(
         self, hp_space=None, compute_objective=None, n_trials=20, direction=None, *args, **kwargs
@@ -413,22 +406,6 @@ class ClickPromptTrainer(ResumableTrainer):
                 return metrics[name]
 
         return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, *args, **kwargs)
-
-    def evaluate(self, *args, **kwargs):
-        with self._beside_training():
-            return super().evaluate(*args, **kwargs)
-
-    def _save_checkpoint(self, *args, **kwargs):
-        with self._beside_training():
-            super()._save_checkpoint(*args, **kwargs)
-
-    @contextmanager
-    def _beside_training(self) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds_beside_training += time.perf_counter() - start
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if isinstance(self.model, PeftMixedModel) and state_dict is None:
