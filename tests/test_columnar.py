@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
+from tiny_data import prepare_tiny_splits, tiny_roberta_tokenizer, tiny_schema, tiny_splits
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import ColumnarDataset, encode_tables, load_prepared, prepare_splits
@@ -14,11 +14,8 @@ from clickprompt_hf.data.columnar import ColumnarDataset, encode_tables, load_pr
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    splits = tiny_splits()
-    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    prepare_splits(splits, processor, folder)
-    return splits, processor, folder
+    return *prepare_tiny_splits(folder), folder
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])

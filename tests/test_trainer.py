@@ -11,13 +11,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from sklearn.metrics import log_loss, roc_auc_score
-from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
+from tiny_data import prepare_tiny_splits, tiny_roberta_tokenizer, tiny_schema, tiny_splits
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
-from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
+from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared
 from clickprompt_hf.evaluation.metrics import ClickMetric, MaskedTokenMetric, click_metrics
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training.optimizer import clip_grad_norm, plm_parameters
@@ -26,10 +26,8 @@ from clickprompt_hf.training.sampling import EpochSampler
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    splits = tiny_splits()
-    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    prepare_splits(splits, processor, folder)
+    _, processor = prepare_tiny_splits(folder)
     return load_prepared(folder)[0], processor
 
 

@@ -15,7 +15,13 @@ import pytest
 import torch
 import transformers.trainer_optimizer
 from peft import LoraConfig, get_peft_model
-from tiny_data import rows_of_lengths, tiny_gpt2_tokenizer, tiny_roberta_tokenizer, tiny_schema, tiny_splits
+from tiny_data import (
+    prepare_tiny_splits,
+    rows_of_lengths,
+    tiny_gpt2_tokenizer,
+    tiny_schema,
+    tiny_splits,
+)
 from tiny_models import tiny_ctr_config, tiny_text_config
 from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
@@ -41,10 +47,8 @@ LORA = LoraConfig(target_modules=["query"], modules_to_save=["ctr", "prompt_enco
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    splits = tiny_splits()
-    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    prepare_splits(splits, processor, folder)
+    _, processor = prepare_tiny_splits(folder)
     return load_prepared(folder)[0], processor
 
 

@@ -1,13 +1,15 @@
 """Tiny tables of raw rows, and tokenizers trained on them."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from clickprompt_hf import FieldSchema, Schema
+from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf.data.columnar import prepare_splits
 from clickprompt_hf.runs.plms import scratch_tokenizer
 
 TITLES = ("Café Noir", "The Big  Heat (1953)", "Up", "M*A*S*H", "It's: a {gift}", "Seven Samurai, The")
@@ -51,6 +53,14 @@ def rows_of_lengths(num_rows: int, seed: int) -> dict[str, list]:
 def tiny_splits() -> dict[str, pa.Table]:
     sizes = {"train": 60, "validation": 20, "test": 20}
     return {name: pa.table(tiny_rows(size, seed)) for seed, (name, size) in enumerate(sizes.items())}
+
+
+def prepare_tiny_splits(folder: Path) -> tuple[dict[str, pa.Table], ClickPromptProcessor]:
+    """Encode `tiny_splits` into `folder`. Returns the raw splits, and the processor with a RoBERTa tokenizer."""
+    splits = tiny_splits()
+    processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
+    prepare_splits(splits, processor, folder)
+    return splits, processor
 
 
 def texts() -> list[str]:
