@@ -651,8 +651,8 @@ def test_predict_reads_files_however_they_are_written(alone, tmp_path):
     )
     names = ["--column_names", *rows.columns]
     files = {
-        "rows.csv": (rows.to_csv(index=False).replace("x\ry", '"x\ry"').encode(), []),
-        "rows.tsv": (rows.to_csv(index=False, sep="\t").replace("x\ry", '"x\ry"').encode(), []),
+        "rows.csv": ('user,price,tags,title\n1,2.50,new|old,a;b\ncafé,,"x\ry","c"""\n'.encode(), []),
+        "rows.tsv": ('user\tprice\ttags\ttitle\n1\t2.50\tnew|old\ta;b\ncafé\t\t"x\ry"\t"c"""\n'.encode(), []),
         "ROWS.CSV": (
             b"1;2.50;new|old;'a;b'\ncaf\xe9;;'x\ry';c\"\n",
             ["--delimiter", ";", "--quote", "'", "--encoding", "cp1252", *names],
