@@ -6,10 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from tiny_data import prepare_tiny_splits, tiny_roberta_tokenizer, tiny_schema, tiny_splits
+from tiny_data import (
+    prepare_tiny_splits,
+    tiny_roberta_tokenizer,
+    tiny_schema,
+    tiny_splits,
+    whole_text_tokenizer,
+)
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.data.columnar import ColumnarDataset, encode_tables, load_prepared, prepare_splits
+from clickprompt_hf.data.columnar import (
+    ColumnarDataset,
+    distinct_texts,
+    encode_tables,
+    load_prepared,
+    prepare_splits,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +97,7 @@ def test_without_a_tokenizer_there_is_no_text(tmp_path):
     prepare_splits(splits, processor, tmp_path / "data")
     encoded, _ = load_prepared(tmp_path / "data")
     assert "input_ids" not in encoded["train"][0]
+    assert encoded["train"].text_ids is None
     with pytest.raises(ValueError, match="no text"):
         encoded["train"].text_lengths()
 
@@ -108,7 +121,7 @@ def test_slices_and_concatenations_keep_row_ids(prepared):
     parts = [encoded["train"].slice(0, 3), encoded["test"]]
     apart = ColumnarDataset.concatenate(parts)
     assert apart.row_ids.tolist() == [0, 1, 2, *range(80, 100)]
-    for name in ("feature_ids", "labels", "clause_ids"):
+    for name in ("feature_ids", "labels", "clause_ids", "text_ids"):
         assert getattr(apart, name).tolist() == [row for part in parts for row in getattr(part, name).tolist()]
     flipped = replace(encoded["train"], labels=1 - encoded["train"].labels)
     joined_flipped = ColumnarDataset.concatenate([flipped, encoded["validation"]])
@@ -117,6 +130,38 @@ def test_slices_and_concatenations_keep_row_ids(prepared):
     joined.set_epoch(3)
     assert joined[1]["epoch"] == 3
     assert encoded["test"][0]["row_ids"] == 80
+
+
+def test_distinct_texts_are_numbered_as_they_appear():
+    first_rows, text_ids = distinct_texts(np.asarray([[7, 2], [7, 3], [7, 2], [5, 3], [5, 3], [7, 3]], dtype=np.int32))
+    assert text_ids.tolist() == [0, 1, 0, 2, 2, 1]
+    assert first_rows.tolist() == [0, 1, 3]
+    assert text_ids.dtype == first_rows.dtype == np.int64
+    assert [array.tolist() for array in distinct_texts(np.zeros((0, 2), dtype=np.int32))] == [[], []]
+
+
+def test_distinct_texts_of_more_clauses_than_one_number_holds():
+    # 31 bits per column: the first column is lost if four of them are put into 64 bits
+    most = 2**31 - 1
+    clause_ids = np.asarray([[0, 0, 0, 0], [most] * 4, [4, 0, 0, 0], [0, 0, 0, 0], [4, 0, 0, 0]], dtype=np.int32)
+    first_rows, text_ids = distinct_texts(clause_ids)
+    assert text_ids.tolist() == [0, 1, 2, 0, 2]
+    assert first_rows.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_roberta_tokenizer, whole_text_tokenizer])
+def test_text_ids_are_equal_for_equal_texts_of_all_splits(tokenizer, tmp_path):
+    rows = {"user": [1, 2, 1, 1], "title": ["a", "a", "a", "b"], "click": [0, 1, 0, 1]}
+    schema = Schema((FieldSchema("user"), FieldSchema("title")), label="click")
+    processor = ClickPromptProcessor.fit(rows, schema, tokenizer())
+    other = {"user": [3, 1, 2], "title": ["a", "b", "a"], "click": [0, 1, 1]}
+    splits = {"train": pa.table(rows), "validation": pa.table(other), "test": pa.table(rows)}
+    prepare_splits(splits, processor, tmp_path / "data")
+    encoded, _ = load_prepared(tmp_path / "data")
+    found = [encoded[name].text_ids.tolist() for name in splits]
+    # whole texts are numbered in the same way: by first appearance
+    assert found == [[0, 1, 0, 2], [3, 2, 1], [0, 1, 0, 2]]
+    assert ColumnarDataset.concatenate([encoded["train"], encoded["test"]]).text_ids.tolist() == found[0] + found[2]
 
 
 def test_iterating_ends(prepared):

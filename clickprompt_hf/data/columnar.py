@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from torch.utils.data import Dataset
 
@@ -27,6 +28,7 @@ from .token_tables import TokenTables
 
 # Number of rows per split, in order.
 _SIZES_FILE = "splits.json"
+_ARRAYS, _TEXT_ARRAYS = ("feature_ids", "labels", "row_ids", "value_ids"), ("clause_ids", "text_ids")
 
 
 @dataclass(eq=False)
@@ -53,6 +55,8 @@ class ColumnarDataset(Dataset):
         epoch: Training epoch. Masks are drawn from it too.
         with_value_fields: Whether batches have `value_fields` (B, T), the field whose value each token shows, for
             field-level masking.
+        text_ids: (N,) integers, equal for rows with the same clauses and so with the same text, numbered as in
+            `distinct_texts` over all splits that were prepared together; `None` without text.
 
     Attributes:
         part_of: The dataset that this one is a slice of, and the index of its first row there; `None` if it is not a
@@ -67,6 +71,7 @@ class ColumnarDataset(Dataset):
     tables: TokenTables | None = None
     epoch: int = 0
     with_value_fields: bool = False
+    text_ids: np.ndarray | None = None
     # Not copied by `replace`, which may change the rows.
     part_of: "tuple[ColumnarDataset, int] | None" = dataclasses.field(init=False, default=None, repr=False)
 
@@ -113,8 +118,8 @@ class ColumnarDataset(Dataset):
 
     def slice(self, start: int, stop: int) -> "ColumnarDataset":
         """View of rows `start:stop`, clipped to the dataset; `stop` must be at least `start`."""
-        names = ("feature_ids", "labels", "row_ids", "clause_ids", "value_ids")
-        cut: dict[str, Any] = {name: array[start:stop] for name in names if (array := getattr(self, name)) is not None}
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_TEXT_ARRAYS)}
+        cut: dict[str, Any] = {name: array[start:stop] for name, array in arrays.items() if array is not None}
         whole, first = self.part_of or (self, 0)
         part = replace(self, **cut)
         part.part_of = (whole, first + start)
@@ -133,15 +138,9 @@ class ColumnarDataset(Dataset):
             starts = (start + np.cumsum([0, *sizes[:-1]])).tolist()
             if all(part.part_of == (whole, first_row) for part, first_row in zip(parts, starts)):
                 return whole.slice(start, start + sum(sizes))
-        with_text = first.clause_ids is not None
-        return cls(
-            feature_ids=np.concatenate([part.feature_ids for part in parts]),
-            labels=np.concatenate([part.labels for part in parts]),
-            clause_ids=np.concatenate([part.clause_ids for part in parts]) if with_text else None,
-            tables=first.tables,
-            row_ids=np.concatenate([part.row_ids for part in parts]),
-            value_ids=None if first.value_ids is None else np.concatenate([part.value_ids for part in parts]),
-        )
+        names = [name for name in (*_ARRAYS, *_TEXT_ARRAYS) if getattr(first, name) is not None]
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**joined, tables=first.tables)
 
 
 def prepare_splits(
@@ -178,6 +177,7 @@ def _write_splits(
             counted.warn(f" of the {name} split", stacklevel=2, but_for=split_column)
     if token_tables is not None:
         token_tables.save(folder)
+        arrays["text_ids"] = distinct_texts(arrays["clause_ids"])[1]
     labels = [table.column(processor.schema.label).to_numpy() for table in tables]
     arrays["labels"] = np.concatenate(labels).astype("i1")
     arrays["row_ids"] = np.arange(sum(sizes))
@@ -192,13 +192,41 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
     folder = Path(folder)
     processor = ClickPromptProcessor.from_pretrained(folder / "processor")
     tables = TokenTables.load(folder) if processor.reads_text else None
-    names = ("feature_ids", "labels", "row_ids", "value_ids", *(["clause_ids"] if tables is not None else []))
+    names = (*_ARRAYS, *(_TEXT_ARRAYS if tables is not None else ()))
     whole = ColumnarDataset(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}, tables=tables)
     splits, start = {}, 0
     for name, size in json.loads((folder / _SIZES_FILE).read_text(encoding="utf-8")).items():
         splits[name] = whole.slice(start, start + size)
         start += size
     return splits, processor
+
+
+def distinct_texts(clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct texts of rows, in the order in which they appear.
+
+    Rows with equal clauses have equal texts. Rows with different clauses count as different texts, also if their
+    tokens are the same by chance.
+
+    Args:
+        clause_ids: (N, F) int32, as `encode_tables` returns them.
+
+    Returns:
+        `first_rows` (U,) int64, the first row with each text, in ascending order; and `text_ids` (N,) int64, each
+        row's text, in [0, U), so that `text_ids[first_rows]` is 0, 1, ..., U - 1.
+    """
+    codes, size = np.zeros(len(clause_ids), dtype=np.int64), 1
+    for column in clause_ids.T:
+        low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
+        # Several columns are digits of one number; only numbers that would overflow are hashed in between.
+        if size * (high - low + 1) > np.iinfo(np.int64).max:
+            codes, found = pd.factorize(codes)
+            size = len(found)
+        codes = codes * (high - low + 1) + (column.astype(np.int64) - low)
+        size *= high - low + 1
+    text_ids = pd.factorize(codes)[0].astype(np.int64)
+    # Numbers ascend in the order of appearance.
+    highest_before = np.maximum.accumulate(np.concatenate([[-1], text_ids]))[:-1]
+    return np.flatnonzero(text_ids > highest_before), text_ids
 
 
 def encode_tables(
