@@ -77,6 +77,11 @@ _PADDED_POSITION_FAMILIES = (
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
     *("data2vec-text", "longformer", "ibert"),
 )
+# Families that run in two parts, below the prompts and from them on; `plm_split` has how.
+SPLIT_FAMILIES = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet", "distilbert"),
+    *("gpt2", "llama"),
+)
 
 
 def check_version(version: Any, where: str) -> None:
@@ -458,6 +463,12 @@ class ClickPromptConfig(PreTrainedConfig):
         "Where prompts enter the PLM. layerwise: in every layer, as keys and values, or as hidden states in front of "
         "the layer's input if the PLM takes no cache. shallow: in front of the input embeddings. none: nowhere.",
     )
+    prompt_depth: int | None = _setting(
+        None,
+        "PLM layers, counted from the last, that prompts enter. Layers below see the text alone. None: all layers.",
+        range="at least 1",
+        needs={"prompt_strategy": ("layerwise", "none")},
+    )
     prompt_encoder: PromptEncoderKind = _setting(
         "released",
         "How layerwise prompts are made from the interaction vector. released: one bottleneck of the PLM's width, as "
@@ -569,6 +580,16 @@ class ClickPromptConfig(PreTrainedConfig):
             raise ValueError(
                 "`pooling` must be 'last' or a mean for a decoder, whose first token sees no other token; got 'cls'."
             )
+        num_layers = self.text_config.num_hidden_layers
+        if self.prompt_depth is not None and self.prompt_depth > num_layers:
+            raise ValueError(
+                f"`prompt_depth` must be at most the PLM's number of layers, {num_layers}, got {self.prompt_depth}."
+            )
+        if self.num_lower_layers and self.text_config.model_type not in SPLIT_FAMILIES:
+            raise ValueError(
+                f"`prompt_depth` below the PLM's {num_layers} layers, got {self.prompt_depth}, needs a PLM of one of "
+                f"the families {SPLIT_FAMILIES}, got {self.text_config.model_type!r}. None is all layers."
+            )
         limit = self.max_text_length
         if limit is not None and limit < 1:
             raise ValueError(
@@ -662,6 +683,16 @@ class ClickPromptConfig(PreTrainedConfig):
         return 0 if self.prompt_strategy == "none" else self.prompt_length
 
     @property
+    def num_lower_layers(self) -> int:
+        """PLM layers below the prompts, which see the text alone: L - `prompt_depth`, or 0 if prompts enter all.
+
+        With `prompt_strategy="none"`, the layers below the split: those whose states may be computed once per text.
+        """
+        if not self.use_plm or self.prompt_depth is None or self.prompt_strategy == "shallow":
+            return 0
+        return self.text_config.num_hidden_layers - self.prompt_depth
+
+    @property
     def causal(self) -> bool:
         """Whether the PLM is a decoder: its family has a causal but no masked language model."""
         family = self.text_config.model_type
@@ -687,13 +718,17 @@ class ClickPromptConfig(PreTrainedConfig):
     @property
     def max_text_length(self) -> int | None:
         """Largest number T of text tokens, including special tokens, for which K + T fits the PLM's positions and a
-        decoder's attention window; `None` if the PLM has only relative positions, like T5."""
+        decoder's attention window; `None` if the PLM has only relative positions, like T5.
+
+        Prompts above lower layers take no positions: T alone must fit. No family with windows has them.
+        """
         # families with relative positions have no such attribute, or -1
         positions = getattr(self.text_config, "max_position_embeddings", None) or 0
         if self.text_config.model_type in _PADDED_POSITION_FAMILIES:
             positions -= self.text_config.pad_token_id + 1
         limits = [limit for limit in (positions, self._decoder_window) if limit > 0]
-        return min(limits) - self.num_prompts if limits else None
+        num_prompts = 0 if self.num_lower_layers else self.num_prompts
+        return min(limits) - num_prompts if limits else None
 
     @property
     def _decoder_window(self) -> int:

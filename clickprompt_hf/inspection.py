@@ -59,7 +59,7 @@ def prompt_attention(
         attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
 
     Returns:
-        (B, L), each in [0, 1].
+        (B, L), each in [0, 1]; 0 in layers below the prompts.
 
     Raises:
         ValueError: If the model has no prompts.
@@ -74,8 +74,9 @@ def prompt_attention(
     trunk: Any = _with_eager_attention(base)
     outputs = trunk(feature_ids, input_ids, attention_mask, output_attentions=True, return_dict=True)
     text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    masses = []
-    for attention in outputs.attentions:
+    # layers below the prompts have none to attend to
+    masses = [text.new_zeros(len(text), dtype=torch.float32)] * model.config.num_lower_layers
+    for attention in outputs.attentions[model.config.num_lower_layers :]:
         # (B, A, T or K + T, K + T) -> (B, T): attention of the text, the last T positions, to the prompts, the first K
         on_prompts = attention[:, :, -input_ids.shape[1] :, :num_prompts].sum(dim=-1).mean(dim=1)
         masses.append((on_prompts * text).sum(dim=1) / text.sum(dim=1))

@@ -1,15 +1,16 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """ClickPrompt (arXiv 2310.09234): soft prompts for a language model, made from a CTR model's interaction vector.
 
-Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidden size, L PLM layers, A attention
-heads, K prompt length, V vocabulary size, M masked tokens of the batch.
+Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidden size, L PLM layers, N of them with
+prompts, A attention heads, K prompt length, V vocabulary size, M masked tokens of the batch. U texts and G rows of ids
+serve a batch: B each, unless `text_rows` or `feature_rows` say which one a row has.
 """
 
 import inspect
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,8 @@ from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types,
 from .loading_clickprompt import non_finite, part_of, record_fingerprints, stored_types
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
-from .prompt_injection import checkpointing_layers, choose_injection, layer_lists
+from .plm_split import PLM_SPLITS
+from .prompt_injection import checkpointing_layers, choose_injection, layer_lists, take_rows
 from .whole_files import whole_contents
 # isort: on
 
@@ -62,13 +64,14 @@ class ClickPromptModelOutput(ModelOutput):
     Args:
         last_hidden_state: (B, T, H), the PLM's last layer at the text positions, or (B, R, H) at `read_positions`;
             `None` without a PLM.
-        interaction: (B, D), the interaction vector q; `None` if feature ids are unused.
-        prompts: Keys and values (B, L, 2, A, K, head size), or hidden states (B, L, K, H) if the PLM takes no cache;
-            (B, K, H) if shallow. On request.
-        hidden_states: L + 1 tensors (B, T, H), or (B, K + T, H) if prompts are positions of the PLM's input. On
+        interaction: (G, D), the interaction vector q; `None` if feature ids are unused.
+        prompts: Keys and values (G, N, 2, A, K, head size), or hidden states (G, N, K, H) if the PLM takes no cache;
+            (G, K, H) if shallow. On request.
+        hidden_states: L + 1 tensors (B, T, H), or (B, K + T, H) if prompts are positions of the PLM's input. With
+            `text_states`, the last N + 1. On request.
+        attentions: L tensors (B, A, T, K + T), or (B, A, K + T, K + T) if prompts are positions of the layer's input.
+            Keys of the prompts come first; layers below the prompts have none. With `text_states`, the last N. On
             request.
-        attentions: L tensors (B, A, T, K + T), or (B, A, K + T, K + T) if prompts are positions of the PLM's input.
-            Keys of the prompts come first. On request.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -116,6 +119,21 @@ class ClickPromptForPAMLMOutput(ModelOutput):
     masked_correct: torch.Tensor | None = None
     masked_count: torch.Tensor | None = None
     prompts: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class BelowPrompts:
+    """What the layers with prompts start from.
+
+    Args:
+        text: (U, T), the texts' token ids; or (U, T, H), their states, if there are layers below the prompts.
+        hidden_states: Inputs (U, T, H) of the layers below, if they ran and on request.
+        attentions: Attention weights (U, A, T, T) of the layers below, if they ran and on request.
+    """
+
+    text: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] = ()
+    attentions: tuple[torch.Tensor, ...] = ()
 
 
 class TextHead(nn.Module):
@@ -520,6 +538,46 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         super().set_attn_implementation(attention_by_part(attn_implementation), *args, **kwargs)
         self.trunk._report_attention()
 
+    def freeze_lower_layers(self) -> None:
+        """Exclude the layers below the prompts, and the embeddings under them, from training.
+
+        They run without dropout and without gradients, also in training mode: a text always has the same states, which
+        may then be computed once (`encode_text`, `text_states`). An LM head's decoder that is tied to the embeddings
+        is frozen with them. It is an option of a run: checkpoints do not record it.
+
+        Raises:
+            ValueError: If the model has no layers below the prompts.
+        """
+        trunk = self.trunk
+        trunk.check_split("`freeze_lower_layers`")
+        for module in trunk.lower_modules():
+            module.requires_grad_(False)
+        trunk.lower_is_frozen = True
+        trunk.train(trunk.training)
+
+    @property
+    def lower_layers_frozen(self) -> bool:
+        """Whether `freeze_lower_layers` was called."""
+        return self.trunk.lower_is_frozen
+
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Run the embeddings and the layers below the prompts on texts.
+
+        Args:
+            input_ids: (U, T), the texts.
+            attention_mask: (U, T), 1 at text, 0 at padding; `None` for all ones.
+
+        Returns:
+            (U, T, H), states that `forward` takes as `text_states`. Those at padding mean nothing.
+
+        Raises:
+            ValueError: If the model has no layers below the prompts, or the text exceeds the PLM's positions.
+        """
+        trunk = self.trunk
+        trunk.check_split("`encode_text`")
+        trunk.check_text_length(input_ids)
+        return trunk.run_below_prompts(input_ids, attention_mask).text
+
     def _returns_dict(self, return_dict: bool | None) -> bool:
         return bool(self.config.return_dict if return_dict is None else return_dict)
 
@@ -551,6 +609,9 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         self.prompt_encoder: nn.Module | None = None
         # how prompts enter the PLM
         self.injection: Any = None
+        # how the PLM runs in two parts, if there are layers below the prompts
+        self.split = PLM_SPLITS[config.text_config.model_type] if config.num_lower_layers else None
+        self.lower_is_frozen = False
         if config.use_plm:
             self.plm = build_plm(config.text_config)
             self._report_attention()
@@ -580,6 +641,14 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             ]
         return {type(part).__name__ for part in parts}
 
+    def train(self, mode: bool = True) -> "ClickPromptModel":
+        """Set training mode, in which frozen lower layers stay in evaluation mode."""
+        super().train(mode)
+        if self.lower_is_frozen:
+            for module in self.lower_modules():
+                module.eval()
+        return self
+
     def forward(
         self,
         feature_ids: torch.Tensor | None = None,
@@ -590,44 +659,55 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         output_attentions: bool = False,
         read_positions: torch.Tensor | None = None,
         return_dict: bool | None = None,
+        text_states: torch.Tensor | None = None,
+        text_rows: torch.Tensor | None = None,
+        feature_rows: torch.Tensor | None = None,
     ) -> ClickPromptModelOutput | tuple:
         """Turn ids into the interaction vector and its prompts, and text into the PLM's states.
 
+        Rows that share a text or ids can share the work: `text_rows` and `feature_rows` say which one each row has.
+
         Args:
-            feature_ids: (B, C), each in [0, field_size); -1 is an empty slot of a multi-valued field. Required unless
+            feature_ids: (G, C), each in [0, field_size); -1 is an empty slot of a multi-valued field. Required unless
                 the model uses the text alone.
-            input_ids: (B, T), the text. Required if the model has a PLM.
-            attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones. It covers the text only.
+            input_ids: (U, T), the texts. Required if the model has a PLM, or else `text_states`.
+            attention_mask: (U, T), 1 at text, 0 at padding; `None` for all ones. It covers the text only.
             output_prompts: Whether to return the prompts.
             output_hidden_states: Whether to return the states of all PLM layers.
             output_attentions: Whether to return the attention weights of all PLM layers; needs eager attention.
             read_positions: (B, R), text positions in [0, T) whose last state to return; `None` for all T. Where the
                 PLM's layers allow it, the last layer skips the others.
             return_dict: `False` for a plain tuple; `None` for the configuration's choice.
+            text_states: (U, T, H), the texts' states after the layers below the prompts (`encode_text`), of any
+                floating-point type, instead of `input_ids`.
+            text_rows: (B,) int64, the text of each row, in [0, U); `None` if row i has text i.
+            feature_rows: (B,) int64, the row of `feature_ids` of each row, in [0, G); `None` if row i has row i.
 
         Raises:
-            ValueError: If ids or text that the model needs are missing, or the text exceeds the PLM's positions.
+            ValueError: If ids or text that the model needs are missing, shapes disagree, text is given twice, the
+                model has no layers below the prompts for `text_states`, or the text exceeds the PLM's positions.
         """
-        self.check_inputs(feature_ids, input_ids)
+        self.check_inputs(feature_ids, input_ids, attention_mask, text_states, text_rows, feature_rows)
         interaction = None if self.ctr is None else self.ctr(feature_ids)
         prompts = self.make_prompts(interaction)
-        encoded = BaseModelOutput()
+        below, encoded = BelowPrompts(), BaseModelOutput()
         if self.plm is not None:
+            layers = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+            below = self.run_below_prompts(input_ids, attention_mask, text_states, **layers)
             encoded = self.injection.inject(
                 self.plm,
-                prompts,
-                input_ids,
-                attention_mask,
+                take_rows(prompts, feature_rows),
+                take_rows(below.text, text_rows),
+                take_rows(attention_mask, text_rows),
                 read_positions,
-                output_hidden_states=output_hidden_states,
-                output_attentions=output_attentions,
+                **layers,
             )
         outputs = ClickPromptModelOutput(
             last_hidden_state=encoded.last_hidden_state,
             interaction=interaction,
             prompts=prompts if output_prompts else None,
-            hidden_states=encoded.hidden_states,
-            attentions=encoded.attentions,
+            hidden_states=_from_the_bottom(below.hidden_states, encoded.hidden_states, text_rows),
+            attentions=_from_the_bottom(below.attentions, encoded.attentions, text_rows),
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
@@ -639,26 +719,124 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         # do not survive.
         return self.prompt_encoder(interaction, partial(self.injection.project, self.plm))
 
-    def check_inputs(self, feature_ids: torch.Tensor | None, input_ids: torch.Tensor | None) -> None:
-        """Check that the inputs that the model needs are given, and that the text (B, T) fits the PLM's positions.
+    def run_below_prompts(
+        self,
+        input_ids: Any,
+        attention_mask: torch.Tensor | None,
+        text_states: torch.Tensor | None = None,
+        **output_options: bool,
+    ) -> BelowPrompts:
+        """Run the embeddings and the layers below the prompts on the texts, unless their states are given.
+
+        Without such layers, the prompts start from the texts' ids.
+        """
+        if self.split is None:
+            return BelowPrompts(input_ids)
+        if text_states is not None:
+            # accelerate leaves weights on disk, but not their type
+            return BelowPrompts(text_states.to(self.plm.dtype))
+        with torch.no_grad() if self.lower_is_frozen else nullcontext():
+            outputs = self.split.run_lower(
+                self.plm, self.config.num_lower_layers, input_ids, attention_mask, **output_options
+            )
+        # the last states are also the first ones above
+        return BelowPrompts(outputs.last_hidden_state, (outputs.hidden_states or ())[:-1], outputs.attentions or ())
+
+    def lower_modules(self) -> list[nn.Module]:
+        """The PLM's modules below the prompts: embeddings and layers."""
+        return [] if self.split is None else self.split.lower_modules(self.plm, self.config.num_lower_layers)
+
+    def check_split(self, what: str) -> None:
+        """Raise a ValueError that names `what` if the model has no layers below the prompts."""
+        if self.split is None:
+            raise ValueError(
+                f"{what} needs a model with PLM layers below the prompts, `prompt_depth` below the PLM's number of "
+                f"layers; got prompt_depth={self.config.prompt_depth} with "
+                f"prompt_strategy={self.config.prompt_strategy!r} and fusion={self.config.fusion!r}."
+            )
+
+    def check_text_length(self, input_ids: torch.Tensor) -> None:
+        """Raise a ValueError if texts (U, T), with prompts where those take positions, exceed the PLM's positions."""
+        limit = self.config.max_text_length
+        if limit is None or input_ids.shape[1] <= limit:
+            return
+        fit = "fits" if self.config.num_lower_layers else f"and {self.config.num_prompts} prompts fit"
+        raise ValueError(
+            f"`input_ids` must have at most {limit} tokens per row, so that the text {fit} the PLM's positions; got "
+            f"{input_ids.shape[1]}."
+        )
+
+    def check_inputs(
+        self,
+        feature_ids: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        text_states: torch.Tensor | None = None,
+        text_rows: torch.Tensor | None = None,
+        feature_rows: torch.Tensor | None = None,
+    ) -> None:
+        """Check that the inputs that the model needs are given, fit each other and fit the PLM's positions.
 
         Raises:
             ValueError: If not.
         """
         if self.ctr is not None and feature_ids is None:
             raise ValueError("`feature_ids` must be given: this model uses them.")
-        if self.plm is None:
+        text = None
+        if self.plm is not None:
+            text = self._check_text(input_ids, attention_mask, text_states)
+        if text_states is None and text_rows is None and feature_rows is None:
             return
-        if input_ids is None:
-            raise ValueError(
-                "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
+        for name, rows in (("text_rows", text_rows), ("feature_rows", feature_rows)):
+            if rows is not None and rows.dim() != 1:
+                raise ValueError(f"`{name}` must have one entry per row, (B,), got {tuple(rows.shape)}.")
+        sizes = {
+            name: len(values if rows is None else rows)
+            for name, values, rows in (
+                ("text_rows" if text_rows is not None else "text", text, text_rows),
+                ("feature_rows" if feature_rows is not None else "feature_ids", feature_ids, feature_rows),
             )
-        limit = self.config.max_text_length
-        if limit is not None and input_ids.shape[1] > limit:
+            if values is not None
+        }
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"Text and ids must be of the same number of rows, got {sizes}.")
+
+    def _check_text(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        text_states: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the text, ids or states, or raise a ValueError."""
+        if text_states is None:
+            if input_ids is None:
+                raise ValueError(
+                    "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
+                )
+            self.check_text_length(input_ids)
+            return input_ids
+        if input_ids is not None:
+            raise ValueError("`input_ids` and `text_states` must not both be given: states replace the ids.")
+        self.check_split("`text_states`")
+        hidden_size = self.config.hidden_size
+        if text_states.dim() != 3 or text_states.shape[2] != hidden_size or not text_states.is_floating_point():
             raise ValueError(
-                f"`input_ids` must have at most {limit} tokens per row, so that the text and "
-                f"{self.config.num_prompts} prompts fit the PLM's positions; got {input_ids.shape[1]}."
+                f"`text_states` must be floating-point numbers (U, T, {hidden_size}), got {text_states.dtype} "
+                f"{tuple(text_states.shape)}."
             )
+        if attention_mask is not None and attention_mask.shape != text_states.shape[:2]:
+            raise ValueError(
+                f"`attention_mask` must be that of the texts, {tuple(text_states.shape[:2])} as `text_states`, got "
+                f"{tuple(attention_mask.shape)}."
+            )
+        return text_states
+
+
+def _from_the_bottom(
+    below: tuple[torch.Tensor, ...], above: tuple[torch.Tensor, ...] | None, text_rows: torch.Tensor | None
+) -> tuple[torch.Tensor, ...] | None:
+    """One tensor per layer: those below the prompts, one per text, as one per row; then those above."""
+    return None if above is None else (*(take_rows(tensor, text_rows) for tensor in below), *above)
 
 
 class ClickPromptForPretraining(ClickPromptPreTrainedModel):
@@ -729,23 +907,37 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         output_prompts: bool = False,
         return_dict: bool | None = None,
+        text_states: torch.Tensor | None = None,
+        text_rows: torch.Tensor | None = None,
+        feature_rows: torch.Tensor | None = None,
     ) -> ClickPromptForPAMLMOutput | tuple:
         """Compute the loss over the predicted tokens, or all logits without labels.
 
         Args:
-            feature_ids: (B, C), never masked.
-            input_ids: (B, T), masked for PA-MLM.
-            attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
+            feature_ids: (G, C), never masked.
+            input_ids: (U, T), masked for PA-MLM.
+            attention_mask: (U, T), 1 at text, 0 at padding; `None` for all ones.
             labels: (B, T), the original token at positions to predict, -100 elsewhere.
             num_items_in_batch: Number of tokens to divide the loss by; `None` for this batch's.
             output_prompts: Whether to return the prompts.
             return_dict: `False` for a plain tuple; `None` for the configuration's choice.
+            text_states: (U, T, H), see `ClickPromptModel.forward`.
+            text_rows: (B,), the text of each row; `None` if row i has text i.
+            feature_rows: (B,), the row of `feature_ids` of each row; `None` if row i has row i.
         """
         positions = None
         if labels is not None:
             positions, labels = self.predicting_positions(labels)
         trunk = self.clickprompt(
-            feature_ids, input_ids, attention_mask, output_prompts, read_positions=positions, return_dict=True
+            feature_ids,
+            input_ids,
+            attention_mask,
+            output_prompts,
+            read_positions=positions,
+            return_dict=True,
+            text_states=text_states,
+            text_rows=text_rows,
+            feature_rows=feature_rows,
         )
         if labels is None:
             outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), prompts=trunk.prompts)
@@ -881,22 +1073,34 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         output_prompts: bool = False,
         return_dict: bool | None = None,
+        text_states: torch.Tensor | None = None,
+        text_rows: torch.Tensor | None = None,
+        feature_rows: torch.Tensor | None = None,
     ) -> ClickPromptForCTROutput | tuple:
         """Compute the click logit of each row, and the loss with labels.
 
         Args:
-            feature_ids: (B, C).
-            input_ids: (B, T), the text; unused without a PLM.
-            attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
+            feature_ids: (G, C).
+            input_ids: (U, T), the texts; unused without a PLM.
+            attention_mask: (U, T), 1 at text, 0 at padding; `None` for all ones.
             labels: (B,), clicks, 0 or 1; -100 excludes a row from the loss.
             num_items_in_batch: Number of rows to divide the loss by; `None` for this batch's.
             output_prompts: Whether to return the prompts.
             return_dict: `False` for a plain tuple; `None` for the configuration's choice.
+            text_states: (U, T, H), see `ClickPromptModel.forward`; unused without a PLM.
+            text_rows: (B,), the text of each row; `None` if row i has text i.
+            feature_rows: (B,), the row of `feature_ids` of each row; `None` if row i has row i.
+
+        Raises:
+            ValueError: As in `ClickPromptModel.forward`; also if `pooling` reads a layer below `text_states`.
         """
         all_layers = self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts
+        if text_states is not None:
+            self.check_pooled_layers()
         positions = None
-        if self.config.pooling == "cls" and not all_layers and input_ids is not None:
-            positions = torch.zeros(input_ids.shape[0], 1, dtype=torch.int64, device=input_ids.device)
+        text = next((given for given in (text_rows, input_ids, text_states) if given is not None), None)
+        if self.config.pooling == "cls" and not all_layers and text is not None:
+            positions = torch.zeros(text.shape[0], 1, dtype=torch.int64, device=text.device)
         trunk = self.clickprompt(
             feature_ids,
             input_ids,
@@ -905,9 +1109,15 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             all_layers,
             read_positions=positions,
             return_dict=True,
+            text_states=text_states,
+            text_rows=text_rows,
+            feature_rows=feature_rows,
         )
-        ctr_logits = None if self.ctr_head is None else self.ctr_head(trunk.interaction, feature_ids)
-        text_logits = None if self.text_head is None else self.text_head(self.pool(trunk, attention_mask))
+        ctr_logits = text_logits = None
+        if self.ctr_head is not None:
+            ctr_logits = take_rows(self.ctr_head(trunk.interaction, feature_ids), feature_rows)
+        if self.text_head is not None:
+            text_logits = self.text_head(self.pool(trunk, take_rows(attention_mask, text_rows)))
         logits = self.fusion(ctr_logits, text_logits)
         outputs = ClickPromptForCTROutput(
             loss=None if labels is None else click_loss(logits, labels, num_items_in_batch),
@@ -918,6 +1128,14 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
+    def check_pooled_layers(self) -> None:
+        """Raise a ValueError if `pooling` reads a layer below the states that `text_states` hold."""
+        if self.config.pooling == "mean_first_last" and self.config.num_lower_layers > 1:
+            raise ValueError(
+                "`pooling` must not be 'mean_first_last' with `text_states`: it reads the first layer, and they are "
+                f"states after layer {self.config.num_lower_layers}. Pass `input_ids`."
+            )
+
     def pool(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Pool the trunk's states of the text to (B, H), without padding."""
         states: Any = trunk.last_hidden_state
@@ -926,6 +1144,9 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         num_prompts = 0
         if trunk.hidden_states is not None:
             first, second = _POOLED_LAYERS.get(str(self.config.pooling), (-1, -1))
+            if len(trunk.hidden_states) <= self.config.text_config.num_hidden_layers and first > 0:
+                # the first ones, those below `text_states`, are missing
+                first -= self.config.num_lower_layers
             states = (trunk.hidden_states[first] + trunk.hidden_states[second]) / 2
             if self.config.pool_prompts:
                 num_prompts = self.config.num_prompts

@@ -1,8 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The ways prompts enter a pretrained language model (PLM).
 
-Shapes: B batch, T text tokens, R positions that are read, H PLM hidden size, L PLM layers that get prompts,
-A attention heads, K prompt length.
+Shapes: B batch, U distinct texts, T text tokens, R positions that are read, H PLM hidden size, L PLM layers that get
+prompts, A attention heads, K prompt length.
 """
 
 import inspect
@@ -21,6 +21,7 @@ from transformers.masking_utils import create_bidirectional_mask, create_bidirec
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_clickprompt import ClickPromptConfig
+from .plm_split import PLM_SPLITS
 
 
 @dataclass(frozen=True)
@@ -69,24 +70,25 @@ class PromptInjection:
         self,
         plm: PreTrainedModel,
         prompts: torch.Tensor | None,
-        input_ids: torch.Tensor,
+        text: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         read_positions: torch.Tensor | None = None,
         **output_options: bool,
     ) -> Any:
-        """Run the PLM on the text and its prompts.
+        """Run the layers that see prompts on the text and its prompts.
 
         Args:
             plm: The PLM that the injection was made for, or a copy of it.
             prompts: The prompts, in the shape that the subclass documents.
-            input_ids: (B, T), the text.
+            text: (B, T), token ids, or for late prompts (B, T, H), the text's states after the layers below.
             attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
             read_positions: (B, R), text positions in [0, T) to return states of; `None` for all T.
             output_options: `output_hidden_states` and `output_attentions`, whether to return those of all layers.
 
         Returns:
             The PLM's outputs. `last_hidden_state` is (B, T, H), or (B, R, H) with `read_positions`; `hidden_states`
-            keep the prompts' positions, see `text_states`.
+            and `attentions` are those of the layers that ran. `hidden_states` keep the prompts' positions, see
+            `text_states`.
 
         Raises:
             RuntimeError: If a layer ran without its prompts.
@@ -97,10 +99,10 @@ class PromptInjection:
         """One layer's states (B, K + T, H), or (B, T, H) without prompt positions, to the text's states (B, T, H)."""
         return states[:, self.num_input_prompts :]
 
-    def make_mask(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Text and its mask (B, T) to a mask of prompts and text (B, K + T): every text position sees every prompt."""
+    def make_mask(self, text: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Text (B, T, ...) and its mask (B, T) to a mask (B, K + T): every text position sees every prompt."""
         if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
+            attention_mask = torch.ones(text.shape[:2], dtype=torch.int64, device=text.device)
         return F.pad(attention_mask, (self.num_prompts, 0), value=1)
 
     def read(self, outputs: Any, read_positions: torch.Tensor | None) -> Any:
@@ -113,9 +115,9 @@ class PromptInjection:
 class NoInjection(PromptInjection):
     """Text alone, without prompts."""
 
-    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
-        mask = self.make_mask(input_ids, attention_mask)
-        outputs = plm(input_ids=input_ids, attention_mask=mask, **output_options, **self.plm_options)
+    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        mask = self.make_mask(text, attention_mask)
+        outputs = plm(input_ids=text, attention_mask=mask, **output_options, **self.plm_options)
         return self.read(outputs, read_positions)
 
 
@@ -127,11 +129,11 @@ class InputInjection(PromptInjection):
         embeddings: Any = plm.get_input_embeddings()
         self.sizes = PromptSizes(1, config.text_config.hidden_size, (embeddings.embedding_dim,))
 
-    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
-        words = plm.get_input_embeddings()(input_ids)
+    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        words = plm.get_input_embeddings()(text)
         # (B, K, width) and (B, T, width) -> (B, K + T, width)
         words = torch.cat([prompts.to(words.device), words], dim=1)
-        mask = self.make_mask(input_ids, attention_mask)
+        mask = self.make_mask(text, attention_mask)
         outputs = plm(inputs_embeds=words, attention_mask=mask, **output_options, **self.plm_options)
         return self.read(outputs, read_positions)
 
@@ -141,7 +143,7 @@ class LayerwiseInjection(PromptInjection):
 
     def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
         super().__init__(plm, config)
-        self.layers = range(config.text_config.num_hidden_layers)
+        self.layers = range(config.num_lower_layers, config.text_config.num_hidden_layers)
 
     def check_all_read(self, plm: PreTrainedModel, layers_read: set[int]) -> None:
         """Raise a RuntimeError if a layer that has prompts is not in `layers_read`."""
@@ -247,21 +249,40 @@ class KeyValueInjection(LayerwiseInjection):
         _, num_heads, head_size = self.sizes.slot_shape
         return torch.stack(keys_and_values, dim=1).unflatten(-1, (num_heads, head_size)).transpose(3, 4)
 
-    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
         selected = None
         if self.selects_positions and plm.config._attn_implementation in _SELECTING_KERNELS:
             # the states or attentions of all layers are those of all positions
             selected = None if any(output_options.values()) else read_positions
         cache = PromptCache(prompts, self.layers, selected)
-        outputs = plm(
-            input_ids=input_ids,
-            attention_mask=self.make_mask(input_ids, attention_mask),
-            **{self.cache_argument: cache},
-            **output_options,
-            **self.plm_options,
-        )
+        mask = self.make_mask(text, attention_mask)
+        outputs = self.run(plm, text, mask, {self.cache_argument: cache}, output_options)
         self.check_all_read(plm, cache.layers_read)
         return outputs if selected is not None else self.read(outputs, read_positions)
+
+    def run(self, plm, text, attention_mask, cache: dict[str, PromptCache], output_options: dict[str, bool]) -> Any:
+        """Run the layers with prompts on the text, of which the cache's argument has the name that the PLM takes."""
+        return plm(input_ids=text, attention_mask=attention_mask, **cache, **output_options, **self.plm_options)
+
+
+class LateKeyValueInjection(KeyValueInjection):
+    """Keys and values (B, N, 2, A, K, head size) for the last N layers, on the states (B, T, H) of the layers below.
+
+    Without prompts, K is 0.
+    """
+
+    def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
+        super().__init__(plm, config)
+        self.split = PLM_SPLITS[config.text_config.model_type]
+
+    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        if prompts is None:
+            keys_and_values, num_heads, head_size = self.sizes.slot_shape
+            prompts = text.new_empty(text.shape[0], len(self.layers), keys_and_values, num_heads, 0, head_size)
+        return super().inject(plm, prompts, text, attention_mask, read_positions, **output_options)
+
+    def run(self, plm, text, attention_mask, cache: dict[str, PromptCache], output_options: dict[str, Any]) -> Any:
+        return self.split.run_layers(plm, self.layers, text, attention_mask, cache, **output_options)
 
 
 def _select_positions(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -281,6 +302,11 @@ def _select_positions(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dic
     states = take_positions(states, cache.read_positions)
     # Every position has the same mask: (B, 1, T, K + T) -> (B, 1, 1, K + T)
     return (states, None if mask is None else mask[:, :, :1], *others), kwargs
+
+
+def take_rows(tensor: Any, rows: torch.Tensor | None) -> Any:
+    """Tensor (U, ...) at rows (B,) to (B, ...); unchanged if either is `None`."""
+    return tensor if tensor is None or rows is None else tensor.index_select(0, rows.to(tensor.device))
 
 
 def take_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -323,11 +349,11 @@ class HiddenStateInjection(LayerwiseInjection):
             # Hooks run outside gradient checkpointing: transformers replays `forward` without them.
             layers[index].register_forward_pre_hook(partial(_replace_prompt_states, index), with_kwargs=True)
 
-    def inject(self, plm, prompts, input_ids, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
-        words = plm.get_input_embeddings()(input_ids)
+    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        words = plm.get_input_embeddings()(text)
         # (B, T, width) -> (B, K + T, width)
         words = F.pad(words, (0, 0, self.num_prompts, 0))
-        mask: Any = self.make_mask(input_ids, attention_mask)
+        mask: Any = self.make_mask(text, attention_mask)
         if self.windowed:
             mask = _masks_that_show_prompts(plm, words, mask, self.num_prompts)
         call = _HiddenStateCall(prompts, self.layers.start)
@@ -338,6 +364,29 @@ class HiddenStateInjection(LayerwiseInjection):
         finally:
             _running.call = outer
         self.check_all_read(plm, call.layers_read)
+        return self.read(outputs, read_positions)
+
+
+class LateHiddenStateInjection(LayerwiseInjection):
+    """Hidden states (B, N, K, H) in front of the last N layers' inputs, on the states (B, T, H) of the layers below.
+
+    Outputs are those of the text's positions.
+    """
+
+    def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
+        super().__init__(plm, config)
+        hidden_size = config.text_config.hidden_size
+        self.sizes = PromptSizes(len(self.layers), hidden_size, (hidden_size,))
+        self.split = PLM_SPLITS[config.text_config.model_type]
+
+    @property
+    def num_input_prompts(self) -> int:
+        return 0
+
+    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        mask = self.make_mask(text, attention_mask)
+        options: dict[str, Any] = output_options
+        outputs = self.split.run_layers(plm, self.layers, text, mask, prompts=prompts, **options)
         return self.read(outputs, read_positions)
 
 
@@ -376,18 +425,22 @@ def _masks_that_show_prompts(
 def choose_injection(plm: PreTrainedModel, config: ClickPromptConfig) -> PromptInjection:
     """Choose how the prompts of `config` enter `plm`.
 
-    Layerwise prompts enter through the cache if the PLM's forward takes one, else in front of hidden states.
+    Layerwise prompts enter through the cache if the PLM's forward takes one, else in front of hidden states. With
+    `prompt_depth` below L, they enter the last layers only, whose input is then the states of the layers below.
 
     Raises:
         ValueError: If prompts are layerwise and the PLM's class offers neither.
     """
-    if config.prompt_strategy == "none":
+    if config.prompt_strategy == "none" and not config.num_lower_layers:
         return NoInjection(plm, config)
     if config.prompt_strategy == "shallow":
         return InputInjection(plm, config)
     parameters = inspect.signature(plm.forward).parameters
     if getattr(plm.config, "is_decoder", False):
         raise ValueError(f"`text_config.is_decoder` must be False: {type(plm).__name__} takes prompts as an encoder.")
+    if config.num_lower_layers:
+        takes_cache = PLM_SPLITS[config.text_config.model_type].takes_cache
+        return LateKeyValueInjection(plm, config) if takes_cache else LateHiddenStateInjection(plm, config)
     if others := _layer_types(plm) - {"full_attention", "sliding_attention"}:
         raise ValueError(
             f"`prompt_strategy` 'layerwise' needs a PLM whose layers all attend to tokens; {type(plm).__name__} also "
