@@ -768,7 +768,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
 
     def check_inputs(
         self,
-        feature_ids: torch.Tensor | None,
+        feature_ids: Any,
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None = None,
         text_states: torch.Tensor | None = None,
@@ -790,16 +790,16 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         for name, rows in (("text_rows", text_rows), ("feature_rows", feature_rows)):
             if rows is not None and rows.dim() != 1:
                 raise ValueError(f"`{name}` must have one entry per row, (B,), got {tuple(rows.shape)}.")
-        sizes = {
-            name: len(values if rows is None else rows)
-            for name, values, rows in (
-                ("text_rows" if text_rows is not None else "text", text, text_rows),
-                ("feature_rows" if feature_rows is not None else "feature_ids", feature_ids, feature_rows),
+        if self.ctr is None or text is None:
+            return
+        # shapes rather than lengths: tracing keeps those symbolic
+        rows_of_text = (text if text_rows is None else text_rows).shape[0]
+        rows_of_ids = (feature_ids if feature_rows is None else feature_rows).shape[0]
+        if rows_of_text != rows_of_ids:
+            raise ValueError(
+                "Text (`text_rows`, else one text per row) and ids (`feature_rows`, else `feature_ids`) must be of "
+                f"the same rows, got {rows_of_text} of text and {rows_of_ids} of ids."
             )
-            if values is not None
-        }
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"Text and ids must be of the same number of rows, got {sizes}.")
 
     def _check_text(
         self,

@@ -110,6 +110,15 @@ def test_card_of_a_run(processor, tmp_path):
     assert "\n\n\n" not in text
 
 
+def test_card_of_late_prompts(processor):
+    model = tiny_model()
+    model.config.prompt_depth = 1
+    assert (
+        "\n| Prompts | 3, layerwise, encoder `released`, in the last 1 of 2 layers |"
+        in model_card(model, processor, name="late").content
+    )
+
+
 def test_card_of_pretraining_says_in_sample(processor):
     card = model_card(
         tiny_model(ClickPromptForPAMLM), processor, name="p", metrics={"eval_masked_accuracy": 0.25, "eval_loss": 3.0}

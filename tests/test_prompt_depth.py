@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from threads import in_threads
 from tiny_models import DECODERS, FIELD_SIZES, masked_labels, tiny_batch, tiny_ctr_config, tiny_text_config
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -86,6 +87,16 @@ def assert_same_gradients(found, expected):
 
 def test_the_families_are_those_that_the_configuration_names():
     assert set(SPLIT_FAMILIES) == PLM_SPLITS.keys()
+
+
+@pytest.mark.parametrize("family", SPLIT_FAMILIES)
+def test_every_weight_is_below_the_prompts_in_a_layer_or_in_the_last_norm(family):
+    plm = build(ClickPromptModel, family=family).plm
+    known = {id(p) for module in PLM_SPLITS[family].lower_modules(plm, NUM_LAYERS) for p in module.parameters()}
+    others = {name.partition(".")[0] for name, parameter in plm.named_parameters() if id(parameter) not in known}
+    assert others == {"gpt2": {"ln_f"}, "llama": {"norm"}}.get(family, set()), (
+        f"plm_split.py must name all parts of {type(plm).__name__} below its layers: lower layers freeze with them."
+    )
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
@@ -404,6 +415,37 @@ def test_compiled_without_a_graph_break(family, given):
     torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, **CLOSE)
 
 
+@pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "gpt2", "llama"])
+def test_threads_get_the_serial_results(family):
+    model = build(family=family)
+    batches = [
+        with_states(model, batch) if seed % 2 else batch for seed in range(16) if (batch := tiny_batch(seed=seed))
+    ]
+
+    @torch.no_grad()
+    def score(batch):
+        return model(**batch).logits
+
+    expected = [score(batch) for batch in batches]
+    for logits, serial in zip(in_threads(score, batches), expected):
+        torch.testing.assert_close(logits, serial, **CLOSE)
+
+
+@pytest.mark.parametrize("family", ["electra", "mpnet", "gpt2", "llama"])
+@torch.no_grad()
+def test_weights_on_disk(family, tmp_path):
+    model, batch = build(family=family), tiny_batch()
+    model.save_pretrained(tmp_path / "model")
+    size = (tmp_path / "model" / "model.safetensors").stat().st_size
+    loaded = ClickPromptForCTR.from_pretrained(
+        tmp_path / "model", device_map="auto", max_memory={"cpu": size // 3}, offload_folder=tmp_path / "offload"
+    )
+    assert "disk" in loaded.hf_device_map.values()
+    expected = model(**batch).logits
+    torch.testing.assert_close(loaded(**batch).logits, expected, **CLOSE)
+    torch.testing.assert_close(loaded(**with_states(loaded, batch)).logits, expected, **CLOSE)
+
+
 def test_positions_left_for_text():
     # prompts above lower layers take no position
     for family, limit in (("roberta", 38), ("bert", 40), ("mpnet", 38), ("distilbert", 40), ("gpt2", 40)):
@@ -456,8 +498,8 @@ def test_inputs_that_contradict_each_other_are_refused():
             {**given, "attention_mask": mask[:3]},
             r"`attention_mask` must be that of the texts, \(5, 9\) .* got \(3, 9\)",
         ),
-        ({**given, "text_rows": rows}, "the same number of rows, got {'text_rows': 3, 'feature_ids': 5}"),
-        ({**given, "feature_rows": rows}, "the same number of rows, got {'text': 5, 'feature_rows': 3}"),
+        ({**given, "text_rows": rows}, "of the same rows, got 3 of text and 5 of ids"),
+        ({**given, "feature_rows": rows}, "of the same rows, got 5 of text and 3 of ids"),
         ({**given, "text_rows": rows[None]}, r"`text_rows` must have one entry per row, \(B,\), got \(1, 3\)"),
         ({"feature_ids": ids}, "`input_ids` must be given"),
     ):

@@ -53,6 +53,36 @@ def test_quantization_reaches_prompts_heads_and_plm(family, options):
     assert 0 < (found - expected).abs().max() < 0.25 * expected.std()
 
 
+@pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2"])
+def test_exported_programs_take_states_of_any_number_of_texts(family):
+    torch.manual_seed(0)
+    text_config = tiny_text_config(family, num_hidden_layers=2)
+    ctr_config = tiny_ctr_config("fm")
+    config = ClickPromptConfig(text_config=text_config, ctr_config=ctr_config, prompt_length=2, prompt_depth=1)
+    model = ClickPromptForCTR(config).eval()
+
+    def inputs(rows, texts, ids, length):
+        batch = tiny_batch(texts, length, padding=2, seed=rows)
+        return {
+            "feature_ids": tiny_batch(ids, length)["feature_ids"],
+            "text_states": model.encode_text(batch["input_ids"], batch["attention_mask"]),
+            "attention_mask": batch["attention_mask"],
+            "text_rows": torch.arange(rows) % texts,
+            "feature_rows": torch.arange(rows) % ids,
+        }
+
+    rows, texts, ids, length = Dim("rows", max=512), Dim("texts", max=512), Dim("ids", max=512), Dim("length", max=35)
+    shapes = {
+        **{"feature_ids": {0: ids}, "text_states": {0: texts, 1: length}, "attention_mask": {0: texts, 1: length}},
+        **{"text_rows": {0: rows}, "feature_rows": {0: rows}},
+    }
+    with torch.no_grad():
+        program = torch.export.export(model, (), inputs(5, 3, 4, 9), dynamic_shapes=shapes).module()
+        for sizes in ((5, 3, 4, 9), (1, 2, 1, 4), (17, 5, 3, 35)):
+            given = inputs(*sizes)
+            torch.testing.assert_close(program(**given).logits, model(**given).logits, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("family", ["roberta", "bert", "distilbert", "gpt2"])
 def test_exported_programs_take_batches_and_texts_of_any_size(family):
     torch.manual_seed(0)

@@ -327,7 +327,10 @@ def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, st
     facts.append(("Language model", f"`{plm.model_type}`, {plm.num_hidden_layers} layers × {plm.hidden_size}"))
     if config.prompt_strategy != "none":
         encoder = f", encoder `{config.prompt_encoder}`" if config.prompt_strategy == "layerwise" else ""
-        facts.append(("Prompts", f"{config.prompt_length}, {config.prompt_strategy}{encoder}"))
+        depth = (
+            f", in the last {config.prompt_depth} of {plm.num_hidden_layers} layers" if config.num_lower_layers else ""
+        )
+        facts.append(("Prompts", f"{config.prompt_length}, {config.prompt_strategy}{encoder}{depth}"))
     if head.predicts_clicks:
         facts.append(("Fusion", f"`{config.fusion}`, pooling `{config.pooling}`"))
     return facts
