@@ -28,7 +28,8 @@ class ClickPromptCollator:
     """Make batches for `ClickPromptForCTR`.
 
     A batch has `feature_ids` (B, C); `input_ids` and `attention_mask` (B, T) if the rows have text; and `labels` (B,)
-    if the rows have labels.
+    if the rows have labels. Rows with cached states have `text_states` (U, T, H), `attention_mask` (U, T) and
+    `text_rows` (B,) instead of `input_ids`.
 
     Args:
         processor: The processor that encoded the rows.
@@ -37,9 +38,7 @@ class ClickPromptCollator:
     processor: ClickPromptProcessor
 
     def __call__(self, features: Any) -> dict[str, torch.Tensor]:
-        batch = _whole_batch(features, self.processor)
-        names = ("feature_ids", "input_ids", "attention_mask", "labels")
-        return {name: torch.from_numpy(batch[name]) for name in names if name in batch}
+        return _tensors(_whole_batch(features, self.processor))
 
 
 @dataclass
@@ -55,6 +54,10 @@ class ClickPromptMLMCollator:
     `draw_masks` makes the random choices. For rows of a `ColumnarDataset` they are a function of (seed, epoch, row,
     position), so neither the other rows of the batch, nor prefetching, resuming or the number of processes changes
     them. Rows of other datasets have no row id; torch's global generator draws for them.
+
+    Rows with cached states have a fixed number of masked variants per text, whose masks are a function of (seed, text,
+    variant, position). Their batches have `text_states` (U, T, H), `attention_mask` (U, T) and `text_rows` (B,)
+    instead of `input_ids`.
 
     Args:
         processor: The processor that encoded the rows. Its tokenizer must have a mask token and a padding token.
@@ -93,24 +96,40 @@ class ClickPromptMLMCollator:
 
     def __call__(self, features: Any) -> dict[str, torch.Tensor]:
         batch = _text_batch(features, self.processor)
-        input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
-        draws = draw_masks(input_ids.shape, self.seed, batch.get("epoch", 0), batch.get("row_ids"))
+        if "token_labels" not in batch:
+            input_ids = batch["input_ids"]
+            draws = draw_masks(input_ids.shape, self.seed, batch.get("epoch", 0), batch.get("row_ids"))
+            batch["input_ids"], batch["token_labels"] = self.mask(
+                input_ids, batch["attention_mask"], draws, batch.get("value_fields")
+            )
+        return _tensors({**batch, "labels": _row_labels(batch)})
+
+    def mask(
+        self,
+        input_ids: np.ndarray,
+        attention_mask: np.ndarray,
+        draws: "MaskDraws",
+        value_fields: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mask texts.
+
+        Args:
+            input_ids: (B, T)
+            attention_mask: (B, T)
+            draws: The random choices, (B, T) each.
+            value_fields: (B, T), the field whose value each token shows; needed for `masking="field"`.
+
+        Returns:
+            The masked ids and the labels, (B, T) each.
+        """
         if self.masking == "field":
-            draws = _share_by_field(draws, batch)
+            draws = _share_by_field(draws, value_fields)
         masked = (draws.selection < self.mlm_probability) & (attention_mask == 1)
         masked &= ~np.isin(input_ids, self._special_ids)
-        if "labels" in batch:
-            masked &= _is_counted(batch)[:, None]
         random_ids = self._ordinary_ids[(draws.random_token * len(self._ordinary_ids)).astype(np.int64)]
         corrupted = np.where(draws.replacement < 0.8, self.processor.tokenizer.mask_token_id, random_ids)
         corrupted = np.where(draws.replacement < 0.9, corrupted, input_ids)
-        arrays = {
-            "feature_ids": batch["feature_ids"],
-            "input_ids": np.where(masked, corrupted, input_ids),
-            "attention_mask": attention_mask,
-            "labels": np.where(masked, input_ids, -100),
-        }
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return np.where(masked, corrupted, input_ids), np.where(masked, input_ids, -100)
 
 
 class MaskDraws(NamedTuple):
@@ -141,11 +160,11 @@ def draw_masks(shape: tuple[int, ...], seed: int, epoch: int, row_ids: np.ndarra
     """
     if row_ids is None:
         return MaskDraws(*torch.rand(3, *shape, dtype=torch.float64).numpy())
-    run_key = _mix(_mix(np.uint64(seed)) + np.uint64(epoch))
-    row_keys = _mix(run_key + row_ids.astype(np.uint64))
+    run_key = hash_numbers(hash_numbers(np.uint64(seed)) + np.uint64(epoch))
+    row_keys = hash_numbers(run_key + row_ids.astype(np.uint64))
     # (T, 3) counters, three consecutive ones per position, to (3, 1, T)
     counters = np.arange(3 * shape[1], dtype=np.uint64).reshape(shape[1], 3).T[:, None]
-    bits = _mix(row_keys[None, :, None] + counters * _GOLDEN_GAMMA)
+    bits = hash_numbers(row_keys[None, :, None] + counters * _GOLDEN_GAMMA)
     # The upper 53 bits fill a double's mantissa.
     return MaskDraws(*((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53))
 
@@ -153,7 +172,7 @@ def draw_masks(shape: tuple[int, ...], seed: int, epoch: int, row_ids: np.ndarra
 _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(numbers: Any) -> Any:
+def hash_numbers(numbers: Any) -> Any:
     """Hash 64-bit integers with SplitMix64's output function (Steele et al. 2014). Products wrap around."""
     with np.errstate(over="ignore"):
         numbers = numbers + _GOLDEN_GAMMA
@@ -162,14 +181,13 @@ def _mix(numbers: Any) -> Any:
         return numbers ^ (numbers >> np.uint64(31))
 
 
-def _share_by_field(draws: MaskDraws, batch: dict[str, Any]) -> MaskDraws:
+def _share_by_field(draws: MaskDraws, fields: np.ndarray | None) -> MaskDraws:
     """Let all tokens of a value share one draw; tokens of the template are never selected."""
-    if "value_fields" not in batch:
+    if fields is None:
         raise ValueError(
             "`masking='field'` needs rows of a ColumnarDataset made with_value_fields=True: these rows do not tell "
             "which field's value each token shows."
         )
-    fields = batch["value_fields"]
     # All tokens of field f take the numbers of position f. Each field has a token, so every text is long enough.
     selection, replacement = (np.take_along_axis(numbers, fields, axis=1) for numbers in draws[:2])
     return MaskDraws(np.where(fields > 0, selection, 1.0), replacement, draws.random_token)
@@ -198,13 +216,16 @@ class ClickPromptCLMCollator:
 
     def __call__(self, features: Any) -> dict[str, torch.Tensor]:
         batch = _text_batch(features, self.processor)
-        predicted = batch["attention_mask"] == 1
-        if "labels" in batch:
-            predicted &= _is_counted(batch)[:, None]
-        predicted[:, 0] = False
-        names = ("feature_ids", "input_ids", "attention_mask")
-        arrays = {**{name: batch[name] for name in names}, "labels": np.where(predicted, batch["input_ids"], -100)}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        if "token_labels" not in batch:
+            batch["token_labels"] = next_tokens(batch["input_ids"], batch["attention_mask"])
+        return _tensors({**batch, "labels": _row_labels(batch)})
+
+
+def next_tokens(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+    """Labels (B, T) of PA-CLM: all tokens of the text but the first; -100 elsewhere."""
+    predicted = attention_mask == 1
+    predicted[:, 0] = False
+    return np.where(predicted, input_ids, -100)
 
 
 def _text_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, Any]:
@@ -214,14 +235,36 @@ def _text_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, Any
         ValueError: If they have none, or as `_whole_batch`.
     """
     batch = _whole_batch(features, processor)
-    if "input_ids" not in batch:
+    if "text_states" in batch and "token_labels" not in batch:
+        raise ValueError(
+            "`features` must have labels of tokens for pretraining: their states were cached for click prediction. "
+            "Pass the collator to `TextStates.build`."
+        )
+    if "input_ids" not in batch and "token_labels" not in batch:
         raise ValueError("`features` must have `input_ids` for pretraining: these rows were encoded without text.")
     return batch
 
 
-def _is_counted(batch: dict[str, Any]) -> np.ndarray:
-    """(B,) whether a row counts: rows with label -100 only pad the last batch of a process."""
-    return batch["labels"] != -100
+def _row_labels(batch: dict[str, Any]) -> np.ndarray:
+    """Token labels (B, T) of a batch's rows, from those of its rows or of its distinct texts.
+
+    Rows with click label -100, which only pad the last batch of a process, get none.
+    """
+    labels = batch["token_labels"]
+    if "text_rows" in batch:
+        labels = labels[batch["text_rows"]]
+    return np.where(batch["labels"][:, None] == -100, -100, labels) if "labels" in batch else labels
+
+
+def _tensors(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """What a model takes of a batch; states of texts stand in for their tokens."""
+    names = ("feature_ids", "input_ids", "attention_mask", "text_rows", "labels")
+    tensors = {name: torch.from_numpy(batch[name]) for name in names if name in batch}
+    if "text_states" in batch:
+        states = torch.from_numpy(batch["text_states"])
+        # numpy has no bf16
+        tensors["text_states"] = states.view(torch.bfloat16) if states.dtype == torch.int16 else states
+    return tensors
 
 
 _INPUTS = ("feature_ids", "labels", "input_ids", "attention_mask", "value_fields", "row_ids", "epoch")

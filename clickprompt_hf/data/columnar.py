@@ -24,6 +24,7 @@ from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
 from ..whole_files import whole_folder
 from .arrow_cells import distinct_cells
+from .text_states import CachedTexts
 from .token_tables import TokenTables
 
 # Number of rows per split, in order.
@@ -41,6 +42,11 @@ class ColumnarDataset(Dataset):
         feature_ids (B, C) int64, labels (B,) int64, row_ids (B,) int64, epoch (), and with text
         input_ids (B, T) int64, attention_mask (B, T) int64
 
+    Rows with `cached_texts` have states of the batch's U distinct texts instead of `input_ids`:
+
+        text_states (U, T, H), attention_mask (U, T) int64, text_rows (B,) int64, and for pretraining
+        token_labels (U, T) int64
+
     In a batch, index N + i repeats row i with label -100, which losses ignore. Processes of a distributed run pad
     their last batch this way.
 
@@ -57,6 +63,7 @@ class ColumnarDataset(Dataset):
             field-level masking.
         text_ids: (N,) integers, equal for rows with the same clauses and so with the same text, numbered as in
             `distinct_texts` over all splits that were prepared together; `None` without text.
+        cached_texts: Where the states of the texts are, if they are cached: `TextStates.attach` sets it.
 
     Attributes:
         part_of: The dataset that this one is a slice of, and the index of its first row there; `None` if it is not a
@@ -72,6 +79,7 @@ class ColumnarDataset(Dataset):
     epoch: int = 0
     with_value_fields: bool = False
     text_ids: np.ndarray | None = None
+    cached_texts: CachedTexts | None = None
     # Not copied by `replace`, which may change the rows.
     part_of: "tuple[ColumnarDataset, int] | None" = dataclasses.field(init=False, default=None, repr=False)
 
@@ -100,7 +108,9 @@ class ColumnarDataset(Dataset):
             "row_ids": self.row_ids[rows],
             "epoch": self.epoch,
         }
-        if self.tables is not None and self.clause_ids is not None:
+        if self.cached_texts is not None:
+            batch.update(self.cached_texts.batch(self, rows))
+        elif self.tables is not None and self.clause_ids is not None:
             batch["input_ids"], batch["attention_mask"] = self.tables.assemble(self.clause_ids[rows])
             if self.with_value_fields:
                 batch["value_fields"] = self.tables.assemble_value_fields(self.clause_ids[rows])

@@ -40,7 +40,7 @@ from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from .arguments import ClickReportArguments, DataArguments, ModelArguments, StartArguments, TrainingParser
 from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
-from .model_building import fresh_model, load_checkpoint
+from .model_building import check_lower_layers, fresh_model, load_checkpoint
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
 
@@ -73,6 +73,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         checkpoint, processor = load_checkpoint(
             start.model_name_or_path, model_args, not start.without_plm, start.extend_vocabulary
         )
+    check_lower_layers(training_args, model_args, checkpoint)
     warn_of_idle_arguments(model_args, data_args, training_args, checkpoint)
     data = prepare_data(data_args, training_args, model_args, checkpoint, processor, start.extend_vocabulary)
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
@@ -102,6 +103,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         processing_class=data.processor,
         model_card=run_card,
     )
+    trainer.cache_texts(data.splits.values())
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     test = trainer.predict(data.splits["test"], metric_key_prefix="test", ignore_keys=IGNORED_IN_TEST)

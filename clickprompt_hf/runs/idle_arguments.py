@@ -22,10 +22,12 @@ logger = logging.get_logger(__name__)
 PLM_ARGUMENTS = (
     "plm_learning_rate",
     "max_text_length",
+    *("freeze_lower_layers", "cache_text_states", "text_state_dir", "text_state_dtype", "masked_variants"),
     # every click model corrects its probabilities
     *(name for name in config_options(ClickPromptConfig) if name != "negative_sampling_rate"),
 )
-PAMLM_ARGUMENTS = ("masking", "mlm_probability")
+PAMLM_ARGUMENTS = ("masking", "mlm_probability", "masked_variants")
+CACHE_ARGUMENTS = ("text_state_dir", "text_state_dtype", "masked_variants")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Run:
         pretraining: Whether the run is PA-MLM or PA-CLM.
         has_plm: Whether its model has a PLM.
         plm_is_frozen: Whether the PLM is frozen.
+        caches_text_states: Whether it trains on cached states of the texts.
         options: The options of the configurations, by name.
         dataset: Name, Hub id or folder of the dataset.
         split: How it is split.
@@ -45,6 +48,7 @@ class Run:
     pretraining: bool
     has_plm: bool
     plm_is_frozen: bool
+    caches_text_states: bool
     options: dict[str, Any]
     dataset: str
     split: str
@@ -57,6 +61,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
     ((*PLM_ARGUMENTS, "freeze plm", "freeze prompt_encoder"), "a run with the PLM", lambda run: run.has_plm),
     (("plm_learning_rate",), "a PLM that is not frozen", lambda run: not run.plm_is_frozen),
     (PAMLM_ARGUMENTS, "clickprompt pretrain", lambda run: run.pretraining),
+    (CACHE_ARGUMENTS, "--cache_text_states true", lambda run: run.caches_text_states),
     (("data_path",), "a --dataset that is read from files", lambda run: run.dataset != "synthetic"),
     (("data_path",), "a --dataset that is not a Hub id or folder itself", lambda run: "/" not in run.dataset),
     (("split_column",), "--split user", lambda run: run.split == "user"),
@@ -138,6 +143,7 @@ def _run(
         pretraining=pretraining,
         has_plm=model_args.plm_name_or_path is not None if checkpoint is None else checkpoint.use_plm,
         plm_is_frozen="plm" in (training_args.freeze or ()),
+        caches_text_states=training_args.cache_text_states,
         options=options,
         dataset=dataset,
         split=data_args.split or saved.get("split", "random"),

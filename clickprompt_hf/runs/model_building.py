@@ -10,6 +10,7 @@ from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, Click
 from ..modeling_ctr import backbone_class
 from ..presets import ctr_preset, preset_backbones, preset_datasets
 from ..processing_clickprompt import ClickPromptProcessor
+from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import ModelArguments, config_options
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES, plm_config, text_side_config
@@ -39,6 +40,31 @@ def fresh_model(model_class: type[Model], model_args: ModelArguments, data: Prep
     if plm in SCRATCH_SIZES:
         return model_class(ClickPromptConfig(text_config=plm_config(plm, data.processor.tokenizer), **options))
     return model_class.from_plm_pretrained(plm, **options)
+
+
+def check_lower_layers(
+    training_args: ClickPromptTrainingArguments, model_args: ModelArguments, checkpoint: ClickPromptConfig | None
+) -> None:
+    """Refuse to freeze lower layers of a model that has none, before the data are prepared.
+
+    Args:
+        training_args: Whether to freeze them or to cache their states.
+        model_args: The given options.
+        checkpoint: Configuration of the checkpoint that training starts from, if any.
+
+    Raises:
+        ValueError: If all layers of the PLM get prompts.
+    """
+    names = [name for name in ("cache_text_states", "freeze_lower_layers") if getattr(training_args, name)]
+    if checkpoint is None:
+        lacks_depth = model_args.plm_name_or_path is not None and model_args.prompt_depth is None
+    else:
+        lacks_depth = checkpoint.use_plm and not checkpoint.num_lower_layers
+    if names and lacks_depth:
+        raise ValueError(
+            f"`--{names[0]}` needs PLM layers below the prompts: pass --prompt_depth, the number of layers that "
+            "prompts enter, counted from the last. It must be below the PLM's number of layers."
+        )
 
 
 def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptProcessor) -> CTRConfig:

@@ -18,7 +18,7 @@ from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments, ReportArguments, TrainingParser
 from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
-from .model_building import fresh_pretraining_model
+from .model_building import check_lower_layers, fresh_pretraining_model
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
 
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if model_args.plm_name_or_path is None:
         raise ValueError("--plm_name_or_path is required: a Hub id, a folder, scratch-tiny or scratch-small")
     check_output_dir(training_args)
+    check_lower_layers(training_args, model_args, None)
     warn_of_idle_arguments(model_args, data_args, training_args, pretraining=True)
 
     # 2. Data: raw rows to splits, vocabularies, token tables.
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         processing_class=data.processor,
         model_card=run_card,
     )
+    trainer.cache_texts([train_rows, validation_rows])
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     metrics = {**result.metrics, **trainer.evaluate()}

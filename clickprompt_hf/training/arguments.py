@@ -13,6 +13,7 @@ from transformers.integrations import is_tensorboard_available
 from transformers.training_args import OptimizerNames
 
 from ..data.number_ranges import LARGEST_SEED, NumberRange, check_numbers
+from ..data.text_states import StateType, check_state_type
 
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
 _ONLY_END = "must be 'end': the other strategies push pickles of arguments or optimizers"
@@ -43,6 +44,7 @@ RANGES: dict[str, NumberRange] = {
     "weight_decay": _RATE,
     "early_stopping_patience": NumberRange(0, whole=True),
     "mlm_probability": NumberRange(0, 1, above=True, below=True),
+    "masked_variants": _OPTIONAL_COUNT,
     "seed": NumberRange(0, LARGEST_SEED, whole=True),
     "data_seed": NumberRange(0, LARGEST_SEED, whole=True, also=(None,)),
     "num_train_epochs": NumberRange(0, above=True),
@@ -98,6 +100,33 @@ class ClickPromptTrainingArguments(TrainingArguments):
     freeze: list[str] | None = field(
         default=None,
         metadata={"help": "Parts to exclude from training: any of plm, ctr (the backbone), prompt_encoder."},
+    )
+    freeze_lower_layers: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Freeze the PLM's embeddings and its layers below the last --prompt_depth ones. Default: whether "
+            "their states are cached."
+        },
+    )
+    cache_text_states: bool = field(
+        default=False,
+        metadata={
+            "help": "Run each distinct text through the frozen lower layers once, and train on the states, from a "
+            "memory-mapped file."
+        },
+    )
+    text_state_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of cached states, which runs may share. Default: _text_states in the output folder."
+        },
+    )
+    text_state_dtype: StateType = field(
+        default="fp32", metadata={"help": "Type of cached states. The 16-bit ones take half the disk."}
+    )
+    masked_variants: int | None = field(
+        default=None,
+        metadata={"help": "Masked variants per text whose states PA-MLM caches, used in turn. Default: 8."},
     )
     attn_implementation: str | None = field(
         default=None,
@@ -156,6 +185,12 @@ class ClickPromptTrainingArguments(TrainingArguments):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
         if self.hub_strategy != "end":
             raise ValueError(f"`hub_strategy` {_ONLY_END}; got {self.hub_strategy!r}.")
+        check_state_type(self.text_state_dtype)
+        if self.cache_text_states and self.freeze_lower_layers is False:
+            raise ValueError(
+                "`freeze_lower_layers` must be True with `cache_text_states`, or left out: training would change the "
+                "layers whose states are cached; got False."
+            )
         check_supported(self)
         if "tensorboard" in (self.report_to or ()) and not is_tensorboard_available():
             raise ImportError('`report_to` tensorboard needs TensorBoard: pip install "clickprompt_hf[tensorboard]"')
@@ -194,6 +229,11 @@ class ClickPromptSettings:
     masking: Literal["token", "field"] = "token"
     mlm_probability: float = 0.15
     hub_license: str | None = None
+    freeze_lower_layers: bool | None = None
+    cache_text_states: bool = False
+    text_state_dir: str | None = None
+    text_state_dtype: StateType = "fp32"
+    masked_variants: int | None = None
 
     @classmethod
     def of(cls, args: TrainingArguments) -> "ClickPromptSettings":

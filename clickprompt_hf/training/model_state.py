@@ -18,6 +18,8 @@ _OF_MODULES = (
     # activation checkpointing
     "gradient_checkpointing",
     "_gradient_checkpointing_func",
+    # frozen layers below the prompts
+    "lower_layers_frozen",
     # gradients of embedding tables
     "sparse",
     # noise on embeddings

@@ -2,11 +2,12 @@
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, reproducible order and masks.
 
 optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows; resuming.py saves and
-resumes; divergence.py stops what is lost.
+resumes; divergence.py stops what is lost; text_caching.py freezes lower layers and caches their states.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from .plain_model import is_named, plain_model, task_of
 from .resuming import EarlyStoppingCallback, ResumableTrainer
 from .sampling import EpochSampler
 from .sharding import check_sharding
+from .text_caching import CachedRows, check_lower_layers, freezes_lower_layers, warn_of_unshared_texts
 
 # Trials' checkpoints, which hold pickles, and files that nobody has finished.
 _UNPUBLISHED = (f"*/{PREFIX_CHECKPOINT_DIR}-*", "*/.*.partial", ".*.parts")
@@ -72,6 +74,8 @@ class ClickPromptTrainer(ResumableTrainer):
     - evaluation never groups rows by length, so predictions are in the order of their rows;
     - `hyperparameter_search` optimizes `metric_for_best_model` by default;
     - `train_samples_per_second` excludes evaluation and saving;
+    - with `freeze_lower_layers`, the PLM's layers below the prompts stay as they are, without dropout; with
+      `cache_text_states`, each distinct text of a `ColumnarDataset` goes through them once, before training begins;
     - what it publishes holds no pickle: only checkpoints to resume from keep the pickled arguments;
     - it copies `args`, and changes nothing of the model but its weights: frozen parts, sparse gradients, attention
       kernels, mixed precision and activation checkpointing last while it trains or evaluates;
@@ -100,8 +104,8 @@ class ClickPromptTrainer(ResumableTrainer):
             evaluation that chose the weights, or the last one.
 
     Raises:
-        ValueError: If `freeze` leaves nothing to train, sparse updates are not possible, or an argument is set that
-            this class does not support (each message says why).
+        ValueError: If `freeze` leaves nothing to train, sparse updates are not possible, lower layers cannot be frozen
+            or their states not cached, or an argument is set that this class does not support (each message says why).
         RuntimeError: If neither `model` nor `model_init` is given.
     """
 
@@ -134,6 +138,7 @@ class ClickPromptTrainer(ResumableTrainer):
         # a model, and what accelerate has set on it for this trainer
         self._prepared: tuple[Any, dict[str, Any]] = (None, {})
         self._compiled_call: Callable | None = None
+        self._cached_rows = CachedRows()
         if isinstance(model, OptimizedModule):
             # `Trainer` inspects, saves and loads the model under it
             model, compiled = model._orig_mod, model
@@ -170,6 +175,8 @@ class ClickPromptTrainer(ResumableTrainer):
                 "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
                 f"gradients, as gloo can; got {backend!r}."
             )
+        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
         with left_as_it_was(self.model):
             self._choose_kernels()
             self._choose_trained_parts()
@@ -209,8 +216,42 @@ class ClickPromptTrainer(ResumableTrainer):
         if self._compiled_call is not None:
             self.model._compiled_call_impl = self._compiled_call
 
+    def _datasets(self) -> list[Any]:
+        """The datasets of training and evaluation."""
+        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        return [rows for rows in (self.train_dataset, *evaluated.values()) if rows is not None]
+
+    def cache_texts(self, datasets: Iterable[ColumnarDataset]) -> None:
+        """With `cache_text_states`, compute the states of the texts of datasets; otherwise, do nothing.
+
+        Training does so for its own datasets, evaluation for others. To compute all at once, and so learn at once what
+        does not fit on the disk, call this before training.
+
+        Args:
+            datasets: Datasets with text.
+
+        Raises:
+            ValueError: If a dataset came with states of other lower layers, or has no text.
+            OSError: If the disk is too small, or a file cannot be written.
+        """
+        model = plain_model(self.model)
+        wanted = [rows for rows in datasets if isinstance(rows, ColumnarDataset)]
+        if not self.settings.cache_text_states or not freezes_lower_layers(model, self.settings):
+            wanted = [rows for rows in wanted if rows.cached_texts is not None]
+        self._cached_rows.update(model, self.args, self.settings, self.data_collator, wanted)
+
+    def _get_dataloader(self, dataset, *args, **kwargs):
+        if isinstance(dataset, ColumnarDataset):
+            if not self.is_in_train or self._cached_rows.get(dataset) is None:
+                self.cache_texts([dataset])
+            if (cached := self._cached_rows.get(dataset)) is not None:
+                dataset = replace(cached, epoch=dataset.epoch)
+        return super()._get_dataloader(dataset, *args, **kwargs)
+
     def _choose_trained_parts(self) -> None:
         """Freeze parts and make gradients of embeddings sparse."""
+        if freezes_lower_layers(self.model, self.settings, self._datasets()):
+            plain_model(self.model).freeze_lower_layers()
         freeze_parts(self.model, self.settings.frozen_parts)
         if self.settings.sparse_embedding_updates:
             make_embeddings_sparse(self.model)
@@ -231,6 +272,9 @@ class ClickPromptTrainer(ResumableTrainer):
     def _inner_training_loop(self, *args, **kwargs):
         with self._prepared_model():
             self._choose_trained_parts()
+            if self.settings.cache_text_states and isinstance(self.train_dataset, ColumnarDataset):
+                warn_of_unshared_texts(self.train_dataset)
+            self.cache_texts(self._datasets())
             return super()._inner_training_loop(*args, **kwargs)
 
     def evaluation_loop(self, *args, **kwargs):
@@ -332,6 +376,9 @@ class ClickPromptTrainer(ResumableTrainer):
         """Count tokens of the text instead of the main input's feature ids; without text, the ids."""
         ids = inputs.get("feature_ids")
         tokens, mask = inputs.get("input_ids", ids), inputs.get("attention_mask")
+        if "text_rows" in inputs:
+            # the text of each row, of which the batch has the states
+            mask = tokens = mask[inputs["text_rows"]]
         if tokens is not None:
             inputs = {self.model.main_input_name: tokens, "attention_mask": ids >= 0 if mask is None else mask}
         super()._track_num_input_tokens(inputs)

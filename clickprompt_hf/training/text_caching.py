@@ -1,0 +1,184 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Frozen lower layers of a PLM, and rows whose texts come as cached states of these layers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+from ..data.collators import ClickPromptCLMCollator, ClickPromptMLMCollator
+from ..data.columnar import ColumnarDataset
+from ..data.text_states import DEFAULT_MASKED_VARIANTS, TextStates, fingerprint_of
+from ..data.text_variants import text_ids_of
+from .arguments import ClickPromptSettings
+from .plain_model import is_named, plain_model, task_of
+
+logger = logging.get_logger(__name__)
+
+# The underscore keeps it from being pushed to the Hub.
+STATES_FOLDER = "_text_states"
+# Fewer rows per text than this, and the states of a text are hardly read more often than written.
+_ROWS_PER_TEXT = 2
+
+
+def freezes_lower_layers(model: nn.Module, settings: ClickPromptSettings, datasets: Iterable[Any] = ()) -> bool:
+    """Whether training leaves the PLM's lower layers as they are: as the settings say, or as cached rows need it."""
+    inner = plain_model(model)
+    if not is_named(inner, "ClickPromptPreTrainedModel") or not inner.config.use_plm:
+        return False
+    is_cached = any(isinstance(rows, ColumnarDataset) and rows.cached_texts is not None for rows in datasets)
+    return bool(settings.freeze_lower_layers or settings.cache_text_states or is_cached)
+
+
+def check_lower_layers(
+    model: nn.Module,
+    args: TrainingArguments,
+    settings: ClickPromptSettings,
+    collator: Any,
+    datasets: list[Any],
+    is_sharded: bool,
+) -> None:
+    """Check that the lower layers of a model can be frozen and, if wanted, that their states can be cached.
+
+    Args:
+        model: The model.
+        args: Training arguments.
+        settings: What they say beyond those of `Trainer`.
+        collator: The collator of training.
+        datasets: The datasets of training and evaluation.
+        is_sharded: Whether FSDP or DeepSpeed hold the weights.
+
+    Raises:
+        ValueError: If not; the message names the argument.
+    """
+    if not freezes_lower_layers(model, settings, datasets):
+        return
+    if settings.freeze_lower_layers is False:
+        raise ValueError("`freeze_lower_layers` must be True or left out for rows with cached states, got False.")
+    name = "cache_text_states" if settings.cache_text_states else "freeze_lower_layers"
+    inner = plain_model(model)
+    if not inner.config.num_lower_layers:
+        raise ValueError(
+            f"`{name}` needs PLM layers below the prompts: `prompt_depth` must be below the PLM's "
+            f"{inner.config.text_config.num_hidden_layers} layers, and `prompt_strategy` 'layerwise' or 'none'; got "
+            f"{inner.config.prompt_depth} and {inner.config.prompt_strategy!r}."
+        )
+    lower = inner.trunk.lower_modules()
+    if any(isinstance(part, BaseTunerLayer) for module in lower for part in module.modules()):
+        raise ValueError(
+            f"`{name}` freezes the PLM's embeddings and first {inner.config.num_lower_layers} layers: adapters must "
+            "target other layers, see `layers_to_transform` of PEFT."
+        )
+    if args.neftune_noise_alpha is not None:
+        raise ValueError(
+            f"`neftune_noise_alpha` must be None with `{name}`, got {args.neftune_noise_alpha}: frozen embeddings get "
+            "no noise."
+        )
+    is_cached = [isinstance(rows, ColumnarDataset) and rows.cached_texts is not None for rows in datasets]
+    if settings.cache_text_states or any(is_cached):
+        if is_sharded or args.n_gpu > 1:
+            raise ValueError(
+                "`cache_text_states` must be False with DataParallel, FSDP and DeepSpeed, which split batches or "
+                "weights. For several devices, use `accelerate launch`, which trains with DDP."
+            )
+        _check_caching(inner, settings, collator, datasets)
+
+
+def _check_caching(model: Any, settings: ClickPromptSettings, collator: Any, datasets: list[Any]) -> None:
+    for rows in datasets:
+        if not isinstance(rows, ColumnarDataset) or rows.tables is None:
+            raise ValueError(
+                "`cache_text_states` needs rows of a ColumnarDataset with text, as `prepare_splits` encodes them; got "
+                f"{type(rows).__name__}."
+            )
+    task = task_of(model)
+    if task == "clicks":
+        model.check_pooled_layers()
+    elif not isinstance(collator, (ClickPromptMLMCollator, ClickPromptCLMCollator)):
+        raise ValueError(
+            "`cache_text_states` needs a ClickPromptMLMCollator or a ClickPromptCLMCollator in pretraining, got "
+            f"{type(collator).__name__}."
+        )
+    if task == "next tokens" and settings.masked_variants is not None:
+        raise ValueError(
+            f"`masked_variants` must be left out for a decoder: PA-CLM masks nothing; got {settings.masked_variants}."
+        )
+
+
+class CachedRows:
+    """Rows of a trainer with cached states instead of tokens: those that it was given so, and those that it caches."""
+
+    def __init__(self) -> None:
+        self._by_dataset: WeakKeyDictionary[ColumnarDataset, ColumnarDataset] = WeakKeyDictionary()
+
+    def get(self, rows: ColumnarDataset) -> ColumnarDataset | None:
+        """The rows with states; `None` if they are not cached."""
+        return rows if rows.cached_texts is not None else self._by_dataset.get(rows)
+
+    def update(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        settings: ClickPromptSettings,
+        collator: Any,
+        datasets: Iterable[ColumnarDataset],
+    ) -> None:
+        """Cache the states of datasets, unless they have those of the model already.
+
+        Args:
+            model: The model, without wrappers.
+            args: Training arguments.
+            settings: What they say beyond those of `Trainer`.
+            collator: The collator of training.
+            datasets: Datasets with text.
+
+        Raises:
+            ValueError: If a dataset came with states of other lower layers.
+            OSError: If the disk is too small, or a file cannot be written.
+        """
+        missing = []
+        fingerprints: dict[str, str] = {}
+        for rows in datasets:
+            cached = self.get(rows)
+            if cached is None:
+                missing.append(rows)
+                continue
+            states = cached.cached_texts.states  # type: ignore[union-attr]
+            if states.dtype not in fingerprints:
+                fingerprints[states.dtype] = fingerprint_of(model, states.dtype)
+            if states.fingerprint == fingerprints[states.dtype]:
+                continue
+            if rows.cached_texts is not None:
+                raise ValueError(
+                    f"{states.folder} holds states of another PLM or another `prompt_depth`, or the model's lower "
+                    "layers were trained since. Compute those of this model with `TextStates.build`."
+                )
+            missing.append(rows)
+        if not missing:
+            return
+        folder = Path(settings.text_state_dir or Path(str(args.output_dir)) / STATES_FOLDER)
+        with args.main_process_first(desc="caching states of texts"):
+            states = TextStates.build(
+                *(model, missing, folder, settings.text_state_dtype, collator),
+                masked_variants=settings.masked_variants or DEFAULT_MASKED_VARIANTS,
+                progress_bar=args.local_process_index == 0 and not args.disable_tqdm,
+            )
+        for rows in missing:
+            self._by_dataset[rows] = states.attach(rows)
+
+
+def warn_of_unshared_texts(rows: ColumnarDataset) -> None:
+    """Warn if so many training rows have a text of their own that caching its states cannot pay."""
+    num_texts = len(np.unique(text_ids_of(rows)))
+    if num_texts * _ROWS_PER_TEXT > len(rows):
+        logger.warning(
+            f"`cache_text_states`: the {len(rows):,} training rows have {num_texts:,} distinct texts, so that hardly "
+            "any share one and their states cannot pay. Leave fields such as user ids out of the text: --text_fields, "
+            "or `in_text: false` in the schema."
+        )
