@@ -512,12 +512,13 @@ def test_the_demo_passes_arguments_where_they_matter():
         "low_rank",
         "--masking",
         "field",
+        "--cache_text_states",
         "--seed=1",
         "--prompt_encoder",
         "paper",
     ]
     plm, others = demo.taken(PLM_ARGUMENTS, arguments)
-    assert plm == ["--prompt_encoder=paper"]
+    assert plm == ["--cache_text_states=true", "--prompt_encoder=paper"]
     assert demo.taken(PAMLM_ARGUMENTS, others) == (["--masking=field"], ["--bf16", "--seed=1"])
 
 

@@ -146,7 +146,8 @@ def taken(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], list
     """Split `arguments` into those in `names`, of which the last one counts, and the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
-        parser.add_argument(f"--{name}")
+        # switches may come without a value
+        parser.add_argument(f"--{name}", nargs="?", const="true")
     known, others = parser.parse_known_args(arguments)
     return [f"--{name}={value}" for name, value in vars(known).items() if value is not None], others
 

@@ -22,7 +22,7 @@ logger = logging.get_logger(__name__)
 PLM_ARGUMENTS = (
     "plm_learning_rate",
     "max_text_length",
-    *("freeze_lower_layers", "cache_text_states", "text_state_dir", "text_state_dtype", "masked_variants"),
+    *("freeze_lower_layers", "cache_text_states", "text_state_dir", "text_state_dtype"),
     # every click model corrects its probabilities
     *(name for name in config_options(ClickPromptConfig) if name != "negative_sampling_rate"),
 )
