@@ -48,12 +48,12 @@ def encode(folder, tokenizer):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    return encode(tmp_path_factory.mktemp("prepared") / "data", tiny_roberta_tokenizer())
+    return encode(tmp_path_factory.mktemp("shared_texts") / "data", tiny_roberta_tokenizer())
 
 
 @pytest.fixture(scope="module")
 def for_decoder(tmp_path_factory):
-    return encode(tmp_path_factory.mktemp("decoder") / "data", tiny_gpt2_tokenizer())
+    return encode(tmp_path_factory.mktemp("decoder_texts") / "data", tiny_gpt2_tokenizer())
 
 
 def build(processor, model_class=ClickPromptForCTR, family="roberta", seed=0, **options):
