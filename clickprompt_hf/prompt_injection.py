@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_clickprompt import ClickPromptConfig
 from .plm_split import PLM_SPLITS
+from .rows_by_length import run_by_length
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,8 @@ class LateKeyValueInjection(KeyValueInjection):
         if prompts is None:
             keys_and_values, num_heads, head_size = self.sizes.slot_shape
             prompts = text.new_empty(text.shape[0], len(self.layers), keys_and_values, num_heads, 0, head_size)
-        return super().inject(plm, prompts, text, attention_mask, read_positions, **output_options)
+        inject = partial(super().inject, plm)
+        return run_by_length(inject, prompts, text, attention_mask, read_positions, **output_options)
 
     def run(self, plm, text, attention_mask, cache: dict[str, PromptCache], output_options: dict[str, Any]) -> Any:
         return self.split.run_layers(plm, self.layers, text, attention_mask, cache, **output_options)
@@ -384,9 +386,12 @@ class LateHiddenStateInjection(LayerwiseInjection):
         return 0
 
     def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+        inject = partial(self._inject, plm)
+        return run_by_length(inject, prompts, text, attention_mask, read_positions, **output_options)
+
+    def _inject(self, plm, prompts, text, attention_mask, read_positions, **output_options: Any) -> Any:
         mask = self.make_mask(text, attention_mask)
-        options: dict[str, Any] = output_options
-        outputs = self.split.run_layers(plm, self.layers, text, mask, prompts=prompts, **options)
+        outputs = self.split.run_layers(plm, self.layers, text, mask, prompts=prompts, **output_options)
         return self.read(outputs, read_positions)
 
 

@@ -415,6 +415,66 @@ def test_compiled_without_a_graph_break(family, given):
     torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, **CLOSE)
 
 
+def uneven_batch(rows=150, longest=20, left=False):
+    """Texts of 2 to `longest` tokens, in no order of length."""
+    batch = tiny_batch(rows=rows, length=longest, padding=0)
+    lengths = 2 + torch.arange(rows) * 7 % (longest - 1)
+    positions = torch.arange(longest)
+    mask = (positions >= longest - lengths[:, None]) if left else (positions < lengths[:, None])
+    return {**batch, "input_ids": batch["input_ids"].masked_fill(~mask, 1), "attention_mask": mask.long()}
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("bert", {}),
+        ("bert", {"kind": "none", "depth": 1}),
+        ("bert", {"pooling": "mean_last_two"}),
+        ("distilbert", {"pooling": "mean"}),
+        ("mpnet", {}),
+        ("gpt2", {}),
+        ("llama", {"kind": "paper"}),
+    ],
+)
+def test_rows_of_similar_length_run_together(family, options, left, monkeypatch):
+    batch = uneven_batch(left=left)
+    clicks, tokens = torch.arange(150) % 2, torch.full_like(batch["input_ids"], -100)
+    # one masked token per row, two in every third, so that other rows also read one that is not masked
+    ends = 19 - batch["attention_mask"].flip(1).argmax(dim=1)
+    tokens[torch.arange(150), ends] = batch["input_ids"][torch.arange(150), ends]
+    tokens[::3, 18 if left else 1] = 7
+    seen = []
+    for model, labels in (
+        (build(family=family, **options), clicks),
+        (build(pretraining_class(family), family=family, **options), tokens),
+    ):
+        PLM_SPLITS[family].layers(model.clickprompt.plm)[-1].register_forward_pre_hook(
+            lambda layer, args: seen.append(args[0].shape[1])
+        )
+        found = model(**batch, labels=labels)
+        states = model.clickprompt(**batch).last_hidden_state
+        together = gradients(model, **batch, labels=labels)
+        calls = len(seen)
+        monkeypatch.setattr("clickprompt_hf.rows_by_length._ROWS_PER_GROUP", 1000)
+        expected = model(**batch, labels=labels)
+        torch.testing.assert_close(found.loss, expected.loss, **CLOSE)
+        if labels is clicks:
+            torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=0)
+        else:
+            assert torch.equal(found.masked_correct, expected.masked_correct)
+        present = batch["attention_mask"] == 1
+        whole = model.clickprompt(**batch).last_hidden_state
+        torch.testing.assert_close(states[present], whole[present], atol=1e-5, rtol=0)
+        assert states.isfinite().all()
+        assert_same_gradients(together, gradients(model, **batch, labels=labels))
+        monkeypatch.undo()
+        # three groups each time, unless every text ends at the last position or two layers are read
+        reads_two = labels is clicks and options.get("pooling") == "mean_last_two"
+        assert calls == (3 if left else 5 if reads_two else 9)
+        seen.clear()
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "gpt2", "llama"])
 def test_threads_get_the_serial_results(family):
     model = build(family=family)

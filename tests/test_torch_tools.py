@@ -78,7 +78,7 @@ def test_exported_programs_take_states_of_any_number_of_texts(family):
     }
     with torch.no_grad():
         program = torch.export.export(model, (), inputs(5, 3, 4, 9), dynamic_shapes=shapes).module()
-        for sizes in ((5, 3, 4, 9), (1, 2, 1, 4), (17, 5, 3, 35)):
+        for sizes in ((5, 3, 4, 9), (1, 2, 1, 4), (17, 5, 3, 35), (200, 20, 9, 6)):
             given = inputs(*sizes)
             torch.testing.assert_close(program(**given).logits, model(**given).logits, atol=1e-6, rtol=0)
 
