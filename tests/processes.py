@@ -98,7 +98,9 @@ def difference(folder, prepared, kind, **options):
         output = folder / f"{kind}-{len(options)}-{processes}"
 
         def work(output=output, processes=processes):
-            model = model_of(kind, prepared[1])
+            # states are cached below the last layer
+            depth = {"prompt_depth": 1} if "cache_text_states" in options else {}
+            model = model_of(kind, prepared[1], **depth)
             trainer = trainer_of(output, prepared, model, processes, 14, **options)
             trainer.train()
             trainer.save_model()
@@ -188,6 +190,7 @@ def main():
     report = {
         "sparse": difference(folder, prepared, "alone", sparse_embedding_updates=True),
         "pamlm": difference(folder, prepared, "pamlm"),
+        "cached": difference(folder, prepared, "pamlm", cache_text_states=True, masked_variants=2),
         "diverged": diverged(folder, prepared),
         "fsdp": fsdp(folder, prepared, "ctr"),
         "paper": fsdp(folder, prepared, "ctr", prompt_encoder="paper"),

@@ -1,5 +1,6 @@
 """Cached states of texts: what batches hold, training on them, masked variants, interrupted and damaged files."""
 
+import json
 import logging
 import os
 import pickle
@@ -10,13 +11,14 @@ from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny_data import tiny_gpt2_tokenizer, tiny_roberta_tokenizer, tiny_rows
 from tiny_models import tiny_ctr_config, tiny_text_config
-from transformers import TrainerCallback, set_seed
+from transformers import HfArgumentParser, TrainerCallback, set_seed
 
 from clickprompt_hf import (
     ClickPromptConfig,
@@ -32,6 +34,9 @@ from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCol
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.text_states import TextStates, fingerprint_of
 from clickprompt_hf.data.text_variants import DistinctTexts, chosen_variants, text_keys, variant_tokens
+from clickprompt_hf.runs import finetune, pretrain
+from clickprompt_hf.runs.arguments import DataArguments, ModelArguments
+from clickprompt_hf.runs.idle_arguments import warn_of_idle_arguments
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 
 ROWS = {"train": 60, "validation": 20, "test": 20}
@@ -621,3 +626,49 @@ def test_texts_that_rows_hardly_share_are_warned_of(prepared, tmp_path, caplog):
             trainer_for(build(prepared[1]), prepared, tmp_path, rows=given, **options).train()
         assert ("hardly any share one" in caplog.text) == warned
     assert f"the {len(first)} training rows have {len(first)} distinct texts" in caplog.text
+
+
+def test_commands_share_states(tmp_path, caplog):
+    """PA-MLM on frozen lower layers, then clicks: the states of texts without masks are those of one PLM."""
+    schema = Schema((FieldSchema("tags", "Tags"), FieldSchema("title", "Title")), label="click")
+    (tmp_path / "schema.json").write_text(json.dumps(schema.to_dict()))
+    pd.DataFrame(tiny_rows(200)).to_csv(tmp_path / "rows.csv", index=False)
+    data = ["--data_path", str(tmp_path / "rows.csv")]
+    fresh = ["--schema", str(tmp_path / "schema.json"), "--plm_name_or_path", "scratch-tiny"]
+    sizes = ["--embedding_size", "4", "--dnn_hidden_sizes", "8", "--num_cross_layers", "1", "--prompt_length", "2"]
+    quick = [*("--report_to", "none", "--disable_tqdm", "true", "--num_train_epochs", "1", "--report_plots", "false")]
+    caching = ["--cache_text_states", "--text_state_dir", str(tmp_path / "states")]
+
+    def run(main, name, *options):
+        return main([*data, *quick, *options, "--output_dir", str(tmp_path / name)])
+
+    for main in (pretrain.main, finetune.main):
+        with pytest.raises(
+            ValueError, match="`--cache_text_states` needs PLM layers below the prompts: pass --prompt_de"
+        ):
+            run(main, "refused", *fresh, *sizes, *caching)
+    run(pretrain.main, "pamlm", *fresh, *sizes, *caching, "--prompt_depth", "1", "--masked_variants", "2")
+    start = ["--model_name_or_path", str(tmp_path / "pamlm")]
+    before = len(TextStates(states_file(tmp_path / "states").parent))
+    cached = run(finetune.main, "cached", *start, *caching)
+    # one folder, which has grown
+    assert len(TextStates(states_file(tmp_path / "states").parent)) > before
+    frozen = run(finetune.main, "frozen", *start, "--freeze_lower_layers", "true")
+    assert cached["test_log_loss"] == pytest.approx(frozen["test_log_loss"], abs=1e-6)
+    assert not (tmp_path / "cached" / "_text_states").exists()
+    # without the PLM, nothing is cached
+    caplog.clear()
+    run(finetune.main, "alone", *start, "--without_plm", "--cache_text_states", "--masked_variants", "3")
+    assert "--cache_text_states True has no effect: it needs a run with the PLM." in caplog.text
+    assert "--masked_variants 3 has no effect: it needs clickprompt pretrain." in caplog.text
+    assert not (tmp_path / "alone" / "_text_states").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", [["--text_state_dtype", "bf16"], ["--text_state_dir", "x"], ["--masked_variants", "3"]]
+)
+def test_flags_without_the_cache_have_no_effect(flag, caplog):
+    parser = HfArgumentParser((ModelArguments, DataArguments, ClickPromptTrainingArguments))
+    options = ["--plm_name_or_path", "scratch-tiny", "--report_to", "none", "--output_dir", "nowhere"]
+    warn_of_idle_arguments(*parser.parse_args_into_dataclasses([*flag, *options]), pretraining=True)
+    assert f"{' '.join(flag)} has no effect: it needs --cache_text_states true." in caplog.text

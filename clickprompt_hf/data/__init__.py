@@ -10,6 +10,7 @@
 | encode | `columnar.py`, `token_tables.py` |
 | check the splits | `shared_rows.py` |
 | batches | `collators.py` |
+| states of texts | `text_states.py`, `text_variants.py` |
 
 `reading.py` runs the first three. Tables are Arrow tables until they are encoded.
 """

@@ -221,6 +221,11 @@ class ClickPromptTrainer(ResumableTrainer):
         evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
         return [rows for rows in (self.train_dataset, *evaluated.values()) if rows is not None]
 
+    @property
+    def _caches_texts(self) -> bool:
+        # a model without a PLM reads no text
+        return self.settings.cache_text_states and freezes_lower_layers(self.model, self.settings)
+
     def cache_texts(self, datasets: Iterable[ColumnarDataset]) -> None:
         """With `cache_text_states`, compute the states of the texts of datasets; otherwise, do nothing.
 
@@ -234,11 +239,10 @@ class ClickPromptTrainer(ResumableTrainer):
             ValueError: If a dataset came with states of other lower layers, or has no text.
             OSError: If the disk is too small, or a file cannot be written.
         """
-        model = plain_model(self.model)
         wanted = [rows for rows in datasets if isinstance(rows, ColumnarDataset)]
-        if not self.settings.cache_text_states or not freezes_lower_layers(model, self.settings):
+        if not self._caches_texts:
             wanted = [rows for rows in wanted if rows.cached_texts is not None]
-        self._cached_rows.update(model, self.args, self.settings, self.data_collator, wanted)
+        self._cached_rows.update(plain_model(self.model), self.args, self.settings, self.data_collator, wanted)
 
     def _get_dataloader(self, dataset, *args, **kwargs):
         if isinstance(dataset, ColumnarDataset):
@@ -272,7 +276,7 @@ class ClickPromptTrainer(ResumableTrainer):
     def _inner_training_loop(self, *args, **kwargs):
         with self._prepared_model():
             self._choose_trained_parts()
-            if self.settings.cache_text_states and isinstance(self.train_dataset, ColumnarDataset):
+            if self._caches_texts and isinstance(self.train_dataset, ColumnarDataset):
                 warn_of_unshared_texts(self.train_dataset)
             self.cache_texts(self._datasets())
             return super()._inner_training_loop(*args, **kwargs)
