@@ -61,12 +61,17 @@ class _NoTokenizer:
 NO_TOKENIZER = _NoTokenizer()
 
 
+def _is_tokenizer(value: Any) -> bool:
+    return value is not None and not isinstance(value, _NoTokenizer)
+
+
 class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
     """Turns raw rows into feature ids and text tokens. Fitted on training rows, saved with every checkpoint.
 
     A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Missing
     values (`None`, NaN, blank) are treated like any other value: they have an id if training rows have them, else 0.
-    In the text they read "unknown". A field of kind `"text"` has no ids; rows may lack it if there is no tokenizer.
+    In the text they read "unknown". A field of kind `"text"` has no ids; rows may lack it if there is no tokenizer. A
+    field with `in_text=False` has ids only.
 
     One processor may be used by several threads at once; it never changes the settings of its tokenizer.
 
@@ -80,7 +85,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             for no limit.
 
     Raises:
-        ValueError: If `max_text_length` is not an integer of at least 1, or the tokenizer has no token to pad with.
+        ValueError: If `max_text_length` is not an integer of at least 1, the tokenizer has no token to pad with, or
+            there is a tokenizer but no field in the text.
     """
 
     def __init__(
@@ -120,9 +126,12 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         Raises:
             TypeError: If `train` is a `datasets.DatasetDict`, of which one split is needed, or holds no rows.
             ValueError: If a column is missing or repeated, has no value of the field's kind, or holds lists although
-                the field is single-valued, `min_count` is below 1, or the tokenizer has no token to pad with.
+                the field is single-valued, `min_count` is below 1, the tokenizer has no token to pad with, or there is
+                a tokenizer but no field in the text.
             ImportError: If the package is not installed; the checkpoint's own code does not fit.
         """
+        if _is_tokenizer(tokenizer):
+            schema.check_has_text()
         vocabularies, boundaries = _vocabulary_module().fit_vocabularies(train, schema, min_count)
         return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
 
@@ -154,8 +163,9 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     @tokenizer.setter
     def tokenizer(self, value) -> None:
-        is_one = value is not None and not isinstance(value, _NoTokenizer)
-        self._tokenizer = complete_tokenizer(value) if is_one else NO_TOKENIZER
+        if _is_tokenizer(value):
+            self.schema.check_has_text()
+        self._tokenizer = complete_tokenizer(value) if _is_tokenizer(value) else NO_TOKENIZER
 
     @property
     def reads_text(self) -> bool:
@@ -320,13 +330,15 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         return self.tokenizer
 
     def render(self, rows) -> list[str]:
-        """Render the text of each row: one clause per field, joined by a space."""
+        """Render the text of each row: one clause per field in the text, joined by a space."""
         columns = columns_of(rows)
-        clauses = [self.render_values(f, columns[field.column]) for f, field in enumerate(self.schema.fields)]
-        return [" ".join(row) for row in zip(*clauses)]
+        in_text = [(f, columns[self.schema.fields[f].column]) for f in self.schema.fields_in_text]
+        if not in_text:
+            return [""] * len(next(iter(columns.values()), ()))
+        return [" ".join(row) for row in zip(*(self.render_values(f, values) for f, values in in_text))]
 
     def render_values(self, field_index: int, values: Iterable) -> list[str]:
-        """Render raw values of one field as clauses such as `"Age is 25-34."`."""
+        """Render raw values of one field as clauses such as `"Age is 25-34."`, whether or not it is in the text."""
         field, index = self.schema.fields[field_index], self.indexes[field_index]
         before, after = self.affixes(field_index)
         known = without_missing_words(cells_of(values), field)

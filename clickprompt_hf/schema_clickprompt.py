@@ -8,7 +8,7 @@ the standard library.
 import codecs
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -50,10 +50,12 @@ class FieldSchema:
         weight_separator: Stands between value and weight in the cells of a multi-valued field, as `":"` does in
             `"a:0.9|b:0.1"`. Weights order the values, the heaviest first, and have no other effect.
         missing: Cells that count as missing, like blank ones: words such as `"unknown"`, or numbers such as -999.
+        in_text: Whether the PLM reads the field. `False` for ids that say nothing to it, such as user ids and zip
+            codes; the field's ids are the same either way.
 
     Raises:
-        ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, a number is out of range, or
-            `missing` is not a list of words and numbers.
+        ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, a number is out of range,
+            `missing` is not a list of words and numbers, or a field of kind `"text"` has `in_text=False`.
     """
 
     column: str
@@ -67,6 +69,7 @@ class FieldSchema:
     keep: Keep = "first"
     weight_separator: str | None = None
     missing: tuple[str, ...] = ()
+    in_text: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.column, str) or not self.column:
@@ -101,6 +104,13 @@ class FieldSchema:
             )
         _check_time_format(f"`time_format` of field {self.column!r}", self.time_format)
         object.__setattr__(self, "missing", _words_for_missing(self.missing, self.column))
+        if not isinstance(self.in_text, bool):
+            raise ValueError(f"`in_text` of field {self.column!r} must be true or false, got {self.in_text!r}.")
+        if self.kind == "text" and not self.in_text:
+            raise ValueError(
+                f"`in_text` of field {self.column!r} must be true, got false: a field of kind 'text' has no ids, so "
+                "nothing would use it. Remove the field, or give it another kind."
+            )
         if not isinstance(self.name, str):
             raise ValueError(f"`name` of field {self.column!r} must be a string, got {self.name!r}.")
         if not self.name:
@@ -264,6 +274,47 @@ class Schema:
         return [field.key for field in self.fields]
 
     @property
+    def fields_in_text(self) -> list[int]:
+        """Indices of the fields that the PLM reads, in the order of their clauses."""
+        return [f for f, field in enumerate(self.fields) if field.in_text]
+
+    @property
+    def text_keys(self) -> list[str]:
+        """Keys of the fields that the PLM reads, in the order of their clauses; see `FieldSchema.key`."""
+        return [self.fields[f].key for f in self.fields_in_text]
+
+    def with_text_fields(self, names: Sequence[str]) -> "Schema":
+        """Return the schema with these fields, and no others, in the text. Ids and the order of fields do not change.
+
+        Fields of kind `"text"` that are not among them are dropped: nothing would read them.
+
+        Args:
+            names: Columns or keys of fields, at least one. A column stands for all parts of its time.
+
+        Raises:
+            ValueError: If there is no name, or a field's name is unknown.
+        """
+        if isinstance(names, str) or not names:
+            raise ValueError(f"`text_fields` must be a list of fields of the schema, {self.keys}, got {names!r}.")
+        if unknown := [name for name in names if name not in (*self.keys, *self.columns)]:
+            raise ValueError(f"`text_fields` must be among the fields of the schema, {self.keys}, got {unknown}.")
+        chosen = [{field.column, field.key} & {*names} != set() for field in self.fields]
+        kept = [
+            replace(field, in_text=in_text)
+            for field, in_text in zip(self.fields, chosen)
+            if in_text or field.kind != "text"
+        ]
+        return replace(self, fields=tuple(kept))
+
+    def check_has_text(self) -> None:
+        """Raise a ValueError if no field is in the text, which a PLM then cannot read."""
+        if not self.fields_in_text:
+            raise ValueError(
+                "`in_text` of the schema's fields must be true for at least one of them if a PLM reads the text, but "
+                f"it is false for all: {self.keys}."
+            )
+
+    @property
     def format_of_time(self) -> str | None:
         """Format of the time column: `time_format`, or the format of a field of the same column."""
         formats = [self.time_format, *(field.time_format for field in self.fields if field.column == self.time)]
@@ -272,6 +323,10 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """Return the schema as plain data, as in a YAML or JSON schema file."""
         written = [{**asdict(field), "missing": list(field.missing)} for field in self.fields]
+        for field in written:
+            # Left out where true: hashes of processors of earlier versions stay the same.
+            if field["in_text"]:
+                del field["in_text"]
         return {**asdict(self), "fields": written}
 
     @classmethod

@@ -455,6 +455,7 @@ def idle_warnings(monkeypatch, options, checkpoint=None, pretraining=False):
     [
         (["--fusion", "weighted"], "--fusion weighted has no effect: it needs a run with the PLM."),
         (["--prompt_length", "3"], "--prompt_length 3 has no effect: it needs a run with the PLM."),
+        (["--text_fields", "title", "note"], "--text_fields title note has no effect: it needs a run with the PLM."),
         (["--freeze", "plm"], "--freeze plm has no effect: it needs a run with the PLM."),
         ([*WITH_PLM, "--masking", "field"], "--masking field has no effect: it needs clickprompt pretrain."),
         ([*WITH_PLM, "--plm_learning_rate", "1e-4", "--freeze", "plm"], "a PLM that is not frozen"),

@@ -101,6 +101,7 @@ WRONG_VALUES = (
 RIGHT_VALUES = {
     **{"column": ("x",), "name": ("", "x"), "separator": ("x",), "weight_separator": ("x", None)},
     "missing": ([], ["a"], [1.5], (1,)),
+    "in_text": (True,),
     **{"fields": (["a"],), "label": ("x",), "time": ("x", None), "positive": ("x", None)},
     **{
         "time_format": (None,),

@@ -4,7 +4,7 @@
 The matrices are memory-mapped `.npy` files. Rows have a fixed width, slices are views, and the processes of a
 distributed run and the workers of a data loader share the pages.
 
-Shapes: B batch, N rows, C columns of ids, F fields, T text tokens of the longest row of a batch.
+Shapes: B batch, N rows, C columns of ids, F fields, G fields in the text, T text tokens of the longest row of a batch.
 """
 
 import dataclasses
@@ -54,13 +54,13 @@ class ColumnarDataset(Dataset):
         feature_ids: (N, C) integers.
         labels: (N,) integers, 0 or 1.
         row_ids: (N,) integers, unique within a run. Masks are drawn from them.
-        clause_ids: (N, F) integers, indices of clauses in `tables`; `None` without text.
+        clause_ids: (N, G) integers, indices of clauses in `tables`, or (N, 1) of whole texts; `None` without text.
         value_ids: (N, F) integers, equal for equal raw values of a field, even for values that training rows lack and
             that share a feature id. `None` if grouped metrics are not needed.
         tables: Tokens of the clauses; `None` without text.
         epoch: Training epoch. Masks are drawn from it too.
-        with_value_fields: Whether batches have `value_fields` (B, T), the field whose value each token shows, for
-            field-level masking.
+        with_value_fields: Whether batches have `value_fields` (B, T), the number of the field whose value each token
+            shows, for field-level masking. Only fields in the text are counted, from 1.
         text_ids: (N,) integers, equal for rows with the same clauses and so with the same text, numbered as in
             `distinct_texts` over all splits that were prepared together; `None` without text.
         cached_texts: Where the states of the texts are, if they are cached: `TextStates.attach` sets it.
@@ -218,7 +218,7 @@ def distinct_texts(clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     tokens are the same by chance.
 
     Args:
-        clause_ids: (N, F) int32, as `encode_tables` returns them.
+        clause_ids: (N, G) int32, as `encode_tables` returns them.
 
     Returns:
         `first_rows` (U,) int64, the first row with each text, in ascending order; and `text_ids` (N,) int64, each
@@ -258,7 +258,7 @@ def encode_tables(
         unknown: Per table, where to count values that training rows did not have.
 
     Returns:
-        `feature_ids` (N, C), `value_ids` (N, F) and with text `clause_ids` (N, F), int32, as in `ColumnarDataset`; and
+        `feature_ids` (N, C), `value_ids` (N, F) and with text `clause_ids` (N, G), int32, as in `ColumnarDataset`; and
         the tokens of the clauses, `None` without text.
 
     Raises:
@@ -278,7 +278,7 @@ def encode_tables(
         for counted, rows in zip(unknown, np.split(indices, np.cumsum([len(table) for table in tables[:-1]]))):
             counted.add(f, values, ids_of_values, np.bincount(rows, minlength=len(values)))
         value_ids.append(indices.astype(np.int32))
-        if with_text:
+        if with_text and field.in_text:
             rendered = np.asarray(processor.render_values(f, values), dtype=object)
             distinct_clauses, clause_indices = np.unique(rendered, return_inverse=True)
             clauses.append(distinct_clauses.tolist())
@@ -286,7 +286,7 @@ def encode_tables(
     arrays = {"feature_ids": np.concatenate(feature_ids, axis=1), "value_ids": np.stack(value_ids, axis=1)}
     if not with_text:
         return arrays, None
-    affixes = [processor.affixes(f) for f in range(len(processor.schema.fields))] if with_value_fields else None
+    affixes = [processor.affixes(f) for f in processor.schema.fields_in_text] if with_value_fields else None
     token_tables, arrays["clause_ids"] = TokenTables.build(
         clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
     )

@@ -5,7 +5,7 @@ A row's text has one clause per field, such as "Gender is female.", and there ar
 Each clause is tokenized once. Most tokenizers split at spaces, so the tokens of a text are the tokens of its clauses.
 `TokenTables.build` verifies this on some of the rows and falls back to tokenizing whole texts.
 
-Shapes: B batch, N rows, F fields, T text tokens of the longest row of a batch.
+Shapes: B batch, N rows, F fields in the text, T text tokens of the longest row of a batch.
 """
 
 import re
@@ -40,8 +40,8 @@ class TokenTables:
 
     Args:
         tokens: Token ids of all clauses, int32.
-        value_fields: Per token, the number of the field whose value it shows, counted from 1, int16; 0 for tokens of
-            the template.
+        value_fields: Per token, the number of the field whose value it shows, counted from 1 among those in the text,
+            int16; 0 for tokens of the template.
         offsets: (number of clauses + 1,) int64; clause c is `tokens[offsets[c]:offsets[c + 1]]`.
         prefix: Special tokens before each text.
         suffix: Special tokens after each text.

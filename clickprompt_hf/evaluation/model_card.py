@@ -341,7 +341,7 @@ def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
         {
             "column": escaped(field.column),
             "name": escaped(field.name),
-            "kind": _kind(field),
+            "kind": _kind(field) + (", not in the text" if processor.reads_text and not field.in_text else ""),
             "distinct": f"{sum(map(bool, vocabulary)):,}" if field.kind not in ("numeric", "text") else "",
         }
         for field, vocabulary in zip(processor.schema.fields, processor.vocabularies)

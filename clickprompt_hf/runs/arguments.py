@@ -133,6 +133,13 @@ class DataArguments:
         default=None,
         metadata={"help": "Truncate longer texts to this many tokens. Default: refuse texts that are too long."},
     )
+    text_fields: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Columns of the fields that the PLM reads, e.g. title genre; the others have ids only. Default: "
+            "all fields but those with in_text: false in the schema."
+        },
+    )
 
 
 @dataclass

@@ -23,6 +23,7 @@ PLM_ARGUMENTS = (
     "plm_learning_rate",
     "max_text_length",
     *("freeze_lower_layers", "cache_text_states", "text_state_dir", "text_state_dtype"),
+    "text_fields",
     # every click model corrects its probabilities
     *(name for name in config_options(ClickPromptConfig) if name != "negative_sampling_rate"),
 )

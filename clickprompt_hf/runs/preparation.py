@@ -29,6 +29,7 @@ from .arguments import DataArguments, ModelArguments
 from .output_folder import checkpoint_to_resume
 from .plms import add_tokenizer, limit_text_length
 from .prepared_folder import claim_prepared_folder, prepared_data, remove_left_folders
+from .text_fields import choose_text_fields, is_schema_of, show_texts
 
 logger = logging.get_logger(__name__)
 
@@ -154,7 +155,9 @@ def prepare_data(
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
             source = _read_source(data_args, resolved, processor)
-            facts, schema = _facts(source, resolved), source.schema
+            reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
+            schema, chosen = _chosen_text(source.schema, data_args, records, processor, reads_text)
+            facts = {**_facts(source, resolved), "text_fields": chosen}
             splits = split_source(source, **{name: {**resolved, **facts}[name] for name in _SPLIT_ARGUMENTS})
             if processor is None:
                 processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args)
@@ -172,6 +175,8 @@ def prepare_data(
 
     if training_args.process_index == 0:
         _warn_of_shared_rows(data, resolved)
+        if processor.reads_text:
+            show_texts(data, processor.schema)
 
     if data_args.max_text_length is None and (checkpoint is None or extend_vocabulary) and processor.reads_text:
         prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
@@ -208,7 +213,7 @@ def _read_source(
         given = load_schema(data_args.schema)
         # The file may be written otherwise.
         saved_schema = replace(saved_schema, csv=given.csv)
-        if given != saved_schema:
+        if not is_schema_of(given, saved_schema, data_args.text_fields):
             raise ValueError(
                 f"`--schema` must be left out or be the checkpoint's schema, but {data_args.schema} differs from it."
             )
@@ -220,6 +225,27 @@ def _read_source(
         {"train": data_args.train_file, "validation": data_args.validation_file, "test": data_args.test_file},
         resolved["split_column"] if resolved["split"] == "user" else None,
     )
+
+
+def _chosen_text(
+    schema: Schema,
+    data_args: DataArguments,
+    records: list[dict[str, Any]],
+    processor: ClickPromptProcessor | None,
+    reads_text: bool,
+) -> tuple[Schema, list[str] | None]:
+    """Choose the fields of the text: as in the checkpoint, else `--text_fields`, else as the schema says.
+
+    Returns:
+        The schema, and the keys of the fields that `--text_fields` chose, now or in the checkpoint's training.
+    """
+    recorded = records[0].get("text_fields") if records else None
+    saved = recorded if processor is None else processor.schema.text_keys
+    given = data_args.text_fields if reads_text else None
+    schema = choose_text_fields(schema, given, saved)
+    if reads_text:
+        schema.check_has_text()
+    return schema, recorded if given is None else schema.text_keys
 
 
 def _facts(source: SourceTable, resolved: dict[str, Any]) -> dict[str, Any]:
@@ -313,7 +339,7 @@ def check_same_processor(folder: Path, processor: ClickPromptProcessor) -> None:
     if saved != processor.fingerprint:
         raise ValueError(
             f"`resume_from_checkpoint` must be a checkpoint with the processor of the data: the processor in {folder} "
-            f"has fingerprint {saved}, the one of the given data and --schema {processor.fingerprint}."
+            f"has fingerprint {saved}, the one of the given data, --schema and --text_fields {processor.fingerprint}."
         )
 
 

@@ -1,0 +1,65 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Which fields of a table the PLM reads, and how much text that is."""
+
+from collections.abc import Mapping, Sequence
+
+from transformers.utils import logging
+
+from ..data.columnar import ColumnarDataset
+from ..data.text_counts import count_texts
+from ..schema_clickprompt import Schema
+
+logger = logging.get_logger(__name__)
+
+
+def choose_text_fields(schema: Schema, given: Sequence[str] | None, saved: Sequence[str] | None) -> Schema:
+    """Put the chosen fields into the text, and no others.
+
+    Args:
+        schema: What the columns of the data mean.
+        given: Columns or keys of fields, `--text_fields`; `None` if it is not given.
+        saved: Keys of the fields in the text of the checkpoint that training starts from or resumes; `None` without
+            one, or if its schema decides.
+
+    Raises:
+        ValueError: If a given field is unknown, or the given ones are not the checkpoint's.
+    """
+    chosen = schema
+    if given is not None:
+        chosen = schema.with_text_fields(given)
+        if saved is not None and chosen.text_keys != list(saved):
+            raise ValueError(
+                f"`--text_fields` must be {' '.join(saved)}, as in the checkpoint's training, or left out; got "
+                f"{' '.join(given)}."
+            )
+        if dropped := [key for key in schema.keys if key not in chosen.keys]:
+            logger.warning(f"--text_fields leaves {', '.join(dropped)} out of the text: kind text has no ids either.")
+    if saved and chosen.text_keys != list(saved):
+        chosen = schema.with_text_fields(saved)
+    return chosen
+
+
+def is_schema_of(given: Schema, saved: Schema, text_fields: Sequence[str] | None) -> bool:
+    """Whether a schema file is that of a checkpoint, whose fields in the text `--text_fields` may have chosen.
+
+    Args:
+        given: Content of the file.
+        saved: The checkpoint's schema.
+        text_fields: As `given` of `choose_text_fields`.
+
+    Raises:
+        ValueError: If a given field is unknown.
+    """
+    if text_fields is not None:
+        given = given.with_text_fields(text_fields)
+    elif all(field.in_text for field in given.fields) and saved.text_keys and {*saved.text_keys} <= {*given.keys}:
+        given = given.with_text_fields(saved.text_keys)
+    return given == saved
+
+
+def show_texts(splits: Mapping[str, ColumnarDataset], schema: Schema) -> None:
+    """Print which fields the PLM reads, and per split its rows, distinct texts and tokens."""
+    names = ", ".join(schema.fields[f].name for f in schema.fields_in_text)
+    print(f"The PLM reads {names}.")
+    for name, split in splits.items():
+        print(f"  {name}: {count_texts(split)}")
