@@ -49,7 +49,7 @@ def test_loans(tmp_path):
             FieldSchema("issued", "Issued month", "month", time_format="%m/%d/%Y"),
             FieldSchema("amount", "Amount", "numeric", buckets="log"),
             FieldSchema("grade", "Grade"),
-            FieldSchema("zip_code", "Zip code"),
+            FieldSchema("zip_code", "Zip code", in_text=False),
             FieldSchema("purpose", "Purpose", "text"),
         ),
         label="loan_status",
@@ -62,6 +62,7 @@ def test_loans(tmp_path):
     assert "same value in every row" in about("country", draft)
     assert "predicts the label almost perfectly" in about("recovered", draft)
     assert "looks like ids, 40 values" in about("zip_code", draft)
+    assert "IDS ONLY: ids or codes say nothing to a language model" in about("zip_code", draft)
     assert "guessed from all 400 rows of table.csv" in draft
     assert "--dataset csv --data_path" in draft
     assert "--split time --ctr_only" in draft
@@ -77,7 +78,7 @@ def test_clinic(tmp_path):
     draft, _, path = drafted(clinic(), tmp_path)
     assert load_schema(path) == Schema(
         fields=(
-            FieldSchema("PatientId", "Patient ID"),
+            FieldSchema("PatientId", "Patient ID", in_text=False),
             FieldSchema("Gender", "Gender"),
             FieldSchema("ScheduledDay", "Scheduled day hour", "hour"),
             FieldSchema("ScheduledDay", "Scheduled day weekday", "weekday"),
@@ -109,8 +110,8 @@ def test_shop(ending, tmp_path):
     schema = load_schema(path)
     assert schema == Schema(
         fields=(
-            FieldSchema("user_id", "User ID"),
-            FieldSchema("product_id", "Product ID"),
+            FieldSchema("user_id", "User ID", in_text=False),
+            FieldSchema("product_id", "Product ID", in_text=False),
             FieldSchema("brand", "Brand"),
             FieldSchema("price", "Price", "numeric", buckets="log"),
             FieldSchema("tags", "Tags", "multi_valued", max_values=3),

@@ -28,6 +28,7 @@ _DOUBTFUL_WORDS = {"unknown", "unk", "none", "nil", "empty", "missing", "undefin
 # Dates without digits other than zero, and the last day that databases can write.
 _NO_TIME = re.compile(r"-1|(?=.*0)[-0/.: TZ+]+|(9999[-/.]?12[-/.]?31|(31|12)[-/.](12|31)[-/.]9999).*")
 _WHOLE_NUMBER = re.compile(r"-?\d+")
+_WORDS, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
 _CODE = re.compile(r"[A-Za-z]+[-_ ]?\d+|\d+[-_ ]?[A-Za-z]+")
 _ID_WORDS = {
     *("id", "ids", "uid", "uuid", "guid", "key", "code", "zip", "zipcode", "postcode", "postal", "sku", "isbn", "ean"),
@@ -89,6 +90,8 @@ _LIST_TYPES = (
     *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
     *(pa.types.is_list_view, pa.types.is_large_list_view),
 )
+# In columns whose names do not suggest ids, fewer codes may be categories that mean something, such as age ranges.
+_MIN_CODES, _SHARE_OF_CODES = 50, 0.9
 _MAX_NUMBERS_AS_CATEGORIES = 10
 _MOST_OTHER_THAN_NUMBERS, _MOST_OTHER_THAN_TIMES = 0.05, 0.01
 _MIN_TEXTS, _WORDS_OF_TEXT = 50, 3
@@ -156,9 +159,26 @@ class ColumnProfile:
         """Whether the column's name suggests ids or codes."""
         return bool(self.words & _ID_WORDS) or any(_ID_ENDINGS.fullmatch(word) for word in self.words)
 
+    @property
+    def has_only_codes(self) -> bool:
+        """Whether the values are ids or codes, such as `4711`, `u17f3` or `02139`, without any words."""
+        if self.kind not in ("categorical", "multi_valued") or not self.values:
+            return False
+        is_code = np.asarray([_is_code(value) for value in self.values])
+        has_codes = self.counts[is_code].sum() >= _SHARE_OF_CODES * self.counts.sum()
+        return bool(has_codes) and (self.is_named_id or len(self.values) > _MIN_CODES)
+
     def share(self, value_id: int) -> float:
         """Share of rows with a value, given its index in `values`."""
         return float(self.counts[value_id] / self.num_rows)
+
+
+def _is_code(value: str) -> bool:
+    """Whether each part of a value has digits in all its words, or is a word followed by a number."""
+    parts = [part for part in re.split(r"[\s,;|]+", value) if part]
+    return bool(parts) and all(
+        _CODE.fullmatch(part) or all(map(_DIGIT.search, _WORDS.findall(part) or [""])) for part in parts
+    )
 
 
 def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
@@ -511,6 +531,18 @@ def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
             profile.reason_left_out = "row ids, as no two rows but copies of one row share a value"
     elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > _MIN_ROWS_OF_IDS:
         profile.doubts.append("most values occur only once, so their ids learn little; see min_count")
+
+
+def propose_ids_only(profiles: Sequence[ColumnProfile]) -> None:
+    """Keep ids and codes out of the text by `in_text: false`, unless nothing else is left to read.
+
+    Args:
+        profiles: The columns that become fields.
+    """
+    codes = [profile for profile in profiles if profile.has_only_codes]
+    if len(codes) < len(profiles):
+        for profile in codes:
+            profile.options["in_text"] = False
 
 
 def count_copies(profiles: Sequence[ColumnProfile]) -> tuple[int, bool]:

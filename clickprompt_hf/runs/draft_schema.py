@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import yaml
+from transformers import AutoTokenizer
 
 from ..data.column_profile import (
     ColumnProfile,
@@ -25,15 +26,18 @@ from ..data.column_profile import (
     leave_out_row_ids,
     percent,
     profile_column,
+    propose_ids_only,
     question_outcome,
     rank_alone,
 )
 from ..data.label_guess import LabelGuess, guess_labels, may_be_graded_label, named_label
 from ..data.table_files import ENDINGS, open_table_file, table_kind
-from ..schema_clickprompt import CsvFormat
+from ..data.text_estimate import TokenCounter, estimate_text, tokens_by_characters
+from ..schema_clickprompt import CsvFormat, FieldSchema
 from .bucket_choice import choose_buckets
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of, written_options
+from .paths import check_folder_or_hub_id
 
 MAX_ROWS = 100_000
 
@@ -48,6 +52,7 @@ def draft_schema(
     label: str | None = None,
     positive: str | None = None,
     csv_format: CsvFormat | None = None,
+    tokenizer: str | None = None,
 ) -> str:
     """Draft a schema file for a table, as YAML with comments.
 
@@ -57,13 +62,16 @@ def draft_schema(
         label: Name of the label column; guessed by default.
         positive: Value of the label that means a click; guessed by default. Needs `label`.
         csv_format: How a CSV file is written; the draft repeats it.
+        tokenizer: Hub id or folder of the tokenizer that counts the tokens of a text; by default, a token has four
+            characters.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
+        OSError: If the file or the tokenizer does not exist.
         ValueError: If the file has another format, is broken, has no rows, fewer than two columns, repeated column
             names or no header, or if an argument does not fit it. The message names the file or the argument.
     """
     path = Path(path)
+    count_tokens = _token_counter(tokenizer)
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
     table, is_whole = read_first_rows(path, max_rows, csv_format)
@@ -91,6 +99,8 @@ def draft_schema(
             rank_alone(profile, guess.clicks)
             question_outcome(profile)
         choose_buckets(profile, None if guess is None else guess.clicks)
+    used = [profile for profile in fields if not profile.reason_left_out and _fields(profile)]
+    propose_ids_only(used)
     times = _times(fields)
     lines = _head(path, len(table), is_whole, guess, bool(times) and not times[0].missing)
     if num_copies:
@@ -102,11 +112,12 @@ def draft_schema(
     # Free text goes last, because texts are truncated at the end.
     for profile in sorted(fields, key=lambda profile: profile.kind == "text"):
         lines += _field_lines(profile)
-    kinds = [profile.kind for profile in fields if not profile.reason_left_out and _fields(profile)]
+    kinds = [profile.kind for profile in used]
     if set(kinds) <= {"text"}:
         lines += ["  # CHECK: no column can be a field with ids, and training needs at least one."]
     if not kinds:
         lines += ["  []"]
+    lines += _text_lines(used, count_tokens, "one per four characters" if tokenizer is None else f"of {tokenizer}")
     lines += ["", *_label_lines(guess, guesses, profiles), "", *_time_lines(times)]
     if options := written_options(csv_format):
         lines += ["", "# How the CSV file is written.", _flow({"csv": options})[1:-1]]
@@ -184,6 +195,8 @@ def _field_lines(profile: ColumnProfile) -> list[str]:
     lines = [f"  # {comment}"]
     if profile.reason_left_out:
         lines.append(f"  # LEFT OUT: {profile.reason_left_out}")
+    if not profile.options.get("in_text", True):
+        lines.append("  # IDS ONLY: ids or codes say nothing to a language model; `in_text: false` keeps them from it")
     lines += [f"  # CHECK: {doubt}" for doubt in profile.doubts]
     mark = "# - " if profile.reason_left_out else "- "
     return lines + [f"  {mark}{_flow(field)}" for field in _fields(profile)]
@@ -202,6 +215,49 @@ def _fields(profile: ColumnProfile) -> list[dict[str, Any]]:
         ]
     kind = {} if profile.kind == "categorical" else {"kind": profile.kind}
     return [{"column": profile.name, "name": name, **kind, **options}]
+
+
+def _token_counter(tokenizer: str | None) -> TokenCounter:
+    """The function that counts the tokens of texts.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        OSError: If the Hub has no such tokenizer, or the folder holds none.
+    """
+    if tokenizer is None:
+        return tokens_by_characters
+    check_folder_or_hub_id(tokenizer, "tokenizer")
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise OSError(f"`tokenizer` must be the name or folder of a tokenizer, got {tokenizer!r}: {error}") from error
+    return lambda texts: [len(ids) for ids in loaded(list(texts), add_special_tokens=False)["input_ids"]]
+
+
+def _text_lines(profiles: list[ColumnProfile], count_tokens: TokenCounter, counted: str) -> list[str]:
+    """Say how much text a language model reads, and how much it would read with the fields that have ids only.
+
+    Args:
+        profiles: The columns that become fields.
+        count_tokens: As in `estimate_text`.
+        counted: Which tokens it counts, in words.
+    """
+    fields = [(profile, FieldSchema(**field)) for profile in profiles for field in _fields(profile)]
+    in_text = [(profile, field) for profile, field in fields if field.in_text]
+    if not in_text:
+        return []
+    found = estimate_text(in_text, count_tokens)
+    lines = [
+        "",
+        f"# A language model would read about {found.tokens:.0f} tokens per row ({counted}) and "
+        f"{found.distinct_texts:,} distinct texts in {found.rows:,} rows.",
+    ]
+    if len(in_text) < len(fields):
+        whole = estimate_text(fields, count_tokens)
+        lines.append(
+            f"# With the fields marked IDS ONLY: about {whole.tokens:.0f} tokens, {whole.distinct_texts:,} texts."
+        )
+    return lines
 
 
 def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: list[ColumnProfile]) -> list[str]:
@@ -313,6 +369,9 @@ def make_parser() -> CommandParser:
     parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="first rows to read (default: %(default)s)")
     parser.add_argument("--label", help="label column (default: guessed)")
     parser.add_argument("--positive", help="value of the label that means a click (default: guessed)")
+    parser.add_argument(
+        "--tokenizer", help="Hub id or folder of a tokenizer to count tokens with (default: one per four characters)"
+    )
     add_csv_options(parser, "how a CSV file is written, which the draft repeats")
     return parser
 
@@ -325,10 +384,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     Raises:
         ValueError: If an argument or the table is wrong.
-        OSError: If the table is missing.
+        OSError: If the table or the tokenizer is missing.
     """
     args = make_parser().parse_args(arguments)
-    print(draft_schema(args.table, args.max_rows, args.label, args.positive, csv_format_of(args, None)), end="")
+    csv_format = csv_format_of(args, None)
+    print(draft_schema(args.table, args.max_rows, args.label, args.positive, csv_format, args.tokenizer), end="")
 
 
 if __name__ == "__main__":
