@@ -29,7 +29,8 @@ class ClickPromptCollator:
 
     A batch has `feature_ids` (B, C); `input_ids` and `attention_mask` (B, T) if the rows have text; and `labels` (B,)
     if the rows have labels. Rows with cached states have `text_states` (U, T, H), `attention_mask` (U, T) and
-    `text_rows` (B,) instead of `input_ids`.
+    `text_rows` (B,) instead of `input_ids`. `teacher_logits` (B,) float32 of rows that have them are for
+    `ClickPromptTrainer` only.
 
     Args:
         processor: The processor that encoded the rows.
@@ -38,7 +39,11 @@ class ClickPromptCollator:
     processor: ClickPromptProcessor
 
     def __call__(self, features: Any) -> dict[str, torch.Tensor]:
-        return _tensors(_whole_batch(features, self.processor))
+        batch = _whole_batch(features, self.processor)
+        tensors = _tensors(batch)
+        if "teacher_logits" in batch:
+            tensors["teacher_logits"] = torch.from_numpy(batch["teacher_logits"])
+        return tensors
 
 
 @dataclass
@@ -267,7 +272,9 @@ def _tensors(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-_INPUTS = ("feature_ids", "labels", "input_ids", "attention_mask", "value_fields", "row_ids", "epoch")
+_INPUTS = (
+    *("feature_ids", "labels", "input_ids", "attention_mask", "value_fields", "row_ids", "epoch", "teacher_logits"),
+)
 # what holds rows without being a list of them
 _TABLES = (Mapping, pa.Table, pd.DataFrame)
 
@@ -312,6 +319,9 @@ def _whole_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, An
             cells = enumerate(columns["value_fields"])
             shown = [_integers(cell, "value_fields", row, lengths[row]) for row, cell in cells]
             batch["value_fields"] = padded(shown, 0)
+    if "teacher_logits" in columns:
+        numbers = [_logit(cell, row) for row, cell in enumerate(columns["teacher_logits"])]
+        batch["teacher_logits"] = np.asarray(numbers, dtype=np.float32)
     if "row_ids" in columns:
         batch["row_ids"] = np.asarray([int(cell) for cell in columns["row_ids"]])
         batch["epoch"] = columns["epoch"][0]
@@ -392,3 +402,10 @@ def _label(value: Any, row: int) -> int:
     if array.size != 1 or array.item() not in (0, 1, -100):
         raise ValueError(f"`labels` must be 0, 1 or -100 per row; row {row} of the batch has {value!r}.")
     return int(array.item())
+
+
+def _logit(value: Any, row: int) -> float:
+    array = _array(value)
+    if array.size != 1 or array.dtype.kind not in "fiu" or not np.isfinite(array.item()):
+        raise ValueError(f"`teacher_logits` must be a finite number per row; row {row} of the batch has {value!r}.")
+    return float(array.item())

@@ -30,6 +30,7 @@ from .token_tables import TokenTables
 # Number of rows per split, in order.
 _SIZES_FILE = "splits.json"
 _ARRAYS, _TEXT_ARRAYS = ("feature_ids", "labels", "row_ids", "value_ids"), ("clause_ids", "text_ids")
+_OF_ROWS = (*_ARRAYS, *_TEXT_ARRAYS, "teacher_logits")
 
 
 @dataclass(eq=False)
@@ -47,6 +48,8 @@ class ColumnarDataset(Dataset):
         text_states (U, T, H), attention_mask (U, T) int64, text_rows (B,) int64, and for pretraining
         token_labels (U, T) int64
 
+    Rows with `teacher_logits` have those of the batch, (B,) float32.
+
     In a batch, index N + i repeats row i with label -100, which losses ignore. Processes of a distributed run pad
     their last batch this way.
 
@@ -58,6 +61,7 @@ class ColumnarDataset(Dataset):
         value_ids: (N, F) integers, equal for equal raw values of a field, even for values that training rows lack and
             that share a feature id. `None` if grouped metrics are not needed.
         tables: Tokens of the clauses; `None` without text.
+        teacher_logits: (N,) logits of a teacher, for `ClickPromptTrainer` to learn from; `None` without a teacher.
         epoch: Training epoch. Masks are drawn from it too.
         with_value_fields: Whether batches have `value_fields` (B, T), the number of the field whose value each token
             shows, for field-level masking. Only fields in the text are counted, from 1.
@@ -76,6 +80,7 @@ class ColumnarDataset(Dataset):
     clause_ids: np.ndarray | None = None
     value_ids: np.ndarray | None = None
     tables: TokenTables | None = None
+    teacher_logits: np.ndarray | None = None
     epoch: int = 0
     with_value_fields: bool = False
     text_ids: np.ndarray | None = None
@@ -114,6 +119,8 @@ class ColumnarDataset(Dataset):
             batch["input_ids"], batch["attention_mask"] = self.tables.assemble(self.clause_ids[rows])
             if self.with_value_fields:
                 batch["value_fields"] = self.tables.assemble_value_fields(self.clause_ids[rows])
+        if self.teacher_logits is not None:
+            batch["teacher_logits"] = self.teacher_logits[rows].astype(np.float32)
         return [batch]
 
     def text_lengths(self) -> np.ndarray:
@@ -126,9 +133,13 @@ class ColumnarDataset(Dataset):
             raise ValueError("These rows have no text: they were encoded without a tokenizer.")
         return self.tables.lengths(self.clause_ids)
 
+    def without_text(self) -> "ColumnarDataset":
+        """The same rows for a model without a PLM: without clauses and tokens."""
+        return replace(self, clause_ids=None, text_ids=None, tables=None)
+
     def slice(self, start: int, stop: int) -> "ColumnarDataset":
         """View of rows `start:stop`, clipped to the dataset; `stop` must be at least `start`."""
-        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_TEXT_ARRAYS)}
+        arrays = {name: getattr(self, name) for name in _OF_ROWS}
         cut: dict[str, Any] = {name: array[start:stop] for name, array in arrays.items() if array is not None}
         whole, first = self.part_of or (self, 0)
         part = replace(self, **cut)
@@ -148,7 +159,7 @@ class ColumnarDataset(Dataset):
             starts = (start + np.cumsum([0, *sizes[:-1]])).tolist()
             if all(part.part_of == (whole, first_row) for part, first_row in zip(parts, starts)):
                 return whole.slice(start, start + sum(sizes))
-        names = [name for name in (*_ARRAYS, *_TEXT_ARRAYS) if getattr(first, name) is not None]
+        names = [name for name in _OF_ROWS if all(getattr(part, name) is not None for part in parts)]
         joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(**joined, tables=first.tables)
 

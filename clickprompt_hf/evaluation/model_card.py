@@ -218,6 +218,7 @@ def run_card(
     model_name: str | None = None,
     finetuned_from: str | None = None,
     dataset: str | Sequence[str] | None = None,
+    teacher: str | None = None,
 ) -> ModelCard:
     """Make the card of a training run: `ClickPromptTrainer(..., model_card=run_card)`.
 
@@ -229,6 +230,7 @@ def run_card(
         model_name: Name of the model; default: the name in `args.hub_model_id`, or that of the output folder.
         finetuned_from: Hub id of the PLM.
         dataset: Hub ids of the data.
+        teacher: Name of the model whose logits the model learned from, in distillation.
     """
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     processor: Any = trainer.processing_class
@@ -243,7 +245,7 @@ def run_card(
         name=name,
         checkpoint=hub_id or name,
         metrics=trainer.run_metrics or (of_kept_weights or evaluations or [{}])[-1],
-        training=_training_settings(trainer, model, of_kept_weights),
+        training=_training_settings(trainer, model, of_kept_weights, teacher),
         folder=folder,
         license=license or trainer.settings.hub_license,
         language=language,
@@ -254,12 +256,13 @@ def run_card(
 
 
 def _training_settings(
-    trainer: ClickPromptTrainer, model: Any, of_kept_weights: Sequence[Mapping[str, float]]
+    trainer: ClickPromptTrainer, model: Any, of_kept_weights: Sequence[Mapping[str, float]], teacher: str | None
 ) -> dict[str, Any]:
     args, settings = trainer.args, trainer.settings
     kept = f"; weights of epoch {of_kept_weights[0]['epoch']:g} kept" if of_kept_weights else ""
     has_own_rate = model.config.use_plm and settings.plm_learning_rate is not None
     masks = trainer.is_pretraining and not model.config.causal
+    shares = f"weight {settings.distill_weight:g}, temperature {settings.distill_temperature:g}"
     return {
         "Learning rate": args.learning_rate,
         **({"Learning rate of the PLM": settings.plm_learning_rate} if has_own_rate else {}),
@@ -267,6 +270,7 @@ def _training_settings(
         "Weight decay": args.weight_decay,
         "Rows per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "Epochs": f"{trainer.state.epoch or 0:g} of {args.num_train_epochs:g}{kept}",
+        **({} if teacher is None else {"Distilled from": f"{teacher}, {shares}"}),
         **({"Masked": f"{settings.mlm_probability:.0%} by {settings.masking}"} if masks else {}),
         "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "Seed": args.seed,

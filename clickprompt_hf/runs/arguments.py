@@ -264,6 +264,13 @@ class StartArguments:
     extend_vocabulary: bool = field(
         default=False, metadata={"help": "Finetune the checkpoint on another table: its new values get new ids."}
     )
+    distill_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of a finished click model: train a model without a PLM on clicks and on its "
+            "logits of the training rows. See --distill_weight and --distill_temperature."
+        },
+    )
 
 
 class HelpAllAction(argparse.Action):

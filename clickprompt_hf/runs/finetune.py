@@ -13,6 +13,11 @@ Without PA-MLM, and a backbone alone:
     clickprompt finetune --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 --ctr_only \\
         --per_device_train_batch_size 1024 --output_dir OUT_ALONE
 
+A backbone alone that also learns from the logits of a finished model with the PLM:
+
+    clickprompt finetune --data_path ml-1m.zip --backbone dcnv2 --ctr_only --distill_from OUT_CTR \\
+        --per_device_train_batch_size 1024 --output_dir OUT_DISTILLED
+
 A finished checkpoint on another table, whose new users and items get new ids:
 
     clickprompt finetune --model_name_or_path OUT_CTR --extend_vocabulary --dataset csv --data_path new.csv \\
@@ -21,6 +26,8 @@ A finished checkpoint on another table, whose new users and items get new ids:
 For several processes: accelerate launch -m clickprompt_hf.runs.finetune, with the same flags.
 Ends with AUC and log loss on the test split, in all_results.json of the output folder.
 """
+
+from functools import partial
 
 from transformers import set_seed
 
@@ -43,6 +50,7 @@ from .idle_arguments import warn_of_idle_arguments
 from .model_building import check_lower_layers, fresh_model, load_checkpoint
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
+from .teacher import check_student, load_teacher, remove_teacher_logits, with_teacher_logits
 
 
 def make_parser() -> TrainingParser:
@@ -67,15 +75,26 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     check_start(start, model_args)
     check_output_dir(training_args)
 
-    # 2. Data: raw rows to splits, vocabularies, token tables; split and vocabularies are the checkpoint's, if any.
-    checkpoint, processor = None, None
+    # 2. Data: raw rows to splits, vocabularies, token tables; split and vocabularies are the checkpoint's, if any, and
+    # those of the teacher, if any.
+    checkpoint, processor, teacher = None, None, None
+    if start.distill_from is not None:
+        teacher = load_teacher(start.distill_from, model_args)
     if start.model_name_or_path is not None:
         checkpoint, processor = load_checkpoint(
             start.model_name_or_path, model_args, not start.without_plm, start.extend_vocabulary
         )
+        if teacher is not None:
+            check_student(teacher, checkpoint, processor, start.model_name_or_path)
+    if teacher is not None:
+        # reads the text for the teacher
+        processor = teacher.processor
+    taught_by = None if teacher is None else teacher.config
     check_lower_layers(training_args, model_args, checkpoint)
-    warn_of_idle_arguments(model_args, data_args, training_args, checkpoint)
-    data = prepare_data(data_args, training_args, model_args, checkpoint, processor, start.extend_vocabulary)
+    warn_of_idle_arguments(model_args, data_args, training_args, checkpoint, teacher=taught_by)
+    data = prepare_data(
+        data_args, training_args, model_args, checkpoint, processor, start.extend_vocabulary, teacher=taught_by
+    )
     for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
         if name is not None:
             field_column(data.processor, name)
@@ -83,6 +102,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if report_args.baseline_dir is not None:
         baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
         warn_of_other_training_rows(report_args.baseline_dir, data.training_data)
+    if teacher is not None:
+        data = with_teacher_logits(data, teacher, training_args)
 
     # 3. Model: the checkpoint's trunk with fresh heads, or a fresh model on the PLM, or a backbone alone.
     set_seed(training_args.seed)
@@ -101,7 +122,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["validation"],
         processing_class=data.processor,
-        model_card=run_card,
+        model_card=run_card if teacher is None else partial(run_card, teacher=teacher.public_name),
     )
     trainer.cache_texts(data.splits.values())
     remove_earlier_run(training_args)
@@ -126,6 +147,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     trainer.create_model_card()
     trainer.save_model()
     trainer.save_metrics("all", metrics, combined=False)
+    if training_args.local_process_index == 0:
+        remove_teacher_logits(training_args)
     return metrics
 
 
@@ -141,6 +164,10 @@ def check_start(start: StartArguments, model_args: ModelArguments) -> None:
         raise ValueError("--without_plm needs --model_name_or_path; to train a fresh backbone alone, pass --ctr_only")
     if start.extend_vocabulary and start.model_name_or_path is None:
         raise ValueError("--extend_vocabulary needs --model_name_or_path, whose vocabulary it extends")
+    if start.distill_from is not None and start.extend_vocabulary:
+        raise ValueError("--distill_from must be left out with --extend_vocabulary: the teacher knows no new ids")
+    if start.distill_from is not None and model_args.plm_name_or_path is not None:
+        raise ValueError("--distill_from trains a model without a PLM: pass --ctr_only instead of --plm_name_or_path")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class Run:
         dataset: Name, Hub id or folder of the dataset.
         split: How it is split.
         has_splits: Tells whether it has all three splits itself.
+        distills: Whether the model learns from a teacher too.
+        distill_weight: The teacher's share of the loss.
     """
 
     pretraining: bool
@@ -54,6 +56,8 @@ class Run:
     dataset: str
     split: str
     has_splits: Callable[[], bool]
+    distills: bool
+    distill_weight: float
 
 
 _OTHER_SPLITS = "a --dataset without its own splits"
@@ -63,6 +67,8 @@ _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
     (("plm_learning_rate",), "a PLM that is not frozen", lambda run: not run.plm_is_frozen),
     (PAMLM_ARGUMENTS, "clickprompt pretrain", lambda run: run.pretraining),
     (CACHE_ARGUMENTS, "--cache_text_states true", lambda run: run.caches_text_states),
+    (("distill_temperature", "distill_weight"), "--distill_from", lambda run: run.distills),
+    (("distill_temperature",), "a --distill_weight above 0", lambda run: run.distill_weight > 0),
     (("data_path",), "a --dataset that is read from files", lambda run: run.dataset != "synthetic"),
     (("data_path",), "a --dataset that is not a Hub id or folder itself", lambda run: "/" not in run.dataset),
     (("split_column",), "--split user", lambda run: run.split == "user"),
@@ -77,6 +83,7 @@ def warn_of_idle_arguments(
     training_args: ClickPromptTrainingArguments,
     checkpoint: ClickPromptConfig | None = None,
     pretraining: bool = False,
+    teacher: ClickPromptConfig | None = None,
 ) -> None:
     """Warn about given arguments that have no effect, and say what each needs.
 
@@ -87,6 +94,7 @@ def warn_of_idle_arguments(
         checkpoint: Configuration of the checkpoint that training starts from, if any, without the PLM if the run
             leaves it out.
         pretraining: Whether the run is PA-MLM or PA-CLM.
+        teacher: Configuration of the model that is distilled, if any.
     """
     given = {
         field.name: getattr(arguments, field.name)
@@ -95,7 +103,7 @@ def warn_of_idle_arguments(
         if getattr(arguments, field.name) != field.default
     }
     given.update({f"freeze {part}": "" for part in training_args.freeze or ()})
-    run = _run(model_args, data_args, training_args, checkpoint, pretraining)
+    run = _run(model_args, data_args, training_args, checkpoint, pretraining, teacher)
     for name, value in given.items():
         if (need := _unmet_need(name, run)) is not None:
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
@@ -129,8 +137,10 @@ def _run(
     training_args: ClickPromptTrainingArguments,
     checkpoint: ClickPromptConfig | None,
     pretraining: bool,
+    teacher: ClickPromptConfig | None,
 ) -> Run:
-    saved: dict[str, Any] = {} if checkpoint is None else checkpoint.training_data or {}
+    of_data = teacher if checkpoint is None else checkpoint
+    saved: dict[str, Any] = {} if of_data is None else of_data.training_data or {}
     options = {}
     for config_class, config in (
         (CTRConfig, None if checkpoint is None else checkpoint.ctr_config),
@@ -149,6 +159,8 @@ def _run(
         dataset=dataset,
         split=data_args.split or saved.get("split", "random"),
         has_splits=lambda: set(SPLIT_NAMES) <= _own_splits(dataset, data_args),
+        distills=teacher is not None,
+        distill_weight=training_args.distill_weight,
     )
 
 

@@ -115,26 +115,43 @@ def check_files(source: Path, target: Path) -> None:
         raise PermissionError(f"--output must be in a writable folder, got {target}")
 
 
-def load_model(name_or_path: str) -> Any:
+def load_model(name_or_path: str, argument: str = "--model") -> Any:
     """Load the click model of a checkpoint with trained heads: fresh ones would score at random.
+
+    Args:
+        name_or_path: Folder or Hub id of the checkpoint.
+        argument: The argument it was given as, for messages.
 
     Raises:
         ValueError: If the checkpoint has no trained heads, or its weights are not whole.
     """
-    # known before the weights are loaded, which would report the missing ones
-    architectures = AutoConfig.from_pretrained(name_or_path).architectures or []
-    if pretraining := {"ClickPromptForPAMLM", "ClickPromptForPACLM"} & set(architectures):
-        raise ValueError(
-            f"--model must be finetuned for clicks, but {name_or_path} is a pretraining checkpoint "
-            f"({pretraining.pop()}). Finetune it with clickprompt finetune first."
-        )
+    # before the weights are loaded, which would report the missing ones
+    check_finetuned(name_or_path, argument)
     model: Any = AutoModelForSequenceClassification.from_pretrained(name_or_path)
     if fresh := model.fresh_weights:
         raise ValueError(
-            f"--model must be finetuned for clicks, but {name_or_path} lacks {list(fresh)}. "
+            f"{argument} must be finetuned for clicks, but {name_or_path} lacks {list(fresh)}. "
             "Finetune it with clickprompt finetune first."
         )
     return model
+
+
+def check_finetuned(name_or_path: str, argument: str) -> None:
+    """Reject a pretraining checkpoint, by its configuration.
+
+    Args:
+        name_or_path: Folder or Hub id of the checkpoint.
+        argument: The argument it was given as, for the message.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    architectures = AutoConfig.from_pretrained(name_or_path).architectures or []
+    if pretraining := {"ClickPromptForPAMLM", "ClickPromptForPACLM"} & set(architectures):
+        raise ValueError(
+            f"{argument} must be finetuned for clicks, but {name_or_path} is a pretraining checkpoint "
+            f"({pretraining.pop()}). Finetune it with clickprompt finetune first."
+        )
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ def prepare_data(
     checkpoint: ClickPromptConfig | None = None,
     processor: ClickPromptProcessor | None = None,
     extend_vocabulary: bool = False,
+    teacher: ClickPromptConfig | None = None,
 ) -> PreparedData:
     """Load, split and encode the data, once per machine; other processes map the encoded files.
 
@@ -135,13 +136,14 @@ def prepare_data(
         processor: The checkpoint's processor, which is not fitted again.
         extend_vocabulary: Whether the processor appends ids for new values of the training rows. `checkpoint` must
             then have no record of its data, as `load_checkpoint` returns it.
+        teacher: Configuration of the model to distill, if any; its split is kept, and `processor` is its processor.
 
     Raises:
         ValueError: If the data or an argument is wrong; the message names it.
         OSError: If a file is missing or broken.
     """
     resumed = checkpoint_to_resume(training_args)
-    records = _saved_records(checkpoint, resumed)
+    records = _saved_records(checkpoint, teacher, resumed)
     resolved = _resolve_against(data_args, records)
     if checkpoint is None:
         backbone_class(model_args.fresh_backbone)
@@ -163,7 +165,7 @@ def prepare_data(
                 processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args)
             elif extend_vocabulary:
                 _extend_processor(processor, splits["train"], schema, resolved["min_count"])
-            if data_args.max_text_length is not None:
+            if data_args.max_text_length is not None and teacher is None:
                 limit_text_length(processor, data_args.max_text_length)
             # not before: a mistake in the data must not create the output folder
             claim_prepared_folder(output_dir)
@@ -178,7 +180,8 @@ def prepare_data(
         if processor.reads_text:
             show_texts(data, processor.schema)
 
-    if data_args.max_text_length is None and (checkpoint is None or extend_vocabulary) and processor.reads_text:
+    is_checked = (checkpoint is not None and not extend_vocabulary) or teacher is not None
+    if data_args.max_text_length is None and not is_checked and processor.reads_text:
         prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
         check_text_lengths(data, processor, prompt_length)
     training_data = _record_of(data, processor, resolved)
@@ -189,11 +192,13 @@ def prepare_data(
     return PreparedData(data, processor, training_data)
 
 
-def _saved_records(checkpoint: ClickPromptConfig | None, resumed: Path | None) -> list[dict[str, Any]]:
-    """Data records of the checkpoint to start from and of the one to resume, if any."""
-    start = checkpoint.training_data if checkpoint is not None else None
+def _saved_records(
+    checkpoint: ClickPromptConfig | None, teacher: ClickPromptConfig | None, resumed: Path | None
+) -> list[dict[str, Any]]:
+    """Data records of the checkpoint to start from, of the teacher and of the checkpoint to resume, if any."""
+    records = [config.training_data for config in (checkpoint, teacher) if config is not None]
     resume = resumed_training_data(resumed) if resumed is not None else None
-    return [record for record in (start, resume) if record]
+    return [record for record in (*records, resume) if record]
 
 
 def _resolve_against(data_args: DataArguments, records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from transformers.training_args import OptimizerNames
 
 from ..data.number_ranges import LARGEST_SEED, NumberRange, check_numbers
 from ..data.text_states import StateType, check_state_type
+from .distillation import TEMPERATURES, WEIGHTS
 
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
 _ONLY_END = "must be 'end': the other strategies push pickles of arguments or optimizers"
@@ -45,6 +46,8 @@ RANGES: dict[str, NumberRange] = {
     "early_stopping_patience": NumberRange(0, whole=True),
     "mlm_probability": NumberRange(0, 1, above=True, below=True),
     "masked_variants": _OPTIONAL_COUNT,
+    "distill_temperature": TEMPERATURES,
+    "distill_weight": WEIGHTS,
     "seed": NumberRange(0, LARGEST_SEED, whole=True),
     "data_seed": NumberRange(0, LARGEST_SEED, whole=True, also=(None,)),
     "num_train_epochs": NumberRange(0, above=True),
@@ -93,6 +96,17 @@ class ClickPromptTrainingArguments(TrainingArguments):
     )
     mlm_probability: float = field(
         default=0.15, metadata={"help": "Share of text tokens, or of field values, that PA-MLM masks."}
+    )
+    distill_temperature: float = field(
+        default=1.0,
+        metadata={
+            "help": "Temperature that divides the logits of student and teacher in distillation; above 0. Above 1 it "
+            "softens both probabilities."
+        },
+    )
+    distill_weight: float = field(
+        default=0.5,
+        metadata={"help": "Share of the teacher's term in the loss of distillation, 0 to 1; clicks have the rest."},
     )
     plm_learning_rate: float = field(
         default=5e-5, metadata={"help": "Learning rate for the PLM and its LM head; 0 freezes them."}
@@ -228,6 +242,8 @@ class ClickPromptSettings:
     early_stopping_patience: int = 0
     masking: Literal["token", "field"] = "token"
     mlm_probability: float = 0.15
+    distill_temperature: float = 1.0
+    distill_weight: float = 0.5
     hub_license: str | None = None
     freeze_lower_layers: bool | None = None
     cache_text_states: bool = False

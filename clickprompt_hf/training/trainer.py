@@ -8,6 +8,7 @@ resumes; divergence.py stops what is lost; text_caching.py freezes lower layers 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickP
 from ..data.columnar import ColumnarDataset
 from ..whole_files import remove_partial, whole_file
 from .arguments import ClickPromptSettings, check_supported, copy_arguments
+from .distillation import distillation_loss
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
 from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
 from .optimizer import (
@@ -66,6 +68,8 @@ class ClickPromptTrainer(ResumableTrainer):
 
     - `plm_learning_rate` applies to the PLM's trunk and LM head (0 freezes them), `learning_rate` to everything else;
     - weight decay applies to matrices only, never to biases, norms or embeddings;
+    - training rows with `teacher_logits` give the loss of `distillation_loss`, with `distill_temperature` and
+      `distill_weight`; evaluation counts clicks only;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens in pretraining;
     - `data_collator` defaults to that of the model's task if `processing_class` is a `ClickPromptProcessor`;
@@ -376,6 +380,39 @@ class ClickPromptTrainer(ResumableTrainer):
             return data_collator
         return super()._get_collator_with_removed_columns(data_collator, description)
 
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if not self.is_pretraining and "teacher_logits" not in columns:
+            columns.append("teacher_logits")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Compute the loss as `Trainer` does, or `distillation_loss` if the rows have `teacher_logits`.
+
+        Raises:
+            ValueError: If the rows have `teacher_logits` and the trainer has a `compute_loss_func` or no labels.
+        """
+        if "teacher_logits" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.compute_loss_func is not None:
+            raise ValueError("`compute_loss_func` must be None with rows that have `teacher_logits`.")
+        if "labels" not in inputs:
+            raise ValueError(f"Rows with `teacher_logits` must have `labels`, got {sorted(inputs)}.")
+        inputs = dict(inputs)
+        self.compute_loss_func = partial(self._distillation_loss, teacher_logits=inputs.pop("teacher_logits"))
+        try:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        finally:
+            self.compute_loss_func = None
+
+    def _distillation_loss(self, outputs, labels, num_items_in_batch=None, *, teacher_logits) -> torch.Tensor:
+        logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+        settings = self.settings
+        return distillation_loss(
+            *(logits, labels, teacher_logits, settings.distill_temperature, settings.distill_weight),
+            num_items_in_batch,
+        )
+
     def _track_num_input_tokens(self, inputs):
         """Count tokens of the text instead of the main input's feature ids; without text, the ids."""
         ids = inputs.get("feature_ids")
@@ -396,6 +433,8 @@ class ClickPromptTrainer(ResumableTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         outputs: Any
+        # the teacher is for training
+        inputs = {name: tensor for name, tensor in inputs.items() if name != "teacher_logits"}
         self._predicts = True
         try:
             loss, outputs, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
