@@ -10,8 +10,10 @@ import socket
 import sys
 import traceback
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
@@ -23,6 +25,9 @@ from transformers import TrainerCallback, set_seed
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.runs import teacher
+from clickprompt_hf.runs.preparation import PreparedData
+from clickprompt_hf.runs.prepared_folder import prepared_data
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training.checkpoints import newest_whole_checkpoint
 
@@ -120,6 +125,25 @@ def difference(folder, prepared, kind, **options):
     }
 
 
+def teacher_logits(folder, prepared, processes):
+    """What each process maps of the logits of a teacher whose pieces the processes share."""
+    (splits, processor), output = prepared, folder / f"teacher-{processes}"
+    model = model_of("ctr", processor)
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+    teacher._PIECE_ROWS = 25
+
+    def work():
+        args = ClickPromptTrainingArguments(str(output), use_cpu=True, disable_tqdm=True, report_to="none")
+        prepared_data(output).mkdir(parents=True, exist_ok=True)
+        loaded = ClickPromptProcessor.from_pretrained(output)
+        data = PreparedData(dict(splits), loaded, {})
+        taught = teacher.with_teacher_logits(data, teacher.Teacher(str(output), model.config, loaded), args)
+        return taught.splits["train"].teacher_logits.tolist()
+
+    return in_processes(processes, work, folder)
+
+
 def diverged(folder, prepared):
     def work():
         model = model_of("alone", prepared[1])
@@ -187,10 +211,14 @@ def main():
     processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
     prepare_splits(splits, processor, folder / "data")
     prepared = load_prepared(folder / "data")
+    logits = np.random.default_rng(0).normal(size=60).astype(np.float32)
+    taught = ({**prepared[0], "train": replace(prepared[0]["train"], teacher_logits=logits)}, processor)
     report = {
         "sparse": difference(folder, prepared, "alone", sparse_embedding_updates=True),
         "pamlm": difference(folder, prepared, "pamlm"),
         "cached": difference(folder, prepared, "pamlm", cache_text_states=True, masked_variants=2),
+        "distilled": difference(folder, taught, "alone", distill_weight=0.7, distill_temperature=2.0),
+        "teacher": [*teacher_logits(folder, prepared, 1), *teacher_logits(folder, prepared, 2)],
         "diverged": diverged(folder, prepared),
         "fsdp": fsdp(folder, prepared, "ctr"),
         "paper": fsdp(folder, prepared, "ctr", prompt_encoder="paper"),

@@ -61,13 +61,13 @@ class ColumnarDataset(Dataset):
         value_ids: (N, F) integers, equal for equal raw values of a field, even for values that training rows lack and
             that share a feature id. `None` if grouped metrics are not needed.
         tables: Tokens of the clauses; `None` without text.
-        teacher_logits: (N,) logits of a teacher, for `ClickPromptTrainer` to learn from; `None` without a teacher.
         epoch: Training epoch. Masks are drawn from it too.
         with_value_fields: Whether batches have `value_fields` (B, T), the number of the field whose value each token
             shows, for field-level masking. Only fields in the text are counted, from 1.
         text_ids: (N,) integers, equal for rows with the same clauses and so with the same text, numbered as in
             `distinct_texts` over all splits that were prepared together; `None` without text.
         cached_texts: Where the states of the texts are, if they are cached: `TextStates.attach` sets it.
+        teacher_logits: (N,) logits of a teacher, for `ClickPromptTrainer` to learn from; `None` without a teacher.
 
     Attributes:
         part_of: The dataset that this one is a slice of, and the index of its first row there; `None` if it is not a
@@ -80,11 +80,11 @@ class ColumnarDataset(Dataset):
     clause_ids: np.ndarray | None = None
     value_ids: np.ndarray | None = None
     tables: TokenTables | None = None
-    teacher_logits: np.ndarray | None = None
     epoch: int = 0
     with_value_fields: bool = False
     text_ids: np.ndarray | None = None
     cached_texts: CachedTexts | None = None
+    teacher_logits: np.ndarray | None = None
     # Not copied by `replace`, which may change the rows.
     part_of: "tuple[ColumnarDataset, int] | None" = dataclasses.field(init=False, default=None, repr=False)
 
@@ -134,8 +134,8 @@ class ColumnarDataset(Dataset):
         return self.tables.lengths(self.clause_ids)
 
     def without_text(self) -> "ColumnarDataset":
-        """The same rows for a model without a PLM: without clauses and tokens."""
-        return replace(self, clause_ids=None, text_ids=None, tables=None)
+        """The same rows for a model without a PLM: without clauses, tokens and cached states."""
+        return replace(self, clause_ids=None, text_ids=None, tables=None, cached_texts=None)
 
     def slice(self, start: int, stop: int) -> "ColumnarDataset":
         """View of rows `start:stop`, clipped to the dataset; `stop` must be at least `start`."""

@@ -2,6 +2,7 @@
 """Distillation (Hinton et al. 2015): a click model learns from clicks and from the logits of a finished model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,8 @@ def click_logits(
         ValueError: If a logit is NaN or infinite.
     """
     model.eval()
+    # states that are cached may be those of other lower layers
+    rows = replace(rows, cached_texts=None)
     order = np.arange(len(rows))
     if rows.tables is not None:
         # longest first: a batch that does not fit in memory fails at once
