@@ -280,7 +280,8 @@ class ClickPromptTrainer(ResumableTrainer):
     def _inner_training_loop(self, *args, **kwargs):
         with self._prepared_model():
             self._choose_trained_parts()
-            if self._caches_texts and isinstance(self.train_dataset, ColumnarDataset):
+            is_first = self.args.local_process_index == 0
+            if is_first and self._caches_texts and isinstance(self.train_dataset, ColumnarDataset):
                 warn_of_unshared_texts(self.train_dataset)
             self.cache_texts(self._datasets())
             return super()._inner_training_loop(*args, **kwargs)
