@@ -186,6 +186,57 @@ def test_upper_layers_of_gpt2_by_hand():
     torch.testing.assert_close(outputs.last_hidden_state, states, atol=1e-5, rtol=0)
 
 
+def test_upper_layers_of_llama_by_hand():
+    """Positions of the text start at 0; prompts have none."""
+    model, batch = build(ClickPromptModel, family="llama"), tiny_batch(padding=0)
+    with torch.no_grad():
+        outputs = model(**batch, output_prompts=True)
+        states = model.encode_text(batch["input_ids"])
+        # (T, head size / 2), as in RoFormer, in the halves of each head
+        angles = torch.outer(torch.arange(9.0), 10_000.0 ** -(torch.arange(0, 4, 2) / 4))
+        cos, sin = torch.cat([angles.cos()] * 2, dim=-1), torch.cat([angles.sin()] * 2, dim=-1)
+
+        def rotated(projected):
+            heads = projected.unflatten(-1, (-1, 4)).transpose(1, 2)
+            turned = torch.cat([-heads[..., 2:], heads[..., :2]], dim=-1)
+            return (heads * cos + turned * sin).transpose(1, 2)
+
+        for number, layer in enumerate(model.plm.layers[1:]):
+            normed, own = layer.input_layernorm(states), layer.self_attn
+            values = own.v_proj(normed).unflatten(-1, (-1, 4))
+            # two query heads per key head
+            keys, values = (p.repeat_interleave(2, dim=2).flatten(2) for p in (rotated(own.k_proj(normed)), values))
+            projections = rotated(own.q_proj(normed)).flatten(2), keys, values
+            prompts = outputs.prompts[:, number].repeat_interleave(2, dim=2)
+            states = states + own.o_proj(attention(normed, projections, prompts, None))
+            states = states + layer.mlp(layer.post_attention_layernorm(states))
+        states = model.plm.norm(states)
+    torch.testing.assert_close(outputs.last_hidden_state, states, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["distilbert", "mpnet"])
+def test_upper_layers_with_hidden_states_by_hand(family):
+    model, batch = build(ClickPromptModel, family=family), tiny_batch()
+    with torch.no_grad():
+        outputs = model(**batch, output_prompts=True)
+        states = model.encode_text(batch["input_ids"], batch["attention_mask"])
+        hidden = F.pad(batch["attention_mask"], (3, 0), value=1) == 0
+        mask = torch.zeros(5, 1, 12, 12).masked_fill(hidden[:, None, None], -torch.inf)
+        for number, layer in enumerate(PLM_SPLITS[family].layers(model.plm)[1:]):
+            states = torch.cat([outputs.prompts[:, number], states], dim=1)
+            if family == "mpnet":
+                # prompts stand in front of the text
+                distances = torch.arange(12) - torch.arange(12)[:, None]
+                buckets = model.plm.encoder.relative_position_bucket(distances)
+                bias = model.plm.encoder.relative_attention_bias(buckets).permute(2, 0, 1)
+                states = layer(states, mask, bias[None])[0]
+            else:
+                states = layer(states, mask)
+            states = states[:, 3:]
+    present = batch["attention_mask"] == 1
+    torch.testing.assert_close(outputs.last_hidden_state[present], states[present], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize(("family", "kind"), CASES)
 def test_states_given_are_states_computed(family, kind, padding):
