@@ -233,18 +233,43 @@ def test_a_row_of_a_data_frame_is_a_row(score, expected):
 
 def test_batches_have_the_given_size(score, monkeypatch):
     sizes = []
-    encode = score.processor.encode
+    forward = score.model.forward
 
-    def counted(columns, *options):
-        sizes.append(len(columns["user"]))
-        return encode(columns, *options)
+    def counted(input_ids, **inputs):
+        sizes.append(len(input_ids))
+        return forward(input_ids=input_ids, **inputs)
 
-    monkeypatch.setattr(score.processor, "encode", counted)
+    monkeypatch.setattr(score.model, "forward", counted)
     score(LIST, batch_size=4)
     assert sizes == [4, 4, 3]
     sizes.clear()
     score(LIST * 30)
     assert sizes == [256, 74]
+
+
+@pytest.mark.parametrize("limit", [30, None])
+def test_batches_hold_texts_of_like_lengths(limit, score, monkeypatch):
+    lengths = []
+    forward = score.model.forward
+
+    def watched(attention_mask, **inputs):
+        lengths.append(attention_mask.sum(dim=1).tolist())
+        assert max(lengths[-1]) == attention_mask.shape[1]
+        return forward(attention_mask=attention_mask, **inputs)
+
+    monkeypatch.setattr(score.model, "forward", watched)
+    monkeypatch.setattr(score.processor, "max_text_length", limit)
+    monkeypatch.setattr("clickprompt_hf.pipeline_clickprompt._LONGEST_SORTED", 30)
+    columns = {name: values for name, values in rows_of_lengths(100, seed=0).items() if name != "click"}
+    if limit is None:
+        # one long text would pad all of them
+        columns = {name: values[:20] for name, values in columns.items()}
+    scores = score(columns, batch_size=5)
+    flat = [length for batch in lengths for length in batch]
+    assert len(flat) == len(scores)
+    for start in range(0, len(flat), 80):
+        sorted_rows = flat[start : start + 80]
+        assert (sorted_rows == sorted(sorted_rows, reverse=True)) == (limit is not None)
 
 
 def test_a_model_that_was_just_trained_has_its_dropout_off(score, expected):

@@ -17,19 +17,23 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
+from transformers.utils import logging
 
 from ..data.number_ranges import NumberRange, check_numbers
 from ..data.table_files import ENDINGS, table_kind
 from ..data.table_pieces import ENDINGS_WRITTEN, table_format
 from ..pipeline_clickprompt import default_batch_size
+from ..recent_texts import DEFAULT_MEGABYTES, reads_states
 from ..scoring import score_file
 from .backbone_modules import import_backbone_module
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of
 from .paths import check_folder_or_hub_id
 
+logger = logging.get_logger(__name__)
+
 _ROWS = NumberRange(1, 100_000_000, whole=True, also=(None,))
-RANGES = {"batch_size": _ROWS, "piece_rows": _ROWS}
+RANGES = {"batch_size": _ROWS, "piece_rows": _ROWS, "text_state_memory": NumberRange(0, 1e9, also=(None,))}
 
 
 def make_parser() -> CommandParser:
@@ -46,6 +50,12 @@ def make_parser() -> CommandParser:
         type=int,
         help="rows in memory at a time; an interrupted run loses at most these; default: 16,384, or 131,072 "
         "without a PLM",
+    )
+    parser.add_argument(
+        "--text_state_memory",
+        type=float,
+        help="megabytes per process for the states of the texts read last, so that language model layers below the "
+        f"prompts run once per text; 0: run them for every row; default: {DEFAULT_MEGABYTES}",
     )
     parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
     parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
@@ -78,6 +88,11 @@ def main(arguments: list[str] | None = None) -> None:
     processor = AutoProcessor.from_pretrained(args.model)
     model = load_model(args.model).to(state.device)
 
+    if args.text_state_memory is not None and not reads_states(model.config):
+        logger.warning(
+            "--text_state_memory has no effect: it needs a model with layers that see the text alone (prompt_depth)."
+        )
+
     # 3. Piece by piece: read, score, write. The output gets its name once it is complete.
     batch_size, piece_rows = default_batch_size(model.config), 16_384 if model.config.use_plm else 131_072
     score_file(
@@ -89,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         piece_rows if args.piece_rows is None else args.piece_rows,
         args.bf16,
         csv_format_of(args, processor.schema.csv),
+        DEFAULT_MEGABYTES if args.text_state_memory is None else args.text_state_memory,
     )
 
 

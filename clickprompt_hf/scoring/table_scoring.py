@@ -9,9 +9,11 @@ import torch
 
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
+from ..distinct_rows import row_hashes, with_distinct_features
 from ..encoding_clickprompt import UnknownValues, check_columns
 from ..modeling_clickprompt import corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
+from ..recent_texts import RecentTexts
 
 
 @torch.inference_mode()
@@ -23,11 +25,13 @@ def score_table(
     bf16: bool = False,
     row_offset: int = 0,
     unknown: UnknownValues | None = None,
+    recent_texts: RecentTexts | None = None,
 ) -> np.ndarray:
     """Predict P(click) of each row of `table`, (N,) float64.
 
     As in training, each distinct value is encoded once and each distinct clause tokenized once. Rows are batched by
-    text length, which saves padding.
+    text length, which saves padding, and rows of one text share a batch. PLM layers that see the text alone run once
+    per text.
 
     Args:
         table: At least one row, with the columns of the processor's schema; other columns are ignored.
@@ -38,6 +42,7 @@ def score_table(
         row_offset: Number of the first row in messages.
         unknown: Counts values that training rows did not have. By default, this call counts its own and warns about
             columns of which it finds hardly any known value.
+        recent_texts: States of texts that earlier calls have read. By default, this call keeps its own.
 
     Raises:
         ValueError: If a column is missing, holds lists or mappings although its field is single-valued, or holds cells
@@ -53,10 +58,12 @@ def score_table(
     arrays, tables = encode_tables([fields], processor, with_text, row_offset=row_offset, unknown=[counted])
     if unknown is None:
         counted.warn(stacklevel=2)
+    recent_texts = RecentTexts() if recent_texts is None else recent_texts
     feature_ids, order = arrays["feature_ids"], np.arange(len(table))
     if tables is not None:
         # Longest first: a batch that does not fit in memory fails at once.
-        order = np.argsort(-tables.lengths(arrays["clause_ids"]), kind="stable")
+        hashes = row_hashes(torch.from_numpy(arrays["clause_ids"].astype(np.int64))).numpy()
+        order = np.lexsort((hashes, -tables.lengths(arrays["clause_ids"])))
     scored = []
     # One context for all batches: autocast casts the weights once per context.
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
@@ -66,6 +73,7 @@ def score_table(
             if tables is not None:
                 batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
             inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
+            inputs = recent_texts.shared(model, with_distinct_features(model, inputs))
             scored.append(corrected_probabilities(model(**inputs).logits, model.config).squeeze(-1))
     if np.isnan(scores := torch.cat(scored).cpu().numpy()).any():
         raise ValueError(
