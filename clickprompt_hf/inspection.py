@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput, corrected_probabilities
 from .processing_clickprompt import ClickPromptProcessor
+from .recent_texts import RecentTexts
 from .schema_clickprompt import FieldSchema
 from .values_clickprompt import read_time
 
@@ -101,6 +102,7 @@ def what_if(
     row: Mapping[str, Any],
     column: str,
     values: Sequence[Any],
+    recent_texts: RecentTexts | None = None,
 ) -> list[float]:
     """Compute the click probabilities of `row` with one field's value replaced by each of `values`.
 
@@ -110,6 +112,7 @@ def what_if(
         row: A raw row: values by column.
         column: Column of the field that changes.
         values: Raw values of the column.
+        recent_texts: States of texts that earlier calls have read. By default, none.
 
     Raises:
         ValueError: If `column` is not in the schema.
@@ -117,8 +120,10 @@ def what_if(
     _field_index(processor, column)
     if not values:
         return []
-    inputs = processor([{**row, column: value} for value in values], return_tensors="pt").to(model.device)
+    inputs = dict(processor([{**row, column: value} for value in values], return_tensors="pt").to(model.device))
     inputs.pop("labels", None)
+    if recent_texts is not None:
+        inputs = recent_texts.shared(model, inputs)
     return corrected_probabilities(model(**inputs).logits, model.config).squeeze(-1).tolist()
 
 

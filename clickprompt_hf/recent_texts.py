@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 DEFAULT_MEGABYTES = 256
@@ -23,7 +24,7 @@ class RecentTexts:
     """Keeps the states of the texts that were read last, within a bound of memory. Threads may share it.
 
     A text is known by its token ids. Its states are those after the layers that see the text alone, without padding.
-    They are forgotten as soon as a weight of the PLM, its precision or the choice of its adapters changes.
+    They are forgotten as soon as a weight or the active adapters of these layers change, or the model's precision.
 
     Args:
         megabytes: Largest size of the states, at least 0. With 0, nothing is kept and models read texts as they are.
@@ -102,13 +103,25 @@ class RecentTexts:
         new = {key: row for key, row in first_rows.items() if key not in known}
         if new:
             rows = list(new.values())
-            lengths = mask[rows].sum(dim=1).tolist()
-            width = max(lengths)
-            encoded = model.trunk.encode_text(input_ids[rows, :width], mask[rows, :width])
-            read = {key: states[:length] for key, states, length in zip(new, encoded, lengths)}
+            width = int(mask[rows].sum(dim=1).max())
+            read = dict(zip(new, self.read(model, input_ids[rows, :width], mask[rows, :width])))
             self._keep(origin, read)
             known |= read
         return [known[key] for key in first_rows]
+
+    def read(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the states of texts that are not known.
+
+        Args:
+            model: The model.
+            input_ids: (U, T)
+            attention_mask: (U, T), 1 at text, 0 at padding.
+
+        Returns:
+            The states (t, H) of each text.
+        """
+        encoded = model.encode_text(input_ids, attention_mask)
+        return [states[:length] for states, length in zip(encoded, attention_mask.sum(dim=1).tolist())]
 
     def _look_up(self, origin: Any, keys: Sequence[bytes]) -> dict[bytes, torch.Tensor]:
         """The known states of a model with the weights `origin`, by key."""
@@ -160,12 +173,14 @@ def _size(key: bytes, states: torch.Tensor) -> int:
 
 
 def _origin(model: Any) -> tuple:
-    """Everything that may change the states of a text: weights, adapters, depth and precision.
+    """Everything that may change the states of a text: weights, adapters and precision.
 
     Weights are compared by identity and version, and a sample of them by value.
     """
-    plm = model.trunk.plm
-    tensors = [*plm.parameters(), *plm.buffers()]
+    modules = [part for module in model.trunk.lower_modules() for part in module.modules()]
+    tensors = [
+        tensor for module in modules for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    ]
     identities = [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
     sampled: dict[torch.device, list[torch.Tensor]] = {}
     for tensor in tensors:
@@ -175,11 +190,11 @@ def _origin(model: Any) -> tuple:
     values = [torch.cat(samples).float().cpu().numpy().tobytes() for samples in sampled.values()]
     kind = model.device.type
     precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    return identities, values, _adapters(plm), model.config.num_lower_layers, precision
+    return identities, values, _adapters(modules), precision
 
 
-def _adapters(plm: torch.nn.Module) -> list[str]:
-    """Which adapters of PEFT are active in each layer that has some, and how strongly."""
+def _adapters(modules: Sequence[nn.Module]) -> list[str]:
+    """Which adapters of PEFT are active in each module that has some, and how strongly."""
     names = ("_active_adapter", "_disable_adapters", "merged_adapters", "scaling")
-    layers = (vars(module) for module in plm.modules())
-    return [str([layer.get(name) for name in names]) for layer in layers if "_active_adapter" in layer]
+    states = map(vars, modules)
+    return [str([state.get(name) for name in names]) for state in states if "_active_adapter" in state]

@@ -247,29 +247,23 @@ def test_batches_have_the_given_size(score, monkeypatch):
     assert sizes == [256, 74]
 
 
-@pytest.mark.parametrize("limit", [30, None])
-def test_batches_hold_texts_of_like_lengths(limit, score, monkeypatch):
+@pytest.mark.parametrize("longest_sorted", [30, 29])
+def test_batches_hold_texts_of_like_lengths_unless_one_may_be_very_long(longest_sorted, score, monkeypatch):
     lengths = []
     forward = score.model.forward
 
     def watched(attention_mask, **inputs):
         lengths.append(attention_mask.sum(dim=1).tolist())
-        assert max(lengths[-1]) == attention_mask.shape[1]
         return forward(attention_mask=attention_mask, **inputs)
 
     monkeypatch.setattr(score.model, "forward", watched)
-    monkeypatch.setattr(score.processor, "max_text_length", limit)
-    monkeypatch.setattr("clickprompt_hf.pipeline_clickprompt._LONGEST_SORTED", 30)
-    columns = {name: values for name, values in rows_of_lengths(100, seed=0).items() if name != "click"}
-    if limit is None:
-        # one long text would pad all of them
-        columns = {name: values[:20] for name, values in columns.items()}
-    scores = score(columns, batch_size=5)
+    # the processor's limit is 30
+    monkeypatch.setattr("clickprompt_hf.pipeline_clickprompt._LONGEST_SORTED", longest_sorted)
+    score(rows_of_lengths(100, seed=0), batch_size=5)
     flat = [length for batch in lengths for length in batch]
-    assert len(flat) == len(scores)
-    for start in range(0, len(flat), 80):
-        sorted_rows = flat[start : start + 80]
-        assert (sorted_rows == sorted(sorted_rows, reverse=True)) == (limit is not None)
+    assert len(flat) == 100
+    for rows in (flat[:80], flat[80:]):
+        assert (rows == sorted(rows, reverse=True)) == (longest_sorted == 30)
 
 
 def test_a_model_that_was_just_trained_has_its_dropout_off(score, expected):
@@ -332,5 +326,6 @@ def test_threads_share_a_pipeline(tokenizer):
 def test_a_saved_pipeline_is_a_checkpoint(tokenizer, tmp_path):
     score = ClickPromptPipeline(*build(tokenizer=tokenizer), device="cpu")
     score.save_pretrained(tmp_path)
-    again = pipeline("ctr-prediction", model=str(tmp_path), device="cpu")
+    again = pipeline("ctr-prediction", model=str(tmp_path), device="cpu", text_state_memory=7)
+    assert again.recent_texts.megabytes == 7
     np.testing.assert_allclose(probabilities(again(LIST)), probabilities(score(LIST)), atol=1e-6)

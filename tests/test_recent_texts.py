@@ -31,6 +31,9 @@ class LowerLayers(nn.Module):
     def trunk(self):
         return self
 
+    def lower_modules(self):
+        return list(self.plm.values())
+
     @torch.no_grad()
     def encode_text(self, input_ids, attention_mask):
         self.texts_read += [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask)]

@@ -13,6 +13,7 @@ from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
 from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
+from ..recent_texts import RecentTexts
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from .predict import load_model
 
@@ -55,13 +56,15 @@ def make_page(name_or_path: str) -> gr.Blocks:
     # parts of the same time share a widget
     fields = list({field.column: field for field in reversed(processor.schema.fields)}.values())[::-1]
     num_prompts = model.config.num_prompts if model.config.use_plm else 0
+    # what changes on the page is often not in the text
+    recent_texts = RecentTexts()
 
     # 2. From a row to what the page shows.
     @torch.no_grad()
     def show(column: str, *values: Any) -> tuple:
         row = {field.column: value for field, value in zip(fields, values)}
         inputs = processor([row], return_tensors="pt").to(model.device)
-        outputs = model(**inputs)
+        outputs = model(**recent_texts.shared(model, inputs))
         parts = {SIDES[side]: logit.item() for side, logit in logit_parts(model, outputs).items()}
         parts_table = pd.DataFrame([*parts.items(), ("together", outputs.logits.item())], columns=["part", "logit"])
         unknown = ", ".join(unknown_fields(processor, row))
@@ -71,7 +74,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
             gr.BarPlot(
                 parts_table, title=title, sort=parts_table["part"].tolist(), y_lim=with_zero(parts_table["logit"])
             ),
-            changes_chart(model, processor, row, column),
+            changes_chart(model, processor, row, column, recent_texts),
             attention_chart(model, inputs, num_prompts) if num_prompts else None,
             processor.render([row])[0],
         )
@@ -148,7 +151,11 @@ def with_zero(values: pd.Series) -> list[float | None]:
 
 
 def changes_chart(
-    model: ClickPromptForCTR, processor: ClickPromptProcessor, row: dict[str, Any], column: str
+    model: ClickPromptForCTR,
+    processor: ClickPromptProcessor,
+    row: dict[str, Any],
+    column: str,
+    recent_texts: RecentTexts | None = None,
 ) -> gr.BarPlot:
     """The probability with the row's own value, and with the most frequent other values or other times."""
     field_index = processor.schema.columns.index(column)
@@ -166,7 +173,7 @@ def changes_chart(
     table = pd.DataFrame(
         {
             "value": list(values),
-            "click probability": what_if(model, processor, row, column, list(values.values())),
+            "click probability": what_if(model, processor, row, column, list(values.values()), recent_texts),
             "row": ["unchanged", *["changed"] * (len(values) - 1)],
         }
     )

@@ -11,7 +11,7 @@ to resume it. accelerate launch -m clickprompt_hf.runs.predict shares the work a
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from accelerate import PartialState
@@ -22,9 +22,10 @@ from transformers.utils import logging
 from ..data.number_ranges import NumberRange, check_numbers
 from ..data.table_files import ENDINGS, table_kind
 from ..data.table_pieces import ENDINGS_WRITTEN, table_format
+from ..data.text_states import StateType
 from ..pipeline_clickprompt import default_batch_size
-from ..recent_texts import DEFAULT_MEGABYTES, reads_states
-from ..scoring import score_file
+from ..recent_texts import DEFAULT_MEGABYTES, RecentTexts, reads_states
+from ..scoring import StoredTexts, score_file
 from .backbone_modules import import_backbone_module
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of
@@ -57,6 +58,17 @@ def make_parser() -> CommandParser:
         help="megabytes per process for the states of the texts read last, so that language model layers below the "
         f"prompts run once per text; 0: run them for every row; default: {DEFAULT_MEGABYTES}",
     )
+    parser.add_argument(
+        "--text_state_dir",
+        type=Path,
+        help="read states of texts that finetuning with --cache_text_states has left there",
+    )
+    parser.add_argument(
+        "--text_state_dtype",
+        choices=get_args(StateType),
+        default="fp32",
+        help="type of the states in --text_state_dir (default: %(default)s)",
+    )
     parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
     parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
     add_csv_options(parser, "how a CSV input is written; default: as the training data, by the checkpoint's schema")
@@ -88,10 +100,16 @@ def main(arguments: list[str] | None = None) -> None:
     processor = AutoProcessor.from_pretrained(args.model)
     model = load_model(args.model).to(state.device)
 
-    if args.text_state_memory is not None and not reads_states(model.config):
-        logger.warning(
-            "--text_state_memory has no effect: it needs a model with layers that see the text alone (prompt_depth)."
-        )
+    memory = DEFAULT_MEGABYTES if args.text_state_memory is None else args.text_state_memory
+    if args.text_state_dir is not None:
+        recent_texts: RecentTexts = StoredTexts(model, args.text_state_dir, args.text_state_dtype, memory)
+    else:
+        recent_texts = RecentTexts(memory)
+        if args.text_state_memory is not None and not reads_states(model.config):
+            logger.warning(
+                "--text_state_memory has no effect: it needs a model with layers that see the text alone "
+                "(prompt_depth)."
+            )
 
     # 3. Piece by piece: read, score, write. The output gets its name once it is complete.
     batch_size, piece_rows = default_batch_size(model.config), 16_384 if model.config.use_plm else 131_072
@@ -104,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         piece_rows if args.piece_rows is None else args.piece_rows,
         args.bf16,
         csv_format_of(args, processor.schema.csv),
-        DEFAULT_MEGABYTES if args.text_state_memory is None else args.text_state_memory,
+        recent_texts,
     )
 
 

@@ -3,6 +3,7 @@
 
 from .file_scoring import COLUMN, checkpoint_digest, score_file
 from .finished_pieces import FinishedPieces
+from .stored_texts import StoredTexts
 from .table_scoring import score_table
 
-__all__ = ["COLUMN", "FinishedPieces", "checkpoint_digest", "score_file", "score_table"]
+__all__ = ["COLUMN", "FinishedPieces", "StoredTexts", "checkpoint_digest", "score_file", "score_table"]

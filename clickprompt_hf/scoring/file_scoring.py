@@ -17,7 +17,7 @@ from accelerate.utils import gather_object, tqdm
 from ..data.table_pieces import open_table
 from ..encoding_clickprompt import UnknownValues, check_columns, check_different
 from ..processing_clickprompt import ClickPromptProcessor
-from ..recent_texts import DEFAULT_MEGABYTES, RecentTexts
+from ..recent_texts import RecentTexts
 from ..schema_clickprompt import CsvFormat
 from .finished_pieces import FinishedPieces
 from .table_scoring import score_table
@@ -34,7 +34,7 @@ def score_file(
     piece_rows: int = 16_384,
     bf16: bool = False,
     csv_format: CsvFormat | None = None,
-    text_state_memory: float = DEFAULT_MEGABYTES,
+    recent_texts: RecentTexts | None = None,
 ) -> None:
     """Score the rows of a CSV, JSON lines or Parquet file, holding only `piece_rows` rows in memory.
 
@@ -53,8 +53,8 @@ def score_file(
         piece_rows: Rows per piece, at least 1.
         bf16: Whether to compute matrix products in bf16.
         csv_format: How a CSV input is written; by default, as the processor's schema says.
-        text_state_memory: Megabytes for the states of the texts read last, at least 0, in each process. PLM layers
-            that see the text alone run once per text as long as its states are kept.
+        recent_texts: States of texts, for layers of the PLM that see the text alone: they run once per text as long as
+            its states are kept. By default, states of at most 256 MB.
 
     Raises:
         ValueError: If a number is out of range, the output is the input, the processor belongs to another model, the
@@ -69,7 +69,7 @@ def score_file(
     if output_path.exists() and output_path.samefile(input_path):
         raise ValueError(f"`output_path` must differ from `input_path`, got {output_path} for both.")
     processor.check_model(model.config)
-    recent_texts = RecentTexts(text_state_memory)
+    recent_texts = RecentTexts() if recent_texts is None else recent_texts
     csv_format = csv_format or processor.schema.csv
     reader = open_table(input_path, piece_rows, csv_format)
     _check_columns(reader.schema.names, processor.read_columns, input_path, reader.advise_on_columns())
