@@ -57,26 +57,39 @@ def has_bf16() -> bool:
     return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bf16()
 
 
-def matrix_rate(dtype: torch.dtype) -> float:
+def matrix_rate(dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter) -> float:
     """Measure the GFLOP/s of products of two square matrices on `device()`: the median of ten after three.
 
     Check `has_bf16` before measuring bf16: without it, each product can take seconds on a CPU.
+
+    Args:
+        dtype: Type of the matrices.
+        clock: As in `repeat`.
     """
     size = 8192 if torch.cuda.is_available() else 1024
     left, right = (torch.randn(size, size, device=device()).to(dtype) for _ in range(2))
-    return 2 * size**3 / float(np.median(repeat(lambda: left @ right, warmup=3, repeats=10))) / 1e9
+    return 2 * size**3 / float(np.median(repeat(lambda: left @ right, 3, 10, clock))) / 1e9
 
 
-def repeat(step: Callable[[], Any], warmup: int, repeats: int) -> list[float]:
-    """Time each of `repeats` calls in seconds, after `warmup` calls that are not counted."""
+def repeat(
+    step: Callable[[], Any], warmup: int, repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Time each of `repeats` calls in seconds, after `warmup` calls that are not counted.
+
+    Args:
+        step: What to time.
+        warmup: Number of calls that are not counted.
+        repeats: Number of calls that are.
+        clock: Tells the seconds; `time.process_time` counts those of this process's threads on a CPU.
+    """
     seconds = []
     for call in range(warmup + repeats):
-        start = time.perf_counter()
+        start = clock()
         step()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         if call >= warmup:
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
     return seconds
 
 
@@ -131,15 +144,18 @@ def median_and_range(values: list[float]) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def against_limit(rates: list[float], gflop_per_row: float, bf16: bool) -> dict[str, Any]:
+def against_limit(
+    rates: list[float], gflop_per_row: float, bf16: bool, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
     """Compare rates with the rows per second if all arithmetic ran at this machine's matrix rate.
 
     Args:
         rates: Rows per second.
         gflop_per_row: Arithmetic of a row.
         bf16: Whether the products are in bf16.
+        clock: The clock of the rates, as in `repeat`.
     """
-    limit = matrix_rate(torch.bfloat16 if bf16 else torch.float32) / gflop_per_row
+    limit = matrix_rate(torch.bfloat16 if bf16 else torch.float32, clock) / gflop_per_row
     return {
         "MFLOP per row": round(1e3 * gflop_per_row, 2),
         "limit, rows/s": round(limit),

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+NAMES = ["data", "pamlm", "finetune", "same_work", "ctr_only", "inference", "export", "growth"]
 
 
-@pytest.mark.parametrize("name", ["data", "pamlm", "finetune", "ctr_only", "inference", "export", "growth"])
+@pytest.mark.parametrize("name", NAMES)
 def test_benchmarks_run(name, tmp_path):
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--output", str(tmp_path / "figures.json")]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
