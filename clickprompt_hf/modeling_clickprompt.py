@@ -694,11 +694,12 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         if self.plm is not None:
             layers = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
             below = self.run_below_prompts(input_ids, attention_mask, text_states, **layers)
-            encoded = self.injection.inject(
+            encoded = self.injection.inject_rows(
                 self.plm,
                 take_rows(prompts, feature_rows),
-                take_rows(below.text, text_rows),
-                take_rows(attention_mask, text_rows),
+                below.text,
+                attention_mask,
+                text_rows,
                 read_positions,
                 **layers,
             )

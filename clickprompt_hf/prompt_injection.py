@@ -19,8 +19,10 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_clickprompt import ClickPromptConfig
+from .packed_layers import can_pack, run_packed_layers
 from .plm_split import PLM_SPLITS
 from .rows_by_length import run_by_length
 
@@ -95,6 +97,30 @@ class PromptInjection:
             RuntimeError: If a layer ran without its prompts.
         """
         raise NotImplementedError
+
+    def inject_rows(
+        self,
+        plm: PreTrainedModel,
+        prompts: torch.Tensor | None,
+        texts: Any,
+        attention_mask: torch.Tensor | None,
+        text_rows: torch.Tensor | None,
+        read_positions: torch.Tensor | None,
+        **output_options: bool,
+    ) -> Any:
+        """Run `inject` on rows that may share texts.
+
+        Args:
+            plm: As in `inject`.
+            prompts: Those of each row.
+            texts: (U, T) or (U, T, H), the texts.
+            attention_mask: (U, T), of the texts.
+            text_rows: (B,), the text of each row; `None` if row i has text i.
+            read_positions: As in `inject`.
+            output_options: As in `inject`.
+        """
+        text, mask = take_rows(texts, text_rows), take_rows(attention_mask, text_rows)
+        return self.inject(plm, prompts, text, mask, read_positions, **output_options)
 
     def text_states(self, states: torch.Tensor) -> torch.Tensor:
         """One layer's states (B, K + T, H), or (B, T, H) without prompt positions, to the text's states (B, T, H)."""
@@ -269,17 +295,30 @@ class KeyValueInjection(LayerwiseInjection):
 class LateKeyValueInjection(KeyValueInjection):
     """Keys and values (B, N, 2, A, K, head size) for the last N layers, on the states (B, T, H) of the layers below.
 
-    Without prompts, K is 0.
+    Without prompts, K is 0. On CPUs, layers of families that allow it run on tokens without padding.
     """
 
     def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
         super().__init__(plm, config)
         self.split = PLM_SPLITS[config.text_config.model_type]
 
-    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
+    def inject_rows(self, plm, prompts, texts, attention_mask, text_rows, read_positions, **output_options) -> Any:
         if prompts is None:
+            num_rows = len(texts if text_rows is None else text_rows)
             keys_and_values, num_heads, head_size = self.sizes.slot_shape
-            prompts = text.new_empty(text.shape[0], len(self.layers), keys_and_values, num_heads, 0, head_size)
+            prompts = texts.new_empty(num_rows, len(self.layers), keys_and_values, num_heads, 0, head_size)
+        layers = self.split.layers(plm)[self.layers.start :]
+        is_usual = self.selects_positions and plm.config._attn_implementation in _SELECTING_KERNELS
+        if (
+            is_usual
+            and not any(output_options.values())
+            and can_pack(layers, texts, attention_mask, _select_positions)
+        ):
+            states = run_packed_layers(layers, texts, attention_mask, text_rows, prompts, read_positions)
+            return BaseModelOutput(last_hidden_state=states)
+        return super().inject_rows(plm, prompts, texts, attention_mask, text_rows, read_positions, **output_options)
+
+    def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
         inject = partial(super().inject, plm)
         return run_by_length(inject, prompts, text, attention_mask, read_positions, **output_options)
 
