@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # What `make bench` measures. DATA="--dataset ml-1m --data_path ml-1m.zip" uses MovieLens instead of generated rows.
-BENCHMARKS := data pamlm finetune same_work ctr_only inference export
+BENCHMARKS := data pamlm finetune same_work late_prompts ctr_only inference export
 DATA ?=
 
 .PHONY: install demo test bench docs lint format clean

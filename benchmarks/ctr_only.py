@@ -6,11 +6,14 @@
 Models have the published sizes. The bare loops slice shuffled batches from tensors in memory and, like the trainer,
 use fused AdamW and clip gradients: one loop in the trainer's precision (bf16 if the processor multiplies it faster),
 one in fp32. With --fuxictr_python, the Python of an environment that has FuxiCTR, its loop on DCNv2 (fp32) is measured
-too.
+too. On a busy machine, --cpu_seconds with OMP_NUM_THREADS=1 counts CPU seconds instead of wall time; --fp32 trains in
+fp32 throughout.
 """
 
 import json
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,13 +38,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fuxictr_python", help="Python of an environment with FuxiCTR, to compare DCNv2 with")
+    parser.add_argument("--cpu_seconds", action="store_true", help="count CPU seconds instead of wall time")
+    parser.add_argument("--fp32", action="store_true", help="do not use bf16")
     args = parser.parse_args(arguments)
     if args.quick:
         args.backbones, args.batch_size, args.steps, args.repeats = ["dcnv2"], 64, 2, 1
     rows = []
     for backbone in args.backbones:
         settings = (backbone, args.batch_size, args.steps, args.repeats, args.dataset, args.data_path)
-        settings += (args.fuxictr_python if backbone == "dcnv2" else None,)
+        settings += (args.fuxictr_python if backbone == "dcnv2" else None, args.cpu_seconds, args.fp32)
         rows.append({"backbone": backbone, "batch": args.batch_size, **measure.in_fresh_process(rates, *settings)})
         print(rows[-1], flush=True)
     return measure.report("CTR-only training, rows per second", rows, args)
@@ -55,9 +60,12 @@ def rates(
     dataset: str,
     data_path: str | None,
     fuxictr_python: str | None,
+    cpu_seconds: bool = False,
+    fp32: bool = False,
 ) -> dict[str, Any]:
     """Measure rows per second of each way, `repeats` times in turn, so that other load on the machine affects all."""
-    bf16 = bf16_pays()
+    bf16 = bf16_pays() and not fp32
+    clock = time.process_time if cpu_seconds else time.perf_counter
     figures: dict[str, list[float]] = {"Trainer": [], "bare loop": [], "bare loop, fp32": []}
     with TemporaryDirectory() as folder:
         splits, schema = load_splits(dataset, data_path=data_path)
@@ -66,24 +74,31 @@ def rates(
         data = load_prepared(Path(folder) / "data")[0]["train"]
         for _ in range(repeats):
             figures["Trainer"].append(
-                through_trainer(fresh_model(backbone, processor), data, processor, batch_size, steps, bf16)
+                through_trainer(fresh_model(backbone, processor), data, processor, batch_size, steps, bf16, clock)
             )
-            figures["bare loop"].append(bare(fresh_model(backbone, processor), data, batch_size, steps, bf16))
+            figures["bare loop"].append(bare(fresh_model(backbone, processor), data, batch_size, steps, bf16, clock))
             figures["bare loop, fp32"].append(
-                bare(fresh_model(backbone, processor), data, batch_size, steps, bf16=False)
+                bare(fresh_model(backbone, processor), data, batch_size, steps, False, clock)
             )
             if fuxictr_python:
                 figures.setdefault("FuxiCTR", []).append(
-                    of_fuxictr(fuxictr_python, data, processor, batch_size, steps, Path(folder))
+                    of_fuxictr(fuxictr_python, data, processor, batch_size, steps, Path(folder), cpu_seconds)
                 )
         few = data.__getitems__(range(min(256, len(data))))[0]
         batch = {name: torch.from_numpy(few[name]) for name in ("feature_ids", "labels")}
         gflop = measure.gflop(lambda: fresh_model(backbone, processor)(**batch).loss.backward())
-    return {**figures, "bf16": bf16, **measure.against_limit(figures["Trainer"], gflop / len(few["labels"]), bf16)}
+    limit = measure.against_limit(figures["Trainer"], gflop / len(few["labels"]), bf16, clock)
+    return {**figures, "bf16": bf16, **limit}
 
 
 def of_fuxictr(
-    python: str, data: ColumnarDataset, processor: ClickPromptProcessor, batch_size: int, steps: int, folder: Path
+    python: str,
+    data: ColumnarDataset,
+    processor: ClickPromptProcessor,
+    batch_size: int,
+    steps: int,
+    folder: Path,
+    cpu_seconds: bool,
 ) -> float:
     if max(processor.max_values) > 1:
         raise ValueError("--fuxictr_python needs data without multi-valued fields.")
@@ -92,6 +107,7 @@ def of_fuxictr(
     np.savez(folder / "rows.npz", field_sizes=processor.field_sizes, **arrays)
     command = [python, str(Path(__file__).with_name("fuxictr_dcnv2.py")), str(folder / "rows.npz")]
     command += ["--batch_size", str(batch_size), "--steps", str(steps)]
+    command += ["--cpu_seconds"] if cpu_seconds else []
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])["rows_per_second"]
 
@@ -103,7 +119,13 @@ def fresh_model(backbone: str, processor: ClickPromptProcessor) -> ClickPromptFo
 
 
 def through_trainer(
-    model: Any, data: ColumnarDataset, processor: ClickPromptProcessor, batch_size: int, steps: int, bf16: bool
+    model: Any,
+    data: ColumnarDataset,
+    processor: ClickPromptProcessor,
+    batch_size: int,
+    steps: int,
+    bf16: bool,
+    clock: Callable[[], float],
 ) -> float:
     with TemporaryDirectory() as folder:
         args = ClickPromptTrainingArguments(
@@ -119,10 +141,13 @@ def through_trainer(
         trainer = ClickPromptTrainer(
             model, args, train_dataset=data, data_collator=ClickPromptCollator(processor), processing_class=processor
         )
-        return trainer.train().metrics["train_samples_per_second"]
+        (seconds,) = measure.repeat(trainer.train, warmup=0, repeats=1, clock=clock)
+        return steps * batch_size / seconds
 
 
-def bare(model: Any, data: ColumnarDataset, batch_size: int, steps: int, bf16: bool) -> float:
+def bare(
+    model: Any, data: ColumnarDataset, batch_size: int, steps: int, bf16: bool, clock: Callable[[], float]
+) -> float:
     feature_ids, labels = torch.from_numpy(data.feature_ids.astype("int64")), torch.from_numpy(data.labels.copy())
     parameters = list(model.train().parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
@@ -138,7 +163,7 @@ def bare(model: Any, data: ColumnarDataset, batch_size: int, steps: int, bf16: b
             optimizer.step()
             optimizer.zero_grad()
 
-    (seconds,) = measure.repeat(epoch, warmup=0, repeats=1)
+    (seconds,) = measure.repeat(epoch, 0, 1, clock)
     return steps * batch_size / seconds
 
 

@@ -116,6 +116,71 @@ def in_fresh_process(function: Callable[..., dict[str, Any]], *args: Any) -> dic
     return result
 
 
+class Rounds:
+    """Something that is prepared once and then runs a round whenever it is asked to.
+
+    Args:
+        prepare: Function of `args` that returns the function of a round, and facts about it for the table.
+    """
+
+    def __init__(self, prepare: Callable[..., tuple[Callable[[], Any], dict[str, Any]]], *args: Any):
+        self.run, self.facts = prepare(*args)
+        self.peak_memory_gb = 0.0
+
+    def round(self) -> float:
+        """Run one round, and return its CPU seconds."""
+        start = time.process_time()
+        self.run()
+        self.peak_memory_gb = peak_memory_gb()
+        return time.process_time() - start
+
+    def close(self) -> None:
+        """Stop what waits for rounds."""
+
+
+class RoundsInProcess(Rounds):
+    """A process that prepares something once and then runs it whenever it is asked to.
+
+    Several of them can be measured in turn, so that other load on the machine affects all, and each has a peak memory
+    of its own.
+
+    Args:
+        prepare: As in `Rounds`.
+    """
+
+    def __init__(self, prepare: Callable[..., tuple[Callable[[], Any], dict[str, Any]]], *args: Any):
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_serve_rounds, args=(prepare, args, other))
+        self.process.start()
+        other.close()
+        self.facts: dict[str, Any] = self._answer()
+        self.peak_memory_gb = 0.0
+
+    def round(self) -> float:
+        """Run one round, and return its CPU seconds."""
+        self.connection.send(True)
+        seconds, self.peak_memory_gb = self._answer()
+        return seconds
+
+    def close(self) -> None:
+        self.connection.send(False)
+        self.process.join()
+
+    def _answer(self) -> Any:
+        try:
+            return self.connection.recv()
+        except EOFError:
+            raise RuntimeError("A measured process failed; see its error above.") from None
+
+
+def _serve_rounds(prepare: Callable[..., Any], args: tuple, connection: Any) -> None:
+    rounds = Rounds(prepare, *args)
+    connection.send(rounds.facts)
+    while connection.recv():
+        connection.send((rounds.round(), rounds.peak_memory_gb))
+
+
 def _measured(function: Callable[..., dict[str, Any]], args: tuple, sender: Any) -> None:
     result = function(*args)
     sender.send({**result, "peak_memory_gb": result.get("peak_memory_gb", peak_memory_gb())})

@@ -150,13 +150,15 @@ class AuthorsProcess:
 def write_plm(plm_name_or_path: str, quick: bool, processor: ClickPromptProcessor, folder: Path) -> Path:
     """Write the PLM to a folder that both sides can load, and give the processor its tokenizer.
 
+    With `quick`, a PLM of fresh weights is tiny.
+
     Raises:
         ValueError: If the PLM is neither BERT nor RoBERTa.
     """
     if plm_name_or_path == SCRATCH:
         sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
         if quick:
-            sizes |= {"hidden_size": 64, "num_hidden_layers": 1, "intermediate_size": 64}
+            sizes |= {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 64}
         plm, name = RobertaForMaskedLM(RobertaConfig(vocab_size=50265, **sizes)), "roberta"
     else:
         family = AutoConfig.from_pretrained(plm_name_or_path).model_type

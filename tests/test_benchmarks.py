@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-NAMES = ["data", "pamlm", "finetune", "same_work", "ctr_only", "inference", "export", "growth"]
+NAMES = ["data", "pamlm", "finetune", "same_work", "late_prompts", "ctr_only", "inference", "export", "growth"]
 
 
 @pytest.mark.parametrize("name", NAMES)
