@@ -19,7 +19,7 @@ _OF_MODULES = (
     "gradient_checkpointing",
     "_gradient_checkpointing_func",
     # frozen layers below the prompts
-    "lower_layers_frozen",
+    "lower_is_frozen",
     # gradients of embedding tables
     "sparse",
     # noise on embeddings
