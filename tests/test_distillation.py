@@ -397,6 +397,14 @@ def test_an_interrupted_pass_of_the_teacher_continues(runs, table, tmp_path, mon
     np.testing.assert_allclose(found, logits_of(runs / "teacher", rows), atol=1e-5)
 
 
+def test_pieces_belong_to_the_tokens_of_the_rows(prepared):
+    """Another spelling of a text field leaves ids and the numbers of clauses as they are."""
+    rows = prepared[0]["train"]
+    respelled = replace(rows, tables=replace(rows.tables, tokens=rows.tables.tokens + 1))
+    assert teacher._digest(rows) == teacher._digest(replace(rows))
+    assert teacher._digest(rows) != teacher._digest(respelled)
+
+
 def changed_copy(folder, copy, **changes):
     """A copy of a checkpoint whose record of the data has other entries."""
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("checkpoint-*"))

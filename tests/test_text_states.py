@@ -515,6 +515,10 @@ def lora_above(model):
         ({"cache_text_states": True}, {"prompt_depth": 2}, None, "`cache_text_states` needs .* 2 layers, .* got 2"),
         ({"cache_text_states": True}, {}, lora, "adapters must target other layers"),
         ({"cache_text_states": True, "neftune_noise_alpha": 5}, {}, None, "`neftune_noise_alpha` must be None with"),
+        (
+            {"cache_text_states": True, "accelerator_config": {"dispatch_batches": True}},
+            *({}, None, "must be False with DataParallel, FSDP, DeepSpeed and `dispatch_batches`"),
+        ),
     ],
 )
 def test_impossible_combinations(options, model_options, change, message, prepared, tmp_path):
@@ -614,6 +618,13 @@ def test_states_for_clicks_do_not_serve_pretraining(prepared, tmp_path):
         ClickPromptMLMCollator(prepared[1])(rows.__getitems__([0]))
 
 
+def test_states_of_masked_texts_do_not_serve_clicks(prepared, tmp_path):
+    model, masking = build(prepared[1]), ClickPromptMLMCollator(prepared[1])
+    states = TextStates.build(model, [prepared[0]["train"]], tmp_path, collator=masking, progress_bar=False)
+    with pytest.raises(ValueError, match="theirs were cached for pretraining"):
+        ClickPromptCollator(prepared[1])(states.attach(prepared[0]["train"]).__getitems__([0]))
+
+
 def test_texts_that_rows_hardly_share_are_warned_of(prepared, tmp_path, caplog):
     rows = prepared[0]["train"]
     _, first = np.unique(rows.text_ids, return_index=True)
@@ -623,8 +634,13 @@ def test_texts_that_rows_hardly_share_are_warned_of(prepared, tmp_path, caplog):
         caplog.clear()
         with caplog.at_level(logging.WARNING), warnings.catch_warnings():
             options = {"cache_text_states": True, "max_steps": 1}
-            trainer_for(build(prepared[1]), prepared, tmp_path, rows=given, **options).train()
-        assert ("hardly any share one" in caplog.text) == warned
+            trainer = trainer_for(build(prepared[1]), prepared, tmp_path / str(len(given)), rows=given, **options)
+            trainer.cache_texts([given])
+            messages = [record.message for record in caplog.records]
+            trainer.train()
+        # once, and before the work that cannot pay
+        assert ["hardly any share one" in message for message in messages] == [*([True] * warned), False]
+        assert caplog.text.count("hardly any share one") == warned
     assert f"the {len(first)} training rows have {len(first)} distinct texts" in caplog.text
 
 

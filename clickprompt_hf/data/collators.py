@@ -34,12 +34,20 @@ class ClickPromptCollator:
 
     Args:
         processor: The processor that encoded the rows.
+
+    Raises:
+        ValueError: When called with rows whose states were cached for pretraining.
     """
 
     processor: ClickPromptProcessor
 
     def __call__(self, features: Any) -> dict[str, torch.Tensor]:
         batch = _whole_batch(features, self.processor)
+        if "token_labels" in batch:
+            raise ValueError(
+                "`features` must have states of whole texts for click prediction: theirs were cached for pretraining. "
+                "Leave the collator out of `TextStates.build`."
+            )
         tensors = _tensors(batch)
         if "teacher_logits" in batch:
             tensors["teacher_logits"] = torch.from_numpy(batch["teacher_logits"])

@@ -211,7 +211,8 @@ def _pieces(
 def _digest(train: ColumnarDataset) -> str:
     """Hash of what a teacher reads of the rows."""
     digest = hashlib.sha256()
-    for array in (train.feature_ids, train.clause_ids):
+    tokens = [] if train.tables is None else [train.tables.tokens, train.tables.offsets]
+    for array in (train.feature_ids, train.clause_ids, *tokens):
         if array is not None:
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

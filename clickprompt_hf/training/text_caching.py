@@ -82,10 +82,12 @@ def check_lower_layers(
         )
     is_cached = [isinstance(rows, ColumnarDataset) and rows.cached_texts is not None for rows in datasets]
     if settings.cache_text_states or any(is_cached):
-        if is_sharded or args.n_gpu > 1:
+        dispatches: Any = args.accelerator_config
+        if is_sharded or args.n_gpu > 1 or dispatches.dispatch_batches:
             raise ValueError(
-                "`cache_text_states` must be False with DataParallel, FSDP and DeepSpeed, which split batches or "
-                "weights. For several devices, use `accelerate launch`, which trains with DDP."
+                "`cache_text_states` must be False with DataParallel, FSDP, DeepSpeed and `dispatch_batches`, which "
+                "split batches or weights: rows of a batch share its texts. For several devices, use `accelerate "
+                "launch`, which trains with DDP."
             )
         _check_caching(inner, settings, collator, datasets)
 

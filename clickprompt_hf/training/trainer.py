@@ -246,6 +246,10 @@ class ClickPromptTrainer(ResumableTrainer):
         wanted = [rows for rows in datasets if isinstance(rows, ColumnarDataset)]
         if not self._caches_texts:
             wanted = [rows for rows in wanted if rows.cached_texts is not None]
+        for rows in wanted:
+            is_new = rows is self.train_dataset and self._cached_rows.get(rows) is None
+            if is_new and self.args.local_process_index == 0:
+                warn_of_unshared_texts(rows)
         self._cached_rows.update(plain_model(self.model), self.args, self.settings, self.data_collator, wanted)
 
     def _get_dataloader(self, dataset, *args, **kwargs):
@@ -280,9 +284,6 @@ class ClickPromptTrainer(ResumableTrainer):
     def _inner_training_loop(self, *args, **kwargs):
         with self._prepared_model():
             self._choose_trained_parts()
-            is_first = self.args.local_process_index == 0
-            if is_first and self._caches_texts and isinstance(self.train_dataset, ColumnarDataset):
-                warn_of_unshared_texts(self.train_dataset)
             self.cache_texts(self._datasets())
             return super()._inner_training_loop(*args, **kwargs)
 
