@@ -50,7 +50,7 @@ def plm(tmp_path_factory):
     tokenizer = scratch_tokenizer("scratch-tiny", ["user_id is 1. item_id is 2. title is Up."])
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = tiny_text_config(vocab_size=len(tokenizer), max_position_embeddings=300)
+    config = tiny_text_config(vocab_size=len(tokenizer), max_position_embeddings=300, num_hidden_layers=3)
     RobertaForMaskedLM(config).save_pretrained(folder)
     return folder
 
