@@ -31,7 +31,7 @@ from clickprompt_hf import (
 )
 from clickprompt_hf.data import text_states
 from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
-from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.data.text_states import TextStates, fingerprint_of
 from clickprompt_hf.data.text_variants import DistinctTexts, chosen_variants, text_keys, variant_tokens
 from clickprompt_hf.runs import finetune, pretrain
@@ -271,6 +271,8 @@ def test_slices_and_single_rows(prepared, tmp_path):
         ):
             for name in ("text_states", "attention_mask"):
                 np.testing.assert_array_equal(batch[name][batch["text_rows"]], expected[name][expected["text_rows"]])
+    with pytest.raises(ValueError, match="`parts` must not have cached states"):
+        ColumnarDataset.concatenate([rows, states.attach(prepared[0]["validation"])])
 
 
 # Interrupted, damaged and impossible files

@@ -151,7 +151,12 @@ class ColumnarDataset(Dataset):
         """Concatenate datasets that were prepared together. Rows keep their row ids.
 
         Slices that are adjacent in the prepared rows, as train and validation split are, give a view.
+
+        Raises:
+            ValueError: If rows have cached states, which would be lost.
         """
+        if any(part.cached_texts is not None for part in parts):
+            raise ValueError("`parts` must not have cached states: concatenate first, then attach the states.")
         first = parts[0]
         if first.part_of is not None:
             whole, start = first.part_of
