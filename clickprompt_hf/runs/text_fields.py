@@ -34,7 +34,8 @@ def choose_text_fields(schema: Schema, given: Sequence[str] | None, saved: Seque
             )
         if dropped := [key for key in schema.keys if key not in chosen.keys]:
             logger.warning(f"--text_fields leaves {', '.join(dropped)} out of the text: kind text has no ids either.")
-    if saved and chosen.text_keys != list(saved):
+    # a schema without these fields is another dataset's, which the check against the checkpoint's rows refuses
+    if saved and chosen.text_keys != list(saved) and {*saved} <= {*schema.keys}:
         chosen = schema.with_text_fields(saved)
     return chosen
 
