@@ -202,7 +202,7 @@ def share_cores(jobs: int) -> None:
     import torch
 
     sys.path.insert(0, str(EXAMPLES))
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // jobs))
 
 
 def execute(run: Run, output_dir: Path, everywhere: list[str]) -> None:
