@@ -103,7 +103,7 @@ def test_the_draft_says_what_ids_in_the_text_would_cost(tmp_path, capsys):
         "# A language model would read about 4 tokens per row (one per four characters) and 2 distinct texts" in text
     )
     pairs = len(set(zip(*columns.values())))
-    assert f"# With the fields marked IDS ONLY: about 7 tokens, {pairs} texts." in text
+    assert f"# If it read the IDS ONLY fields too: about 7 tokens, {pairs} texts." in text
 
     tokenizer = tiny_bert_tokenizer()
     tokenizer.save_pretrained(tmp_path / "plm")
@@ -112,7 +112,7 @@ def test_the_draft_says_what_ids_in_the_text_would_cost(tmp_path, capsys):
     shown = capsys.readouterr().out
     whole = [f"User ID is {user}. City is {city}." for user, city in zip(*columns.values())]
     cities = [f"City is {city}." for city in columns["city"]]
-    for texts, start in ((cities, "would read about"), (whole, "IDS ONLY: about")):
+    for texts, start in ((cities, "would read about"), (whole, "IDS ONLY fields too: about")):
         tokens = np.mean([len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]])
         assert f"{start} {tokens:.0f} tokens" in shown
     with pytest.raises(FileNotFoundError, match="`tokenizer` must be a local folder or a Hub id"):

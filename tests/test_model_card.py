@@ -113,10 +113,9 @@ def test_card_of_a_run(processor, tmp_path):
 def test_card_of_late_prompts(processor):
     model = tiny_model()
     model.config.prompt_depth = 1
-    assert (
-        "\n| Prompts | 3, layerwise, encoder `released`, in the last 1 of 2 layers |"
-        in model_card(model, processor, name="late").content
-    )
+    text = model_card(model, processor, name="late").content
+    assert "\n| Prompts | 3, layerwise, encoder `released`, in the last 1 of 2 layers |" in text
+    assert "with soft prompts made from the ids in its last layer" in text
 
 
 def test_card_of_pretraining_says_in_sample(processor):

@@ -288,5 +288,7 @@ def test_predict_reads_the_states_that_training_has_left(tmp_path, monkeypatch, 
     assert num_computed == len(new_texts)
     with pytest.raises(ValueError, match="`text_state_memory` must be above 0 with `text_state_dir`, got 0"):
         predict_with("--text_state_dir", str(tmp_path / "states"), "--text_state_memory", "0")
+    with pytest.raises(ValueError, match="`text_state_dir` must be a folder of cached states, got .*nowhere"):
+        predict_with("--text_state_dir", str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="`text_state_dir` needs a model that reads states of texts"):
         StoredTexts(checkpoint(prompt_depth=None)[1], tmp_path / "states")

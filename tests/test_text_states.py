@@ -690,3 +690,9 @@ def test_flags_without_the_cache_have_no_effect(flag, caplog):
     options = ["--plm_name_or_path", "scratch-tiny", "--report_to", "none", "--output_dir", "nowhere"]
     warn_of_idle_arguments(*parser.parse_args_into_dataclasses([*flag, *options]), pretraining=True)
     assert f"{' '.join(flag)} has no effect: it needs --cache_text_states true." in caplog.text
+
+
+def test_the_folder_of_states_must_not_be_a_file(tmp_path):
+    (tmp_path / "table.csv").write_text("")
+    with pytest.raises(ValueError, match=r"`text_state_dir` must be a folder, got .*table\.csv, which is a file"):
+        ClickPromptTrainingArguments(str(tmp_path / "out"), text_state_dir=str(tmp_path / "table.csv"))

@@ -297,8 +297,11 @@ def _what(config: ClickPromptConfig, head: _Head) -> str:
             f"Predicts clicks from a row's feature ids with the backbone {code(backbone)} of {_PAPER} alone, without "
             "a language model."
         )
+    prompted = "every layer"
+    if config.num_lower_layers:
+        prompted = "its last layer" if config.prompt_depth == 1 else f"its last {config.prompt_depth} layers"
     prompts = {
-        "layerwise": ", with soft prompts made from the ids in every layer",
+        "layerwise": f", with soft prompts made from the ids in {prompted}",
         "shallow": ", with soft prompts made from the ids in front of it",
         "none": ", without prompts",
     }[config.prompt_strategy]

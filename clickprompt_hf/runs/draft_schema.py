@@ -255,7 +255,7 @@ def _text_lines(profiles: list[ColumnProfile], count_tokens: TokenCounter, count
     if len(in_text) < len(fields):
         whole = estimate_text(fields, count_tokens)
         lines.append(
-            f"# With the fields marked IDS ONLY: about {whole.tokens:.0f} tokens, {whole.distinct_texts:,} texts."
+            f"# If it read the IDS ONLY fields too: about {whole.tokens:.0f} tokens, {whole.distinct_texts:,} texts."
         )
     return lines
 

@@ -160,6 +160,11 @@ def with_teacher_logits(
         OSError: If the logits cannot be written.
     """
     state = training_args.distributed_state
+    if state.is_main_process:
+        print(
+            f"Distilling from {teacher.public_name} with weight {training_args.distill_weight} and temperature "
+            f"{training_args.distill_temperature}: it scores {len(data.splits['train']):,} training rows."
+        )
     train, path = data.splits["train"], prepared_data(str(training_args.output_dir)) / "teacher_logits.npy"
     pieces = gather_object(_pieces(train, teacher, training_args))
     if training_args.local_process_index == 0:

@@ -33,7 +33,10 @@ def choose_text_fields(schema: Schema, given: Sequence[str] | None, saved: Seque
                 f"{' '.join(given)}."
             )
         if dropped := [key for key in schema.keys if key not in chosen.keys]:
-            logger.warning(f"--text_fields leaves {', '.join(dropped)} out of the text: kind text has no ids either.")
+            logger.warning(
+                f"--text_fields leaves out {', '.join(dropped)}, which the model then does not use at all: fields of "
+                "kind text have no ids."
+            )
     # a schema without these fields is another dataset's, which the check against the checkpoint's rows refuses
     if saved and chosen.text_keys != list(saved) and {*saved} <= {*schema.keys}:
         chosen = schema.with_text_fields(saved)

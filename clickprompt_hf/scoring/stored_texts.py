@@ -26,7 +26,8 @@ class StoredTexts(RecentTexts):
         megabytes: As in `RecentTexts`, but above 0.
 
     Raises:
-        ValueError: If the model has no layers that see the text alone, a file is damaged or a number is out of range.
+        ValueError: If `folder` is no folder, the model has no layers that see the text alone, a file is damaged or a
+            number is out of range.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class StoredTexts(RecentTexts):
                 f"(`prompt_depth`) and, above one such layer, a pooling other than 'mean_first_last'; got "
                 f"prompt_depth={model.config.prompt_depth}, pooling={model.config.pooling!r}."
             )
+        if not Path(folder).is_dir():
+            raise ValueError(f"`text_state_dir` must be a folder of cached states, got {folder}, which is none.")
         place = Path(folder) / fingerprint_of(model, dtype)[:32]
         self.states = TextStates(place) if place.is_dir() else None
         if self.states is None:

@@ -5,6 +5,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -205,6 +206,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
                 "`freeze_lower_layers` must be True with `cache_text_states`, or left out: training would change the "
                 "layers whose states are cached; got False."
             )
+        if self.text_state_dir is not None and Path(self.text_state_dir).is_file():
+            raise ValueError(f"`text_state_dir` must be a folder, got {self.text_state_dir}, which is a file.")
         check_supported(self)
         if "tensorboard" in (self.report_to or ()) and not is_tensorboard_available():
             raise ImportError('`report_to` tensorboard needs TensorBoard: pip install "clickprompt_hf[tensorboard]"')

@@ -181,6 +181,6 @@ def warn_of_unshared_texts(rows: ColumnarDataset) -> None:
     if num_texts * _ROWS_PER_TEXT > len(rows):
         logger.warning(
             f"`cache_text_states`: the {len(rows):,} training rows have {num_texts:,} distinct texts, so that hardly "
-            "any share one and their states cannot pay. Leave fields such as user ids out of the text: --text_fields, "
-            "or `in_text: false` in the schema."
+            "any share one and their states cannot pay. Leave fields that differ from row to row, such as user ids, "
+            "out of the text (--text_fields, or `in_text: false` in the schema), or do without the cache."
         )
