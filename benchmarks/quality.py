@@ -122,15 +122,15 @@ def depth_runs(args: argparse.Namespace) -> list[Run]:
     if not (args.plm and args.item_fields):
         raise ValueError("depths needs --plm, a pretrained PLM, and --item_fields, the fields of the item's text.")
     data = ["--dataset", args.dataset or "ml-1m", *data_path(args), "--backbone", "dcnv2", *DEPTHS]
-    plm = [*data, "--plm_name_or_path", args.plm, "--plm_learning_rate", "1e-4", "--prompt_length", "5"]
-    item = [*plm, "--text_fields", *args.item_fields]
+    plm = [*data, "--plm_name_or_path", args.plm, "--plm_learning_rate", "1e-4"]
+    item, prompts = [*plm, "--text_fields", *args.item_fields], ["--prompt_length", "5"]
     late = {depth: [*item, "--cache_text_states", "--prompt_depth", depth] for depth in ("1", "2", "3")}
     arms = {
         "backbone alone": [*data, "--ctr_only"],
         "item text, no prompts, last 2 layers trained": [*late["2"], "--prompt_strategy", "none"],
-        **{f"item text, prompts in the last {depth}": options for depth, options in late.items()},
-        "item text, prompts in all layers": item,
-        "full text, prompts in all layers": plm,
+        **{f"item text, prompts in the last {depth}": [*options, *prompts] for depth, options in late.items()},
+        "item text, prompts in all layers": [*item, *prompts],
+        "full text, prompts in all layers": [*plm, *prompts],
     }
     return [
         Run(row, "test AUC; log loss", seed, "run_ctr", tuple(options))

@@ -530,7 +530,8 @@ def quality(monkeypatch):
 
 
 def test_runs_of_the_quality_benchmark_have_no_idle_arguments(quality, monkeypatch):
-    args = argparse.Namespace(dataset=None, data_path=None, seeds=1, backbones=["dnn"], pamlm_epochs="1")
+    given = {"dataset": None, "data_path": None, "seeds": 1, "backbones": ["dnn"], "pamlm_epochs": "1"}
+    args = argparse.Namespace(**given, plm="scratch-small", item_fields=["title"])
     for experiment in quality.EXPERIMENTS.values():
         for run in experiment(args):
             options = [option for option in run.options if option != "--ctr_only"]
