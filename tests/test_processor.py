@@ -1,7 +1,6 @@
 """The processor: vocabularies, ids, text, and its files."""
 
 import copy
-import io
 import json
 import math
 import os
@@ -890,15 +889,6 @@ def test_a_tokenizer_with_nothing_to_pad_with_is_refused():
     assert ClickPromptProcessor.fit(TRAIN, SCHEMA, tokenizer).tokenizer is tokenizer
 
 
-def content_of(processor):
-    """The processor pickled without references, which depend on whether equal strings are one object."""
-    written = io.BytesIO()
-    pickler = pickle.Pickler(written)
-    pickler.fast = True
-    pickler.dump(processor)
-    return written.getvalue()
-
-
 @pytest.mark.parametrize("limit", [0, -1, 2.5, "8", True])
 def test_a_limit_of_the_text_must_be_a_number_of_tokens(limit):
     with pytest.raises(ValueError, match="`max_text_length` must be an integer of at least 1, got"):
@@ -909,7 +899,6 @@ def test_a_limit_of_the_text_must_be_a_number_of_tokens(limit):
 def test_neither_pickle_nor_hash_changes_by_use(kind):
     processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), kind and tokenizer_of(kind), max_text_length=20)
     pickled, hashed = pickle.dumps(processor), Hasher.hash(processor)
-    content = content_of(processor)
 
     def use(number):
         rows = rows_of_lengths(1 + number % 5, seed=number)
@@ -923,10 +912,14 @@ def test_neither_pickle_nor_hash_changes_by_use(kind):
             processor.tokenizer(["a b c d e f g"])
             processor.tokenizer.model_max_length = before
 
+    def hashes():
+        # of the pickle, the bytes may differ: the order of a set depends on how it was filled
+        return Hasher.hash(processor), Hasher.hash(pickle.loads(pickle.dumps(processor)))
+
     use(0)
-    assert (content_of(processor), Hasher.hash(processor)) == (content, hashed)
+    assert hashes() == (hashed, hashed)
     in_threads(processor, [rows_of_lengths(3, seed=seed) for seed in range(16)])
-    assert (content_of(processor), Hasher.hash(processor)) == (content, hashed)
+    assert hashes() == (hashed, hashed)
     for copied in (copy.deepcopy(processor), pickle.loads(pickled)):
         assert Hasher.hash(copied) == hashed
         assert dict(copied(tiny_rows(7))) == dict(processor(tiny_rows(7)))
