@@ -124,6 +124,10 @@ def main(arguments: list[str] | None = None) -> None:
         csv_format_of(args, processor.schema.csv),
         recent_texts,
     )
+    if state.num_processes > 1:
+        # gloo aborts a process now and then that exits while it is connected to others
+        state.wait_for_everyone()
+        state.destroy_process_group()
 
 
 def check_files(source: Path, target: Path) -> None:
