@@ -27,7 +27,7 @@ import measure
 import numpy as np
 import torch
 from plm_steps import processor_of
-from same_work import SCRATCH, AuthorsProcess, fixed_batches, write_for_authors, write_plm
+from same_work import SCRATCH, AuthorsProcess, fixed_batches, parse_with_authors, write_for_authors, write_plm
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
@@ -74,11 +74,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--bf16", action="store_true", help="run ours under bf16 autocast")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--authors_code", type=Path, help="folder of the authors' code, to compare with")
-    parser.add_argument("--authors_python", help="Python of the environment that runs it")
-    args = parser.parse_args(arguments)
-    if (args.authors_code is None) != (args.authors_python is None):
-        parser.error("--authors_code and --authors_python need each other.")
+    args = parse_with_authors(parser, arguments)
     if args.quick:
         args.batch_size = args.full_batch_size = args.scoring_batch_size = 4
         args.rows, args.batches, args.repeats, args.masked_variants, args.prompt_depth = 16, 1, 1, 2, 1

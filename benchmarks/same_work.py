@@ -52,11 +52,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batches", type=int, default=4, help="batches per round")
     parser.add_argument("--repeats", type=int, default=7, help="rounds")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--authors_code", type=Path, help="folder of the authors' code, to compare with")
-    parser.add_argument("--authors_python", help="Python of the environment that runs it")
-    args = parser.parse_args(arguments)
-    if (args.authors_code is None) != (args.authors_python is None):
-        parser.error("--authors_code and --authors_python need each other.")
+    args = parse_with_authors(parser, arguments)
     if args.quick:
         args.batch_size = args.scoring_batch_size = 4
         args.batches = args.repeats = 1
@@ -69,6 +65,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         rows.append({"stage": stage, "K": prompt_length, **measured})
         print(rows[-1], flush=True)
     return measure.report(f"the same work, {args.plm_name_or_path}", rows, args)
+
+
+def parse_with_authors(parser: Any, arguments: list[str] | None) -> Any:
+    """Parse arguments, among them where the authors' code is."""
+    parser.add_argument("--authors_code", type=Path, help="folder of the authors' code, to compare with")
+    parser.add_argument("--authors_python", help="Python of the environment that runs it")
+    args = parser.parse_args(arguments)
+    if (args.authors_code is None) != (args.authors_python is None):
+        parser.error("--authors_code and --authors_python need each other.")
+    return args
 
 
 def compare(stage: str, prompt_length: int, args: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ _LARGEST = 2**62
 
 
 def with_distinct_features(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Let a model compute equal rows of ids once, if fewer than half are distinct.
+    """Let a model compute equal rows of ids once, if at most half are distinct.
 
     Args:
         model: A ClickPrompt model.
@@ -42,7 +42,7 @@ def distinct_rows(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None
         ids: (B, C) int64.
 
     Returns:
-        (D,) a row of each kind, and (B,) the kind of each row; `None` if half of the rows or more are distinct.
+        (D,) a row of each kind, and (B,) the kind of each row; `None` if more than half of the rows are distinct.
     """
     hashes, kinds = torch.unique(row_hashes(ids), return_inverse=True)
     if 2 * len(hashes) > len(ids):

@@ -2,8 +2,8 @@
 """ClickPrompt (arXiv 2310.09234): soft prompts for a language model, made from a CTR model's interaction vector.
 
 Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidden size, L PLM layers, N of them with
-prompts, A attention heads, K prompt length, V vocabulary size, M masked tokens of the batch. U texts and G rows of ids
-serve a batch: B each, unless `text_rows` or `feature_rows` say which one a row has.
+prompts, A attention heads, K prompt length, V vocabulary size, M masked tokens of the batch. A batch has U texts and
+G rows of ids: B of each, unless its rows share them by `text_rows` or `feature_rows`.
 """
 
 import inspect

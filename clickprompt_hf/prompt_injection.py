@@ -277,15 +277,21 @@ class KeyValueInjection(LayerwiseInjection):
         return torch.stack(keys_and_values, dim=1).unflatten(-1, (num_heads, head_size)).transpose(3, 4)
 
     def inject(self, plm, prompts, text, attention_mask=None, read_positions=None, **output_options: bool) -> Any:
-        selected = None
-        if self.selects_positions and plm.config._attn_implementation in _SELECTING_KERNELS:
-            # the states or attentions of all layers are those of all positions
-            selected = None if any(output_options.values()) else read_positions
+        selected = read_positions if self.can_select(plm, output_options) else None
         cache = PromptCache(prompts, self.layers, selected)
         mask = self.make_mask(text, attention_mask)
         outputs = self.run(plm, text, mask, {self.cache_argument: cache}, output_options)
         self.check_all_read(plm, cache.layers_read)
         return outputs if selected is not None else self.read(outputs, read_positions)
+
+    def can_select(self, plm: PreTrainedModel, output_options: dict[str, bool]) -> bool:
+        """Whether the last layer may compute some positions only."""
+        # the states or attentions of all layers are those of all positions
+        return (
+            self.selects_positions
+            and plm.config._attn_implementation in _SELECTING_KERNELS
+            and not any(output_options.values())
+        )
 
     def run(self, plm, text, attention_mask, cache: dict[str, PromptCache], output_options: dict[str, bool]) -> Any:
         """Run the layers with prompts on the text, of which the cache's argument has the name that the PLM takes."""
@@ -308,12 +314,7 @@ class LateKeyValueInjection(KeyValueInjection):
             keys_and_values, num_heads, head_size = self.sizes.slot_shape
             prompts = texts.new_empty(num_rows, len(self.layers), keys_and_values, num_heads, 0, head_size)
         layers = self.split.layers(plm)[self.layers.start :]
-        is_usual = self.selects_positions and plm.config._attn_implementation in _SELECTING_KERNELS
-        if (
-            is_usual
-            and not any(output_options.values())
-            and can_pack(layers, texts, attention_mask, _select_positions)
-        ):
+        if self.can_select(plm, output_options) and can_pack(layers, texts, attention_mask, _select_positions):
             states = run_packed_layers(layers, texts, attention_mask, text_rows, prompts, read_positions)
             return BaseModelOutput(last_hidden_state=states)
         return super().inject_rows(plm, prompts, texts, attention_mask, text_rows, read_positions, **output_options)

@@ -15,13 +15,8 @@ from tiny_data import (
 )
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.data.columnar import (
-    ColumnarDataset,
-    distinct_texts,
-    encode_tables,
-    load_prepared,
-    prepare_splits,
-)
+from clickprompt_hf.data.columnar import ColumnarDataset, encode_tables, load_prepared, prepare_splits
+from clickprompt_hf.data.text_variants import distinct_texts
 
 
 @pytest.fixture(scope="module")

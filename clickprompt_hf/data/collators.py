@@ -274,10 +274,14 @@ def _tensors(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     names = ("feature_ids", "input_ids", "attention_mask", "text_rows", "labels")
     tensors = {name: torch.from_numpy(batch[name]) for name in names if name in batch}
     if "text_states" in batch:
-        states = torch.from_numpy(batch["text_states"])
-        # numpy has no bf16
-        tensors["text_states"] = states.view(torch.bfloat16) if states.dtype == torch.int16 else states
+        tensors["text_states"] = states_tensor(batch["text_states"])
     return tensors
+
+
+def states_tensor(states: np.ndarray) -> torch.Tensor:
+    """States as `TextStates.gather` returns them, as a tensor: int16 holds the bits of bf16, which numpy lacks."""
+    tensor = torch.from_numpy(states)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
 
 _INPUTS = (

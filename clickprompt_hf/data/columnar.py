@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from torch.utils.data import Dataset
 
@@ -25,6 +24,7 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..whole_files import whole_folder
 from .arrow_cells import distinct_cells
 from .text_states import CachedTexts
+from .text_variants import distinct_texts
 from .token_tables import TokenTables
 
 # Number of rows per split, in order.
@@ -225,34 +225,6 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
         splits[name] = whole.slice(start, start + size)
         start += size
     return splits, processor
-
-
-def distinct_texts(clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct texts of rows, in the order in which they appear.
-
-    Rows with equal clauses have equal texts. Rows with different clauses count as different texts, also if their
-    tokens are the same by chance.
-
-    Args:
-        clause_ids: (N, G) int32, as `encode_tables` returns them.
-
-    Returns:
-        `first_rows` (U,) int64, the first row with each text, in ascending order; and `text_ids` (N,) int64, each
-        row's text, in [0, U), so that `text_ids[first_rows]` is 0, 1, ..., U - 1.
-    """
-    codes, size = np.zeros(len(clause_ids), dtype=np.int64), 1
-    for column in clause_ids.T:
-        low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
-        # Several columns are digits of one number; only numbers that would overflow are hashed in between.
-        if size * (high - low + 1) > np.iinfo(np.int64).max:
-            codes, found = pd.factorize(codes)
-            size = len(found)
-        codes = codes * (high - low + 1) + (column.astype(np.int64) - low)
-        size *= high - low + 1
-    text_ids = pd.factorize(codes)[0].astype(np.int64)
-    # Numbers ascend in the order of appearance.
-    highest_before = np.maximum.accumulate(np.concatenate([[-1], text_ids]))[:-1]
-    return np.flatnonzero(text_ids > highest_before), text_ids
 
 
 def encode_tables(

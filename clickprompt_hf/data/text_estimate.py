@@ -9,7 +9,7 @@ import numpy as np
 from ..encoding_clickprompt import time_part
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from .column_profile import ColumnProfile
-from .columnar import distinct_texts
+from .text_variants import distinct_texts
 
 # Returns the number of tokens of each text, without special tokens.
 TokenCounter = Callable[[Sequence[str]], Sequence[float]]

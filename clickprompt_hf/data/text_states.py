@@ -188,7 +188,7 @@ class TextStates:
         """
         check_state_type(dtype)
         header = _header_of(model, dtype)
-        place = Path(folder) / header["fingerprint"][:32]
+        place = folder_of(folder, header["fingerprint"])
         num_variants = masked_variants if isinstance(collator, ClickPromptMLMCollator) else 1
         sources = [DistinctTexts.of(rows, collator, num_variants) for rows in datasets]
         needed = _Needed.of(sources)
@@ -336,6 +336,11 @@ def fingerprint_of(model: Any, dtype: StateType) -> str:
         # every type as bytes: numpy has no bf16
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def folder_of(folder: str | Path, fingerprint: str) -> Path:
+    """Where the states with this fingerprint are, below the folder of the states of all PLMs."""
+    return Path(folder) / fingerprint[:32]
 
 
 def lower_weights(model: Any) -> list[tuple[str, torch.Tensor]]:

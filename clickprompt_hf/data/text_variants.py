@@ -1,13 +1,15 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The distinct texts of rows, known by their tokens, and their masked variants.
 
-Shapes: N rows, B batch, F fields, U distinct texts, V variants per text, T text tokens of the longest text.
+Shapes: N rows, B batch, F fields, G fields in the text, U distinct texts, V variants per text, T text tokens of the
+longest text.
 """
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from .collators import ClickPromptCLMCollator, ClickPromptMLMCollator, draw_masks, hash_numbers, next_tokens
 
@@ -26,13 +28,41 @@ class TextRows(Protocol):
     def __len__(self) -> int: ...
 
 
+def distinct_texts(clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct texts of rows, in the order in which they appear.
+
+    Rows with equal clauses have equal texts. Rows with different clauses count as different texts, also if their
+    tokens are the same by chance.
+
+    Args:
+        clause_ids: (N, G) int32, as `encode_tables` returns them.
+
+    Returns:
+        `first_rows` (U,) int64, the first row with each text, in ascending order; and `text_ids` (N,) int64, each
+        row's text, in [0, U), so that `text_ids[first_rows]` is 0, 1, ..., U - 1.
+    """
+    codes, size = np.zeros(len(clause_ids), dtype=np.int64), 1
+    for column in clause_ids.T:
+        low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
+        # Several columns are digits of one number; only numbers that would overflow are hashed in between.
+        if size * (high - low + 1) > np.iinfo(np.int64).max:
+            codes, found = pd.factorize(codes)
+            size = len(found)
+        codes = codes * (high - low + 1) + (column.astype(np.int64) - low)
+        size *= high - low + 1
+    text_ids = pd.factorize(codes)[0].astype(np.int64)
+    # Numbers ascend in the order of appearance.
+    highest_before = np.maximum.accumulate(np.concatenate([[-1], text_ids]))[:-1]
+    return np.flatnonzero(text_ids > highest_before), text_ids
+
+
 def text_ids_of(rows: TextRows) -> np.ndarray:
     """The distinct text of each row, (N,) int64: those that were prepared, else numbers of the distinct clauses."""
     if rows.tables is None or rows.clause_ids is None:
         raise ValueError("`cache_text_states` needs rows with text: these were encoded without a tokenizer.")
     if rows.text_ids is not None:
         return rows.text_ids
-    return np.unique(rows.clause_ids, axis=0, return_inverse=True)[1].reshape(-1)
+    return distinct_texts(rows.clause_ids)[1]
 
 
 def text_keys(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from ..data.text_states import StateType, TextStates, fingerprint_of
+from ..data.collators import states_tensor
+from ..data.text_states import StateType, TextStates, fingerprint_of, folder_of
 from ..data.text_variants import text_keys
 from ..recent_texts import DEFAULT_MEGABYTES, RecentTexts, reads_states
 
@@ -26,8 +27,8 @@ class StoredTexts(RecentTexts):
         megabytes: As in `RecentTexts`, but above 0.
 
     Raises:
-        ValueError: If `folder` is no folder, the model has no layers that see the text alone, a file is damaged or a
-            number is out of range.
+        ValueError: If `folder` is not a folder, the model has no layers that see the text alone, a file is damaged, or
+            a number is out of range.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class StoredTexts(RecentTexts):
                 f"prompt_depth={model.config.prompt_depth}, pooling={model.config.pooling!r}."
             )
         if not Path(folder).is_dir():
-            raise ValueError(f"`text_state_dir` must be a folder of cached states, got {folder}, which is none.")
-        place = Path(folder) / fingerprint_of(model, dtype)[:32]
+            raise ValueError(
+                f"`text_state_dir` must be a folder of cached states, got {folder}, which is not a folder."
+            )
+        place = folder_of(folder, fingerprint_of(model, dtype))
         self.states = TextStates(place) if place.is_dir() else None
         if self.states is None:
             logger.warning(
@@ -66,8 +69,4 @@ class StoredTexts(RecentTexts):
     def _stored(self, entries: np.ndarray) -> list[torch.Tensor]:
         assert self.states is not None
         states, mask = self.states.gather(entries)
-        tensor = torch.from_numpy(states)
-        if self.states.dtype == "bf16":
-            # numpy has no bf16
-            tensor = tensor.view(torch.bfloat16)
-        return [text[:length] for text, length in zip(tensor, mask.sum(axis=1).tolist())]
+        return [text[:length] for text, length in zip(states_tensor(states), mask.sum(axis=1).tolist())]

@@ -32,8 +32,11 @@ def freezes_lower_layers(model: nn.Module, settings: ClickPromptSettings, datase
     inner = plain_model(model)
     if not is_named(inner, "ClickPromptPreTrainedModel") or not inner.config.use_plm:
         return False
-    is_cached = any(isinstance(rows, ColumnarDataset) and rows.cached_texts is not None for rows in datasets)
-    return bool(settings.freeze_lower_layers or settings.cache_text_states or is_cached)
+    return bool(settings.freeze_lower_layers or settings.cache_text_states or _any_cached(datasets))
+
+
+def _any_cached(datasets: Iterable[Any]) -> bool:
+    return any(isinstance(rows, ColumnarDataset) and rows.cached_texts is not None for rows in datasets)
 
 
 def check_lower_layers(
@@ -80,8 +83,7 @@ def check_lower_layers(
             f"`neftune_noise_alpha` must be None with `{name}`, got {args.neftune_noise_alpha}: frozen embeddings get "
             "no noise."
         )
-    is_cached = [isinstance(rows, ColumnarDataset) and rows.cached_texts is not None for rows in datasets]
-    if settings.cache_text_states or any(is_cached):
+    if settings.cache_text_states or _any_cached(datasets):
         dispatches: Any = args.accelerator_config
         if is_sharded or args.n_gpu > 1 or dispatches.dispatch_batches:
             raise ValueError(
