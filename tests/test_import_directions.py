@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "clickprompt_hf"
 LAYERS = (
     ("cli",),
     ("runs",),
+    ("estimator",),
+    ("comparison",),
     ("evaluation", "export", "scoring", "inspection", "cluster"),
     ("training",),
     ("data",),
