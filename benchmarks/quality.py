@@ -124,7 +124,9 @@ def depth_runs(args: argparse.Namespace) -> list[Run]:
     data = ["--dataset", args.dataset or "ml-1m", *data_path(args), "--backbone", "dcnv2", *DEPTHS]
     plm = [*data, "--plm_name_or_path", args.plm, "--plm_learning_rate", "1e-4"]
     item, prompts = [*plm, "--text_fields", *args.item_fields], ["--prompt_length", "5"]
-    late = {depth: [*item, "--cache_text_states", "--prompt_depth", depth] for depth in ("1", "2", "3")}
+    # the states of a depth are the same for every seed
+    cached = [*item, "--cache_text_states", "--text_state_dir", str(args.output_dir / "text_states")]
+    late = {depth: [*cached, "--prompt_depth", depth] for depth in ("1", "2", "3")}
     arms = {
         "backbone alone": [*data, "--ctr_only"],
         "item text, no prompts, last 2 layers trained": [*late["2"], "--prompt_strategy", "none"],
