@@ -637,6 +637,13 @@ def _only_for_clicks(value_ids: np.ndarray, clicks: np.ndarray) -> bool:
     return False
 
 
+def display_name(column: str) -> str:
+    """Make a field's name from a column's name: `"Loan amount"` from `loan_amount`, `"User ID"` from `userId`."""
+    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", column).replace("_", " ").split()
+    shown = ["ID" if word.lower() == "id" else word for word in words]
+    return " ".join([shown[0][:1].upper() + shown[0][1:], *(w if w.isupper() else w.lower() for w in shown[1:])])
+
+
 def percent(share: float) -> str:
     """Format a share as a percentage such as `"13 %"`, with more digits near 0 and 100."""
     value = 100 * share

@@ -17,6 +17,7 @@ from scipy import stats
 from transformers.utils import logging
 
 from ..data.columnar import ColumnarDataset
+from ..data.delong import compare_aucs, delong_error, p_value, placements
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS
 from ..whole_files import whole_file
@@ -121,8 +122,8 @@ class ClickIntervals(OfflineMetric):
         scores, clicked = np.asarray(predictions, dtype=np.float64), np.asarray(references) == 1
         low = high = loss_error = float("nan")
         if min(clicked.sum(), (~clicked).sum()) > 1:
-            of_clicks, of_others = _placements(scores, clicked)
-            error = _delong_error(of_clicks, of_others)
+            of_clicks, of_others = placements(scores, clicked)
+            error = delong_error(of_clicks, of_others)
             # 0, and meaningless, if scores separate the classes or are all equal
             error = error or float("nan")
             low, high = np.clip(of_clicks.mean() + np.array([-1, 1]) * _TWO_SIDED_95 * error, 0, 1).tolist()
@@ -153,11 +154,7 @@ class PairedAUC(OfflineMetric):
         clicked = np.asarray(references) == 1
         if clicked.all() or not clicked.any():
             raise ValueError("`references` must contain both classes to compare AUCs, got one.")
-        parts = [_placements(np.asarray(scores), clicked) for scores in (predictions, baseline_predictions)]
-        auc, baseline = (float(of_clicks.mean()) for of_clicks, _ in parts)
-        # differences of placements, so that errors that both models share cancel
-        of_clicks, of_others = (first - second for first, second in zip(*parts))
-        error = _delong_error(of_clicks, of_others)
+        auc, baseline, error = compare_aucs(predictions, baseline_predictions, clicked)
         difference = auc - baseline
         return {
             "auc": auc,
@@ -165,22 +162,9 @@ class PairedAUC(OfflineMetric):
             "auc_difference": difference,
             "auc_difference_low": float(difference - _TWO_SIDED_95 * error),
             "auc_difference_high": float(difference + _TWO_SIDED_95 * error),
-            "p_value": float(2 * stats.norm.sf(abs(difference) / error)) if error else 1.0,
+            "p_value": p_value(difference, error),
             "rela_impr": (auc - 0.5) / (baseline - 0.5) - 1 if baseline != 0.5 else float("nan"),
         }
-
-
-def _placements(scores: np.ndarray, clicked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each clicked row, the share of others that it beats; for each other, the share of clicked rows above it."""
-    ranks = stats.rankdata(scores)
-    of_clicks = (ranks[clicked] - stats.rankdata(scores[clicked])) / (~clicked).sum()
-    of_others = 1 - (ranks[~clicked] - stats.rankdata(scores[~clicked])) / clicked.sum()
-    return of_clicks, of_others
-
-
-def _delong_error(of_clicks: np.ndarray, of_others: np.ndarray) -> float:
-    """Standard error of an AUC from its placements, or of a difference of two AUCs from differences of placements."""
-    return float(np.sqrt(of_clicks.var(ddof=1) / len(of_clicks) + of_others.var(ddof=1) / len(of_others)))
 
 
 def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: int) -> dict[str, np.ndarray]:

@@ -19,27 +19,15 @@ import pyarrow as pa
 import yaml
 from transformers import AutoTokenizer
 
-from ..data.column_profile import (
-    ColumnProfile,
-    count_copies,
-    is_header_a_row,
-    leave_out_row_ids,
-    percent,
-    profile_column,
-    propose_ids_only,
-    question_outcome,
-    rank_alone,
-)
-from ..data.label_guess import LabelGuess, guess_labels, may_be_graded_label, named_label
+from ..data.column_profile import ColumnProfile, is_header_a_row, percent
+from ..data.label_guess import may_be_graded_label
+from ..data.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
 from ..data.table_files import ENDINGS, open_table_file, table_kind
 from ..data.text_estimate import TokenCounter, estimate_text, tokens_by_characters
 from ..schema_clickprompt import CsvFormat, FieldSchema
-from .bucket_choice import choose_buckets
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of, written_options
 from .paths import check_folder_or_hub_id
-
-MAX_ROWS = 100_000
 
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 30
 # Line breaks of YAML, and characters that it refuses.
@@ -75,7 +63,7 @@ def draft_schema(
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
     table, is_whole = read_first_rows(path, max_rows, csv_format)
-    profiles = [profile_column(name, table.column(index)) for index, name in enumerate(table.column_names)]
+    profiles = profile_columns(table)
     has_header = table_kind(path) == "csv" and (csv_format is None or csv_format.column_names is None)
     if has_header and is_header_a_row(profiles):
         shown = ",".join(table.column_names)
@@ -84,41 +72,24 @@ def draft_schema(
             f"columns, in order, e.g. --column_names {' '.join(f'c{c + 1}' for c in range(len(profiles)))} (or "
             "`column_names` in the `csv` part of a schema). If this is the header, rename its columns."
         )
-    guesses = guess_labels(profiles)
-    if label is None:
-        if positive is not None:
-            raise ValueError("`positive` needs `label`, the column with this value.")
-        guess = next((guess for guess in guesses if guess.likelihood), None)
-    else:
-        guess = named_label(profiles, label, positive)
-    fields = [profile for profile in profiles if guess is None or profile is not guess.profile]
-    num_copies, is_copied = count_copies(profiles)
-    for profile in fields:
-        leave_out_row_ids(profile, len(table) - num_copies if is_copied else len(table))
-        if guess is not None:
-            rank_alone(profile, guess.clicks)
-            question_outcome(profile)
-        choose_buckets(profile, None if guess is None else guess.clicks)
-    used = [profile for profile in fields if not profile.reason_left_out and _fields(profile)]
-    propose_ids_only(used)
-    times = _times(fields)
-    lines = _head(path, len(table), is_whole, guess, bool(times) and not times[0].missing)
-    if num_copies:
+    draft = draft_of(profiles, label, positive)
+    lines = _head(path, len(table), is_whole, draft)
+    if draft.num_copies:
         lines.append(
-            f"# CHECK: {num_copies:,} rows repeat an earlier row in all columns. Remove them if they are copies: a "
-            "random split tests on copies of training rows."
+            f"# CHECK: {draft.num_copies:,} rows repeat an earlier row in all columns. Remove them if they are "
+            "copies: a random split tests on copies of training rows."
         )
     lines += ["", "fields:"]
-    # Free text goes last, because texts are truncated at the end.
-    for profile in sorted(fields, key=lambda profile: profile.kind == "text"):
+    for profile in draft.columns:
         lines += _field_lines(profile)
+    used = draft.used_columns
     kinds = [profile.kind for profile in used]
     if set(kinds) <= {"text"}:
         lines += ["  # CHECK: no column can be a field with ids, and training needs at least one."]
     if not kinds:
         lines += ["  []"]
     lines += _text_lines(used, count_tokens, "one per four characters" if tokenizer is None else f"of {tokenizer}")
-    lines += ["", *_label_lines(guess, guesses, profiles), "", *_time_lines(times)]
+    lines += ["", *_label_lines(draft), "", *_time_lines(draft.times)]
     if options := written_options(csv_format):
         lines += ["", "# How the CSV file is written.", _flow({"csv": options})[1:-1]]
     return "\n".join(lines) + "\n"
@@ -153,16 +124,10 @@ def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = No
     return pa.Table.from_batches(read).slice(0, max_rows), num_rows <= max_rows
 
 
-def _times(fields: list[ColumnProfile]) -> list[ColumnProfile]:
-    """Columns of times, the likeliest time of the impression first."""
-    times = [profile for profile in fields if profile.kind == "time"]
-    return sorted(times, key=lambda profile: (bool(profile.missing), bool(profile.reason_left_out)))
-
-
-def _head(path: Path, num_rows: int, is_whole: bool, label: LabelGuess | None, has_time: bool) -> list[str]:
+def _head(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft) -> list[str]:
     """Introduce the draft, and suggest a first training run."""
     read = "all" if is_whole else "only the first"
-    split = " --split time" if has_time else ""
+    split = "" if draft.time is None else " --split time"
     lines = [
         f"# Draft of a schema, guessed from {read} {num_rows:,} rows of {path.name}. Review and edit it before use.",
         "# Above each field: its kind, number of distinct values, missing cells, most frequent values, and the AUC of",
@@ -170,7 +135,7 @@ def _head(path: Path, num_rows: int, is_whole: bool, label: LabelGuess | None, h
         "# CHECK marks what needs a decision. LEFT OUT fields are commented out: remove the `# ` to use one.",
         "# docs/data.md explains the keys. The comments quote cells of the table.",
     ]
-    if label is not None:
+    if draft.label is not None:
         lines += [
             "# Next:",
             f"#   clickprompt finetune --dataset {table_kind(path)} --data_path {shlex.quote(str(path))} "
@@ -199,22 +164,7 @@ def _field_lines(profile: ColumnProfile) -> list[str]:
         lines.append("  # IDS ONLY: ids or codes say nothing to a language model; `in_text: false` keeps them from it")
     lines += [f"  # CHECK: {doubt}" for doubt in profile.doubts]
     mark = "# - " if profile.reason_left_out else "- "
-    return lines + [f"  {mark}{_flow(field)}" for field in _fields(profile)]
-
-
-def _fields(profile: ColumnProfile) -> list[dict[str, Any]]:
-    """The fields that a column suggests, as plain data."""
-    if not profile.values or not profile.name.strip():
-        return []
-    name = _display_name(profile.name)
-    options = {key: value for key, value in profile.options.items() if key != "parts"}
-    if profile.kind == "time":
-        return [
-            {"column": profile.name, "name": f"{name} {part}", "kind": part, **options}
-            for part in profile.options["parts"]
-        ]
-    kind = {} if profile.kind == "categorical" else {"kind": profile.kind}
-    return [{"column": profile.name, "name": name, **kind, **options}]
+    return lines + [f"  {mark}{_flow(field)}" for field in fields_of(profile)]
 
 
 def _token_counter(tokenizer: str | None) -> TokenCounter:
@@ -242,7 +192,7 @@ def _text_lines(profiles: list[ColumnProfile], count_tokens: TokenCounter, count
         count_tokens: As in `estimate_text`.
         counted: Which tokens it counts, in words.
     """
-    fields = [(profile, FieldSchema(**field)) for profile in profiles for field in _fields(profile)]
+    fields = [(profile, FieldSchema(**field)) for profile in profiles for field in fields_of(profile)]
     in_text = [(profile, field) for profile, field in fields if field.in_text]
     if not in_text:
         return []
@@ -260,9 +210,10 @@ def _text_lines(profiles: list[ColumnProfile], count_tokens: TokenCounter, count
     return lines
 
 
-def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: list[ColumnProfile]) -> list[str]:
+def _label_lines(draft: SchemaDraft) -> list[str]:
     """Write the label and its positive value, with the questions that they raise."""
-    others = [guess.profile.name for guess in guesses if guess is not label]
+    label = draft.label
+    others = [guess.profile.name for guess in draft.label_guesses if guess is not label]
     lines = []
     if label is None:
         lines.append(
@@ -270,7 +221,7 @@ def _label_lines(label: LabelGuess | None, guesses: list[LabelGuess], profiles: 
         )
         if others:
             lines.append(f"# Columns with two values: {_listed(others)}.")
-        graded = [profile.name for profile in profiles if may_be_graded_label(profile)]
+        graded = [profile.name for profile in draft.profiles if may_be_graded_label(profile)]
         if graded:
             lines.append(
                 f"# Or derive a column of 0 and 1 from {_listed(graded)}, e.g. 1 for 4 stars or more, and draft again."
@@ -314,13 +265,6 @@ def _time_lines(times: list[ColumnProfile]) -> list[str]:
         lines.append(f"# CHECK: {percent(time.missing)} of its cells are missing, which --split time refuses.")
         text = [f"# {line}" for line in text]
     return [*lines, *text]
-
-
-def _display_name(column: str) -> str:
-    """Make a field's name from a column's name: `"Loan amount"` from `loan_amount`, `"User ID"` from `userId`."""
-    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", column).replace("_", " ").split()
-    shown = ["ID" if word.lower() == "id" else word for word in words]
-    return " ".join([shown[0][:1].upper() + shown[0][1:], *(w if w.isupper() else w.lower() for w in shown[1:])])
 
 
 def _examples(profile: ColumnProfile) -> str:

@@ -3,10 +3,10 @@
 
 import numpy as np
 
-from ..data.column_profile import ColumnProfile, cross_fitted_rates
-from ..data.vocabulary import bucket_boundaries
-from ..evaluation.report import PairedAUC
 from ..schema_clickprompt import Buckets, FieldSchema
+from .column_profile import ColumnProfile, cross_fitted_rates
+from .delong import compare_aucs, p_value
+from .vocabulary import bucket_boundaries
 
 # A difference of AUCs that decides is at least this large, and as unlikely by chance.
 _LEAST_DIFFERENCE, _LARGEST_P_VALUE = 0.002, 0.01
@@ -53,11 +53,7 @@ def _better_buckets(profile: ColumnProfile, clicks: np.ndarray | None) -> tuple[
         boundaries = bucket_boundaries(profile.numbers, profile.counts, FieldSchema("x").num_buckets, kind)
         groups = np.where(np.isfinite(numbers), np.searchsorted(boundaries, numbers, side="right"), -1)
         rates[kind] = cross_fitted_rates(groups, clicks)[labeled]
-    found = PairedAUC().compute(
-        predictions=rates["log"], baseline_predictions=rates["quantile"], references=clicks[labeled]
-    )
-    aucs = {"log": found["auc"], "quantile": found["baseline_auc"]}
-    difference = found["auc_difference"]
-    if abs(difference) < _LEAST_DIFFERENCE or found["p_value"] >= _LARGEST_P_VALUE:
-        return None, aucs
-    return ("log" if difference > 0 else "quantile"), aucs
+    log, quantile, error = compare_aucs(rates["log"], rates["quantile"], clicks[labeled] == 1)
+    aucs = {"log": log, "quantile": quantile}
+    is_decided = abs(log - quantile) >= _LEAST_DIFFERENCE and p_value(log - quantile, error) < _LARGEST_P_VALUE
+    return (("log" if log > quantile else "quantile") if is_decided else None), aucs

@@ -1,0 +1,167 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Draft the schema of an unknown table: guess its label, its time and what each column is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..schema_clickprompt import FieldSchema, Schema
+from .bucket_choice import choose_buckets
+from .column_profile import (
+    ColumnProfile,
+    count_copies,
+    display_name,
+    leave_out_row_ids,
+    profile_column,
+    propose_ids_only,
+    question_outcome,
+    rank_alone,
+)
+from .label_guess import LabelGuess, guess_labels, named_label
+
+# A draft of a larger table looks at this many rows.
+MAX_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class SchemaDraft:
+    """A schema as guessed from a table, with all that it was guessed from.
+
+    Args:
+        profiles: All columns, in the table's order.
+        label: The label; `None` if no column is likely to be one.
+        label_guesses: Columns that may be the label, the likeliest first.
+        num_copies: Number of rows that repeat an earlier row in all columns.
+    """
+
+    profiles: list[ColumnProfile]
+    label: LabelGuess | None
+    label_guesses: list[LabelGuess]
+    num_copies: int
+
+    @property
+    def columns(self) -> list[ColumnProfile]:
+        """All columns but the label, free text last, because texts are truncated at the end."""
+        others = [profile for profile in self.profiles if self.label is None or profile is not self.label.profile]
+        return sorted(others, key=lambda profile: profile.kind == "text")
+
+    @property
+    def used_columns(self) -> list[ColumnProfile]:
+        """The columns that become fields, in their order."""
+        return [profile for profile in self.columns if not profile.reason_left_out and fields_of(profile)]
+
+    @property
+    def times(self) -> list[ColumnProfile]:
+        """Columns of times, the likeliest time of the impression first."""
+        times = [profile for profile in self.columns if profile.kind == "time"]
+        return sorted(times, key=lambda profile: (bool(profile.missing), bool(profile.reason_left_out)))
+
+    @property
+    def time(self) -> ColumnProfile | None:
+        """The time to split by; `None` if no column is one without missing cells."""
+        return next((time for time in self.times if not time.missing), None)
+
+    def schema(self) -> Schema:
+        """The schema that the draft proposes.
+
+        Raises:
+            ValueError: If there is no label, or no column can be a field with ids.
+        """
+        if self.label is None:
+            raise ValueError(
+                "`label` must name the label column: no column is likely to be one, among "
+                f"{[profile.name for profile in self.profiles]}."
+            )
+        fields = [FieldSchema(**field) for profile in self.used_columns for field in fields_of(profile)]
+        if all(field.kind == "text" for field in fields):
+            left_out = {profile.name: profile.reason_left_out for profile in self.columns if profile.reason_left_out}
+            raise ValueError(
+                "The table must have a column that can be a field with ids, but it has none beside the label "
+                f"{self.label.profile.name!r}. Free text: {[field.column for field in fields]}; left out: {left_out}."
+            )
+        time = self.time
+        return Schema(
+            tuple(fields),
+            label=self.label.profile.name,
+            positive=self.label.positive,
+            time=None if time is None else time.name,
+            time_format=None if time is None else time.options.get("time_format"),
+        )
+
+
+def draft_schema_of(table: pa.Table, label: str | None = None, positive: str | None = None) -> Schema:
+    """Draft the schema of a table as `clickprompt draft-schema` does, without its questions.
+
+    Of a table with more than 100,000 rows, it looks at as many, drawn at random with a fixed seed.
+
+    Args:
+        table: Raw rows, with the label.
+        label: Name of the label column; guessed by default.
+        positive: Value of the label that means a click; guessed by default. Needs `label`.
+
+    Raises:
+        ValueError: If the table has no rows or repeats a column name, if `label` or `positive` does not fit it or
+            cannot be guessed, or if no column can be a field with ids.
+    """
+    if repeated := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+        raise ValueError(f"`table` must have unique column names, but it repeats {repeated}.")
+    if not len(table):
+        raise ValueError(f"`table` must have rows, but it has none of its columns {table.column_names}.")
+    if len(table) > MAX_ROWS:
+        drawn = np.random.default_rng(0).choice(len(table), MAX_ROWS, replace=False)
+        table = table.take(np.sort(drawn))
+    return draft_of(profile_columns(table), label, positive).schema()
+
+
+def profile_columns(table: pa.Table) -> list[ColumnProfile]:
+    """Profile each column of a table, in order."""
+    return [profile_column(name, table.column(index)) for index, name in enumerate(table.column_names)]
+
+
+def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positive: str | None = None) -> SchemaDraft:
+    """Draft a schema from the profiles of all columns; adds to them what follows from the label and from each other.
+
+    Args:
+        profiles: The columns, as `profile_columns` returns them.
+        label: Name of the label column; guessed by default.
+        positive: Value of the label that means a click; guessed by default. Needs `label`.
+
+    Raises:
+        ValueError: If `label` or `positive` does not fit the table.
+    """
+    guesses = guess_labels(profiles)
+    if label is None:
+        if positive is not None:
+            raise ValueError("`positive` needs `label`, the column with this value.")
+        guess = next((guess for guess in guesses if guess.likelihood), None)
+    else:
+        guess = named_label(profiles, label, positive)
+    num_rows = profiles[0].num_rows
+    num_copies, is_copied = count_copies(profiles)
+    draft = SchemaDraft(list(profiles), guess, guesses, num_copies)
+    for profile in draft.columns:
+        leave_out_row_ids(profile, num_rows - num_copies if is_copied else num_rows)
+        if guess is not None:
+            rank_alone(profile, guess.clicks)
+            question_outcome(profile)
+        choose_buckets(profile, None if guess is None else guess.clicks)
+    propose_ids_only(draft.used_columns)
+    return draft
+
+
+def fields_of(profile: ColumnProfile) -> list[dict[str, Any]]:
+    """The fields that a column suggests, as plain data."""
+    if not profile.values or not profile.name.strip():
+        return []
+    name = display_name(profile.name)
+    options = {key: value for key, value in profile.options.items() if key != "parts"}
+    if profile.kind == "time":
+        return [
+            {"column": profile.name, "name": f"{name} {part}", "kind": part, **options}
+            for part in profile.options["parts"]
+        ]
+    kind = {} if profile.kind == "categorical" else {"kind": profile.kind}
+    return [{"column": profile.name, "name": name, **kind, **options}]
