@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image, ImageColor
@@ -13,7 +14,9 @@ from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
+from clickprompt_hf.scoring import score_table
 
 gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'clickprompt_hf[app]'")
 from clickprompt_hf.runs import app_page  # noqa: E402
@@ -82,6 +85,54 @@ def test_what_the_page_shows_of_a_row(page, checkpoint):
         assert attention is None
 
 
+def test_importance_of_the_fields_on_an_uploaded_file(page, checkpoint, tmp_path):
+    rows = {**tiny_rows(40, seed=5), "unused": ["x"] * 40}
+    pd.DataFrame(rows).to_csv(tmp_path / "labelled.csv", index=False)
+    gradio_client = pytest.importorskip("gradio_client")
+    client = gradio_client.Client(page.local_url, verbose=False)
+    chart = client.predict(gradio_client.handle_file(tmp_path / "labelled.csv"), api_name="/show_importance")
+
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    expected = permutation_importance(
+        lambda table: score_table(table, processor, model, 8),
+        pa.table({name: list(map(str, values)) for name, values in pd.read_csv(tmp_path / "labelled.csv").items()}),
+        rows["click"],
+        processor.schema.fields,
+        repeats=app_page.IMPORTANCE_REPEATS,
+    )
+    assert "40 rows" in chart["title"]
+    table = plotted(chart)
+    assert sorted(table["field"]) == ["Price", "Tags", "Title", "User ID"]
+    assert table["field"].tolist() == list(expected)
+    assert table["drop of AUC"].tolist() == pytest.approx(list(expected.values()))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("rows.csv", "user,price,tags,click\n1,2,new,1\n", "rows.csv must have the column 'title'"),
+        ("rows.csv", "user,price,tags,title,click\n", "rows.csv must have rows"),
+        ("rows.csv", "user,price,tags,title,click\n1,2,new,Up,5\n", "must be 0 or 1, got '5'"),
+        ("rows.txt", "user\n1\n", "must end in .csv"),
+    ],
+)
+def test_files_without_labelled_rows_are_refused(name, text, message, tmp_path):
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema())
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        app_page.labelled_rows(processor, tmp_path / name)
+
+
+def test_a_sample_of_many_rows_is_scored(tmp_path, monkeypatch):
+    monkeypatch.setattr(app_page, "IMPORTANCE_ROWS", 7)
+    pd.DataFrame(tiny_rows(40)).to_csv(tmp_path / "rows.csv", index=False)
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema())
+    table, clicks = app_page.labelled_rows(processor, tmp_path / "rows.csv")
+    assert len(table) == len(clicks) == 7
+    assert table.column("click").to_pylist() == list(map(str, clicks))
+
+
 def test_one_widget_per_field():
     rows = {**tiny_rows(), "user": list(range(60))}
     processor = ClickPromptProcessor.fit(rows, tiny_schema())
@@ -118,6 +169,7 @@ def test_in_a_browser(page, checkpoint, tmp_path):
         "CTR side",
         "together",
         "click probability",
+        "Which fields matter?",
     ):
         assert words in shown
     assert ("text side" in shown) == has_plm

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Evaluation of click models: metrics, test report, plots and model card."""
 
+from .importance import permutation_importance
 from .metrics import (
     BatchMetrics,
     ClickMetric,
@@ -34,5 +35,6 @@ __all__ = [
     "click_probabilities",
     "click_report",
     "masked_token_metrics",
+    "permutation_importance",
     "run_card",
 ]

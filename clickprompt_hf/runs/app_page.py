@@ -2,24 +2,35 @@
 """The web page of `clickprompt app`; needs gradio."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from transformers import AutoProcessor
 
+from ..data.table_files import ENDINGS, check_columns, needed_columns, open_table_file
+from ..encoding_clickprompt import UnknownValues
+from ..evaluation.importance import permutation_importance
 from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
 from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
+from ..pipeline_clickprompt import default_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
+from ..scoring import score_table
+from ..values_clickprompt import check_labels
 from .predict import load_model
 
 LONGEST_DROPDOWN = 50
 WHAT_IF_VALUES = 10
 PARTS_TITLE = "The logit and its parts"
+# Of an uploaded file, the first rows are read, and a sample of them is scored several times per field.
+READ_ROWS, IMPORTANCE_ROWS, IMPORTANCE_REPEATS = 100_000, 1_000, 3
 SIDES = {"ctr": "CTR side", "text": "text side"}
 
 
@@ -79,6 +90,10 @@ def make_page(name_or_path: str) -> gr.Blocks:
             processor.render([row])[0],
         )
 
+    def show_importance(path: str, progress: gr.Progress = gr.Progress()) -> gr.BarPlot:  # noqa: B008  # gradio's way
+        progress(0, "Scoring shuffled rows")
+        return importance_chart(model, processor, Path(path), recent_texts)
+
     # 3. The page: a widget per field, and the charts.
     with gr.Blocks(title="ClickPrompt", analytics_enabled=False) as page:
         gr.Markdown(f"## What {code(os.path.basename(os.path.normpath(name_or_path)))} makes of a row")
@@ -105,6 +120,21 @@ def make_page(name_or_path: str) -> gr.Blocks:
                     height=320,
                 )
                 attention = gr.BarPlot(x="layer", y="attention", y_lim=[0, 1], height=220, visible=num_prompts > 0)
+        gr.Markdown("## Which fields matter?")
+        with gr.Row():
+            labelled = gr.File(
+                label=f"Labelled rows with column {processor.schema.label}, a file that ends in {ENDINGS}", scale=1
+            )
+            with gr.Column(scale=2):
+                importance = gr.BarPlot(
+                    x="field",
+                    y="drop of AUC",
+                    x_label_angle=-30,
+                    x_title=" ",
+                    title="How far the AUC drops when one field is shuffled among the rows",
+                    height=320,
+                )
+        labelled.upload(show_importance, [labelled], [importance])
         gr.on(
             [page.load, changed.input, *(widget.input for widget in widgets)],
             show,
@@ -178,3 +208,54 @@ def changes_chart(
         }
     )
     return gr.BarPlot(table, sort=list(values))
+
+
+def importance_chart(
+    model: ClickPromptForCTR, processor: ClickPromptProcessor, path: Path, recent_texts: RecentTexts | None = None
+) -> gr.BarPlot:
+    """How much of the model's AUC rests on each field, on labelled rows of a file.
+
+    Raises:
+        ValueError: If the file is no table, lacks a column or has labels of one class.
+    """
+    table, clicks = labelled_rows(processor, path)
+    # shuffled values need no warning
+    unknown, batch_size = UnknownValues(processor), default_batch_size(model.config)
+
+    def score(rows: pa.Table) -> np.ndarray:
+        return score_table(rows, processor, model, batch_size, unknown=unknown, recent_texts=recent_texts)
+
+    drops = permutation_importance(score, table, clicks, processor.schema.fields, repeats=IMPORTANCE_REPEATS)
+    shown = pd.DataFrame({"field": list(drops), "drop of AUC": list(drops.values())})
+    return gr.BarPlot(
+        shown,
+        title=f"How far the AUC drops when one field is shuffled among {len(table):,} rows",
+        sort=list(drops),
+        y_lim=with_zero(shown["drop of AUC"]),
+    )
+
+
+def labelled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table, np.ndarray]:
+    """Read a file's first rows and draw a sample of them, with their clicks (N,).
+
+    Raises:
+        ValueError: If the file is no table, has no rows or lacks a column, or a label is neither 0 nor 1.
+    """
+    schema = processor.schema
+    file = open_table_file(path, schema.csv)
+    columns = [column for column in needed_columns(schema) if column in (*processor.read_columns, schema.label)]
+    check_columns(file.schema.names, columns, path.name, file.advise_on_columns())
+    read: list[pa.RecordBatch] = []
+    for batch in file.batches(columns):
+        read.append(batch)
+        if sum(map(len, read)) >= READ_ROWS:
+            break
+    table = pa.Table.from_batches(read, pa.schema([file.schema.field(name) for name in columns])).slice(0, READ_ROWS)
+    if not len(table):
+        raise ValueError(f"{path.name} must have rows, but it has none.")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(table))[:IMPORTANCE_ROWS])
+    table = table.take(pa.array(chosen))
+    clicks = check_labels(
+        table.column(schema.label).to_pylist(), schema.label, schema.positive, where="the sample that was drawn"
+    )
+    return table, clicks
