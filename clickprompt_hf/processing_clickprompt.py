@@ -35,8 +35,9 @@ from .whole_files import whole_contents
 # isort: on
 
 if TYPE_CHECKING:
-    # transformers copies the files that a module imports: this line ships the pipeline with the processor.
+    # transformers copies the files that a module imports: these lines ship them with the processor.
     from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
+    from .text_encoder_clickprompt import TextEncoder  # noqa: F401
 
 _UNKNOWN_TEXT = "unknown"
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
