@@ -53,6 +53,7 @@ _RANGES: dict[str, Callable[[Any], bool]] = {
     "in (0, 1]": lambda number: 0 < number <= 1,
     "in [0, 1)": lambda number: 0 <= number < 1,
     "in [0, 1]": lambda number: 0 <= number <= 1,
+    "finite": math.isfinite,
 }
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string", dict: "a dict"}
 # No number of a configuration is larger, except numbers of ids, which are int32 in the encoded rows.
@@ -536,6 +537,15 @@ class ClickPromptConfig(PreTrainedConfig):
         range="in (0, 1]",
         may_change=True,
     )
+    calibration_scale: float | int = _setting(
+        1.0,
+        "Factor on the click logit wherever rows are scored. `finetune` fits it on validation rows.",
+        range="above 0",
+        flag=False,
+    )
+    calibration_shift: float | int = _setting(
+        0.0, "Added to the scaled click logit wherever rows are scored.", range="finite", flag=False
+    )
     training_data: dict | None = _setting(
         None,
         "Record of the training data: source, split, seeds and row limits. The commands write it, so that finetuning "
@@ -674,8 +684,20 @@ class ClickPromptConfig(PreTrainedConfig):
         if value and not self.use_plm:
             raise ValueError("`use_plm=True` needs a checkpoint with a PLM, but this configuration has fusion='ctr'.")
         if not value:
+            if self.use_plm:
+                # fitted to the fused logit
+                self.reset_calibration()
             self.fusion = "ctr"
             self.text_config = None
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether probabilities are more than the sigmoid of the logit."""
+        return (self.calibration_scale, self.calibration_shift) != (1, 0)
+
+    def reset_calibration(self) -> None:
+        """Score rows with the sigmoid of the logit again, as before any calibration."""
+        self.calibration_scale, self.calibration_shift = 1.0, 0.0
 
     @property
     def num_prompts(self) -> int:

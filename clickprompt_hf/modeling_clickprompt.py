@@ -87,7 +87,7 @@ class ClickPromptForCTROutput(ModelOutput):
 
     Args:
         loss: (), mean binary cross-entropy of the fused logit. With labels only.
-        logits: (B, 1), the fused logit, before the sigmoid and the correction of `corrected_probabilities`.
+        logits: (B, 1), the fused logit, before the sigmoid and what `corrected_probabilities` applies.
         ctr_logits: (B, 1), the CTR side's logit, if the fusion uses it.
         text_logits: (B, 1), the text side's logit, if the fusion uses it.
         prompts: As in `ClickPromptModelOutput`.
@@ -197,12 +197,12 @@ class Fusion(SelfInitialized, nn.Module):
 
 
 def corrected_probabilities(logits: torch.Tensor, config: ClickPromptConfig) -> torch.Tensor:
-    r"""Convert click logits to P(click), corrected for the sampling of rows without a click.
+    r"""Convert click logits to P(click): calibrated, and corrected for the sampling of rows without a click.
 
-    \\(\sigma(z + \log r)\\), with the config's `negative_sampling_rate` r. For \\(p = \sigma(z)\\) this is
-    \\(p / (p + (1 - p) / r)\\) (He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at Facebook", 6.3).
-    The order of rows does not change, and with r = 1 this is the sigmoid. Everything that scores rows calls this
-    function, once.
+    \\(\sigma(s z + t + \log r)\\), with the config's `calibration_scale` s, `calibration_shift` t (Platt 1999,
+    "Probabilistic Outputs for Support Vector Machines") and `negative_sampling_rate` r. For \\(p = \sigma(s z + t)\\)
+    this is \\(p / (p + (1 - p) / r)\\) (He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at Facebook",
+    6.3). The order of rows does not change. Everything that scores rows calls this function, once.
 
     Args:
         logits: Any shape, before the sigmoid, as the models return them.
@@ -211,9 +211,10 @@ def corrected_probabilities(logits: torch.Tensor, config: ClickPromptConfig) -> 
     Returns:
         Probabilities in float32, shaped like `logits`.
     """
-    # a model that was loaded with the code of an older checkpoint has no such option
+    # a model that was loaded with the code of an older checkpoint has no such options
+    scale, shift = getattr(config, "calibration_scale", 1.0), getattr(config, "calibration_shift", 0.0)
     rate = getattr(config, "negative_sampling_rate", 1.0)
-    return torch.sigmoid(logits.float() + math.log(rate))
+    return torch.sigmoid(logits.float() * scale + (shift + math.log(rate)))
 
 
 def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:

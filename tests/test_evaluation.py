@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 from tiny_data import tiny_schema, tiny_splits
+from tiny_models import tiny_config
 
-from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.table_pieces import write_piece
 from clickprompt_hf.evaluation.report import (
@@ -121,15 +122,18 @@ def test_calibration_bins():
 
 def test_probabilities_by_model():
     logits, of_ids = np.array([[0.0]]), np.array([[np.log(3)]])
-    both = probabilities_by_model((logits, of_ids), has_plm=True, baseline=np.array([0.2]))
+    config = tiny_config()
+    both = probabilities_by_model((logits, of_ids), config, baseline=np.array([0.2]))
     assert {name: values.tolist() for name, values in both.items()} == {
         "with the PLM (fused logit)": [0.5],
         "id side alone (CTR logit)": [pytest.approx(0.75)],
         "baseline run": [0.2],
     }
     # without a PLM, both logits are the same
-    assert list(probabilities_by_model((logits, logits), has_plm=False, baseline=None)) == ["this model"]
-    assert list(probabilities_by_model(logits, has_plm=True, baseline=None)) == ["with the PLM (fused logit)"]
+    assert list(probabilities_by_model((logits, logits), ClickPromptConfig(fusion="ctr"), baseline=None)) == [
+        "this model"
+    ]
+    assert list(probabilities_by_model(logits, config, baseline=None)) == ["with the PLM (fused logit)"]
 
 
 def test_frequency_groups():

@@ -315,11 +315,13 @@ def _what(config: ClickPromptConfig, head: _Head) -> str:
 
 
 def _use(head: _Head, config: ClickPromptConfig) -> str:
-    """Line of code that shows an output; probabilities are corrected as in the pipeline."""
-    if not head.predicts_clicks or config.negative_sampling_rate == 1:
+    """Line of code that shows an output; probabilities are calibrated and corrected as in the pipeline."""
+    if not head.predicts_clicks:
         return head.use
-    shift = f"{math.log(config.negative_sampling_rate):.6f}"
-    return head.use.replace(".logits.sigmoid()", f".logits.add({shift}).sigmoid()")
+    shift = config.calibration_shift + math.log(config.negative_sampling_rate)
+    scaled = "" if config.calibration_scale == 1 else f".mul({config.calibration_scale:.6f})"
+    shifted = "" if shift == 0 else f".add({shift:.6f})"
+    return head.use.replace(".logits.sigmoid()", f".logits{scaled}{shifted}.sigmoid()")
 
 
 def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, str]]:
@@ -462,6 +464,11 @@ def _limits(
         )
     if head.predicts_clicks:
         limits.append("Probabilities reflect the click rate of the training data; recalibrate them for other traffic.")
+        if config.is_calibrated:
+            limits.append(
+                f"Probabilities are calibrated on the validation rows: the sigmoid of {config.calibration_scale:.4g} "
+                f"times the logit plus {config.calibration_shift:.4g}. Logits are not calibrated."
+            )
         if config.negative_sampling_rate < 1:
             limits.append(
                 f"The data keep a share of {config.negative_sampling_rate:g} of the rows without a click. The "

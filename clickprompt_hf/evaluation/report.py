@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 from transformers.utils import logging
 
+from ..configuration_clickprompt import ClickPromptConfig
 from ..data.columnar import ColumnarDataset
 from ..data.delong import compare_aucs, delong_error, p_value, placements
 from ..processing_clickprompt import ClickPromptProcessor
@@ -278,18 +279,21 @@ def click_report(
     return report
 
 
-def probabilities_by_model(predictions: Any, has_plm: bool, baseline: np.ndarray | None) -> dict[str, np.ndarray]:
+def probabilities_by_model(
+    predictions: Any, config: ClickPromptConfig, baseline: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """Convert test predictions to click probabilities (N,) by model, the run's own model first.
 
     Args:
         predictions: Logits (N, 1), or a tuple of these and the CTR logits, as `trainer.predict` returns them with
             `ignore_keys=IGNORED_IN_TEST`.
-        has_plm: Whether the model reads text.
+        config: Configuration of the model, whose calibration applies to its own logits.
         baseline: (N,) click probabilities of another run, to be included.
     """
     logits, *others = predictions if isinstance(predictions, tuple) else (predictions,)
-    by_model = {"with the PLM (fused logit)" if has_plm else "this model": click_probabilities(logits)}
-    if has_plm and others:
+    name = "with the PLM (fused logit)" if config.use_plm else "this model"
+    by_model = {name: click_probabilities(logits, config.calibration_scale, config.calibration_shift)}
+    if config.use_plm and others:
         by_model["id side alone (CTR logit)"] = click_probabilities(others[0])
     if baseline is not None:
         by_model["baseline run"] = baseline

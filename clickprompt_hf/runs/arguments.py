@@ -67,6 +67,20 @@ class ClickReportArguments(ReportArguments):
 
 
 @dataclass
+class CalibrationArguments:
+    """What happens to click probabilities after training."""
+
+    calibrate: bool = field(
+        default=True,
+        metadata={
+            "help": "Fit scale and shift of the kept weights' logits on the validation rows, if held-out halves of "
+            "them show a better log loss. Probabilities change wherever rows are scored; logits and the order of rows "
+            "do not."
+        },
+    )
+
+
+@dataclass
 class DataArguments:
     """Which rows to use. Arguments left out take the checkpoint's value, or else their default."""
 
@@ -290,7 +304,7 @@ _SECTIONS: dict[str, tuple[Any, ...]] = {
     "what to start from": (StartArguments, PLMArguments),
     "data": (DataArguments,),
     "backbone (sizes default to the published ones, or else to those below)": (*(_CTRFlags, BackboneArguments),),
-    "prompts, fusion and probabilities": (_ClickPromptFlags,),
+    "prompts, fusion and probabilities": (_ClickPromptFlags, CalibrationArguments),
     "training": (ClickPromptTrainingArguments,),
     "report": (ReportArguments, ClickReportArguments),
 }

@@ -44,7 +44,15 @@ from ..evaluation.report import (
 )
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
-from .arguments import ClickReportArguments, DataArguments, ModelArguments, StartArguments, TrainingParser
+from ..training.calibration import calibrate, warn_of_worse_than_constant
+from .arguments import (
+    CalibrationArguments,
+    ClickReportArguments,
+    DataArguments,
+    ModelArguments,
+    StartArguments,
+    TrainingParser,
+)
 from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
 from .model_building import check_lower_layers, fresh_model, load_checkpoint
@@ -55,8 +63,8 @@ from .teacher import check_student, load_teacher, remove_teacher_logits, with_te
 
 def make_parser() -> TrainingParser:
     """The parser of `clickprompt finetune`."""
-    parts = (StartArguments, ModelArguments, DataArguments, ClickReportArguments, ClickPromptTrainingArguments)
-    return TrainingParser("finetune", __doc__, parts)
+    parts = (StartArguments, ModelArguments, CalibrationArguments, DataArguments, ClickReportArguments)
+    return TrainingParser("finetune", __doc__, (*parts, ClickPromptTrainingArguments))
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -71,7 +79,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         ImportError: If an extra is missing.
     """
     # 1. Arguments.
-    start, model_args, data_args, report_args, training_args = make_parser().parse(arguments)
+    start, model_args, calibration, data_args, report_args, training_args = make_parser().parse(arguments)
     check_start(start, model_args)
     check_output_dir(training_args)
 
@@ -115,7 +123,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             model.resize_feature_embeddings(data.processor.field_sizes)
             model.config.training_data = data.training_data
 
-    # 4. Train, keep the epoch with the best validation AUC, test it.
+    # 4. Train, keep the epoch with the best validation AUC, calibrate and test it.
     trainer = ClickPromptTrainer(
         model,
         training_args,
@@ -127,14 +135,21 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     trainer.cache_texts(data.splits.values())
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    fit = calibrate(trainer, data.splits["validation"]) if calibration.calibrate else {}
+    warn_of_worse_than_constant(trainer, data.splits["validation"], fit)
     test = trainer.predict(data.splits["test"], metric_key_prefix="test", ignore_keys=IGNORED_IN_TEST)
-    by_model = probabilities_by_model(test.predictions, model.config.use_plm, baseline)
+    by_model = probabilities_by_model(test.predictions, model.config, baseline)
     probabilities = next(iter(by_model.values()))
     encoded = (data.splits["train"], data.splits["test"], data.processor)
     report = click_report(
         *(probabilities, *encoded, report_args.gauc_field, report_args.frequency_fields, report_args.baseline_dir)
     )
-    metrics = {**result.metrics, **(test.metrics or {}), **{f"test_{name}": value for name, value in report.items()}}
+    metrics = {
+        **result.metrics,
+        **fit,
+        **(test.metrics or {}),
+        **{f"test_{name}": value for name, value in report.items()},
+    }
 
     # 5. Save: plots, model card, weights. --push_to_hub publishes them.
     if trainer.is_world_process_zero():

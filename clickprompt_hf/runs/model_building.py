@@ -131,6 +131,8 @@ def load_checkpoint(
             "cannot be kept apart. Finetune it with Trainer in your own code, or on other rows with "
             "--extend_vocabulary."
         )
+    # finetuning changes the weights that it was fitted to
+    config.reset_calibration()
     if not use_plm:
         config.use_plm = False
         processor.tokenizer = None

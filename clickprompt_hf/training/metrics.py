@@ -10,14 +10,19 @@ from sklearn.metrics import log_loss, roc_auc_score
 from transformers import EvalPrediction
 
 
-def click_metrics(prediction: EvalPrediction) -> dict[str, float]:
+def click_metrics(prediction: EvalPrediction, scale: float = 1.0, shift: float = 0.0) -> dict[str, float]:
     """Compute AUC and log loss for a click model, from logits (N, 1), alone or first in a tuple, and clicks (N,).
 
     Both may be lists of batches, as `eval_do_concat_batches=False` gives them.
+
+    Args:
+        prediction: Logits and clicks.
+        scale: The model's `calibration_scale`.
+        shift: The model's `calibration_shift`.
     """
     logits = [_first(outputs) for outputs in _batches(prediction.predictions)]
     clicks = [_array(labels).reshape(-1) for labels in _batches(prediction.label_ids)]
-    return auc_and_log_loss(click_probabilities(np.concatenate(logits)), np.concatenate(clicks))
+    return auc_and_log_loss(click_probabilities(np.concatenate(logits), scale, shift), np.concatenate(clicks))
 
 
 def masked_token_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -71,10 +76,11 @@ def _array(numbers: Any) -> np.ndarray:
     return numbers.cpu().double().numpy() if isinstance(numbers, torch.Tensor) else np.asarray(numbers)
 
 
-def click_probabilities(logits) -> np.ndarray:
-    """Convert logits (N, 1) to click probabilities (N,) in float64."""
+def click_probabilities(logits, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
+    """Convert logits (N, 1) to click probabilities (N,) in float64, calibrated by `scale` and `shift`."""
     with np.errstate(invalid="ignore"):
-        return np.exp(-np.logaddexp(0, -np.asarray(logits, dtype=np.float64).reshape(-1)))
+        calibrated = scale * np.asarray(logits, dtype=np.float64).reshape(-1) + shift
+        return np.exp(-np.logaddexp(0, -calibrated))
 
 
 def auc_and_log_loss(probabilities, clicks) -> dict[str, float]:

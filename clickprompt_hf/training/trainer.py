@@ -22,7 +22,7 @@ from peft import PeftMixedModel, PeftModel
 from safetensors.torch import load_model
 from torch._dynamo import OptimizedModule
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, BestRun, has_length
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -31,6 +31,7 @@ from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickP
 from ..data.columnar import ColumnarDataset
 from ..whole_files import remove_partial, whole_file
 from .arguments import ClickPromptSettings, check_supported, copy_arguments
+from .calibration import calibration_of, reset_calibration
 from .distillation import distillation_loss
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
 from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
@@ -81,8 +82,9 @@ class ClickPromptTrainer(ResumableTrainer):
     - with `freeze_lower_layers`, the PLM's layers below the prompts stay as they are, without dropout; with
       `cache_text_states`, each distinct text of a `ColumnarDataset` goes through them once, before training begins;
     - what it publishes holds no pickle: only checkpoints to resume from keep the pickled arguments;
-    - it copies `args`, and changes nothing of the model but its weights: frozen parts, sparse gradients, attention
-      kernels, mixed precision and activation checkpointing last while it trains or evaluates;
+    - training resets the model's calibration, which `training.calibration.calibrate` fits afterwards;
+    - it copies `args`, and changes nothing else of the model but its weights: frozen parts, sparse gradients,
+      attention kernels, mixed precision and activation checkpointing last while it trains or evaluates;
     - `model_card` replaces the model card.
 
     Args:
@@ -161,7 +163,7 @@ class ClickPromptTrainer(ResumableTrainer):
         check_sharding(self, self.model)
         self.task = task_of(self.model)
         if compute_metrics is None:
-            compute: Any = masked_token_metrics if self.is_pretraining else click_metrics
+            compute: Any = masked_token_metrics if self.is_pretraining else self._click_metrics
             if args.batch_eval_metrics:
                 compute = BatchMetrics(compute)
             self.compute_metrics = compute
@@ -219,6 +221,10 @@ class ClickPromptTrainer(ResumableTrainer):
         choose_attention(plain_model(self.model), self.args, self.settings.attn_implementation)
         if self._compiled_call is not None:
             self.model._compiled_call_impl = self._compiled_call
+
+    def _click_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """AUC and log loss of the probabilities that the model is served with, but for sampled negatives."""
+        return click_metrics(prediction, *calibration_of(self.model))
 
     def _datasets(self) -> list[Any]:
         """The datasets of training and evaluation."""
@@ -469,6 +475,9 @@ class ClickPromptTrainer(ResumableTrainer):
         """Train as `ResumableTrainer` does, and leave the model and the rows as they were."""
         dataset = self.train_dataset
         epoch = dataset.epoch if isinstance(dataset, ColumnarDataset) else 0
+        if self.model is not None:
+            # that of the weights before training
+            reset_calibration(self.model)
         # with `model_init`, this training makes a model of its own
         with nullcontext() if self.model_init is not None else left_as_it_was(self.model):
             try:
