@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from accelerate.utils import broadcast_object_list
 from torch.distributed.fsdp import StateDictType
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
@@ -77,6 +78,15 @@ class _ProgressCallback(TrainerCallback):
         self.trainer.restore_progress()
 
 
+def of_first_process(value: Any) -> Any:
+    """What the first process has found, in all processes: files may look different from each of them.
+
+    Args:
+        value: What this process has found, picklable.
+    """
+    return broadcast_object_list([value])[0]
+
+
 class ResumableTrainer(DivergenceCheckingTrainer):
     """A `Trainer` whose checkpoints appear whole or not at all, and whose resumed runs end as uninterrupted ones do.
 
@@ -114,10 +124,11 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         """
         folder = Path(str(self.args.output_dir))
         if resume_from_checkpoint is True:
-            newest = newest_whole_checkpoint(folder)
-            if newest is None:
+            newest = newest_whole_checkpoint(folder) if self.is_world_process_zero() else None
+            name = of_first_process(None if newest is None else newest.name)
+            if name is None:
                 raise ValueError(f"`resume_from_checkpoint` must be False, as {folder} has no whole checkpoint.")
-            resume_from_checkpoint = str(newest)
+            resume_from_checkpoint = str(folder / name)
         if self.args.should_save:
             remove_partial(folder)
         self._save_is_due, self._last_step_seen = False, None
@@ -163,7 +174,8 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
         if (progress := Path(resume_from_checkpoint) / PROGRESS_FILE).is_file():
             self._earlier = RunProgress(**json.loads(progress.read_bytes()))
-        self._is_done = self.state.global_step >= max_steps or self._has_stopped_early()
+        # a process that went on alone would wait for the others for ever
+        self._is_done = of_first_process(self.state.global_step >= max_steps or self._has_stopped_early())
         # training begins with the epoch after the last one, so with none
         return (num_train_epochs, 0) if self._is_done else (epochs, steps)
 
