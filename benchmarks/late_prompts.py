@@ -36,6 +36,7 @@ from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCol
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.text_states import TextStates
+from clickprompt_hf.data.text_variants import DistinctTexts
 from clickprompt_hf.presets import ctr_preset
 from clickprompt_hf.recent_texts import RecentTexts
 from clickprompt_hf.scoring import score_table
@@ -151,11 +152,9 @@ def prepare(settings: Settings) -> tuple[Callable[[], Any], dict[str, Any]]:
     if settings.way == "late":
         model.freeze_lower_layers()
         masked = collator if settings.stage == "pamlm" else None
-        states = TextStates.build(
-            *(model, [dataset], place / "states", args.text_state_dtype, masked, args.masked_variants),
-            progress_bar=False,
-        )
-        dataset = states.attach(dataset)
+        texts = DistinctTexts.of(dataset, masked, args.masked_variants)
+        states = TextStates.build(model, [texts], place / "states", args.text_state_dtype, progress_bar=False)
+        dataset = states.attach(texts)
     return training(settings, model, dataset, collator)
 
 
@@ -241,7 +240,7 @@ def of_cache(settings: Settings, model: Any, dataset: ColumnarDataset, folder: P
 
     def cache() -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        TextStates.build(model, [dataset], folder, args.text_state_dtype, progress_bar=False)
+        TextStates.build(model, [DistinctTexts.of(dataset)], folder, args.text_state_dtype, progress_bar=False)
 
     cache()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

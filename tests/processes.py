@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import time
 import traceback
 import warnings
 from dataclasses import replace
@@ -23,12 +24,13 @@ from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import TrainerCallback, set_seed
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptProcessor
+from clickprompt_hf.data import text_states
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.runs import teacher
 from clickprompt_hf.runs.preparation import PreparedData
 from clickprompt_hf.runs.prepared_folder import prepared_data
-from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, resuming
 from clickprompt_hf.training.checkpoints import newest_whole_checkpoint
 
 torch.set_num_threads(1)
@@ -36,7 +38,11 @@ gc.freeze()
 
 
 def in_processes(number, work, folder):
-    """Run `work` in forks; the JSON that each of them returns."""
+    """Run `work` in forks; the JSON that each of them returns, or how it ended."""
+    results = [folder / f"result-{rank}.json" for rank in range(number)]
+    for result in results:
+        # of earlier forks
+        result.unlink(missing_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,12 +59,12 @@ def in_processes(number, work, folder):
             except Exception as error:
                 traceback.print_exc()
                 result = {"error": f"{type(error).__name__}: {error}"}
-            (folder / f"result-{rank}.json").write_text(json.dumps(result))
+            results[rank].write_text(json.dumps(result))
             os._exit(0)
         processes.append(process)
-    for process in processes:
-        os.waitpid(process, 0)
-    return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(number)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+    died = ({"error": f"the process died with code {code}"} for code in codes)
+    return [json.loads(path.read_text()) if path.exists() else end for path, end in zip(results, died)]
 
 
 def trainer_of(folder, prepared, model, processes, batch, trainer_class=ClickPromptTrainer, **options):
@@ -155,6 +161,51 @@ def diverged(folder, prepared):
     return in_processes(2, work, folder)
 
 
+def decided(folder, prepared):
+    """Resume in two processes; the second one finds an earlier checkpoint, and that the run has stopped early."""
+
+    def work(epochs, resume):
+        if resume and int(os.environ["RANK"]) == 1:
+            resuming.newest_whole_checkpoint = lambda folder: folder / "checkpoint-5"
+            resuming.ResumableTrainer._has_stopped_early = lambda self: True
+        options = {"num_train_epochs": epochs, "load_best_model_at_end": False}
+        trainer = trainer_of(folder / "decided", prepared, model_of("alone", prepared[1]), 2, 14, **options)
+        trainer.train(resume_from_checkpoint=resume)
+        return [trainer._resumed_from and Path(trainer._resumed_from).name, trainer.state.global_step]
+
+    in_processes(2, lambda: work(2, None), folder)
+    return in_processes(2, lambda: work(3, True), folder)
+
+
+def waiting(folder, prepared):
+    """Per process, how many texts it encodes and maps; the one that writes goes on once the other waits for it."""
+    acquire, encode = text_states.filelock.FileLock.acquire, ClickPromptForCTR.encode_text
+    encoded = []
+
+    def watched_acquire(self, *args, blocking=None, **kwargs):
+        if blocking is None:
+            (folder / f"waits-{os.environ['RANK']}").touch()
+        return acquire(self, *args, blocking=blocking, **kwargs)
+
+    def watched_encode(self, input_ids, attention_mask):
+        other, end = folder / f"waits-{1 - int(os.environ['RANK'])}", time.monotonic() + 20
+        while not other.exists():
+            if time.monotonic() > end:
+                raise TimeoutError("the other process does not wait for the states")
+            time.sleep(0.01)
+        encoded.append(len(input_ids))
+        return encode(self, input_ids, attention_mask)
+
+    def work():
+        text_states.filelock.FileLock.acquire, ClickPromptForCTR.encode_text = watched_acquire, watched_encode
+        model, splits = model_of("ctr", prepared[1], prompt_depth=1), prepared[0]
+        trainer = trainer_of(folder / "waiting", prepared, model, 2, 14, cache_text_states=True)
+        trainer.cache_texts(splits.values())
+        return [sum(encoded), len(trainer._cached_rows.get(splits["train"]).cached_texts.states)]
+
+    return in_processes(2, work, folder)
+
+
 class Spoil(TrainerCallback):
     """Makes the loss of the second epoch's last step infinite, in one of the processes."""
 
@@ -220,6 +271,8 @@ def main():
         "distilled": difference(folder, taught, "alone", distill_weight=0.7, distill_temperature=2.0),
         "teacher": [*teacher_logits(folder, prepared, 1), *teacher_logits(folder, prepared, 2)],
         "diverged": diverged(folder, prepared),
+        "decided": decided(folder, prepared),
+        "waiting": waiting(folder, prepared),
         "fsdp": fsdp(folder, prepared, "ctr"),
         "paper": fsdp(folder, prepared, "ctr", prompt_encoder="paper"),
         "tied": fsdp(folder, prepared, "pamlm"),

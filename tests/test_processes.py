@@ -45,6 +45,17 @@ def test_all_processes_stop_if_one_diverges(report):
         assert "ValueError: Training diverged: after 10 steps" in outcome["error"]
 
 
+def test_the_first_process_decides_what_is_resumed_and_whether_training_goes_on(report):
+    assert report["decided"] == [["checkpoint-10", 15]] * 2
+
+
+def test_processes_wait_for_the_states_of_texts_without_a_collective(report):
+    """A barrier would time out while another process computes."""
+    (first, mapped), (second, also_mapped) = report["waiting"]
+    assert sorted([first, second]) == [0, mapped]
+    assert mapped == also_mapped > 50
+
+
 def test_sharded_checkpoints_are_resumed_and_the_final_weights_are_whole(report):
     outcome = report["fsdp"]
     assert outcome["trained"] == [10, 10]

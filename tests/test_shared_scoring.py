@@ -13,6 +13,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipe
 from clickprompt_hf.configuration_clickprompt import SPLIT_FAMILIES
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.text_states import TextStates
+from clickprompt_hf.data.text_variants import DistinctTexts
 from clickprompt_hf.inspection import what_if
 from clickprompt_hf.recent_texts import RecentTexts
 from clickprompt_hf.runs import predict
@@ -245,6 +246,10 @@ def test_predict_keeps_states_within_the_given_memory(late, tmp_path, monkeypatc
     assert "--text_state_memory has no effect" in caplog.text
 
 
+def texts_in(folder):
+    return [DistinctTexts.of(split) for split in load_prepared(folder)[0].values()]
+
+
 def test_predict_reads_the_states_that_training_has_left(tmp_path, monkeypatch, caplog):
     # in a model of its own: the states of a file belong to weights
     processor, model = checkpoint(pooling="cls")
@@ -252,7 +257,7 @@ def test_predict_reads_the_states_that_training_has_left(tmp_path, monkeypatch, 
     processor.save_pretrained(tmp_path / "model")
     splits = {"train": pa.table(rows(40) | {"click": [0, 1] * 20})}
     prepare_splits(splits, processor, tmp_path / "prepared")
-    states = TextStates.build(model, load_prepared(tmp_path / "prepared")[0].values(), tmp_path / "states")
+    states = TextStates.build(model, texts_in(tmp_path / "prepared"), tmp_path / "states")
     columns = {name: [*values[:20], *tiny_rows(20, 9)[name]] for name, values in rows(40).items()}
     pd.DataFrame(columns).to_csv(tmp_path / "rows.csv", index=False)
     expected = plain_probabilities(columns, processor, model)
@@ -282,7 +287,7 @@ def test_predict_reads_the_states_that_training_has_left(tmp_path, monkeypatch, 
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
     assert num_computed > len(new_texts)
     assert "has no bf16 states of this model's lower layers: they are computed" in caplog.text
-    TextStates.build(model, load_prepared(tmp_path / "prepared")[0].values(), tmp_path / "states", "bf16")
+    TextStates.build(model, texts_in(tmp_path / "prepared"), tmp_path / "states", "bf16")
     scores, num_computed = predict_with("--text_state_dir", str(tmp_path / "states"), "--text_state_dtype", "bf16")
     np.testing.assert_allclose(scores, expected, rtol=0, atol=0.02)
     assert num_computed == len(new_texts)

@@ -18,6 +18,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_data import tiny_gpt2_tokenizer, tiny_roberta_tokenizer, tiny_rows
 from tiny_models import tiny_ctr_config, tiny_text_config
+from torch.utils.data import Subset
 from transformers import HfArgumentParser, TrainerCallback, set_seed
 
 from clickprompt_hf import (
@@ -29,12 +30,12 @@ from clickprompt_hf import (
     FieldSchema,
     Schema,
 )
-from clickprompt_hf.data import text_states
+from clickprompt_hf.data import text_states, text_variants
 from clickprompt_hf.data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.data.text_states import TextStates, fingerprint_of
 from clickprompt_hf.data.text_variants import DistinctTexts, chosen_variants, text_keys, variant_tokens
-from clickprompt_hf.runs import finetune, pretrain
+from clickprompt_hf.runs import finetune, preparation, pretrain
 from clickprompt_hf.runs.arguments import DataArguments, ModelArguments
 from clickprompt_hf.runs.idle_arguments import warn_of_idle_arguments
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
@@ -67,6 +68,11 @@ def build(processor, model_class=ClickPromptForCTR, family="roberta", seed=0, **
     ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
     options = {"prompt_length": 2, "prompt_depth": 1, **options}
     return model_class(ClickPromptConfig(text_config=text, ctr_config=ctr, **options))
+
+
+def build_states(model, datasets, folder, dtype="fp32", collator=None, masked_variants=8, **options):
+    texts = [DistinctTexts.of(rows, collator, masked_variants) for rows in datasets]
+    return TextStates.build(model, texts, folder, dtype, **options)
 
 
 def trainer_for(model, prepared, folder, callbacks=(), rows=None, **options):
@@ -104,11 +110,11 @@ def states_file(folder):
 def test_batches_hold_the_states_of_their_distinct_texts(dtype, torch_type, prepared, tmp_path):
     splits, processor = prepared
     model, collator = build(processor).eval(), ClickPromptCollator(processor)
-    states = TextStates.build(model, splits.values(), tmp_path, dtype, progress_bar=False)
+    states = build_states(model, splits.values(), tmp_path, dtype, progress_bar=False)
     # the last one repeats row 5 without a label
     rows = [5, 0, 17, 5, 40, 65]
     plain = collator(splits["train"].__getitems__(rows))
-    batch = collator(states.attach(splits["train"]).__getitems__(rows))
+    batch = collator(states.attach(DistinctTexts.of(splits["train"])).__getitems__(rows))
     assert set(batch) == {"feature_ids", "attention_mask", "labels", "text_rows", "text_states"}
     assert torch.equal(batch["feature_ids"], plain["feature_ids"])
     assert torch.equal(batch["labels"], plain["labels"])
@@ -218,7 +224,7 @@ def test_runs_add_what_is_missing(prepared, tmp_path, monkeypatch, caplog):
     texts = encoded_texts(monkeypatch)
     model = build(processor).train()
     with caplog.at_level(logging.WARNING):
-        first = TextStates.build(model, [splits["train"]], tmp_path, progress_bar=False)
+        first = build_states(model, [splits["train"]], tmp_path, progress_bar=False)
     size = states_file(tmp_path).stat().st_size
     assert f"Caching the states of {len(first)} texts in {first.folder}" in caplog.text
     assert f"{size / 64:,.0f} tokens" in caplog.text
@@ -228,14 +234,14 @@ def test_runs_add_what_is_missing(prepared, tmp_path, monkeypatch, caplog):
     lengths = [len(text) for text in texts]
     assert lengths == sorted(lengths, reverse=True)
     texts.clear()
-    both = TextStates.build(model, splits.values(), tmp_path, progress_bar=False)
+    both = build_states(model, splits.values(), tmp_path, progress_bar=False)
     assert 0 < len(texts) == len(both) - len(first)
     texts.clear()
-    TextStates.build(model, splits.values(), tmp_path, progress_bar=False)
-    TextStates.build(build(processor), splits.values(), tmp_path, progress_bar=False)
+    build_states(model, splits.values(), tmp_path, progress_bar=False)
+    build_states(build(processor), splits.values(), tmp_path, progress_bar=False)
     assert not texts
     assert model.training
-    TextStates.build(build(processor, seed=1), splits.values(), tmp_path, progress_bar=False)
+    build_states(build(processor, seed=1), splits.values(), tmp_path, progress_bar=False)
     assert len(texts) == len(both)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -249,8 +255,8 @@ def test_keys_are_those_of_the_tokens_alone(prepared):
 
 
 def test_workers_map_the_file_again(prepared, tmp_path):
-    states = TextStates.build(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
-    rows = states.attach(prepared[0]["train"])
+    states = build_states(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
+    rows = states.attach(DistinctTexts.of(prepared[0]["train"]))
     pickled = pickle.dumps(states)
     assert len(pickled) < states.num_bytes
     copied = replace(rows, cached_texts=replace(rows.cached_texts, states=pickle.loads(pickled)))
@@ -259,10 +265,10 @@ def test_workers_map_the_file_again(prepared, tmp_path):
 
 
 def test_slices_and_single_rows(prepared, tmp_path):
-    states = TextStates.build(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
-    rows = states.attach(prepared[0]["train"])
+    states = build_states(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
+    rows = states.attach(DistinctTexts.of(prepared[0]["train"]))
     assert rows.text_lengths().tolist() == prepared[0]["train"].text_lengths().tolist()
-    unnumbered = states.attach(replace(prepared[0]["train"], text_ids=None))
+    unnumbered = states.attach(DistinctTexts.of(replace(prepared[0]["train"], text_ids=None)))
     for positions in ([12], [13, 12]):
         expected = rows.__getitems__(positions)[0]
         for batch in (
@@ -272,14 +278,53 @@ def test_slices_and_single_rows(prepared, tmp_path):
             for name in ("text_states", "attention_mask"):
                 np.testing.assert_array_equal(batch[name][batch["text_rows"]], expected[name][expected["text_rows"]])
     with pytest.raises(ValueError, match="`parts` must not have cached states"):
-        ColumnarDataset.concatenate([rows, states.attach(prepared[0]["validation"])])
+        ColumnarDataset.concatenate([rows, states.attach(DistinctTexts.of(prepared[0]["validation"]))])
+
+
+def test_no_rows_have_no_texts(prepared, tmp_path):
+    states = build_states(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
+    none = DistinctTexts.of(prepared[0]["train"].slice(7, 7))
+    assert len(states.attach(none)) == 0
+    alone = TextStates.build(build(prepared[1]), [none], tmp_path / "none", progress_bar=False)
+    assert len(alone) == len(alone.attach(none)) == 0
+
+
+def test_texts_are_hashed_once(prepared, tmp_path, monkeypatch):
+    """Also for masked variants, of which there are many."""
+    hashed = []
+    original = text_variants.text_keys
+
+    def counted(input_ids, attention_mask):
+        hashed.append(len(input_ids))
+        return original(input_ids, attention_mask)
+
+    monkeypatch.setattr(text_variants, "text_keys", counted)
+    model = build(prepared[1], ClickPromptForPAMLM)
+    trainer = trainer_for(model, prepared, tmp_path, cache_text_states=True, masked_variants=3)
+    train = prepared[0]["train"]
+    trainer.cache_texts([train])
+    # the text and its variants
+    assert sum(hashed) == 4 * len(np.unique(train.text_ids))
+
+
+def test_one_line_says_that_all_states_are_there(prepared, tmp_path, caplog):
+    texts = [DistinctTexts.of(rows) for rows in prepared[0].values()]
+    states = TextStates.build(build(prepared[1]), texts, tmp_path, progress_bar=False)
+    caplog.clear()
+    TextStates.build(build(prepared[1]), texts, tmp_path, progress_bar=False)
+    assert [record.message for record in caplog.records] == [
+        f"The states of all {len(states)} texts are in {states.folder}."
+    ]
+    caplog.clear()
+    TextStates.build(build(prepared[1]), texts, tmp_path, progress_bar=False, quiet=True)
+    assert not caplog.records
 
 
 # Interrupted, damaged and impossible files
 
 
 def reference(prepared, folder):
-    states = TextStates.build(build(prepared[1]), prepared[0].values(), folder, progress_bar=False)
+    states = build_states(build(prepared[1]), prepared[0].values(), folder, progress_bar=False)
     return {key: states._states_of(entry) for entry, key in enumerate(states._records["key"].tolist())}
 
 
@@ -306,7 +351,7 @@ def test_a_killed_writer_leaves_its_chunks(prepared, tmp_path, monkeypatch):
             return original(self, *args)
 
         ClickPromptForCTR.encode_text = encode_text
-        TextStates.build(build(processor), splits.values(), tmp_path / "killed", progress_bar=False)
+        build_states(build(processor), splits.values(), tmp_path / "killed", progress_bar=False)
     assert os.WIFSIGNALED(os.waitpid(process, 0)[1])
     folder = states_file(tmp_path / "killed").parent
     left = TextStates(folder)
@@ -360,26 +405,26 @@ def flip_a_bit(folder):
     ],
 )
 def test_damage_is_named(damage, message, prepared, tmp_path):
-    TextStates.build(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
+    build_states(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
     damage(states_file(tmp_path).parent if states_file(tmp_path).exists() else tmp_path)
     with pytest.raises(ValueError, match=message):
-        TextStates.build(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
+        build_states(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
 
 
 def test_states_under_the_name_of_others_are_refused(prepared, tmp_path):
-    TextStates.build(build(prepared[1]), prepared[0].values(), tmp_path / "ours", progress_bar=False)
-    TextStates.build(build(prepared[1], seed=1), prepared[0].values(), tmp_path / "theirs", progress_bar=False)
+    build_states(build(prepared[1]), prepared[0].values(), tmp_path / "ours", progress_bar=False)
+    build_states(build(prepared[1], seed=1), prepared[0].values(), tmp_path / "theirs", progress_bar=False)
     ours, theirs = (states_file(tmp_path / name).parent for name in ("ours", "theirs"))
     shutil.copytree(theirs, tmp_path / "copied" / ours.name)
     with pytest.raises(ValueError, match=r"text_states.json must describe .* states of another PLM, depth or type"):
-        TextStates.build(build(prepared[1]), prepared[0].values(), tmp_path / "copied", progress_bar=False)
+        build_states(build(prepared[1]), prepared[0].values(), tmp_path / "copied", progress_bar=False)
 
 
 def test_a_full_disk_is_refused_before_writing(prepared, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(text_states.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(OSError, match=r"cannot hold the states of \d+ texts: they take 0\.\d MB, and the disk has 0"):
-        TextStates.build(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
+        build_states(build(prepared[1]), prepared[0].values(), tmp_path, progress_bar=False)
     assert not list(tmp_path.glob("*/states.bin"))
 
 
@@ -388,7 +433,7 @@ def test_states_that_overflow_are_refused(prepared, tmp_path):
     with torch.no_grad():
         model.trunk.plm.encoder.layer[0].output.LayerNorm.weight.fill_(1e6)
     with pytest.raises(ValueError, match="must be finite in fp16"):
-        TextStates.build(model, prepared[0].values(), tmp_path, "fp16", progress_bar=False)
+        build_states(model, prepared[0].values(), tmp_path, "fp16", progress_bar=False)
 
 
 def test_a_folder_without_states(tmp_path):
@@ -416,8 +461,9 @@ def test_states_are_those_of_the_masked_text_of_the_labels(masking, prepared, tm
     model = build(processor, ClickPromptForPAMLM).eval()
     collator = ClickPromptMLMCollator(processor, 0.3, masking, seed=5)
     train = splits["train"]
-    states = TextStates.build(model, [train], tmp_path, collator=collator, masked_variants=3, progress_bar=False)
-    rows, positions = states.attach(train), [0, 9, 33, 60]
+    texts = DistinctTexts.of(train, collator, 3)
+    states = TextStates.build(model, [texts], tmp_path, progress_bar=False)
+    rows, positions = states.attach(texts), [0, 9, 33, 60]
     seen = []
     for epoch in range(4):
         rows.set_epoch(epoch)
@@ -485,9 +531,9 @@ def test_paclm_on_states(for_decoder, tmp_path):
     splits, processor = for_decoder
     model = build(processor, ClickPromptForPACLM, "gpt2").eval()
     collator = ClickPromptCLMCollator(processor)
-    states = TextStates.build(model, splits.values(), tmp_path, collator=collator, progress_bar=False)
+    states = build_states(model, splits.values(), tmp_path, collator=collator, progress_bar=False)
     plain = collator(splits["train"].__getitems__([4, 11, 60]))
-    batch = collator(states.attach(splits["train"]).__getitems__([4, 11, 60]))
+    batch = collator(states.attach(DistinctTexts.of(splits["train"], collator)).__getitems__([4, 11, 60]))
     assert torch.equal(batch["labels"], plain["labels"])
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).loss, model(**plain).loss)
@@ -515,6 +561,10 @@ def lora_above(model):
     [
         ({"freeze_lower_layers": True}, {"prompt_depth": None}, None, "`freeze_lower_layers` needs PLM layers below"),
         ({"cache_text_states": True}, {"prompt_depth": 2}, None, "`cache_text_states` needs .* 2 layers, .* got 2"),
+        (
+            {"cache_text_states": True, "bf16_full_eval": True},
+            *({}, None, "`bf16_full_eval` must be False with `cache_text_states`"),
+        ),
         ({"cache_text_states": True}, {}, lora, "adapters must target other layers"),
         ({"cache_text_states": True, "neftune_noise_alpha": 5}, {}, None, "`neftune_noise_alpha` must be None with"),
         (
@@ -562,7 +612,7 @@ def test_rows_without_text_or_in_other_datasets_are_refused(prepared, tmp_path):
     with pytest.raises(ValueError, match="needs rows of a ColumnarDataset with text"):
         trainer_for(build(prepared[1]), prepared, tmp_path, rows=without, cache_text_states=True)
     with pytest.raises(ValueError, match="needs rows with text"):
-        TextStates.build(build(prepared[1]), [without], tmp_path, progress_bar=False)
+        build_states(build(prepared[1]), [without], tmp_path, progress_bar=False)
 
 
 def test_pooling_of_a_lower_layer_is_refused(prepared, tmp_path):
@@ -584,8 +634,8 @@ def test_rows_with_states_train_without_the_flag(prepared, tmp_path):
     """And only the model whose lower layers made them."""
     splits, processor = prepared
     model = build(processor)
-    states = TextStates.build(model, splits.values(), tmp_path, progress_bar=False)
-    rows = states.attach(splits["train"])
+    states = build_states(model, splits.values(), tmp_path, progress_bar=False)
+    rows = states.attach(DistinctTexts.of(splits["train"]))
     before = weights(model)
     trainer = trainer_for(model, prepared, tmp_path, rows=rows)
     trainer.train()
@@ -608,23 +658,46 @@ def test_rows_with_states_train_without_the_flag(prepared, tmp_path):
         with pytest.raises(ValueError, match="holds states of another PLM or"):
             trainer.evaluate(rows)
     with pytest.raises(ValueError, match=r"must have the states of all texts of the rows, but lacks those of"):
-        TextStates.build(build(processor), [splits["train"].slice(0, 3)], tmp_path / "few", progress_bar=False).attach(
-            splits["train"]
+        build_states(build(processor), [splits["train"].slice(0, 3)], tmp_path / "few", progress_bar=False).attach(
+            DistinctTexts.of(splits["train"])
         )
+
+
+def test_a_subset_of_rows_with_states_is_checked_too(prepared, tmp_path):
+    splits, processor = prepared
+    texts = DistinctTexts.of(splits["train"])
+    states = TextStates.build(build(processor), [texts], tmp_path, progress_bar=False)
+    rows = Subset(states.attach(texts), [3, 1, 4, 1, 5])
+    model = build(processor)
+    before = weights(model)
+    trainer = trainer_for(model, prepared, tmp_path, rows=rows, eval_strategy="no", save_strategy="no")
+    trainer.train()
+    moved = {key for key, tensor in weights(model).items() if not torch.equal(tensor, before[key])}
+    assert any("plm.encoder.layer.1." in key for key in moved)
+    assert not any("plm.encoder.layer.0." in key or "plm.embeddings" in key for key in moved)
+    trainer.evaluate(rows)
+    other = build(processor, seed=1)
+    with pytest.raises(ValueError, match="holds states of another PLM or"):
+        trainer_for(other, prepared, tmp_path, rows=rows).train()
+    with pytest.raises(ValueError, match="holds states of another PLM or"):
+        trainer_for(other, prepared, tmp_path).evaluate(rows)
 
 
 def test_states_for_clicks_do_not_serve_pretraining(prepared, tmp_path):
     model = build(prepared[1], ClickPromptForPAMLM)
-    rows = TextStates.build(model, [prepared[0]["train"]], tmp_path, progress_bar=False).attach(prepared[0]["train"])
+    texts = DistinctTexts.of(prepared[0]["train"])
+    rows = TextStates.build(model, [texts], tmp_path, progress_bar=False).attach(texts)
     with pytest.raises(ValueError, match="their states were cached for click prediction"):
         ClickPromptMLMCollator(prepared[1])(rows.__getitems__([0]))
 
 
 def test_states_of_masked_texts_do_not_serve_clicks(prepared, tmp_path):
     model, masking = build(prepared[1]), ClickPromptMLMCollator(prepared[1])
-    states = TextStates.build(model, [prepared[0]["train"]], tmp_path, collator=masking, progress_bar=False)
+    states = build_states(model, [prepared[0]["train"]], tmp_path, collator=masking, progress_bar=False)
     with pytest.raises(ValueError, match="theirs were cached for pretraining"):
-        ClickPromptCollator(prepared[1])(states.attach(prepared[0]["train"]).__getitems__([0]))
+        ClickPromptCollator(prepared[1])(
+            states.attach(DistinctTexts.of(prepared[0]["train"], masking)).__getitems__([0])
+        )
 
 
 def test_texts_that_rows_hardly_share_are_warned_of(prepared, tmp_path, caplog):
@@ -662,7 +735,7 @@ def test_commands_share_states(tmp_path, caplog):
 
     for main in (pretrain.main, finetune.main):
         with pytest.raises(
-            ValueError, match="`--cache_text_states` needs PLM layers below the prompts: pass --prompt_de"
+            ValueError, match="`cache_text_states` needs PLM layers below the prompts: `prompt_depth` must be below"
         ):
             run(main, "refused", *fresh, *sizes, *caching)
     run(pretrain.main, "pamlm", *fresh, *sizes, *caching, "--prompt_depth", "1", "--masked_variants", "2")
@@ -680,6 +753,17 @@ def test_commands_share_states(tmp_path, caplog):
     assert "--cache_text_states True has no effect: it needs a run with the PLM." in caplog.text
     assert "--masked_variants 3 has no effect: it needs clickprompt pretrain." in caplog.text
     assert not (tmp_path / "alone" / "_text_states").exists()
+
+
+@pytest.mark.parametrize("flag", ["--cache_text_states", "--freeze_lower_layers=true"])
+@pytest.mark.parametrize("depth", [[], ["--prompt_depth", "2"], ["--prompt_strategy", "shallow"]])
+@pytest.mark.parametrize("main", [pretrain.main, finetune.main])
+def test_prompts_in_all_layers_are_refused_before_the_data_are_read(main, depth, flag, tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "_read_source", None)
+    options = ["--dataset", "synthetic", "--plm_name_or_path", "scratch-tiny", "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match=r"` needs PLM layers below .* must be below the PLM's 2 layers"):
+        main([*options, "--report_to", "none", *depth, flag])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

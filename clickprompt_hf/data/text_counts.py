@@ -24,11 +24,6 @@ class TextCounts:
     mean_tokens: float
     max_tokens: int
 
-    @property
-    def rows_per_text(self) -> float:
-        """Mean number of rows that share a text, at least 1; 0 without rows."""
-        return self.rows / max(self.distinct_texts, 1)
-
     def __str__(self) -> str:
         return (
             f"{self.rows:,} rows, {self.distinct_texts:,} distinct texts, {self.mean_tokens:.1f} tokens per row, at "

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import filelock
 import numpy as np
@@ -41,7 +41,6 @@ from .text_variants import DistinctTexts, TextRows, chosen_variants, text_ids_of
 logger = logging.get_logger(__name__)
 
 StateType = Literal["fp32", "bf16", "fp16"]
-DEFAULT_MASKED_VARIANTS = 8
 
 _TORCH_TYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # numpy has no bf16
@@ -66,14 +65,12 @@ _IDLE_SETTINGS = (
 )
 
 
-Rows = TypeVar("Rows", bound=TextRows)
-
-
 class TextStates:
     """States of texts after the lower layers of one PLM, in a memory-mapped file.
 
-        states = TextStates.build(model, splits.values(), "text_states")
-        splits = {name: states.attach(split) for name, split in splits.items()}
+        texts = {name: DistinctTexts.of(split) for name, split in splits.items()}
+        states = TextStates.build(model, texts.values(), "text_states")
+        splits = {name: states.attach(of_split) for name, of_split in texts.items()}
         trainer = ClickPromptTrainer(model, args, train_dataset=splits["train"], ...)
 
     Batches of rows with states hold `text_states`, `attention_mask` and `text_rows` instead of `input_ids`; the
@@ -98,8 +95,6 @@ class TextStates:
         self.header = _read_header(self.folder)
         self.dtype: StateType = self.header["dtype"]
         self.hidden_size: int = self.header["hidden_size"]
-        self._collator: Any = None
-        self._num_variants = 1
         self._map()
         self._check_states()
 
@@ -159,42 +154,42 @@ class TextStates:
     def build(
         cls,
         model: Any,
-        datasets: Iterable[TextRows],
+        texts: Iterable[DistinctTexts],
         folder: str | Path,
         dtype: StateType = "fp32",
-        collator: Any = None,
-        masked_variants: int = DEFAULT_MASKED_VARIANTS,
         progress_bar: bool = True,
+        quiet: bool = False,
     ) -> "TextStates":
-        """Open the states of the rows' texts, and compute those that are missing.
+        """Open the states of texts, and compute those that are missing.
 
         An interrupted call leaves what it has finished to the next one. If another process writes the same states,
-        this one waits for it.
+        this one waits for it, however long that takes.
 
         Args:
             model: A ClickPrompt model whose `prompt_depth` leaves lower layers without prompts. It computes in its own
                 type, in evaluation mode, without gradients, on its own device.
-            datasets: Rows with text, such as all splits of a run.
+            texts: The texts of datasets, such as all splits of a run.
             folder: Where the states of all PLMs are. Each has a folder of its own there.
             dtype: Type of the states: `"fp32"`, or `"bf16"` or `"fp16"` in half the size.
-            collator: The collator of pretraining, which masks texts (`ClickPromptMLMCollator`) or predicts their next
-                tokens (`ClickPromptCLMCollator`); `None` for click prediction.
-            masked_variants: V, masked variants per text, for `ClickPromptMLMCollator` only.
-            progress_bar: Whether to show one.
+            progress_bar: Whether to show one while states are computed.
+            quiet: Whether to log neither that all states are there nor that another process writes them.
 
         Raises:
-            ValueError: If the model has no lower layers, the rows have no text, or a file is damaged.
+            ValueError: If the model has no lower layers, or a file is damaged.
             OSError: If the disk is too small, or a file cannot be written.
         """
         check_state_type(dtype)
         header = _header_of(model, dtype)
         place = folder_of(folder, header["fingerprint"])
-        num_variants = masked_variants if isinstance(collator, ClickPromptMLMCollator) else 1
-        sources = [DistinctTexts.of(rows, collator, num_variants) for rows in datasets]
+        sources = list(texts)
         needed = _Needed.of(sources)
         states = cls._open(place, header) if (place / _HEADER_FILE).exists() else None
-        if states is None or (states.find(needed.keys) < 0).any():
-            with _sole_writer(place, header):
+        if states is not None and (states.find(needed.keys) >= 0).all():
+            if not quiet:
+                # a warning, because the default level hides anything less
+                logger.warning(f"The states of all {len(needed.keys):,} texts are in {place}.")
+        else:
+            with _sole_writer(place, header, quiet):
                 states = cls._open(place, header)
                 missing = needed.but_for(states.find(needed.keys) >= 0)
                 if len(missing.keys):
@@ -202,7 +197,6 @@ class TextStates:
                     with _Writer(place, states) as writer:
                         _encode(model, sources, missing, writer, progress_bar)
                     states = cls._open(place, header)
-        states._collator, states._num_variants = collator, num_variants
         return states
 
     @classmethod
@@ -216,28 +210,30 @@ class TextStates:
             )
         return states
 
-    def attach(self, rows: Rows) -> Rows:
-        """Copy rows so that their batches hold states instead of token ids.
+    def attach(self, texts: DistinctTexts) -> Any:
+        """Copy the dataset of these texts so that its batches hold states instead of token ids.
 
         Args:
-            rows: Rows whose texts have states here.
+            texts: Texts that have states here.
+
+        Returns:
+            A dataset of the same class as `texts.rows`.
 
         Raises:
-            ValueError: If they have no text, or a text without states.
+            ValueError: If a text has no states.
         """
-        distinct = DistinctTexts.of(rows, self._collator, self._num_variants)
-        found = self.find(distinct.keys)
+        found = self.find(texts.keys)
         if lost := int((found < 0).any(axis=1).sum()):
             raise ValueError(
                 f"{self.folder} must have the states of all texts of the rows, but lacks those of {lost:,} of "
                 f"{len(found):,}: another tokenizer, other masks or new texts. Compute them with `TextStates.build`."
             )
-        num_texts = int(distinct.text_ids[-1]) + 1
-        entries = np.full((num_texts, self._num_variants), -1, dtype=np.int64)
+        num_texts = int(texts.text_ids.max(initial=-1)) + 1
+        entries = np.full((num_texts, found.shape[1]), -1, dtype=np.int64)
         keys = np.zeros(num_texts, dtype=np.uint64)
-        entries[distinct.text_ids], keys[distinct.text_ids] = found, distinct.text_keys
-        cached = CachedTexts(self, entries, keys, self._collator)
-        return replace(rows, text_ids=text_ids_of(rows), cached_texts=cached)  # type: ignore[type-var]
+        entries[texts.text_ids], keys[texts.text_ids] = found, texts.text_keys
+        rows: Any = texts.rows
+        return replace(rows, text_ids=text_ids_of(rows), cached_texts=CachedTexts(self, entries, keys, texts.collator))
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Number of each text in this file, or -1, shaped like `keys`: keys of `text_keys`."""
@@ -349,12 +345,26 @@ def lower_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
     return [(name, parameter) for name, parameter in model.trunk.plm.named_parameters() if id(parameter) in lower]
 
 
-def _header_of(model: Any, dtype: StateType) -> dict[str, Any]:
-    if not model.config.num_lower_layers:
+def check_has_lower_layers(config: Any, name: str = "cache_text_states") -> None:
+    """Refuse a configuration whose PLM has no layers below the prompts.
+
+    Args:
+        config: A `ClickPromptConfig` with a PLM.
+        name: The argument that needs such layers.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if not config.num_lower_layers:
         raise ValueError(
-            "`cache_text_states` needs layers without prompts: `prompt_depth` must be below the PLM's number of "
-            f"layers, got {model.config.prompt_depth}."
+            f"`{name}` needs PLM layers below the prompts: `prompt_depth` must be below the PLM's "
+            f"{config.text_config.num_hidden_layers} layers, and `prompt_strategy` 'layerwise' or 'none'; got "
+            f"{config.prompt_depth} and {config.prompt_strategy!r}."
         )
+
+
+def _header_of(model: Any, dtype: StateType) -> dict[str, Any]:
+    check_has_lower_layers(model.config)
     return {
         "version": _VERSION,
         "fingerprint": fingerprint_of(model, dtype),
@@ -403,7 +413,7 @@ class _Needed:
     @classmethod
     def of(cls, sources: Sequence[DistinctTexts]) -> "_Needed":
         if not sources:
-            raise ValueError("`datasets` must hold rows, got none.")
+            raise ValueError("`texts` must hold the texts of a dataset, got none.")
         shapes = [source.keys.shape for source in sources]
         keys, first = np.unique(np.concatenate([source.keys.ravel() for source in sources]), return_index=True)
         columns = [
@@ -443,14 +453,15 @@ def _announce(folder: Path, header: dict[str, Any], needed: _Needed, missing: _N
 
 
 @contextmanager
-def _sole_writer(folder: Path, header: dict[str, Any]) -> Iterator[None]:
+def _sole_writer(folder: Path, header: dict[str, Any], quiet: bool) -> Iterator[None]:
     """Wait until no other process writes into `folder`, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / _LOCK_FILE)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        logger.warning(f"Another run is writing into {folder}: waiting for it.")
+        if not quiet:
+            logger.warning(f"Another process is writing into {folder}: waiting for it.")
         lock.acquire()
     try:
         if not (folder / _HEADER_FILE).exists():

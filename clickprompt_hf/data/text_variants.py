@@ -13,6 +13,7 @@ import pandas as pd
 
 from .collators import ClickPromptCLMCollator, ClickPromptMLMCollator, draw_masks, hash_numbers, next_tokens
 
+DEFAULT_MASKED_VARIANTS = 8
 _TEXTS_HASHED_TOGETHER = 1 << 14
 
 
@@ -123,9 +124,9 @@ def variant_tokens(
     return masked_ids, attention_mask, labels
 
 
-@dataclass
+@dataclass(eq=False)
 class DistinctTexts:
-    """The distinct texts of a dataset, and the keys of their variants.
+    """The distinct texts of a dataset, and the keys of their variants; `DistinctTexts.of` finds them.
 
     Args:
         rows: The dataset.
@@ -146,7 +147,21 @@ class DistinctTexts:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, rows: TextRows, collator: Any, num_variants: int) -> "DistinctTexts":
+    def of(
+        cls, rows: TextRows, collator: Any = None, masked_variants: int = DEFAULT_MASKED_VARIANTS
+    ) -> "DistinctTexts":
+        """Find the distinct texts of rows, and hash their tokens.
+
+        Args:
+            rows: The dataset.
+            collator: The collator of pretraining, which masks texts (`ClickPromptMLMCollator`) or predicts their next
+                tokens (`ClickPromptCLMCollator`); `None` for click prediction.
+            masked_variants: V, masked variants per text, for `ClickPromptMLMCollator` only.
+
+        Raises:
+            ValueError: If the rows have no text.
+        """
+        num_variants = masked_variants if isinstance(collator, ClickPromptMLMCollator) else 1
         text_ids, first_rows = np.unique(text_ids_of(rows), return_index=True)
         size = len(text_ids)
         empty = np.zeros(size, dtype=np.uint64)

@@ -6,6 +6,7 @@ from typing import TypeVar
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.text_states import check_has_lower_layers
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
 from ..presets import ctr_preset, preset_backbones, preset_datasets
@@ -13,7 +14,7 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import ModelArguments, config_options
 from .paths import check_folder_or_hub_id
-from .plms import SCRATCH_SIZES, plm_config, text_side_config
+from .plms import SCRATCH_SIZES, check_plm_name, planned_config, plm_config, text_side_config
 from .preparation import PreparedData
 
 logger = logging.get_logger(__name__)
@@ -53,18 +54,15 @@ def check_lower_layers(
         checkpoint: Configuration of the checkpoint that training starts from, if any.
 
     Raises:
-        ValueError: If all layers of the PLM get prompts.
+        ValueError: If all layers of the PLM get prompts, or an option of the prompts is wrong.
+        OSError: If there is no such PLM.
     """
     names = [name for name in ("cache_text_states", "freeze_lower_layers") if getattr(training_args, name)]
-    if checkpoint is None:
-        lacks_depth = model_args.plm_name_or_path is not None and model_args.prompt_depth is None
-    else:
-        lacks_depth = checkpoint.use_plm and not checkpoint.num_lower_layers
-    if names and lacks_depth:
-        raise ValueError(
-            f"`--{names[0]}` needs PLM layers below the prompts: pass --prompt_depth, the number of layers that "
-            "prompts enter, counted from the last. It must be below the PLM's number of layers."
-        )
+    if names and checkpoint is None and model_args.plm_name_or_path is not None:
+        check_plm_name(model_args.plm_name_or_path)
+        checkpoint = planned_config(model_args)
+    if names and checkpoint is not None and checkpoint.use_plm:
+        check_has_lower_layers(checkpoint, names[0])
 
 
 def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptProcessor) -> CTRConfig:

@@ -8,6 +8,7 @@ ClickPrompt without a pretrained PLM.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -112,19 +113,41 @@ def add_tokenizer(processor: ClickPromptProcessor, train: pa.Table, model_args: 
         sample = train.take(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
         processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample))
     else:
-        if plm_name_or_path.startswith("scratch-") and not Path(plm_name_or_path).is_dir():
-            raise ValueError(
-                f"`plm_name_or_path` must be a folder, a Hub id or one of {sorted(SCRATCH_SIZES)}, got "
-                f"{plm_name_or_path!r}."
-            )
-        check_folder_or_hub_id(plm_name_or_path, "plm_name_or_path")
-        if isinstance(AutoConfig.from_pretrained(plm_name_or_path), ClickPromptConfig):
-            raise ValueError(
-                f"`plm_name_or_path` must be a language model, but {plm_name_or_path} is a ClickPrompt checkpoint: "
-                "finetune it with --model_name_or_path."
-            )
+        check_plm_name(plm_name_or_path)
         processor.tokenizer = AutoTokenizer.from_pretrained(plm_name_or_path)
     processor.max_text_length = text_side_config(model_args, processor.tokenizer).max_text_length
+
+
+def check_plm_name(plm_name_or_path: str) -> None:
+    """Refuse a name that is not that of a PLM.
+
+    Raises:
+        ValueError: If it is not.
+        OSError: If there is no such PLM.
+    """
+    if plm_name_or_path in SCRATCH_SIZES:
+        return
+    if plm_name_or_path.startswith("scratch-") and not Path(plm_name_or_path).is_dir():
+        raise ValueError(
+            f"`plm_name_or_path` must be a folder, a Hub id or one of {sorted(SCRATCH_SIZES)}, got "
+            f"{plm_name_or_path!r}."
+        )
+    check_folder_or_hub_id(plm_name_or_path, "plm_name_or_path")
+    if isinstance(AutoConfig.from_pretrained(plm_name_or_path), ClickPromptConfig):
+        raise ValueError(
+            f"`plm_name_or_path` must be a language model, but {plm_name_or_path} is a ClickPrompt checkpoint: "
+            "finetune it with --model_name_or_path."
+        )
+
+
+def planned_config(model_args: ModelArguments) -> ClickPromptConfig:
+    """Build a configuration from the arguments of the PLM and its prompts before there are rows.
+
+    Its layers are those of the model to come; the vocabulary of a scratch PLM is not.
+    """
+    name = str(model_args.plm_name_or_path)
+    tokenizer: Any = scratch_tokenizer(name, []) if name in SCRATCH_SIZES else None
+    return text_side_config(model_args, tokenizer)
 
 
 def text_side_config(model_args: ModelArguments, tokenizer: PreTrainedTokenizerFast) -> ClickPromptConfig:

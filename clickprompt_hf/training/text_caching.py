@@ -9,13 +9,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from torch.utils.data import Subset
 from transformers import TrainingArguments
 from transformers.utils import logging
 
 from ..data.collators import ClickPromptCLMCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
-from ..data.text_states import DEFAULT_MASKED_VARIANTS, TextStates, fingerprint_of
-from ..data.text_variants import text_ids_of
+from ..data.text_states import TextStates, check_has_lower_layers, fingerprint_of
+from ..data.text_variants import DEFAULT_MASKED_VARIANTS, DistinctTexts, text_ids_of
 from .arguments import ClickPromptSettings
 from .plain_model import is_named, plain_model, task_of
 
@@ -35,8 +36,15 @@ def freezes_lower_layers(model: nn.Module, settings: ClickPromptSettings, datase
     return bool(settings.freeze_lower_layers or settings.cache_text_states or _any_cached(datasets))
 
 
+def rows_with_states(dataset: Any) -> list[ColumnarDataset]:
+    """The rows with cached states that a dataset consists of, also if they are in torch's `Subset`."""
+    if isinstance(dataset, Subset):
+        return rows_with_states(dataset.dataset)
+    return [dataset] if isinstance(dataset, ColumnarDataset) and dataset.cached_texts is not None else []
+
+
 def _any_cached(datasets: Iterable[Any]) -> bool:
-    return any(isinstance(rows, ColumnarDataset) and rows.cached_texts is not None for rows in datasets)
+    return any(rows_with_states(rows) for rows in datasets)
 
 
 def check_lower_layers(
@@ -66,12 +74,7 @@ def check_lower_layers(
         raise ValueError("`freeze_lower_layers` must be True or left out for rows with cached states, got False.")
     name = "cache_text_states" if settings.cache_text_states else "freeze_lower_layers"
     inner = plain_model(model)
-    if not inner.config.num_lower_layers:
-        raise ValueError(
-            f"`{name}` needs PLM layers below the prompts: `prompt_depth` must be below the PLM's "
-            f"{inner.config.text_config.num_hidden_layers} layers, and `prompt_strategy` 'layerwise' or 'none'; got "
-            f"{inner.config.prompt_depth} and {inner.config.prompt_strategy!r}."
-        )
+    check_has_lower_layers(inner.config, name)
     lower = inner.trunk.lower_modules()
     if any(isinstance(part, BaseTunerLayer) for module in lower for part in module.modules()):
         raise ValueError(
@@ -91,12 +94,18 @@ def check_lower_layers(
                 "split batches or weights: rows of a batch share its texts. For several devices, use `accelerate "
                 "launch`, which trains with DDP."
             )
+        for cast in ("bf16_full_eval", "fp16_full_eval"):
+            if getattr(args, cast):
+                raise ValueError(
+                    f"`{cast}` must be False with `cache_text_states`: it casts the model, whose lower layers are no "
+                    f"longer those of the states. `{cast.removesuffix('_full_eval')}` computes in 16 bits without."
+                )
         _check_caching(inner, settings, collator, datasets)
 
 
 def _check_caching(model: Any, settings: ClickPromptSettings, collator: Any, datasets: list[Any]) -> None:
     for rows in datasets:
-        if not isinstance(rows, ColumnarDataset) or rows.tables is None:
+        if not rows_with_states(rows) and (not isinstance(rows, ColumnarDataset) or rows.tables is None):
             raise ValueError(
                 "`cache_text_states` needs rows of a ColumnarDataset with text, as `prepare_splits` encodes them; got "
                 f"{type(rows).__name__}."
@@ -166,15 +175,21 @@ class CachedRows:
             missing.append(rows)
         if not missing:
             return
-        folder = Path(settings.text_state_dir or Path(str(args.output_dir)) / STATES_FOLDER)
-        with args.main_process_first(desc="caching states of texts"):
-            states = TextStates.build(
-                *(model, missing, folder, settings.text_state_dtype, collator),
-                masked_variants=settings.masked_variants or DEFAULT_MASKED_VARIANTS,
-                progress_bar=args.local_process_index == 0 and not args.disable_tqdm,
-            )
-        for rows in missing:
-            self._by_dataset[rows] = states.attach(rows)
+        variants = settings.masked_variants or DEFAULT_MASKED_VARIANTS
+        texts = [DistinctTexts.of(rows, collator, variants) for rows in missing]
+        # the first process to come writes; the others wait for its lock, without a collective that could time out
+        states = TextStates.build(
+            *(model, texts, states_folder(args, settings), settings.text_state_dtype),
+            progress_bar=not args.disable_tqdm,
+            quiet=args.local_process_index > 0,
+        )
+        for rows, of_rows in zip(missing, texts):
+            self._by_dataset[rows] = states.attach(of_rows)
+
+
+def states_folder(args: TrainingArguments, settings: ClickPromptSettings) -> Path:
+    """Folder of the cached states of all PLMs: `text_state_dir`, or one in the output folder."""
+    return Path(settings.text_state_dir or Path(str(args.output_dir)) / STATES_FOLDER)
 
 
 def warn_of_unshared_texts(rows: ColumnarDataset) -> None:

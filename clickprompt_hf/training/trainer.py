@@ -48,7 +48,13 @@ from .plain_model import is_named, plain_model, task_of
 from .resuming import EarlyStoppingCallback, ResumableTrainer
 from .sampling import EpochSampler
 from .sharding import check_sharding
-from .text_caching import CachedRows, check_lower_layers, freezes_lower_layers, warn_of_unshared_texts
+from .text_caching import (
+    CachedRows,
+    check_lower_layers,
+    freezes_lower_layers,
+    rows_with_states,
+    warn_of_unshared_texts,
+)
 
 # Trials' checkpoints, which hold pickles, and files that nobody has finished.
 _UNPUBLISHED = (f"*/{PREFIX_CHECKPOINT_DIR}-*", "*/.*.partial", ".*.parts")
@@ -249,9 +255,10 @@ class ClickPromptTrainer(ResumableTrainer):
             ValueError: If a dataset came with states of other lower layers, or has no text.
             OSError: If the disk is too small, or a file cannot be written.
         """
-        wanted = [rows for rows in datasets if isinstance(rows, ColumnarDataset)]
-        if not self._caches_texts:
-            wanted = [rows for rows in wanted if rows.cached_texts is not None]
+        wanted = []
+        for rows in datasets:
+            caches = self._caches_texts and isinstance(rows, ColumnarDataset)
+            wanted += [rows] if caches else rows_with_states(rows)
         for rows in wanted:
             is_new = rows is self.train_dataset and self._cached_rows.get(rows) is None
             if is_new and self.args.local_process_index == 0:
@@ -264,6 +271,8 @@ class ClickPromptTrainer(ResumableTrainer):
                 self.cache_texts([dataset])
             if (cached := self._cached_rows.get(dataset)) is not None:
                 dataset = replace(cached, epoch=dataset.epoch)
+        elif not self.is_in_train:
+            self.cache_texts([dataset])
         return super()._get_dataloader(dataset, *args, **kwargs)
 
     def _choose_trained_parts(self) -> None:
