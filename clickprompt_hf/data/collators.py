@@ -46,7 +46,7 @@ class ClickPromptCollator:
         if "token_labels" in batch:
             raise ValueError(
                 "`features` must have states of whole texts for click prediction: theirs were cached for pretraining. "
-                "Leave the collator out of `TextStates.build`."
+                "Leave the collator out of `DistinctTexts.of`."
             )
         tensors = _tensors(batch)
         if "teacher_logits" in batch:
@@ -251,7 +251,7 @@ def _text_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, Any
     if "text_states" in batch and "token_labels" not in batch:
         raise ValueError(
             "`features` must have labels of tokens for pretraining: their states were cached for click prediction. "
-            "Pass the collator to `TextStates.build`."
+            "Pass the collator to `DistinctTexts.of`."
         )
     if "input_ids" not in batch and "token_labels" not in batch:
         raise ValueError("`features` must have `input_ids` for pretraining: these rows were encoded without text.")
