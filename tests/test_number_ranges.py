@@ -15,7 +15,8 @@ WRONG = ("x", [1], {}, True, math.nan, -math.inf, -0.5, -5, 10**30)
 WRONG_TOO = {
     **dict.fromkeys(("learning_rate", "plm_learning_rate", "weight_decay"), (None, math.inf, 1e30, -1)),
     **dict.fromkeys(("num_train_epochs", "logging_steps", "save_steps", "eval_steps"), (0, 0.0, math.inf, -1)),
-    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (None, 0, -1, 1.5)),
+    "per_device_train_batch_size": (0, -1, 1.5),
+    "per_device_eval_batch_size": (None, 0, -1, 1.5),
     **dict.fromkeys(("gradient_accumulation_steps", "save_total_limit", "eval_accumulation_steps"), (0, -1, 2.5)),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), (1, 1.0, 1.5, -0.1)),
     **dict.fromkeys(("seed", "data_seed"), (1.5, 2**32)),

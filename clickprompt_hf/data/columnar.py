@@ -146,6 +146,12 @@ class ColumnarDataset(Dataset):
         part.part_of = (whole, first + start)
         return part
 
+    def take(self, rows: np.ndarray) -> "ColumnarDataset":
+        """The rows with the indices `rows` (M,), in their order."""
+        arrays = {name: getattr(self, name) for name in _OF_ROWS}
+        taken: dict[str, Any] = {name: array[rows] for name, array in arrays.items() if array is not None}
+        return replace(self, **taken)
+
     @classmethod
     def concatenate(cls, parts: Sequence["ColumnarDataset"]) -> "ColumnarDataset":
         """Concatenate datasets that were prepared together. Rows keep their row ids.

@@ -391,6 +391,9 @@ def _data_table(data: Mapping[str, Any], source: str) -> list[tuple[str, str]]:
         return []
     rows = ", ".join(f"{name} {data['num_rows'][name]:,}" for name in ("train", "validation", "test"))
     table = [("Dataset", escaped(source)), ("Rows", rows), ("Split", _split(data))]
+    # records of earlier versions do not tell
+    if data.get("max_eval_rows") is not None:
+        table.append(("Validation rows in training", f"limited to {data['max_eval_rows']:,}"))
     if data["max_train_rows"] is not None:
         table.append(("Training rows", f"limited to {data['max_train_rows']:,}"))
     table.append(("Rows needed for a value to get an id", str(data["min_count"])))

@@ -13,6 +13,7 @@ from transformers import HfArgumentParser
 from transformers.utils import is_matplotlib_available
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.number_ranges import NumberRange
 from ..data.splits import Split
 from ..training.arguments import ClickPromptTrainingArguments
 from .backbone_modules import import_backbone_module
@@ -82,7 +83,11 @@ class CalibrationArguments:
 
 @dataclass
 class DataArguments:
-    """Which rows to use. Arguments left out take the checkpoint's value, or else their default."""
+    """Which rows to use. Arguments left out take the checkpoint's value, or else their default.
+
+    Raises:
+        ValueError: If `max_eval_rows` is out of its range.
+    """
 
     dataset: str | None = field(
         default=None,
@@ -140,6 +145,13 @@ class DataArguments:
             "help": "Number of training rows to use; PA-MLM adds an eighth as many validation rows. Default: all."
         },
     )
+    max_eval_rows: int | None = field(
+        default=None,
+        metadata={
+            "help": "Number of validation rows to evaluate on while training, at least 2: drawn once by --split_seed, "
+            "with the click rate of all. The test split stays whole. Default: all."
+        },
+    )
     min_count: int | None = field(
         default=None, metadata={"help": "Minimum training rows for a value to get its own id. Default: 1."}
     )
@@ -154,6 +166,10 @@ class DataArguments:
             "all fields but those with in_text: false in the schema."
         },
     )
+
+    def __post_init__(self):
+        # one row with a click and one without
+        NumberRange(2, whole=True, also=(None,)).check("max_eval_rows", self.max_eval_rows)
 
 
 @dataclass

@@ -124,15 +124,16 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             model.config.training_data = data.training_data
 
     # 4. Train, keep the epoch with the best validation AUC, calibrate and test it.
+    evaluated = data.evaluated(data.splits["validation"])
     trainer = ClickPromptTrainer(
         model,
         training_args,
         train_dataset=data.splits["train"],
-        eval_dataset=data.splits["validation"],
+        eval_dataset=evaluated,
         processing_class=data.processor,
         model_card=run_card if teacher is None else partial(run_card, teacher=teacher.public_name),
     )
-    trainer.cache_texts(data.splits.values())
+    trainer.cache_texts({id(rows): rows for rows in (*data.splits.values(), evaluated)}.values())
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     fit = calibrate(trainer, data.splits["validation"]) if calibration.calibrate else {}

@@ -64,9 +64,29 @@ class PreparedData:
         train, validation = self.splits["train"], self.splits["validation"]
         if self.training_data["max_train_rows"] is not None:
             validation = validation.slice(0, max(1, len(train) // 8))
+        validation_rows = self.evaluated(validation)
         by_field = masking == "field"
         trained_on = ColumnarDataset.concatenate([train, validation])
-        return replace(trained_on, with_value_fields=by_field), replace(validation, with_value_fields=by_field)
+        return replace(trained_on, with_value_fields=by_field), replace(validation_rows, with_value_fields=by_field)
+
+    def evaluated(self, validation: ColumnarDataset) -> ColumnarDataset:
+        """The rows of a validation split that training evaluates on: all, or `max_eval_rows` drawn by the split seed.
+
+        Clicks have the same share among them, rounded, and both classes at least one row if the split has them.
+        """
+        most = self.training_data["max_eval_rows"]
+        if most is None or most >= len(validation):
+            return validation
+        clicked = np.asarray(validation.labels) == 1
+        classes = [np.flatnonzero(clicked), np.flatnonzero(~clicked)]
+        num_clicks = int(np.clip(round(most * clicked.mean()), 1, most - 1))
+        draw = np.random.default_rng(self.training_data["split_seed"])
+        if not all(map(len, classes)):
+            return validation.take(np.sort(draw.choice(len(validation), most, replace=False)))
+        drawn = [
+            draw.choice(rows, count, replace=False) for rows, count in zip(classes, (num_clicks, most - num_clicks))
+        ]
+        return validation.take(np.sort(np.concatenate(drawn)))
 
 
 def resolve_data_arguments(given: DataArguments, saved: dict[str, Any] | None) -> dict[str, Any]:
@@ -184,12 +204,27 @@ def prepare_data(
     if data_args.max_text_length is None and not is_checked and processor.reads_text:
         prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
         check_text_lengths(data, processor, prompt_length)
+    resolved["max_eval_rows"] = _max_eval_rows(data_args.max_eval_rows, resumed)
     training_data = _record_of(data, processor, resolved)
     for record in records:
         check_same_rows(record, training_data)
     if resumed is not None:
         check_same_processor(resumed, processor)
     return PreparedData(data, processor, training_data)
+
+
+def _max_eval_rows(given: int | None, resumed: Path | None) -> int | None:
+    """The number of rows to evaluate on while training: the given one, or that of the run that is resumed."""
+    if resumed is None:
+        return given
+    # records of earlier versions do not tell
+    kept = resumed_training_data(resumed).get("max_eval_rows")
+    if given is not None and given != kept:
+        raise ValueError(
+            f"`--max_eval_rows` must be {kept}, as in the run that is resumed, or left out; got {given}. Other "
+            "validation rows would not compare the epochs before and after."
+        )
+    return kept
 
 
 def _saved_records(

@@ -15,6 +15,7 @@ from transformers.training_args import OptimizerNames
 
 from ..data.number_ranges import LARGEST_SEED, NumberRange, check_numbers
 from ..data.text_states import StateType, check_state_type
+from .batch_size import DEFAULT_BATCH_SIZE
 from .distillation import TEMPERATURES, WEIGHTS
 
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
@@ -54,7 +55,8 @@ RANGES: dict[str, NumberRange] = {
     "num_train_epochs": NumberRange(0, above=True),
     "max_steps": NumberRange(1, whole=True, also=(-1,)),
     "warmup_steps": NumberRange(0),
-    "per_device_train_batch_size": _COUNT,
+    # None for the default
+    "per_device_train_batch_size": _OPTIONAL_COUNT,
     "per_device_eval_batch_size": _COUNT,
     "gradient_accumulation_steps": _COUNT,
     "eval_accumulation_steps": _OPTIONAL_COUNT,
@@ -82,6 +84,12 @@ class ClickPromptTrainingArguments(TrainingArguments):
 
     By default, training evaluates and saves every epoch, keeps the checkpoint with the best validation AUC and stops
     once AUC has not improved for `early_stopping_patience` evaluations.
+
+    `per_device_train_batch_size` is 64 if it is left out or `None`. `ClickPromptTrainer` then replaces it by the
+    default for its model and rows, see `default_batch_size`, and says so.
+
+    Attributes:
+        has_default_batch_size: Whether `per_device_train_batch_size` was left out.
 
     Raises:
         ValueError: If a number is outside its range in `RANGES`, `freeze` names an unknown part, or an argument is set
@@ -181,6 +189,13 @@ class ClickPromptTrainingArguments(TrainingArguments):
         default="auc", metadata={"help": "Metric that decides which checkpoint is best."}
     )
     greater_is_better: bool | None = field(default=None, metadata={"help": "Whether that metric should be high."})
+    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]  # a number once built
+        default=None,
+        metadata={
+            "help": "Rows per training batch and device. Default: 64 with a PLM; without one 64 to 1024, by the "
+            "number of training rows."
+        },
+    )
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Rows per evaluation batch and device."})
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Drop columns that `forward` does not take; our datasets have none."}
@@ -196,6 +211,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         check_numbers(self, RANGES)
+        self.has_default_batch_size = self.per_device_train_batch_size is None
+        if self.has_default_batch_size:
+            self.per_device_train_batch_size = DEFAULT_BATCH_SIZE
         if unknown := sorted(set(self.freeze or ()) - set(FREEZABLE_PARTS)):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
         if self.hub_strategy != "end":

@@ -25,12 +25,13 @@ from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, BestRun, has_length
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
 from ..whole_files import remove_partial, whole_file
-from .arguments import ClickPromptSettings, check_supported, copy_arguments
+from .arguments import ClickPromptSettings, ClickPromptTrainingArguments, check_supported, copy_arguments
+from .batch_size import DEFAULT_BATCH_SIZE, default_batch_size
 from .calibration import calibration_of, reset_calibration
 from .distillation import distillation_loss
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
@@ -56,6 +57,8 @@ from .text_caching import (
     warn_of_unshared_texts,
 )
 
+logger = logging.get_logger(__name__)
+
 # Trials' checkpoints, which hold pickles, and files that nobody has finished.
 _UNPUBLISHED = (f"*/{PREFIX_CHECKPOINT_DIR}-*", "*/.*.partial", ".*.parts")
 
@@ -78,6 +81,7 @@ class ClickPromptTrainer(ResumableTrainer):
     - training rows with `teacher_logits` give the loss of `distillation_loss`, with `distill_temperature` and
       `distill_weight`; evaluation counts clicks only;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
+    - batches have the size of `default_batch_size` if `ClickPromptTrainingArguments` were given none;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens in pretraining;
     - `data_collator` defaults to that of the model's task if `processing_class` is a `ClickPromptProcessor`;
     - training stops early by `early_stopping_patience`, unless `callbacks` has an `EarlyStoppingCallback`;
@@ -155,6 +159,7 @@ class ClickPromptTrainer(ResumableTrainer):
             # `Trainer` inspects, saves and loads the model under it
             model, compiled = model._orig_mod, model
             self._compiled_call = compiled.dynamo_ctx(model._call_impl)
+        _choose_batch_size(args, model, train_dataset)
         with nullcontext() if model is None else left_as_it_was(model):
             super().__init__(
                 *(model, args, data_collator, train_dataset, eval_dataset, processing_class),
@@ -594,6 +599,26 @@ def _explained_hub_errors(hub_id: str) -> Iterator[None]:
             f"`push_to_hub` could not publish {hub_id} on {constants.ENDPOINT}. Log in with `hf auth login`, check "
             f"the network, or leave --push_to_hub out. The error: {error}"
         ) from error
+
+
+def _choose_batch_size(args: TrainingArguments, model: Any, train_dataset: Any) -> None:
+    """Set the default batch size for a model and its training rows in `args`, unless one was given, and say so."""
+    if not isinstance(args, ClickPromptTrainingArguments) or not args.has_default_batch_size:
+        return
+    # code may have set another one since
+    is_known = args.per_device_train_batch_size == DEFAULT_BATCH_SIZE and model is not None
+    if not is_known or train_dataset is None or not has_length(train_dataset):
+        return
+    inner = plain_model(model)
+    has_plm = is_named(inner, "ClickPromptPreTrainedModel") and inner.config.use_plm
+    args.per_device_train_batch_size = default_batch_size(len(train_dataset), has_plm)
+    if args.process_index == 0:
+        # A warning, because the default level hides anything less.
+        logger.warning(
+            f"Training batches have {args.per_device_train_batch_size:,} rows per device, the default "
+            f"{'with a PLM' if has_plm else f'for {len(train_dataset):,} rows without a PLM'}; "
+            "`per_device_train_batch_size` sets another size."
+        )
 
 
 def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> None:
