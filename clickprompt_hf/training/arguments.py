@@ -45,6 +45,7 @@ RANGES: dict[str, NumberRange] = {
     "learning_rate": _RATE,
     "plm_learning_rate": _RATE,
     "weight_decay": _RATE,
+    "embedding_l2": _RATE,
     "early_stopping_patience": NumberRange(0, whole=True),
     "mlm_probability": NumberRange(0, 1, above=True, below=True),
     "masked_variants": _OPTIONAL_COUNT,
@@ -165,6 +166,13 @@ class ClickPromptTrainingArguments(TrainingArguments):
             "with the vocabulary. Rows that a batch does not read keep their moments (lazy Adam)."
         },
     )
+    embedding_l2: float = field(
+        default=0.0,
+        metadata={
+            "help": "L2 regularization of the feature embeddings that a step reads: adds half of it times their "
+            "squared norms to the loss, each embedding once."
+        },
+    )
     early_stopping_patience: int = field(
         default=2,
         metadata={"help": "Stop after this many evaluations without improvement of the metric; 0 never stops early."},
@@ -260,6 +268,7 @@ class ClickPromptSettings:
     freeze: Sequence[str] | None = None
     attn_implementation: str | None = None
     sparse_embedding_updates: bool = False
+    embedding_l2: float = 0.0
     early_stopping_patience: int = 0
     masking: Literal["token", "field"] = "token"
     mlm_probability: float = 0.15

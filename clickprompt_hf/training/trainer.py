@@ -38,7 +38,9 @@ from .metrics import BatchMetrics, click_metrics, masked_token_metrics
 from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
 from .optimizer import (
     OptimizerWithSparseGroup,
+    add_embedding_l2,
     clip_grad_norm,
+    feature_tables,
     freeze_parts,
     make_embeddings_sparse,
     parameter_groups,
@@ -80,6 +82,8 @@ class ClickPromptTrainer(ResumableTrainer):
     - weight decay applies to matrices only, never to biases, norms or embeddings;
     - training rows with `teacher_logits` give the loss of `distillation_loss`, with `distill_temperature` and
       `distill_weight`; evaluation counts clicks only;
+    - `embedding_l2` shrinks the feature embeddings that a step reads, after gradients are clipped; the loss that is
+      logged leaves it out;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
     - batches have the size of `default_batch_size` if `ClickPromptTrainingArguments` were given none;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens in pretraining;
@@ -147,6 +151,8 @@ class ClickPromptTrainer(ResumableTrainer):
         settings = ClickPromptSettings.of(args)
         if settings.sparse_embedding_updates and kwargs.get("optimizers", (None, None))[0] is not None:
             raise ValueError("`sparse_embedding_updates` must be False with `optimizers`, which are used as they are.")
+        if settings.embedding_l2 and kwargs.get("optimizers", (None, None))[0] is not None:
+            raise ValueError("`embedding_l2` must be 0 with `optimizers`, which are used as they are.")
         callbacks = [*(callbacks or []), MaskEpochCallback()]
         self.model_card = model_card
         self.run_metrics: dict[str, float] = {}
@@ -193,6 +199,8 @@ class ClickPromptTrainer(ResumableTrainer):
                 f"gradients, as gloo can; got {backend!r}."
             )
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if settings.embedding_l2 and is_sharded:
+            raise ValueError("`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings.")
         check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
         with left_as_it_was(self.model):
             self._choose_kernels()
@@ -319,9 +327,19 @@ class ClickPromptTrainer(ResumableTrainer):
             return super().get_num_trainable_parameters()
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """Create the optimizer; optimizer.py sets each parameter's learning rate and weight decay."""
+        """Create the optimizer; optimizer.py sets each parameter's learning rate, weight decay and L2."""
         if self.optimizer is not None:
             return super().create_optimizer(model)
+        optimizer = self._created_optimizer(model)
+        if (strength := self.settings.embedding_l2) > 0:
+            with left_as_it_was(self.model):
+                self._choose_trained_parts()
+                tables = feature_tables(self.model if model is None else model)
+            # after all processes' gradients are summed
+            optimizer.register_step_pre_hook(lambda *_: add_embedding_l2(tables, strength))
+        return optimizer
+
+    def _created_optimizer(self, model) -> torch.optim.Optimizer:
         given, optimized = self.optimizer_cls_and_kwargs, self.model if model is None else model
         with left_as_it_was(self.model):
             self._choose_trained_parts()
