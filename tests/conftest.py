@@ -11,6 +11,7 @@ LOGGED_DEPRECATIONS = ("accelerate", "datasets", "huggingface_hub", "peft", "tra
 # Beginnings of the reasons that may skip a test in continuous integration, and why. `--expect-skip` adds to them.
 EXPECTED_SKIPS: dict[str, str] = {
     "needs an NVIDIA GPU": "continuous integration runs on CPUs",
+    "SCIPY_ARRAY_API is not set": "scikit-learn checks arrays of other libraries only where scipy accepts them",
 }
 
 

@@ -1,0 +1,468 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""The classifier."""
+
+import copy
+import json
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
+from transformers import AutoConfig, AutoTokenizer, PrinterCallback, set_seed
+from transformers.utils import cached_file, logging
+
+from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
+from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
+from ..data.number_ranges import LARGEST_SEED, NumberRange
+from ..data.splits import split_table
+from ..modeling_clickprompt import ClickPromptForCTR
+from ..modeling_ctr import backbone_class
+from ..pipeline_clickprompt import default_batch_size
+from ..presets import ctr_preset, preset_backbones
+from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import Schema
+from ..scoring import score_table
+from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
+from ..training.batch_size import default_batch_size as batch_size_for_training
+from ..training.calibration import calibrate
+from ..whole_files import whole_contents
+from .drafting import drafted_schema, given_schema, schema_for_classes
+from .feature_tables import checked_classes, checked_table
+
+# Beside a checkpoint's own files.
+ESTIMATOR_FILE = "estimator.json"
+# What parameters of the estimator set.
+_SET_BY_PARAMETERS = {
+    "training_arguments": (
+        *("output_dir", "learning_rate", "plm_learning_rate", "num_train_epochs", "per_device_train_batch_size"),
+        *("early_stopping_patience", "seed"),
+    ),
+    "ctr_config": ("backbone", "field_sizes", "max_values"),
+    "clickprompt_config": ("text_config", "ctr_config", "prompt_length", "prompt_depth"),
+}
+
+
+class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
+    """Binary classifier for tables with ids, categories, numbers and text, with or without a language model.
+
+    It follows scikit-learn's conventions and works in pipelines, cross-validation and searches. Features may be raw:
+    strings, categories, times, lists and missing values need no encoding.
+
+    ```python
+    >>> classifier = ClickPromptClassifier(random_state=0).fit(X, y)
+    >>> classifier.predict_proba(X_new)[:, 1]
+    ```
+
+    Args:
+        schema: What the columns mean: a `Schema`, the same as a mapping, or the path of a schema file. By default, it
+            is drafted from the features. Its label need not be a column of the features.
+        backbone: The CTR model; one of `CTRConfig.backbone`'s names.
+        plm_name_or_path: Hub id or folder of the language model; `None` for the backbone alone.
+        text_fields: Columns that the language model reads; by default those of the schema.
+        prompt_length: Prompts per layer of the language model, K.
+        prompt_depth: Layers of the language model that get prompts, counted from the last; `None` for all.
+        learning_rate: Learning rate for everything but the language model.
+        plm_learning_rate: Learning rate of the language model; 0 freezes it.
+        max_epochs: Largest number of passes over the training rows.
+        batch_size: Rows per training batch. By default 64 with a language model; without one 64 to 1,024, by the
+            number of training rows.
+        validation_fraction: Share of the rows to set apart, in [0, 1): they choose the best epoch by AUC, stop
+            training early and calibrate the probabilities. With 0, training takes all rows and all epochs, and keeps
+            the last weights.
+        early_stopping_patience: Epochs without a better validation AUC after which training stops; 0 for no early
+            stopping.
+        random_state: Seed, generator or `None`, as in scikit-learn. It draws the validation rows, fresh weights, order
+            and dropout.
+        ctr_config: Further arguments of `CTRConfig`, such as `{"embedding_size": 8, "dropout": 0.3}`.
+        clickprompt_config: Further arguments of `ClickPromptConfig`, such as `{"fusion": "weighted"}`.
+        training_arguments: Further arguments of `ClickPromptTrainingArguments`, such as `{"weight_decay": 0.1}`.
+        verbose: 1 shows progress and metrics; 0 is silent.
+
+    Attributes:
+        classes_: (2,) labels, in order: the columns of `predict_proba`.
+        n_features_in_: Number of columns seen in `fit`.
+        feature_names_in_: (C,) their names, if they have names.
+        schema_: The schema in use.
+        model_: The trained `ClickPromptForCTR`.
+        processor_: Its `ClickPromptProcessor`.
+        history_: Validation metrics of each epoch, `{"epoch": ..., "auc": ..., "log_loss": ...}`.
+    """
+
+    def __init__(
+        self,
+        schema=None,
+        *,
+        backbone="dcnv2",
+        plm_name_or_path=None,
+        text_fields=None,
+        prompt_length=5,
+        prompt_depth=None,
+        learning_rate=1e-3,
+        plm_learning_rate=5e-5,
+        max_epochs=10,
+        batch_size=None,
+        validation_fraction=0.1,
+        early_stopping_patience=2,
+        random_state=None,
+        ctr_config=None,
+        clickprompt_config=None,
+        training_arguments=None,
+        verbose=0,
+    ):
+        self.schema = schema
+        self.backbone = backbone
+        self.plm_name_or_path = plm_name_or_path
+        self.text_fields = text_fields
+        self.prompt_length = prompt_length
+        self.prompt_depth = prompt_depth
+        self.learning_rate = learning_rate
+        self.plm_learning_rate = plm_learning_rate
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.early_stopping_patience = early_stopping_patience
+        self.random_state = random_state
+        self.ctr_config = ctr_config
+        self.clickprompt_config = clickprompt_config
+        self.training_arguments = training_arguments
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+    def fit(self, X, y):
+        """Train on labelled rows.
+
+        Args:
+            X: Features, N rows by C columns, which do not change: a data frame of pandas or polars, an Arrow table, a
+                `datasets.Dataset`, a mapping from column to values, a list of mappings, or an array, whose columns are
+                named `x0`, `x1`, ... Cells may be missing.
+            y: (N,) labels of two classes, of any type. If one is the schema's `positive`, it is the click; else it is
+                1 or true, or the last one in order.
+
+        Returns:
+            The fitted estimator.
+
+        Raises:
+            ValueError: If a parameter or the data are wrong, or there are not two classes.
+            TypeError: If `X` has an unsupported type.
+            OSError: If there is no such language model or schema file.
+        """
+        self._check_parameters()
+        table = checked_table(self, X, reset=True)
+        classes, indices = checked_classes(y)
+        check_consistent_length(indices, table.column(0))
+        seed = int(check_random_state(self.random_state).randint(LARGEST_SEED, dtype=np.int64))
+
+        # 1. What the columns mean, and which class is the click.
+        schema, positive = self._schema_of(table, classes, indices, getattr(y, "name", None))
+        clicks = pa.array((indices == positive).astype(np.int8))
+        if missing := [column for column in schema.columns if column not in table.column_names]:
+            raise ValueError(
+                f"`X` must have the columns of `schema`, but lacks {missing}; it has {table.column_names}."
+            )
+        rows = table.select(list(dict.fromkeys(schema.columns))).append_column(schema.label, clicks)
+
+        # 2. Split, encode, train in a folder that nobody sees.
+        with (
+            _kept_global_generators(),
+            _quiet_transformers(not self.verbose),
+            tempfile.TemporaryDirectory(prefix="clickprompt-", ignore_cleanup_errors=True) as folder,
+        ):
+            splits = self._split(rows, schema, seed)
+            processor = self._fit_processor(splits["train"], schema)
+            prepare_splits(splits, processor, Path(folder, "data"))
+            data, processor = load_prepared(Path(folder, "data"))
+            set_seed(seed)
+            model = self._fresh_model(processor)
+            history = self._train(model, processor, data, seed, folder)
+        model.eval()
+        self.classes_, self.schema_ = classes, processor.schema
+        self.model_, self.processor_, self.history_ = model, processor, history
+        self._columns, self._positive = table.column_names, positive
+        return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Predict the probability of each class, (N, 2), in the order of `classes_`.
+
+        Args:
+            X: Features with the columns of `fit`: the same names in the same order, or as many columns without names.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            ValueError: If the columns are not those of `fit`.
+        """
+        check_is_fitted(self, "model_")
+        table = checked_table(self, X, reset=False).rename_columns(self._columns)
+        clicks = score_table(table, self.processor_, self.model_, default_batch_size(self.model_.config))
+        others = 1 - clicks
+        return np.column_stack([others, clicks] if self._positive == 1 else [clicks, others])
+
+    def predict(self, X) -> np.ndarray:
+        """Predict the likelier class of each row, (N,). Arguments and errors are those of `predict_proba`."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def save_pretrained(self, save_directory) -> None:
+        """Save model, processor and what the estimator adds, whole or not at all.
+
+        The folder is an ordinary checkpoint, which the Auto classes, `pipeline` and `clickprompt predict` load.
+
+        Args:
+            save_directory: Folder to write into; made if it does not exist.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            ValueError: If a parameter or a class cannot be written as JSON.
+            OSError: If the folder cannot be written.
+        """
+        check_is_fitted(self, "model_")
+        names = getattr(self, "feature_names_in_", None)
+        written = {
+            "parameters": {name: _plain(name, value) for name, value in self.get_params(deep=False).items()},
+            "classes": [_plain("classes_", label) for label in self.classes_.tolist()],
+            "classes_dtype": str(self.classes_.dtype),
+            "positive": self._positive,
+            "columns": self._columns,
+            "has_names": names is not None,
+            "history": self.history_,
+        }
+        with whole_contents(save_directory) as partial:
+            self.model_.save_pretrained(partial)
+            self.processor_.save_pretrained(partial)
+            (partial / ESTIMATOR_FILE).write_text(json.dumps(written, indent=2), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **hub_options) -> "ClickPromptClassifier":
+        """Load an estimator that `save_pretrained` has written.
+
+        Args:
+            pretrained_model_name_or_path: Its folder, or Hub id.
+            hub_options: `revision`, `token`, `cache_dir`, ... as in `from_pretrained` of transformers.
+
+        Raises:
+            OSError: If there is no such folder or repository, or it is a checkpoint without an estimator.
+        """
+        path: Any = cached_file(str(pretrained_model_name_or_path), ESTIMATOR_FILE, **hub_options)
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        estimator = cls(**saved["parameters"])
+        model = ClickPromptForCTR.from_pretrained(pretrained_model_name_or_path, **hub_options)
+        if torch.accelerator.is_available():
+            model.to(torch.accelerator.current_accelerator())
+        estimator.model_ = model
+        estimator.processor_ = ClickPromptProcessor.from_pretrained(pretrained_model_name_or_path, **hub_options)
+        estimator.processor_.check_model(model.config)
+        estimator.schema_ = estimator.processor_.schema
+        estimator.classes_ = np.asarray(saved["classes"], dtype=saved["classes_dtype"])
+        estimator.history_ = saved["history"]
+        estimator._columns, estimator._positive = saved["columns"], saved["positive"]
+        estimator.n_features_in_ = len(saved["columns"])
+        if saved["has_names"]:
+            estimator.feature_names_in_ = np.asarray(saved["columns"], dtype=object)
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        model = state.get("model_")
+        if model is not None and model.device.type != "cpu":
+            # whoever loads it may have no accelerator
+            state["model_"] = copy.deepcopy(model).cpu()
+        return state
+
+    def _check_parameters(self) -> None:
+        NumberRange(0, above=True).check("max_epochs", self.max_epochs)
+        NumberRange(1, whole=True, also=(None,)).check("batch_size", self.batch_size)
+        NumberRange(0, 1, below=True).check("validation_fraction", self.validation_fraction)
+        NumberRange(0, whole=True).check("early_stopping_patience", self.early_stopping_patience)
+        NumberRange(0, whole=True).check("verbose", int(self.verbose))
+        backbone_class(self.backbone)
+        for name, taken in _SET_BY_PARAMETERS.items():
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, Mapping):
+                raise ValueError(f"`{name}` must be a dict or None, got {given!r}.")
+            if clash := sorted({*(given or ())} & {*taken}):
+                raise ValueError(
+                    f"`{name}` must leave out {clash}, which parameters of the estimator or the data set."
+                )
+
+    def _schema_of(self, table: pa.Table, classes: np.ndarray, indices: np.ndarray, name: Any) -> tuple[Schema, int]:
+        """The schema, and the index of the class that means a click."""
+        if self.schema is not None:
+            schema, positive = schema_for_classes(given_schema(self.schema), classes)
+        else:
+            label = name if isinstance(name, str) and name else "label"
+            while label in table.column_names:
+                label += "_"
+            schema, positive = schema_for_classes(drafted_schema(table, indices, label), classes)
+        if self.plm_name_or_path is not None and self.text_fields is not None:
+            schema = schema.with_text_fields(self.text_fields)
+        return schema, positive
+
+    def _split(self, rows: pa.Table, schema: Schema, seed: int) -> dict[str, pa.Table]:
+        """Training rows and, if wanted and possible, validation rows."""
+        share = float(self.validation_fraction)
+        if not share:
+            return {"train": rows}
+        least = min(np.bincount(rows.column(schema.label).to_numpy()))
+        if least < 2:
+            warnings.warn(
+                f"A class has {least} row, which cannot be in both training and validation rows: all rows are trained "
+                "on, without early stopping. `validation_fraction=0` does so without this warning.",
+                stacklevel=3,
+            )
+            return {"train": rows}
+        # the test part is not made; the others divide all rows in proportion to their shares
+        fractions = (0.5 * (1 - share), 0.5 * share, 0.5)
+        return split_table(rows, schema, "random", seed, split_fractions=fractions, names=("train", "validation"))
+
+    def _fit_processor(self, train: pa.Table, schema: Schema) -> ClickPromptProcessor:
+        if self.plm_name_or_path is None:
+            return ClickPromptProcessor.fit(train, schema)
+        text_config = AutoConfig.from_pretrained(self.plm_name_or_path)
+        if isinstance(text_config, ClickPromptConfig):
+            raise ValueError(
+                f"`plm_name_or_path` must be a language model, got the ClickPrompt checkpoint {self.plm_name_or_path}."
+            )
+        tokenizer = AutoTokenizer.from_pretrained(self.plm_name_or_path)
+        config = ClickPromptConfig(text_config=text_config, ctr_config=CTRConfig(), **self._prompt_options())
+        return ClickPromptProcessor.fit(train, schema, tokenizer, max_text_length=config.max_text_length)
+
+    def _prompt_options(self) -> dict[str, Any]:
+        given = dict(self.clickprompt_config or {})
+        return {"prompt_length": self.prompt_length, "prompt_depth": self.prompt_depth, **given}
+
+    def _fresh_model(self, processor: ClickPromptProcessor) -> ClickPromptForCTR:
+        options = {
+            "field_sizes": processor.field_sizes,
+            "max_values": processor.max_values,
+            **(self.ctr_config or {}),
+        }
+        if self.backbone in preset_backbones():
+            ctr_config = ctr_preset(self.backbone, **options)
+        else:
+            ctr_config = CTRConfig(backbone=self.backbone, **options)
+        if self.plm_name_or_path is None:
+            given = {**(self.clickprompt_config or {}), "fusion": "ctr"}
+            return ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, **given))
+        return ClickPromptForCTR.from_plm_pretrained(
+            self.plm_name_or_path, ctr_config=ctr_config, **self._prompt_options()
+        )
+
+    def _train(
+        self,
+        model: ClickPromptForCTR,
+        processor: ClickPromptProcessor,
+        data: dict[str, ColumnarDataset],
+        seed: int,
+        folder: str,
+    ) -> list[dict[str, float]]:
+        """Train the model and keep its best epoch; return the validation metrics of each epoch."""
+        train, validation = data["train"], data.get("validation")
+        if processor.reads_text:
+            _warn_of_truncation(data.values(), processor)
+        batch_size = self.batch_size or batch_size_for_training(len(train), model.config.use_plm)
+        options: dict[str, Any] = {
+            "report_to": "none",
+            "disable_tqdm": not self.verbose,
+            "save_only_model": True,
+            "dataloader_pin_memory": False,
+            **(self.training_arguments or {}),
+        }
+        if validation is None:
+            options.update(eval_strategy="no", save_strategy="no")
+        else:
+            options["early_stopping_patience"] = int(self.early_stopping_patience)
+        arguments = ClickPromptTrainingArguments(
+            output_dir=str(Path(folder, "training")),
+            learning_rate=float(self.learning_rate),
+            plm_learning_rate=float(self.plm_learning_rate),
+            num_train_epochs=float(self.max_epochs),
+            per_device_train_batch_size=int(batch_size),
+            seed=seed,
+            **options,
+        )
+        trainer = ClickPromptTrainer(
+            model, arguments, train_dataset=train, eval_dataset=validation, processing_class=processor
+        )
+        if not self.verbose:
+            trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        if validation is not None:
+            calibrate(trainer, validation)
+        return [
+            {"epoch": entry["epoch"], "auc": entry["eval_auc"], "log_loss": entry["eval_log_loss"]}
+            for entry in trainer.state.log_history
+            if "eval_auc" in entry
+        ]
+
+
+@contextmanager
+def _kept_global_generators() -> Iterator[None]:
+    """Leave the global random generators as they were: training seeds all of them."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
+
+
+@contextmanager
+def _quiet_transformers(is_quiet: bool) -> Iterator[None]:
+    """Let transformers show only errors, and no progress of its files."""
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    if is_quiet:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _warn_of_truncation(splits: Sequence[ColumnarDataset] | Any, processor: ClickPromptProcessor) -> None:
+    limit = processor.max_text_length
+    lengths = np.concatenate([split.text_lengths() for split in splits])
+    if limit is not None and (longer := int((lengths > limit).sum())):
+        warnings.warn(
+            f"The texts of {longer:,} of {len(lengths):,} rows are truncated to the {limit} tokens that the language "
+            f"model's positions leave; the longest has {lengths.max()}. `text_fields` chooses what it reads.",
+            stacklevel=4,
+        )
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A parameter as JSON can hold it."""
+    if isinstance(value, Schema):
+        return value.to_dict()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (np.random.RandomState, np.random.Generator)):
+        # its state has changed since
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(name, entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, entry) for entry in value]
+    if value is not None and not isinstance(value, (str, int, float, bool)):
+        raise ValueError(f"`{name}` must be of strings, numbers and truth values to be saved, got {value!r}.")
+    return value

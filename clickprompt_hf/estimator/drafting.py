@@ -1,0 +1,116 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""The schema of an estimator's features, drafted from them or given."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..data.bucket_choice import choose_buckets
+from ..data.column_profile import leave_out_row_ids, profile_column, propose_ids_only, rank_alone
+from ..data.schema_draft import MAX_ROWS, fields_of
+from ..data.schema_file import load_schema
+from ..schema_clickprompt import FieldSchema, Schema, check_positive
+from ..values_clickprompt import canonical, labels_of
+
+
+def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str) -> Schema:
+    """Draft the schema of features.
+
+    Columns are read as `clickprompt draft-schema` reads them, but whoever passes a column wants it used: columns that
+    predict the label almost perfectly are fields too, and a warning names them. Only columns that cannot say anything
+    are left out: empty ones, constant ones, ids that no two rows share, and cells that cannot be fields.
+
+    Args:
+        table: (N, C), at least one row. Of more than 100,000 rows, as many are drawn at random with a fixed seed.
+        clicks: (N,) 0 or 1.
+        label: Name of the label in the schema; no column has it.
+
+    Raises:
+        ValueError: If no column can be a field with ids.
+    """
+    if len(table) > MAX_ROWS:
+        drawn = np.sort(np.random.default_rng(0).choice(len(table), MAX_ROWS, replace=False))
+        table, clicks = table.take(pa.array(drawn)), clicks[drawn]
+    profiles = [profile_column(name, table.column(name)) for name in table.column_names]
+    likely_leaks: list[str] = []
+    for profile in profiles:
+        if profile.kind != "numeric":
+            leave_out_row_ids(profile, len(table))
+        if not profile.reason_left_out:
+            rank_alone(profile, clicks.astype(np.float64))
+            if profile.reason_left_out:
+                likely_leaks.append(profile.name)
+                profile.reason_left_out = ""
+        choose_buckets(profile, clicks.astype(np.float64))
+    used = [profile for profile in profiles if not profile.reason_left_out and fields_of(profile)]
+    propose_ids_only(used)
+    # free text goes last, because texts are truncated at the end
+    used.sort(key=lambda profile: profile.kind == "text")
+    fields = [FieldSchema(**field) for profile in used for field in fields_of(profile)]
+    if not any(field.num_columns for field in fields):
+        left_out = {profile.name: profile.reason_left_out for profile in profiles if profile.reason_left_out}
+        raise ValueError(
+            "`X` must have a column that can be a field with ids. Free text: "
+            f"{[field.column for field in fields]}; left out: {left_out}. To use them all the same, pass a `schema`."
+        )
+    if likely_leaks:
+        warnings.warn(
+            f"Columns {likely_leaks} predict the label almost perfectly on their own. Make sure that their values are "
+            "known before the outcome.",
+            stacklevel=4,
+        )
+    return Schema(tuple(fields), label=label)
+
+
+def given_schema(schema: Any) -> Schema:
+    """A schema from what a user may give: a `Schema`, plain data, or the path of a schema file.
+
+    Raises:
+        ValueError: If it is none of these or not valid.
+        FileNotFoundError: If there is no such file.
+    """
+    if isinstance(schema, Schema):
+        return schema
+    if isinstance(schema, Mapping):
+        return Schema.from_dict(schema)
+    if isinstance(schema, (str, Path)):
+        return load_schema(schema)
+    raise ValueError(
+        f"`schema` must be a Schema, a mapping, the path of a schema file or None, got {type(schema).__name__}."
+    )
+
+
+def schema_for_classes(schema: Schema, classes: np.ndarray) -> tuple[Schema, int]:
+    """Tell which of two classes means a click.
+
+    It is the one that the schema names, or 1 or true, or else the last one, whose word the schema then gets.
+
+    Args:
+        schema: What the columns mean.
+        classes: (2,) the labels, in order.
+
+    Returns:
+        The schema, and the index of the class.
+
+    Raises:
+        ValueError: If neither class is the schema's `positive`.
+    """
+    clicks = labels_of(classes.tolist(), schema.positive)
+    if sorted(clicks.tolist()) == [0, 1]:
+        return schema, int(clicks.argmax())
+    if schema.positive is not None:
+        raise ValueError(
+            f"One class of `y` must be the schema's `positive`, {schema.positive!r}, got {classes.tolist()}."
+        )
+    word = canonical(classes[1])
+    try:
+        check_positive(word)
+    except ValueError:
+        # a number other than 1 cannot be named
+        return schema, 1
+    return replace(schema, positive=word), 1

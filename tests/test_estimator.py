@@ -1,0 +1,394 @@
+"""`ClickPromptClassifier` keeps scikit-learn's contracts, whatever container the features come in."""
+
+import copy
+import gc
+import json
+import pickle
+
+import datasets
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from tiny_data import tiny_roberta_tokenizer
+from tiny_models import tiny_text_config
+from transformers import AutoModel, AutoModelForSequenceClassification, RobertaModel, pipeline
+
+import clickprompt_hf
+from clickprompt_hf import ClickPromptForCTR, ClickPromptModel, Schema
+from clickprompt_hf.estimator import ClickPromptClassifier
+from clickprompt_hf.scoring import score_table
+
+TINY = {"embedding_size": 4, "dnn_hidden_sizes": [8], "num_cross_layers": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_collect():
+    """Training collects garbage at its end: leave out what imports have made."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def tiny_classifier(**parameters):
+    return ClickPromptClassifier(
+        **{"max_epochs": 1, "batch_size": 16, "learning_rate": 0.02, "ctr_config": TINY, "random_state": 0}
+        | parameters
+    )
+
+
+# All checks that apply to a binary classifier pass: none is expected to fail.
+@parametrize_with_checks([tiny_classifier(max_epochs=4, learning_rate=0.05, validation_fraction=0.0)])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def table_of(num_rows=120, seed=0):
+    """Features of several kinds, some cells of which are missing, and labels that depend on the first column alone."""
+    draw = np.random.default_rng(seed)
+    color = draw.choice(["red", "green", "blue"], num_rows)
+    frame = pd.DataFrame(
+        {
+            "color": color,
+            "price": np.where(draw.random(num_rows) < 0.1, np.nan, draw.normal(size=num_rows).round(3)),
+            "at": pd.Timestamp("2024-01-01") + pd.to_timedelta(draw.integers(0, 90_000, num_rows), "min"),
+            "shop": pd.Categorical(draw.choice(["a", "b"], num_rows)),
+            "constant": 7,
+        }
+    )
+    frame.loc[frame.index % 9 == 4, "color"] = None
+    return frame, np.where(frame["color"] == "red", "yes", "no")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = table_of()
+    return tiny_classifier(max_epochs=6).fit(X, y)
+
+
+def test_it_learns(fitted):
+    X, y = table_of(seed=1)
+    assert fitted.classes_.tolist() == ["no", "yes"]
+    probabilities = fitted.predict_proba(X)
+    assert probabilities.shape == (120, 2)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(120))
+    assert roc_auc_score(y == "yes", probabilities[:, 1]) > 0.99
+    assert fitted.predict(X).tolist() == [fitted.classes_[int(p > 0.5)] for p in probabilities[:, 1]]
+    assert fitted.score(X, y) == np.mean(fitted.predict(X) == y)
+
+
+def test_what_a_fit_records(fitted):
+    assert fitted.n_features_in_ == 5
+    assert fitted.feature_names_in_.tolist() == ["color", "price", "at", "shop", "constant"]
+    # the constant column cannot say anything
+    assert fitted.schema_.keys == ["color", "price", "at.hour", "at.weekday", "shop"]
+    assert fitted.schema_.positive == "yes"
+    # stopped early: the AUC was 1 and could not improve
+    assert 3 <= len(fitted.history_) < 6
+    assert {"epoch", "auc", "log_loss"} == set(fitted.history_[0])
+
+
+def test_containers_give_the_same_model():
+    X, y = table_of(60)
+    columns = {name: X[name].tolist() for name in X}
+    rows = X.astype(object).where(X.notna(), None).to_dict("records")
+    expected = tiny_classifier(validation_fraction=0).fit(X, y).predict_proba(X)
+    polars = pytest.importorskip("polars")
+    for other in (polars.from_pandas(X), pa.Table.from_pandas(X), columns, rows, datasets.Dataset.from_pandas(X)):
+        classifier = tiny_classifier(validation_fraction=0).fit(other, polars.Series(y))
+        assert classifier.feature_names_in_.tolist() == list(X.columns)
+        np.testing.assert_allclose(classifier.predict_proba(other), expected, rtol=1e-6)
+        np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=1e-6)
+
+
+def test_arrays_of_objects_and_missing_cells():
+    X, y = table_of(60)
+    array = X[["color", "price"]].to_numpy(dtype=object)
+    classifier = tiny_classifier(max_epochs=8, validation_fraction=0).fit(array, y)
+    assert classifier.schema_.columns == ["x0", "x1"]
+    assert not hasattr(classifier, "feature_names_in_")
+    assert classifier.score(array, y) > 0.95
+
+
+def test_cells_that_arrow_cannot_hold_become_strings():
+    mixed = pd.DataFrame(
+        {"mixed": [1, "a"] * 10, "period": pd.period_range("2024-01", periods=2, freq="M").repeat(10)}
+    )
+    classifier = tiny_classifier(validation_fraction=0, max_epochs=8).fit(mixed, [0, 1] * 10)
+    assert classifier.score(mixed, [0, 1] * 10) == 1
+    assert classifier.processor_.vocabularies[1] == ["2024-01", "2024-02"]
+
+
+def test_wrong_columns_are_refused_as_scikit_learn_does(fitted):
+    X, _ = table_of(10)
+    for wrong, message in (
+        (X[["price", "color", "at", "shop", "constant"]], "must be in the same order"),
+        (X.drop(columns="shop"), "seen at fit time, yet now missing"),
+        (X.assign(more=1), "unseen at fit time"),
+        (X.rename(columns={"shop": "store"}), "unseen at fit time"),
+        (pa.Table.from_pandas(X.drop(columns="shop")), "yet now missing"),
+        (dict(X.assign(more=1)), "unseen at fit time"),
+        (X.iloc[:0], "0 sample"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fitted.predict(wrong)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        by_position = fitted.predict_proba(X.to_numpy(dtype=object))
+    np.testing.assert_allclose(by_position, fitted.predict_proba(X), rtol=1e-6)
+
+
+def test_the_features_do_not_change(fitted):
+    X, y = table_of(30)
+    before = X.copy(deep=True)
+    tiny_classifier(validation_fraction=0).fit(X, y).predict(X)
+    pd.testing.assert_frame_equal(X, before)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [((0, 1), [0, 1]), ((-1, 1), [-1, 1]), ((2, 1), [1, 2]), ((True, False), [False, True]), (("b", "a"), ["a", "b"])],
+)
+def test_any_two_labels(labels, expected):
+    X, y = table_of(60)
+    given = [labels[0] if label == "yes" else labels[1] for label in y]
+    classifier = tiny_classifier(validation_fraction=0, max_epochs=8).fit(X, given)
+    assert classifier.classes_.tolist() == expected
+    column = expected.index(labels[0])
+    assert roc_auc_score(y == "yes", classifier.predict_proba(X)[:, column]) > 0.99
+
+
+def test_nullable_labels_of_pandas():
+    X, y = table_of(40)
+    classifier = tiny_classifier(validation_fraction=0).fit(X, pd.Series(y == "yes", dtype="Int64", name="bought"))
+    assert classifier.classes_.tolist() == [0, 1]
+    assert classifier.schema_.label == "bought"
+
+
+def test_a_schema_chooses_the_click_and_the_fields(tmp_path):
+    X, y = table_of(60)
+    fields = ["color", {"column": "price", "kind": "numeric"}]
+    # the click is the first class
+    given = {"fields": fields, "label": "bought", "positive": "no"}
+    (tmp_path / "schema.json").write_text(json.dumps(given))
+    for schema in (given, Schema.from_dict(given), str(tmp_path / "schema.json"), tmp_path / "schema.json"):
+        classifier = tiny_classifier(schema=schema, max_epochs=8, validation_fraction=0).fit(X, y)
+        assert classifier.schema_ == Schema.from_dict(given)
+        assert classifier.classes_.tolist() == ["no", "yes"]
+        assert roc_auc_score(y == "yes", classifier.predict_proba(X)[:, 1]) > 0.99
+    clicks = score_table(pa.Table.from_pandas(X), classifier.processor_, classifier.model_, 64)
+    np.testing.assert_allclose(clicks, classifier.predict_proba(X)[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (list("abcabcabca"), "Only binary classification is supported. The type of the target is multiclass"),
+        (np.linspace(0, 1, 10) ** 0.5, "Unknown label type: continuous"),
+        (["a"] * 10, "1 class"),
+        (["a", "b", None] + ["a"] * 7, "must have a label in each row, but 1 are missing"),
+        ([0, 1, np.nan] + [0] * 7, "y contains NaN"),
+        ([0, 1] * 4, "inconsistent numbers of samples"),
+        (None, "requires y to be passed"),
+    ],
+)
+def test_wrong_labels(y, message):
+    X, _ = table_of(10)
+    with pytest.raises(ValueError, match=message):
+        tiny_classifier().fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"max_epochs": 0}, "`max_epochs`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"validation_fraction": 1}, "`validation_fraction`"),
+        ({"early_stopping_patience": -1}, "`early_stopping_patience`"),
+        ({"learning_rate": -1}, "`learning_rate`"),
+        ({"backbone": "resnet"}, "resnet"),
+        ({"ctr_config": {"backbone": "dnn"}}, "`ctr_config` must leave out"),
+        ({"ctr_config": 3}, "`ctr_config` must be a dict"),
+        ({"training_arguments": {"seed": 3}}, "`training_arguments` must leave out"),
+        ({"clickprompt_config": {"prompt_depth": 3}}, "`clickprompt_config` must leave out"),
+        ({"schema": 3}, "`schema` must be a Schema"),
+        ({"schema": {"fields": ["size"], "label": "y"}}, "lacks \\['size'\\]"),
+        ({"schema": {"fields": ["color"], "label": "y", "positive": "maybe"}}, "'maybe'"),
+    ],
+)
+def test_wrong_parameters_are_refused_in_fit(parameters, message):
+    X, y = table_of(20)
+    classifier = tiny_classifier(**parameters)
+    with pytest.raises(ValueError, match=message):
+        classifier.fit(X, y)
+
+
+def test_unusable_features():
+    with pytest.raises(ValueError, match="must have a column that can be a field.*constant"):
+        tiny_classifier().fit({"constant": [1] * 10}, [0, 1] * 5)
+    with pytest.raises(TypeError, match="maps 'a' to 3"):
+        tiny_classifier().fit({"a": 3}, [0, 1])
+    with pytest.raises(ValueError, match="one length"):
+        tiny_classifier().fit({"a": [3, 4], "b": [1]}, [0, 1])
+
+
+def test_a_column_that_gives_the_label_away_is_used_with_a_warning():
+    X, y = table_of(120)
+    with pytest.warns(UserWarning, match=r"\['leak'\] predict the label almost perfectly"):
+        classifier = tiny_classifier(validation_fraction=0).fit({"leak": y, "shop": X["shop"]}, y)
+    assert classifier.schema_.columns == ["leak", "shop"]
+
+
+def test_a_class_of_one_row_cannot_be_validated():
+    with pytest.warns(UserWarning, match="A class has 1 row"):
+        classifier = tiny_classifier().fit({"a": ["u", "v"] * 5, "b": [1, 2, 3, 4, 5] * 2}, [1] + [0] * 9)
+    assert classifier.history_ == []
+
+
+def test_random_state():
+    X, y = table_of(60)
+    first, same, other = (tiny_classifier(random_state=state).fit(X, y).predict_proba(X) for state in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert not np.allclose(first, other)
+    # a generator moves on, and the global ones stay as they were
+    generator = np.random.RandomState(1)
+    np.random.seed(7)
+    torch.manual_seed(7)
+    expected = (np.random.RandomState(7).rand(), torch.rand(1, generator=torch.Generator().manual_seed(7)).item())
+    one, two = (tiny_classifier(random_state=generator).fit(X, y).predict_proba(X) for _ in range(2))
+    assert not np.allclose(one, two)
+    assert (np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_nothing_is_printed(capfd, recwarn):
+    X, y = table_of(60)
+    tiny_classifier().fit(X, y).predict(X)
+    assert capfd.readouterr() == ("", "")
+    assert [str(warning.message) for warning in recwarn if "pin_memory" not in str(warning.message)] == []
+
+
+def test_in_scikit_learns_tools():
+    X, y = table_of(80)
+    features = ["color", "price", "shop"]
+    columns = ColumnTransformer([("kept", "passthrough", features)], verbose_feature_names_out=False)
+    steps = make_pipeline(columns.set_output(transform="pandas"), tiny_classifier(max_epochs=6))
+    search = GridSearchCV(
+        steps,
+        {"clickpromptclassifier__learning_rate": [1e-6, 0.02], "clickpromptclassifier__validation_fraction": [0.0]},
+        scoring="roc_auc",
+        cv=2,
+    )
+    search.fit(X, y)
+    assert search.best_params_["clickpromptclassifier__learning_rate"] == 0.02
+    assert search.score(X, y) > 0.95
+    assert search.best_estimator_[-1].feature_names_in_.tolist() == features
+
+    scores = cross_val_score(tiny_classifier(max_epochs=6, validation_fraction=0), X, y, cv=2, scoring="roc_auc")
+    assert min(scores) > 0.9
+
+
+def test_clone_and_pickle(fitted, tmp_path):
+    X, _ = table_of(seed=1)
+    assert clone(fitted).get_params() == fitted.get_params()
+    with pytest.raises(NotFittedError):
+        clone(fitted).predict(X)
+    joblib.dump(fitted, tmp_path / "classifier.joblib")
+    for copied in (joblib.load(tmp_path / "classifier.joblib"), pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(copied.predict_proba(X), fitted.predict_proba(X))
+        assert copied.history_ == fitted.history_
+
+
+def test_saved_and_loaded(fitted, tmp_path):
+    X, y = table_of(seed=1)
+    expected = fitted.predict_proba(X)
+    fitted.save_pretrained(tmp_path / "saved")
+    loaded = ClickPromptClassifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.classes_.tolist() == fitted.classes_.tolist()
+    assert loaded.classes_.dtype == fitted.classes_.dtype
+    assert loaded.feature_names_in_.tolist() == fitted.feature_names_in_.tolist()
+    assert loaded.history_ == fitted.history_
+    with pytest.raises(ValueError, match="yet now missing"):
+        loaded.predict(X.drop(columns="shop"))
+    # it can be fitted again
+    loaded.set_params(max_epochs=1, validation_fraction=0).fit(X[["color", "shop"]], y)
+    assert loaded.n_features_in_ == 2
+
+    # an ordinary checkpoint
+    score = pipeline("ctr-prediction", model=str(tmp_path / "saved"))
+    assert [row["click_probability"] for row in score(X)] == pytest.approx(expected[:, 1])
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert isinstance(model, ClickPromptForCTR)
+    assert isinstance(AutoModel.from_pretrained(tmp_path / "saved"), ClickPromptModel)
+
+
+def test_what_cannot_be_saved_or_loaded(tmp_path, fitted):
+    with pytest.raises(NotFittedError):
+        tiny_classifier().save_pretrained(tmp_path / "unfitted")
+    fitted.model_.save_pretrained(tmp_path / "plain")
+    with pytest.raises(OSError, match="estimator.json"):
+        ClickPromptClassifier.from_pretrained(tmp_path / "plain")
+    changed = copy.copy(fitted).set_params(ctr_config={"field": object()})
+    with pytest.raises(ValueError, match="`ctr_config` must be of strings"):
+        changed.save_pretrained(tmp_path / "object")
+    assert not (tmp_path / "object").exists()
+
+
+def test_probabilities_are_calibrated():
+    X, y = table_of(1200)
+    noisy = np.where(np.random.default_rng(0).random(1200) < 0.3, "no", y)
+    classifier = tiny_classifier(learning_rate=0.3, max_epochs=3, batch_size=64, validation_fraction=0.5)
+    classifier.fit(X, noisy)
+    found = (classifier.model_.config.calibration_scale, classifier.model_.config.calibration_shift)
+    assert found != (1, 0)
+
+
+@pytest.fixture(scope="module")
+def plm(tmp_path_factory):
+    """Folder with a pretrained RoBERTa."""
+    folder = tmp_path_factory.mktemp("plm")
+    tokenizer = tiny_roberta_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = tiny_text_config(vocab_size=len(tokenizer), max_position_embeddings=60, num_hidden_layers=2)
+    RobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_with_a_language_model(plm, tmp_path):
+    draw = np.random.default_rng(0)
+    words = ["Up", "Seven", "Noir", "Heat"]
+    title = [" ".join(draw.choice(words, 4)) for _ in range(60)]
+    X = {"title": title, "user": draw.integers(0, 5, 60)}
+    y = np.asarray(["Up" in text for text in title])
+    parameters = {"plm_name_or_path": str(plm), "text_fields": ["title"], "prompt_length": 2, "prompt_depth": 1}
+    classifier = tiny_classifier(**parameters, plm_learning_rate=1e-3, clickprompt_config={"fusion": "weighted"})
+    classifier.fit(X, y)
+    config = classifier.model_.config
+    assert (config.use_plm, config.fusion, config.prompt_length, config.prompt_depth) == (True, "weighted", 2, 1)
+    assert classifier.processor_.render({"title": ["Up"], "user": [3]}) == ["Title is Up."]
+    classifier.save_pretrained(tmp_path / "saved")
+    loaded = ClickPromptClassifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.predict_proba(X), classifier.predict_proba(X), rtol=1e-6)
+
+    long = {**X, "title": [f"{text} " * 20 for text in title]}
+    with pytest.warns(UserWarning, match="The texts of 60 of 60 rows are truncated to the"):
+        tiny_classifier(**parameters, validation_fraction=0).fit(long, y)
+    with pytest.raises(ValueError, match="`text_fields` must be among"):
+        tiny_classifier(**{**parameters, "text_fields": ["plot"]}).fit(X, y)
+    with pytest.raises(ValueError, match="must be a language model"):
+        tiny_classifier(plm_name_or_path=str(tmp_path / "saved")).fit(X, y)
+
+
+def test_the_package_exports_it():
+    assert clickprompt_hf.ClickPromptClassifier is ClickPromptClassifier
