@@ -16,10 +16,12 @@ from tiny_data import prepare_tiny_splits, tiny_rows, tiny_schema
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import RobertaForMaskedLM, TrainingArguments, set_seed
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.collators import ClickPromptCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared
 from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.data.text_states import TextStates
+from clickprompt_hf.data.text_variants import DistinctTexts
 from clickprompt_hf.modeling_clickprompt import click_loss
 from clickprompt_hf.runs import finetune, pretrain, teacher
 from clickprompt_hf.runs.plms import scratch_tokenizer
@@ -369,6 +371,64 @@ def test_a_student_learns_from_the_logits_of_its_teacher(fresh, runs, table, tmp
     ClickPromptForCTR.from_pretrained(out)
 
 
+@pytest.fixture(scope="module")
+def late(table, runs, tmp_path_factory):
+    """A teacher whose lower layer sees the text alone, and rows with free text."""
+    folder = tmp_path_factory.mktemp("late")
+    fields = (*tiny_schema().fields[:2], FieldSchema("title", "Title", "text"))
+    (folder / "schema.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(Schema(fields, "click").to_dict()))))
+    data = [*table[:4], "--schema", str(folder / "schema.yaml"), "--text_fields", "title"]
+    plm = ["--plm_name_or_path", str(runs / "plm"), "--prompt_length", "2", "--prompt_depth", "1", "--pooling", "cls"]
+    finetune.main([*data, *plm, *SIZES, *QUICK, "--output_dir", str(folder / "teacher")])
+    return folder
+
+
+def test_a_teacher_with_late_prompts_reads_cached_states(late, table, tmp_path, monkeypatch, trainers, caplog):
+    encoded = []
+    encode = ClickPromptForCTR.encode_text
+
+    def counted(self, input_ids, attention_mask):
+        encoded.append(len(input_ids))
+        return encode(self, input_ids, attention_mask)
+
+    monkeypatch.setattr(ClickPromptForCTR, "encode_text", counted)
+    options = ["--ctr_only", *SIZES, *table[:4], "--distill_from", str(late / "teacher"), *QUICK]
+    cache = ["--cache_text_states", "--text_state_dir", str(tmp_path / "states"), "--text_fields", "title"]
+    finetune.main([*options, *cache, "--output_dir", str(tmp_path / "cached")])
+    splits, _ = load_splits("csv", table[3], str(late / "schema.yaml"))
+    texts = len({row["title"] for row in splits["train"].to_pylist()})
+    # each distinct text once, and never again
+    assert sum(encoded) == texts < 320
+    finetune.main([*options, *cache, "--output_dir", str(tmp_path / "again")])
+    assert sum(encoded) == texts
+    assert "has no effect" not in caplog.text
+    finetune.main([*options, "--output_dir", str(tmp_path / "plain")])
+    cached, again, plain = (trainer.train_dataset.teacher_logits for trainer in trainers)
+    assert np.ptp(plain) > 1e-4
+    np.testing.assert_allclose(cached, plain, atol=1e-6)
+    np.testing.assert_array_equal(again, cached)
+    # the student reads no text
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert "| price |" in card
+    assert "| title |" not in card
+    assert '"title"' not in card
+
+
+def test_cached_states_of_other_lower_layers_are_not_used(prepared, tmp_path):
+    splits, processor = prepared
+    models = []
+    for seed in (0, 1):
+        set_seed(seed)
+        text = tiny_text_config(vocab_size=len(processor.tokenizer), max_position_embeddings=130)
+        ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+        config = ClickPromptConfig(text_config=text, ctr_config=ctr, prompt_length=2, prompt_depth=1)
+        models.append(ClickPromptForCTR(config).eval())
+    texts = DistinctTexts.of(splits["train"])
+    rows = TextStates.build(models[0], [texts], tmp_path, progress_bar=False).attach(texts)
+    for model in models:
+        np.testing.assert_allclose(click_logits(model, rows), click_logits(model, splits["train"]), atol=1e-6)
+
+
 def test_an_interrupted_pass_of_the_teacher_continues(runs, table, tmp_path, monkeypatch, trainers):
     monkeypatch.setattr(teacher, "_PIECE_ROWS", 100)
     calls = []
@@ -414,7 +474,7 @@ def changed_copy(folder, copy, **changes):
     return str(copy)
 
 
-def test_wrong_teachers_and_students_are_refused(runs, table, tmp_path):
+def test_wrong_teachers_and_students_are_refused(runs, table, tmp_path, caplog):
     out = ["--output_dir", str(tmp_path / "out"), *QUICK]
     pamlm, given = str(runs / "pamlm"), str(runs / "teacher")
     fresh, from_pamlm = ["--ctr_only", *SIZES], ["--model_name_or_path", pamlm, "--without_plm"]
@@ -428,8 +488,11 @@ def test_wrong_teachers_and_students_are_refused(runs, table, tmp_path):
     refused("`--distill_from` must be a local folder or a Hub id", fresh, str(tmp_path / "nowhere"))
     refused("has no record of the rows", fresh, changed_copy(runs / "teacher", tmp_path / "unrecorded"))
     refused(
-        "`--split_seed` must be 7, as in the checkpoint's training, or left out; got 8", fresh, given, "--split_seed=8"
+        "`--split_seed` must be 7, as in the teacher's training, or left out; got 8. .* that the teacher has seen",
+        *(fresh, given, "--split_seed=8"),
     )
+    refused("`--text_fields` must be user price tags title, as in the teacher's", fresh, given, "--text_fields=title")
+    assert "--text_fields" not in caplog.text
     refused("--negative_sampling_rate` must be 0.5, as in the teacher", fresh, given, "--negative_sampling_rate=0.1")
     refused("`backbone` must be one of|is not registered|'nothing'", ["--ctr_only", "--backbone", "nothing"], given)
     refused("has one: pass --without_plm", from_pamlm[:2], given)
@@ -441,7 +504,10 @@ def test_wrong_teachers_and_students_are_refused(runs, table, tmp_path):
     )
     # the rows themselves, which only reading them shows
     moved = changed_copy(runs / "teacher", tmp_path / "moved", test_rows_sha256="ab")
-    with pytest.raises(ValueError, match="its test_rows_sha256 is ab"):
+    with pytest.raises(
+        ValueError,
+        match=r"hold the data that the teacher was trained on: its test_rows_sha256 is ab, but \w+ in the given data\.$",
+    ):
         finetune.main([*fresh, *table[:4], "--distill_from", moved, *out])
 
 

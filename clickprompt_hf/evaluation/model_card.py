@@ -354,7 +354,13 @@ def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
             "distinct": f"{sum(map(bool, vocabulary)):,}" if field.kind not in ("numeric", "text") else "",
         }
         for field, vocabulary in zip(processor.schema.fields, processor.vocabularies)
+        if _is_read(field, processor)
     ]
+
+
+def _is_read(field: FieldSchema, processor: ClickPromptProcessor) -> bool:
+    # a schema may have free text for a teacher or for another model
+    return field.kind != "text" or processor.reads_text
 
 
 def _kind(field: FieldSchema) -> str:
@@ -376,6 +382,8 @@ def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
     """A row with each field's most frequent value, a numeric field's middle boundary, and any time and text."""
     row: dict[str, Any] = {}
     for field, vocabulary, boundaries in zip(processor.schema.fields, processor.vocabularies, processor.boundaries):
+        if not _is_read(field, processor):
+            continue
         if field.kind == "numeric":
             # The boundary right above zero, 2e-308, is shown as 0.
             row[field.column] = round(float(f"{boundaries[len(boundaries) // 2]:.3g}"), 300) if boundaries else 0

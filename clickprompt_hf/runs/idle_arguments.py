@@ -13,17 +13,22 @@ from ..data.sources import FILE_FORMATS
 from ..data.sources.source import SPLIT_NAMES
 from ..data.split_files import own_split_files
 from ..presets import preset_backbones
+from ..recent_texts import reads_states
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments, config_options
 
 logger = logging.get_logger(__name__)
 
+# What matters to a teacher with a PLM too, and what matters to it if it reads states of texts.
+TEXT_ARGUMENTS = ("text_fields",)
+STATE_ARGUMENTS = ("cache_text_states", "text_state_dir", "text_state_dtype")
 # Flags besides the options of `ClickPromptConfig` that matter only with a PLM, and only to pretraining.
 PLM_ARGUMENTS = (
     "plm_learning_rate",
     "max_text_length",
-    *("freeze_lower_layers", "cache_text_states", "text_state_dir", "text_state_dtype"),
-    "text_fields",
+    "freeze_lower_layers",
+    *TEXT_ARGUMENTS,
+    *STATE_ARGUMENTS,
     # every click model corrects its probabilities
     *(name for name in config_options(ClickPromptConfig) if name != "negative_sampling_rate"),
 )
@@ -38,6 +43,8 @@ class Run:
     Args:
         pretraining: Whether the run is PA-MLM or PA-CLM.
         has_plm: Whether its model has a PLM.
+        reads_text: Whether its model or its teacher has a PLM.
+        reads_states: Whether its model or its teacher can read states of texts.
         plm_is_frozen: Whether the PLM is frozen.
         caches_text_states: Whether it trains on cached states of the texts.
         options: The options of the configurations, by name.
@@ -50,6 +57,8 @@ class Run:
 
     pretraining: bool
     has_plm: bool
+    reads_text: bool
+    reads_states: bool
     plm_is_frozen: bool
     caches_text_states: bool
     options: dict[str, Any]
@@ -63,7 +72,12 @@ class Run:
 _OTHER_SPLITS = "a --dataset without its own splits"
 # Arguments that are not options of a configuration: what they need, and whether a run has it.
 _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
-    ((*PLM_ARGUMENTS, "freeze plm", "freeze prompt_encoder"), "a run with the PLM", lambda run: run.has_plm),
+    (
+        (*({*PLM_ARGUMENTS} - {*TEXT_ARGUMENTS, *STATE_ARGUMENTS}), "freeze plm", "freeze prompt_encoder"),
+        *("a run with the PLM", lambda run: run.has_plm),
+    ),
+    (TEXT_ARGUMENTS, "a run with the PLM", lambda run: run.reads_text),
+    (STATE_ARGUMENTS, "a run with the PLM", lambda run: run.reads_states),
     (("plm_learning_rate",), "a PLM that is not frozen", lambda run: not run.plm_is_frozen),
     (PAMLM_ARGUMENTS, "clickprompt pretrain", lambda run: run.pretraining),
     (CACHE_ARGUMENTS, "--cache_text_states true", lambda run: run.caches_text_states),
@@ -150,9 +164,12 @@ def _run(
             given = getattr(model_args, name)
             options[name] = given if given is not None else getattr(config, name, option.default)
     dataset = data_args.dataset or saved.get("dataset", "")
+    has_plm = model_args.plm_name_or_path is not None if checkpoint is None else checkpoint.use_plm
     return Run(
         pretraining=pretraining,
-        has_plm=model_args.plm_name_or_path is not None if checkpoint is None else checkpoint.use_plm,
+        has_plm=has_plm,
+        reads_text=has_plm or (teacher is not None and teacher.use_plm),
+        reads_states=has_plm or (teacher is not None and teacher.use_plm and reads_states(teacher)),
         plm_is_frozen="plm" in (training_args.freeze or ()),
         caches_text_states=training_args.cache_text_states,
         options=options,

@@ -38,6 +38,8 @@ _DATA_DEFAULTS = {
     **{"split_fractions": list(DEFAULT_FRACTIONS), "max_train_rows": None, "min_count": 1},
 }
 _SPLIT_ARGUMENTS = ("split", "split_seed", "max_train_rows", "split_column", "split_fractions")
+# How messages call the model whose data a run must share.
+_CHECKPOINT, _TEACHER = "the checkpoint", "the teacher"
 # What only the process that reads the rows knows.
 _FACTS_FILE = "facts.json"
 
@@ -89,12 +91,15 @@ class PreparedData:
         return validation.take(np.sort(np.concatenate(drawn)))
 
 
-def resolve_data_arguments(given: DataArguments, saved: dict[str, Any] | None) -> dict[str, Any]:
+def resolve_data_arguments(
+    given: DataArguments, saved: dict[str, Any] | None, owner: str = _CHECKPOINT
+) -> dict[str, Any]:
     """Resolve the data arguments: those given, else those of the checkpoint, else the defaults.
 
     Args:
         given: Arguments of this run.
         saved: The checkpoint's record of its data; `None` without a checkpoint.
+        owner: What the record belongs to, as messages call it.
 
     Raises:
         ValueError: If no dataset is named, or an argument differs from the checkpoint's.
@@ -107,8 +112,8 @@ def resolve_data_arguments(given: DataArguments, saved: dict[str, Any] | None) -
             kept = saved.get(name, default)
             if value is not None and value != kept:
                 raise ValueError(
-                    f"`--{name}` must be {kept!r}, as in the checkpoint's training, or left out; got {value!r}. "
-                    "Another split would test on rows that the checkpoint has seen."
+                    f"`--{name}` must be {kept!r}, as in {owner}'s training, or left out; got {value!r}. "
+                    f"Another split would test on rows that {owner} has seen."
                 )
             value = kept
         resolved[name] = default if value is None else value
@@ -176,9 +181,11 @@ def prepare_data(
     folder = prepared_data(output_dir)
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
-            source = _read_source(data_args, resolved, processor)
+            # the processor, if given, is the teacher's
+            owner = _CHECKPOINT if teacher is None else _TEACHER
+            source = _read_source(data_args, resolved, processor, owner)
             reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
-            schema, chosen = _chosen_text(source.schema, data_args, records, processor, reads_text)
+            schema, chosen = _chosen_text(source.schema, data_args, records, processor, reads_text, owner)
             facts = {**_facts(source, resolved), "text_fields": chosen}
             splits = split_source(source, **{name: {**resolved, **facts}[name] for name in _SPLIT_ARGUMENTS})
             if processor is None:
@@ -206,8 +213,8 @@ def prepare_data(
         check_text_lengths(data, processor, prompt_length)
     resolved["max_eval_rows"] = _max_eval_rows(data_args.max_eval_rows, resumed)
     training_data = _record_of(data, processor, resolved)
-    for record in records:
-        check_same_rows(record, training_data)
+    for owner, record in records:
+        check_same_rows(record, training_data, owner)
     if resumed is not None:
         check_same_processor(resumed, processor)
     return PreparedData(data, processor, training_data)
@@ -229,23 +236,30 @@ def _max_eval_rows(given: int | None, resumed: Path | None) -> int | None:
 
 def _saved_records(
     checkpoint: ClickPromptConfig | None, teacher: ClickPromptConfig | None, resumed: Path | None
-) -> list[dict[str, Any]]:
-    """Data records of the checkpoint to start from, of the teacher and of the checkpoint to resume, if any."""
-    records = [config.training_data for config in (checkpoint, teacher) if config is not None]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Data records of the checkpoint to start from, of the teacher and of the checkpoint to resume, if any.
+
+    Each comes after what messages call its owner.
+    """
+    configs = ((_CHECKPOINT, checkpoint), (_TEACHER, teacher))
+    records = [(owner, config.training_data) for owner, config in configs if config is not None]
     resume = resumed_training_data(resumed) if resumed is not None else None
-    return [record for record in (*records, resume) if record]
+    return [(owner, record) for owner, record in (*records, (_CHECKPOINT, resume)) if record]
 
 
-def _resolve_against(data_args: DataArguments, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Resolve the data arguments with the first record, and refuse values that differ from the other one."""
-    resolved = resolve_data_arguments(data_args, records[0] if records else None)
-    for record in records[1:]:
-        resolve_data_arguments(DataArguments(**resolved), record)
+def _resolve_against(data_args: DataArguments, records: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Resolve the data arguments with the first record, and refuse values that differ from the other ones."""
+    if not records:
+        return resolve_data_arguments(data_args, None)
+    (owner, first), *others = records
+    resolved = resolve_data_arguments(data_args, first, owner)
+    for other, record in others:
+        resolve_data_arguments(DataArguments(**resolved), record, other)
     return resolved
 
 
 def _read_source(
-    data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None
+    data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None, owner: str
 ) -> SourceTable:
     """Read all rows with the schema of the checkpoint, the given one, or the dataset's own."""
     saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
@@ -255,7 +269,7 @@ def _read_source(
         saved_schema = replace(saved_schema, csv=given.csv)
         if not is_schema_of(given, saved_schema, data_args.text_fields):
             raise ValueError(
-                f"`--schema` must be left out or be the checkpoint's schema, but {data_args.schema} differs from it."
+                f"`--schema` must be left out or be {owner}'s schema, but {data_args.schema} differs from it."
             )
     check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
     return read_source(
@@ -270,19 +284,20 @@ def _read_source(
 def _chosen_text(
     schema: Schema,
     data_args: DataArguments,
-    records: list[dict[str, Any]],
+    records: list[tuple[str, dict[str, Any]]],
     processor: ClickPromptProcessor | None,
     reads_text: bool,
+    owner: str,
 ) -> tuple[Schema, list[str] | None]:
     """Choose the fields of the text: as in the checkpoint, else `--text_fields`, else as the schema says.
 
     Returns:
         The schema, and the keys of the fields that `--text_fields` chose, now or in the checkpoint's training.
     """
-    recorded = records[0].get("text_fields") if records else None
+    recorded = records[0][1].get("text_fields") if records else None
     saved = recorded if processor is None else processor.schema.text_keys
     given = data_args.text_fields if reads_text else None
-    schema = choose_text_fields(schema, given, saved)
+    schema = choose_text_fields(schema, given, saved, owner)
     if reads_text:
         schema.check_has_text()
     return schema, recorded if given is None else schema.text_keys
@@ -396,8 +411,8 @@ def check_same_fields(found: Schema, saved: Schema) -> None:
         )
 
 
-def check_same_rows(saved: dict[str, Any], found: dict[str, Any]) -> None:
-    """Refuse data that differ from the checkpoint's.
+def check_same_rows(saved: dict[str, Any], found: dict[str, Any], owner: str = _CHECKPOINT) -> None:
+    """Refuse data that differ from those of a checkpoint or teacher, as `owner` says.
 
     Raises:
         ValueError: If own splits, split sizes or test rows differ.
@@ -406,14 +421,16 @@ def check_same_rows(saved: dict[str, Any], found: dict[str, Any]) -> None:
     own = saved.get("own_splits", found["own_splits"])
     if own != found["own_splits"]:
         raise ValueError(
-            f"The data must have {own or 'no'} splits of their own, as in the checkpoint's training, got "
+            f"The data must have {own or 'no'} splits of their own, as in {owner}'s training, got "
             f"{found['own_splits'] or 'none'}. Give the same of --train_file, --validation_file, --test_file and "
             "--data_path."
         )
+    advice = " To finetune on another table, pass --extend_vocabulary to `clickprompt finetune`."
+    if owner == _TEACHER:
+        advice = ""
     for name in ("num_rows", "test_rows_sha256"):
         if saved[name] != found[name]:
             raise ValueError(
-                f"`--data_path` must hold the data that the checkpoint was trained on: its {name} is {saved[name]}, "
-                f"but {found[name]} in the given data. To finetune on another table, pass --extend_vocabulary to "
-                "`clickprompt finetune`."
+                f"`--data_path` must hold the data that {owner} was trained on: its {name} is {saved[name]}, "
+                f"but {found[name]} in the given data.{advice}"
             )

@@ -20,10 +20,14 @@ from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig
 from ..data.columnar import ColumnarDataset
+from ..data.text_states import TextStates
+from ..data.text_variants import DistinctTexts
 from ..processing_clickprompt import ClickPromptProcessor
+from ..recent_texts import reads_states
 from ..scoring.file_scoring import checkpoint_digest
-from ..training.arguments import ClickPromptTrainingArguments
+from ..training.arguments import ClickPromptSettings, ClickPromptTrainingArguments
 from ..training.distillation import click_logits
+from ..training.text_caching import states_folder
 from ..training.trainer import choose_attention
 from ..whole_files import whole_file
 from .arguments import ModelArguments
@@ -185,7 +189,9 @@ def _pieces(
     model = load_model(teacher.name_or_path, _ARGUMENT)
     dtype = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else None
     batch_size = training_args.per_device_eval_batch_size
-    origin = [checkpoint_digest(model, teacher.processor), _digest(train), batch_size, str(dtype), _PIECE_ROWS]
+    caches = training_args.cache_text_states and reads_states(model.config)
+    kind = [batch_size, str(dtype), _PIECE_ROWS, training_args.text_state_dtype if caches else None]
+    origin = [checkpoint_digest(model, teacher.processor), _digest(train), *kind]
     name = _PREFIX + hashlib.sha256(repr(origin).encode()).hexdigest()[:16]
     folder = Path(str(training_args.output_dir)) / name
     if training_args.local_process_index == 0:
@@ -194,6 +200,8 @@ def _pieces(
     state.wait_for_everyone()
     choose_attention(model, training_args, training_args.attn_implementation)
     model.to(training_args.device)
+    if caches:
+        train = _with_states(model, train, training_args)
     mine = range(state.process_index, -(-len(train) // _PIECE_ROWS), state.num_processes)
     parts = [train.slice(number * _PIECE_ROWS, (number + 1) * _PIECE_ROWS) for number in mine]
     found = []
@@ -211,6 +219,18 @@ def _pieces(
                     np.save(file, logits)
             found.append((number, logits))
     return found
+
+
+def _with_states(model: Any, train: ColumnarDataset, training_args: ClickPromptTrainingArguments) -> ColumnarDataset:
+    """The rows with states of their texts after the teacher's lower layers, computed once per distinct text."""
+    texts = DistinctTexts.of(train)
+    states = TextStates.build(
+        *(model, [texts], states_folder(training_args, ClickPromptSettings.of(training_args))),
+        training_args.text_state_dtype,
+        progress_bar=not training_args.disable_tqdm,
+        quiet=training_args.local_process_index > 0,
+    )
+    return states.attach(texts)
 
 
 def _digest(train: ColumnarDataset) -> str:

@@ -12,7 +12,9 @@ from ..schema_clickprompt import Schema
 logger = logging.get_logger(__name__)
 
 
-def choose_text_fields(schema: Schema, given: Sequence[str] | None, saved: Sequence[str] | None) -> Schema:
+def choose_text_fields(
+    schema: Schema, given: Sequence[str] | None, saved: Sequence[str] | None, owner: str = "the checkpoint"
+) -> Schema:
     """Put the chosen fields into the text, and no others.
 
     Args:
@@ -20,6 +22,7 @@ def choose_text_fields(schema: Schema, given: Sequence[str] | None, saved: Seque
         given: Columns or keys of fields, `--text_fields`; `None` if it is not given.
         saved: Keys of the fields in the text of the checkpoint that training starts from or resumes; `None` without
             one, or if its schema decides.
+        owner: What the saved ones belong to, as the message calls it.
 
     Raises:
         ValueError: If a given field is unknown, or the given ones are not the checkpoint's.
@@ -29,7 +32,7 @@ def choose_text_fields(schema: Schema, given: Sequence[str] | None, saved: Seque
         chosen = schema.with_text_fields(given)
         if saved is not None and chosen.text_keys != list(saved):
             raise ValueError(
-                f"`--text_fields` must be {' '.join(saved)}, as in the checkpoint's training, or left out; got "
+                f"`--text_fields` must be {' '.join(saved)}, as in {owner}'s training, or left out; got "
                 f"{' '.join(given)}."
             )
         if dropped := [key for key in schema.keys if key not in chosen.keys]:

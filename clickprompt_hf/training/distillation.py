@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.collators import states_tensor
 from ..data.columnar import ColumnarDataset
 from ..data.number_ranges import NumberRange
+from ..data.text_states import fingerprint_of
 from ..modeling_clickprompt import click_loss
 
 TEMPERATURES = NumberRange(0, 100, above=True)
@@ -74,7 +76,8 @@ def click_logits(
 
     Args:
         model: A `ClickPromptForCTR` on any device. It is left in evaluation mode.
-        rows: N rows, encoded by the model's processor, with text if the model has a PLM.
+        rows: N rows, encoded by the model's processor, with text if the model has a PLM. They may have cached states
+            of their texts, which are used if they are those of the model.
         batch_size: Rows per batch, at least 1.
         dtype: Type of matrix products under autocast, e.g. `torch.bfloat16`; `None` for none.
         on_progress: Called with the number of rows after each batch.
@@ -83,19 +86,23 @@ def click_logits(
         ValueError: If a logit is NaN or infinite.
     """
     model.eval()
-    # states that are cached may be those of other lower layers
-    rows = replace(rows, cached_texts=None)
+    if rows.cached_texts is not None:
+        states = rows.cached_texts.states
+        if not model.config.num_lower_layers or states.fingerprint != fingerprint_of(model, states.dtype):
+            rows = replace(rows, cached_texts=None)
     order = np.arange(len(rows))
     if rows.tables is not None:
         # longest first: a batch that does not fit in memory fails at once
         order = np.argsort(-rows.text_lengths(), kind="stable")
     logits = np.empty(len(rows), dtype=np.float32)
-    names = ("feature_ids", "input_ids", "attention_mask")
+    names = ("feature_ids", "input_ids", "attention_mask", "text_rows")
     with torch.autocast(model.device.type, dtype, enabled=dtype is not None):
         for start in range(0, len(rows), batch_size):
             chosen = order[start : start + batch_size]
             (batch,) = rows.__getitems__(chosen.tolist())
             inputs = {name: torch.from_numpy(batch[name]).to(model.device) for name in names if name in batch}
+            if "text_states" in batch:
+                inputs["text_states"] = states_tensor(batch["text_states"]).to(model.device)
             logits[chosen] = model(**inputs).logits.float().squeeze(-1).cpu().numpy()
             if on_progress is not None:
                 on_progress(len(chosen))
