@@ -506,7 +506,7 @@ def test_wrong_teachers_and_students_are_refused(runs, table, tmp_path, caplog):
     moved = changed_copy(runs / "teacher", tmp_path / "moved", test_rows_sha256="ab")
     with pytest.raises(
         ValueError,
-        match=r"hold the data that the teacher was trained on: its test_rows_sha256 is ab, but \w+ in the given data\.$",
+        match=r"that the teacher was trained on: its test_rows_sha256 is ab, but \w+ in the given data\.$",
     ):
         finetune.main([*fresh, *table[:4], "--distill_from", moved, *out])
 
@@ -544,9 +544,9 @@ def test_a_teacher_without_a_plm_teaches_with_a_warning(table, tmp_path, monkeyp
 def test_arguments_without_a_teacher_trigger_a_warning(options, with_teacher, warning, monkeypatch):
     warnings = []
     monkeypatch.setattr("clickprompt_hf.runs.idle_arguments.logger.warning", warnings.append)
-    _, *parsed = finetune.make_parser().parse([*options, "--output_dir", "nowhere", "--ctr_only"])
+    _, model, _, data, _, training = finetune.make_parser().parse([*options, "--output_dir", "nowhere", "--ctr_only"])
     config = ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr", training_data={"dataset": "csv"})
-    finetune.warn_of_idle_arguments(parsed[0], parsed[1], parsed[3], teacher=config if with_teacher else None)
+    finetune.warn_of_idle_arguments(model, data, training, teacher=config if with_teacher else None)
     assert [line for line in warnings if warning is not None and warning in line] == warnings
     assert bool(warnings) == (warning is not None)
 

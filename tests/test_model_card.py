@@ -245,6 +245,9 @@ def test_kinds_of_free_text_and_of_parts_of_a_time(tmp_path):
     )
     ctr_config = tiny_ctr_config("fm", field_sizes=processor.field_sizes)
     model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, fusion="ctr"))
+    # without a tokenizer, nothing reads the free text
+    assert "free text" not in model_card(model, processor, name="m").content
+    processor.tokenizer = tiny_roberta_tokenizer()
     content = model_card(model, processor, name="m").content
     for words in ("hour of a time", "weekday of a time", "free text, without ids"):
         assert words in content
