@@ -1,10 +1,14 @@
 """Whether bf16 pays: the processor is asked before any bf16 product runs."""
 
+import os
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainingArguments
 
 from clickprompt_hf.training import bf16
+from clickprompt_hf.training.trainer import choose_attention
 
 
 class Products(TorchDispatchMode):
@@ -53,3 +57,19 @@ def test_the_timed_products_are_small():
     assert products.types == [torch.float32] * bf16._REPEATS
     # operations: milliseconds at the speed of one core
     assert 2 * bf16._SIZE**3 < 1e9
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "expected"), [({"bf16": True}, None, "128"), ({"bf16": True}, "7", "7"), ({}, None, None)]
+)
+def test_training_in_bf16_on_a_cpu_keeps_few_kernels(options, given, expected, tmp_path, monkeypatch):
+    """Each shape of a batch of texts has kernels of its own, which oneDNN would keep by the thousand."""
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    # undone even where it was not set
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True, **options)
+    choose_attention(None, args, None)
+    assert os.environ.get(name) == expected

@@ -32,6 +32,7 @@ from ..data.columnar import ColumnarDataset
 from ..whole_files import remove_partial, whole_file
 from .arguments import ClickPromptSettings, ClickPromptTrainingArguments, check_supported, copy_arguments
 from .batch_size import DEFAULT_BATCH_SIZE, default_batch_size
+from .bf16 import keep_few_kernels
 from .calibration import calibration_of, reset_calibration
 from .distillation import distillation_loss
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
@@ -640,12 +641,14 @@ def _choose_batch_size(args: TrainingArguments, model: Any, train_dataset: Any) 
 
 
 def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> None:
-    """Set the PLM's attention implementation to `name`, or to the fastest one.
+    """Set the PLM's attention implementation to `name`, or to the fastest one, and limit the kernels that bf16 keeps.
 
     The backward pass of torch's fused attention is slow in bf16 on CPUs: at 4 layers x 256 and 62 keys it takes a
     fifth of a training step, 7 times as long as plain matrix products.
     """
     on_cpu_in_bf16 = args.bf16 and args.device.type == "cpu"
+    if on_cpu_in_bf16:
+        keep_few_kernels()
     name = name or ("eager" if on_cpu_in_bf16 else None)
     if name and isinstance(model, PreTrainedModel):
         model.set_attn_implementation(name)
