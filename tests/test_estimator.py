@@ -104,7 +104,8 @@ def test_containers_give_the_same_model():
     rows = X.astype(object).where(X.notna(), None).to_dict("records")
     expected = tiny_classifier(validation_fraction=0).fit(X, y).predict_proba(X)
     polars = pytest.importorskip("polars")
-    for other in (polars.from_pandas(X), pa.Table.from_pandas(X), columns, rows, datasets.Dataset.from_pandas(X)):
+    arrow = pa.Table.from_pandas(X)
+    for other in (polars.from_pandas(X), arrow, arrow.to_batches()[0], columns, rows, datasets.Dataset(arrow)):
         classifier = tiny_classifier(validation_fraction=0).fit(other, polars.Series(y))
         assert classifier.feature_names_in_.tolist() == list(X.columns)
         np.testing.assert_allclose(classifier.predict_proba(other), expected, rtol=1e-6)
@@ -237,6 +238,9 @@ def test_unusable_features():
         tiny_classifier().fit({"constant": [1] * 10}, [0, 1] * 5)
     with pytest.raises(TypeError, match="maps 'a' to 3"):
         tiny_classifier().fit({"a": 3}, [0, 1])
+    for series in (pd.Series([1, 2]), pa.chunked_array([[1, 2]])):
+        with pytest.raises(ValueError, match="Expected (2D array|a 2-dimensional container)"):
+            tiny_classifier().fit(series, [0, 1])
     with pytest.raises(ValueError, match="one length"):
         tiny_classifier().fit({"a": [3, 4], "b": [1]}, [0, 1])
 
@@ -246,6 +250,12 @@ def test_a_column_that_gives_the_label_away_is_used_with_a_warning():
     with pytest.warns(UserWarning, match=r"\['leak'\] predict the label almost perfectly"):
         classifier = tiny_classifier(validation_fraction=0).fit({"leak": y, "shop": X["shop"]}, y)
     assert classifier.schema_.columns == ["leak", "shop"]
+
+
+def test_free_text_is_not_ignored_silently():
+    texts = [f"the {n}th review says that film {n * 7} is worth seeing twice" for n in range(60)]
+    with pytest.warns(UserWarning, match=r"Columns \['review'\] hold free text"):
+        tiny_classifier(validation_fraction=0).fit({"review": texts, "user": [1, 2, 3] * 20}, [0, 1] * 30)
 
 
 def test_a_class_of_one_row_cannot_be_validated():
@@ -380,6 +390,13 @@ def test_with_a_language_model(plm, tmp_path):
     classifier.save_pretrained(tmp_path / "saved")
     loaded = ClickPromptClassifier.from_pretrained(tmp_path / "saved")
     np.testing.assert_allclose(loaded.predict_proba(X), classifier.predict_proba(X), rtol=1e-6)
+
+    # columns in the text are used even if all rows share a value or none do; empty ones are not
+    said = {**X, "title": [f"{n}" for n in range(60)], "same": ["x"] * 60, "none": [None] * 60}
+    chosen = tiny_classifier(**{**parameters, "text_fields": ["title", "same", "none"]}, validation_fraction=0)
+    assert chosen.fit(said, y).processor_.render({"title": ["7"], "user": [3], "same": ["x"]}) == [
+        "Title is 7. Same is x."
+    ]
 
     long = {**X, "title": [f"{text} " * 20 for text in title]}
     with pytest.warns(UserWarning, match="The texts of 60 of 60 rows are truncated to the"):

@@ -307,9 +307,20 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             label = name if isinstance(name, str) and name else "label"
             while label in table.column_names:
                 label += "_"
-            schema, positive = schema_for_classes(drafted_schema(table, indices, label), classes)
+            drafted = drafted_schema(table, indices, label, self.text_fields or ())
+            schema, positive = schema_for_classes(drafted, classes)
+            unread = [field.column for field in schema.fields if field.kind == "text"]
+            if unread and self.plm_name_or_path is None:
+                warnings.warn(
+                    f"Columns {unread} hold free text, which only a language model reads: without "
+                    "`plm_name_or_path`, they are ignored.",
+                    stacklevel=3,
+                )
         if self.plm_name_or_path is not None and self.text_fields is not None:
-            schema = schema.with_text_fields(self.text_fields)
+            # a fold of cross-validation may have empty columns, which are no fields of a draft
+            is_known = {*schema.keys, *schema.columns}.__contains__
+            in_text = [name for name in self.text_fields if is_known(name) or name not in table.column_names]
+            schema = schema.with_text_fields(in_text)
         return schema, positive
 
     def _split(self, rows: pa.Table, schema: Schema, seed: int) -> dict[str, pa.Table]:

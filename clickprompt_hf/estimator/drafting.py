@@ -2,7 +2,7 @@
 """The schema of an estimator's features, drafted from them or given."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..schema_clickprompt import FieldSchema, Schema, check_positive
 from ..values_clickprompt import canonical, labels_of
 
 
-def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str) -> Schema:
+def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str, text_fields: Collection[str] = ()) -> Schema:
     """Draft the schema of features.
 
     Columns are read as `clickprompt draft-schema` reads them, but whoever passes a column wants it used: columns that
@@ -29,6 +29,7 @@ def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str) -> Schema:
         table: (N, C), at least one row. Of more than 100,000 rows, as many are drawn at random with a fixed seed.
         clicks: (N,) 0 or 1.
         label: Name of the label in the schema; no column has it.
+        text_fields: Columns that are wanted in the text, whatever they say; empty ones are left out all the same.
 
     Raises:
         ValueError: If no column can be a field with ids.
@@ -47,6 +48,9 @@ def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str) -> Schema:
                 likely_leaks.append(profile.name)
                 profile.reason_left_out = ""
         choose_buckets(profile, clicks.astype(np.float64))
+        if profile.name in text_fields:
+            # the schema leaves out those without values
+            profile.reason_left_out = ""
     used = [profile for profile in profiles if not profile.reason_left_out and fields_of(profile)]
     propose_ids_only(used)
     # free text goes last, because texts are truncated at the end

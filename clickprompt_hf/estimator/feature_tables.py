@@ -65,10 +65,8 @@ def _columns_by_name(X: Any) -> tuple[list[Any], list[Any]] | None:
     if hasattr(X, "with_format") and hasattr(X, "column_names"):
         # datasets.Dataset
         X = X.with_format("arrow")[:]
-    if isinstance(X, pa.RecordBatch) or hasattr(X, "__arrow_c_stream__"):
-        # a pandas series has it too
-        if hasattr(X, "iloc"):
-            return None
+    if hasattr(X, "__arrow_c_stream__") and hasattr(X, "columns"):
+        # a table or record batch of Arrow, a data frame of polars
         table = pa.table(X)
         return table.column_names, table.columns
     if isinstance(X, Mapping):
