@@ -25,7 +25,7 @@ from clickprompt_hf.evaluation.report import (
     frequency_groups,
     probabilities_by_model,
 )
-from clickprompt_hf.runs import compare
+from clickprompt_hf.runs import compare_scores
 from clickprompt_hf.values_clickprompt import check_labels
 
 
@@ -190,12 +190,12 @@ def test_free_text_and_parts_of_times_among_the_fields():
         field_column(processor, "note")
 
 
-def test_the_compare_command(tmp_path, capsys):
+def test_the_compare_scores_command(tmp_path, capsys):
     rows = pd.DataFrame({"click": [0, 1, 0, 1, 1, 0], "user": range(6)})
     rows.assign(click_probability=[0.1, 0.9, 0.2, 0.8, 0.7, 0.3]).to_csv(tmp_path / "a.csv", index=False)
     rows.assign(click_probability=[0.1, 0.9, 0.8, 0.2, 0.7, 0.3]).to_parquet(tmp_path / "b.parquet")
     files = ["--scores", str(tmp_path / "a.csv"), "--baseline", str(tmp_path / "b.parquet"), "--label", "click"]
-    result = compare.main(files)
+    result = compare_scores.main(files)
     # the baseline has 6 of 9 pairs right
     assert result["auc_difference"] == pytest.approx(1 - 6 / 9)
     assert "auc_difference_low" in capsys.readouterr().out
@@ -207,25 +207,25 @@ def test_the_compare_command(tmp_path, capsys):
         content = f"click{delimiter}user{delimiter}click_probability\n{text}".encode()
         packed = {"csv.gz": gzip.compress(content), "tsv.zst": pa.compress(content, "zstd", asbytes=True)}
         (tmp_path / f"b.{ending}").write_bytes(packed.get(ending, content))
-        assert compare.main([*files, "--baseline", str(tmp_path / f"b.{ending}")]) == result
+        assert compare_scores.main([*files, "--baseline", str(tmp_path / f"b.{ending}")]) == result
     rows.assign(click_probability=0.5, user=1).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="same rows in the same order"):
-        compare.main(files)
+        compare_scores.main(files)
 
 
-def test_compare_reads_words_and_names_what_is_wrong(tmp_path):
+def test_compare_scores_reads_words_and_names_what_is_wrong(tmp_path):
     rows = pd.DataFrame({"paid": ["yes", "no", "no", "yes"], "same": 1, "click_probability": [0.9, 0.3, 0.1, 0.2]})
     rows.to_csv(tmp_path / "a.csv", index=False)
     files = ["--scores", str(tmp_path / "a.csv"), "--baseline", str(tmp_path / "a.csv"), "--label"]
-    assert compare.main([*files, "paid", "--positive", "yes"])["auc"] == 0.75
+    assert compare_scores.main([*files, "paid", "--positive", "yes"])["auc"] == 0.75
     with pytest.raises(ValueError, match=r"'paid' must be 0 or 1, got 'yes' in row 0 of .*a\.csv.* with --positive"):
-        compare.main([*files, "paid"])
+        compare_scores.main([*files, "paid"])
     with pytest.raises(ValueError, match=r"--label must be a column with both classes, but 'same' has only one$"):
-        compare.main([*files, "same"])
+        compare_scores.main([*files, "same"])
     with pytest.raises(ValueError, match="'paid' has only one with --positive yess"):
-        compare.main([*files, "paid", "--positive", "yess"])
+        compare_scores.main([*files, "paid", "--positive", "yess"])
     with pytest.raises(FileNotFoundError, match=r"--baseline must be a file, but there is no .*b\.csv"):
-        compare.main([*files, "paid", "--baseline", str(tmp_path / "b.csv")])
+        compare_scores.main([*files, "paid", "--baseline", str(tmp_path / "b.csv")])
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_compare_reads_words_and_names_what_is_wrong(tmp_path):
     ],
 )
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_compare_reads_labels_as_the_schema_does(click, other, positive, ending, tmp_path):
+def test_compare_scores_reads_labels_as_the_schema_does(click, other, positive, ending, tmp_path):
     rows = pd.DataFrame({"label": [click, other, other, click], "click_probability": [0.9, 0.3, 0.1, 0.2]})
     path, baseline = tmp_path / f"a.{ending}", tmp_path / "b.csv"
     rows.to_csv(path, index=False) if ending == "csv" else rows.to_parquet(path)
@@ -252,5 +252,5 @@ def test_compare_reads_labels_as_the_schema_does(click, other, positive, ending,
     words = [] if positive is None else ["--positive", positive]
     arguments = ["--scores", str(path), "--baseline", str(baseline), "--label", "label", *words]
     # of four pairs, the click with 0.2 is below the 0.3 of no click
-    assert compare.main(arguments)["auc"] == 0.75
+    assert compare_scores.main(arguments)["auc"] == 0.75
     assert check_labels(rows["label"].tolist(), "label", positive).tolist() == [1, 0, 0, 1]

@@ -22,7 +22,7 @@ COMMANDS = {
     "pretrain": "stage 1: prompt-augmented masked language modelling (PA-MLM), or PA-CLM for a decoder",
     "finetune": "stage 2: finetune for clicks, with or without the PLM",
     "predict": "score raw rows with a trained checkpoint",
-    "compare": "compare the click probabilities of two models on the same rows",
+    "compare-scores": "compare the click probabilities of two models on the same rows",
     "draft-schema": "draft the schema of an unknown table",
     "export": "export the CTR part of a checkpoint to ONNX",
     "convert": "convert a checkpoint of the authors' implementation",

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Compare the click probabilities of two models on the same labelled rows.
 
-    clickprompt compare --scores with.csv --baseline alone.csv --label click
+    clickprompt compare-scores --scores with.csv --baseline alone.csv --label click
 
 Both files are outputs of clickprompt predict for the same input. Prints AUC and log loss of both, and
 the difference of their AUCs with its 95 % interval (DeLong et al. 1988).
@@ -23,8 +23,8 @@ COLUMN = "click_probability"
 
 
 def make_parser() -> CommandParser:
-    """The parser of `clickprompt compare`."""
-    parser = CommandParser("compare", __doc__, "--scores FILE --baseline FILE --label COLUMN [options]")
+    """The parser of `clickprompt compare-scores`."""
+    parser = CommandParser("compare-scores", __doc__, "--scores FILE --baseline FILE --label COLUMN [options]")
     parser.add_argument("--scores", required=True, type=Path, help="scored rows of the model")
     parser.add_argument("--baseline", required=True, type=Path, help="scored rows of the model to compare it with")
     parser.add_argument(
@@ -88,4 +88,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_command("compare", main)
+    run_command("compare-scores", main)
