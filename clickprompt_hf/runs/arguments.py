@@ -7,13 +7,14 @@ import inspect
 import re
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser
 from transformers.utils import is_matplotlib_available
 
+from ..comparison.results import ARMS
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from ..data.number_ranges import NumberRange
+from ..data.number_ranges import NumberRange, check_numbers
 from ..data.splits import Split
 from ..training.arguments import ClickPromptTrainingArguments
 from .backbone_modules import import_backbone_module
@@ -303,6 +304,49 @@ class StartArguments:
     )
 
 
+_COMPARE_RANGES = {
+    "trials": NumberRange(1, 1_000, whole=True),
+    "seeds": NumberRange(1, 1_000, whole=True),
+    "pamlm_epochs": NumberRange(0, 1_000, above=True),
+}
+
+
+@dataclass
+class CompareArguments:
+    """What to compare, and how much effort each arm gets."""
+
+    arms: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": f"Arms to train, of {', '.join(ARMS)}. Default: all; without a PLM, all that need none.",
+        },
+    )
+    trials: int = field(
+        default=5,
+        metadata={"help": "Tuning trials per arm, the first of which has the defaults. 1: no tuning. Default: 5."},
+    )
+    metric: Literal["auc", "log_loss"] = field(
+        default="auc", metadata={"help": "What tuning and early stopping improve on validation rows. Default: auc."}
+    )
+    seeds: int = field(
+        default=3, metadata={"help": "Number of seeds that each arm is trained with, counted from --seed. Default: 3."}
+    )
+    pamlm_epochs: float = field(default=3, metadata={"help": "Epochs of PA-MLM. Default: 3."})
+    user_field: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of the user: report rows of users that are unseen, rare or frequent in training. Default: "
+            "guessed from the names of columns; none: no users."
+        },
+    )
+    item_field: str | None = field(default=None, metadata={"help": "The same for the item."})
+
+    def __post_init__(self):
+        check_numbers(self, _COMPARE_RANGES)
+        if unknown := [arm for arm in self.arms or () if arm not in ARMS]:
+            raise ValueError(f"`--arms` must be among {list(ARMS)}, got {unknown}.")
+
+
 class HelpAllAction(argparse.Action):
     """Prints the help of all flags and exits."""
 
@@ -317,6 +361,7 @@ class HelpAllAction(argparse.Action):
 
 # Sections of the help in order, and the classes that declare the flags of each.
 _SECTIONS: dict[str, tuple[Any, ...]] = {
+    "comparison": (CompareArguments,),
     "what to start from": (StartArguments, PLMArguments),
     "data": (DataArguments,),
     "backbone (sizes default to the published ones, or else to those below)": (*(_CTRFlags, BackboneArguments),),

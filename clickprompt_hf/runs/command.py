@@ -22,6 +22,7 @@ COMMANDS = {
     "pretrain": "stage 1: prompt-augmented masked language modelling (PA-MLM), or PA-CLM for a decoder",
     "finetune": "stage 2: finetune for clicks, with or without the PLM",
     "predict": "score raw rows with a trained checkpoint",
+    "compare": "compare models with and without a PLM on a table, tuned alike, and say what pays",
     "compare-scores": "compare the click probabilities of two models on the same rows",
     "draft-schema": "draft the schema of an unknown table",
     "export": "export the CTR part of a checkpoint to ONNX",

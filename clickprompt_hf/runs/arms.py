@@ -1,0 +1,537 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""How each arm of a comparison is tuned, trained and scored, on the same rows for all."""
+
+import gc
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import PrinterCallback, set_seed
+
+from ..comparison.baselines import (
+    Baseline,
+    BestColumn,
+    ConstantRate,
+    GradientBoosting,
+    OneHotLogisticRegression,
+    loss_of,
+)
+from ..comparison.results import SEEDLESS_ARMS, ArmRun, load_run, save_run
+from ..data.columnar import ColumnarDataset
+from ..evaluation.importance import permutation_importance
+from ..modeling_clickprompt import ClickPromptForCTR
+from ..pipeline_clickprompt import default_batch_size
+from ..processing_clickprompt import ClickPromptProcessor
+from ..scoring import score_table
+from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
+from ..training.arguments import copy_arguments
+from ..training.calibration import calibrate
+from ..training.checkpoints import newest_whole_checkpoint
+from ..training.metrics import auc_and_log_loss
+from ..whole_files import whole_file, whole_folder
+from .arguments import ModelArguments
+from .model_building import fresh_model, fresh_pretraining_model, load_checkpoint
+from .preparation import PreparedData
+from .tuning import Parameter, Space, Trial, defaults, suggest, tune
+
+# Scored at a time, so that scoring many rows takes little memory.
+_PIECE_ROWS = 65_536
+_PERMUTED_ROWS, _PERMUTATIONS = 2_000, 2
+# Arguments of a fresh PLM's side, which a model without one must not have.
+_PLM_OPTIONS = ("prompt_depth", "prompt_strategy", "fusion", "pooling")
+
+
+@dataclass
+class Bench:
+    """What all arms of a comparison share.
+
+    Args:
+        folder: Output folder of the comparison.
+        tables: Raw rows of `train`, `validation` and `test`, with labels 0 and 1.
+        data: The same rows, encoded.
+        model_args: Options of the models, and the PLM if there is one.
+        training_args: Arguments of training; `seed` is the first seed.
+        num_trials: Number of tuning trials per arm.
+        metric: `"auc"` or `"log_loss"` of validation rows, which tuning and early stopping improve.
+        num_seeds: Number of seeds.
+        pamlm_epochs: Epochs of PA-MLM.
+        say: Prints a line of progress.
+    """
+
+    folder: Path
+    tables: dict[str, pa.Table]
+    data: PreparedData
+    model_args: ModelArguments
+    training_args: ClickPromptTrainingArguments
+    num_trials: int
+    metric: str
+    num_seeds: int
+    pamlm_epochs: float
+    say: Callable[[str], None]
+
+    @cached_property
+    def clicks(self) -> dict[str, np.ndarray]:
+        """Labels by split, (N,) 0 or 1."""
+        label = self.data.processor.schema.label
+        return {name: table.column(label).to_numpy().astype(np.int64) for name, table in self.tables.items()}
+
+    @cached_property
+    def processor_without_text(self) -> ClickPromptProcessor:
+        """The processor of models without a PLM."""
+        fitted = self.data.processor
+        return ClickPromptProcessor(fitted.schema, fitted.vocabularies, fitted.boundaries)
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.training_args.seed + number for number in range(self.num_seeds)]
+
+    def arm_folder(self, arm: str) -> Path:
+        return self.folder / "arms" / arm
+
+
+class Arm:
+    """One arm: `run` tunes it with the first seed and trains it with each.
+
+    Args:
+        name: One of `ARMS`.
+        bench: What all arms share.
+    """
+
+    uses_plm_at_serving = False
+
+    def __init__(self, name: str, bench: Bench):
+        self.name, self.bench = name, bench
+
+    @property
+    def folder(self) -> Path:
+        """What the arm keeps."""
+        return self.bench.arm_folder(self.name)
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.bench.seeds[:1] if self.name in SEEDLESS_ARMS else self.bench.seeds
+
+    def run(self) -> list[ArmRun]:
+        """Tune and train, but for what is finished; one run per seed."""
+        missing = [seed for seed in self.seeds if not self._path(seed).is_file()]
+        if missing:
+            best = self.tuned()
+            for seed in missing:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                save_run(self.train(best, seed), self._path(seed))
+                gc.collect()
+        runs = [load_run(self._path(seed)) for seed in self.seeds]
+        for run in runs:
+            test = auc_and_log_loss(run.probabilities, self.bench.clicks["test"])
+            self.bench.say(
+                f"{self.name}, seed {run.seed}: test AUC {test['auc']:.4f}, log loss {test['log_loss']:.4f}; trained "
+                f"in {run.train_seconds:,.0f} s"
+            )
+        return runs
+
+    def _path(self, seed: int) -> Path:
+        return self.folder / f"seed-{seed}.npz"
+
+    def tuned(self) -> dict[str, Any]:
+        """The best hyperparameters of the trials."""
+        bench = self.bench
+        return tune(
+            *(self.space, self.run_trial, bench.num_trials, bench.metric == "auc", bench.training_args.seed),
+            self.folder / "trials",
+            self._report,
+        )
+
+    def _report(self, number: int, trial: Trial) -> None:
+        value = "diverged" if trial.value is None else f"validation {self.bench.metric} {trial.value:.4f}"
+        self.bench.say(f"{self.name}, trial {number} of {self.bench.num_trials}: {value}; {trial.seconds:,.0f} s")
+
+    @property
+    def space(self) -> Space:
+        """The hyperparameters that tuning chooses, with their defaults."""
+        return {}
+
+    def run_trial(self, **study: Any) -> None:
+        """Run one trial of the Optuna study that `optuna.create_study(**study)` gives."""
+        raise NotImplementedError
+
+    def train(self, hyperparameters: dict[str, Any], seed: int) -> ArmRun:
+        """Train with the final hyperparameters and score the validation and test rows."""
+        raise NotImplementedError
+
+    def _run_of(
+        self,
+        seed: int,
+        score: Callable[[pa.Table], np.ndarray],
+        train_seconds: float,
+        megabytes: float,
+        hyperparameters: dict[str, Any],
+    ) -> ArmRun:
+        tables, clicks = self.bench.tables, self.bench.clicks
+        validation = auc_and_log_loss(scored(score, tables["validation"]), clicks["validation"])
+        start = time.perf_counter()
+        probabilities = scored(score, tables["test"])
+        seconds = time.perf_counter() - start
+        if seed == self.seeds[0]:
+            self._save_importance(score, seed)
+        return ArmRun(
+            arm=self.name,
+            seed=seed,
+            probabilities=probabilities,
+            validation_auc=validation["auc"],
+            validation_log_loss=validation["log_loss"],
+            train_seconds=train_seconds,
+            rows_per_second=len(probabilities) / seconds,
+            megabytes=megabytes,
+            hyperparameters=hyperparameters,
+            uses_plm_at_serving=self.uses_plm_at_serving,
+        )
+
+    def _save_importance(self, score: Callable[[pa.Table], np.ndarray], seed: int) -> None:
+        """Measure how much of the test AUC rests on each field."""
+        if self.name in ("constant", "best_column"):
+            return
+        rows = np.linspace(0, len(self.bench.clicks["test"]) - 1, min(_PERMUTED_ROWS, len(self.bench.clicks["test"])))
+        chosen = np.unique(rows.astype(np.int64))
+        clicks = self.bench.clicks["test"][chosen]
+        if clicks.min() == clicks.max():
+            return
+        drops = permutation_importance(
+            *(
+                score,
+                self.bench.tables["test"].take(pa.array(chosen)),
+                clicks,
+                self.bench.data.processor.schema.fields,
+            ),
+            *(seed, _PERMUTATIONS),
+        )
+        with whole_file(self.folder / "importance.json") as partial:
+            partial.write_text(json.dumps(drops, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def importance(self) -> dict[str, float] | None:
+        """Drop of the test AUC by field, for the first seed; `None` if it was not measured."""
+        path = self.folder / "importance.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def scored(score: Callable[[pa.Table], np.ndarray], table: pa.Table) -> np.ndarray:
+    """Click probabilities of raw rows, (N,), piece by piece."""
+    pieces = [table.slice(start, _PIECE_ROWS) for start in range(0, len(table), _PIECE_ROWS)]
+    return np.concatenate([score(piece) for piece in pieces])
+
+
+class BaselineArm(Arm):
+    """An arm that is not a neural network.
+
+    Args:
+        name, bench: As in `Arm`.
+        make: Makes the baseline from the processor and the seed.
+        space: Its hyperparameters.
+    """
+
+    def __init__(self, name: str, bench: Bench, make: Callable[..., Baseline], space: Space):
+        super().__init__(name, bench)
+        self.make = make
+        self._space = space
+
+    @property
+    def space(self) -> Space:
+        return self._space
+
+    @cached_property
+    def _prepared(self) -> tuple[Baseline, Any, tuple[Any, np.ndarray]]:
+        """A baseline for all trials, and the features of the training and the validation rows."""
+        bench = self.bench
+        baseline = self.make(bench.processor_without_text, bench.training_args.seed)
+        features = baseline.fit_features(bench.tables["train"], bench.clicks["train"])
+        return baseline, features, (baseline.features(bench.tables["validation"]), bench.clicks["validation"])
+
+    def run_trial(self, **study: Any) -> None:
+        import optuna
+
+        baseline, features, validation = self._prepared
+        metric = self.bench.metric
+
+        def objective(trial: Any) -> float:
+            baseline.fit(features, self.bench.clicks["train"], validation, metric, **suggest(self.space, trial))
+            loss = loss_of(metric, validation[1], baseline.predict_features(validation[0]))
+            return 1 - loss if metric == "auc" else loss
+
+        optuna.create_study(**study).optimize(objective, n_trials=1)
+
+    def train(self, hyperparameters, seed):
+        self.__dict__.pop("_prepared", None)
+        bench, start = self.bench, time.perf_counter()
+        baseline = self.make(bench.processor_without_text, seed)
+        features = baseline.fit_features(bench.tables["train"], bench.clicks["train"])
+        validation = (baseline.features(bench.tables["validation"]), bench.clicks["validation"])
+        baseline.fit(features, bench.clicks["train"], validation, bench.metric, **hyperparameters)
+        baseline.calibrate(*validation)
+        seconds = time.perf_counter() - start
+        return self._run_of(
+            seed, baseline.predict, seconds, baseline.megabytes, {**hyperparameters, **baseline.chosen}
+        )
+
+
+class NeuralArm(Arm):
+    """An arm with the CTR backbone: alone, or with the PLM.
+
+    Args:
+        name, bench: As in `Arm`.
+        with_plm: Whether it is served with the PLM.
+        after_pamlm: Whether it starts from PA-MLM.
+        model_options: Options that differ from the bench's `model_args`.
+    """
+
+    def __init__(self, name: str, bench: Bench, with_plm: bool, after_pamlm: bool = False, **model_options: Any):
+        super().__init__(name, bench)
+        self.uses_plm_at_serving = with_plm
+        self.after_pamlm = after_pamlm
+        self.model_options = model_options
+
+    @property
+    def processor(self) -> ClickPromptProcessor:
+        return self.bench.data.processor if self.uses_plm_at_serving else self.bench.processor_without_text
+
+    @property
+    def splits(self) -> dict[str, ColumnarDataset]:
+        splits = self.bench.data.splits
+        if self.uses_plm_at_serving:
+            return splits
+        return {name: split.without_text() for name, split in splits.items()}
+
+    def _model_args(self, hyperparameters: dict[str, Any]) -> ModelArguments:
+        names = ("embedding_size", "dnn_dropout", "embedding_dropout")
+        chosen = {name: hyperparameters[name] for name in names if name in hyperparameters}
+        options = {**self.model_options, **chosen}
+        if not self.uses_plm_at_serving:
+            options.update({"plm_name_or_path": None, **dict.fromkeys(_PLM_OPTIONS)})
+        return replace(self.bench.model_args, **options)
+
+    def build(self, hyperparameters: dict[str, Any], seed: int) -> Any:
+        """A model to finetune.
+
+        Args:
+            hyperparameters: As tuning chose them.
+            seed: Seed of PA-MLM's checkpoint, if the arm starts from one.
+        """
+        model_args = self._model_args(hyperparameters)
+        data = replace(self.bench.data, processor=self.processor)
+        if not self.after_pamlm:
+            return fresh_model(ClickPromptForCTR, model_args, data)
+        start = str(pamlm_checkpoint(self.bench, seed))
+        dropouts = ModelArguments(
+            dnn_dropout=hyperparameters.get("dnn_dropout"), embedding_dropout=hyperparameters.get("embedding_dropout")
+        )
+        config, _ = load_checkpoint(start, dropouts, self.uses_plm_at_serving)
+        with warnings.catch_warnings():
+            # the click heads are fresh, as they should be
+            warnings.filterwarnings("ignore", message=".*was saved without")
+            return ClickPromptForCTR.from_pretrained(start, config=config)
+
+    @cached_property
+    def space(self) -> Space:
+        args, bench = self.bench.training_args, self.bench
+        # without a PLM it is cheap to build
+        alone = {"plm_name_or_path": None, **dict.fromkeys(_PLM_OPTIONS)}
+        model = fresh_model(ClickPromptForCTR, replace(bench.model_args, **alone), bench.data)
+        config = model.config.ctr_config
+        space = {
+            "learning_rate": Parameter(args.learning_rate, 3e-4, 5e-3, log=True),
+            "weight_decay": Parameter(args.weight_decay, choices=(0.0, 0.01, 0.1)),
+            "dnn_dropout": Parameter(float(config.dnn_dropout), choices=(0.0, 0.1, 0.3, 0.5)),
+            "embedding_dropout": Parameter(float(config.embedding_dropout), choices=(0.0, 0.1, 0.3)),
+        }
+        if not self.after_pamlm:
+            space["embedding_size"] = Parameter(config.embedding_size, choices=(8, 16, 32))
+        if self.uses_plm_at_serving and args.plm_learning_rate > 0:
+            space["plm_learning_rate"] = Parameter(args.plm_learning_rate, 2e-5, 5e-4, log=True)
+        return space
+
+    def _arguments(self, folder: Path, seed: int, hyperparameters: dict[str, Any]) -> ClickPromptTrainingArguments:
+        rates = {name: hyperparameters[name] for name in hyperparameters if name.endswith(("_rate", "_decay"))}
+        return arguments_for(self.bench, folder, seed, cache_text_states=self._caches, **rates)
+
+    @property
+    def _caches(self) -> bool:
+        return self.uses_plm_at_serving and self.bench.training_args.cache_text_states
+
+    def _trainer(self, args: ClickPromptTrainingArguments, model: Any = None, **options: Any) -> ClickPromptTrainer:
+        trainer = ClickPromptTrainer(
+            model,
+            args,
+            train_dataset=self.splits["train"],
+            eval_dataset=self.splits["validation"],
+            processing_class=self.processor,
+            **options,
+        )
+        # the command prints a line per trial and seed
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def run_trial(self, **study: Any) -> None:
+        first, folder = self.bench.training_args.seed, self.folder / "_trial"
+        best: list[float] = []
+        pick = max if study["direction"] == "maximize" else min
+
+        def model_init(trial: Any = None) -> Any:
+            return self.build(defaults(self.space) if trial is None else suggest(self.space, trial), first)
+
+        def hp_space(trial: Any) -> dict[str, Any]:
+            best.clear()
+            chosen = suggest(self.space, trial)
+            # the others are the model's
+            return {name: chosen[name] for name in chosen if name.endswith(("_rate", "_decay"))}
+
+        def best_evaluation(metrics: dict[str, float]) -> float:
+            best.append(metrics[f"eval_{self.bench.metric}"])
+            return pick(best)
+
+        trainer = self._trainer(self._arguments(folder, first, {}), model_init=model_init)
+        trainer.hyperparameter_search(hp_space, best_evaluation, n_trials=1, backend="optuna", **study)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def train(self, hyperparameters, seed):
+        bench, folder = self.bench, self.folder / f"_seed-{seed}"
+        set_seed(seed)
+        model = self.build(hyperparameters, seed)
+        trainer = self._trainer(self._arguments(folder, seed, hyperparameters), model)
+        resumed = newest_whole_checkpoint(folder)
+        result = trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        start = time.perf_counter()
+        calibrate(trainer, self.splits["validation"])
+        seconds = result.metrics["train_runtime"] + time.perf_counter() - start
+        if self.after_pamlm:
+            seconds += pamlm_seconds(bench, seed)
+        model = trainer.model.eval()
+        with whole_folder(folder / "model") as partial:
+            model.save_pretrained(partial)
+            self.processor.save_pretrained(partial)
+        megabytes = sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()) / 1e6
+        run = self._run_of(
+            *(seed, lambda table: self._score(model, table), seconds, megabytes),
+            {**hyperparameters, "epochs": best_epoch(trainer)},
+        )
+        if seed == bench.seeds[0]:
+            kept = self.folder / "model"
+            shutil.rmtree(kept, ignore_errors=True)
+            (folder / "model").rename(kept)
+        shutil.rmtree(folder, ignore_errors=True)
+        return run
+
+    def _score(self, model: Any, table: pa.Table) -> np.ndarray:
+        batch_size = default_batch_size(model.config)
+        return score_table(table, self.processor, model, batch_size, bf16=self.bench.training_args.bf16)
+
+
+def best_epoch(trainer: ClickPromptTrainer) -> float:
+    """Epoch whose weights were kept."""
+    steps = {log["step"]: log["epoch"] for log in trainer.state.log_history if "epoch" in log}
+    step = trainer.kept_step
+    return float(trainer.state.epoch or 0.0 if step is None else steps.get(step, 0.0))
+
+
+def arguments_for(bench: Bench, folder: Path, seed: int, **options: Any) -> ClickPromptTrainingArguments:
+    """The bench's training arguments for one training, without what only the command uses."""
+    args: Any = copy_arguments(bench.training_args)
+    options = {
+        **{"output_dir": str(folder), "seed": seed, "metric_for_best_model": bench.metric},
+        **{"greater_is_better": bench.metric == "auc", "resume_from_checkpoint": None},
+        **{"text_state_dir": args.text_state_dir or str(bench.folder / "_text_states")},
+        **options,
+    }
+    for name, value in options.items():
+        setattr(args, name, value)
+    return args
+
+
+def pamlm_checkpoint(bench: Bench, seed: int) -> Path:
+    """Train PA-MLM on the training and validation rows with a seed, unless it is done, and return its folder.
+
+    The backbone's embedding size is the one that tuning chose for `clickprompt`, or else for `backbone`, if these arms
+    were tuned before.
+    """
+    folder = bench.folder / "pamlm" / f"seed-{seed}"
+    if folder.is_dir():
+        return folder
+    running = bench.folder / "pamlm" / f"_seed-{seed}"
+    args = arguments_for(bench, running, seed)
+    args.num_train_epochs, args.lr_scheduler_type, args.warmup_steps = bench.pamlm_epochs, "cosine", 0.05
+    args.load_best_model_at_end, args.early_stopping_patience, args.metric_for_best_model = False, 0, None
+    args.eval_strategy = "no"
+    size = _tuned_embedding_size(bench)
+    options: dict[str, Any] = {} if size is None else {"embedding_size": size}
+    model_args = replace(bench.model_args, **options)
+    set_seed(seed)
+    train, _ = bench.data.pamlm_splits(args.masking)
+    bench.say(f"PA-MLM, seed {seed}: {len(train):,} rows, {bench.pamlm_epochs:g} epochs")
+    model = fresh_pretraining_model(model_args, bench.data)
+    trainer = ClickPromptTrainer(model, args, train_dataset=train, processing_class=bench.data.processor)
+    trainer.remove_callback(PrinterCallback)
+    resumed = newest_whole_checkpoint(running)
+    result = trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    with whole_folder(folder) as partial:
+        trainer.model.save_pretrained(partial)
+        bench.data.processor.save_pretrained(partial)
+        seconds = {"train_seconds": result.metrics["train_runtime"]}
+        (partial / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
+    shutil.rmtree(running, ignore_errors=True)
+    return folder
+
+
+def pamlm_seconds(bench: Bench, seed: int) -> float:
+    """Seconds that PA-MLM trained."""
+    path = pamlm_checkpoint(bench, seed) / "seconds.json"
+    return float(json.loads(path.read_text(encoding="utf-8"))["train_seconds"])
+
+
+def _tuned_embedding_size(bench: Bench) -> int | None:
+    for arm in ("clickprompt", "backbone"):
+        path = bench.arm_folder(arm) / f"seed-{bench.seeds[0]}.npz"
+        if path.is_file():
+            return load_run(path).hyperparameters.get("embedding_size")
+    return None
+
+
+def make_arm(name: str, bench: Bench) -> Arm:
+    """The arm of a name in `ARMS`."""
+    boosting = {
+        "learning_rate": Parameter(0.05, 0.02, 0.2, log=True),
+        "num_leaves": Parameter(31, 7, 127, log=True),
+        "min_data_in_leaf": Parameter(20, 5, 200, log=True),
+        "feature_fraction": Parameter(0.8, 0.4, 1.0),
+        "bagging_fraction": Parameter(0.8, 0.5, 1.0),
+        "lambda_l2": Parameter(1.0, 1e-2, 100.0, log=True),
+        "cat_smooth": Parameter(10.0, 1.0, 200.0, log=True),
+    }
+    if name == "constant":
+        return BaselineArm(name, bench, ConstantRate, {})
+    if name == "best_column":
+        return BaselineArm(name, bench, BestColumn, {})
+    if name == "logistic_regression":
+        space = {"C": Parameter(1.0, 1e-3, 10.0, log=True)}
+        return BaselineArm(name, bench, OneHotLogisticRegression, space)
+    if name in ("gradient_boosting", "gradient_boosting_text"):
+
+        def make(processor: ClickPromptProcessor, seed: int) -> Baseline:
+            return GradientBoosting(processor, seed, with_text=name == "gradient_boosting_text")
+
+        return BaselineArm(name, bench, make, boosting)
+    if name == "backbone":
+        return NeuralArm(name, bench, with_plm=False)
+    if name == "backbone_plm":
+        return NeuralArm(name, bench, with_plm=True, prompt_strategy="none")
+    if name == "clickprompt":
+        return NeuralArm(name, bench, with_plm=True)
+    if name == "clickprompt_pamlm":
+        return NeuralArm(name, bench, with_plm=True, after_pamlm=True)
+    if name == "clickprompt_pamlm_without_plm":
+        return NeuralArm(name, bench, with_plm=False, after_pamlm=True)
+    raise ValueError(f"`--arms` must be among the arms that this version trains, got {name!r}.")

@@ -1,0 +1,350 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Does a language model pay on this table? Train and test its alternatives on the same rows, and report.
+
+    clickprompt compare --dataset csv --data_path table.csv --schema schema.yaml --split time \\
+        --plm_name_or_path MODEL --text_fields title --output_dir OUT
+
+Without a PLM:
+
+    clickprompt compare --data_path table.csv --schema schema.yaml --output_dir OUT \\
+        --arms logistic_regression gradient_boosting backbone
+
+Each arm is tuned with the same number of trials, on validation rows, with the first seed, and then trained with each
+seed. Ends with results.json, report.md and report.html in the output folder, and a verdict.
+Run the same command again after an interruption: finished trials and seeds are kept.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoConfig
+from transformers.utils import logging
+
+from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
+from ..configuration_clickprompt import SPLIT_FAMILIES
+from ..data.reading import load_splits
+from ..data.splits import DEFAULT_FRACTIONS
+from ..presets import preset_datasets
+from ..schema_clickprompt import Schema
+from ..training import ClickPromptTrainingArguments
+from ..whole_files import whole_file
+from .arguments import CompareArguments, DataArguments, ModelArguments, TrainingParser
+from .arms import Bench, make_arm
+from .command import require, run_command
+from .comparison_folder import claim_comparison, rows_sha256
+from .paths import check_folder_or_hub_id
+from .plms import SCRATCH_SIZES
+from .preparation import PreparedData, prepare_data
+
+logger = logging.get_logger(__name__)
+
+# Prompts enter the last layers of a PLM that can be split; the states below them are computed once per text.
+_LATE_LAYERS = 2
+# Fewer rows of a class tell nothing.
+_LEAST_ROWS = 5
+_WORDS_OF_ROLES = {
+    "user": ("user", "customer", "client", "visitor", "member", "reader", "patient"),
+    "item": ("item", "movie", "product", "book", "isbn", "anime", "article", "song", "track", "news", "ad"),
+}
+
+
+def make_parser() -> TrainingParser:
+    """The parser of `clickprompt compare`."""
+    parts = (CompareArguments, ModelArguments, DataArguments, ClickPromptTrainingArguments)
+    parser = TrainingParser("compare", __doc__, parts)
+    # early stopping ends training before
+    parser.set_defaults(
+        num_train_epochs=10.0,
+        per_device_eval_batch_size=1024,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="epoch",
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Compare arms; return the verdict.
+
+    Args:
+        arguments: The command line; `None` for that of the process.
+
+    Raises:
+        ValueError: If an argument or the data is wrong.
+        OSError: If a file, a folder or a model is missing.
+        ImportError: If the extra is missing.
+    """
+    # 1. Arguments.
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if "--scores" in given:
+        raise ValueError("--scores compares files of scored rows: that is clickprompt compare-scores")
+    compare_args, model_args, data_args, training_args = make_parser().parse(arguments)
+    require(["lightgbm", "optuna", "matplotlib"], "compare", "clickprompt compare")
+    arms = chosen_arms(compare_args.arms, model_args.plm_name_or_path)
+    model_args, late = with_late_prompts(model_args, training_args)
+    folder = Path(str(training_args.output_dir))
+
+    # 2. The same rows for all arms.
+    tables, schema = read_rows(data_args)
+    hashes = {name: rows_sha256(table) for name, table in tables.items()}
+    if claim_comparison(folder, given, hashes, training_args.overwrite_output_dir):
+        print(f"{folder} holds this comparison: finished trials and seeds are kept.")
+    data = prepare(folder, tables, schema, data_args, model_args, training_args)
+    roles = role_fields(data.processor.schema, compare_args)
+
+    # 3. The arms, one after another.
+    bench = Bench(
+        *(folder, tables, data, model_args, training_args),
+        num_trials=compare_args.trials,
+        metric=compare_args.metric,
+        num_seeds=compare_args.seeds,
+        pamlm_epochs=compare_args.pamlm_epochs,
+        say=lambda line: print(line, flush=True),
+    )
+    introduce(bench, arms, roles, late)
+    # PA-MLM takes the size of the backbone from the arms without it
+    in_order = sorted(arms, key=lambda arm: ("pamlm" in arm, list(ARMS).index(arm)))
+    made = {arm: make_arm(arm, bench) for arm in in_order}
+    with quiet_loading():
+        runs = [run for arm in made.values() for run in arm.run()]
+
+    # 4. The report.
+    importance = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
+    comparison = Comparison(
+        title=str(data_args.dataset or " ".join(data_args.data_path or data_args.train_file or ())),
+        settings=settings_of(bench, data_args, compare_args, late),
+        labels=bench.clicks["test"],
+        train_counts={role: counts_in_training(data, f) for role, f in roles.items()},
+        runs=runs,
+        importance=importance or None,
+    )
+    return report(comparison, folder)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide the progress bars and reports of transformers: models are loaded and saved for each trial and seed."""
+    level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shows_bars:
+            logging.enable_progress_bar()
+
+
+def chosen_arms(given: list[str] | None, plm: str | None) -> list[str]:
+    """The arms to train, in the order of `ARMS`.
+
+    Raises:
+        ValueError: If an arm needs a PLM and there is none.
+    """
+    if given is None:
+        chosen = [arm for arm in ARMS if plm is not None or arm not in PLM_ARMS]
+        return [arm for arm in chosen if arm != "backbone_text_vectors"]
+    if plm is None and (needing := [arm for arm in given if arm in PLM_ARMS]):
+        raise ValueError(f"`--arms` {' '.join(needing)} need a PLM: pass --plm_name_or_path.")
+    return [arm for arm in ARMS if arm in given]
+
+
+def with_late_prompts(
+    model_args: ModelArguments, training_args: ClickPromptTrainingArguments
+) -> tuple[ModelArguments, bool]:
+    """Choose late prompts over cached states if the PLM's family allows them and no flag says otherwise.
+
+    Returns:
+        The model arguments, and whether late prompts were chosen. `training_args.cache_text_states` is set then.
+    """
+    plm = model_args.plm_name_or_path
+    if plm is None or plm in SCRATCH_SIZES:
+        return model_args, False
+    decided = (model_args.prompt_depth, model_args.prompt_strategy, training_args.freeze_lower_layers)
+    if any(value is not None for value in decided) or training_args.cache_text_states:
+        return model_args, False
+    check_folder_or_hub_id(plm, "plm_name_or_path")
+    config = AutoConfig.from_pretrained(plm)
+    if config.model_type not in SPLIT_FAMILIES or config.num_hidden_layers <= _LATE_LAYERS:
+        return model_args, False
+    training_args.cache_text_states = True
+    late: Any = {"prompt_depth": _LATE_LAYERS}
+    return replace(model_args, **late), True
+
+
+def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema]:
+    """Read and split the rows, and check that there are enough.
+
+    Raises:
+        ValueError: If the data or an argument is wrong, or a split has hardly any rows of a class.
+        OSError: If a file is missing or broken.
+    """
+    chosen: dict[str, Any] = {
+        "split": data_args.split or "random",
+        "split_seed": 42 if data_args.split_seed is None else data_args.split_seed,
+        "max_train_rows": data_args.max_train_rows,
+        "split_column": data_args.split_column,
+        "split_fractions": data_args.split_fractions or DEFAULT_FRACTIONS,
+    }
+    files = {name: getattr(data_args, name) for name in ("train_file", "validation_file", "test_file")}
+    tables, schema = load_splits(data_args.dataset, data_args.data_path, data_args.schema, **chosen, **files)
+    validation, most = tables["validation"], data_args.max_eval_rows
+    if most is not None and most < len(validation):
+        rows = np.linspace(0, len(validation) - 1, most).astype(np.int64)
+        tables["validation"] = validation.take(pa.array(rows))
+    for name, table in tables.items():
+        counts = np.bincount(table.column(schema.label).to_numpy(), minlength=2)
+        if counts.min() < _LEAST_ROWS:
+            raise ValueError(
+                f"The {name} split must have at least {_LEAST_ROWS} rows of each class to compare arms, got "
+                f"{counts[1]} with a click and {counts[0]} without. Use more rows."
+            )
+    return tables, schema
+
+
+def prepare(
+    folder: Path,
+    tables: dict[str, pa.Table],
+    schema: Schema,
+    data_args: DataArguments,
+    model_args: ModelArguments,
+    training_args: ClickPromptTrainingArguments,
+) -> PreparedData:
+    """Keep the rows in the output folder, and encode them from there as `clickprompt finetune` would."""
+    rows = folder / "rows"
+    rows.mkdir(parents=True, exist_ok=True)
+    files = {name: rows / f"{name}.parquet" for name in tables}
+    for name, path in files.items():
+        if not path.is_file():
+            with whole_file(path) as partial:
+                pq.write_table(tables[name], partial)
+    with whole_file(rows / "schema.json") as partial:
+        # labels are 0 and 1 by now
+        written = replace(schema, positive=None, csv=None).to_dict()
+        partial.write_text(json.dumps(written, indent=2, ensure_ascii=False), encoding="utf-8")
+    of_files = DataArguments(
+        dataset="parquet",
+        **{f"{name}_file": [str(path)] for name, path in files.items()},  # type: ignore[arg-type]
+        schema=str(rows / "schema.json"),
+        min_count=data_args.min_count,
+        max_text_length=data_args.max_text_length,
+        text_fields=data_args.text_fields,
+    )
+    if model_args.preset is None and data_args.dataset in preset_datasets():
+        model_args.preset = data_args.dataset
+    return prepare_data(of_files, training_args, model_args)
+
+
+def role_fields(schema: Schema, compare_args: CompareArguments) -> dict[str, int]:
+    """Index of the user's and the item's field, given or guessed from the names of columns.
+
+    Raises:
+        ValueError: If a given field is not in the schema.
+    """
+    found = {}
+    for role in ROLES:
+        given = getattr(compare_args, f"{role}_field")
+        if given == "none":
+            continue
+        if given is not None:
+            known = [field.column for field in schema.fields if field.num_columns]
+            if given not in known:
+                raise ValueError(f"`--{role}_field` must be one of the fields {known}, or none, got {given!r}.")
+            found[role] = schema.columns.index(given)
+            continue
+        candidates = [f for f, field in enumerate(schema.fields) if field.kind == "categorical"]
+        guessed = next(
+            (f for word in _WORDS_OF_ROLES[role] for f in candidates if _names(word, schema.columns[f])),
+            None,
+        )
+        if guessed is not None:
+            found[role] = guessed
+    return found
+
+
+def _names(word: str, column: str) -> bool:
+    """Whether a column is named after a word, as in `user_id`, `userId` and `User-ID`."""
+    name = column.casefold()
+    parts = "".join(c if c.isalnum() else " " for c in name).split()
+    return word in parts or name in (f"{word}id", f"{word}s")
+
+
+def counts_in_training(data: PreparedData, field_index: int) -> np.ndarray:
+    """Number of training rows with each test row's value of a field, (N,)."""
+    train, test = (data.splits[name].value_ids[:, field_index] for name in ("train", "test"))  # type: ignore[index]
+    counts = np.bincount(train, minlength=int(max(train.max(), test.max())) + 1)
+    return counts[test]
+
+
+def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) -> None:
+    """Print what will be compared, and with how much effort."""
+    sizes = ", ".join(f"{len(table):,} {name}" for name, table in bench.tables.items())
+    bench.say(f"Rows: {sizes}. Click rate of the training rows: {bench.clicks['train'].mean():.4f}.")
+    trials = f"{bench.num_trials} trials each" if bench.num_trials > 1 else "no tuning"
+    bench.say(
+        f"Arms: {', '.join(arms)}. {trials.capitalize()}, by {bench.metric} on validation rows; {bench.num_seeds} "
+        f"seeds, from {bench.seeds[0]}."
+    )
+    fields = bench.data.processor.schema.fields
+    for role in ROLES:
+        if role in roles:
+            bench.say(f"The {role} is {fields[roles[role]].column}. Change it with --{role}_field.")
+        else:
+            bench.say(f"No column was taken for the {role}. Name one with --{role}_field.")
+    if late:
+        bench.say(
+            f"Prompts enter the PLM's last {_LATE_LAYERS} layers; the states of the layers below are computed once "
+            "per text. --prompt_depth changes it."
+        )
+
+
+def settings_of(bench: Bench, data_args: DataArguments, compare_args: CompareArguments, late: bool) -> dict[str, Any]:
+    """What the head of the report says."""
+    settings: dict[str, Any] = {
+        "split": data_args.split or "random",
+        "rows": {name: len(table) for name, table in bench.tables.items()},
+        "backbone": bench.model_args.fresh_backbone,
+        "trials per arm": bench.num_trials,
+        "metric of tuning and early stopping": bench.metric,
+        "seeds": bench.seeds,
+        "precision": "bf16" if bench.training_args.bf16 else "fp32",
+    }
+    if bench.model_args.plm_name_or_path is not None:
+        schema = bench.data.processor.schema
+        settings["PLM"] = Path(bench.model_args.plm_name_or_path).name
+        settings["text"] = [schema.fields[f].name for f in schema.fields_in_text]
+        settings["prompts enter the last layers"] = bench.model_args.prompt_depth or "all"
+        settings["PA-MLM epochs"] = bench.pamlm_epochs
+    return settings
+
+
+def report(comparison: Comparison, folder: Path) -> Any:
+    """Write the report and print its verdict."""
+    try:
+        from ..comparison import write_report  # type: ignore[attr-defined]
+    except ImportError:
+        from ..training.metrics import auc_and_log_loss
+
+        rows = [
+            {"arm": run.arm, "seed": run.seed, **auc_and_log_loss(run.probabilities, comparison.labels)}
+            for run in comparison.runs
+        ]
+        (folder / "results.json").write_text(json.dumps(rows, indent=1))
+        return rows
+    verdict = write_report(comparison, folder)
+    print(verdict.text)
+    print(f"Report: {folder / 'report.html'}")
+    return verdict
+
+
+if __name__ == "__main__":
+    run_command("compare", main)

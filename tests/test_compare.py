@@ -1,0 +1,200 @@
+"""`clickprompt compare` on tiny tables: arms, rows, resuming, refusals."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from own_tables import shop
+
+from clickprompt_hf.comparison.results import load_run
+from clickprompt_hf.runs import compare
+from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
+from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
+
+SCHEMA = {
+    "fields": [
+        {"column": "user_id", "in_text": False},
+        {"column": "product_id", "in_text": False},
+        {"column": "price", "kind": "numeric"},
+        {"column": "title", "kind": "text"},
+        {"column": "tags", "kind": "multi_valued", "max_values": 3},
+    ],
+    "label": "clicked",
+    "time": "ts",
+}
+SMALL = ["--embedding_size", "4", "--dnn_hidden_sizes", "8", "--num_cross_layers", "1", "--num_train_epochs", "1"]
+SMALL += ["--pamlm_epochs", "0.2", "--per_device_train_batch_size", "64"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    shop(400).to_parquet(folder / "shop.parquet")
+    (folder / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
+    return ["--data_path", str(folder / "shop.parquet"), "--schema", str(folder / "schema.yaml")]
+
+
+@pytest.fixture(scope="module")
+def finished(table, tmp_path_factory):
+    """Every arm, with a tiny PLM."""
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    arms = ["constant", "best_column", "logistic_regression", "gradient_boosting", "gradient_boosting_text"]
+    arms += ["backbone", "backbone_plm", "clickprompt", "clickprompt_pamlm", "clickprompt_pamlm_without_plm"]
+    arguments = [*table, "--output_dir", str(folder), "--plm_name_or_path", "scratch-tiny", *SMALL]
+    arguments += ["--trials", "1", "--seeds", "1", "--arms", *arms]
+    compare.main(arguments)
+    return folder, arguments, arms
+
+
+def runs_in(folder):
+    return {path.parent.name: load_run(path) for path in sorted(folder.glob("arms/*/seed-42.npz"))}
+
+
+def test_every_arm_is_tested_on_the_same_rows(finished):
+    folder, _, arms = finished
+    runs = runs_in(folder)
+    assert runs.keys() == {*arms}
+    assert {len(run.probabilities) for run in runs.values()} == {40}
+    with_plm = {"backbone_plm", "clickprompt", "clickprompt_pamlm"}
+    assert {name for name, run in runs.items() if run.uses_plm_at_serving} == with_plm
+    # the PLM is what costs
+    small, large = runs["backbone"].megabytes, runs["clickprompt"].megabytes
+    assert large > small + 1
+    assert runs["clickprompt_pamlm_without_plm"].megabytes < small + 0.1
+    assert (folder / "results.json").is_file()
+
+
+def test_models_of_the_first_seed_are_kept_and_score_as_reported(finished):
+    import pyarrow.parquet as pq
+    from transformers import AutoModelForSequenceClassification
+
+    from clickprompt_hf import ClickPromptProcessor
+    from clickprompt_hf.scoring import score_table
+
+    folder, _, _ = finished
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "arms" / "clickprompt" / "model")
+    processor = ClickPromptProcessor.from_pretrained(folder / "arms" / "clickprompt" / "model")
+    rows = pq.read_table(folder / "rows" / "test.parquet")
+    expected = runs_in(folder)["clickprompt"].probabilities
+    assert score_table(rows, processor, model, 64) == pytest.approx(expected, abs=1e-5)
+
+
+def test_both_arms_after_pamlm_share_one_run(finished):
+    folder, _, _ = finished
+    assert [path.name for path in (folder / "pamlm").iterdir()] == ["seed-42"]
+    seconds = json.loads((folder / "pamlm" / "seed-42" / "seconds.json").read_text())["train_seconds"]
+    for arm in ("clickprompt_pamlm", "clickprompt_pamlm_without_plm"):
+        assert runs_in(folder)[arm].train_seconds > seconds
+
+
+def test_a_finished_comparison_trains_nothing_again(finished):
+    folder, arguments, arms = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("arms/*/*.npz")}
+    assert len(before) == len(arms)
+    compare.main(arguments)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("arms/*/*.npz")} == before
+
+
+def test_another_comparison_in_the_same_folder_is_refused(finished, table, tmp_path):
+    folder, arguments, _ = finished
+    with pytest.raises(ValueError, match=r"--metric \(left out, now log_loss\)"):
+        compare.main([*arguments, "--metric", "log_loss"])
+    shop(500).to_parquet(tmp_path / "other.parquet")
+    other = [str(tmp_path / "other.parquet") if word == table[1] else word for word in arguments]
+    with pytest.raises(ValueError, match="differs in the train rows, the validation rows, the test rows"):
+        compare.main(other)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    into = [str(tmp_path / "full") if word == str(folder) else word for word in arguments]
+    with pytest.raises(FileExistsError, match="holds other files"):
+        compare.main(into)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arms", "backbone", "xgboost"], "`--arms` must be among .*got .'xgboost'"),
+        (["--arms", "backbone", "clickprompt"], "`--arms` clickprompt need a PLM"),
+        (["--scores", "a.csv"], "compare-scores"),
+        (["--trials", "0"], "`trials` must be at least 1"),
+        (["--user_field", "nobody"], "`--user_field` must be one of"),
+        (["--max_train_rows", "8"], "at least 5 rows of each class"),
+    ],
+)
+def test_mistakes_are_named_before_training(arguments, message, table, tmp_path):
+    given = [*table, "--output_dir", str(tmp_path / "out"), *SMALL, *arguments]
+    with pytest.raises(ValueError, match=message):
+        compare.main(given)
+    assert not (tmp_path / "out" / "arms").exists()
+
+
+def test_one_class_is_refused(table, tmp_path):
+    shop(100).assign(clicked=1).to_parquet(tmp_path / "ones.parquet")
+    with pytest.raises(ValueError, match="must have both classes"):
+        compare.main(["--data_path", str(tmp_path / "ones.parquet"), *table[2:], "--output_dir", str(tmp_path / "o")])
+
+
+def test_flags_and_rows_are_recognized():
+    assert flags_of(["--arms", "a", "b", "--bf16", "--trials=3"]) == {"arms": "a b", "bf16": "true", "trials": "3"}
+    rows = pa.table({"a": [1, 2, 3]})
+    assert rows_sha256(rows) == rows_sha256(pa.concat_tables([rows.slice(0, 1), rows.slice(1)]))
+    assert rows_sha256(rows) != rows_sha256(pa.table({"a": [1, 3, 2]}))
+
+
+SPACE = {"rate": Parameter(0.1, 1e-3, 1.0, log=True), "size": Parameter(8, choices=(8, 16))}
+
+
+def search(folder, num_trials, fail_at=None, seen=None):
+    """Tune with an objective that is known; `fail_at` is the number of the trial that is interrupted."""
+    import optuna
+
+    seen = [] if seen is None else seen
+
+    def run_trial(**study):
+        def objective(trial):
+            if len(seen) == fail_at:
+                raise KeyboardInterrupt
+            chosen = suggest(SPACE, trial)
+            seen.append(chosen)
+            return abs(np.log10(chosen["rate"]) + 2)
+
+        optuna.create_study(**study).optimize(objective, n_trials=1)
+
+    reported = []
+    best = tune(SPACE, run_trial, num_trials, False, 7, folder, lambda number, trial: reported.append(trial))
+    return best, seen, reported
+
+
+def test_tuning_starts_with_the_defaults_and_keeps_the_best(tmp_path):
+    best, seen, reported = search(tmp_path / "a", 6)
+    assert seen[0] == {"rate": 0.1, "size": 8}
+    assert len(seen) == 6 == len(reported)
+    assert len({chosen["rate"] for chosen in seen}) == 6
+    assert best == min(reported, key=lambda trial: trial.value).hyperparameters
+    assert search(tmp_path / "b", 1)[0] == {"rate": 0.1, "size": 8}
+
+
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path):
+    whole = search(tmp_path / "whole", 6)[1]
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "part", 6, fail_at=3, seen=seen)
+    _, _, reported = search(tmp_path / "part", 6, seen=seen)
+    assert seen == whole
+    assert [trial.hyperparameters for trial in reported] == whole
+
+
+def test_diverged_trials_are_never_the_best(tmp_path):
+    (tmp_path / "trials").mkdir()
+    for number, value in ((1, None), (2, 0.5), (3, 0.4)):
+        trial = Trial({"rate": 0.1 / number, "size": 8}, value, 1.0)
+        (tmp_path / "trials" / f"trial-{number}.json").write_text(json.dumps(vars(trial)))
+    best = tune(SPACE, None, 3, False, 7, tmp_path / "trials", lambda *of: None)
+    assert best["rate"] == pytest.approx(0.1 / 3)
+    for number in (2, 3):
+        trial = Trial({"rate": 0.1 / number, "size": 8}, None, 1.0)
+        (tmp_path / "trials" / f"trial-{number}.json").write_text(json.dumps(vars(trial)))
+    with pytest.raises(ValueError, match="diverged in all 3 trials"):
+        tune(SPACE, None, 3, False, 7, tmp_path / "trials", lambda *of: None)
