@@ -1,7 +1,12 @@
 """Schemas drafted in code, from tables in memory."""
 
+import base64
+import hashlib
+import uuid
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pytest
 from own_tables import clinic, loans, shop
 
@@ -78,3 +83,172 @@ def test_aucs_are_compared_by_hand():
     assert error == pytest.approx(np.sqrt(2 * (1 / 8) / 2))
     assert p_value(error * 1.959964, error) == pytest.approx(0.05, abs=1e-6)
     assert p_value(0.0, 0.0) == 1
+
+
+DRAW = np.random.default_rng(0)
+ROWS = 600
+REPEATED = DRAW.integers(100, 400, ROWS).tolist()
+HASHES = {
+    "hex": [f"{(n % 40 + 7) * 2654435761 % 2**32:08x}" for n in REPEATED],
+    "uuid": [str(uuid.UUID(int=(n % 40 + 1) * 2**64 * 99991)) for n in REPEATED],
+    "base64": [base64.b64encode(hashlib.sha256(b"%d" % (n % 40)).digest()).decode() for n in REPEATED],
+}
+
+
+def fields_of(**columns) -> dict[str, dict]:
+    """Options of the drafted fields by column, beside a user, a column of words and a label."""
+    others = {"u": [f"u{n % 9}" for n in range(ROWS)], "word": ["red", "sky blue", "green"] * (ROWS // 3)}
+    schema = draft_schema_of(pa.table({**columns, **others, "click": [0, 1] * (ROWS // 2)}))
+    plain = FieldSchema("x")
+    return {
+        field.column: {
+            name: value
+            for name, value in vars(field).items()
+            if name not in ("column", "name") and value != getattr(plain, name)
+        }
+        for field in schema.fields
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["user", "item", "customer", "movie", "book", "uid", "sku", "asin", "policy_number", "Job"]
+)
+def test_numbers_named_after_a_thing_are_ids(name):
+    assert fields_of(**{name: REPEATED})[name] == {"in_text": False}
+
+
+@pytest.mark.parametrize("name", ["user_age", "item_price", "customers", "age", "movie_length"])
+def test_other_numbers_stay_numbers(name):
+    assert fields_of(**{name: REPEATED})[name] == {"kind": "numeric"}
+    # an amount, whatever its name
+    amounts = [n + 0.5 for n in REPEATED]
+    assert fields_of(account=amounts)["account"] == {"kind": "numeric"}
+
+
+def test_numbers_of_things_that_do_not_repeat_are_row_ids():
+    assert "encounter" not in fields_of(encounter=[7 * n + 11 for n in range(ROWS)])
+
+
+def test_codes_of_categories_are_categories():
+    assert fields_of(occupation=[n % 21 for n in range(ROWS)])["occupation"] == {}
+    assert fields_of(region_share=[n / 7 for n in range(ROWS)])["region_share"] == {"kind": "numeric"}
+
+
+PLACES = ["Austin, TX", "Reno, NV", "Salem, OR", "Ho Chi Minh City", "New York City, NY, USA"]
+
+
+@pytest.mark.parametrize("name", ["city", "location", "native-country", "homeState"])
+def test_places_are_categories(name):
+    places = [f"{PLACES[n % 5]}, block {n % 60}" for n in REPEATED]
+    assert fields_of(**{name: places})[name] == {}
+    # addresses of one row each are no categories
+    assert fields_of(**{name: [f"{n} street of {n}" for n in range(ROWS)]})[name] == {"kind": "text"}
+
+
+@pytest.mark.parametrize("kind", HASHES)
+def test_hashes_are_ids_without_text(kind):
+    assert fields_of(page_view=HASHES[kind])["page_view"] == {"in_text": False}
+    # also if they are few
+    few = {value: n % 3 for n, value in enumerate(dict.fromkeys(HASHES[kind]))}
+    kept = [value for value, n in few.items()][:3]
+    assert fields_of(kind=[kept[n % 3] for n in range(ROWS)])["kind"] == {"in_text": False}
+
+
+@pytest.mark.parametrize("words", ["iPhoneProMaxTitanium", "SamsungGalaxyUltraPhone", "electroniccigarettes"])
+def test_words_written_together_are_no_hashes(words):
+    assert fields_of(product_line=[f"{words}{'abc'[n % 3]}" for n in range(ROWS)])["product_line"] == {}
+
+
+def test_hours_behind_days_are_times():
+    hours = [14102100 + n % 24 for n in REPEATED]
+    schema = draft_schema_of(pa.table({"hour": hours, "u": REPEATED, "click": [0, 1] * (ROWS // 2)}))
+    assert schema.fields[0] == FieldSchema("hour", "Hour", "hour", time_format="%y%m%d%H")
+    assert (schema.time, schema.time_format) == ("hour", "%y%m%d%H")
+
+
+def test_a_family_of_columns_has_one_kind():
+    # 11 and 10 distinct numbers: one is numeric by itself, the other is not
+    late = {"PAY_0": [n % 11 - 2 for n in REPEATED], "PAY_2": [n % 10 - 2 for n in REPEATED]}
+    found = fields_of(**late)
+    assert found["PAY_0"] == found["PAY_2"] == {}
+    many = {"lab1": [n % 40 for n in REPEATED], "lab2": [4 * (n % 10) for n in REPEATED]}
+    found = fields_of(**many)
+    assert found["lab1"] == found["lab2"] == {"kind": "numeric"}
+    # other ranges
+    unlike = {"qty1": [n % 5 for n in REPEATED], "qty2": REPEATED}
+    found = fields_of(**unlike)
+    assert (found["qty1"], found["qty2"]) == ({}, {"kind": "numeric"})
+
+
+def test_a_family_of_columns_has_one_kind_of_buckets():
+    skewed = [np.exp(DRAW.normal(0, 2.5, ROWS)).tolist() for _ in range(2)]
+    even = DRAW.uniform(0, 100, ROWS).tolist()
+    found = fields_of(amt1=skewed[0], amt2=skewed[1], amt3=even)
+    assert [found[name].get("buckets") for name in ("amt1", "amt2", "amt3")] == ["log"] * 3
+    found = fields_of(amt1=skewed[0], amt2=even, amt3=even)
+    assert [found[name].get("buckets") for name in ("amt1", "amt2", "amt3")] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "positive"),
+    [
+        ("salary", ("<=50K", ">50K"), ">50K"),
+        ("stars", ("<= 3", "> 3"), "> 3"),
+        ("verdict", ("bad", "good"), "good"),
+        ("verdict", ("good", "bad"), "good"),
+        ("risk", ("good", "bad"), "bad"),
+        ("outcome", ("rejected", "hired"), "hired"),
+        ("outcome", ("hired", "rejected"), "hired"),
+        ("target", ("functional", "non functional"), "functional"),
+        ("churned", ("No", "Yes"), "Yes"),
+    ],
+)
+def test_labels_in_words(name, words, positive):
+    # the first word is the more frequent one
+    cells = [words[0], words[0], words[1]] * (ROWS // 3)
+    schema = draft_schema_of(pa.table({"u": REPEATED, "sex": ["f", "m"] * (ROWS // 2), name: cells}))
+    assert (schema.label, schema.positive) == (name, positive)
+
+
+def printed(folder, **columns) -> str:
+    pa_csv.write_csv(pa.table({**columns, "click": [0, 1] * (ROWS // 2)}), folder / "t.csv")
+    return draft_schema(folder / "t.csv")
+
+
+TITLES = [f"the film of number {n % 90} and more" for n in REPEATED]
+
+
+def test_the_draft_chooses_the_text_that_rows_share(tmp_path):
+    prices = DRAW.uniform(0, 9, ROWS).round(4).tolist()
+    text = printed(
+        tmp_path, user=REPEATED, price=prices, author=[f"Jo Doe of {title}" for title in TITLES], title=TITLES
+    )
+    assert '# Because of "price", hardly any rows share a text.' in text
+    assert "# --text_fields author title leaves 90 texts" in text
+    assert "--plm_name_or_path MODEL --text_fields author title --arms " in text
+    assert "MODEL --text_fields author title --prompt_depth 2 --cache_text_states true --output_dir" in text
+    # shared as it is
+    text = printed(tmp_path, user=REPEATED, title=TITLES)
+    assert "hardly any" not in text
+    assert "MODEL --prompt_depth 2 --cache_text_states true --output_dir" in text
+
+
+def test_free_cells_that_differ_from_row_to_row_are_named(tmp_path):
+    notes = [f"a note on {n} by its owner" for n in range(ROWS)]
+    text = printed(tmp_path, user=REPEATED, notes=notes, title=TITLES)
+    assert '# "notes": nearly every row has words of its own' in text
+    assert "--text_fields title leaves 90 texts" in text
+    assert "but other free text is unused then" in text
+    # the command keeps the notes, and caches nothing
+    command = next(line for line in text.splitlines() if "finetune" in line and "MODEL" in line)
+    assert "--text_fields" not in command
+    assert "--cache_text_states" not in command
+
+
+def test_tables_without_words_are_compared_without_a_language_model(tmp_path):
+    text = printed(tmp_path, user=REPEATED, color=["red", "blue"] * (ROWS // 2))
+    assert "MODEL" not in text
+    assert (
+        "--schema schema.yaml --arms logistic_regression gradient_boosting backbone --output_dir runs/compare" in text
+    )
+    assert "batch_size" not in text

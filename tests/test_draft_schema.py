@@ -161,7 +161,7 @@ def column(values, tmp_path, name="x"):
         ),
         ("rating", DRAW.integers(1, 6, 200), {}, "categorical, 5 values"),
         ("userId", DRAW.integers(0, 50, 200), {}, "looks like ids"),
-        ("store", DRAW.integers(1000, 9999, 200), {"kind": "numeric"}, "if they are ids or codes, remove `kind`"),
+        ("units", DRAW.integers(1000, 9999, 200), {"kind": "numeric"}, "if they are ids or codes, remove `kind`"),
         ("branch", [f"{n % 40:04d}" for n in range(200)], {}, "treated as codes because of leading zeros"),
         ("city", ["Paris, France", "Rome, Italy"] * 99 + ["Bonn, Germany"] * 2, {}, "categorical, 3 values"),
         ("tags", ["a;b", "b;c", "a", "c;a;b"] * 50, {"kind": "multi_valued", "separator": ";", "max_values": 3}, ""),

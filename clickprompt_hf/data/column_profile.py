@@ -29,11 +29,90 @@ _DOUBTFUL_WORDS = {"unknown", "unk", "none", "nil", "empty", "missing", "undefin
 _NO_TIME = re.compile(r"-1|(?=.*0)[-0/.: TZ+]+|(9999[-/.]?12[-/.]?31|(31|12)[-/.](12|31)[-/.]9999).*")
 _WHOLE_NUMBER = re.compile(r"-?\d+")
 _WORDS, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
-_CODE = re.compile(r"[A-Za-z]+[-_ ]?\d+|\d+[-_ ]?[A-Za-z]+")
+_CODE = re.compile(r"[A-Za-z]+[-_ ]?\d+|\d+[-_ ]?[A-Za-z]+|@\w+")
 _ID_WORDS = {
     *("id", "ids", "uid", "uuid", "guid", "key", "code", "zip", "zipcode", "postcode", "postal", "sku", "isbn", "ean"),
     *("asin", "hash", "ip", "iban", "index", "unnamed"),
 }
+_ACRONYMS = {"id", "uid", "uuid", "isbn", "asin", "sku", "ean", "ip", "url"}
+# Users, items and events: numbers under such a name alone are ids, unlike those of `user_age`.
+_ENTITY_WORDS = {
+    *(
+        "user",
+        "customer",
+        "client",
+        "member",
+        "visitor",
+        "viewer",
+        "reader",
+        "listener",
+        "player",
+        "patient",
+        "person",
+    ),
+    *("subscriber", "buyer", "seller", "merchant", "vendor", "supplier", "driver", "rider", "passenger", "guest"),
+    *("applicant", "candidate", "student", "teacher", "employee", "employer", "reviewer", "author", "artist", "actor"),
+    *(
+        "doctor",
+        "physician",
+        "provider",
+        "agent",
+        "advertiser",
+        "publisher",
+        "household",
+        "item",
+        "product",
+        "article",
+    ),
+    *(
+        "news",
+        "movie",
+        "film",
+        "book",
+        "song",
+        "track",
+        "album",
+        "anime",
+        "game",
+        "video",
+        "show",
+        "channel",
+        "podcast",
+    ),
+    *("app", "ad", "campaign", "creative", "banner", "site", "domain", "page", "listing", "property", "store", "shop"),
+    *("restaurant", "hotel", "business", "venue", "company", "job", "vacancy", "course", "recipe", "query", "keyword"),
+    *(
+        "session",
+        "device",
+        "account",
+        "card",
+        "policy",
+        "loan",
+        "contract",
+        "claim",
+        "order",
+        "transaction",
+        "invoice",
+    ),
+    *("encounter", "visit", "admission", "booking", "reservation", "impression", "request", "event", "record", "row"),
+    *("ticket", "tweet", "post", "review", "msno", "playlist", "brand", "model", "machine", "sensor", "station"),
+}
+_NUMBER_WORDS = {"number", "no", "nr", "num"}
+# Numbers under such names are codes of categories if they are few.
+_CATEGORY_WORDS = {
+    *("occupation", "profession", "category", "subcategory", "genre", "type", "class", "group", "segment", "cluster"),
+    *("department", "division", "sector", "industry", "gender", "sex", "race", "ethnicity", "weekday", "dayofweek"),
+    *("bucket", "region", "district", "country", "state", "city", "county", "province", "area"),
+}
+_MAX_CATEGORY_CODES = 1000
+_PLACE_WORDS = {
+    *("city", "town", "village", "country", "nation", "state", "province", "county", "region", "district", "location"),
+    *("place", "borough", "suburb", "neighborhood", "neighbourhood", "municipality", "continent", "area", "residence"),
+    *("origin", "destination", "birthplace", "hometown"),
+}
+_HEX, _BASE64 = re.compile(r"[0-9a-fA-F]{8,}"), re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_CASE_CHANGES = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[a-z0-9]|(?<=[0-9])[A-Za-z]")
 _ID_ENDINGS = re.compile(r".*(user|item|customer|client|product|patient|account|member|session|order|device|loan)id")
 _TIME_WORDS = {
     "time",
@@ -157,16 +236,24 @@ class ColumnProfile:
     @property
     def is_named_id(self) -> bool:
         """Whether the column's name suggests ids or codes."""
-        return bool(self.words & _ID_WORDS) or any(_ID_ENDINGS.fullmatch(word) for word in self.words)
+        names_entity = bool(self.words & _ENTITY_WORDS) and self.words <= _ENTITY_WORDS | _NUMBER_WORDS
+        named = bool(self.words & _ID_WORDS) or any(_ID_ENDINGS.fullmatch(word) for word in self.words)
+        return named or names_entity
+
+    @property
+    def is_named_place(self) -> bool:
+        """Whether the column's name suggests places."""
+        return bool(self.words & _PLACE_WORDS)
 
     @property
     def has_only_codes(self) -> bool:
         """Whether the values are ids or codes, such as `4711`, `u17f3` or `02139`, without any words."""
         if self.kind not in ("categorical", "multi_valued") or not self.values:
             return False
-        is_code = np.asarray([_is_code(value) for value in self.values])
+        is_code = np.asarray([_is_code(value) or _is_hash(value) for value in self.values])
         has_codes = self.counts[is_code].sum() >= _SHARE_OF_CODES * self.counts.sum()
-        return bool(has_codes) and (self.is_named_id or len(self.values) > _MIN_CODES)
+        many = self.is_named_id or len(self.values) > _MIN_CODES
+        return bool(has_codes) and (many or all(map(_is_hash, self.values)))
 
     def share(self, value_id: int) -> float:
         """Share of rows with a value, given its index in `values`."""
@@ -179,6 +266,17 @@ def _is_code(value: str) -> bool:
     return bool(parts) and all(
         _CODE.fullmatch(part) or all(map(_DIGIT.search, _WORDS.findall(part) or [""])) for part in parts
     )
+
+
+def _is_hash(value: str) -> bool:
+    """Whether a value looks like a hash in hexadecimal digits or base64, or like a UUID."""
+    if _HEX.fullmatch(value):
+        return bool(re.search(r"\d", value) and re.search(r"[a-fA-F]", value))
+    if _UUID.fullmatch(value):
+        return True
+    # Words written together change case less often.
+    changes = len(_CASE_CHANGES.findall(value))
+    return bool(_BASE64.fullmatch(value) and _DIGIT.search(value)) and changes >= 0.35 * len(value)
 
 
 def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
@@ -221,7 +319,7 @@ def _guess_kind(profile: ColumnProfile, cell_type: pa.DataType, raw: Mapping[str
         _try_time_format(profile, None, most_unread=1)
     elif all(map(_means_missing, profile.values)) or len(profile.values) == 2 or pa.types.is_boolean(cell_type):
         pass
-    elif not (_try_numbers(profile) or _try_times(profile) or _try_multi_valued(profile, raw)):
+    elif not (_try_numbers(profile) or _try_times(profile) or _is_place(profile) or _try_multi_valued(profile, raw)):
         _try_text(profile)
     if profile.kind not in ("numeric", "time") and "missing" not in profile.options:
         for v, value in enumerate(profile.values):
@@ -277,13 +375,19 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     if words is None:
         return False
     whole = bool((numbers[numeric] % 1 == 0).all())
+    time_formats: tuple[str | None, ...] = ()
     if profile.words & _TIME_WORDS:
-        for time_format in ("%Y%m%d", None) if whole else (None,):
-            if _try_time_format(profile, time_format, 0.0):
-                return True
+        time_formats = ("%Y%m%d", None) if whole else (None,)
+    if profile.words & {*_TIME_WORDS, "hour"} and whole:
+        time_formats = (*time_formats, *_hour_formats(profile.values))
+    if any(_try_time_format(profile, time_format, 0.0) for time_format in time_formats):
+        return True
     has_leading_zeros = any(re.fullmatch(r"0\d+", value) for value in profile.values)
     code = next((value for value in profile.values if _CODE.fullmatch(value)), None)
-    if profile.is_named_id or has_leading_zeros or code or numeric.sum() <= _MAX_NUMBERS_AS_CATEGORIES:
+    is_category = whole and bool(profile.words & _CATEGORY_WORDS) and numeric.sum() <= _MAX_CATEGORY_CODES
+    is_id = profile.is_named_id and (whole or bool(profile.words & _ID_WORDS))
+    few = numeric.sum() <= _MAX_NUMBERS_AS_CATEGORIES
+    if is_id or is_category or has_leading_zeros or code or few:
         profile.doubts = doubts
         if words and all(map(_means_missing, words)):
             profile.options["missing"] = words
@@ -291,15 +395,27 @@ def _try_numbers(profile: ColumnProfile) -> bool:
             because = "leading zeros" if has_leading_zeros else f"cells such as {code!r}"
             profile.doubts.append(f"treated as codes because of {because}")
         return True
-    profile.kind, profile.numbers = "numeric", numbers
     if words:
         profile.options["missing"] = words
-    rows = np.repeat(numbers[numeric], profile.counts[numeric])
-    low, middle, high = np.quantile(rows, (0, 0.5, 1))
-    profile.summary = f"from {low:.6g} to {high:.6g}, median {middle:.6g}"
+    _set_numeric(profile, numbers)
+    low, high = np.nanmin(numbers), np.nanmax(numbers)
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
     return True
+
+
+def _hour_formats(values: Sequence[str]) -> list[str]:
+    """Formats of days followed by an hour, as in 14102123, that all values may have."""
+    lengths = set(map(len, values))
+    return [form for form, length in (("%y%m%d%H", 8), ("%Y%m%d%H", 10)) if lengths == {length}]
+
+
+def _set_numeric(profile: ColumnProfile, numbers: np.ndarray) -> None:
+    """Make the column numeric, with `numbers` (V,) for its values, NaN where they are none."""
+    profile.kind, profile.numbers = "numeric", numbers
+    known = np.isfinite(numbers)
+    low, middle, high = np.quantile(np.repeat(numbers[known], profile.counts[known]), (0, 0.5, 1))
+    profile.summary = f"from {low:.6g} to {high:.6g}, median {middle:.6g}"
 
 
 def _try_times(profile: ColumnProfile) -> bool:
@@ -472,6 +588,11 @@ def _set_multi_valued(profile: ColumnProfile, cells: list[list[str]], counts: np
         )
 
 
+def _is_place(profile: ColumnProfile) -> bool:
+    """Whether the column holds names of places that repeat, such as `Austin, TX`: neither lists nor sentences."""
+    return profile.is_named_place and 2 * len(profile.values) <= profile.counts.sum()
+
+
 def _try_text(profile: ColumnProfile) -> None:
     """Make the column free text if its values are sentences."""
     lengths = np.asarray([len(value.split()) for value in profile.values])
@@ -526,11 +647,78 @@ def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
         whole = bool((profile.numbers % 1 == 0).all())
         is_unique = is_unique and whole and float(np.ptp(profile.numbers)) == num_distinct_rows - 1
     if is_unique and profile.kind in ("categorical", "numeric"):
-        profile.reason_left_out = "row ids, as no two rows share a value"
+        profile.reason_left_out, profile.doubts = "row ids, as no two rows share a value", []
         if num_distinct_rows < profile.num_rows:
             profile.reason_left_out = "row ids, as no two rows but copies of one row share a value"
     elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > _MIN_ROWS_OF_IDS:
         profile.doubts.append("most values occur only once, so their ids learn little; see min_count")
+
+
+def unite_families(profiles: Sequence[ColumnProfile]) -> None:
+    """Give one kind to columns whose names differ only by a number, such as `PAY_0` and `PAY_2`, if values are alike.
+
+    Columns of numbers are alike if the intervals from their 5 % to their 95 % quantiles share at least a quarter of
+    what they cover together. Their kind is categorical if they have at most 20 distinct numbers in all.
+    """
+    for family in _families(profiles):
+        if len({profile.kind for profile in family}) < 2:
+            continue
+        numbers = [np.asarray([number_of(value) for value in profile.values]) for profile in family]
+        if not _are_alike(numbers, [profile.counts for profile in family]):
+            continue
+        distinct = len(np.unique(np.concatenate([each[np.isfinite(each)] for each in numbers])))
+        for profile, each in zip(family, numbers):
+            if distinct > 2 * _MAX_NUMBERS_AS_CATEGORIES and profile.kind == "categorical":
+                _set_numeric(profile, each)
+            elif distinct <= 2 * _MAX_NUMBERS_AS_CATEGORIES and profile.kind == "numeric":
+                profile.kind, profile.numbers, profile.summary = "categorical", None, ""
+
+
+def unite_buckets(profiles: Sequence[ColumnProfile]) -> None:
+    """Give one kind of buckets, that of most of them, to numeric columns whose names differ only by a number."""
+    for family in _families(profiles):
+        with_log = [profile for profile in family if profile.options.get("buckets") == "log"]
+        if not with_log or len(with_log) == len(family) or any(profile.kind != "numeric" for profile in family):
+            continue
+        becomes_log = 2 * len(with_log) > len(family)
+        for profile in family:
+            if becomes_log == (profile in with_log):
+                continue
+            profile.doubts = [doubt for doubt in profile.doubts if not doubt.startswith("log buckets")]
+            if becomes_log:
+                profile.options["buckets"] = "log"
+                profile.doubts.append("log buckets, as in most columns of this name; the alternative is `quantile`")
+            else:
+                del profile.options["buckets"]
+
+
+def _families(profiles: Sequence[ColumnProfile]) -> list[list[ColumnProfile]]:
+    """Groups of columns of numbers whose names differ only by a number."""
+    families: dict[str, list[ColumnProfile]] = {}
+    for profile in profiles:
+        is_number = profile.kind == "numeric" or (
+            profile.kind == "categorical"
+            and not profile.is_named_id
+            and bool(profile.values)
+            and bool(np.isfinite([number_of(value) for value in profile.values if not _means_missing(value)]).all())
+            and not any(re.fullmatch(r"0\d+", value) for value in profile.values)
+        )
+        if is_number and not profile.reason_left_out and re.search(r"\d", profile.name):
+            families.setdefault(re.sub(r"\d+", "0", profile.name), []).append(profile)
+    return [family for family in families.values() if len(family) > 1]
+
+
+def _are_alike(numbers: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> bool:
+    """Whether columns have numbers of the same range; see `unite_families`."""
+    lows, highs = [], []
+    for each, rows in zip(numbers, counts):
+        known = np.isfinite(each)
+        if not known.any():
+            return False
+        low, high = np.quantile(np.repeat(each[known], rows[known]), (0.05, 0.95))
+        lows.append(low)
+        highs.append(high)
+    return bool(min(highs) - max(lows) >= 0.25 * (max(highs) - min(lows)))
 
 
 def propose_ids_only(profiles: Sequence[ColumnProfile]) -> None:
@@ -639,8 +827,12 @@ def _only_for_clicks(value_ids: np.ndarray, clicks: np.ndarray) -> bool:
 
 def display_name(column: str) -> str:
     """Make a field's name from a column's name: `"Loan amount"` from `loan_amount`, `"User ID"` from `userId`."""
-    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", column).replace("_", " ").split()
-    shown = ["ID" if word.lower() == "id" else word for word in words]
+    words = (
+        re.sub(r"([a-z])([A-Z])", r"\1 \2", re.sub(r"(?<=[^\W_])[-.](?=[^\W_])", " ", column))
+        .replace("_", " ")
+        .split()
+    )
+    shown = [word.upper() if word.lower() in _ACRONYMS else word for word in words]
     return " ".join([shown[0][:1].upper() + shown[0][1:], *(w if w.isupper() else w.lower() for w in shown[1:])])
 
 

@@ -17,16 +17,51 @@ _LABEL_WORDS = {
     *("default", "defaulted"),
     *("churn", "churned", "converted", "conversion", "purchase", "purchased", "bought", "subscribed", "approved"),
     *("returned", "cancelled", "canceled", "show", "noshow", "fraud", "readmitted", "survived", "won", "success"),
+    *("like", "liked", "hired", "accepted", "admitted", "attrition", "exited", "recommended", "income", "verdict"),
+    *("sentiment", "satisfaction", "class", "died", "seen", "relevant"),
 }
 _GRADED_LABEL_WORDS = {*_LABEL_WORDS, "rating", "ratings", "score", "stars", "status"}
 _WORDS_FOR_YES = {
     *("yes", "y", "t", "true", "positive", "pos", "clicked", "default", "defaulted", "charged off"),
     *("ja", "oui", "sí", "si", "sim"),
+    *("good", "hired", "accepted", "accept", "approved", "admitted", "success", "successful", "won", "win", "passed"),
+    *(
+        "pass",
+        "like",
+        "liked",
+        "recommended",
+        "satisfied",
+        "subscribed",
+        "bought",
+        "purchased",
+        "converted",
+        "churned",
+    ),
+    *(
+        "attrited",
+        "exited",
+        "fraud",
+        "fraudulent",
+        "spam",
+        "died",
+        "dead",
+        "deceased",
+        "sick",
+        "canceled",
+        "cancelled",
+    ),
 }
 _WORDS_FOR_NO = {
     *("no", "n", "f", "false", "negative", "neg", "not clicked", "paid", "fully paid", "none"),
     *("nein", "nee", "non", "não"),
+    *("bad", "rejected", "reject", "declined", "denied", "refused", "failure", "failed", "fail", "lost", "loss"),
+    *("dislike", "disliked", "dissatisfied", "neutral or dissatisfied", "stayed", "retained", "existing", "active"),
+    *("legit", "legitimate", "genuine", "ham", "alive", "survived", "healthy"),
 }
+# In columns of these names, what is bad is what is predicted.
+_RISK_WORDS = {"risk", "default", "defaulted", "fraud", "delinquent", "delinquency", "credit", "loan", "churn"}
+_LIMIT = re.compile(r"(<=|>=|<|>|≤|≥)\s*(.*\d.*)")
+_NEGATION = re.compile(r"(not|non|no|un)[ _-]?(.+)")
 _NUMBER = re.compile(r"-?[\d.]+")
 
 
@@ -60,7 +95,7 @@ def guess_labels(profiles: Sequence[ColumnProfile]) -> list[LabelGuess]:
             if positive is None:
                 continue
         named = bool(profile.words & _LABEL_WORDS)
-        typical = any(word in (*_BINARY_LABELS, *_WORDS_FOR_YES) for word in words)
+        typical = any(word in (*_BINARY_LABELS, *_WORDS_FOR_YES) for word in words) or _opposites(words) is not None
         is_last = index == len(profiles) - 1
         likelihood = 1 + typical + 4 * named + is_last if typical or named else 0
         guesses.append(LabelGuess(profile, positive, _clicks(profile, positive), likelihood))
@@ -99,7 +134,7 @@ def named_label(profiles: Sequence[ColumnProfile], label: str, positive: str | N
 
 def may_be_graded_label(profile: ColumnProfile) -> bool:
     """Whether a column may hold grades, such as stars, from which a label can be derived."""
-    return len(profile.values) > 2 and bool(profile.words & _GRADED_LABEL_WORDS)
+    return len(profile.values) > 2 and bool(profile.words & _GRADED_LABEL_WORDS) and "marital" not in profile.words
 
 
 def _is_binary(profile: ColumnProfile) -> bool:
@@ -112,14 +147,31 @@ def _clicks(profile: ColumnProfile, positive: str | None) -> np.ndarray:
     return np.append(labels_of(profile.values, positive), np.nan)[profile.value_ids]
 
 
+def _opposites(words: Sequence[str]) -> int | None:
+    """The index of the value above a limit, as of `<=50K` and `>50K`, or of the one that is not negated, if any."""
+    for high, low in ((0, 1), (1, 0)):
+        limits = _LIMIT.fullmatch(words[high]), _LIMIT.fullmatch(words[low])
+        if all(limits) and limits[0][2] == limits[1][2] and limits[0][1] in (">", ">=", "≥"):  # type: ignore[index]
+            return high
+        negation = _NEGATION.fullmatch(words[low])
+        if negation and negation[2] == words[high]:
+            return high
+    return None
+
+
 def _guess_positive(profile: ColumnProfile) -> str | None:
     """Guess which of two values means a click: a word for yes, or else the rarer value.
 
     Returns:
         The value; `None` if it would be a number other than 1.
     """
-    yes = [value for value in profile.values if value.lower() in _WORDS_FOR_YES]
-    not_no = [value for value in profile.values if value.lower() not in _WORDS_FOR_NO]
+    words = [value.lower() for value in profile.values]
+    if {*words} == {"good", "bad"} and profile.words & _RISK_WORDS:
+        return profile.values[words.index("bad")]
+    if (index := _opposites(words)) is not None:
+        return profile.values[index]
+    yes = [value for value, word in zip(profile.values, words) if word in _WORDS_FOR_YES]
+    not_no = [value for value, word in zip(profile.values, words) if word not in _WORDS_FOR_NO]
     likely = (yes or not_no or profile.values)[-1]
     if "1" in profile.values:
         likely = "1"

@@ -19,6 +19,8 @@ from .column_profile import (
     propose_ids_only,
     question_outcome,
     rank_alone,
+    unite_buckets,
+    unite_families,
 )
 from .label_guess import LabelGuess, guess_labels, named_label
 
@@ -142,12 +144,14 @@ def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positi
     num_rows = profiles[0].num_rows
     num_copies, is_copied = count_copies(profiles)
     draft = SchemaDraft(list(profiles), guess, guesses, num_copies)
+    unite_families(draft.columns)
     for profile in draft.columns:
         leave_out_row_ids(profile, num_rows - num_copies if is_copied else num_rows)
         if guess is not None:
             rank_alone(profile, guess.clicks)
             question_outcome(profile)
         choose_buckets(profile, None if guess is None else guess.clicks)
+    unite_buckets(draft.columns)
     propose_ids_only(draft.used_columns)
     return draft
 
@@ -160,8 +164,13 @@ def fields_of(profile: ColumnProfile) -> list[dict[str, Any]]:
     options = {key: value for key, value in profile.options.items() if key != "parts"}
     if profile.kind == "time":
         return [
-            {"column": profile.name, "name": f"{name} {part}", "kind": part, **options}
+            {"column": profile.name, "name": _with_part(name, part), "kind": part, **options}
             for part in profile.options["parts"]
         ]
     kind = {} if profile.kind == "categorical" else {"kind": profile.kind}
     return [{"column": profile.name, "name": name, **kind, **options}]
+
+
+def _with_part(name: str, part: str) -> str:
+    """Name of a part of a time, such as `"Sold at hour"`; `"Hour"` stays as it is."""
+    return name if name.lower().split()[-1] == part else f"{name} {part}"

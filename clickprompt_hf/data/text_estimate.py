@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Estimate how much text a table gives a language model, from the profiles of its columns."""
+"""Estimate how much text a table gives a language model and how many rows share it, from profiles of its columns."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,15 @@ from .text_variants import distinct_texts
 
 # Returns the number of tokens of each text, without special tokens.
 TokenCounter = Callable[[Sequence[str]], Sequence[float]]
+FieldOfColumn = tuple[ColumnProfile, FieldSchema]
 # A common rule of thumb for English.
 _CHARACTERS_PER_TOKEN = 4
+# Ids learn fewer values than this as well as words do.
+_MIN_WORDED_VALUES = 50
+_MIN_LETTERS = 5
+# Fewer rows per text than this, and cached states cannot pay.
+ROWS_PER_TEXT = 2
+_MOST_MORE_TEXTS = 1.1
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,18 @@ class TextEstimate:
     tokens: float
     distinct_texts: int
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether rows share texts often enough that states of the texts are worth caching."""
+        return self.distinct_texts * ROWS_PER_TEXT <= self.rows
+
 
 def tokens_by_characters(texts: Sequence[str]) -> list[float]:
     """Estimate the number of tokens of each text, without a tokenizer."""
     return [len(text) / _CHARACTERS_PER_TOKEN for text in texts]
 
 
-def estimate_text(
-    fields: Sequence[tuple[ColumnProfile, FieldSchema]], count_tokens: TokenCounter = tokens_by_characters
-) -> TextEstimate:
+def estimate_text(fields: Sequence[FieldOfColumn], count_tokens: TokenCounter = tokens_by_characters) -> TextEstimate:
     """Estimate the text of a table.
 
     Args:
@@ -48,13 +59,69 @@ def estimate_text(
     """
     clause_ids, tokens = [], 0.0
     for profile, field in fields:
-        clauses = [f" {field.name} is {_shown(value, field)}." for value in [*profile.values, ""]]
-        # the last one is that of missing values, whose id is -1
-        distinct, ids = np.unique(np.asarray(clauses, dtype=object), return_inverse=True)
-        clause_ids.append(ids[profile.value_ids])
-        tokens += float(np.asarray(count_tokens(distinct.tolist()))[clause_ids[-1]].mean())
-    first_rows, text_ids = distinct_texts(np.stack(clause_ids, axis=1))
-    return TextEstimate(len(text_ids), tokens, len(first_rows))
+        distinct, ids = _clauses(profile, field)
+        clause_ids.append(ids)
+        tokens += float(np.asarray(count_tokens(distinct))[ids].mean())
+    return TextEstimate(len(clause_ids[0]), tokens, _count_texts(clause_ids))
+
+
+def shared_text_fields(fields: Sequence[FieldOfColumn]) -> list[FieldOfColumn]:
+    """Choose the fields of a text that many rows share, such as those of an item.
+
+    They are the longest field among those with words, places apart, whose values at least two rows share on average,
+    and each further field that adds at most a tenth to the number of distinct texts.
+
+    Args:
+        fields: The fields in the text, each with the profile of its column.
+
+    Returns:
+        The fields, in their order; empty if no field with words is shared by several rows.
+    """
+    most = max((profile.num_rows for profile, _ in fields), default=0) / ROWS_PER_TEXT
+    shared = [
+        (profile, field)
+        for profile, field in fields
+        if has_words(profile) and not profile.is_named_place and len(profile.values) <= most
+    ]
+    if not shared:
+        return []
+    richest = max(shared, key=lambda entry: _mean_length(entry[0]))
+    chosen, clause_ids = [richest], [_clauses(*richest)[1]]
+    num_texts = _count_texts(clause_ids)
+    for entry in fields:
+        ids = _clauses(*entry)[1]
+        found = _count_texts([*clause_ids, ids])
+        if entry is not richest and found <= min(_MOST_MORE_TEXTS * num_texts, most):
+            chosen.append(entry)
+            clause_ids.append(ids)
+            num_texts = found
+    return [entry for entry in fields if entry in chosen]
+
+
+def has_words(profile: ColumnProfile) -> bool:
+    """Whether a column holds words that a language model may understand and that are too varied for ids alone."""
+    if profile.kind == "text":
+        return True
+    if profile.kind not in ("categorical", "multi_valued") or len(profile.values) <= _MIN_WORDED_VALUES:
+        return False
+    letters = [len(re.findall(r"[^\W\d_]", value)) for value in profile.values]
+    return not profile.has_only_codes and float(np.average(letters, weights=profile.counts)) >= _MIN_LETTERS
+
+
+def _mean_length(profile: ColumnProfile) -> float:
+    return float(np.average([len(value) for value in profile.values], weights=profile.counts))
+
+
+def _clauses(profile: ColumnProfile, field: FieldSchema) -> tuple[list[str], np.ndarray]:
+    """The distinct clauses of a field, and each row's index among them (N,)."""
+    clauses = [f" {field.name} is {_shown(value, field)}." for value in [*profile.values, ""]]
+    # the last one is that of missing values, whose id is -1
+    distinct, ids = np.unique(np.asarray(clauses, dtype=object), return_inverse=True)
+    return distinct.tolist(), ids[profile.value_ids]
+
+
+def _count_texts(clause_ids: Sequence[np.ndarray]) -> int:
+    return len(distinct_texts(np.stack(clause_ids, axis=1))[0])
 
 
 def _shown(value: str, field: FieldSchema) -> str:

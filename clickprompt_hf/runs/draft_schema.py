@@ -11,6 +11,7 @@ valid schema file.
 import json
 import re
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,17 @@ from ..data.column_profile import ColumnProfile, is_header_a_row, percent
 from ..data.label_guess import may_be_graded_label
 from ..data.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
 from ..data.table_files import ENDINGS, open_table_file, table_kind
-from ..data.text_estimate import TokenCounter, estimate_text, tokens_by_characters
+from ..data.text_estimate import (
+    ROWS_PER_TEXT,
+    TextEstimate,
+    TokenCounter,
+    estimate_text,
+    has_words,
+    shared_text_fields,
+    tokens_by_characters,
+)
 from ..schema_clickprompt import CsvFormat, FieldSchema
+from ..values_clickprompt import number_of
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of, written_options
 from .paths import check_folder_or_hub_id
@@ -73,7 +83,9 @@ def draft_schema(
             "`column_names` in the `csv` part of a schema). If this is the header, rename its columns."
         )
     draft = draft_of(profiles, label, positive)
-    lines = _head(path, len(table), is_whole, draft)
+    used = draft.used_columns
+    texts = _Texts.of(used, count_tokens)
+    lines = _head(path, len(table), is_whole, draft, texts)
     if draft.num_copies:
         lines.append(
             f"# CHECK: {draft.num_copies:,} rows repeat an earlier row in all columns. Remove them if they are "
@@ -82,13 +94,12 @@ def draft_schema(
     lines += ["", "fields:"]
     for profile in draft.columns:
         lines += _field_lines(profile)
-    used = draft.used_columns
     kinds = [profile.kind for profile in used]
     if set(kinds) <= {"text"}:
         lines += ["  # CHECK: no column can be a field with ids, and training needs at least one."]
     if not kinds:
         lines += ["  []"]
-    lines += _text_lines(used, count_tokens, "one per four characters" if tokenizer is None else f"of {tokenizer}")
+    lines += _text_lines(texts, "one per four characters" if tokenizer is None else f"of {tokenizer}")
     lines += ["", *_label_lines(draft), "", *_time_lines(draft.times)]
     if options := written_options(csv_format):
         lines += ["", "# How the CSV file is written.", _flow({"csv": options})[1:-1]]
@@ -124,8 +135,65 @@ def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = No
     return pa.Table.from_batches(read).slice(0, max_rows), num_rows <= max_rows
 
 
-def _head(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft) -> list[str]:
-    """Introduce the draft, and suggest a first training run."""
+@dataclass(frozen=True)
+class _Texts:
+    """The text that a language model would read.
+
+    Args:
+        columns: Column of each field in the text.
+        drafted: The text of the drafted schema; `None` without fields in the text.
+        with_ids: The text with the fields that have ids only; `None` if there are none.
+        shared_columns: Columns of the fields whose text many rows share; empty if all fields are among them, or none.
+        shared: The text of these fields alone; `None` without them.
+        unshared_columns: Columns with words that nearly each row has for itself.
+        has_words: Whether a field holds words beyond a few categories.
+    """
+
+    columns: list[str]
+    drafted: TextEstimate | None
+    with_ids: TextEstimate | None
+    shared_columns: list[str]
+    shared: TextEstimate | None
+    unshared_columns: list[str]
+    has_words: bool
+
+    @classmethod
+    def of(cls, profiles: list[ColumnProfile], count_tokens: TokenCounter) -> "_Texts":
+        fields = [(profile, FieldSchema(**field)) for profile in profiles for field in fields_of(profile)]
+        in_text = [(profile, field) for profile, field in fields if field.in_text]
+        if not in_text:
+            return cls([], None, None, [], None, [], False)
+        drafted = estimate_text(in_text, count_tokens)
+        worded = [profile for profile, _ in in_text if has_words(profile)]
+        unshared = [profile for profile in worded if len(profile.values) * ROWS_PER_TEXT > profile.num_rows]
+        chosen = [] if drafted.is_shared else shared_text_fields(in_text)
+        if unshared and not any(profile.kind == "text" for profile, _ in chosen):
+            # what is left would not be the words of the row
+            chosen = []
+        return cls(
+            columns=list(dict.fromkeys(profile.name for profile, _ in in_text)),
+            drafted=drafted,
+            with_ids=estimate_text(fields, count_tokens) if len(in_text) < len(fields) else None,
+            shared_columns=[field.key for _, field in chosen],
+            shared=estimate_text(chosen, count_tokens) if chosen else None,
+            unshared_columns=[profile.name for profile in unshared],
+            has_words=bool(worded),
+        )
+
+    @property
+    def chosen(self) -> str:
+        """The flag that leaves fields without words out of the text if rows then share it; else nothing."""
+        return f" --text_fields {shlex.join(self.shared_columns)}" if self.shared and not self.unshared_columns else ""
+
+    @property
+    def cached(self) -> str:
+        """Flags that cache the states of texts, if rows share them."""
+        is_shared = bool(self.chosen) or (self.drafted is not None and self.drafted.is_shared)
+        return " --prompt_depth 2 --cache_text_states true" if is_shared else ""
+
+
+def _head(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft, texts: _Texts) -> list[str]:
+    """Introduce the draft, and suggest the first runs."""
     read = "all" if is_whole else "only the first"
     split = "" if draft.time is None else " --split time"
     lines = [
@@ -135,13 +203,25 @@ def _head(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft) -> list
         "# CHECK marks what needs a decision. LEFT OUT fields are commented out: remove the `# ` to use one.",
         "# docs/data.md explains the keys. The comments quote cells of the table.",
     ]
-    if draft.label is not None:
-        lines += [
-            "# Next:",
-            f"#   clickprompt finetune --dataset {table_kind(path)} --data_path {shlex.quote(str(path))} "
-            f"--schema schema.yaml{split} --ctr_only --per_device_train_batch_size 64 --output_dir runs/first",
+    if draft.label is None:
+        return lines
+    data = f"--dataset {table_kind(path)} --data_path {shlex.quote(str(path))} --schema schema.yaml{split}"
+    lines += ["# Next:", f"#   clickprompt finetune {data} --ctr_only --output_dir runs/first"]
+    if not texts.has_words:
+        return [
+            *lines,
+            "# Beside other models (no field has enough words for a language model to add to its ids):",
+            f"#   clickprompt compare {data} --arms logistic_regression gradient_boosting backbone "
+            "--output_dir runs/compare",
         ]
-    return lines
+    return [
+        *lines,
+        "# Whether a language model pays (MODEL: its folder or Hub id; without --arms, all arms):",
+        f"#   clickprompt compare {data} --plm_name_or_path MODEL{texts.chosen} "
+        "--arms gradient_boosting_text backbone backbone_text_vectors clickprompt --output_dir runs/compare",
+        "# With a language model:",
+        f"#   clickprompt finetune {data} --plm_name_or_path MODEL{texts.chosen}{texts.cached} --output_dir runs/plm",
+    ]
 
 
 def _field_lines(profile: ColumnProfile) -> list[str]:
@@ -150,7 +230,12 @@ def _field_lines(profile: ColumnProfile) -> list[str]:
     parts = [kind, f"{len(profile.values):,} value{'' if len(profile.values) == 1 else 's'}"]
     parts += [profile.summary] if profile.summary else []
     parts.append(f"{percent(profile.missing)} missing" if profile.missing else "none missing")
-    if profile.is_named_id and profile.kind == "categorical" and not profile.reason_left_out:
+    if (
+        profile.is_named_id
+        and profile.has_only_codes
+        and profile.kind == "categorical"
+        and not profile.reason_left_out
+    ):
         parts.insert(1, "looks like ids")
     comment = f"{_quoted(profile.name)}: {', '.join(parts)}"
     if profile.kind not in ("numeric", "time") and profile.values:
@@ -184,29 +269,39 @@ def _token_counter(tokenizer: str | None) -> TokenCounter:
     return lambda texts: [len(ids) for ids in loaded(list(texts), add_special_tokens=False)["input_ids"]]
 
 
-def _text_lines(profiles: list[ColumnProfile], count_tokens: TokenCounter, counted: str) -> list[str]:
-    """Say how much text a language model reads, and how much it would read with the fields that have ids only.
+def _text_lines(texts: _Texts, counted: str) -> list[str]:
+    """Say how much text a language model reads, and which fields give rows a text of their own.
 
     Args:
-        profiles: The columns that become fields.
-        count_tokens: As in `estimate_text`.
-        counted: Which tokens it counts, in words.
+        texts: The text that a language model would read.
+        counted: Which tokens are counted, in words.
     """
-    fields = [(profile, FieldSchema(**field)) for profile in profiles for field in fields_of(profile)]
-    in_text = [(profile, field) for profile, field in fields if field.in_text]
-    if not in_text:
+    found = texts.drafted
+    if found is None:
         return []
-    found = estimate_text(in_text, count_tokens)
     lines = [
         "",
         f"# A language model would read about {found.tokens:.0f} tokens per row ({counted}) and "
         f"{found.distinct_texts:,} distinct texts in {found.rows:,} rows.",
     ]
-    if len(in_text) < len(fields):
-        whole = estimate_text(fields, count_tokens)
+    if texts.with_ids is not None:
+        whole = texts.with_ids
         lines.append(
             f"# If it read the IDS ONLY fields too: about {whole.tokens:.0f} tokens, {whole.distinct_texts:,} texts."
         )
+    if texts.unshared_columns and not found.is_shared:
+        lines.append(
+            f"# {_listed(texts.unshared_columns)}: nearly every row has words of its own, so that rows share no texts "
+            "and --cache_text_states cannot pay."
+        )
+    if texts.shared is not None:
+        others = [name for name in texts.columns if name not in texts.shared_columns]
+        lines += [
+            f"# Because of {_listed(others)}, hardly any rows share a text.",
+            f"# --text_fields {shlex.join(texts.shared_columns)} leaves {texts.shared.distinct_texts:,} texts of "
+            f"about {texts.shared.tokens:.0f} tokens, whose states can be cached; the other fields keep their ids"
+            f"{', but other free text is unused then' if texts.unshared_columns else ''}.",
+        ]
     return lines
 
 
@@ -221,11 +316,7 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         )
         if others:
             lines.append(f"# Columns with two values: {_listed(others)}.")
-        graded = [profile.name for profile in draft.profiles if may_be_graded_label(profile)]
-        if graded:
-            lines.append(
-                f"# Or derive a column of 0 and 1 from {_listed(graded)}, e.g. 1 for 4 stars or more, and draft again."
-            )
+        lines += [_derivation(profile) for profile in draft.profiles if may_be_graded_label(profile)]
         lines.append(
             "# Draft again with --label COLUMN, which also finds leaks, or name the label here and remove its field."
         )
@@ -249,6 +340,15 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         lines.append(f"# CHECK: is this the value that counts as a click? Its probability is predicted.{recode}")
         lines.append(_flow({"positive": label.positive})[1:-1])
     return lines
+
+
+def _derivation(profile: ColumnProfile) -> str:
+    """How to get a label from a column with more than two values."""
+    if profile.kind == "numeric" or all(np.isfinite(number_of(value)) for value in profile.values):
+        name = _quoted(profile.name)
+        return f"# Or derive a column of 0 and 1 from {name}, e.g. 1 for 4 stars or more, and draft again."
+    shown = shlex.join(["--label", profile.name, "--positive", profile.values[-1]])
+    return f"# Or one value of {_quoted(profile.name)} against the others: {_NOT_IN_COMMENTS.sub('?', shown)}"
 
 
 def _time_lines(times: list[ColumnProfile]) -> list[str]:
