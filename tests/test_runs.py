@@ -531,9 +531,10 @@ def quality(monkeypatch):
 
 def test_runs_of_the_quality_benchmark_have_no_idle_arguments(quality, monkeypatch):
     given = {"dataset": None, "data_path": None, "seeds": 1, "backbones": ["dnn"], "pamlm_epochs": "1"}
-    args = argparse.Namespace(**given, plm="scratch-small", item_fields=["title"])
+    args = argparse.Namespace(**given, plm="scratch-small", item_fields=["title"], output_dir=Path("out"))
     for experiment in quality.EXPERIMENTS.values():
         for run in experiment(args):
+            assert not (run.after and run.taught_by)
             options = [option for option in run.options if option != "--ctr_only"]
             if run.after is None:
                 assert not idle_warnings(monkeypatch, options, pretraining=run.script == "run_pamlm"), run
