@@ -60,14 +60,15 @@ def test_the_timed_products_are_small():
 
 
 @pytest.mark.parametrize(
-    ("options", "given", "expected"), [({"bf16": True}, None, "128"), ({"bf16": True}, "7", "7"), ({}, None, None)]
+    ("options", "given", "expected"), [({"bf16": True}, None, "32"), ({"bf16": True}, "7", "7"), ({}, None, None)]
 )
-def test_training_in_bf16_on_a_cpu_keeps_few_kernels(options, given, expected, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])
+def test_training_in_bf16_on_a_cpu_keeps_few_kernels(name, options, given, expected, tmp_path, monkeypatch):
     """Each shape of a batch of texts has kernels of its own, which oneDNN would keep by the thousand."""
-    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    # undone even where it was not set
-    monkeypatch.setenv(name, "")
-    monkeypatch.delenv(name)
+    for cache in bf16._KERNEL_CACHES:
+        # undone even where it was not set
+        monkeypatch.setenv(cache, "")
+        monkeypatch.delenv(cache)
     if given is not None:
         monkeypatch.setenv(name, given)
     args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True, **options)
