@@ -285,6 +285,12 @@ class CTRConfig(PreTrainedConfig):
         range="at least 1",
         flag=False,
     )
+    vector_sizes: list[int] | tuple[int, ...] = _setting(
+        (),
+        "Entries of each field of vectors. These fields come after those with ids.",
+        range="at least 1",
+        flag=False,
+    )
     embedding_size: int = _setting(
         32, "Width of a feature embedding.", range="at least 1", needs={"backbone": _WITH_EMBEDDINGS}
     )
@@ -423,12 +429,13 @@ class CTRConfig(PreTrainedConfig):
 
     @property
     def num_fields(self) -> int:
-        return len(self.field_sizes)
+        """Fields that the backbone combines: those with ids, then those of vectors."""
+        return len(self.field_sizes) + len(self.vector_sizes)
 
     @property
     def num_columns(self) -> int:
         """Columns of `feature_ids`: one per field, more for multi-valued fields."""
-        return sum(self.max_values) if self.max_values else self.num_fields
+        return sum(self.max_values) if self.max_values else len(self.field_sizes)
 
 
 class ClickPromptConfig(PreTrainedConfig):

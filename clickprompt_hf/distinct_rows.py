@@ -1,9 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Equal rows of ids in a batch, whose interaction vector and prompts are the same.
+"""Equal rows of ids and vectors in a batch, whose interaction vector and prompts are the same.
 
 This file ships with every checkpoint, so it imports only torch.
 
-Shapes: B batch, D distinct rows of ids, C columns of ids.
+Shapes: B batch, D distinct rows of ids and vectors, C columns of ids, S entries of all vectors.
 """
 
 from typing import Any
@@ -15,24 +15,35 @@ _LARGEST = 2**62
 
 
 def with_distinct_features(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Let a model compute equal rows of ids once, if at most half are distinct.
+    """Let a model compute equal rows of ids and vectors once, if at most half are distinct.
 
     Args:
         model: A ClickPrompt model.
-        inputs: Its inputs, with `feature_ids` (B, C).
+        inputs: Its inputs, with `feature_ids` (B, C) and, with fields of vectors, `feature_vectors` (B, S).
 
     Returns:
-        The inputs with `feature_ids` (D, C) and `feature_rows` (B,), or unchanged if that saves too little.
+        The inputs with `feature_ids` (D, C), `feature_vectors` (D, S) and `feature_rows` (B,), or unchanged if that
+        saves too little.
     """
-    ids = inputs["feature_ids"]
+    ids, vectors = inputs["feature_ids"], inputs.get("feature_vectors")
     # models of earlier versions, which trusted code may bring, have no `num_lower_layers` and no `feature_rows`
     if len(ids) < _FEWEST_ROWS or not model.config.use_ctr or not hasattr(model.config, "num_lower_layers"):
         return inputs
-    rows = distinct_rows(ids)
+    if vectors is None:
+        rows = distinct_rows(ids)
+    else:
+        # Equal bits, also of NaN. Rows with different ids need no such comparison.
+        rows = None if distinct_rows(ids) is None else distinct_rows(torch.cat([ids, _bits(vectors)], dim=1))
     if rows is None:
         return inputs
     first_rows, feature_rows = rows
-    return {**inputs, "feature_ids": ids[first_rows], "feature_rows": feature_rows}
+    shared = {"feature_ids": ids[first_rows], "feature_rows": feature_rows}
+    return {**inputs, **shared, **({} if vectors is None else {"feature_vectors": vectors[first_rows]})}
+
+
+def _bits(vectors: torch.Tensor) -> torch.Tensor:
+    """The bits of floating-point numbers, as int64."""
+    return vectors.float().contiguous().view(torch.int32).to(torch.int64)
 
 
 def distinct_rows(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -25,6 +25,7 @@ from .lists_clickprompt import UnreadableCell, cell_values, kept_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .values_clickprompt import FIRST_INEXACT, canonical, each_distinct, holds_several, is_column, is_missing
 from .values_clickprompt import meaning_of, normal_spelling, number_of, read_time, with_another_spelling
+from .vectors_clickprompt import UnreadableVector, VectorScale, read_vectors
 # isort: on
 
 VOCABULARIES_FILE = "feature_vocabularies.txt"
@@ -102,19 +103,37 @@ class FeatureEncoder:
 
     A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Values are
     found by their spelling, or else by what they mean; see `ValueIndex`. Missing values (`None`, NaN, blank) are
-    treated like any other value: they have an id if training rows have them, else 0. A field of kind `"text"` has no
-    ids.
+    treated like any other value: they have an id if training rows have them, else 0. Fields of kinds `"text"` and
+    `"vector"` have no ids.
 
     Args:
         schema: What the columns mean.
-        vocabularies: Per field, the values in the order of their ids, from id 1; empty for free text.
+        vocabularies: Per field, the values in the order of their ids, from id 1; empty for free text and vectors.
         boundaries: Per field, the inner bucket boundaries in ascending order; empty unless the field is numeric.
+        vectors: What was fitted for fields of vectors, as plain data: `scales`, by key of the field, the `mean` and
+            `std` of each entry (see `VectorScale`); and `text_encoder`, the fingerprint of the PLM that makes vectors
+            of texts, if one does. `None` without such fields.
+
+    Raises:
+        ValueError: If `vectors` lacks the scale of a field of vectors, or one is damaged.
     """
 
-    def __init__(self, schema: Schema, vocabularies: list[list[str]], boundaries: list[list[float]]):
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: list[list[str]],
+        boundaries: list[list[float]],
+        vectors: Mapping[str, Any] | None = None,
+    ):
         self.schema = schema
         self.boundaries = boundaries
         self._set_vocabularies(vocabularies)
+        self._set_vectors(vectors)
+
+    def _set_vectors(self, vectors: Mapping[str, Any] | None) -> None:
+        self.vectors = dict(vectors) if vectors else None
+        # by index of the field
+        self.scales = scales_of(self.schema, self.vectors)
 
     def _set_vocabularies(self, vocabularies: list[list[str]]) -> None:
         self.vocabularies = list(vocabularies)
@@ -131,14 +150,20 @@ class FeatureEncoder:
         return [field.num_columns for field in self.schema.fields if field.num_columns]
 
     @property
+    def vector_sizes(self) -> list[int]:
+        """Number of entries of each field of vectors, as in `CTRConfig.vector_sizes`."""
+        return [scale.size for scale in self.scales.values()]
+
+    @property
     def read_columns(self) -> list[str]:
         """Columns that rows must have, without repeats."""
-        return list(dict.fromkeys(field.column for field in self.schema.fields if field.num_columns))
+        read = (field.column for field in self.schema.fields if field.num_columns or field.is_vector)
+        return list(dict.fromkeys(read))
 
     @property
     def fingerprint(self) -> str:
-        """Hash of schema, vocabularies and boundaries: two encoders with the same one give rows the same ids."""
-        return fingerprint_of(self.schema.to_dict(), self.boundaries, self.written_vocabularies())
+        """Hash of schema and everything fitted: two encoders with the same one give rows the same ids and vectors."""
+        return fingerprint_of(self.schema.to_dict(), self.boundaries, self.written_vocabularies(), self.vectors)
 
     def written_vocabularies(self) -> bytes:
         """Content of `feature_vocabularies.txt`.
@@ -182,7 +207,11 @@ class FeatureEncoder:
             # Free text may be absent if there is no tokenizer.
             cells = columns.get(field.column, ())
             # Checking the few distinct types first takes a tenth of the time.
-            if field.kind == "multi_valued" or all(issubclass(t, _SINGLE_VALUES) for t in set(map(type, cells))):
+            if (
+                field.kind == "multi_valued"
+                or field.is_vector
+                or all(issubclass(t, _SINGLE_VALUES) for t in set(map(type, cells)))
+            ):
                 continue
             for row, cell in enumerate(cells, start=row_offset):
                 if holds_several(cell):
@@ -206,6 +235,71 @@ class FeatureEncoder:
             return np.concatenate([self.encode_values(f, columns[field.column]) for f, field in with_ids], axis=1)
         except UnreadableCell as error:
             raise error.at(f" in row {row_offset + (error.index or 0)}") from None
+
+    def encode_vectors(self, columns: Mapping[str, Sequence], row_offset: int = 0) -> np.ndarray:
+        """Read the vectors of rows, as `feature_vectors` (B, sum of `vector_sizes`) float32.
+
+        Missing vectors are NaN in all entries. The others are standardized, see `VectorScale`.
+
+        Args:
+            columns: As `columns` returns them.
+            row_offset: Number of the first row in messages.
+
+        Raises:
+            ValueError: If a cell is not a vector of finite numbers of the field's size; the message names its row.
+        """
+        vectors = []
+        for f in self.scales:
+            try:
+                vectors.append(self.vectors_of_cells(f, columns[self.schema.fields[f].column]))
+            except UnreadableVector as error:
+                raise error.at(f" in row {row_offset + error.index}") from None
+        return np.concatenate(vectors, axis=1)
+
+    def vectors_of_cells(self, field_index: int, cells: Iterable) -> np.ndarray:
+        """Read the vectors of one field's raw cells.
+
+        Args:
+            field_index: Index of a field of vectors in the schema.
+            cells: B cells. Those of a field of texts are texts, or their vectors as the PLM makes them.
+
+        Returns:
+            (B, n) float32, standardized, NaN for missing vectors.
+
+        Raises:
+            UnreadableVector: If a cell is not a vector of finite numbers of the field's size.
+        """
+        field, scale, cells = self.schema.fields[field_index], self.scales[field_index], cells_of(cells)
+        if not field.as_vector:
+            return self._standardized(read_vectors(cells, field, scale.size)[0], field_index)
+        texts = texts_of(cells, field)
+        given = [None if text is not None else cell for text, cell in zip(texts, cells)]
+        vectors, _ = read_vectors(given, field, scale.size)
+        rows = [row for row, text in enumerate(texts) if text]
+        if rows:
+            vectors[rows] = self.vectors_of_texts([str(texts[row]) for row in rows], field)
+        return self._standardized(vectors, field_index)
+
+    def _standardized(self, vectors: np.ndarray, field_index: int) -> np.ndarray:
+        """Standardize vectors (B, n) of finite numbers or NaN, and refuse those that float32 cannot hold."""
+        standardized = self.scales[field_index].standardized(vectors)
+        if (too_large := np.isinf(standardized).any(axis=1)).any():
+            row = int(too_large.argmax())
+            problem = "an entry is too far from those of the training rows for float32"
+            raise UnreadableVector(self.schema.fields[field_index], vectors[row], problem, row)
+        return standardized
+
+    def vectors_of_texts(self, texts: Sequence[str], field: FieldSchema) -> np.ndarray:
+        """Turn texts of a field into vectors (B, n), which needs a PLM.
+
+        Raises:
+            ValueError: As this encoder has none.
+        """
+        raise ValueError(
+            f"Column {field.column!r} must hold the vectors of its texts, lists of numbers as the text encoder makes "
+            f"them, got {texts[0]!r:.80}: a PLM would have to read the text. Score with the checkpoint itself, or "
+            "compute the vectors with `text_vectors` of clickprompt_hf.data.text_vectors."
+        )
 
     def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
         """Look up the ids of one field's raw values; each distinct value is looked up once.
@@ -383,7 +477,8 @@ def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> 
     check_processor_config(processor_config)
     written = Path(path).read_bytes()
     # Of the schema as saved, which `Schema.from_dict` may have completed.
-    found = fingerprint_of(processor_config["schema"], processor_config["boundaries"], written)
+    fitted = (processor_config["schema"], processor_config["boundaries"], written, processor_config.get("vectors"))
+    found = fingerprint_of(*fitted)
     if found != (expected := processor_config["fingerprint"]):
         raise ValueError(
             f"{path} must be the whole file that was saved with processor_config.json, whose fingerprint is "
@@ -402,6 +497,8 @@ def check_processor_config(config: Any) -> None:
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"processor_config.json must hold a mapping, got {config!r:.200}.")
+    if config.get("vectors") is not None and not isinstance(config["vectors"], Mapping):
+        raise ValueError(f"`vectors` in processor_config.json must be a mapping, got {config['vectors']!r:.200}.")
     for name, expected, is_valid in (
         ("schema", "a mapping", lambda value: isinstance(value, Mapping)),
         ("fingerprint", "a string", lambda value: isinstance(value, str)),
@@ -414,7 +511,8 @@ def check_processor_config(config: Any) -> None:
         if not is_valid(config[name]):
             raise ValueError(f"`{name}` in processor_config.json must be {expected}, got {config[name]!r:.200}.")
     try:
-        num_fields = len(Schema.from_dict(config["schema"]).fields)
+        schema = Schema.from_dict(config["schema"])
+        num_fields = len(schema.fields)
     except ValueError as error:
         raise ValueError(f"`schema` in processor_config.json must be valid: {error}") from error
     if len(config["boundaries"]) != num_fields:
@@ -422,6 +520,7 @@ def check_processor_config(config: Any) -> None:
             f"`boundaries` in processor_config.json must have one list per field ({num_fields}), got "
             f"{len(config['boundaries'])}."
         )
+    scales_of(schema, config.get("vectors"))
 
 
 def _is_count(value: Any) -> bool:
@@ -438,11 +537,35 @@ def _are_boundaries(value: Any) -> bool:
     )
 
 
-def fingerprint_of(schema: Mapping[str, Any], boundaries: list[list[float]], written_vocabularies: bytes) -> str:
-    """Hash everything that a row's ids depend on."""
+def scales_of(schema: Schema, vectors: Mapping[str, Any] | None) -> dict[int, VectorScale]:
+    """The scale of each field of vectors, by its index in the schema, from the plain data that was fitted.
+
+    Raises:
+        ValueError: If one is missing or damaged.
+    """
+    scales: Mapping[str, Any] = (vectors or {}).get("scales", {})
+    found = {}
+    for f in schema.vector_fields:
+        key = schema.fields[f].key
+        if key not in scales:
+            raise ValueError(f"`vectors` must have the scale of the field {key!r}, got those of {sorted(scales)}.")
+        try:
+            found[f] = VectorScale.from_dict(scales[key])
+        except ValueError as error:
+            raise ValueError(f"`vectors` must have the scale of the field {key!r}, but {error}.") from error
+    return found
+
+
+def fingerprint_of(
+    schema: Mapping[str, Any],
+    boundaries: list[list[float]],
+    written_vocabularies: bytes,
+    vectors: Mapping[str, Any] | None = None,
+) -> str:
+    """Hash everything that a row's ids and vectors depend on."""
     # How files are written says nothing about ids.
     schema = {key: value for key, value in schema.items() if key != "csv"}
-    digest = hashlib.sha256(json.dumps([schema, boundaries]).encode())
+    digest = hashlib.sha256(json.dumps([schema, boundaries, *([vectors] if vectors else [])]).encode())
     digest.update(written_vocabularies)
     return digest.hexdigest()[:16]
 
@@ -519,6 +642,13 @@ def without_missing_words(values: list[Any], field: FieldSchema) -> list[Any]:
         return values
     words = set(map(normal_spelling, field.missing))
     return each_distinct(values, lambda value: None if normal_spelling(value) in words else value)
+
+
+def texts_of(cells: Sequence, field: FieldSchema) -> list[str | None]:
+    """The text of each cell of a field, empty if it is missing; `None` for cells that hold vectors."""
+    single = [None if holds_several(cell) else cell for cell in cells]
+    known = without_missing_words(single, field)
+    return [None if holds_several(cell) else canonical(text) for cell, text in zip(cells, known)]
 
 
 def cells_of(column: Any) -> list:

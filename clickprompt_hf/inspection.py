@@ -46,6 +46,7 @@ def prompt_attention(
     feature_ids: torch.Tensor,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
+    feature_vectors: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Measure the share of each PLM layer's attention that goes to the prompts, mean over heads and text positions.
 
@@ -58,6 +59,7 @@ def prompt_attention(
         feature_ids: (B, C).
         input_ids: (B, T).
         attention_mask: (B, T), 1 at text, 0 at padding; `None` for all ones.
+        feature_vectors: (B, S), for models with fields of vectors.
 
     Returns:
         (B, L), each in [0, 1]; 0 in layers below the prompts.
@@ -73,7 +75,8 @@ def prompt_attention(
         )
     base: Any = model.base_model
     trunk: Any = _with_eager_attention(base)
-    outputs = trunk(feature_ids, input_ids, attention_mask, output_attentions=True, return_dict=True)
+    options = {"output_attentions": True, "return_dict": True, "feature_vectors": feature_vectors}
+    outputs = trunk(feature_ids, input_ids, attention_mask, **options)
     text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     # layers below the prompts have none to attend to
     masses = [text.new_zeros(len(text), dtype=torch.float32)] * model.config.num_lower_layers
@@ -161,8 +164,9 @@ def unknown_fields(processor: ClickPromptProcessor, row: Mapping[str, Any]) -> l
         row: A raw row: values by column.
     """
     fields = processor.schema.fields
-    ids = [processor.encode_values(f, [row[field.column]]) for f, field in enumerate(fields)]
-    return [field.name for field, found in zip(fields, ids) if field.num_columns and not (found > 0).any()]
+    with_ids = [(f, field) for f, field in enumerate(fields) if field.num_columns]
+    ids = [processor.encode_values(f, [row[field.column]]) for f, field in with_ids]
+    return [field.name for (_, field), found in zip(with_ids, ids) if not (found > 0).any()]
 
 
 def other_times(field: FieldSchema, value: Any) -> list[str]:

@@ -1,8 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Layers of CTR models.
 
-Shapes: B batch, F fields, C columns of ids (C = F without multi-valued fields), E embedding size, P = F (F - 1) / 2
-pairs of fields.
+Shapes: B batch, F fields, C columns of ids (C = F without multi-valued fields and vectors), S entries of all vectors,
+E embedding size, P = F (F - 1) / 2 pairs of fields.
 """
 
 from collections.abc import Sequence
@@ -38,16 +38,53 @@ def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
             raise ValueError(f"`field_sizes[{field}]` must be at least {old}, the field's current size, got {new}.")
 
 
-class FeatureEmbedding(SelfInitialized, nn.Module):
-    r"""One embedding table for all fields; a multi-valued field is the mean over its values.
+class VectorProjection(SelfInitialized, nn.Module):
+    r"""Embedding of a vector x of n numbers: \\(\frac{1}{\sqrt{n}} W x + b\\); a learned vector where x is missing.
 
-    Local id i of field f has row \\(i + \sum_{g<f} \text{field\_sizes}_g\\) of the table.
+    With standardized x, the factor gives embeddings of all n the scale of W's entries, both in a fresh model and in
+    what a step of Adam changes.
 
     Args:
-        field_sizes: Number of ids per field, F entries of at least 1.
+        vector_size: n.
         embedding_size: Width E.
-        max_values: Columns of ids per field, F entries of at least 1; `None` for one column each.
+        initializer_range: Standard deviation of fresh entries of W, and so of the embeddings. The bias and the vector
+            of missing ones start at zero.
+    """
+
+    def __init__(self, vector_size: int, embedding_size: int, initializer_range: float = 0.02):
+        super().__init__()
+        self.initializer_range = initializer_range
+        self.scale = vector_size**-0.5
+        self.weight = nn.Parameter(torch.empty(embedding_size, vector_size))
+        self.bias = nn.Parameter(torch.zeros(embedding_size))
+        self.missing = nn.Parameter(torch.zeros(embedding_size))
+
+    def init_own_parameters(self) -> None:
+        init.normal_(self.weight, std=self.initializer_range)
+        init.zeros_(self.bias)
+        init.zeros_(self.missing)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """vectors (B, n), NaN where missing, to embeddings (B, E)."""
+        is_missing = vectors.isnan().any(dim=1, keepdim=True)
+        # NaN in the branch that is not taken would reach the gradients
+        present = torch.where(is_missing, 0.0, vectors * self.scale).to(self.weight.dtype)
+        embeddings = nn.functional.linear(present, self.weight, self.bias)
+        return torch.where(is_missing, self.missing.to(embeddings.dtype), embeddings)
+
+
+class FeatureEmbedding(SelfInitialized, nn.Module):
+    r"""One embedding table for all fields with ids; a multi-valued field is the mean over its values.
+
+    Local id i of field f has row \\(i + \sum_{g<f} \text{field\_sizes}_g\\) of the table. Fields of vectors follow;
+    each has a `VectorProjection`.
+
+    Args:
+        field_sizes: Number of ids per field with ids, entries of at least 1.
+        embedding_size: Width E.
+        max_values: Columns of ids per field with ids, entries of at least 1; `None` for one column each.
         initializer_range: Standard deviation of fresh embeddings; those of out-of-vocabulary ids start at zero.
+        vector_sizes: Entries of each field of vectors; F is the number of entries of this and `field_sizes`.
 
     Raises:
         ValueError: If `field_sizes` is empty, or a batch has the wrong number of columns.
@@ -60,6 +97,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         embedding_size: int,
         max_values: Sequence[int] | None = None,
         initializer_range: float = 0.02,
+        vector_sizes: Sequence[int] = (),
     ):
         super().__init__()
         if not field_sizes:
@@ -68,6 +106,10 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         self.field_sizes = list(field_sizes)
         self.max_values = list(max_values or [1] * len(field_sizes))
         self.table = nn.Embedding(sum(field_sizes), embedding_size)
+        self.vector_sizes = list(vector_sizes)
+        self.projections = nn.ModuleList(
+            [VectorProjection(size, embedding_size, initializer_range) for size in vector_sizes]
+        )
         self.column_offsets = nn.Buffer(torch.empty(sum(self.max_values), dtype=torch.int64), persistent=False)
         self.column_sizes = nn.Buffer(torch.empty(sum(self.max_values), dtype=torch.int64), persistent=False)
         self.fill_buffers()
@@ -120,8 +162,25 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         self.field_sizes = list(field_sizes)
         self.fill_buffers()
 
-    def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
-        """feature_ids (B, C) int64 to embeddings (B, F, E)."""
+    def forward(self, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        """feature_ids (B, C) int64 and feature_vectors (B, S) to embeddings (B, F, E)."""
+        embeddings = self.embed_ids(feature_ids)
+        if not self.projections:
+            return embeddings
+        shape = None if feature_vectors is None else tuple(feature_vectors.shape)
+        if feature_vectors is None or feature_vectors.dim() != 2 or feature_vectors.shape[1] != sum(self.vector_sizes):
+            raise ValueError(
+                f"`feature_vectors` must have shape (batch, {sum(self.vector_sizes)}), vectors of the sizes "
+                f"{self.vector_sizes}, got {shape}."
+            )
+        projected = [
+            projection(vectors)
+            for projection, vectors in zip(self.projections, feature_vectors.split(self.vector_sizes, dim=1))
+        ]
+        return torch.cat([embeddings, torch.stack(projected, dim=1).to(embeddings.dtype)], dim=1)
+
+    def embed_ids(self, feature_ids: torch.Tensor) -> torch.Tensor:
+        """feature_ids (B, C) int64 to the embeddings of the fields with ids, (B, fields with ids, E)."""
         if feature_ids.dim() != 2 or feature_ids.shape[1] != len(self.column_offsets):
             raise ValueError(
                 f"`feature_ids` must have shape (batch, {len(self.column_offsets)}), got {tuple(feature_ids.shape)}."
@@ -226,25 +285,32 @@ class ZeroParameterList(SelfInitialized, nn.ParameterList):
 class FirstOrder(SelfInitialized, nn.Module):
     r"""Linear term \\(b + \sum_f w_{f, id_f}\\) of FM (Rendle 2010): one weight per feature.
 
+    A field of vectors adds a linear function of its vector instead, see `VectorProjection`.
+
     Args:
-        field_sizes: Number of ids per field, F entries of at least 1.
+        field_sizes: Number of ids per field with ids, entries of at least 1.
         max_values: Columns of ids per field; `None` for one column each.
         initializer_range: Standard deviation of fresh weights.
+        vector_sizes: Entries of each field of vectors.
     """
 
     def __init__(
-        self, field_sizes: Sequence[int], max_values: Sequence[int] | None = None, initializer_range: float = 0.02
+        self,
+        field_sizes: Sequence[int],
+        max_values: Sequence[int] | None = None,
+        initializer_range: float = 0.02,
+        vector_sizes: Sequence[int] = (),
     ):
         super().__init__()
-        self.weight = FeatureEmbedding(field_sizes, 1, max_values, initializer_range)
+        self.weight = FeatureEmbedding(field_sizes, 1, max_values, initializer_range, vector_sizes)
         self.bias = nn.Parameter(torch.zeros(1))
 
     def init_own_parameters(self) -> None:
         init.zeros_(self.bias)
 
-    def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
-        """feature_ids (B, C) to logits (B, 1)."""
-        return self.weight(feature_ids).sum(dim=1) + self.bias
+    def forward(self, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        """feature_ids (B, C) and feature_vectors (B, S) to logits (B, 1)."""
+        return self.weight(feature_ids, feature_vectors).sum(dim=1) + self.bias
 
 
 class SecondOrder(nn.Module):

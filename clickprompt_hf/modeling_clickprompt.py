@@ -1,9 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """ClickPrompt (arXiv 2310.09234): soft prompts for a language model, made from a CTR model's interaction vector.
 
-Shapes: B batch, C columns of ids, D interaction size, T text tokens, H PLM hidden size, L PLM layers, N of them with
-prompts, A attention heads, K prompt length, V vocabulary size, M masked tokens of the batch. A batch has U texts and
-G rows of ids: B of each, unless its rows share them by `text_rows` or `feature_rows`.
+Shapes: B batch, C columns of ids, S entries of all vectors, D interaction size, T text tokens, H PLM hidden size,
+L PLM layers, N of them with prompts, A attention heads, K prompt length, V vocabulary size, M masked tokens of the
+batch. A batch has U texts and G rows of ids: B of each, unless its rows share them by `text_rows` or `feature_rows`.
 """
 
 import inspect
@@ -663,6 +663,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         text_states: torch.Tensor | None = None,
         text_rows: torch.Tensor | None = None,
         feature_rows: torch.Tensor | None = None,
+        feature_vectors: torch.Tensor | None = None,
     ) -> ClickPromptModelOutput | tuple:
         """Turn ids into the interaction vector and its prompts, and text into the PLM's states.
 
@@ -683,13 +684,17 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
                 floating-point type, instead of `input_ids`.
             text_rows: (B,) int64, the text of each row, in [0, U); `None` if row i has text i.
             feature_rows: (B,) int64, the row of `feature_ids` of each row, in [0, G); `None` if row i has row i.
+            feature_vectors: (G, S), the vectors of all fields of vectors, as the processor makes them; missing ones
+                are NaN. Required with such fields unless the model uses the text alone.
 
         Raises:
             ValueError: If ids or text that the model needs are missing, shapes disagree, text is given twice, the
                 model has no layers below the prompts for `text_states`, or the text exceeds the PLM's positions.
         """
-        self.check_inputs(feature_ids, input_ids, attention_mask, text_states, text_rows, feature_rows)
-        interaction = None if self.ctr is None else self.ctr(feature_ids)
+        self.check_inputs(
+            feature_ids, input_ids, attention_mask, text_states, text_rows, feature_rows, feature_vectors
+        )
+        interaction = None if self.ctr is None else self.ctr(feature_ids, *self.vectors_of(feature_vectors))
         prompts = self.make_prompts(interaction)
         below, encoded = BelowPrompts(), BaseModelOutput()
         if self.plm is not None:
@@ -712,6 +717,10 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             attentions=_from_the_bottom(below.attentions, encoded.attentions, text_rows),
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
+
+    def vectors_of(self, feature_vectors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """Further arguments of the backbone and its head: own backbones need not know of vectors without any."""
+        return () if feature_vectors is None else (feature_vectors,)
 
     def make_prompts(self, interaction: torch.Tensor | None) -> torch.Tensor | None:
         """Interaction vectors (B, D) to prompts in the shape that the injection takes; `None` without prompts."""
@@ -776,6 +785,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         text_states: torch.Tensor | None = None,
         text_rows: torch.Tensor | None = None,
         feature_rows: torch.Tensor | None = None,
+        feature_vectors: torch.Tensor | None = None,
     ) -> None:
         """Check that the inputs that the model needs are given, fit each other and fit the PLM's positions.
 
@@ -784,6 +794,8 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         """
         if self.ctr is not None and feature_ids is None:
             raise ValueError("`feature_ids` must be given: this model uses them.")
+        if self.ctr is not None:
+            self._check_vectors(feature_ids, feature_vectors)
         text = None
         if self.plm is not None:
             text = self._check_text(input_ids, attention_mask, text_states)
@@ -801,6 +813,22 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             raise ValueError(
                 "Text (`text_rows`, else one text per row) and ids (`feature_rows`, else `feature_ids`) must be of "
                 f"the same rows, got {rows_of_text} of text and {rows_of_ids} of ids."
+            )
+
+    def _check_vectors(self, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None) -> None:
+        sizes = self.config.ctr_config.vector_sizes
+        if feature_vectors is None and not sizes:
+            return
+        if feature_vectors is None or not sizes:
+            expected = (
+                f"given: the model has vectors of the sizes {sizes}" if sizes else "left out: the model has none"
+            )
+            raise ValueError(f"`feature_vectors` must be {expected}.")
+        shape, found = (feature_ids.shape[0], sum(sizes)), tuple(feature_vectors.shape)
+        if found != shape or not feature_vectors.is_floating_point():
+            raise ValueError(
+                f"`feature_vectors` must be floating-point numbers {shape}, a row of vectors per row of "
+                f"`feature_ids`, got {feature_vectors.dtype} {found}."
             )
 
     def _check_text(
@@ -912,6 +940,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         text_states: torch.Tensor | None = None,
         text_rows: torch.Tensor | None = None,
         feature_rows: torch.Tensor | None = None,
+        feature_vectors: torch.Tensor | None = None,
     ) -> ClickPromptForPAMLMOutput | tuple:
         """Compute the loss over the predicted tokens, or all logits without labels.
 
@@ -926,6 +955,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             text_states: (U, T, H), see `ClickPromptModel.forward`.
             text_rows: (B,), the text of each row; `None` if row i has text i.
             feature_rows: (B,), the row of `feature_ids` of each row; `None` if row i has row i.
+            feature_vectors: (G, S), see `ClickPromptModel.forward`.
         """
         positions = None
         if labels is not None:
@@ -940,6 +970,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             text_states=text_states,
             text_rows=text_rows,
             feature_rows=feature_rows,
+            feature_vectors=feature_vectors,
         )
         if labels is None:
             outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), prompts=trunk.prompts)
@@ -1078,6 +1109,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         text_states: torch.Tensor | None = None,
         text_rows: torch.Tensor | None = None,
         feature_rows: torch.Tensor | None = None,
+        feature_vectors: torch.Tensor | None = None,
     ) -> ClickPromptForCTROutput | tuple:
         """Compute the click logit of each row, and the loss with labels.
 
@@ -1092,6 +1124,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             text_states: (U, T, H), see `ClickPromptModel.forward`; unused without a PLM.
             text_rows: (B,), the text of each row; `None` if row i has text i.
             feature_rows: (B,), the row of `feature_ids` of each row; `None` if row i has row i.
+            feature_vectors: (G, S), see `ClickPromptModel.forward`.
 
         Raises:
             ValueError: As in `ClickPromptModel.forward`; also if `pooling` reads a layer below `text_states`.
@@ -1114,10 +1147,12 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             text_states=text_states,
             text_rows=text_rows,
             feature_rows=feature_rows,
+            feature_vectors=feature_vectors,
         )
         ctr_logits = text_logits = None
         if self.ctr_head is not None:
-            ctr_logits = take_rows(self.ctr_head(trunk.interaction, feature_ids), feature_rows)
+            vectors = self.clickprompt.vectors_of(feature_vectors)
+            ctr_logits = take_rows(self.ctr_head(trunk.interaction, feature_ids, *vectors), feature_rows)
         if self.text_head is not None:
             text_logits = self.text_head(self.pool(trunk, take_rows(attention_mask, text_rows)))
         logits = self.fusion(ctr_logits, text_logits)

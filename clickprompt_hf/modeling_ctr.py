@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""CTR backbones: from an impression's feature ids to its interaction vector q, and from q to a click logit.
+"""CTR backbones: from an impression's ids and vectors to its interaction vector q, and from q to a click logit.
 
-Shapes: B batch, F fields, C columns of ids, E embedding size, D interaction size.
+Shapes: B batch, F fields, C columns of ids, S entries of all vectors, E embedding size, D interaction size.
 
 A new backbone is one class:
 
@@ -15,7 +15,7 @@ A new backbone is one class:
         def interact(self, embeddings, feature_ids):
             return self.dnn(embeddings.flatten(1))
 
-Its click logit is a linear layer on q unless it overrides `make_head`.
+Its click logit is a linear layer on q unless it overrides `make_head`. Fields of vectors are among the embeddings.
 """
 
 from collections.abc import Callable
@@ -73,10 +73,11 @@ def build_backbone(config: CTRConfig) -> "CTRBackbone":
 
 
 class CTRBackbone(SelfInitialized, nn.Module):
-    """Base class of backbones: embeds the ids, then combines the embeddings in `interact`.
+    """Base class of backbones: embeds ids and vectors, then combines the embeddings in `interact`.
 
     Subclasses set `interaction_size` (D) and implement `interact`. Override `make_head` if the click logit is more
-    than a linear layer on q, and `init_own_parameters` if the class holds parameters outside of layers.
+    than a linear layer on q, `init_own_parameters` if the class holds parameters outside of layers, and `forward` if
+    it reads vectors beside their embeddings.
 
     Args:
         config: Configuration of the backbone.
@@ -100,9 +101,9 @@ class CTRBackbone(SelfInitialized, nn.Module):
         """Width F * E of all fields' embeddings, concatenated."""
         return self.config.num_fields * self.config.embedding_size
 
-    def forward(self, feature_ids: torch.Tensor) -> torch.Tensor:
-        """feature_ids (B, C) int64 to the interaction vector q (B, D)."""
-        return self.interact(self.embedding_dropout(self.embedding(feature_ids)), feature_ids)
+    def forward(self, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        """feature_ids (B, C) int64 and feature_vectors (B, S) to the interaction vector q (B, D)."""
+        return self.interact(self.embedding_dropout(self.embedding(feature_ids, feature_vectors)), feature_ids)
 
     def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
         """embeddings (B, F, E) and feature_ids (B, C) to q (B, D)."""
@@ -115,14 +116,17 @@ class CTRBackbone(SelfInitialized, nn.Module):
 
 def make_embedding(embedding_size: int, config: CTRConfig) -> FeatureEmbedding:
     """Build the feature embeddings that `config` describes, of width `embedding_size`."""
-    return FeatureEmbedding(config.field_sizes, embedding_size, config.max_values, config.embedding_initializer_range)
+    return FeatureEmbedding(
+        *(config.field_sizes, embedding_size, config.max_values, config.embedding_initializer_range),
+        vector_sizes=config.vector_sizes,
+    )
 
 
 def make_first_order(config: CTRConfig) -> FirstOrder | None:
     """Build the linear term, if `config` has one."""
     if not config.first_order:
         return None
-    return FirstOrder(config.field_sizes, config.max_values, config.embedding_initializer_range)
+    return FirstOrder(config.field_sizes, config.max_values, config.embedding_initializer_range, config.vector_sizes)
 
 
 def make_dnn(input_size: int, config: CTRConfig) -> DNN:
@@ -131,10 +135,15 @@ def make_dnn(input_size: int, config: CTRConfig) -> DNN:
 
 
 class CTRHead(SelfInitialized, nn.Module):
-    """Base class of the layer from q to the CTR logit. It is not part of the backbone: PA-MLM does not train it."""
+    """Base class of the layer from q to the CTR logit. It is not part of the backbone: PA-MLM does not train it.
 
-    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
-        """interaction (B, D) and feature_ids (B, C) to logits (B, 1)."""
+    Models with fields of vectors pass `feature_vectors` (B, S), others do not.
+    """
+
+    def forward(
+        self, interaction: torch.Tensor, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """interaction (B, D), feature_ids (B, C) and feature_vectors (B, S) to logits (B, 1)."""
         raise NotImplementedError
 
 
@@ -145,7 +154,9 @@ class LinearHead(CTRHead):
         super().__init__()
         self.output = xavier_linear(interaction_size, 1)
 
-    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, interaction: torch.Tensor, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return self.output(interaction)
 
 
@@ -159,7 +170,9 @@ class SumHead(CTRHead):
     def init_own_parameters(self) -> None:
         init.zeros_(self.bias)
 
-    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, interaction: torch.Tensor, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return interaction.sum(dim=-1, keepdim=True) + self.bias
 
 
@@ -170,9 +183,11 @@ class FMHead(CTRHead):
         super().__init__()
         self.first_order = make_first_order(config)
 
-    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, interaction: torch.Tensor, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None
+    ) -> torch.Tensor:
         logits = interaction.sum(dim=-1, keepdim=True)
-        return logits if self.first_order is None else logits + self.first_order(feature_ids)
+        return logits if self.first_order is None else logits + self.first_order(feature_ids, feature_vectors)
 
 
 class DeepFMHead(CTRHead):
@@ -182,7 +197,9 @@ class DeepFMHead(CTRHead):
         super().__init__()
         self.output = xavier_linear(dnn_size, 1)
 
-    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, interaction: torch.Tensor, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return self.output(interaction[:, :-1]) + interaction[:, -1:]
 
 
@@ -197,7 +214,9 @@ class NodeHead(CTRHead):
         self.score = xavier_linear(embedding_size, 1, bias=False)
         self.weight = xavier_linear(num_fields * embedding_size, num_fields, bias=False)
 
-    def forward(self, interaction: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, interaction: torch.Tensor, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None
+    ) -> torch.Tensor:
         # (B, F·E) -> (B, F, E) -> (B, F)
         scores = self.score(interaction.unflatten(-1, (-1, self.score.in_features))).squeeze(-1)
         return (torch.sigmoid(self.weight(interaction)) * scores).sum(dim=-1, keepdim=True)
@@ -262,10 +281,11 @@ class DeepFM(CTRBackbone):
         self.dnn = make_dnn(self.flat_size, config)
         self.interaction_size = self.dnn.output_size + 1
 
-    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        embeddings = self.embedding_dropout(self.embedding(feature_ids, feature_vectors))
         fm_logit = self.second_order(embeddings).sum(dim=-1, keepdim=True)
         if self.first_order is not None:
-            fm_logit = fm_logit + self.first_order(feature_ids)
+            fm_logit = fm_logit + self.first_order(feature_ids, feature_vectors)
         return torch.cat([self.dnn(embeddings.flatten(1)), fm_logit], dim=-1)
 
     def make_head(self) -> CTRHead:
@@ -423,10 +443,10 @@ class FGCNN(CTRBackbone):
         self.dnn = make_dnn(num_features * config.embedding_size + self.inner_products.output_size, config)
         self.interaction_size = self.dnn.output_size
 
-    def interact(self, embeddings: torch.Tensor, feature_ids: torch.Tensor) -> torch.Tensor:
-        source = embeddings
+    def forward(self, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        embeddings = source = self.embedding_dropout(self.embedding(feature_ids, feature_vectors))
         if self.generation_embedding is not None:
-            source = self.embedding_dropout(self.generation_embedding(feature_ids))
+            source = self.embedding_dropout(self.generation_embedding(feature_ids, feature_vectors))
         features = torch.cat([embeddings, self.generation(source)], dim=1)
         return self.dnn(torch.cat([features.flatten(1), self.inner_products(features)], dim=-1))
 

@@ -7,7 +7,7 @@ is the package's: `clickprompt_hf/data/vocabulary.py`.
 
 import importlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from .encoding_clickprompt import columns_of, read_vocabularies, time_part, warn
 from .encoding_clickprompt import without_missing_words
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
+from .text_encoder_clickprompt import TEXT_ENCODER_FOLDER, TextEncoder
 from .text_options_clickprompt import TextOptions, check_positive_integer
 from .tokenization_clickprompt import at_rest, complete_tokenizer, special_tokens_around, tokenize
 
@@ -35,9 +36,8 @@ from .whole_files import whole_contents
 # isort: on
 
 if TYPE_CHECKING:
-    # transformers copies the files that a module imports: these lines ship them with the processor.
+    # transformers copies the files that a module imports: this line ships the pipeline with the processor.
     from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
-    from .text_encoder_clickprompt import TextEncoder  # noqa: F401
 
 _UNKNOWN_TEXT = "unknown"
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -72,7 +72,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
     A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Missing
     values (`None`, NaN, blank) are treated like any other value: they have an id if training rows have them, else 0.
     In the text they read "unknown". A field of kind `"text"` has no ids; rows may lack it if there is no tokenizer. A
-    field with `in_text=False` has ids only.
+    field with `in_text=False` has ids only. Vectors are standardized, see `VectorScale`; missing ones are NaN.
 
     One processor may be used by several threads at once; it never changes the settings of its tokenizer.
 
@@ -84,10 +84,12 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             token is copied and given its end-of-text token, which is never read; it does not change itself.
         max_text_length: Maximum number of tokens per text, special tokens included; longer texts are truncated. `None`
             for no limit.
+        vectors: What was fitted for fields of vectors, as in `FeatureEncoder`; `None` without such fields.
+        text_encoder: The frozen PLM that makes vectors of texts, for fields of kind `"text"` with `as_vector`.
 
     Raises:
-        ValueError: If `max_text_length` is not an integer of at least 1, the tokenizer has no token to pad with, or
-            there is a tokenizer but no field in the text.
+        ValueError: If `max_text_length` is not an integer of at least 1, the tokenizer has no token to pad with,
+            there is a tokenizer but no field in the text, or `vectors` does not belong to the schema.
     """
 
     def __init__(
@@ -97,9 +99,12 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         boundaries: list[list[float]],
         tokenizer=None,
         max_text_length: int | None = None,
+        vectors: Mapping[str, Any] | None = None,
+        text_encoder: TextEncoder | None = None,
     ):
         # ProcessorMixin.__init__ is skipped: it refuses a missing tokenizer.
-        FeatureEncoder.__init__(self, schema, vocabularies, boundaries)
+        FeatureEncoder.__init__(self, schema, vocabularies, boundaries, vectors)
+        self.text_encoder = text_encoder
         self.chat_template = None
         self.tokenizer = tokenizer
         if max_text_length is not None:
@@ -112,9 +117,15 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     @classmethod
     def fit(
-        cls, train, schema: Schema, tokenizer=None, min_count: int = 1, max_text_length: int | None = None
+        cls,
+        train,
+        schema: Schema,
+        tokenizer=None,
+        min_count: int = 1,
+        max_text_length: int | None = None,
+        text_encoder: TextEncoder | str | Path | None = None,
     ) -> "ClickPromptProcessor":
-        """Fit vocabularies and bucket boundaries on training rows.
+        """Fit vocabularies, bucket boundaries and the scale of vectors on training rows.
 
         Args:
             train: A data frame, an Arrow table, a mapping from column to values, rows as mappings from column to
@@ -123,21 +134,29 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             tokenizer: As in the class.
             min_count: Number of rows that a value needs to get its own id; rarer values share id 0.
             max_text_length: As in the class.
+            text_encoder: As in the class; also the folder or Hub id of the PLM. Needed if a text is a vector.
 
         Raises:
             TypeError: If `train` is a `datasets.DatasetDict`, of which one split is needed, or holds no rows.
             ValueError: If a column is missing or repeated, has no value of the field's kind, or holds lists although
-                the field is single-valued, `min_count` is below 1, the tokenizer has no token to pad with, or there is
-                a tokenizer but no field in the text.
+                the field is single-valued, vectors differ in size or are not finite, `min_count` is below 1, the
+                tokenizer has no token to pad with, there is a tokenizer but no field in the text, or a text is a
+                vector and there is no text encoder.
             ImportError: If the package is not installed; the checkpoint's own code does not fit.
         """
         if _is_tokenizer(tokenizer):
             schema.check_has_text()
-        vocabularies, boundaries = _vocabulary_module().fit_vocabularies(train, schema, min_count)
-        return cls(schema, vocabularies, boundaries, tokenizer, max_text_length)
+        if not (text_encoder is None or isinstance(text_encoder, TextEncoder)):
+            text_encoder = TextEncoder(text_encoder)
+        vocabularies, boundaries = _data_module("vocabulary").fit_vocabularies(train, schema, min_count)
+        vectors = None
+        if schema.vector_fields:
+            vectors = _data_module("vector_columns").fit_vectors(train, schema, text_encoder)
+            text_encoder = text_encoder if vectors["text_encoder"] else None
+        return cls(schema, vocabularies, boundaries, tokenizer, max_text_length, vectors, text_encoder)
 
     def extend(self, train, min_count: int = 1) -> list[int]:
-        """Append ids for values of new training rows. Existing ids and buckets of numeric fields do not change.
+        """Append ids for values of new training rows. Existing ids, buckets and scales of vectors do not change.
 
         The model must grow with it: `model.resize_feature_embeddings(processor.extend(train))`.
 
@@ -153,7 +172,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 below 1.
             ImportError: If the package is not installed.
         """
-        extend = _vocabulary_module().extend_vocabularies
+        extend = _data_module("vocabulary").extend_vocabularies
         self._set_vocabularies(extend(self.vocabularies, self.boundaries, train, self.schema, min_count))
         return self.field_sizes
 
@@ -176,13 +195,23 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
 
     @property
     def read_columns(self) -> list[str]:
-        """Columns that rows must have, without repeats; free text only if there is a tokenizer."""
+        """Columns that rows must have, without repeats; free text only if there is a tokenizer or it is a vector."""
         return list(dict.fromkeys(self.schema.columns)) if self.reads_text else super().read_columns
 
     @property
     def model_input_names(self) -> list[str]:
         # `Trainer` groups rows by the length of the first one
-        return [*(["input_ids", "attention_mask"] if self.reads_text else []), "feature_ids"]
+        vectors = ["feature_vectors"] if self.scales else []
+        return [*(["input_ids", "attention_mask"] if self.reads_text else []), "feature_ids", *vectors]
+
+    def vectors_of_texts(self, texts: Sequence[str], field: FieldSchema) -> np.ndarray:
+        """Turn texts of a field into vectors (B, n) by the text encoder.
+
+        Raises:
+            ValueError: If there is none, or it is not the one that training used.
+            OSError: If its files are missing.
+        """
+        return super().vectors_of_texts(texts, field) if self.text_encoder is None else self.text_encoder.encode(texts)
 
     def check_model(self, config: ClickPromptConfig) -> None:
         """Refuse a model that was not made for this processor.
@@ -204,6 +233,13 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             raise ValueError(
                 f"Processor and model do not belong together: the processor has `max_values` {self.max_values}, the "
                 f"model {max_values}."
+            )
+        # models of earlier versions, which trusted code may bring, have no such attribute
+        of_vectors = list(getattr(config.ctr_config, "vector_sizes", []))
+        if self.vector_sizes != of_vectors:
+            raise ValueError(
+                f"Processor and model do not belong together: the processor has `vector_sizes` {self.vector_sizes}, "
+                f"the model {of_vectors}."
             )
         recorded = (config.training_data or {}).get("processor_fingerprint")
         if recorded is not None and recorded != self.fingerprint:
@@ -251,12 +287,13 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 tokenizer's `padding_side`.
 
         Returns:
-            `feature_ids` (B, C); with a tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) if the rows
-            have the label column.
+            `feature_ids` (B, C); with fields of vectors `feature_vectors` (B, S), NaN in missing ones; with a
+            tokenizer `input_ids` and `attention_mask` (B, T); `labels` (B,) if the rows have the label column.
 
         Raises:
             ValueError: If a row lacks a field's column, columns differ in length, a cell of a single-valued field
-                holds several values, or a label is not 0 or 1; the message names row and column. If an argument has a
+                holds several values, a vector has another size than in training or is not finite, or a label is not 0
+                or 1; the message names row and column. If an argument has a
                 wrong value or asks for what a processor of rows cannot do; the message names it.
             TypeError: If `rows` or a row has an unsupported type, or an argument is unknown.
         """
@@ -269,6 +306,8 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             warn_of_unknown_values(self, columns, features["feature_ids"])
         else:
             unknown.add_rows(columns, features["feature_ids"])
+        if self.scales:
+            features["feature_vectors"] = self.encode_vectors(columns, row_offset)
         if self.reads_text and with_text:
             features.update(self._text_inputs(self.render(columns), options))
         if self.schema.label in columns:
@@ -363,19 +402,25 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             "max_text_length": self.max_text_length,
             "reads_text": self.reads_text,
             "fingerprint": self.fingerprint,
+            **({"vectors": self.vectors} if self.vectors else {}),
         }
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({json.dumps(self.to_dict(), indent=2)})"
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Save schema, vocabularies, tokenizer and code, whole or not at all: see `whole_contents`."""
+        """Save schema, vocabularies, tokenizer and code, whole or not at all: see `whole_contents`.
+
+        The text encoder, if there is one, gets a folder of its own, `text_encoder`.
+        """
         folder = Path(save_directory)
         with whole_contents(folder) as partial:
             if self._auto_class is not None:
                 custom_object_save(self, partial)
             if self.reads_text:
                 at_rest(self.tokenizer).save_pretrained(partial)
+            if self.text_encoder is not None:
+                self.text_encoder.save_pretrained(partial / TEXT_ENCODER_FOLDER)
             (partial / VOCABULARIES_FILE).write_bytes(self.written_vocabularies())
             config = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
             (partial / "processor_config.json").write_bytes(config.encode())
@@ -441,16 +486,24 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         for name in unused:
             # Tokenizers keep and save whatever they are given.
             getattr(tokenizer, "init_kwargs", {}).pop(name, None)
-        return [tokenizer, vocabularies]
+        text_encoder = None
+        if (fingerprint := (processor_dict.get("vectors") or {}).get("text_encoder")) is not None:
+            # loaded on first use: a prepared dataset needs none
+            place = "/".join(filter(None, (hub_arguments.pop("subfolder", None), TEXT_ENCODER_FOLDER)))
+            text_encoder = TextEncoder(pretrained_model_name_or_path, fingerprint, subfolder=place, **hub_arguments)
+        return [tokenizer, vocabularies, text_encoder]
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
         """Build the processor of `_get_arguments_from_pretrained`'s result, with the overrides in `kwargs`."""
-        tokenizer, vocabularies = args
+        tokenizer, vocabularies, text_encoder = args
         overrides = {name: kwargs[name] for name in _OVERRIDES if name in kwargs}
         arguments = {"tokenizer": tokenizer, "max_text_length": processor_dict["max_text_length"], **overrides}
         processor = cls(
-            Schema.from_dict(processor_dict["schema"]), vocabularies, processor_dict["boundaries"], **arguments
+            *(Schema.from_dict(processor_dict["schema"]), vocabularies, processor_dict["boundaries"]),
+            vectors=processor_dict.get("vectors"),
+            text_encoder=text_encoder,
+            **arguments,
         )
         return (processor, _unused_arguments(kwargs, tokenizer)) if kwargs.get("return_unused_kwargs") else processor
 
@@ -464,10 +517,10 @@ def _unused_arguments(arguments: dict[str, Any], tokenizer) -> dict[str, Any]:
     }
 
 
-def _vocabulary_module():
+def _data_module(name: str):
     # By name: a static import of the package would break the copy in a checkpoint.
     try:
-        return importlib.import_module("clickprompt_hf.data.vocabulary")
+        return importlib.import_module(f"clickprompt_hf.data.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "clickprompt_hf":
             raise

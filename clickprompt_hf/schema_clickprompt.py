@@ -18,7 +18,7 @@ import numpy as np
 from .values_clickprompt import canonical, number_of
 # isort: on
 
-FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "hour", "weekday", "month"]
+FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "vector", "hour", "weekday", "month"]
 Buckets = Literal["quantile", "log"]
 Keep = Literal["first", "last"]
 TIME_PARTS = ("hour", "weekday", "month")
@@ -38,7 +38,8 @@ class FieldSchema:
             column and the part, as in `"sold_at hour"`.
         kind: `"categorical"` (one id per value), `"numeric"` (ids are buckets; the text shows the value itself),
             `"multi_valued"` (several ids per row, whose embeddings are averaged), `"text"` (no ids; only the PLM reads
-            it), or `"hour"`, `"weekday"` or `"month"` of a time. Several parts may be taken from one column.
+            it), `"vector"` (no ids; a list of numbers, as many in each row, which the backbone reads), or `"hour"`,
+            `"weekday"` or `"month"` of a time. Several parts may be taken from one column.
         num_buckets: Number of buckets of a numeric field, from 2 to 10,000.
         max_values: Number of ids that a multi-valued field keeps per row, from 1 to 1,000; further values are dropped.
         separator: Splits the cells of a multi-valued field that are strings instead of lists. It may be white space,
@@ -51,11 +52,14 @@ class FieldSchema:
             `"a:0.9|b:0.1"`. Weights order the values, the heaviest first, and have no other effect.
         missing: Cells that count as missing, like blank ones: words such as `"unknown"`, or numbers such as -999.
         in_text: Whether the PLM reads the field. `False` for ids that say nothing to it, such as user ids and zip
-            codes; the field's ids are the same either way.
+            codes; the field's ids are the same either way. It never reads vectors.
+        as_vector: For kind `"text"`: whether the backbone reads the text as a vector, which a frozen PLM makes of it.
+            In schema files it is written `as: vector`.
 
     Raises:
         ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, a number is out of range,
-            `missing` is not a list of words and numbers, or a field of kind `"text"` has `in_text=False`.
+            `missing` is not a list of words and numbers, `as_vector` is true for another kind than `"text"`, or
+            nothing would use a field of kind `"text"`, as it has `in_text=False` without `as_vector`.
     """
 
     column: str
@@ -70,6 +74,7 @@ class FieldSchema:
     weight_separator: str | None = None
     missing: tuple[str, ...] = ()
     in_text: bool = True
+    as_vector: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.column, str) or not self.column:
@@ -106,7 +111,16 @@ class FieldSchema:
         object.__setattr__(self, "missing", _words_for_missing(self.missing, self.column))
         if not isinstance(self.in_text, bool):
             raise ValueError(f"`in_text` of field {self.column!r} must be true or false, got {self.in_text!r}.")
-        if self.kind == "text" and not self.in_text:
+        if not isinstance(self.as_vector, bool):
+            raise ValueError(f"`as_vector` of field {self.column!r} must be true or false, got {self.as_vector!r}.")
+        if self.as_vector and self.kind != "text":
+            raise ValueError(
+                f"`as_vector` (`as: vector`) of field {self.column!r} must be left out unless its kind is 'text', got "
+                f"kind {self.kind!r}. Columns that hold vectors themselves are of kind 'vector'."
+            )
+        if self.kind == "vector":
+            object.__setattr__(self, "in_text", False)
+        if self.kind == "text" and not self.in_text and not self.as_vector:
             raise ValueError(
                 f"`in_text` of field {self.column!r} must be true, got false: a field of kind 'text' has no ids, so "
                 "nothing would use it. Remove the field, or give it another kind."
@@ -124,8 +138,13 @@ class FieldSchema:
 
     @property
     def num_columns(self) -> int:
-        """Number of columns that the field has in `feature_ids`; 0 for free text."""
-        return {"text": 0, "multi_valued": self.max_values}.get(self.kind, 1)
+        """Number of columns that the field has in `feature_ids`; 0 for free text and vectors."""
+        return {"text": 0, "vector": 0, "multi_valued": self.max_values}.get(self.kind, 1)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether the backbone reads a vector of the field instead of ids."""
+        return self.kind == "vector" or self.as_vector
 
 
 @dataclass(frozen=True)
@@ -241,7 +260,7 @@ class Schema:
                 f"{len(self.fields) or 'none'}."
             )
         if not any(field.num_columns for field in self.fields):
-            raise ValueError("`fields` of a schema must include one with ids, but all are of kind 'text'.")
+            raise ValueError("`fields` of a schema must include one with ids, but all are of kind 'text' or 'vector'.")
         if not isinstance(self.label, str) or not self.label:
             raise ValueError(f"`label` of a schema must be the name of a column, got {self.label!r}.")
         for name in ("time", "template"):
@@ -283,26 +302,35 @@ class Schema:
         """Keys of the fields that the PLM reads, in the order of their clauses; see `FieldSchema.key`."""
         return [self.fields[f].key for f in self.fields_in_text]
 
+    @property
+    def vector_fields(self) -> list[int]:
+        """Indices of the fields that the backbone reads as vectors, in the order of `feature_vectors`."""
+        return [f for f, field in enumerate(self.fields) if field.is_vector]
+
     def with_text_fields(self, names: Sequence[str]) -> "Schema":
         """Return the schema with these fields, and no others, in the text. Ids and the order of fields do not change.
 
-        Fields of kind `"text"` that are not among them are dropped: nothing would read them.
+        Fields of kind `"text"` that are not among them are dropped unless they are vectors: nothing would read them.
 
         Args:
             names: Columns or keys of fields, at least one. A column stands for all parts of its time.
 
         Raises:
-            ValueError: If there is no name, or a field's name is unknown.
+            ValueError: If there is no name, a field's name is unknown, or a field is of kind `"vector"`.
         """
         if isinstance(names, str) or not names:
             raise ValueError(f"`text_fields` must be a list of fields of the schema, {self.keys}, got {names!r}.")
         if unknown := [name for name in names if name not in (*self.keys, *self.columns)]:
             raise ValueError(f"`text_fields` must be among the fields of the schema, {self.keys}, got {unknown}.")
+        if vectors := [field.key for field in self.fields if field.kind == "vector" and field.key in names]:
+            raise ValueError(
+                f"`text_fields` must be fields that the PLM can read, got fields of kind 'vector': {vectors}."
+            )
         chosen = [{field.column, field.key} & {*names} != set() for field in self.fields]
         kept = [
             replace(field, in_text=in_text)
             for field, in_text in zip(self.fields, chosen)
-            if in_text or field.kind != "text"
+            if in_text or field.kind != "text" or field.as_vector
         ]
         return replace(self, fields=tuple(kept))
 
@@ -324,9 +352,11 @@ class Schema:
         """Return the schema as plain data, as in a YAML or JSON schema file."""
         written = [{**asdict(field), "missing": list(field.missing)} for field in self.fields]
         for field in written:
-            # Left out where true: hashes of processors of earlier versions stay the same.
-            if field["in_text"]:
+            # Left out where they say nothing: hashes of processors of earlier versions stay the same.
+            if field["in_text"] or field["kind"] == "vector":
                 del field["in_text"]
+            if field.pop("as_vector"):
+                field["as"] = "vector"
         return {**asdict(self), "fields": written}
 
     @classmethod
@@ -346,6 +376,10 @@ class Schema:
                 raise ValueError(
                     f"`fields[{number}]` of a schema must be a column's name or a mapping, got {field!r}."
                 )
+            if "as" in field:
+                if field["as"] != "vector":
+                    raise ValueError(f"`as` of field {field.get('column')!r} must be 'vector', got {field['as']!r}.")
+                field = {**{key: value for key, value in field.items() if key != "as"}, "as_vector": True}
             _check_keys("field", field, FieldSchema, required=("column",))
             built.append(FieldSchema(**field))
         csv = data.get("csv")

@@ -169,7 +169,7 @@ def test_rows_may_lack_free_text_that_nothing_reads():
     rows = {"user": ["a", "b"], "note": ["x", "y"], "item": [1, 2]}
     processor = ClickPromptProcessor.fit(rows, schema)
     table = pa.table({name: rows[name] for name in ("user", "item")})
-    arrays, tokens = encode_tables([table, table], processor, with_text=False)
+    arrays, tokens, _ = encode_tables([table, table], processor, with_text=False)
     assert tokens is None
     assert arrays["feature_ids"].tolist() == [[1, 1], [2, 2]] * 2
     assert arrays["value_ids"].tolist() == [[0, 0, 0], [1, 0, 1]] * 2

@@ -102,6 +102,7 @@ RIGHT_VALUES = {
     **{"column": ("x",), "name": ("", "x"), "separator": ("x",), "weight_separator": ("x", None)},
     "missing": ([], ["a"], [1.5], (1,)),
     "in_text": (True,),
+    "as_vector": (False,),
     **{"fields": (["a"],), "label": ("x",), "time": ("x", None), "positive": ("x", None)},
     **{
         "time_format": (None,),
@@ -118,7 +119,7 @@ RIGHT_VALUES = {
 def test_every_value_of_a_field_is_right_or_refused_by_name(name):
     for value in WRONG_VALUES:
         data = {"fields": [{"column": "a", name: value}, "b"], "label": "y"}
-        if any(value is right or value == right for right in RIGHT_VALUES.get(name, ())):
+        if any(value is right or (type(value), value) == (type(right), right) for right in RIGHT_VALUES.get(name, ())):
             Schema.from_dict(data)
             continue
         for build in (

@@ -147,7 +147,7 @@ def test_fields_of_short_texts_are_masked_whole():
     schema = replace(schema, fields=(*fields, FieldSchema("title", "T")))
     rows = {**{f"id_{f}": [1] * 40 for f in range(12)}, "title": ["Up", "Noir"] * 20, "click": [0, 1] * 20}
     processor = ClickPromptProcessor.fit(rows, schema, tiny_bert_tokenizer())
-    arrays, tables = encode_tables([pa.table(rows)], processor, with_text=True, with_value_fields=True)
+    arrays, tables, _ = encode_tables([pa.table(rows)], processor, with_text=True, with_value_fields=True)
     input_ids, attention_mask = tables.assemble(arrays["clause_ids"])
     assert input_ids.shape[1] < 12
     batch = {

@@ -142,7 +142,7 @@ def processor_of(tokenizer, titles, template=TEMPLATES[0], max_text_length=None)
 
 
 def assembled_texts(processor, rows):
-    arrays, tables = encode_tables([pa.table(rows)], processor, with_text=True, with_value_fields=True)
+    arrays, tables, _ = encode_tables([pa.table(rows)], processor, with_text=True, with_value_fields=True)
     input_ids, attention_mask = tables.assemble(arrays["clause_ids"])
     return [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)]
 

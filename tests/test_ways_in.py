@@ -243,5 +243,5 @@ def test_one_value_has_one_id(seed, tmp_path):
                     f"fitted on {fit_on}, encoded from {name}:\n{table.to_pydict()}"
                 )
                 if isinstance(rows, pa.Table):
-                    arrays, _ = encode_tables([rows], processor, with_text=False)
+                    arrays, *_ = encode_tables([rows], processor, with_text=False)
                     assert arrays["feature_ids"].tolist() == expected, f"fitted on {fit_on}, encoded whole from {name}"

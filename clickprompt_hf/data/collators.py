@@ -27,10 +27,10 @@ Masking = Literal["token", "field"]
 class ClickPromptCollator:
     """Make batches for `ClickPromptForCTR`.
 
-    A batch has `feature_ids` (B, C); `input_ids` and `attention_mask` (B, T) if the rows have text; and `labels` (B,)
-    if the rows have labels. Rows with cached states have `text_states` (U, T, H), `attention_mask` (U, T) and
-    `text_rows` (B,) instead of `input_ids`. `teacher_logits` (B,) float32 of rows that have them are for
-    `ClickPromptTrainer` only.
+    A batch has `feature_ids` (B, C); `feature_vectors` (B, S) if the rows have vectors; `input_ids` and
+    `attention_mask` (B, T) if the rows have text; and `labels` (B,) if the rows have labels. Rows with cached states
+    have `text_states` (U, T, H), `attention_mask` (U, T) and `text_rows` (B,) instead of `input_ids`. `teacher_logits`
+    (B,) float32 of rows that have them are for `ClickPromptTrainer` only.
 
     Args:
         processor: The processor that encoded the rows.
@@ -271,7 +271,7 @@ def _row_labels(batch: dict[str, Any]) -> np.ndarray:
 
 def _tensors(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     """What a model takes of a batch; states of texts stand in for their tokens."""
-    names = ("feature_ids", "input_ids", "attention_mask", "text_rows", "labels")
+    names = ("feature_ids", "feature_vectors", "input_ids", "attention_mask", "text_rows", "labels")
     tensors = {name: torch.from_numpy(batch[name]) for name in names if name in batch}
     if "text_states" in batch:
         tensors["text_states"] = states_tensor(batch["text_states"])
@@ -285,7 +285,8 @@ def states_tensor(states: np.ndarray) -> torch.Tensor:
 
 
 _INPUTS = (
-    *("feature_ids", "labels", "input_ids", "attention_mask", "value_fields", "row_ids", "epoch", "teacher_logits"),
+    *("feature_ids", "feature_vectors", "labels", "input_ids", "attention_mask", "value_fields", "row_ids", "epoch"),
+    "teacher_logits",
 )
 # what holds rows without being a list of them
 _TABLES = (Mapping, pa.Table, pd.DataFrame)
@@ -309,6 +310,10 @@ def _whole_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, An
     }
     num_columns = sum(field.num_columns for field in processor.schema.fields)
     batch: dict[str, Any] = {"feature_ids": _stacked(columns["feature_ids"], "feature_ids", num_columns)}
+    if "feature_vectors" in columns:
+        num_entries = sum(processor.vector_sizes)
+        cells = enumerate(columns["feature_vectors"])
+        batch["feature_vectors"] = np.stack([_vectors(cell, row, num_entries) for row, cell in cells])
     if "labels" in columns:
         batch["labels"] = np.asarray([_label(cell, row) for row, cell in enumerate(columns["labels"])])
     if "input_ids" in columns and processor.reads_text:
@@ -407,6 +412,18 @@ def _integers(value: Any, name: str, row: int, length: int | None = None) -> np.
             f"{array.dtype}."
         )
     return array.astype(np.int64)
+
+
+def _vectors(value: Any, row: int, length: int) -> np.ndarray:
+    """The vectors of one row as (length,) float32."""
+    # `datasets` makes null of NaN in some formats
+    array = _array([np.nan if entry is None else entry for entry in value] if isinstance(value, list) else value)
+    if array.shape != (length,) or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"`feature_vectors` must be {length} numbers, of shape ({length},), per row; row {row} of the batch has "
+            f"shape {array.shape} and type {array.dtype}."
+        )
+    return array.astype(np.float32)
 
 
 def _label(value: Any, row: int) -> int:

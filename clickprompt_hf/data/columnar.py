@@ -4,7 +4,8 @@
 The matrices are memory-mapped `.npy` files. Rows have a fixed width, slices are views, and the processes of a
 distributed run and the workers of a data loader share the pages.
 
-Shapes: B batch, N rows, C columns of ids, F fields, G fields in the text, T text tokens of the longest row of a batch.
+Shapes: B batch, N rows, C columns of ids, F fields, G fields in the text, V fields of vectors, S entries of all
+vectors, T text tokens of the longest row of a batch.
 """
 
 import dataclasses
@@ -21,16 +22,19 @@ from torch.utils.data import Dataset
 from ..encoding_clickprompt import UnknownValues
 from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
+from ..vectors_clickprompt import UnreadableVector
 from ..whole_files import whole_folder
 from .arrow_cells import distinct_cells
 from .text_states import CachedTexts
 from .text_variants import distinct_texts
 from .token_tables import TokenTables
+from .vector_columns import FeatureVectors, encode_vector_column
 
 # Number of rows per split, in order.
 _SIZES_FILE = "splits.json"
 _ARRAYS, _TEXT_ARRAYS = ("feature_ids", "labels", "row_ids", "value_ids"), ("clause_ids", "text_ids")
-_OF_ROWS = (*_ARRAYS, *_TEXT_ARRAYS, "teacher_logits")
+_VECTOR_ARRAYS = ("vector_ids",)
+_OF_ROWS = (*_ARRAYS, *_TEXT_ARRAYS, *_VECTOR_ARRAYS, "teacher_logits")
 
 
 @dataclass(eq=False)
@@ -42,6 +46,10 @@ class ColumnarDataset(Dataset):
 
         feature_ids (B, C) int64, labels (B,) int64, row_ids (B,) int64, epoch (), and with text
         input_ids (B, T) int64, attention_mask (B, T) int64
+
+    and with fields of vectors
+
+        feature_vectors (B, S) float32
 
     Rows with `cached_texts` have states of the batch's U distinct texts instead of `input_ids`:
 
@@ -68,6 +76,8 @@ class ColumnarDataset(Dataset):
             `distinct_texts` over all splits that were prepared together; `None` without text.
         cached_texts: Where the states of the texts are, if they are cached: `TextStates.attach` sets it.
         teacher_logits: (N,) logits of a teacher, for `ClickPromptTrainer` to learn from; `None` without a teacher.
+        vector_ids: (N, V) integers, indices of the rows' vectors in `vectors`; `None` without fields of vectors.
+        vectors: Distinct vectors of each field of vectors; `None` without such fields.
 
     Attributes:
         part_of: The dataset that this one is a slice of, and the index of its first row there; `None` if it is not a
@@ -85,6 +95,8 @@ class ColumnarDataset(Dataset):
     text_ids: np.ndarray | None = None
     cached_texts: CachedTexts | None = None
     teacher_logits: np.ndarray | None = None
+    vector_ids: np.ndarray | None = None
+    vectors: FeatureVectors | None = None
     # Not copied by `replace`, which may change the rows.
     part_of: "tuple[ColumnarDataset, int] | None" = dataclasses.field(init=False, default=None, repr=False)
 
@@ -119,6 +131,8 @@ class ColumnarDataset(Dataset):
             batch["input_ids"], batch["attention_mask"] = self.tables.assemble(self.clause_ids[rows])
             if self.with_value_fields:
                 batch["value_fields"] = self.tables.assemble_value_fields(self.clause_ids[rows])
+        if self.vectors is not None and self.vector_ids is not None:
+            batch["feature_vectors"] = self.vectors.gather(self.vector_ids[rows])
         if self.teacher_logits is not None:
             batch["teacher_logits"] = self.teacher_logits[rows].astype(np.float32)
         return [batch]
@@ -172,7 +186,7 @@ class ColumnarDataset(Dataset):
                 return whole.slice(start, start + sum(sizes))
         names = [name for name in _OF_ROWS if all(getattr(part, name) is not None for part in parts)]
         joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        return cls(**joined, tables=first.tables)
+        return cls(**joined, tables=first.tables, vectors=first.vectors)
 
 
 def prepare_splits(
@@ -203,13 +217,15 @@ def _write_splits(
     tables = list(splits.values())
     sizes = [len(table) for table in tables]
     unknown = [UnknownValues(processor) for _ in tables]
-    arrays, token_tables = encode_tables(tables, processor, processor.reads_text, True, unknown=unknown)
+    arrays, token_tables, vectors = encode_tables(tables, processor, processor.reads_text, True, unknown=unknown)
     for name, counted in zip(splits, unknown):
         if name != "train":
             counted.warn(f" of the {name} split", stacklevel=2, but_for=split_column)
     if token_tables is not None:
         token_tables.save(folder)
         arrays["text_ids"] = distinct_texts(arrays["clause_ids"])[1]
+    if vectors is not None:
+        vectors.save(folder)
     labels = [table.column(processor.schema.label).to_numpy() for table in tables]
     arrays["labels"] = np.concatenate(labels).astype("i1")
     arrays["row_ids"] = np.arange(sum(sizes))
@@ -224,8 +240,10 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
     folder = Path(folder)
     processor = ClickPromptProcessor.from_pretrained(folder / "processor")
     tables = TokenTables.load(folder) if processor.reads_text else None
-    names = (*_ARRAYS, *(_TEXT_ARRAYS if tables is not None else ()))
-    whole = ColumnarDataset(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}, tables=tables)
+    vectors = FeatureVectors.load(folder, len(processor.scales)) if processor.scales else None
+    names = (*_ARRAYS, *(_TEXT_ARRAYS if tables is not None else ()), *(_VECTOR_ARRAYS if vectors is not None else ()))
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    whole = ColumnarDataset(**arrays, tables=tables, vectors=vectors)
     splits, start = {}, 0
     for name, size in json.loads((folder / _SIZES_FILE).read_text(encoding="utf-8")).items():
         splits[name] = whole.slice(start, start + size)
@@ -240,7 +258,7 @@ def encode_tables(
     with_value_fields: bool = False,
     row_offset: int = 0,
     unknown: Sequence[UnknownValues] = (),
-) -> tuple[dict[str, np.ndarray], TokenTables | None]:
+) -> tuple[dict[str, np.ndarray], TokenTables | None, FeatureVectors | None]:
     """Encode the fields of several tables as one; each distinct value is encoded and tokenized once.
 
     Args:
@@ -252,14 +270,27 @@ def encode_tables(
         unknown: Per table, where to count values that training rows did not have.
 
     Returns:
-        `feature_ids` (N, C), `value_ids` (N, F) and with text `clause_ids` (N, G), int32, as in `ColumnarDataset`; and
-        the tokens of the clauses, `None` without text.
+        `feature_ids` (N, C), `value_ids` (N, F), with fields of vectors `vector_ids` (N, V) and with text `clause_ids`
+        (N, G), int32, as in `ColumnarDataset`; the tokens of the clauses, `None` without text; and the distinct
+        vectors, `None` without fields of vectors.
 
     Raises:
-        ValueError: If a cell of a multi-valued field is not a list of single values; the message names its row.
+        ValueError: If a cell of a multi-valued field is not a list of single values, or one of a field of vectors not
+            a vector of finite numbers of the field's size; the message names its row.
     """
     feature_ids, value_ids, clause_ids, clauses = [], [], [], []
+    vector_ids, vector_tables = [], []
     for f, field in enumerate(processor.schema.fields):
+        if field.is_vector:
+            try:
+                table, indices = encode_vector_column([table.column(field.column) for table in tables], processor, f)
+            except UnreadableVector as error:
+                raise error.at(f" in row {row_offset + error.index}") from None
+            vector_tables.append(table)
+            vector_ids.append(indices)
+            if not (with_text and field.in_text):
+                value_ids.append(indices)
+                continue
         if not (field.num_columns or with_text or field.column in tables[0].column_names):
             value_ids.append(np.zeros(sum(map(len, tables)), dtype=np.int32))
             continue
@@ -278,10 +309,13 @@ def encode_tables(
             clauses.append(distinct_clauses.tolist())
             clause_ids.append(clause_indices[indices])
     arrays = {"feature_ids": np.concatenate(feature_ids, axis=1), "value_ids": np.stack(value_ids, axis=1)}
+    vectors = None
+    if vector_tables:
+        arrays["vector_ids"], vectors = np.stack(vector_ids, axis=1), FeatureVectors(vector_tables)
     if not with_text:
-        return arrays, None
+        return arrays, None, vectors
     affixes = [processor.affixes(f) for f in processor.schema.fields_in_text] if with_value_fields else None
     token_tables, arrays["clause_ids"] = TokenTables.build(
         clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
     )
-    return arrays, token_tables
+    return arrays, token_tables, vectors

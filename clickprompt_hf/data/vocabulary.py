@@ -134,10 +134,10 @@ def _checked_columns(train: TrainingRows, schema: Schema, min_count: int) -> Map
     columns = columns_of_training_rows(train, schema.columns)
     check_columns(schema.columns, columns)
     for field in schema.fields:
-        if field.kind != "multi_valued" and _has_nested_cells(columns[field.column]):
+        if field.kind != "multi_valued" and not field.is_vector and _has_nested_cells(columns[field.column]):
             raise ValueError(
                 f"Column {field.column!r} of kind {field.kind!r} must hold one value per row, but it holds lists: "
-                "make its `kind` 'multi_valued'."
+                "make its `kind` 'multi_valued', or 'vector' if these are numbers."
             )
     return columns
 

@@ -346,24 +346,29 @@ def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, st
 
 
 def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
+    sizes = {f: scale.size for f, scale in processor.scales.items()}
     return [
         {
             "column": escaped(field.column),
             "name": escaped(field.name),
-            "kind": _kind(field) + (", not in the text" if processor.reads_text and not field.in_text else ""),
-            "distinct": f"{sum(map(bool, vocabulary)):,}" if field.kind not in ("numeric", "text") else "",
+            "kind": _kind(field, sizes.get(f))
+            + (", not in the text" if processor.reads_text and not field.in_text else ""),
+            "distinct": f"{sum(map(bool, vocabulary)):,}" if field.kind not in ("numeric", "text", "vector") else "",
         }
-        for field, vocabulary in zip(processor.schema.fields, processor.vocabularies)
+        for f, (field, vocabulary) in enumerate(zip(processor.schema.fields, processor.vocabularies))
         if _is_read(field, processor)
     ]
 
 
 def _is_read(field: FieldSchema, processor: ClickPromptProcessor) -> bool:
     # a schema may have free text for a teacher or for another model
-    return field.kind != "text" or processor.reads_text
+    return field.kind != "text" or field.as_vector or processor.reads_text
 
 
-def _kind(field: FieldSchema) -> str:
+def _kind(field: FieldSchema, size: int | None = None) -> str:
+    """Words for a field's kind; `size` is the number of entries of its vectors."""
+    if field.is_vector:
+        return f"{'free text, also ' if field.as_vector else ''}a vector of {size} numbers"
     if field.kind == "numeric":
         return f"numeric, up to {field.num_buckets} buckets"
     if field.kind == "multi_valued":
@@ -387,6 +392,9 @@ def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
         if field.kind == "numeric":
             # The boundary right above zero, 2e-308, is shown as 0.
             row[field.column] = round(float(f"{boundaries[len(boundaries) // 2]:.3g}"), 300) if boundaries else 0
+        elif field.kind == "vector":
+            # a missing one: a whole vector would fill the page
+            row[field.column] = None
         elif field.kind in TIME_PARTS:
             row[field.column] = datetime(2024, 1, 31, 14, 5).strftime(field.time_format or "%Y-%m-%d %H:%M:%S")
         else:

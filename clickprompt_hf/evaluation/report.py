@@ -345,7 +345,7 @@ def field_column(processor: ClickPromptProcessor, name: str) -> int:
     """Find the column of `feature_ids` that holds a field.
 
     Raises:
-        ValueError: If the field does not exist, is multi-valued or is free text.
+        ValueError: If the field does not exist, is multi-valued, is free text or is a vector.
     """
     keys, fields = processor.schema.keys, processor.schema.fields
     if name not in keys:
@@ -353,7 +353,7 @@ def field_column(processor: ClickPromptProcessor, name: str) -> int:
             f"A field to evaluate by (`gauc_field`, `frequency_fields`) must be one of {keys}, got {name!r}."
         )
     index = keys.index(name)
-    if fields[index].kind in ("multi_valued", "text"):
+    if fields[index].kind in ("multi_valued", "text", "vector"):
         raise ValueError(
             "A field to evaluate by (`gauc_field`, `frequency_fields`) must have one value per row, but "
             f"{name!r} is of kind {fields[index].kind!r}."

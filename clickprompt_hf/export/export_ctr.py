@@ -16,7 +16,7 @@ from ..configuration_clickprompt import ClickPromptConfig
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
 from ..whole_files import whole_folder
-from .ctr_program import ClickProbability, random_ids, torch_export, write_onnx
+from .ctr_program import ClickProbability, random_inputs, torch_export, write_onnx
 
 logger = logging.get_logger(__name__)
 
@@ -24,6 +24,7 @@ TOLERANCE = 1e-5
 ONNX_FILE = "model.onnx"
 TORCH_FILE = "model.pt2"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_SERVING_MODULES = ("schema", "values", "lists", "vectors", "encoding")
 
 
 def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: bool = False) -> None:
@@ -102,7 +103,7 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
 def write_serving_code(folder: Path) -> None:
     """Copy the modules that score without this package; they import only each other."""
     package = Path(__file__).parent.parent
-    modules = (*(f"{name}_clickprompt.py" for name in ("schema", "values", "lists", "encoding")), "export/scorer.py")
+    modules = (*(f"{name}_clickprompt.py" for name in _SERVING_MODULES), "export/scorer.py")
     for module in modules:
         source = (package / module).read_text(encoding="utf-8")
         alone = re.sub(r"^from \.+(\w+) import", r"from \1 import", source, flags=re.MULTILINE)
@@ -120,10 +121,10 @@ def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
 
     scorer = Scorer(folder)
     for num_rows in (1, 256):
-        feature_ids = random_ids(model, num_rows, seed=num_rows)
+        inputs = random_inputs(model, num_rows, seed=num_rows)
         with torch.no_grad():
-            expected = ClickProbability(model)(feature_ids).numpy()
-        difference = np.abs(scorer.score_ids(feature_ids.numpy()) - expected).max()
+            expected = ClickProbability(model)(*inputs).numpy()
+        difference = np.abs(scorer.score_ids(*(tensor.numpy() for tensor in inputs)) - expected).max()
         # NaN fails as well
         if not difference <= TOLERANCE:
             raise RuntimeError(

@@ -39,7 +39,9 @@ class Scorer:
         folder = Path(__file__).parent if folder is None else Path(folder)
         config = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
         vocabularies = read_vocabularies(folder / VOCABULARIES_FILE, config)
-        self.encoder = FeatureEncoder(Schema.from_dict(config["schema"]), vocabularies, config["boundaries"])
+        self.encoder = FeatureEncoder(
+            Schema.from_dict(config["schema"]), vocabularies, config["boundaries"], config.get("vectors")
+        )
         self.model = model = folder / ONNX_FILE
         if not model.is_file():
             raise FileNotFoundError(f"`folder` must hold {ONNX_FILE}, but there is no {model}.")
@@ -65,23 +67,29 @@ class Scorer:
         Args:
             rows: A list of rows as mappings from column to value, one such row, a mapping from column to values, a
                 pandas or polars data frame or an Arrow table. Unseen and missing values are scored too; a column of
-                hardly any other values triggers a warning. Columns that the schema does not name are ignored.
+                hardly any other values triggers a warning. Columns that the schema does not name are ignored. Columns
+                of texts that the backbone reads as vectors hold these vectors, as the text encoder makes them.
 
         Raises:
-            ValueError: If a row lacks a field's column, columns differ in length, or a cell of a single-valued field
-                holds several values.
+            ValueError: If a row lacks a field's column, columns differ in length, a cell of a single-valued field
+                holds several values, or a cell of a field of vectors is not a vector of its size.
             TypeError: If `rows` or a row has an unsupported type.
         """
         columns = self.encoder.columns(rows)
         feature_ids = self.encoder.encode(columns)
         warn_of_unknown_values(self.encoder, columns, feature_ids)
-        return self.score_ids(feature_ids)
+        return self.score_ids(feature_ids, self.encoder.encode_vectors(columns) if self.encoder.scales else None)
 
-    def score_ids(self, feature_ids: np.ndarray) -> np.ndarray:
-        """Predict P(click) of encoded rows: feature_ids (B, C) int64 to (B,) float32.
+    def score_ids(self, feature_ids: np.ndarray, feature_vectors: np.ndarray | None = None) -> np.ndarray:
+        """Predict P(click) of encoded rows, (B,) float32.
+
+        Args:
+            feature_ids: (B, C) int64.
+            feature_vectors: (B, S) float32, as `encode_vectors` of the encoder returns them; only with fields of
+                vectors.
 
         Raises:
-            ValueError: If `feature_ids` has another shape, or the model's probabilities are NaN.
+            ValueError: If an input has another shape, or the model's probabilities are NaN.
             IndexError: If an id is outside [0, field_size); -1 is allowed in multi-valued fields.
         """
         feature_ids = np.asarray(feature_ids, dtype=np.int64)
@@ -94,10 +102,17 @@ class Scorer:
                 f"`feature_ids[{row}, {column}]` must be in [0, {self._sizes[column]}), "
                 f"got {feature_ids[row, column]}."
             )
+        inputs = {"feature_ids": feature_ids}
+        if sizes := self.encoder.vector_sizes:
+            inputs["feature_vectors"] = vectors = np.asarray(feature_vectors, dtype=np.float32)
+            if vectors.shape != (len(feature_ids), sum(sizes)):
+                raise ValueError(
+                    f"`feature_vectors` must have shape ({len(feature_ids)}, {sum(sizes)}), got {vectors.shape}."
+                )
         probabilities = np.empty(len(feature_ids), dtype=np.float32)
         for start in range(0, len(feature_ids), _ROWS_PER_BLOCK):
             block = slice(start, start + _ROWS_PER_BLOCK)
-            (probabilities[block],) = self.session.run(None, {"feature_ids": feature_ids[block]})
+            (probabilities[block],) = self.session.run(None, {name: array[block] for name, array in inputs.items()})
         if np.isnan(probabilities).any():
             raise ValueError(f"The probabilities of {self.model} must be numbers, got NaN: its weights are damaged.")
         return probabilities

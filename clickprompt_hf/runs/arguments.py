@@ -167,6 +167,20 @@ class DataArguments:
             "all fields but those with in_text: false in the schema."
         },
     )
+    text_encoder: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hub id or folder of the frozen PLM that makes vectors of texts with as: vector in the schema. "
+            "Default: that of --plm_name_or_path, as it was pretrained."
+        },
+    )
+    text_vector_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder in which these vectors are kept, by PLM and text, for later runs. Default: _text_vectors "
+            "in output_dir."
+        },
+    )
 
     def __post_init__(self):
         # one row with a click and one without

@@ -76,6 +76,7 @@ def ctr_config(model_args: ModelArguments, dataset: str, processor: ClickPromptP
     options = {
         "field_sizes": processor.field_sizes,
         "max_values": processor.max_values,
+        "vector_sizes": processor.vector_sizes,
         **model_args.ctr_options(),
     }
     if model_args.preset is None and backbone not in preset_backbones():

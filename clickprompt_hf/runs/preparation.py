@@ -24,11 +24,13 @@ from ..data.splits import DEFAULT_FRACTIONS, check_split_arguments, choose_split
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
+from ..text_encoder_clickprompt import TextEncoder
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments
 from .output_folder import checkpoint_to_resume
 from .plms import add_tokenizer, limit_text_length
 from .prepared_folder import claim_prepared_folder, prepared_data, remove_left_folders
+from .text_encoders import reuse_text_encoder, text_encoder_of
 from .text_fields import choose_text_fields, is_schema_of, show_texts
 
 logger = logging.get_logger(__name__)
@@ -189,8 +191,11 @@ def prepare_data(
             facts = {**_facts(source, resolved), "text_fields": chosen}
             splits = split_source(source, **{name: {**resolved, **facts}[name] for name in _SPLIT_ARGUMENTS})
             if processor is None:
-                processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args)
-            elif extend_vocabulary:
+                encoder = text_encoder_of(schema, data_args, model_args, output_dir)
+                processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args, encoder)
+            else:
+                reuse_text_encoder(processor, data_args, output_dir)
+            if extend_vocabulary:
                 _extend_processor(processor, splits["train"], schema, resolved["min_count"])
             if data_args.max_text_length is not None and teacher is None:
                 limit_text_length(processor, data_args.max_text_length)
@@ -329,9 +334,9 @@ def _warn_of_shared_rows(data: dict[str, ColumnarDataset], resolved: dict[str, A
 
 
 def _fit_processor(
-    train: pa.Table, schema: Schema, min_count: int, model_args: ModelArguments
+    train: pa.Table, schema: Schema, min_count: int, model_args: ModelArguments, text_encoder: TextEncoder | None
 ) -> ClickPromptProcessor:
-    processor = ClickPromptProcessor.fit(train, schema, min_count=min_count)
+    processor = ClickPromptProcessor.fit(train, schema, min_count=min_count, text_encoder=text_encoder)
     if model_args.plm_name_or_path is not None:
         add_tokenizer(processor, train, model_args)
     return processor

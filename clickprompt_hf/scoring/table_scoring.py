@@ -46,8 +46,8 @@ def score_table(
 
     Raises:
         ValueError: If a column is missing, holds lists or mappings although its field is single-valued, or holds cells
-            that are not lists of single values although its field is multi-valued, or the model's probabilities are
-            NaN.
+            that are not lists of single values although its field is multi-valued or not vectors although it is one
+            of vectors, or the model's probabilities are NaN.
     """
     check_columns(processor.read_columns, table.column_names, "The table")
     _check_types(table.schema, processor)
@@ -55,7 +55,7 @@ def score_table(
     fields = pa.table(columns, names=processor.read_columns)
     counted = UnknownValues(processor) if unknown is None else unknown
     with_text = model.config.use_plm
-    arrays, tables = encode_tables([fields], processor, with_text, row_offset=row_offset, unknown=[counted])
+    arrays, tables, vectors = encode_tables([fields], processor, with_text, row_offset=row_offset, unknown=[counted])
     if unknown is None:
         counted.warn(stacklevel=2)
     recent_texts = RecentTexts() if recent_texts is None else recent_texts
@@ -70,6 +70,8 @@ def score_table(
         for start in range(0, len(table), batch_size):
             rows = order[start : start + batch_size]
             batch = {"feature_ids": feature_ids[rows].astype(np.int64)}
+            if vectors is not None:
+                batch["feature_vectors"] = vectors.gather(arrays["vector_ids"][rows])
             if tables is not None:
                 batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
             inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
@@ -87,7 +89,7 @@ def score_table(
 
 def _check_types(types: pa.Schema, processor: ClickPromptProcessor) -> None:
     for field in processor.schema.fields:
-        if field.kind == "multi_valued" or field.column not in processor.read_columns:
+        if field.kind == "multi_valued" or field.is_vector or field.column not in processor.read_columns:
             continue
         if pa.types.is_nested(found := types.field(field.column).type):
             raise ValueError(

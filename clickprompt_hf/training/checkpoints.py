@@ -131,7 +131,9 @@ def _missing_vocabularies(folder: Path, processor: dict) -> Iterator[str]:
         return
     if not path.is_file():
         yield f"lacks {VOCABULARIES_FILE}"
-    elif fingerprint_of(processor["schema"], processor["boundaries"], path.read_bytes()) != processor["fingerprint"]:
+        return
+    fitted = (processor["schema"], processor["boundaries"], path.read_bytes(), processor.get("vectors"))
+    if fingerprint_of(*fitted) != processor["fingerprint"]:
         yield f"has a damaged {VOCABULARIES_FILE}, which is not the one of processor_config.json"
 
 

@@ -95,7 +95,7 @@ def click_logits(
         # longest first: a batch that does not fit in memory fails at once
         order = np.argsort(-rows.text_lengths(), kind="stable")
     logits = np.empty(len(rows), dtype=np.float32)
-    names = ("feature_ids", "input_ids", "attention_mask", "text_rows")
+    names = ("feature_ids", "feature_vectors", "input_ids", "attention_mask", "text_rows")
     with torch.autocast(model.device.type, dtype, enabled=dtype is not None):
         for start in range(0, len(rows), batch_size):
             chosen = order[start : start + batch_size]

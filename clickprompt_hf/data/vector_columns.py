@@ -1,0 +1,247 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Columns of vectors: their scale, fitted on training rows, and the distinct vectors of whole tables.
+
+Arrow's lists of numbers are read in blocks, without a Python object per number.
+
+Shapes: N rows, D distinct vectors, S numbers of all fields of vectors, n numbers of one, V fields of vectors.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..encoding_clickprompt import FeatureEncoder, cells_of, texts_of
+from ..schema_clickprompt import FieldSchema, Schema
+from ..text_encoder_clickprompt import TextEncoder
+from ..vectors_clickprompt import UnreadableVector, VectorScale, check_finite, read_vectors
+from .arrow_cells import distinct_cells
+from .training_rows import TrainingRows, columns_of_training_rows
+
+_ROWS_PER_BLOCK = 8192
+_KEY_BYTES = 16
+
+
+@dataclass(eq=False)
+class FeatureVectors:
+    """Distinct vectors of each field of vectors, from which those of rows are gathered.
+
+    Args:
+        tables: Per field of vectors, (D, n) float32, memory-mapped if they were loaded.
+    """
+
+    tables: list[np.ndarray]
+
+    def gather(self, vector_ids: np.ndarray) -> np.ndarray:
+        """Vectors of rows, given by their index in each table, (N, V): (N, S) float32."""
+        return np.concatenate([table[ids] for table, ids in zip(self.tables, vector_ids.T)], axis=1)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tables into a folder that exists."""
+        for number, table in enumerate(self.tables):
+            np.save(Path(folder) / f"vectors_{number}.npy", table)
+
+    @classmethod
+    def load(cls, folder: str | Path, num_fields: int) -> "FeatureVectors":
+        """Map the tables that `save` wrote."""
+        paths = [Path(folder) / f"vectors_{number}.npy" for number in range(num_fields)]
+        return cls([np.load(path, mmap_mode="r") for path in paths])
+
+
+def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder | None = None) -> dict[str, Any] | None:
+    """Fit what reading vectors needs: the scale of each field, and which PLM makes vectors of texts.
+
+    Args:
+        train: Training rows, as in `ClickPromptProcessor.fit`.
+        schema: What the columns mean.
+        text_encoder: The PLM for texts that are vectors.
+
+    Returns:
+        `vectors` of `FeatureEncoder`; `None` if the schema has no fields of vectors.
+
+    Raises:
+        ValueError: If a column is missing or holds no vector, vectors differ in size or are not finite, or the schema
+            has texts that are vectors and there is no `text_encoder`.
+    """
+    fields = [schema.fields[f] for f in schema.vector_fields]
+    if not fields:
+        return None
+    if text_encoder is None and (of_text := [field.key for field in fields if field.as_vector]):
+        raise ValueError(f"`text_encoder` must name the PLM that makes vectors of the fields {of_text}, got none.")
+    columns = columns_of_training_rows(train, [field.column for field in fields])
+    scales = {}
+    for field in fields:
+        moments = _Moments()
+        try:
+            for vectors, counts in _counted_vectors(columns[field.column], field, text_encoder):
+                moments.add(vectors, counts)
+        except UnreadableVector as error:
+            raise error.at(f" in row {error.index} of the training rows") from None
+        if moments.mean is None:
+            raise ValueError(f"Column {field.column!r} must hold vectors, but all training rows lack one.")
+        scales[field.key] = VectorScale.of_moments(moments.mean, moments.variance).to_dict()
+    uses_encoder = any(field.as_vector for field in fields)
+    return {"scales": scales, "text_encoder": text_encoder.fingerprint if text_encoder and uses_encoder else None}
+
+
+def encode_vector_column(
+    columns: Sequence[pa.ChunkedArray], encoder: FeatureEncoder, field_index: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read the vectors of one field of several tables.
+
+    Args:
+        columns: The field's column in each table, N rows in all.
+        encoder: Fitted on training rows.
+        field_index: Index of a field of vectors in the schema.
+
+    Returns:
+        Distinct vectors (D, n) float32, standardized, NaN for missing ones; and the index of each row's, (N,) int32.
+
+    Raises:
+        UnreadableVector: If a cell is not a vector of finite numbers of the field's size; its index is that of the
+            row.
+    """
+    field, size = encoder.schema.fields[field_index], encoder.scales[field_index].size
+    if field.as_vector and not any(_is_nested(column) for column in columns):
+        values, indices = distinct_cells(columns)
+        return encoder.vectors_of_cells(field_index, values), indices.astype(np.int32)
+    numbers: dict[bytes, int] = {}
+    distinct: list[np.ndarray] = []
+    numbers_of_rows: list[int] = []
+    start = 0
+    for column in columns:
+        for raw in vector_blocks(column, field, size, start):
+            block = encoder.scales[field_index].standardized(raw)
+            check_finite(block, field, np.isnan(block).all(axis=1), start)
+            keys = [hashlib.blake2b(row, digest_size=_KEY_BYTES).digest() for row in np.ascontiguousarray(block)]
+            for row, key in enumerate(keys):
+                if key not in numbers:
+                    numbers[key] = len(numbers)
+                    distinct.append(block[row].copy())
+            numbers_of_rows += [numbers[key] for key in keys]
+            start += len(block)
+    table = np.asarray(distinct, dtype=np.float32).reshape(len(distinct), size)
+    return table, np.asarray(numbers_of_rows, dtype=np.int32)
+
+
+def vector_blocks(column: Any, field: FieldSchema, size: int | None = None, start: int = 0) -> Iterator[np.ndarray]:
+    """Read a column of vectors in blocks of rows.
+
+    Args:
+        column: An Arrow column or array, or a sequence of cells.
+        field: Its field.
+        size: n; by default that of the first vector.
+        start: Index of the first row in messages.
+
+    Yields:
+        (rows, n) float64, NaN in the rows of missing vectors; (rows, 0) as long as all are missing and `size` is not
+        given.
+
+    Raises:
+        UnreadableVector: If a cell is not a vector of finite numbers of that size; its index is that of the row.
+    """
+    for part in getattr(column, "chunks", [column]):
+        part = part.storage if isinstance(part, pa.ExtensionArray) else part
+        for first in range(0, len(part), _ROWS_PER_BLOCK):
+            cells = part[first : first + _ROWS_PER_BLOCK]
+            try:
+                if isinstance(cells, pa.Array) and _holds_numbers(cells.type):
+                    block, size = _read_arrow(cells, field, size)
+                else:
+                    block, size = read_vectors(cells_of(cells), field, size)
+            except UnreadableVector as error:
+                raise UnreadableVector(field, error.cell, error.problem, start + error.index) from None
+            yield block
+            start += len(cells)
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+
+
+def _is_nested(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_nested(column.type)
+
+
+def _read_arrow(cells: Any, field: FieldSchema, size: int | None) -> tuple[np.ndarray, int | None]:
+    """As `read_vectors`, of an Arrow array of lists of numbers."""
+    lengths = pc.list_value_length(cells).fill_null(0).to_numpy(zero_copy_only=False)
+    present = lengths > 0
+    if not present.any():
+        return np.full((len(cells), size or 0), np.nan), size
+    size = int(lengths[present][0]) if size is None else size
+    if (wrong := present & (lengths != size)).any():
+        row = int(wrong.argmax())
+        problem = f"it has {lengths[row]} numbers, others have {size}"
+        raise UnreadableVector(field, cells[row].as_py(), problem, row)
+    # without the values of missing lists, which may hold anything; missing numbers become NaN
+    numbers = cells.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    vectors = np.full((len(cells), size), np.nan)
+    vectors[present] = numbers.reshape(-1, size)
+    check_finite(vectors, field, ~present)
+    return vectors, size
+
+
+def _counted_vectors(
+    column: Any, field: FieldSchema, text_encoder: TextEncoder | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of vectors (rows, n) that are not missing, with the number of rows (rows,) that each stands for."""
+    if not field.as_vector:
+        for block in vector_blocks(column, field):
+            present = block[~np.isnan(block).any(axis=1)] if block.shape[1] else block[:0]
+            yield present, np.ones(len(present))
+        return
+    assert text_encoder is not None  # `fit_vectors` has checked it
+    if isinstance(column, pa.ChunkedArray) and not _is_nested(column):
+        values, indices = distinct_cells([column])
+        counts = np.bincount(indices, minlength=len(values)).tolist()
+    else:
+        values = cells_of(column)
+        counts = [1] * len(values)
+    texts: Counter[str] = Counter()
+    for row, (text, count) in enumerate(zip(texts_of(values, field), counts)):
+        if text is None:
+            raise UnreadableVector(
+                field, values[row], "training rows must hold texts, of which a PLM makes vectors", row
+            )
+        texts[text] += count if text else 0
+    known = [text for text, count in texts.items() if count]
+    for first in range(0, len(known), _ROWS_PER_BLOCK):
+        part = known[first : first + _ROWS_PER_BLOCK]
+        yield text_encoder.encode(part).astype(np.float64), np.asarray([texts[text] for text in part], dtype=float)
+
+
+class _Moments:
+    """Mean and variance of weighted vectors, block by block (Chan et al. 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0.0
+        self.mean: np.ndarray | None = None
+        self.squares: Any = 0.0
+
+    def add(self, vectors: np.ndarray, counts: np.ndarray) -> None:
+        """Add vectors (rows, n), each of which counts (rows,) times."""
+        if not len(vectors):
+            return
+        count = counts.sum()
+        mean = counts @ vectors / count
+        squares = counts @ (vectors - mean) ** 2
+        if self.mean is None:
+            self.count, self.mean, self.squares = count, mean, squares
+            return
+        difference, total = mean - self.mean, self.count + count
+        self.squares = self.squares + squares + difference**2 * (self.count * count / total)
+        self.mean = self.mean + difference * (count / total)
+        self.count = total
+
+    @property
+    def variance(self) -> np.ndarray:
+        """(n,), of the population."""
+        return self.squares / self.count
