@@ -288,7 +288,9 @@ def test_schemas_spell_vectors_as_files_do():
         read.with_text_fields(["v"])
     with pytest.raises(ValueError, match="`as` of field 't' must be 'vector', got 'ids'"):
         Schema.from_dict({**given, "fields": [{"column": "t", "as": "ids"}]})
-    with pytest.raises(ValueError, match="of field 't' must be left out unless its kind is 'text', got kind 'categorical'"):
+    with pytest.raises(
+        ValueError, match="of field 't' must be left out unless its kind is 'text', got kind 'categorical'"
+    ):
         Schema.from_dict({**given, "fields": [{"column": "t", "as": "vector"}]})
     with pytest.raises(ValueError, match="must include one with ids, but all are of kind 'text' or 'vector'"):
         Schema((FIELD,), label="click")
