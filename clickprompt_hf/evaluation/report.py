@@ -77,13 +77,18 @@ class CalibrationError(OfflineMetric):
     num_bins = 10
 
     def _compute(self, predictions, references) -> dict[str, float]:
-        bins = calibration_bins(predictions, references, self.num_bins)
-        gaps = (bins["mean_probability"] - bins["click_rate"]).abs()
-        observed = np.sum(references)
-        return {
-            "calibration_error": float(np.average(gaps, weights=bins["rows"])),
-            "predicted_to_observed": float(np.sum(predictions) / observed) if observed else float("nan"),
-        }
+        return calibration_metrics(predictions, references, self.num_bins)
+
+
+def calibration_metrics(probabilities, clicks, num_bins: int = CalibrationError.num_bins) -> dict[str, float]:
+    """Compute what `CalibrationError` returns, from probabilities (N,) and clicks (N,)."""
+    bins = calibration_bins(probabilities, clicks, num_bins)
+    gaps = (bins["mean_probability"] - bins["click_rate"]).abs()
+    observed = np.sum(clicks)
+    return {
+        "calibration_error": float(np.average(gaps, weights=bins["rows"])),
+        "predicted_to_observed": float(np.sum(probabilities) / observed) if observed else float("nan"),
+    }
 
 
 def calibration_bins(probabilities, clicks, num_bins: int = CalibrationError.num_bins) -> pd.DataFrame:
@@ -128,9 +133,7 @@ class ClickIntervals(OfflineMetric):
             # 0, and meaningless, if scores separate the classes or are all equal
             error = error or float("nan")
             low, high = np.clip(of_clicks.mean() + np.array([-1, 1]) * _TWO_SIDED_95 * error, 0, 1).tolist()
-        # avoids log(0), as scikit-learn's log_loss does
-        likelihoods = np.where(clicked, scores, 1 - scores).clip(np.finfo(np.float64).eps)
-        losses = -np.log(likelihoods)
+        losses = row_log_losses(scores, clicked)
         if len(losses) > 1:
             loss_error = _TWO_SIDED_95 * losses.std(ddof=1) / np.sqrt(len(losses))
         return {
@@ -166,6 +169,11 @@ class PairedAUC(OfflineMetric):
             "p_value": p_value(difference, error),
             "rela_impr": (auc - 0.5) / (baseline - 0.5) - 1 if baseline != 0.5 else float("nan"),
         }
+
+
+def row_log_losses(probabilities: np.ndarray, clicked: np.ndarray) -> np.ndarray:
+    """Log loss (N,) of each row, in nats; probabilities of 0 and 1 are clipped as scikit-learn's log_loss does."""
+    return -np.log(np.where(clicked, probabilities, 1 - probabilities).clip(np.finfo(np.float64).eps))
 
 
 def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: int) -> dict[str, np.ndarray]:

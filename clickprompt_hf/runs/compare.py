@@ -330,7 +330,7 @@ def settings_of(bench: Bench, data_args: DataArguments, compare_args: CompareArg
 def report(comparison: Comparison, folder: Path) -> Any:
     """Write the report and print its verdict."""
     try:
-        from ..comparison import write_report  # type: ignore[attr-defined]
+        from ..comparison import write_report
     except ImportError:
         from ..training.metrics import auc_and_log_loss
 
