@@ -80,7 +80,7 @@ class Run:
 
 
 def backbone_runs(args: argparse.Namespace) -> list[Run]:
-    data = ["--dataset", args.dataset or "synthetic", *data_path(args)]
+    data = [*data_and_sizes(args), *data_path(args)]
     runs = []
     for seed in range(args.seeds or 3):
         for name in args.backbones:
@@ -99,7 +99,7 @@ def backbone_runs(args: argparse.Namespace) -> list[Run]:
 
 
 def encoder_runs(args: argparse.Namespace) -> list[Run]:
-    options = ["--dataset", args.dataset or "synthetic", *data_path(args), *FRESH_PLM, *LINEAR, *WITH_PLM]
+    options = [*data_and_sizes(args), *data_path(args), *FRESH_PLM, *LINEAR, *WITH_PLM]
     starts = {
         "scale 0.1": ["--prompt_initializer_scale", "0.1"],
         "scale 1 (default)": [],
@@ -177,6 +177,12 @@ EXPERIMENTS = {
     **{"backbones": backbone_runs, "encoders": encoder_runs, "alone": alone_runs, "depths": depth_runs},
     "distillation": distillation_runs,
 }
+
+
+def data_and_sizes(args: argparse.Namespace) -> list[str]:
+    """The dataset, and for generated rows the sizes of the paper."""
+    name = args.dataset or "synthetic"
+    return ["--dataset", name, *(["--preset", "ml-1m"] if name == "synthetic" else [])]
 
 
 def data_path(args: argparse.Namespace) -> list[str]:

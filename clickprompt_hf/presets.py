@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Backbone sizes of the paper's experiments (arXiv 2310.09234), per dataset."""
+"""Backbone sizes of the paper's experiments (arXiv 2310.09234), per dataset, and sizes by rows for other tables."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from .configuration_clickprompt import CTRConfig
@@ -82,3 +83,61 @@ def ctr_preset(backbone: str, dataset: str = "ml-1m", **overrides: Any) -> CTRCo
         )
     published = {"embedding_size": _PUBLISHED_EMBEDDING_SIZE[dataset], **_PUBLISHED_SIZES[backbone][dataset]}
     return CTRConfig(backbone=backbone, **{**published, **overrides})
+
+
+@dataclass(frozen=True)
+class TablePreset:
+    """Sizes and training settings for a table without published ones.
+
+    Args:
+        name: Name of the preset.
+        reason: Why it was chosen.
+        sizes: Arguments of `CTRConfig`.
+        training: Training arguments for a backbone alone, by name.
+        evaluations_per_epoch: Evaluations within an epoch, for a backbone alone.
+    """
+
+    name: str
+    reason: str
+    sizes: dict[str, Any]
+    training: dict[str, Any]
+    evaluations_per_epoch: int = 1
+
+
+# Training rows below which a table is small, and from which it gets the sizes published for MovieLens-1M.
+SMALL_ROWS, LARGE_ROWS = 20_000, 200_000
+
+
+_TRAINING = {"learning_rate": 1e-3, "num_train_epochs": 15, "early_stopping_patience": 4}
+
+
+def table_preset(num_rows: int, num_fields: int, num_values: int) -> TablePreset | None:
+    """Choose sizes and training settings by the size of a table.
+
+    They were chosen on validation rows of eight tables, each with 8,000 and with all its rows (up to 48,000 in
+    training); docs/benchmarks.md has the figures.
+
+    Args:
+        num_rows: Number of training rows.
+        num_fields: Number of fields with ids.
+        num_values: Number of distinct values of all fields in the training rows.
+
+    Returns:
+        The preset; `None` from `LARGE_ROWS` on: such tables are of the order of the published ones.
+    """
+    if num_rows >= LARGE_ROWS:
+        return None
+    reason = f"{num_rows:,} training rows, {num_fields} fields, {num_values:,} values"
+    if num_rows < SMALL_ROWS:
+        return TablePreset("small", reason, _sizes(8, 64), dict(_TRAINING), evaluations_per_epoch=2)
+    return TablePreset("medium", reason, _sizes(16, 128), dict(_TRAINING), evaluations_per_epoch=2)
+
+
+def _sizes(embedding_size: int, width: int) -> dict[str, Any]:
+    return {
+        "embedding_size": embedding_size,
+        "dnn_hidden_sizes": [width, width],
+        "num_cross_layers": 2,
+        "dnn_dropout": 0.3,
+        "embedding_dropout": 0.3,
+    }

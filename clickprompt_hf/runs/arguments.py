@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import inspect
 import re
+import sys
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -256,7 +257,10 @@ class BackboneArguments(_CTRFlags):
     )
     preset: str | None = field(
         default=None,
-        metadata={"help": "Dataset whose published backbone sizes are used. Default: --dataset's, else ml-1m's."},
+        metadata={
+            "help": "Dataset whose published backbone sizes are used. Default: --dataset's if it has some; else sizes "
+            "by the number of training rows, and ml-1m's from 200,000 rows on."
+        },
     )
 
 
@@ -395,6 +399,8 @@ class TrainingParser(CommandParser, HfArgumentParser):
     def __init__(self, command: str, description: str | None, dataclass_types: tuple[Any, ...]):
         kwargs: dict[str, Any] = {"dataclass_types": dataclass_types, "epilog": _EPILOG}
         super().__init__(command, description, usage="[options] --output_dir FOLDER", **kwargs)
+        # names of the flags that the last command line had
+        self.named: frozenset[str] = frozenset()
         # TrainingArguments would write into a folder that nobody named
         next(action for action in self._actions if action.dest == "output_dir").required = True
         self.add_argument("--help_all", action=HelpAllAction, help="show the flags of transformers too, and exit")
@@ -434,6 +440,8 @@ class TrainingParser(CommandParser, HfArgumentParser):
             ValueError: If an argument is unknown or wrong.
             ImportError: If a chosen logger is not installed.
         """
+        given = sys.argv[1:] if arguments is None else arguments
+        self.named = frozenset(flag[2:].partition("=")[0] for flag in given if flag.startswith("--"))
         *parsed, unknown = self.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
         self.refuse_unknown(unknown)
         return parsed

@@ -58,6 +58,7 @@ from .idle_arguments import warn_of_idle_arguments
 from .model_building import check_lower_layers, fresh_model, load_checkpoint
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
+from .table_defaults import choose_by_rows
 from .teacher import check_student, load_teacher, remove_teacher_logits, with_teacher_logits
 
 
@@ -79,7 +80,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         ImportError: If an extra is missing.
     """
     # 1. Arguments.
-    start, model_args, calibration, data_args, report_args, training_args = make_parser().parse(arguments)
+    parser = make_parser()
+    start, model_args, calibration, data_args, report_args, training_args = parser.parse(arguments)
     check_start(start, model_args)
     check_output_dir(training_args)
 
@@ -116,6 +118,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     # 3. Model: the checkpoint's trunk with fresh heads, or a fresh model on the PLM, or a backbone alone.
     set_seed(training_args.seed)
     if checkpoint is None:
+        choose_by_rows(model_args, data, training_args, parser.named)
         model = fresh_model(ClickPromptForCTR, model_args, data)
     else:
         model = ClickPromptForCTR.from_pretrained(start.model_name_or_path, config=checkpoint)
@@ -137,7 +140,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     remove_earlier_run(training_args)
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     fit = calibrate(trainer, data.splits["validation"]) if calibration.calibrate else {}
-    warn_of_worse_than_constant(trainer, data.splits["validation"], fit)
+    warn_of_worse_than_constant(trainer, data.splits["validation"] if fit else evaluated, fit)
     test = trainer.predict(data.splits["test"], metric_key_prefix="test", ignore_keys=IGNORED_IN_TEST)
     by_model = probabilities_by_model(test.predictions, model.config, baseline)
     probabilities = next(iter(by_model.values()))

@@ -21,6 +21,7 @@ from .idle_arguments import warn_of_idle_arguments
 from .model_building import check_lower_layers, fresh_pretraining_model
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
+from .table_defaults import choose_by_rows
 
 
 def make_parser() -> TrainingParser:
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     # 3. Model: a fresh backbone and prompt encoder on the PLM.
     set_seed(training_args.seed)
+    choose_by_rows(model_args, data)
     model = fresh_pretraining_model(model_args, data)
 
     # 4. Train, evaluate, save. --push_to_hub publishes what is saved.
