@@ -108,7 +108,7 @@ class TablePreset:
 SMALL_ROWS, LARGE_ROWS = 20_000, 200_000
 
 
-_TRAINING = {"learning_rate": 1e-3, "num_train_epochs": 15, "early_stopping_patience": 4}
+_TRAINING = {"learning_rate": 3e-3, "num_train_epochs": 15, "early_stopping_patience": 4}
 
 
 def table_preset(num_rows: int, num_fields: int, num_values: int) -> TablePreset | None:
@@ -140,4 +140,6 @@ def _sizes(embedding_size: int, width: int) -> dict[str, Any]:
         "num_cross_layers": 2,
         "dnn_dropout": 0.3,
         "embedding_dropout": 0.3,
+        # larger fresh embeddings are noise that the first layers learn to read, most of it for rare values
+        "embedding_initializer_range": 1e-3,
     }

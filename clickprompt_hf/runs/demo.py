@@ -92,8 +92,8 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     data = ["--data_path", args.data_path] if args.data_path else []
     rows = ["--max_train_rows", str(args.max_train_rows)] if args.max_train_rows else []
     # the sizes of the paper, which the figures in the docs have
-    sizes = ["--preset", "ml-1m"] if args.dataset == "synthetic" else []
-    fresh = ["--dataset", args.dataset, *sizes, *rows]
+    preset = ["--preset", "ml-1m"] if args.dataset == "synthetic" else []
+    fresh = ["--dataset", args.dataset, *preset, *rows]
     fresh_plm = ["--plm_name_or_path", args.plm_name_or_path, *plm]
     pamlm_size = sizes(args.pamlm_epochs, args.pamlm_batch_size)
     # few epochs need a schedule that decays
