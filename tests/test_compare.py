@@ -9,7 +9,7 @@ import yaml
 from own_tables import shop
 
 from clickprompt_hf.comparison.results import load_run
-from clickprompt_hf.runs import compare
+from clickprompt_hf.runs import arms, compare
 from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
 from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
 
@@ -40,12 +40,12 @@ def table(tmp_path_factory):
 def finished(table, tmp_path_factory):
     """Every arm, with a tiny PLM."""
     folder = tmp_path_factory.mktemp("finished") / "out"
-    arms = ["constant", "best_column", "logistic_regression", "gradient_boosting", "gradient_boosting_text"]
-    arms += ["backbone", "backbone_plm", "clickprompt", "clickprompt_pamlm", "clickprompt_pamlm_without_plm"]
+    names = ["constant", "best_column", "logistic_regression", "gradient_boosting", "gradient_boosting_text"]
+    names += ["backbone", "backbone_plm", "clickprompt", "clickprompt_pamlm", "clickprompt_pamlm_without_plm"]
     arguments = [*table, "--output_dir", str(folder), "--plm_name_or_path", "scratch-tiny", *SMALL]
-    arguments += ["--trials", "1", "--seeds", "1", "--arms", *arms]
+    arguments += ["--trials", "1", "--seeds", "1", "--arms", *names]
     compare.main(arguments)
-    return folder, arguments, arms
+    return folder, arguments, names
 
 
 def runs_in(folder):
@@ -53,9 +53,9 @@ def runs_in(folder):
 
 
 def test_every_arm_is_tested_on_the_same_rows(finished):
-    folder, _, arms = finished
+    folder, _, names = finished
     runs = runs_in(folder)
-    assert runs.keys() == {*arms}
+    assert runs.keys() == {*names}
     assert {len(run.probabilities) for run in runs.values()} == {40}
     with_plm = {"backbone_plm", "clickprompt", "clickprompt_pamlm"}
     assert {name for name, run in runs.items() if run.uses_plm_at_serving} == with_plm
@@ -90,9 +90,9 @@ def test_both_arms_after_pamlm_share_one_run(finished):
 
 
 def test_a_finished_comparison_trains_nothing_again(finished):
-    folder, arguments, arms = finished
+    folder, arguments, names = finished
     before = {path: path.stat().st_mtime_ns for path in folder.glob("arms/*/*.npz")}
-    assert len(before) == len(arms)
+    assert len(before) == len(names)
     compare.main(arguments)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("arms/*/*.npz")} == before
 
@@ -110,6 +110,44 @@ def test_another_comparison_in_the_same_folder_is_refused(finished, table, tmp_p
     into = [str(tmp_path / "full") if word == str(folder) else word for word in arguments]
     with pytest.raises(FileExistsError, match="holds other files"):
         compare.main(into)
+
+
+def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, monkeypatch):
+    arguments = [*table, *SMALL, "--num_train_epochs", "2", "--arms", "gradient_boosting", "backbone"]
+    arguments += ["--trials", "2", "--seeds", "2", "--output_dir"]
+
+    def interrupted(name, after):
+        """Run with a function of arms.py that interrupts its call number `after`."""
+        calls, function = [], getattr(arms, name)
+
+        def interrupting(*args, **kwargs):
+            calls.append(args)
+            if len(calls) == after:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(arms, name, interrupting)
+            with pytest.raises(KeyboardInterrupt):
+                compare.main([*arguments, str(tmp_path / "part")])
+
+    compare.main([*arguments, str(tmp_path / "whole")])
+    # within the tuning of the first arm, after the training of a model, and before its results are kept
+    interrupted("loss_of", 2)
+    interrupted("calibrate", 1)
+    assert list((tmp_path / "part").glob("arms/backbone/_seed-42/checkpoint-*"))
+    interrupted("save_run", 2)
+    compare.main([*arguments, str(tmp_path / "part")])
+    whole, part = (
+        {path.relative_to(tmp_path / name): load_run(path) for path in (tmp_path / name).glob("arms/*/seed-*.npz")}
+        for name in ("whole", "part")
+    )
+    assert len(whole) == 4
+    assert part.keys() == whole.keys()
+    for path, run in whole.items():
+        assert part[path].probabilities == pytest.approx(run.probabilities, abs=1e-7)
+        assert part[path].hyperparameters == run.hyperparameters
+    assert not list((tmp_path / "part").glob("arms/*/_*"))
 
 
 @pytest.mark.parametrize(
