@@ -7,10 +7,14 @@ import pyarrow as pa
 import pytest
 import yaml
 from own_tables import shop
+from tiny_data import tiny_roberta_tokenizer
+from transformers import RobertaModel
 
+from clickprompt_hf import ClickPromptConfig
 from clickprompt_hf.comparison.results import load_run
 from clickprompt_hf.runs import arms, compare
 from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
+from clickprompt_hf.runs.plms import scratch_text_config
 from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
 
 SCHEMA = {
@@ -110,6 +114,25 @@ def test_another_comparison_in_the_same_folder_is_refused(finished, table, tmp_p
     into = [str(tmp_path / "full") if word == str(folder) else word for word in arguments]
     with pytest.raises(FileExistsError, match="holds other files"):
         compare.main(into)
+
+
+def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_path, capsys):
+    tokenizer = tiny_roberta_tokenizer()
+    config = scratch_text_config("scratch-tiny", tokenizer)
+    config.num_hidden_layers = 3
+    RobertaModel(config).save_pretrained(tmp_path / "plm")
+    tokenizer.save_pretrained(tmp_path / "plm")
+    arguments = [*table, *SMALL, "--plm_name_or_path", str(tmp_path / "plm"), "--trials", "1", "--seeds", "1"]
+    arguments += ["--text_fields", "title", "--arms", "backbone", "backbone_text_vectors", "clickprompt"]
+    compare.main([*arguments, "--output_dir", str(tmp_path / "out")])
+    assert "Prompts enter the PLM's last 2 layers" in capsys.readouterr().out
+    runs = runs_in(tmp_path / "out")
+    kept = {name: ClickPromptConfig.from_pretrained(tmp_path / "out" / "arms" / name / "model") for name in runs}
+    assert kept["clickprompt"].num_lower_layers == 1
+    assert kept["backbone"].ctr_config.vector_sizes == []
+    assert kept["backbone_text_vectors"].ctr_config.vector_sizes == [config.hidden_size]
+    assert runs["backbone_text_vectors"].uses_plm_at_serving
+    assert runs["backbone_text_vectors"].megabytes > runs["backbone"].megabytes + 1
 
 
 def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, monkeypatch):

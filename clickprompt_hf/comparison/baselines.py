@@ -22,8 +22,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from ..data.arrow_cells import distinct_cells
-from ..data.columnar import encode_tables
-from ..encoding_clickprompt import UnknownValues, without_missing_words
+from ..encoding_clickprompt import without_missing_words
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS
 from ..training.calibration import Calibration, fit_calibration
@@ -59,11 +58,11 @@ class RawRows:
 
     def ids(self, table: pa.Table) -> list[np.ndarray]:
         """Per field with ids: (N, columns of the field) int32; 0 for values without an id, -1 for empty slots."""
-        # unknown values are a matter of the models, which warn about them
-        unknown = UnknownValues(self.processor)
-        feature_ids = encode_tables([table], self.processor, with_text=False, unknown=[unknown])[0]["feature_ids"]
-        widths = [self.processor.schema.fields[f].num_columns for f in self.fields_with_ids]
-        return np.split(feature_ids, np.cumsum(widths)[:-1], axis=1)
+        found = []
+        for f in self.fields_with_ids:
+            cells, indices = distinct_cells([table.column(self.processor.schema.fields[f].column)])
+            found.append(self.processor.encode_values(f, cells).astype(np.int32)[indices])
+        return found
 
     def numbers(self, table: pa.Table) -> np.ndarray:
         """Values of the numeric fields, (N, M) float64; NaN if missing."""

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """How each arm of a comparison is tuned, trained and scored, on the same rows for all."""
 
+import copy
 import gc
 import json
 import shutil
@@ -24,13 +25,16 @@ from ..comparison.baselines import (
     OneHotLogisticRegression,
     loss_of,
 )
-from ..comparison.results import SEEDLESS_ARMS, ArmRun, load_run, save_run
-from ..data.columnar import ColumnarDataset
+from ..comparison.results import ARMS, SEEDLESS_ARMS, ArmRun, load_run, save_run
+from ..data.columnar import load_prepared, prepare_splits
+from ..data.text_vectors import StoredTextEncoder
 from ..evaluation.importance import permutation_importance
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..pipeline_clickprompt import default_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import FieldSchema
 from ..scoring import score_table
+from ..text_encoder_clickprompt import TextEncoder, load_frozen
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from ..training.arguments import copy_arguments
 from ..training.calibration import calibrate
@@ -40,11 +44,14 @@ from ..whole_files import whole_file, whole_folder
 from .arguments import ModelArguments
 from .model_building import fresh_model, fresh_pretraining_model, load_checkpoint
 from .preparation import PreparedData
+from .prepared_folder import prepared_data
 from .tuning import Parameter, Space, Trial, defaults, suggest, tune
 
 # Scored at a time, so that scoring many rows takes little memory.
 _PIECE_ROWS = 65_536
 _PERMUTED_ROWS, _PERMUTATIONS = 2_000, 2
+# Column of the rows' text vectors.
+_VECTORS = "text_vectors"
 # Arguments of a fresh PLM's side, which a model without one must not have.
 _PLM_OPTIONS = ("prompt_depth", "prompt_strategy", "fusion", "pooling")
 
@@ -86,8 +93,9 @@ class Bench:
     @cached_property
     def processor_without_text(self) -> ClickPromptProcessor:
         """The processor of models without a PLM."""
-        fitted = self.data.processor
-        return ClickPromptProcessor(fitted.schema, fitted.vocabularies, fitted.boundaries)
+        processor = copy.copy(self.data.processor)
+        processor.tokenizer = None
+        return processor
 
     @property
     def seeds(self) -> list[int]:
@@ -292,26 +300,24 @@ class NeuralArm(Arm):
 
     def __init__(self, name: str, bench: Bench, with_plm: bool, after_pamlm: bool = False, **model_options: Any):
         super().__init__(name, bench)
-        self.uses_plm_at_serving = with_plm
+        self.with_plm = self.uses_plm_at_serving = with_plm
         self.after_pamlm = after_pamlm
         self.model_options = model_options
 
-    @property
-    def processor(self) -> ClickPromptProcessor:
-        return self.bench.data.processor if self.uses_plm_at_serving else self.bench.processor_without_text
-
-    @property
-    def splits(self) -> dict[str, ColumnarDataset]:
-        splits = self.bench.data.splits
-        if self.uses_plm_at_serving:
-            return splits
-        return {name: split.without_text() for name, split in splits.items()}
+    @cached_property
+    def data(self) -> PreparedData:
+        """The encoded rows that the arm reads."""
+        shared = self.bench.data
+        if self.with_plm:
+            return shared
+        splits = {name: split.without_text() for name, split in shared.splits.items()}
+        return replace(shared, splits=splits, processor=self.bench.processor_without_text)
 
     def _model_args(self, hyperparameters: dict[str, Any]) -> ModelArguments:
         names = ("embedding_size", "dnn_dropout", "embedding_dropout")
         chosen = {name: hyperparameters[name] for name in names if name in hyperparameters}
         options = {**self.model_options, **chosen}
-        if not self.uses_plm_at_serving:
+        if not self.with_plm:
             options.update({"plm_name_or_path": None, **dict.fromkeys(_PLM_OPTIONS)})
         return replace(self.bench.model_args, **options)
 
@@ -323,14 +329,13 @@ class NeuralArm(Arm):
             seed: Seed of PA-MLM's checkpoint, if the arm starts from one.
         """
         model_args = self._model_args(hyperparameters)
-        data = replace(self.bench.data, processor=self.processor)
         if not self.after_pamlm:
-            return fresh_model(ClickPromptForCTR, model_args, data)
+            return fresh_model(ClickPromptForCTR, model_args, self.data)
         start = str(pamlm_checkpoint(self.bench, seed))
         dropouts = ModelArguments(
             dnn_dropout=hyperparameters.get("dnn_dropout"), embedding_dropout=hyperparameters.get("embedding_dropout")
         )
-        config, _ = load_checkpoint(start, dropouts, self.uses_plm_at_serving)
+        config, _ = load_checkpoint(start, dropouts, self.with_plm)
         with warnings.catch_warnings():
             # the click heads are fresh, as they should be
             warnings.filterwarnings("ignore", message=".*was saved without")
@@ -351,7 +356,7 @@ class NeuralArm(Arm):
         }
         if not self.after_pamlm:
             space["embedding_size"] = Parameter(config.embedding_size, choices=(8, 16, 32))
-        if self.uses_plm_at_serving and args.plm_learning_rate > 0:
+        if self.with_plm and args.plm_learning_rate > 0:
             space["plm_learning_rate"] = Parameter(args.plm_learning_rate, 2e-5, 5e-4, log=True)
         return space
 
@@ -361,15 +366,15 @@ class NeuralArm(Arm):
 
     @property
     def _caches(self) -> bool:
-        return self.uses_plm_at_serving and self.bench.training_args.cache_text_states
+        return self.with_plm and self.bench.training_args.cache_text_states
 
     def _trainer(self, args: ClickPromptTrainingArguments, model: Any = None, **options: Any) -> ClickPromptTrainer:
         trainer = ClickPromptTrainer(
             model,
             args,
-            train_dataset=self.splits["train"],
-            eval_dataset=self.splits["validation"],
-            processing_class=self.processor,
+            train_dataset=self.data.splits["train"],
+            eval_dataset=self.data.splits["validation"],
+            processing_class=self.data.processor,
             **options,
         )
         # the command prints a line per trial and seed
@@ -406,15 +411,15 @@ class NeuralArm(Arm):
         resumed = newest_whole_checkpoint(folder)
         result = trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         start = time.perf_counter()
-        calibrate(trainer, self.splits["validation"])
+        calibrate(trainer, self.data.splits["validation"])
         seconds = result.metrics["train_runtime"] + time.perf_counter() - start
         if self.after_pamlm:
             seconds += pamlm_seconds(bench, seed)
         model = trainer.model.eval()
         with whole_folder(folder / "model") as partial:
             model.save_pretrained(partial)
-            self.processor.save_pretrained(partial)
-        megabytes = sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()) / 1e6
+            self.data.processor.save_pretrained(partial)
+        megabytes = self._megabytes(folder / "model")
         run = self._run_of(
             *(seed, lambda table: self._score(model, table), seconds, megabytes),
             {**hyperparameters, "epochs": best_epoch(trainer)},
@@ -426,9 +431,61 @@ class NeuralArm(Arm):
         shutil.rmtree(folder, ignore_errors=True)
         return run
 
+    def _megabytes(self, folder: Path) -> float:
+        """Size of what must be served.
+
+        Args:
+            folder: The saved model.
+        """
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
     def _score(self, model: Any, table: pa.Table) -> np.ndarray:
         batch_size = default_batch_size(model.config)
-        return score_table(table, self.processor, model, batch_size, bf16=self.bench.training_args.bf16)
+        return score_table(table, self.data.processor, model, batch_size, bf16=self.bench.training_args.bf16)
+
+
+class TextVectorArm(NeuralArm):
+    """The backbone with one more input: the frozen PLM's vector of the row's text.
+
+    The vectors of training and validation rows are computed once per text. Scoring computes those of the rows it gets.
+    """
+
+    def __init__(self, name: str, bench: Bench):
+        super().__init__(name, bench, with_plm=False)
+        self.uses_plm_at_serving = True
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        return TextEncoder(str(self.bench.model_args.plm_name_or_path), bf16=self.bench.training_args.bf16)
+
+    def _with_vectors(self, table: pa.Table, encoder: TextEncoder) -> pa.Table:
+        """The raw rows with a column of vectors, (N, H) float32."""
+        vectors = encoder.encode(self.bench.data.processor.render(table))
+        flat = pa.array(vectors.reshape(-1), pa.float32())
+        return table.append_column(_VECTORS, pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+
+    @cached_property
+    def data(self) -> PreparedData:
+        bench, shared = self.bench, self.bench.data
+        stored = StoredTextEncoder(
+            str(bench.model_args.plm_name_or_path), bench.folder / "_text_vectors", bf16=bench.training_args.bf16
+        )
+        tables = {name: self._with_vectors(table, stored) for name, table in bench.tables.items() if name != "test"}
+        schema = shared.processor.schema
+        schema = replace(schema, fields=(*schema.fields, FieldSchema(_VECTORS, kind="vector")))
+        processor = ClickPromptProcessor.fit(tables["train"], schema, min_count=shared.training_data["min_count"])
+        folder = prepared_data(bench.folder).with_name("vectors")
+        prepare_splits(tables, processor, folder)
+        splits, processor = load_prepared(folder)
+        record = {**shared.training_data, "processor_fingerprint": processor.fingerprint}
+        return PreparedData(splits, processor, record)
+
+    def _score(self, model: Any, table: pa.Table) -> np.ndarray:
+        return super()._score(model, self._with_vectors(table, self._encoder))
+
+    def _megabytes(self, folder: Path) -> float:
+        plm = sum(weight.nbytes for weight in load_frozen(self._encoder.name_or_path).parameters())
+        return super()._megabytes(folder) + plm / 1e6
 
 
 def best_epoch(trainer: ClickPromptTrainer) -> float:
@@ -526,6 +583,8 @@ def make_arm(name: str, bench: Bench) -> Arm:
         return BaselineArm(name, bench, make, boosting)
     if name == "backbone":
         return NeuralArm(name, bench, with_plm=False)
+    if name == "backbone_text_vectors":
+        return TextVectorArm(name, bench)
     if name == "backbone_plm":
         return NeuralArm(name, bench, with_plm=True, prompt_strategy="none")
     if name == "clickprompt":
@@ -534,4 +593,4 @@ def make_arm(name: str, bench: Bench) -> Arm:
         return NeuralArm(name, bench, with_plm=True, after_pamlm=True)
     if name == "clickprompt_pamlm_without_plm":
         return NeuralArm(name, bench, with_plm=False, after_pamlm=True)
-    raise ValueError(f"`--arms` must be among the arms that this version trains, got {name!r}.")
+    raise ValueError(f"`arms` must be among {list(ARMS)}, got {name!r}.")

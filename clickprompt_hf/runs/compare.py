@@ -152,9 +152,14 @@ def chosen_arms(given: list[str] | None, plm: str | None) -> list[str]:
     """
     if given is None:
         chosen = [arm for arm in ARMS if plm is not None or arm not in PLM_ARMS]
-        return [arm for arm in chosen if arm != "backbone_text_vectors"]
+        # vectors of fresh weights say nothing
+        return [arm for arm in chosen if not (arm == "backbone_text_vectors" and plm in SCRATCH_SIZES)]
     if plm is None and (needing := [arm for arm in given if arm in PLM_ARMS]):
         raise ValueError(f"`--arms` {' '.join(needing)} need a PLM: pass --plm_name_or_path.")
+    if plm in SCRATCH_SIZES and "backbone_text_vectors" in given:
+        raise ValueError(
+            f"`--arms` backbone_text_vectors needs a pretrained PLM, got {plm}: a fresh one's vectors say nothing."
+        )
     return [arm for arm in ARMS if arm in given]
 
 
