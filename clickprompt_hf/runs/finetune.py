@@ -45,6 +45,7 @@ from ..evaluation.report import (
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from ..training.calibration import calibrate, warn_of_worse_than_constant
+from ..training.time_estimate import TimeEstimateCallback
 from .arguments import (
     CalibrationArguments,
     ClickReportArguments,
@@ -128,12 +129,14 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     # 4. Train, keep the epoch with the best validation AUC, calibrate and test it.
     evaluated = data.evaluated(data.splits["validation"])
+    rows_after = len(data.splits["test"]) + len(data.splits["validation"])
     trainer = ClickPromptTrainer(
         model,
         training_args,
         train_dataset=data.splits["train"],
         eval_dataset=evaluated,
         processing_class=data.processor,
+        callbacks=[TimeEstimateCallback(rows_after, eval_rows=len(evaluated))],
         model_card=run_card if teacher is None else partial(run_card, teacher=teacher.public_name),
     )
     trainer.cache_texts({id(rows): rows for rows in (*data.splits.values(), evaluated)}.values())

@@ -15,6 +15,7 @@ from transformers import set_seed
 from ..evaluation.model_card import run_card
 from ..evaluation.plots import save_training_plots
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
+from ..training.time_estimate import TimeEstimateCallback
 from .arguments import DataArguments, ModelArguments, ReportArguments, TrainingParser
 from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         train_dataset=train_rows,
         eval_dataset=validation_rows,
         processing_class=data.processor,
+        # evaluates once more when training has ended
+        callbacks=[TimeEstimateCallback(len(validation_rows), eval_rows=len(validation_rows))],
         model_card=run_card,
     )
     trainer.cache_texts([train_rows, validation_rows])
