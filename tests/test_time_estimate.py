@@ -99,7 +99,7 @@ def test_the_estimate_by_hand(clock):
         # less than one epoch: one evaluation, of 40 rows at 0.025 seconds
         (
             {"max_steps": 50, "batches": 100},
-            "(0.5 epochs), about 38 seconds left: 37 seconds of training and 1 seconds",
+            "(0.5 epochs), about 38 seconds left: 37 seconds of training and 1 second of",
         ),
         # a resumed run: 100 - 60 - 13 steps, and the evaluation of the last two epochs
         (

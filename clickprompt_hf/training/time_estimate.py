@@ -159,7 +159,7 @@ def _tokens_per_row(dataset: Any, processor: Any) -> float | None:
 def _duration(seconds: float) -> str:
     """A duration in words, such as `"40 seconds"` or `"2.5 hours"`."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
     if seconds < 90 * 60:
         return f"{seconds / 60:.{1 if seconds < 600 else 0}f} minutes"
     return f"{seconds / 3600:.1f} hours"
