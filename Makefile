@@ -7,8 +7,12 @@ INSTALLED := $(VENV)/.installed
 # What `make bench` measures. DATA="--dataset ml-1m --data_path ml-1m.zip" uses MovieLens instead of generated rows.
 BENCHMARKS := data pamlm finetune same_work late_prompts ctr_only inference export
 DATA ?=
+# What `make gpu-evidence` reads: a PLM's folder and the zip of ML-1M.
+PLM ?= all-mpnet-base-v2
+DATA_PATH ?= ml-1m.zip
+MINUTES ?= 120
 
-.PHONY: install demo test bench docs lint format clean
+.PHONY: install demo test bench gpu-evidence docs lint format clean
 
 install: $(INSTALLED)  ## the package and its tools in .venv
 
@@ -24,6 +28,9 @@ bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
 		$(BIN)/python benchmarks/$$name.py $(DATA) --output runs/benchmarks/$$name.json || exit 1; \
 	done
 	$(BIN)/python benchmarks/growth.py --output runs/benchmarks/growth.json
+
+gpu-evidence: $(INSTALLED)  ## speed and every arm of ML-1M on one GPU, within MINUTES
+	$(BIN)/python benchmarks/gpu_evidence.py --plm $(PLM) --data_path $(DATA_PATH) --minutes $(MINUTES)
 
 docs: $(INSTALLED)  ## pages in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

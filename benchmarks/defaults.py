@@ -22,11 +22,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from clickprompt_hf.comparison.baselines import Baseline, GradientBoosting, OneHotLogisticRegression
 from quality import around_table
 from tables import TABLES, field_entry
 
 from clickprompt_hf import ClickPromptProcessor, Schema
+from clickprompt_hf.comparison.baselines import Baseline, GradientBoosting, OneHotLogisticRegression
 from clickprompt_hf.data.reading import load_source
 from clickprompt_hf.data.splits import limit_train_rows, split_table
 from clickprompt_hf.evaluation.report import ClickIntervals
