@@ -33,6 +33,7 @@ from clickprompt_hf import (
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.data.schema_draft import draft_schema_of
 from clickprompt_hf.distinct_rows import with_distinct_features
 from clickprompt_hf.layers_ctr import FeatureEmbedding, FirstOrder, VectorProjection
 from clickprompt_hf.modeling_ctr import BACKBONES as REGISTERED
@@ -527,3 +528,20 @@ def test_checkpoints_keep_the_scale_and_threads_share_a_processor(with_text, tmp
     other = ClickPromptProcessor.fit(rows(60) | {"image": [[1.0]] * 60}, schema(), tiny_roberta_tokenizer())
     with pytest.raises(ValueError, match=r"the processor has `vector_sizes` \[1, 2\], the model \[3, 2\]"):
         other.check_model(model.config)
+
+
+@pytest.mark.parametrize("written", [list, str])
+def test_drafts_recognise_vectors(written):
+    draw = np.random.default_rng(0)
+    vectors = [[round(float(x), 3) for x in vector] for vector in draw.normal(0, 1, (40, 8))]
+    table = pa.table(
+        {
+            "user": [f"u{n % 7}" for n in range(40)],
+            "embedding": [None if n == 3 else written(vector) for n, vector in enumerate(vectors)],
+            "short": [written(vector[:3]) for vector in vectors],
+            "click": [n % 2 for n in range(40)],
+        }
+    )
+    kinds = {field.column: field.kind for field in draft_schema_of(table, "click").fields}
+    assert kinds["embedding"] == "vector"
+    assert kinds.get("short") != "vector"

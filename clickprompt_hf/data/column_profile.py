@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
 from ..schema_clickprompt import FieldSchema
 from ..values_clickprompt import canonical, number_of, read_time, spellings
+from ..vectors_clickprompt import UnreadableVector, read_vectors
 
 # Written by people and programs for missing values, in any case. Among numbers and times they mean nothing else.
 _WORDS_FOR_MISSING = {
@@ -165,6 +166,8 @@ _AMOUNT = re.compile(r"[-+(]?[$€£¥]? ?[-+]?(\d{1,3}([,. ']\d{3})+([.,]\d+)?|
 # The separators of ASCII and other white space go first: cells are squeezed when they are spelled.
 _SEPARATORS = ("\x1d", "\x1e", "\x1f", "\t", "\n", "|", ";", ", ", ",", " ")
 
+# Shorter lists of numbers are as likely to be lists of amounts or coordinates.
+_LEAST_VECTOR_SIZE = 8
 _LIST_TYPES = (
     *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
     *(pa.types.is_list_view, pa.types.is_large_list_view),
@@ -194,8 +197,8 @@ class ColumnProfile:
         values: Distinct values as vocabularies spell them, most frequent first, without missing ones.
         counts: (V,) rows per value.
         value_ids: (N,) each row's index into `values`; -1 if missing.
-        kind: `"categorical"`, `"numeric"`, `"multi_valued"`, `"text"`, or `"time"`, which suggests one field per part,
-            such as the hour.
+        kind: `"categorical"`, `"numeric"`, `"multi_valued"`, `"text"`, `"vector"`, or `"time"`, which suggests one
+            field per part, such as the hour.
         options: Other keys of the `FieldSchema` that differ from their defaults; for times, also their `parts`.
         summary: Figures of this kind in words, such as a range.
         doubts: Sentences on what a person should check.
@@ -288,6 +291,8 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
     """
     is_list = any(test(column.type) for test in _LIST_TYPES)
     cells = column.to_pylist()
+    if size := _vector_size(cells, column.type, is_list):
+        return _vector_profile(name, cells, size)
     elements = [[element for element in spellings(cell or ()) if element] for cell in cells] if is_list else None
     shown = spellings(cells) if elements is None else [", ".join(cell) for cell in elements]
     counted = pd.Series(shown, dtype=object).value_counts(sort=True)
@@ -310,6 +315,33 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
         _set_multi_valued(profile, known, np.ones(len(known), dtype=np.int64), "lists")
     else:
         _guess_kind(profile, column.type, dict(zip(shown, cells)))
+    return profile
+
+
+def _vector_size(cells: Sequence[Any], cell_type: pa.DataType, is_list: bool) -> int | None:
+    """Number of entries if the cells are lists of fractions, all of one length of at least 8; `None` otherwise."""
+    if is_list:
+        lengths = {len(cell) for cell in cells if cell} if pa.types.is_floating(cell_type.value_type) else set()
+    else:
+        known = [cell for cell in cells if cell is not None and cell != ""]
+        if not known or not all(isinstance(cell, str) and "." in cell and cell.lstrip()[:1] == "[" for cell in known):
+            return None
+        try:
+            lengths = {read_vectors(known, FieldSchema("vectors", kind="vector"))[1] or 0}
+        except UnreadableVector:
+            return None
+    return lengths.pop() if len(lengths) == 1 and min(lengths) >= _LEAST_VECTOR_SIZE else None
+
+
+def _vector_profile(name: str, cells: Sequence[Any], size: int) -> ColumnProfile:
+    """Profile a column of vectors, whose distinct values are numbered."""
+    keys = [hash(tuple(cell) if isinstance(cell, list) else cell) if cell else None for cell in cells]
+    value_ids, values = pd.factorize(pd.Series(keys, dtype=object))
+    counts = np.bincount(value_ids[value_ids >= 0], minlength=len(values))
+    shown = [f"vector {number}" for number in range(len(values))]
+    profile = ColumnProfile(name, shown, counts, value_ids, kind="vector", summary=f"vectors of {size} numbers")
+    if not name.strip():
+        profile.reason_left_out = "no column name, as for row numbers written by pandas"
     return profile
 
 

@@ -78,7 +78,7 @@ class SchemaDraft:
                 f"{[profile.name for profile in self.profiles]}."
             )
         fields = [FieldSchema(**field) for profile in self.used_columns for field in fields_of(profile)]
-        if all(field.kind == "text" for field in fields):
+        if all(field.kind in ("text", "vector") for field in fields):
             left_out = {profile.name: profile.reason_left_out for profile in self.columns if profile.reason_left_out}
             raise ValueError(
                 "The table must have a column that can be a field with ids, but it has none beside the label "

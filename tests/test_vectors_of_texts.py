@@ -1,0 +1,201 @@
+"""Texts that the backbone reads as vectors: from raw rows to scores, to checkpoints and to exported folders."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tiny_data import TITLES, tiny_roberta_tokenizer
+from tiny_models import tiny_ctr_config, tiny_text_config
+from transformers import AutoModel
+
+from clickprompt_hf import (
+    ClickPromptConfig,
+    ClickPromptForCTR,
+    ClickPromptPipeline,
+    ClickPromptProcessor,
+    FieldSchema,
+    Schema,
+)
+from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.data.text_vectors import text_vectors
+from clickprompt_hf.evaluation.model_card import _schema_table
+from clickprompt_hf.export.export_ctr import export_ctr
+from clickprompt_hf.export.scorer import Scorer
+from clickprompt_hf.inspection import unknown_fields, what_if
+from clickprompt_hf.runs import finetune
+from clickprompt_hf.scoring import score_table
+from clickprompt_hf.text_encoder_clickprompt import TextEncoder
+
+SCHEMA = Schema(
+    (FieldSchema("user"), FieldSchema("title", kind="text", as_vector=True), FieldSchema("v", kind="vector")),
+    label="click",
+)
+WITHOUT_PACKAGE = """
+import json, sys
+
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "clickprompt_hf":
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Refuse)
+from transformers import pipeline
+
+score = pipeline("ctr-prediction", model=sys.argv[1], trust_remote_code=True)
+print(json.dumps([row["click_probability"] for row in score(json.loads(sys.argv[2]))]))
+"""
+
+
+def rows(num_rows=20, seed=0) -> dict[str, list]:
+    draw = np.random.default_rng(seed)
+    vectors = draw.normal(3, 2, (num_rows, 2)).round(3).tolist()
+    return {
+        "user": draw.integers(1, 6, num_rows).tolist(),
+        "title": [None if i % 7 == 3 else TITLES[t] for i, t in enumerate(draw.integers(0, 6, num_rows))],
+        "v": [None if i % 5 == 2 else vector for i, vector in enumerate(vectors)],
+        "click": [i % 2 for i in range(num_rows)],
+    }
+
+
+@pytest.fixture(scope="module")
+def plm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plm")
+    tokenizer = copy.deepcopy(tiny_roberta_tokenizer())
+    torch.manual_seed(0)
+    AutoModel.from_config(tiny_text_config(vocab_size=len(tokenizer))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def fitted(plm):
+    """A click model without a PLM, and its processor."""
+    processor = ClickPromptProcessor.fit(rows(60), SCHEMA, text_encoder=plm)
+    torch.manual_seed(0)
+    sizes = {"field_sizes": processor.field_sizes, "vector_sizes": processor.vector_sizes}
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config("deepfm", **sizes), fusion="ctr")
+    return ClickPromptForCTR(config).eval(), processor
+
+
+def test_texts_become_standardized_vectors(fitted, plm):
+    _, processor = fitted
+    # in the spelling of vocabularies, which collapses white space
+    train = [" ".join(title.split()) for title in rows(60)["title"] if title]
+    vectors = text_vectors(train, plm)
+    assert processor.vector_sizes == [16, 2]
+    assert processor.vectors["text_encoder"] == TextEncoder(plm).fingerprint
+    titles = [TITLES[2], "never seen", None, f"  {TITLES[2]} "]
+    given = {"user": [1] * 4, "title": titles, "v": [None] * 4}
+    found = processor(given, return_tensors="np")["feature_vectors"]
+    expected = (text_vectors([TITLES[2], "never seen"], plm) - vectors.mean(axis=0)) / vectors.std(axis=0)
+    np.testing.assert_allclose(found[:2, :16], expected, rtol=1e-3, atol=1e-3)
+    assert np.isnan(found[2, :16]).all()
+    np.testing.assert_allclose(found[3, :16], found[0, :16], atol=1e-5)
+    # vectors may stand for their texts
+    given["title"] = [vector.tolist() for vector in text_vectors(titles[:2], plm)] + [None, titles[0]]
+    np.testing.assert_allclose(processor(given, return_tensors="np")["feature_vectors"], found, rtol=1e-3, atol=1e-3)
+
+
+def test_texts_that_are_vectors_need_an_encoder(plm):
+    with pytest.raises(ValueError, match=r"`text_encoder` must name the PLM .* of the fields \['title'\], got none"):
+        ClickPromptProcessor.fit(rows(), SCHEMA)
+    with pytest.raises(ValueError, match="in row 0 of the training rows: training rows must hold texts"):
+        ClickPromptProcessor.fit({**rows(), "title": [[1.0, 2.0]] * 20}, SCHEMA, text_encoder=plm)
+
+
+def test_a_checkpoint_reads_raw_rows_without_the_package(fitted, tmp_path):
+    model, processor = fitted
+    score = ClickPromptPipeline(model, processor, device="cpu")
+    table = {name: cells for name, cells in rows(8, seed=2).items() if name != "click"}
+    given = [dict(zip(table, row)) for row in zip(*table.values())]
+    expected = [row["click_probability"] for row in score(given)]
+    np.testing.assert_allclose(score_table(pa.table(table), processor, model, 3), expected, atol=1e-6)
+    score.save_pretrained(tmp_path / "ctr")
+    names = {path.name for path in (tmp_path / "ctr" / "text_encoder").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", WITHOUT_PACKAGE, str(tmp_path / "ctr"), json.dumps(given)],
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    np.testing.assert_allclose(json.loads(found.stdout), expected, atol=1e-6)
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path / "ctr")
+    assert loaded.fingerprint == processor.fingerprint
+    # a prepared dataset needs no encoder
+    prepare_splits({"train": pa.table(rows(8, seed=2))}, loaded, tmp_path / "data")
+    splits, prepared = load_prepared(tmp_path / "data")
+    assert prepared.text_encoder._parts is None
+    (batch,) = splits["train"].__getitems__(list(range(8)))
+    np.testing.assert_allclose(
+        batch["feature_vectors"], processor(table, return_tensors="np")["feature_vectors"], atol=1e-5
+    )
+    other = AutoModel.from_config(tiny_text_config(vocab_size=len(tiny_roberta_tokenizer())))
+    other.save_pretrained(tmp_path / "ctr" / "text_encoder")
+    with pytest.raises(ValueError, match="text_encoder must hold the text encoder that training used"):
+        ClickPromptProcessor.from_pretrained(tmp_path / "ctr")(table)
+
+
+def test_inspection_and_card_know_vectors(fitted):
+    model, processor = fitted
+    row = {"user": 99, "title": "Up", "v": [1.0, 2.0]}
+    assert unknown_fields(processor, row) == ["user"]
+    first, second = what_if(model, processor, row, "title", ["Up", "M*A*S*H"])
+    assert abs(first - second) > 1e-6
+    kinds = {entry["column"]: entry["kind"] for entry in _schema_table(processor)}
+    assert (kinds["title"], kinds["v"]) == ("free text, also a vector of 16 numbers", "a vector of 2 numbers")
+
+
+def test_an_exported_folder_asks_for_the_vectors(fitted, plm, tmp_path):
+    pytest.importorskip("onnxscript")
+    model, processor = fitted
+    model.save_pretrained(tmp_path / "ctr")
+    processor.save_pretrained(tmp_path / "ctr")
+    # compares the ONNX model with the checkpoint, with missing vectors too
+    export_ctr(tmp_path / "ctr", tmp_path / "out")
+    scorer = Scorer(tmp_path / "out")
+    table = {name: cells for name, cells in rows(8, seed=2).items() if name != "click"}
+    with pytest.raises(
+        ValueError, match=r"Column 'title' must hold the vectors of its texts, .* got .It.s: a {gift}.: a PLM"
+    ):
+        scorer.score({"user": [1], "title": ["It's: a {gift}"], "v": [None]})
+    vectors = text_vectors([" ".join((title or "").split()) for title in table["title"]], plm).tolist()
+    given = {**table, "title": [vector if title else None for title, vector in zip(table["title"], vectors)]}
+    expected = [row["click_probability"] for row in ClickPromptPipeline(model, processor, device="cpu")(table)]
+    np.testing.assert_allclose(scorer.score(given), expected, atol=1e-5)
+    ids = scorer.encoder.encode(given)
+    with pytest.raises(ValueError, match=r"`feature_vectors` must have shape \(8, 18\), got \(\)"):
+        scorer.score_ids(ids)
+
+
+def test_the_command_trains_on_vectors(plm, tmp_path):
+    table = rows(80)
+    lines = [json.dumps(dict(zip(table, row))) for row in zip(*table.values())]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA.to_dict()))
+    arguments = [
+        *("--data_path", str(tmp_path / "rows.jsonl"), "--schema", str(tmp_path / "schema.json"), "--ctr_only"),
+        *("--backbone", "dcn", "--embedding_size", "4", "--dnn_hidden_sizes", "8", "--num_train_epochs", "1"),
+        *("--output_dir", str(tmp_path / "out"), "--report_to", "none", "--report_plots", "False"),
+    ]
+    with pytest.raises(ValueError, match=r"`--text_encoder` must name the pretrained PLM .* \['title'\], got none"):
+        finetune.main(arguments)
+    cache = tmp_path / "cache"
+    metrics = finetune.main([*arguments, "--text_encoder", plm, "--text_vector_dir", str(cache)])
+    assert 0 <= metrics["test_auc"] <= 1
+    assert list(cache.rglob("*.npy"))
+    processor = ClickPromptProcessor.from_pretrained(tmp_path / "out")
+    assert processor.vector_sizes == [16, 2]
+    model = ClickPromptForCTR.from_pretrained(tmp_path / "out")
+    found = ClickPromptPipeline(model, processor, device="cpu")(rows(5))
+    assert len({row["click_probability"] for row in found}) > 1
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "a vector of 2 numbers" in card
