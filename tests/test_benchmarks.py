@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -68,3 +69,47 @@ def test_tables_of_numbers_keep_codes_as_categories(tables, tmp_path):
     assert {field.column: field.kind for field in schema.fields} == {
         **{"age": "numeric", "gender": "categorical", "ap_hi": "numeric"}
     }
+
+
+@pytest.fixture
+def defaults(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("defaults")
+
+
+def test_the_defaults_benchmark_judges_by_one_standard_error(defaults, tmp_path):
+    def found(auc, log_loss):
+        return {"auc": auc, "log_loss": log_loss, "auc_error": 0.01, "log_loss_error": 0.004}
+
+    others = [found(0.79, 0.5), found(0.70, 0.6), found(0.75, 0.505)]
+    cells = {
+        "adult-8k": (found(0.781, 0.5039), "holds"),
+        "cardio-8k": (found(0.779, 0.5), "AUC 0.0110 behind"),
+        "anime-all": (found(0.77, 0.51), "AUC 0.0200 behind, log loss 0.0100 above"),
+    }
+    for name, (own, _) in cells.items():
+        (tmp_path / name).mkdir()
+        table, size = name.split("-")
+        models = dict(zip(defaults.MODELS, [own, *others]))
+        results = {"table": table, "size": size, "train_rows": 8_000, "test_rows": 1_000, "models": models}
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+    lines = defaults.tabulate(tmp_path).splitlines()[2:]
+    assert [line.split(" | ")[-1] for line in lines] == [f"{verdict} |" for _, verdict in cells.values()]
+    assert lines[0].startswith("| adult, 8,000 | 0.7810; 0.5039 | 0.7900; 0.5000 |")
+
+
+def test_the_defaults_benchmark_runs_and_goes_on(defaults, tmp_path, monkeypatch):
+    draw = np.random.default_rng(0)
+    job = draw.choice(["clerk", "baker", "nurse"], 900)
+    rows = pd.DataFrame({"age": draw.integers(18, 70, 900), "job": job})
+    rows["salary"] = np.where(draw.random(900) < 0.2 + 0.5 * (job == "nurse"), ">50K", "<=50K")
+    rows.to_csv(tmp_path / "adult.csv.gz", index=False)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- defaults -->\nold\n<!-- /defaults -->\nafter\n")
+    options = ["--data", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--into", str(page)]
+    table = defaults.main([*options, "--tables", "adult", "cardio", "--sizes", "8k"])
+    assert "| adult, 720 |" in table
+    assert page.read_text() == f"before\n<!-- defaults -->\n{table}\n<!-- /defaults -->\nafter\n"
+    # finished cells are not trained again
+    monkeypatch.setattr(defaults.finetune, "main", None)
+    assert defaults.main([*options, "--tables", "adult", "--sizes", "8k"]) == table
