@@ -30,7 +30,7 @@ p, ul, dl { margin: .5rem 0; max-width: 46rem; }
 p, li, dd { overflow-wrap: anywhere; }
 .soft, figcaption, .verdict li { color: var(--soft); font-size: .9rem; }
 .verdict { background: var(--band); border-left: 4px solid var(--mark); border-radius: 4px; padding: .9rem 1.1rem; }
-.verdict p { margin: 0; font-size: 1.1rem; }
+.verdict p { margin: 0; max-width: 60rem; font-size: 1.1rem; }
 .verdict ul { margin: .75rem 0 0; padding-left: 1.1rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
@@ -49,6 +49,8 @@ svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit; }
 dt { font-weight: 600; margin-top: .75rem; }
 dd { margin: 0; }
+@media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; }
+  td:first-child { max-width: 8.5rem; white-space: normal; overflow-wrap: anywhere; } }
 @media print {
   :root { --page: #fff; --text: #000; --soft: #444; --line: #bbb; --grid: #ddd; --band: #f2f2f2; }
   body { max-width: none; padding: 0; font-size: 10pt; }

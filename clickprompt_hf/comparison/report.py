@@ -19,7 +19,7 @@ from .rules import METRICS, Metric, Rules, rules_in_words
 from .segments import ALL
 from .statistics import Estimate
 from .verdict import Verdict, judge
-from .wording import METRIC_NAMES, UNKNOWN, duration, number, size, speed, with_margin
+from .wording import UNKNOWN, duration, number, size, speed, with_margin
 
 RESULTS_FILE, MARKDOWN_FILE, PAGE_FILE = "results.json", "report.md", "report.html"
 # what Markdown, or HTML within it, takes for markup; line breaks end a table
@@ -52,6 +52,12 @@ class Section:
     table: Table | None = None
     plots: list[tuple[str, str]] = field(default_factory=list)
     terms: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        rows = self.table.rows if self.table is not None else []
+        return not (self.paragraphs or rows or self.plots or self.terms)
 
 
 def write_report(comparison: Comparison, output_dir: str | Path, rules: Rules | None = None) -> Verdict:
@@ -117,30 +123,33 @@ def terminal_table(analysis: Analysis) -> str:
 
 
 def report_sections(analysis: Analysis, verdict: Verdict) -> list[Section]:
-    """Everything in the report below the verdict."""
-    comparison = analysis.comparison
+    """Everything in the report below the verdict; without matplotlib, there are no plots."""
+    comparison, draws = analysis.comparison, _can_draw()
     clicks = int(comparison.labels.sum())
+    cost = cost_figure(analysis) if draws else None
+    of_fields = importance_figure(comparison.importance) if draws and comparison.importance else None
+    calibration = calibration_figure(analysis, _main_arms(analysis, verdict)) if draws else None
+    settings = [[str(name), _shown(value)] for name, value in comparison.settings.items()]
     sections = [
         Section(
             "Arms",
             [
                 f"Measured on the {len(comparison.labels):,} test rows, of which {clicks:,} are clicked. AUC and log "
                 "loss: mean over seeds, 95 % interval, standard deviation over seeds. Differences: this arm minus the "
-                "other, ± half of the 95 % interval; * is significant.",
+                "other, ± half of the 95 % interval; * is significant."
             ],
             _arms_table(analysis, verdict),
         ),
         Section(
             "Differences by segment",
-            ["Filled marks are significant, hollow ones are not. Bars are 95 % intervals."],
-            plots=_drawn(difference_figures, analysis),
+            ["Filled marks are significant, hollow ones are not. Bars are 95 % intervals."]
+            if draws
+            else ["matplotlib is not installed, so there are no plots."],
+            plots=difference_figures(analysis) if draws else [],
         ),
-        *(
-            Section(f"{METRIC_NAMES[metric][0].upper()}{METRIC_NAMES[metric][1:]} by segment", [], table)
-            for metric in METRICS
-            if (table := _segments_table(analysis, metric, verdict)) is not None
-        ),
-        Section("Rows by segment", [], _rows_table(analysis)),
+        Section("AUC by segment", table=_segments_table(analysis, "auc", verdict)),
+        Section("Log loss by segment", table=_segments_table(analysis, "log_loss", verdict)),
+        Section("Rows by segment", table=_rows_table(analysis)),
         Section(
             "Calibration",
             [
@@ -148,42 +157,26 @@ def report_sections(analysis: Analysis, verdict: Verdict) -> list[Section]:
                 "size. Predicted to observed: expected clicks over clicks; 1 is right."
             ],
             _calibration_table(analysis, verdict),
-            _drawn(
-                lambda: [
-                    (
-                        "Ten bins of equal size, all seeds together.",
-                        calibration_figure(analysis, _main_arms(analysis, verdict)),
-                    )
-                ]
-            ),
+            [("Ten bins of equal size, all seeds together.", calibration)] if calibration else [],
         ),
-    ]
-    cost = _drawn(
-        lambda: [("Hollow marks are served with the PLM.", plot) for plot in [cost_figure(analysis)] if plot]
-    )
-    if cost:
-        sections.append(Section("Quality against cost", [], plots=cost))
-    if comparison.importance:
-        importance = comparison.importance
-        sections.append(
-            Section(
-                "Importance of fields",
-                ["Drop of the test AUC when a field's values are permuted among the test rows."],
-                _importance_table(importance),
-                _drawn(lambda: [("", plot) for plot in [importance_figure(importance)] if plot]),
-            )
-        )
-    settings = [[str(name), _shown(value)] for name, value in comparison.settings.items()]
-    if settings:
-        sections.append(Section("Settings", [], Table(["setting", "value"], settings, words=True)))
-    sections.append(Section("Hyperparameters", [], _hyperparameters_table(analysis)))
-    sections.append(
+        Section("Quality against cost", plots=[("Hollow marks are served with the PLM.", cost)] if cost else []),
         Section(
-            "What the arms are", [], Table(["arm", "what it is"], [[a, ARMS[a]] for a in analysis.arms], words=True)
-        )
-    )
-    sections.append(Section("Rules of the verdict", terms=rules_in_words(analysis.rules)))
-    return sections
+            "Importance of fields",
+            ["Drop of the test AUC when a field's values are permuted among the test rows."]
+            if comparison.importance
+            else [],
+            _importance_table(comparison.importance) if comparison.importance else None,
+            [("One mark per arm.", of_fields)] if of_fields else [],
+        ),
+        Section("Settings", table=Table(["setting", "value"], settings, words=True)),
+        Section("Hyperparameters", table=_hyperparameters_table(analysis)),
+        Section(
+            "What the arms are",
+            table=Table(["arm", "what it is"], [[arm, ARMS[arm]] for arm in analysis.arms], words=True),
+        ),
+        Section("Rules of the verdict", terms=rules_in_words(analysis.rules)),
+    ]
+    return [section for section in sections if not section.is_empty]
 
 
 def json_values(value: Any) -> Any:
@@ -200,14 +193,13 @@ def json_values(value: Any) -> Any:
     return json_values(value.item()) if hasattr(value, "item") else str(value)
 
 
-def _drawn(draw, *arguments) -> list[tuple[str, str]]:
-    """Plots, or none if matplotlib is missing."""
+def _can_draw() -> bool:
+    """Whether matplotlib is installed."""
     try:
-        return draw(*arguments)
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("matplotlib"):
-            raise
-        return []
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 def _of(analysis: Analysis, arm: str, metric: Metric, segment: str = ALL) -> Estimate | None:
@@ -224,22 +216,22 @@ def _to(analysis: Analysis, arm: str, reference: str | None, metric: Metric, seg
 
 def _arms_table(analysis: Analysis, verdict: Verdict) -> Table:
     references = [arm for arm in dict.fromkeys(("backbone", analysis.reference)) if arm in analysis.arms]
-    columns = ["arm", "PLM", "seeds", "AUC", "log loss"]
+    columns = ["arm", "AUC", "log loss"]
     columns += [f"AUC − {arm}" for arm in references] + [f"log loss − {arm}" for arm in references]
-    columns += ["training, minutes", "rows/s", "MB"]
+    columns += ["training, minutes", "rows/s", "MB", "PLM", "seeds"]
     rows = []
     for arm in analysis.arms:
         cost = analysis.costs[arm]
         rows.append(
             [
                 arm,
-                cost.plm,
-                ", ".join(str(run.seed) for run in analysis.comparison.runs_of(arm)),
                 *(_with_interval(_of(analysis, arm, metric), metric) for metric in METRICS),
                 *(_to(analysis, arm, reference, metric, ALL) for metric in METRICS for reference in references),
                 duration(cost.train_seconds),
                 speed(cost.rows_per_second),
                 size(cost.megabytes),
+                cost.plm,
+                ", ".join(str(run.seed) for run in analysis.comparison.runs_of(arm)),
             ]
         )
     return Table(columns, rows, verdict.serve)
@@ -340,12 +332,10 @@ def _markdown(title: str, verdict: Verdict, sections: list[Section]) -> str:
     blocks = [f"# {_escaped(title)}", _escaped(" ".join(verdict.sentences))]
     blocks.append("\n".join(f"- {_escaped(note)}" for note in verdict.notes))
     for section in sections:
-        if not (section.paragraphs or section.table or section.terms):
+        if section.plots and section.table is None:
+            # plots are in the page alone
             continue
         blocks.append(f"## {section.heading}")
-        if section.plots and section.table is None:
-            blocks.append(f"The plots are in {PAGE_FILE}.")
-            continue
         blocks += [_escaped(paragraph) for paragraph in section.paragraphs]
         if section.table is not None:
             blocks.append(_markdown_table(section.table))
