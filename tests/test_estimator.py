@@ -252,6 +252,15 @@ def test_a_column_that_gives_the_label_away_is_used_with_a_warning():
     assert classifier.schema_.columns == ["leak", "shop"]
 
 
+def test_columns_of_like_names_are_fields_of_one_kind():
+    # few distinct numbers are categories, many are not
+    few, many = np.arange(60) % 9 * 5, np.arange(60)
+    named = tiny_classifier(validation_fraction=0).fit({"pay_1": few, "pay_2": many}, [0, 1] * 30)
+    assert [field.kind for field in named.schema_.fields] == ["numeric", "numeric"]
+    unnamed = tiny_classifier(validation_fraction=0).fit(np.stack([few, many], axis=1), [0, 1] * 30)
+    assert [field.kind for field in unnamed.schema_.fields] == ["categorical", "numeric"]
+
+
 def test_free_text_is_not_ignored_silently():
     texts = [f"the {n}th review says that film {n * 7} is worth seeing twice" for n in range(60)]
     with pytest.warns(UserWarning, match=r"Columns \['review'\] hold free text"):

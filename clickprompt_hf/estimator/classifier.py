@@ -307,7 +307,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             label = name if isinstance(name, str) and name else "label"
             while label in table.column_names:
                 label += "_"
-            drafted = drafted_schema(table, indices, label, self.text_fields or ())
+            has_names = hasattr(self, "feature_names_in_")
+            drafted = drafted_schema(table, indices, label, self.text_fields or (), has_names)
             schema, positive = schema_for_classes(drafted, classes)
             unread = [field.column for field in schema.fields if field.kind == "text"]
             if unread and self.plm_name_or_path is None:

@@ -11,14 +11,23 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.bucket_choice import choose_buckets
-from ..data.column_profile import leave_out_row_ids, profile_column, propose_ids_only, rank_alone
+from ..data.column_profile import (
+    leave_out_row_ids,
+    profile_column,
+    propose_ids_only,
+    rank_alone,
+    unite_buckets,
+    unite_families,
+)
 from ..data.schema_draft import MAX_ROWS, fields_of
 from ..data.schema_file import load_schema
 from ..schema_clickprompt import FieldSchema, Schema, check_positive
 from ..values_clickprompt import canonical, labels_of
 
 
-def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str, text_fields: Collection[str] = ()) -> Schema:
+def drafted_schema(
+    table: pa.Table, clicks: np.ndarray, label: str, text_fields: Collection[str] = (), has_names: bool = True
+) -> Schema:
     """Draft the schema of features.
 
     Columns are read as `clickprompt draft-schema` reads them, but whoever passes a column wants it used: columns that
@@ -30,6 +39,7 @@ def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str, text_fields:
         clicks: (N,) 0 or 1.
         label: Name of the label in the schema; no column has it.
         text_fields: Columns that are wanted in the text, whatever they say; empty ones are left out all the same.
+        has_names: Whether the names of the columns mean anything: columns of like names are then fields of one kind.
 
     Raises:
         ValueError: If no column can be a field with ids.
@@ -38,6 +48,8 @@ def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str, text_fields:
         drawn = np.sort(np.random.default_rng(0).choice(len(table), MAX_ROWS, replace=False))
         table, clicks = table.take(pa.array(drawn)), clicks[drawn]
     profiles = [profile_column(name, table.column(name)) for name in table.column_names]
+    if has_names:
+        unite_families(profiles)
     likely_leaks: list[str] = []
     for profile in profiles:
         if profile.kind != "numeric":
@@ -51,6 +63,8 @@ def drafted_schema(table: pa.Table, clicks: np.ndarray, label: str, text_fields:
         if profile.name in text_fields:
             # the schema leaves out those without values
             profile.reason_left_out = ""
+    if has_names:
+        unite_buckets(profiles)
     used = [profile for profile in profiles if not profile.reason_left_out and fields_of(profile)]
     propose_ids_only(used)
     # free text goes last, because texts are truncated at the end
