@@ -416,5 +416,24 @@ def test_with_a_language_model(plm, tmp_path):
         tiny_classifier(plm_name_or_path=str(tmp_path / "saved")).fit(X, y)
 
 
+def test_fields_of_vectors(plm, tmp_path):
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(60, 3)).round(3)
+    said = draw.choice(["Up", "Seven", "Noir"], 60)
+    X = {"user": draw.integers(0, 5, 60), "embedding": vectors.tolist(), "title": said}
+    y = vectors[:, 0] > 0
+    fields = ["user", {"column": "embedding", "kind": "vector"}, {"column": "title", "kind": "text", "as": "vector"}]
+    schema = {"fields": fields, "label": "y"}
+    with pytest.raises(ValueError, match="`text_encoder` must name the language model"):
+        tiny_classifier(schema=schema).fit(X, y)
+    classifier = tiny_classifier(schema=schema, text_encoder=str(plm), max_epochs=30, validation_fraction=0).fit(X, y)
+    assert classifier.model_.config.ctr_config.vector_sizes == [3, 16]
+    assert roc_auc_score(y, classifier.predict_proba(X)[:, 1]) > 0.95
+    classifier.save_pretrained(tmp_path / "saved")
+    loaded = ClickPromptClassifier.from_pretrained(tmp_path / "saved")
+    for other in (loaded, pickle.loads(pickle.dumps(classifier))):
+        np.testing.assert_allclose(other.predict_proba(X), classifier.predict_proba(X), rtol=1e-6)
+
+
 def test_the_package_exports_it():
     assert clickprompt_hf.ClickPromptClassifier is ClickPromptClassifier

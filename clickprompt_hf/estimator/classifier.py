@@ -46,7 +46,7 @@ _SET_BY_PARAMETERS = {
         *("output_dir", "learning_rate", "plm_learning_rate", "num_train_epochs", "per_device_train_batch_size"),
         *("early_stopping_patience", "seed"),
     ),
-    "ctr_config": ("backbone", "field_sizes", "max_values"),
+    "ctr_config": ("backbone", "field_sizes", "max_values", "vector_sizes"),
     "clickprompt_config": ("text_config", "ctr_config", "prompt_length", "prompt_depth"),
 }
 
@@ -68,6 +68,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         backbone: The CTR model; one of `CTRConfig.backbone`'s names.
         plm_name_or_path: Hub id or folder of the language model; `None` for the backbone alone.
         text_fields: Columns that the language model reads; by default those of the schema.
+        text_encoder: Hub id or folder of the frozen language model that makes vectors of texts, for fields of the
+            schema with `as: vector`. By default `plm_name_or_path`.
         prompt_length: Prompts per layer of the language model, K.
         prompt_depth: Layers of the language model that get prompts, counted from the last; `None` for all.
         learning_rate: Learning rate for everything but the language model.
@@ -104,6 +106,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         backbone="dcnv2",
         plm_name_or_path=None,
         text_fields=None,
+        text_encoder=None,
         prompt_length=5,
         prompt_depth=None,
         learning_rate=1e-3,
@@ -122,6 +125,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         self.backbone = backbone
         self.plm_name_or_path = plm_name_or_path
         self.text_fields = text_fields
+        self.text_encoder = text_encoder
         self.prompt_length = prompt_length
         self.prompt_depth = prompt_depth
         self.learning_rate = learning_rate
@@ -186,7 +190,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             splits = self._split(rows, schema, seed)
             processor = self._fit_processor(splits["train"], schema)
             prepare_splits(splits, processor, Path(folder, "data"))
-            data, processor = load_prepared(Path(folder, "data"))
+            # the processor that is loaded with them may still read from the folder
+            data, _ = load_prepared(Path(folder, "data"))
             set_seed(seed)
             model = self._fresh_model(processor)
             history = self._train(model, processor, data, seed, folder)
@@ -342,8 +347,16 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         return split_table(rows, schema, "random", seed, split_fractions=fractions, names=("train", "validation"))
 
     def _fit_processor(self, train: pa.Table, schema: Schema) -> ClickPromptProcessor:
+        text_encoder = None
+        if any(field.as_vector for field in schema.fields):
+            text_encoder = self.text_encoder or self.plm_name_or_path
+            if text_encoder is None:
+                raise ValueError(
+                    "`text_encoder` must name the language model that makes vectors of texts: the schema has fields "
+                    "with `as: vector`."
+                )
         if self.plm_name_or_path is None:
-            return ClickPromptProcessor.fit(train, schema)
+            return ClickPromptProcessor.fit(train, schema, text_encoder=text_encoder)
         text_config = AutoConfig.from_pretrained(self.plm_name_or_path)
         if isinstance(text_config, ClickPromptConfig):
             raise ValueError(
@@ -351,7 +364,9 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             )
         tokenizer = AutoTokenizer.from_pretrained(self.plm_name_or_path)
         config = ClickPromptConfig(text_config=text_config, ctr_config=CTRConfig(), **self._prompt_options())
-        return ClickPromptProcessor.fit(train, schema, tokenizer, max_text_length=config.max_text_length)
+        return ClickPromptProcessor.fit(
+            train, schema, tokenizer, max_text_length=config.max_text_length, text_encoder=text_encoder
+        )
 
     def _prompt_options(self) -> dict[str, Any]:
         given = dict(self.clickprompt_config or {})
@@ -361,6 +376,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         options = {
             "field_sizes": processor.field_sizes,
             "max_values": processor.max_values,
+            "vector_sizes": processor.vector_sizes,
             **(self.ctr_config or {}),
         }
         if self.backbone in preset_backbones():
