@@ -26,6 +26,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, RobertaM
 import clickprompt_hf
 from clickprompt_hf import ClickPromptForCTR, ClickPromptModel, Schema
 from clickprompt_hf.estimator import ClickPromptClassifier
+from clickprompt_hf.presets import table_preset
 from clickprompt_hf.scoring import score_table
 
 TINY = {"embedding_size": 4, "dnn_hidden_sizes": [8], "num_cross_layers": 1}
@@ -259,6 +260,16 @@ def test_columns_of_like_names_are_fields_of_one_kind():
     assert [field.kind for field in named.schema_.fields] == ["numeric", "numeric"]
     unnamed = tiny_classifier(validation_fraction=0).fit(np.stack([few, many], axis=1), [0, 1] * 30)
     assert [field.kind for field in unnamed.schema_.fields] == ["categorical", "numeric"]
+
+
+def test_defaults_are_those_of_the_command():
+    X, y = table_of(4000)
+    noisy = np.where(np.random.default_rng(0).random(4000) < 0.3, "no", y)
+    classifier = ClickPromptClassifier(max_epochs=1, random_state=0).fit(X, noisy)
+    sizes = table_preset(3600, 5, 100).sizes
+    assert {name: getattr(classifier.model_.config.ctr_config, name) for name in sizes} == sizes
+    # 56 steps of 64 rows
+    assert [entry["epoch"] for entry in classifier.history_] == pytest.approx([28 / 57, 56 / 57, 1], abs=0.02)
 
 
 def test_free_text_is_not_ignored_silently():

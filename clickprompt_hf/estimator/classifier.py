@@ -27,7 +27,7 @@ from ..data.splits import split_table
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..modeling_ctr import backbone_class
 from ..pipeline_clickprompt import default_batch_size
-from ..presets import ctr_preset, preset_backbones
+from ..presets import TablePreset, ctr_preset, preset_backbones, table_preset
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
 from ..scoring import score_table
@@ -49,6 +49,8 @@ _SET_BY_PARAMETERS = {
     "ctr_config": ("backbone", "field_sizes", "max_values", "vector_sizes"),
     "clickprompt_config": ("text_config", "ctr_config", "prompt_length", "prompt_depth"),
 }
+# An evaluation after fewer steps than this says little.
+_LEAST_STEPS = 25
 
 
 class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
@@ -72,16 +74,19 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             schema with `as: vector`. By default `plm_name_or_path`.
         prompt_length: Prompts per layer of the language model, K.
         prompt_depth: Layers of the language model that get prompts, counted from the last; `None` for all.
-        learning_rate: Learning rate for everything but the language model.
+        learning_rate: Learning rate for everything but the language model. By default, as in `clickprompt finetune`,
+            3e-3 for a backbone alone on fewer than 200,000 training rows, else 1e-3.
         plm_learning_rate: Learning rate of the language model; 0 freezes it.
-        max_epochs: Largest number of passes over the training rows.
+        max_epochs: Largest number of passes over the training rows. By default 15 for a backbone alone on fewer than
+            200,000 training rows, else 3; 3 too without validation rows.
         batch_size: Rows per training batch. By default 64 with a language model; without one 64 to 1,024, by the
             number of training rows.
         validation_fraction: Share of the rows to set apart, in [0, 1): they choose the best epoch by AUC, stop
             training early and calibrate the probabilities. With 0, training takes all rows and all epochs, and keeps
             the last weights.
-        early_stopping_patience: Epochs without a better validation AUC after which training stops; 0 for no early
-            stopping.
+        early_stopping_patience: Evaluations without a better AUC after which training stops; 0 for no early stopping.
+            By default 4 for a backbone alone on fewer than 200,000 training rows, which is evaluated twice per epoch,
+            else 2.
         random_state: Seed, generator or `None`, as in scikit-learn. It draws the validation rows, fresh weights, order
             and dropout.
         ctr_config: Further arguments of `CTRConfig`, such as `{"embedding_size": 8, "dropout": 0.3}`.
@@ -96,7 +101,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         schema_: The schema in use.
         model_: The trained `ClickPromptForCTR`.
         processor_: Its `ClickPromptProcessor`.
-        history_: Validation metrics of each epoch, `{"epoch": ..., "auc": ..., "log_loss": ...}`.
+        history_: Validation metrics of each evaluation, `{"epoch": ..., "auc": ..., "log_loss": ...}`.
     """
 
     def __init__(
@@ -109,12 +114,12 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         text_encoder=None,
         prompt_length=5,
         prompt_depth=None,
-        learning_rate=1e-3,
+        learning_rate=None,
         plm_learning_rate=5e-5,
-        max_epochs=10,
+        max_epochs=None,
         batch_size=None,
         validation_fraction=0.1,
-        early_stopping_patience=2,
+        early_stopping_patience=None,
         random_state=None,
         ctr_config=None,
         clickprompt_config=None,
@@ -193,8 +198,12 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             # the processor that is loaded with them may still read from the folder
             data, _ = load_prepared(Path(folder, "data"))
             set_seed(seed)
-            model = self._fresh_model(processor)
-            history = self._train(model, processor, data, seed, folder)
+            preset = None
+            if self.backbone in preset_backbones():
+                sizes = processor.field_sizes
+                preset = table_preset(len(data["train"]), len(sizes), sum(sizes) - len(sizes))
+            model = self._fresh_model(processor, preset)
+            history = self._train(model, processor, data, preset, seed, folder)
         model.eval()
         self.classes_, self.schema_ = classes, processor.schema
         self.model_, self.processor_, self.history_ = model, processor, history
@@ -289,10 +298,10 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         return state
 
     def _check_parameters(self) -> None:
-        NumberRange(0, above=True).check("max_epochs", self.max_epochs)
+        NumberRange(0, above=True, also=(None,)).check("max_epochs", self.max_epochs)
         NumberRange(1, whole=True, also=(None,)).check("batch_size", self.batch_size)
         NumberRange(0, 1, below=True).check("validation_fraction", self.validation_fraction)
-        NumberRange(0, whole=True).check("early_stopping_patience", self.early_stopping_patience)
+        NumberRange(0, whole=True, also=(None,)).check("early_stopping_patience", self.early_stopping_patience)
         NumberRange(0, whole=True).check("verbose", int(self.verbose))
         backbone_class(self.backbone)
         for name, taken in _SET_BY_PARAMETERS.items():
@@ -372,8 +381,13 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         given = dict(self.clickprompt_config or {})
         return {"prompt_length": self.prompt_length, "prompt_depth": self.prompt_depth, **given}
 
-    def _fresh_model(self, processor: ClickPromptProcessor) -> ClickPromptForCTR:
+    def _fresh_model(self, processor: ClickPromptProcessor, preset: TablePreset | None) -> ClickPromptForCTR:
+        sizes = {} if preset is None else dict(preset.sizes)
+        if self.backbone == "fgcnn" and sizes:
+            # two embedding tables, each half as wide
+            sizes["embedding_size"] //= 2
         options = {
+            **sizes,
             "field_sizes": processor.field_sizes,
             "max_values": processor.max_values,
             "vector_sizes": processor.vector_sizes,
@@ -395,10 +409,11 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         model: ClickPromptForCTR,
         processor: ClickPromptProcessor,
         data: dict[str, ColumnarDataset],
+        preset: TablePreset | None,
         seed: int,
         folder: str,
     ) -> list[dict[str, float]]:
-        """Train the model and keep its best epoch; return the validation metrics of each epoch."""
+        """Train the model and keep its best epoch; return the validation metrics of each evaluation."""
         train, validation = data["train"], data.get("validation")
         if processor.reads_text:
             _warn_of_truncation(data.values(), processor)
@@ -408,17 +423,14 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             "disable_tqdm": not self.verbose,
             "save_only_model": True,
             "dataloader_pin_memory": False,
+            **self._training_options(preset, len(train) // batch_size, validation is not None),
             **(self.training_arguments or {}),
         }
         if validation is None:
-            options.update(eval_strategy="no", save_strategy="no")
-        else:
-            options["early_stopping_patience"] = int(self.early_stopping_patience)
+            options |= {"eval_strategy": "no", "save_strategy": "no"}
         arguments = ClickPromptTrainingArguments(
             output_dir=str(Path(folder, "training")),
-            learning_rate=float(self.learning_rate),
             plm_learning_rate=float(self.plm_learning_rate),
-            num_train_epochs=float(self.max_epochs),
             per_device_train_batch_size=int(batch_size),
             seed=seed,
             **options,
@@ -436,6 +448,33 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             for entry in trainer.state.log_history
             if "eval_auc" in entry
         ]
+
+    def _training_options(self, preset: TablePreset | None, steps: int, is_validated: bool) -> dict[str, Any]:
+        """Learning rate, epochs and evaluations: the given ones, else those of `clickprompt finetune`.
+
+        Args:
+            preset: Sizes and settings for the table; `None` if it has none.
+            steps: Steps per epoch.
+            is_validated: Whether there are validation rows.
+        """
+        options: dict[str, Any] = {}
+        if preset is not None and self.plm_name_or_path is None:
+            options |= preset.training
+            every = steps // preset.evaluations_per_epoch
+            if every >= _LEAST_STEPS and preset.evaluations_per_epoch > 1:
+                options |= {"eval_strategy": "steps", "save_strategy": "steps"}
+                options |= {"eval_steps": every, "save_steps": every}
+        if not is_validated:
+            # nothing chooses among the epochs
+            options = {name: value for name, value in options.items() if name == "learning_rate"}
+        for name, value, convert in (
+            ("learning_rate", self.learning_rate, float),
+            ("num_train_epochs", self.max_epochs, float),
+            ("early_stopping_patience", self.early_stopping_patience if is_validated else None, int),
+        ):
+            if value is not None:
+                options[name] = convert(value)
+        return options
 
 
 @contextmanager
