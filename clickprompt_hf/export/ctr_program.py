@@ -5,6 +5,7 @@ Shapes: B batch, C columns of ids, S entries of all vectors.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,8 +50,10 @@ def torch_export(model: ClickPromptForCTR) -> torch.export.ExportedProgram:
         ValueError: If the fusion of `model` has no CTR logit.
     """
     inputs, batch = random_inputs(model, num_rows=2), {0: torch.export.Dim("batch")}
-    # the second input is one of several in the signature
-    shapes = {"feature_ids": batch, "feature_vectors": (batch,) * (len(inputs) - 1)}
+    shapes: dict[str, Any] = {"feature_ids": batch}
+    if len(inputs) > 1:
+        # any number of inputs may follow in the signature
+        shapes["feature_vectors"] = (batch,)
     return torch.export.export(ClickProbability(model), inputs, dynamic_shapes=shapes)
 
 
