@@ -50,7 +50,7 @@ svg text { font-family: inherit; }
 dt { font-weight: 600; margin-top: .75rem; }
 dd { margin: 0; }
 @media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; }
-  td:first-child { max-width: 8.5rem; white-space: normal; overflow-wrap: anywhere; } }
+  td:first-child { min-width: 7.5rem; white-space: normal; overflow-wrap: anywhere; } }
 @media print {
   :root { --page: #fff; --text: #000; --soft: #444; --line: #bbb; --grid: #ddd; --band: #f2f2f2; }
   body { max-width: none; padding: 0; font-size: 10pt; }
