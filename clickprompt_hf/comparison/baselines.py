@@ -9,6 +9,7 @@ Shapes: N rows, C columns of ids, M numeric fields.
 
 import pickle
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,17 @@ class RawRows:
             columns.append(np.where(np.isfinite(values), values, np.nan)[indices])
         return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0))
 
-    def texts(self, table: pa.Table) -> list[str]:
-        """The values of each row's fields in the text, without numbers, times and the names of fields."""
+    def texts(self, table: pa.Table, but_for: Sequence[int] = ()) -> list[str]:
+        """The values of each row's fields in the text, without numbers, times and the names of fields.
+
+        Args:
+            table: Raw rows.
+            but_for: Indices of fields to leave out.
+        """
         parts = []
         for f in self.fields_with_words:
+            if f in but_for:
+                continue
             cells, indices = distinct_cells([table.column(self.processor.schema.fields[f].column)])
             before, after = self.processor.affixes(f)
             clauses = self.processor.render_values(f, cells)
@@ -309,8 +317,8 @@ class GradientBoosting(Baseline):
 
     Args:
         processor, seed: As in `Baseline`.
-        with_text: Whether it also gets the text's TF-IDF, reduced by SVD, and target-encoded ids. Fields of more than
-            `MOST_NATIVE_VALUES` values are then target-encoded only.
+        with_text: Whether it also gets target-encoded ids and the text's TF-IDF, reduced by SVD, but for the words of
+            native categories. Fields of more than `MOST_NATIVE_VALUES` values are then target-encoded only.
     """
 
     def __init__(self, processor: ClickPromptProcessor, seed: int = 0, with_text: bool = False):
@@ -328,7 +336,7 @@ class GradientBoosting(Baseline):
             sizes = [self.rows.processor.field_sizes[position] for position in self._categorical]
             encoded = cross_fitted_rates(single, clicks, sizes, self.seed)
             self.rates = [smoothed_rates(single[:, [field]], clicks, size) for field, size in enumerate(sizes)]
-        texts = self.rows.texts(table)
+        texts = self._texts(table)
         self.words = fit_words(texts)
         reduced = None
         if self.words is not None:
@@ -348,7 +356,7 @@ class GradientBoosting(Baseline):
             if single.shape[1]:
                 encoded = np.stack([rates[column] for rates, column in zip(self.rates, single.T)], axis=1)
             if self.words is not None:
-                reduced = self.svd.transform(self.words.transform(self.rows.texts(table)))
+                reduced = self.svd.transform(self.words.transform(self._texts(table)))
         return self._matrix(table, ids, encoded, reduced)
 
     @property
@@ -362,6 +370,10 @@ class GradientBoosting(Baseline):
     def _native(self) -> list[int]:
         sizes = self.rows.processor.field_sizes
         return [p for p in self._categorical if not self.with_text or sizes[p] - 1 <= MOST_NATIVE_VALUES]
+
+    def _texts(self, table: pa.Table) -> list[str]:
+        # the words of a native category say nothing new
+        return self.rows.texts(table, but_for=[self.rows.fields_with_ids[position] for position in self._native])
 
     def _single_ids(self, ids: list[np.ndarray]) -> np.ndarray:
         """Ids to target-encode, (N, number of categorical fields)."""

@@ -66,6 +66,7 @@ class Bench:
         data: The same rows, encoded.
         model_args: Options of the models, and the PLM if there is one.
         training_args: Arguments of training; `seed` is the first seed.
+        alone_args: Those of training a model without a PLM.
         num_trials: Number of tuning trials per arm.
         metric: `"auc"` or `"log_loss"` of validation rows, which tuning and early stopping improve.
         num_seeds: Number of seeds.
@@ -78,6 +79,7 @@ class Bench:
     data: PreparedData
     model_args: ModelArguments
     training_args: ClickPromptTrainingArguments
+    alone_args: ClickPromptTrainingArguments
     num_trials: int
     metric: str
     num_seeds: int
@@ -343,13 +345,13 @@ class NeuralArm(Arm):
 
     @cached_property
     def space(self) -> Space:
-        args, bench = self.bench.training_args, self.bench
+        args, bench = self._base_arguments, self.bench
         # without a PLM it is cheap to build
         alone = {"plm_name_or_path": None, **dict.fromkeys(_PLM_OPTIONS)}
         model = fresh_model(ClickPromptForCTR, replace(bench.model_args, **alone), bench.data)
         config = model.config.ctr_config
         space = {
-            "learning_rate": Parameter(args.learning_rate, 3e-4, 5e-3, log=True),
+            "learning_rate": Parameter(args.learning_rate, 3e-4, 1e-2, log=True),
             "weight_decay": Parameter(args.weight_decay, choices=(0.0, 0.01, 0.1)),
             "dnn_dropout": Parameter(float(config.dnn_dropout), choices=(0.0, 0.1, 0.3, 0.5)),
             "embedding_dropout": Parameter(float(config.embedding_dropout), choices=(0.0, 0.1, 0.3)),
@@ -362,7 +364,19 @@ class NeuralArm(Arm):
 
     def _arguments(self, folder: Path, seed: int, hyperparameters: dict[str, Any]) -> ClickPromptTrainingArguments:
         rates = {name: hyperparameters[name] for name in hyperparameters if name.endswith(("_rate", "_decay"))}
-        return arguments_for(self.bench, folder, seed, cache_text_states=self._caches, **rates)
+        options = {"cache_text_states": self._caches, **rates}
+        return arguments_for(self.bench, self._base_arguments, folder, seed, **options)
+
+    @property
+    def _base_arguments(self) -> ClickPromptTrainingArguments:
+        """Arguments of training, with the default rates."""
+        if self.with_plm:
+            return self.bench.training_args
+        args: Any = copy_arguments(self.bench.alone_args)
+        if self.after_pamlm:
+            # a pretrained backbone needs smaller steps than a fresh one
+            args.learning_rate = self.bench.training_args.learning_rate
+        return args
 
     @property
     def _caches(self) -> bool:
@@ -495,9 +509,11 @@ def best_epoch(trainer: ClickPromptTrainer) -> float:
     return float(trainer.state.epoch or 0.0 if step is None else steps.get(step, 0.0))
 
 
-def arguments_for(bench: Bench, folder: Path, seed: int, **options: Any) -> ClickPromptTrainingArguments:
-    """The bench's training arguments for one training, without what only the command uses."""
-    args: Any = copy_arguments(bench.training_args)
+def arguments_for(
+    bench: Bench, given: ClickPromptTrainingArguments, folder: Path, seed: int, **options: Any
+) -> ClickPromptTrainingArguments:
+    """Training arguments for one training, into a folder of its own."""
+    args: Any = copy_arguments(given)
     options = {
         **{"output_dir": str(folder), "seed": seed, "metric_for_best_model": bench.metric},
         **{"greater_is_better": bench.metric == "auc", "resume_from_checkpoint": None},
@@ -519,7 +535,7 @@ def pamlm_checkpoint(bench: Bench, seed: int) -> Path:
     if folder.is_dir():
         return folder
     running = bench.folder / "pamlm" / f"_seed-{seed}"
-    args = arguments_for(bench, running, seed)
+    args = arguments_for(bench, bench.training_args, running, seed)
     args.num_train_epochs, args.lr_scheduler_type, args.warmup_steps = bench.pamlm_epochs, "cosine", 0.05
     args.load_best_model_at_end, args.early_stopping_patience, args.metric_for_best_model = False, 0, None
     args.eval_strategy = "no"

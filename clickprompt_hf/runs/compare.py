@@ -16,6 +16,7 @@ Run the same command again after an interruption: finished trials and seeds are 
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 from transformers import AutoConfig
 from transformers.utils import logging
 
+from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..configuration_clickprompt import SPLIT_FAMILIES
 from ..data.reading import load_splits
@@ -35,6 +37,7 @@ from ..data.splits import DEFAULT_FRACTIONS
 from ..presets import preset_datasets
 from ..schema_clickprompt import Schema
 from ..training import ClickPromptTrainingArguments
+from ..training.arguments import copy_arguments
 from ..whole_files import whole_file
 from .arguments import CompareArguments, DataArguments, ModelArguments, TrainingParser
 from .arms import Bench, make_arm
@@ -43,6 +46,7 @@ from .comparison_folder import claim_comparison, rows_sha256
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES
 from .preparation import PreparedData, prepare_data
+from .table_defaults import choose_by_rows
 
 logger = logging.get_logger(__name__)
 
@@ -87,7 +91,8 @@ def main(arguments: list[str] | None = None) -> Any:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if "--scores" in given:
         raise ValueError("--scores compares files of scored rows: that is clickprompt compare-scores")
-    compare_args, model_args, data_args, training_args = make_parser().parse(arguments)
+    parser = make_parser()
+    compare_args, model_args, data_args, training_args = parser.parse(arguments)
     require(["lightgbm", "optuna", "matplotlib"], "compare", "clickprompt compare")
     arms = chosen_arms(compare_args.arms, model_args.plm_name_or_path)
     model_args, late = with_late_prompts(model_args, training_args)
@@ -100,10 +105,14 @@ def main(arguments: list[str] | None = None) -> Any:
         print(f"{folder} holds this comparison: finished trials and seeds are kept.")
     data = prepare(folder, tables, schema, data_args, model_args, training_args)
     roles = role_fields(data.processor.schema, compare_args)
+    # sizes for all models, and training settings for those without a PLM
+    choose_by_rows(model_args, data)
+    alone_args: Any = copy_arguments(training_args)
+    choose_by_rows(replace(model_args, plm_name_or_path=None), data, alone_args, parser.named)
 
     # 3. The arms, one after another.
     bench = Bench(
-        *(folder, tables, data, model_args, training_args),
+        *(folder, tables, data, model_args, training_args, alone_args),
         num_trials=compare_args.trials,
         metric=compare_args.metric,
         num_seeds=compare_args.seeds,
@@ -127,17 +136,25 @@ def main(arguments: list[str] | None = None) -> Any:
         runs=runs,
         importance=importance or None,
     )
-    return report(comparison, folder)
+    verdict = write_report(comparison, folder)
+    print(verdict.text)
+    print(f"Report: {folder / 'report.html'}")
+    return verdict
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Hide the progress bars and reports of transformers: models are loaded and saved for each trial and seed."""
+    """Hide what loading, saving and scoring would repeat for each trial and seed.
+
+    That is the progress bars and reports of transformers, and the warnings about values, which preparation has shown.
+    """
     level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*(values in column .* are |count as missing)")
+            yield
     finally:
         logging.set_verbosity(level)
         if shows_bars:
@@ -330,25 +347,6 @@ def settings_of(bench: Bench, data_args: DataArguments, compare_args: CompareArg
         settings["prompts enter the last layers"] = bench.model_args.prompt_depth or "all"
         settings["PA-MLM epochs"] = bench.pamlm_epochs
     return settings
-
-
-def report(comparison: Comparison, folder: Path) -> Any:
-    """Write the report and print its verdict."""
-    try:
-        from ..comparison import write_report
-    except ImportError:
-        from ..training.metrics import auc_and_log_loss
-
-        rows = [
-            {"arm": run.arm, "seed": run.seed, **auc_and_log_loss(run.probabilities, comparison.labels)}
-            for run in comparison.runs
-        ]
-        (folder / "results.json").write_text(json.dumps(rows, indent=1))
-        return rows
-    verdict = write_report(comparison, folder)
-    print(verdict.text)
-    print(f"Report: {folder / 'report.html'}")
-    return verdict
 
 
 if __name__ == "__main__":
