@@ -61,8 +61,6 @@ def test_a_run_takes_and_prints_the_preset(table, tmp_path, caplog):
 
 def test_flags_win(table, tmp_path, caplog):
     given = [
-        "--embedding_size",
-        "6",
         "--dnn_dropout",
         "0",
         "--learning_rate",
@@ -71,10 +69,8 @@ def test_flags_win(table, tmp_path, caplog):
     ]
     given += ["32", "--num_train_epochs", "1", "--ctr_only"]
     config, _, (shown,) = run([*table, *given], tmp_path / "out", caplog)
-    assert config["embedding_size"] == 6
     assert config["dnn_dropout"] == 0
     assert config["dnn_hidden_sizes"] == table_preset(2_400, 2, 240).sizes["dnn_hidden_sizes"]
-    assert "--embedding_size" not in shown
     assert "--dnn_dropout" not in shown
     assert "--learning_rate" not in shown
     # 75 steps per epoch: an evaluation every 37, which the last epoch's end need not be
@@ -82,8 +78,9 @@ def test_flags_win(table, tmp_path, caplog):
     assert (tmp_path / "out" / "checkpoint-37").exists() or (tmp_path / "out" / "checkpoint-74").exists()
 
 
-def test_a_named_preset_is_the_published_one(table, tmp_path, caplog):
-    config, _, shown = run([*table, "--ctr_only", "--preset", "ml-1m", "--max_steps", "2"], tmp_path / "out", caplog)
+@pytest.mark.parametrize("given", [["--preset", "ml-1m"], ["--num_cross_layers", "6"]])
+def test_a_named_preset_or_size_leaves_the_published_ones(given, table, tmp_path, caplog):
+    config, _, shown = run([*table, "--ctr_only", *given, "--max_steps", "2"], tmp_path / "out", caplog)
     published = ctr_preset("dcnv2", "ml-1m")
     assert {name: config[name] for name in SIZES} == {name: getattr(published, name) for name in SIZES}
     assert not shown

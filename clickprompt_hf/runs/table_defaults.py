@@ -16,6 +16,8 @@ from .preparation import PreparedData
 
 logger = logging.get_logger(__name__)
 
+# Who names one of these has chosen the size of the backbone.
+_SIZES = ("embedding_size", "dnn_hidden_sizes", "num_cross_layers")
 _EVALUATION = ("eval_strategy", "save_strategy", "eval_steps", "save_steps")
 # An evaluation after fewer steps than this says little.
 _LEAST_STEPS = 25
@@ -30,7 +32,7 @@ def choose_by_rows(
     """Set what nobody named, by the rows of a table without published sizes, and print it.
 
     Sizes apply to all fresh models, training settings to a backbone alone. Custom backbones, published datasets and
-    runs with `--preset` stay as they are.
+    runs with `--preset` or a size stay as they are.
 
     Args:
         model_args: The backbone and its sizes, in which missing sizes are set.
@@ -40,7 +42,8 @@ def choose_by_rows(
     """
     backbone = model_args.fresh_backbone
     is_published = data.training_data["dataset"] in preset_datasets()
-    if is_published or model_args.preset is not None or backbone not in preset_backbones():
+    names_sizes = any(getattr(model_args, name) is not None for name in ("preset", *_SIZES))
+    if is_published or names_sizes or backbone not in preset_backbones():
         return
     num_rows, sizes = len(data.splits["train"]), data.processor.field_sizes
     preset = table_preset(num_rows, len(sizes), sum(sizes) - len(sizes))
