@@ -32,6 +32,7 @@ from ..evaluation.importance import permutation_importance
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..pipeline_clickprompt import default_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
+from ..recent_texts import RecentTexts
 from ..schema_clickprompt import FieldSchema
 from ..scoring import score_table
 from ..text_encoder_clickprompt import TextEncoder, load_frozen
@@ -183,6 +184,7 @@ class Arm:
         train_seconds: float,
         megabytes: float,
         hyperparameters: dict[str, Any],
+        score_permuted: Callable[[pa.Table], np.ndarray] | None = None,
     ) -> ArmRun:
         tables, clicks = self.bench.tables, self.bench.clicks
         validation = auc_and_log_loss(scored(score, tables["validation"]), clicks["validation"])
@@ -190,7 +192,7 @@ class Arm:
         probabilities = scored(score, tables["test"])
         seconds = time.perf_counter() - start
         if seed == self.seeds[0]:
-            self._save_importance(score, seed)
+            self._save_importance(score_permuted or score, seed)
         return ArmRun(
             arm=self.name,
             seed=seed,
@@ -434,9 +436,12 @@ class NeuralArm(Arm):
             model.save_pretrained(partial)
             self.data.processor.save_pretrained(partial)
         megabytes = self._megabytes(folder / "model")
+        # permuted ids leave the texts as they are
+        texts = RecentTexts()
         run = self._run_of(
             *(seed, lambda table: self._score(model, table), seconds, megabytes),
             {**hyperparameters, "epochs": best_epoch(trainer)},
+            lambda table: self._score(model, table, texts),
         )
         if seed == bench.seeds[0]:
             kept = self.folder / "model"
@@ -453,9 +458,9 @@ class NeuralArm(Arm):
         """
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
-    def _score(self, model: Any, table: pa.Table) -> np.ndarray:
-        batch_size = default_batch_size(model.config)
-        return score_table(table, self.data.processor, model, batch_size, bf16=self.bench.training_args.bf16)
+    def _score(self, model: Any, table: pa.Table, texts: RecentTexts | None = None) -> np.ndarray:
+        batch_size, bf16 = default_batch_size(model.config), self.bench.training_args.bf16
+        return score_table(table, self.data.processor, model, batch_size, bf16, recent_texts=texts)
 
 
 class TextVectorArm(NeuralArm):
@@ -494,8 +499,8 @@ class TextVectorArm(NeuralArm):
         record = {**shared.training_data, "processor_fingerprint": processor.fingerprint}
         return PreparedData(splits, processor, record)
 
-    def _score(self, model: Any, table: pa.Table) -> np.ndarray:
-        return super()._score(model, self._with_vectors(table, self._encoder))
+    def _score(self, model: Any, table: pa.Table, texts: RecentTexts | None = None) -> np.ndarray:
+        return super()._score(model, self._with_vectors(table, self._encoder), texts)
 
     def _megabytes(self, folder: Path) -> float:
         plm = sum(weight.nbytes for weight in load_frozen(self._encoder.name_or_path).parameters())

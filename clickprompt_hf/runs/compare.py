@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> Any:
         importance=importance or None,
     )
     verdict = write_report(comparison, folder)
-    print(verdict.text)
+    print(f"{verdict.table}\n\n{verdict.text}")
     print(f"Report: {folder / 'report.html'}")
     return verdict
 
