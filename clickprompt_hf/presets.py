@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Backbone sizes of the paper's experiments (arXiv 2310.09234), per dataset, and sizes by rows for other tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .configuration_clickprompt import CTRConfig
@@ -103,6 +103,20 @@ class TablePreset:
     training: dict[str, Any]
     evaluations_per_epoch: int = 1
 
+    def sizes_of(self, backbone: str) -> dict[str, Any]:
+        """The sizes that a backbone of `preset_backbones()` has, as arguments of `CTRConfig`."""
+        options = {option.name: option.metadata for option in fields(CTRConfig)}
+        with_embeddings = options["embedding_size"]["needs"]["backbone"]
+        sizes = {
+            name: value
+            for name, value in self.sizes.items()
+            if backbone in options[name]["needs"].get("backbone", with_embeddings)
+        }
+        if backbone == "fgcnn":
+            # two embedding tables, each half as wide
+            sizes["embedding_size"] //= 2
+        return sizes
+
 
 # Training rows below which a table is small, and from which it gets the sizes published for MovieLens-1M.
 SMALL_ROWS, LARGE_ROWS = 20_000, 200_000
@@ -114,8 +128,8 @@ _TRAINING = {"learning_rate": 3e-3, "num_train_epochs": 15, "early_stopping_pati
 def table_preset(num_rows: int, num_fields: int, num_values: int) -> TablePreset | None:
     """Choose sizes and training settings by the size of a table.
 
-    They were chosen on validation rows of eight tables, each with 8,000 and with all its rows (up to 48,000 in
-    training); docs/benchmarks.md has the figures.
+    Those of small tables were chosen on validation rows of such tables. Those of medium ones are twice as wide with
+    the same training, which was not measured.
 
     Args:
         num_rows: Number of training rows.

@@ -12,6 +12,7 @@ from transformers import RobertaModel
 
 from clickprompt_hf import ClickPromptConfig
 from clickprompt_hf.comparison.results import load_run
+from clickprompt_hf.presets import table_preset
 from clickprompt_hf.runs import arms, compare
 from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
 from clickprompt_hf.runs.plms import scratch_text_config
@@ -133,6 +134,22 @@ def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_pa
     assert kept["backbone_text_vectors"].ctr_config.vector_sizes == [config.hidden_size]
     assert runs["backbone_text_vectors"].uses_plm_at_serving
     assert runs["backbone_text_vectors"].megabytes > runs["backbone"].megabytes + 1
+
+
+def test_models_without_a_plm_get_the_training_settings_of_the_table(table, tmp_path, caplog, monkeypatch):
+    seen = []
+    monkeypatch.setattr(compare, "introduce", lambda bench, *_: seen.append(bench) or 1 / 0)
+    arguments = [*table, "--plm_name_or_path", "scratch-tiny", "--arms", "backbone", "--output_dir"]
+    with pytest.raises(ZeroDivisionError):
+        compare.main([*arguments, str(tmp_path / "a"), "--learning_rate", "0.002"])
+    (bench,), preset = seen, table_preset(320, 4, 100)
+    assert bench.model_args.embedding_size == preset.sizes["embedding_size"]
+    assert bench.alone_args.num_train_epochs == preset.training["num_train_epochs"]
+    assert bench.alone_args.early_stopping_patience == preset.training["early_stopping_patience"]
+    assert bench.training_args.num_train_epochs == 10
+    assert bench.alone_args.learning_rate == 0.002
+    (shown,) = [record.message for record in caplog.records if record.message.startswith("Defaults for")]
+    assert "; to train without a PLM: --num_train_epochs 15" in shown
 
 
 def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, monkeypatch):

@@ -272,6 +272,14 @@ def test_defaults_are_those_of_the_command():
     assert [entry["epoch"] for entry in classifier.history_] == pytest.approx([28 / 57, 56 / 57, 1], abs=0.02)
 
 
+def test_training_arguments_win_over_the_defaults_of_the_table():
+    X, y = table_of(4000)
+    options = {"eval_strategy": "epoch", "max_steps": 60}
+    classifier = ClickPromptClassifier(training_arguments=options, random_state=0).fit(X, y)
+    # 57 steps per epoch
+    assert [entry["epoch"] for entry in classifier.history_] == pytest.approx([1, 60 / 57], abs=0.01)
+
+
 def test_free_text_is_not_ignored_silently():
     texts = [f"the {n}th review says that film {n * 7} is worth seeing twice" for n in range(60)]
     with pytest.warns(UserWarning, match=r"Columns \['review'\] hold free text"):

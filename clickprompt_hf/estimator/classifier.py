@@ -34,6 +34,7 @@ from ..scoring import score_table
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from ..training.batch_size import default_batch_size as batch_size_for_training
 from ..training.calibration import calibrate
+from ..training.table_settings import settings_by_rows
 from ..whole_files import whole_contents
 from .drafting import drafted_schema, given_schema, schema_for_classes
 from .feature_tables import checked_classes, checked_table
@@ -49,8 +50,6 @@ _SET_BY_PARAMETERS = {
     "ctr_config": ("backbone", "field_sizes", "max_values", "vector_sizes"),
     "clickprompt_config": ("text_config", "ctr_config", "prompt_length", "prompt_depth"),
 }
-# An evaluation after fewer steps than this says little.
-_LEAST_STEPS = 25
 
 
 class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
@@ -382,12 +381,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         return {"prompt_length": self.prompt_length, "prompt_depth": self.prompt_depth, **given}
 
     def _fresh_model(self, processor: ClickPromptProcessor, preset: TablePreset | None) -> ClickPromptForCTR:
-        sizes = {} if preset is None else dict(preset.sizes)
-        if self.backbone == "fgcnn" and sizes:
-            # two embedding tables, each half as wide
-            sizes["embedding_size"] //= 2
         options = {
-            **sizes,
+            **({} if preset is None else preset.sizes_of(self.backbone)),
             "field_sizes": processor.field_sizes,
             "max_values": processor.max_values,
             "vector_sizes": processor.vector_sizes,
@@ -454,26 +449,20 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             preset: Sizes and settings for the table; `None` if it has none.
-            steps: Steps per epoch.
+            steps: Batches per epoch.
             is_validated: Whether there are validation rows.
         """
-        options: dict[str, Any] = {}
+        given = {
+            "learning_rate": None if self.learning_rate is None else float(self.learning_rate),
+            "num_train_epochs": None if self.max_epochs is None else float(self.max_epochs),
+            "early_stopping_patience": self.early_stopping_patience if is_validated else None,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
         if preset is not None and self.plm_name_or_path is None:
-            options |= preset.training
-            every = steps // preset.evaluations_per_epoch
-            if every >= _LEAST_STEPS and preset.evaluations_per_epoch > 1:
-                options |= {"eval_strategy": "steps", "save_strategy": "steps"}
-                options |= {"eval_steps": every, "save_steps": every}
-        if not is_validated:
-            # nothing chooses among the epochs
-            options = {name: value for name, value in options.items() if name == "learning_rate"}
-        for name, value, convert in (
-            ("learning_rate", self.learning_rate, float),
-            ("num_train_epochs", self.max_epochs, float),
-            ("early_stopping_patience", self.early_stopping_patience if is_validated else None, int),
-        ):
-            if value is not None:
-                options[name] = convert(value)
+            others = self.training_arguments or {}
+            keeps_best = is_validated and others.get("load_best_model_at_end", True)
+            steps //= others.get("gradient_accumulation_steps", 1)
+            options |= settings_by_rows(preset, steps, keeps_best, {*options, *others})
         return options
 
 

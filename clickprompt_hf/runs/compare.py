@@ -106,9 +106,8 @@ def main(arguments: list[str] | None = None) -> Any:
     data = prepare(folder, tables, schema, data_args, model_args, training_args)
     roles = role_fields(data.processor.schema, compare_args)
     # sizes for all models, and training settings for those without a PLM
-    choose_by_rows(model_args, data)
     alone_args: Any = copy_arguments(training_args)
-    choose_by_rows(replace(model_args, plm_name_or_path=None), data, alone_args, parser.named)
+    choose_by_rows(model_args, data, alone_args, parser.named)
 
     # 3. The arms, one after another.
     bench = Bench(

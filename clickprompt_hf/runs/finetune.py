@@ -119,7 +119,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     # 3. Model: the checkpoint's trunk with fresh heads, or a fresh model on the PLM, or a backbone alone.
     set_seed(training_args.seed)
     if checkpoint is None:
-        choose_by_rows(model_args, data, training_args, parser.named)
+        alone_args = training_args if model_args.plm_name_or_path is None else None
+        choose_by_rows(model_args, data, alone_args, parser.named, is_silent=training_args.process_index > 0)
         model = fresh_model(ClickPromptForCTR, model_args, data)
     else:
         model = ClickPromptForCTR.from_pretrained(start.model_name_or_path, config=checkpoint)

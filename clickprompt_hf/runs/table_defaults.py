@@ -4,30 +4,27 @@
 from collections.abc import Collection
 from typing import Any
 
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
-from ..configuration_clickprompt import CTRConfig
-from ..presets import TablePreset, preset_backbones, preset_datasets, table_preset
+from ..presets import preset_backbones, preset_datasets, table_preset
 from ..training.arguments import ClickPromptTrainingArguments
 from ..training.batch_size import default_batch_size
-from .arguments import ModelArguments, config_options
+from ..training.table_settings import settings_by_rows
+from .arguments import ModelArguments
 from .preparation import PreparedData
 
 logger = logging.get_logger(__name__)
 
 # Who names one of these has chosen the size of the backbone.
 _SIZES = ("embedding_size", "dnn_hidden_sizes", "num_cross_layers")
-_EVALUATION = ("eval_strategy", "save_strategy", "eval_steps", "save_steps")
-# An evaluation after fewer steps than this says little.
-_LEAST_STEPS = 25
 
 
 def choose_by_rows(
     model_args: ModelArguments,
     data: PreparedData,
-    training_args: ClickPromptTrainingArguments | None = None,
+    alone_args: ClickPromptTrainingArguments | None = None,
     named: Collection[str] = (),
+    is_silent: bool = False,
 ) -> None:
     """Set what nobody named, by the rows of a table without published sizes, and print it.
 
@@ -37,8 +34,9 @@ def choose_by_rows(
     Args:
         model_args: The backbone and its sizes, in which missing sizes are set.
         data: The encoded rows.
-        training_args: Training arguments, in which settings are set; `None` leaves the training as it is.
+        alone_args: Arguments of training a model without a PLM, in which settings are set; `None` if none is trained.
         named: Names of the flags that the user gave.
+        is_silent: Whether another process prints it.
     """
     backbone = model_args.fresh_backbone
     is_published = data.training_data["dataset"] in preset_datasets()
@@ -49,49 +47,28 @@ def choose_by_rows(
     preset = table_preset(num_rows, len(sizes), sum(sizes) - len(sizes))
     if preset is None:
         return
-    chosen = _choose_sizes(model_args, preset, backbone)
-    if training_args is not None and model_args.plm_name_or_path is None:
-        chosen |= _choose_training(training_args, preset, num_rows, named)
-    if chosen and (training_args is None or training_args.process_index == 0):
-        shown = " ".join(f"--{name} {_shown(value)}" for name, value in chosen.items())
+    missing = {name: size for name, size in preset.sizes_of(backbone).items() if getattr(model_args, name) is None}
+    settings: dict[str, Any] = {}
+    if alone_args is not None:
+        steps = num_rows // _rows_per_step(alone_args, num_rows)
+        settings = settings_by_rows(preset, steps, alone_args.load_best_model_at_end, named)
+    for given, chosen in ((model_args, missing), (alone_args, settings)):
+        for name, value in chosen.items():
+            setattr(given, name, value)
+    if (missing or settings) and not is_silent:
+        alone = f"; to train without a PLM: {_flags(settings)}" if settings else ""
         # A warning, because the default level hides anything less.
-        logger.warning(f"Defaults for {preset.reason}: {shown}. Flags that you give win.")
+        logger.warning(f"Defaults for {preset.reason}: {_flags(missing)}{alone}. Flags that you give win.")
 
 
-def _choose_sizes(model_args: ModelArguments, preset: TablePreset, backbone: str) -> dict[str, Any]:
-    """Set the sizes of the preset that the backbone has and that are not given; return them."""
-    options, chosen = config_options(CTRConfig), {}
-    with_embeddings = options["embedding_size"].metadata["needs"]["backbone"]
-    for name, value in preset.sizes.items():
-        has_it = backbone in options[name].metadata["needs"].get("backbone", with_embeddings)
-        if has_it and getattr(model_args, name) is None:
-            # two embedding tables, each half as wide
-            chosen[name] = value // 2 if (name, backbone) == ("embedding_size", "fgcnn") else value
-            setattr(model_args, name, chosen[name])
-    return chosen
-
-
-def _choose_training(
-    args: ClickPromptTrainingArguments, preset: TablePreset, num_rows: int, named: Collection[str]
-) -> dict[str, Any]:
-    """Set the training settings of the preset that are not given; return them."""
-    chosen = {name: value for name, value in preset.training.items() if name not in named}
-    if "max_steps" in named:
-        chosen.pop("num_train_epochs", None)
-    if not args.load_best_model_at_end:
-        # nothing chooses among the epochs
-        chosen.pop("early_stopping_patience", None)
-        chosen.pop("num_train_epochs", None)
+def _rows_per_step(args: ClickPromptTrainingArguments, num_rows: int) -> int:
+    """Rows per step of the optimizer, all processes together."""
     batch = default_batch_size(num_rows, False) if args.has_default_batch_size else args.per_device_train_batch_size
-    step_rows = (batch or 1) * args.gradient_accumulation_steps * args.world_size
-    steps = num_rows // step_rows // preset.evaluations_per_epoch
-    is_far_enough = preset.evaluations_per_epoch > 1 and steps >= _LEAST_STEPS
-    if is_far_enough and args.load_best_model_at_end and not set(_EVALUATION) & set(named):
-        chosen |= {"eval_strategy": IntervalStrategy.STEPS, "save_strategy": SaveStrategy.STEPS}
-        chosen |= {"eval_steps": steps, "save_steps": steps}
-    for name, value in chosen.items():
-        setattr(args, name, value)
-    return chosen
+    return (batch or 1) * args.gradient_accumulation_steps * args.world_size
+
+
+def _flags(chosen: dict[str, Any]) -> str:
+    return " ".join(f"--{name} {_shown(value)}" for name, value in chosen.items()) or "no sizes"
 
 
 def _shown(value: Any) -> str:
