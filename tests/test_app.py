@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -155,12 +156,24 @@ def test_nothing_leaves_the_machine(page):
     assert page.local_url.startswith("http://127.0.0.1:")
 
 
+def fewest_pixels_of_bars(picture: Path) -> int:
+    """Number of pixels of the rarer of the two colours of bars."""
+    image = Image.open(picture).convert("RGB")
+    colors = {color: count for count, color in image.getcolors(maxcolors=image.width * image.height)}
+    return min(colors.get(ImageColor.getrgb(bar), 0) for bar in ("#f97316", "#94a3b8"))
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH: apt-get install chromium")
 def test_in_a_browser(page, checkpoint, tmp_path):
     picture = tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,1200", "--virtual-time-budget=20000"]
-    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path}", f"--screenshot={picture}", "--dump-dom"]
-    shown = subprocess.run([*command, page.local_url], capture_output=True, text=True, timeout=120, check=True).stdout
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,1200"]
+    # a busy machine draws the bars later
+    for budget in (20_000, 60_000, 180_000):
+        command = [CHROMIUM, *options, f"--virtual-time-budget={budget}", f"--user-data-dir={tmp_path}"]
+        command += [f"--screenshot={picture}", "--dump-dom", page.local_url]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        if fewest_pixels_of_bars(picture) > 1000:
+            break
     has_plm = ClickPromptConfig.from_pretrained(checkpoint).use_plm
     for words in (
         "click-model",
@@ -179,8 +192,5 @@ def test_in_a_browser(page, checkpoint, tmp_path):
     # the page loads nothing from elsewhere
     assert not re.findall(rf'(?:src|href)="(?!{page.local_url}|https://gradio.app)https?://[^"]*', shown)
 
-    image = Image.open(picture).convert("RGB")
-    assert image.size == (1280, 1200)
-    # bars of both colours
-    colors = {color: count for count, color in image.getcolors(maxcolors=image.width * image.height)}
-    assert min(colors.get(ImageColor.getrgb(bar), 0) for bar in ("#f97316", "#94a3b8")) > 1000
+    assert Image.open(picture).size == (1280, 1200)
+    assert fewest_pixels_of_bars(picture) > 1000
