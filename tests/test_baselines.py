@@ -201,6 +201,22 @@ def test_logistic_regression_reads_words():
     assert roc_auc_score(clicks, model.predict(validation)) > roc_auc_score(clicks, other.predict(validation)) + 0.03
 
 
+@pytest.mark.parametrize("make", [OneHotLogisticRegression, GradientBoosting])
+def test_vectors_are_numbers(make):
+    draw = np.random.default_rng(0)
+    vectors, users = draw.normal(7, 3, (400, 2)), draw.integers(0, 5, 400).astype(str)
+    clicks = (vectors[:, 1] > 7).astype(int)
+    cells = [None if row == 1 else vector.tolist() for row, vector in enumerate(vectors)]
+    table = pa.table({"user": users, "v": cells, "click": clicks})
+    schema = Schema((FieldSchema("user"), FieldSchema("v", kind="vector")), label="click")
+    model = fitted(make(ClickPromptProcessor.fit(table, schema)), table.slice(0, 300), table.slice(300))
+    numbers = model.rows.numbers(table)
+    assert np.isnan(numbers[1]).all()
+    known = np.delete(vectors, 1, axis=0)
+    np.testing.assert_allclose(np.delete(numbers, 1, axis=0), (known - known.mean(axis=0)) / known.std(axis=0), 1e-4)
+    assert roc_auc_score(clicks[300:], model.predict(table.slice(300))) > 0.95
+
+
 def test_texts_without_words_are_left_out():
     assert fit_words(["12", "12 7", ""]) is None
     assert sorted(fit_words(["red 12", "red hat", "old hat"]).vocabulary_) == ["hat", "red"]

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
@@ -150,6 +151,23 @@ def test_models_without_a_plm_get_the_training_settings_of_the_table(table, tmp_
     assert bench.alone_args.learning_rate == 0.002
     (shown,) = [record.message for record in caplog.records if record.message.startswith("Defaults for")]
     assert "; to train without a PLM: --num_train_epochs 15" in shown
+
+
+def test_texts_as_vectors_and_shared_rows_are_named(table, tmp_path, caplog, monkeypatch):
+    rows = shop(200)
+    pd.concat([rows] * 3).to_parquet(tmp_path / "thrice.parquet")
+    fields = [{**field, **({"as": "vector"} if field["column"] == "title" else {})} for field in SCHEMA["fields"]]
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump({**SCHEMA, "fields": fields}))
+    seen = []
+    monkeypatch.setattr(compare, "introduce", lambda bench, *_: seen.append(bench) or 1 / 0)
+    arguments = ["--data_path", str(tmp_path / "thrice.parquet"), "--schema", str(tmp_path / "schema.yaml")]
+    with pytest.raises(ZeroDivisionError):
+        compare.main([*arguments, "--arms", "backbone", "--output_dir", str(tmp_path / "out")])
+    assert seen[0].data.processor.vector_sizes == []
+    shown = " ".join(record.message for record in caplog.records)
+    assert "`as: vector` of ['title'] is ignored" in shown
+    assert "of the 60 test rows" in shown
+    assert "equal a training row in all fields" in shown
 
 
 def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, monkeypatch):

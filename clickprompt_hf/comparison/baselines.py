@@ -4,7 +4,7 @@
 All of them read ids through the fitted processor, so that they see the same values as the models do. Gradient boosting
 needs LightGBM (extra `compare`).
 
-Shapes: N rows, C columns of ids, M numeric fields.
+Shapes: N rows, C columns of ids, M numeric fields and entries of vectors.
 """
 
 import pickle
@@ -23,6 +23,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from ..data.arrow_cells import distinct_cells
+from ..data.vector_columns import encode_vector_column
 from ..encoding_clickprompt import without_missing_words
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS
@@ -54,6 +55,7 @@ class RawRows:
         schema = processor.schema
         self.fields_with_ids = [f for f, field in enumerate(schema.fields) if field.num_columns]
         self.numeric_fields = [f for f, field in enumerate(schema.fields) if field.kind == "numeric"]
+        self.vector_fields = [f for f, field in enumerate(schema.fields) if field.kind == "vector"]
         without_words = ("numeric", *TIME_PARTS)
         self.fields_with_words = [f for f in schema.fields_in_text if schema.fields[f].kind not in without_words]
 
@@ -66,14 +68,18 @@ class RawRows:
         return found
 
     def numbers(self, table: pa.Table) -> np.ndarray:
-        """Values of the numeric fields, (N, M) float64; NaN if missing."""
+        """Values of the numeric fields, then the entries of vectors, (N, M) float64; NaN if missing."""
         columns = []
         for f in self.numeric_fields:
             field = self.processor.schema.fields[f]
             cells, indices = distinct_cells([table.column(field.column)])
             values = np.asarray([number_of(cell) for cell in without_missing_words(cells, field)], dtype=np.float64)
-            columns.append(np.where(np.isfinite(values), values, np.nan)[indices])
-        return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0))
+            columns.append(np.where(np.isfinite(values), values, np.nan)[indices, None])
+        for f in self.vector_fields:
+            column = table.column(self.processor.schema.fields[f].column)
+            vectors, indices = encode_vector_column([column], self.processor, f)
+            columns.append(vectors[indices].astype(np.float64))
+        return np.concatenate(columns, axis=1) if columns else np.zeros((len(table), 0))
 
     def texts(self, table: pa.Table, but_for: Sequence[int] = ()) -> list[str]:
         """The values of each row's fields in the text, without numbers, times and the names of fields.
@@ -252,7 +258,8 @@ def _rates_of(ids: np.ndarray, rates: np.ndarray) -> np.ndarray:
 class OneHotLogisticRegression(Baseline):
     """Logistic regression on one-hot ids, standardised numbers and the TF-IDF of the text.
 
-    A numeric field has one-hot buckets and its value, clipped to three standard deviations; 0 if missing.
+    A numeric field has one-hot buckets and its value, clipped to three standard deviations; 0 if missing. Entries of
+    vectors are numbers without buckets.
     """
 
     def fit_features(self, table, clicks):
@@ -267,7 +274,7 @@ class OneHotLogisticRegression(Baseline):
         return self._matrix(table, numbers, texts)
 
     def features(self, table):
-        return self._matrix(table, self.rows.numbers(table), self.rows.texts(table) if self.words else [])
+        return self._matrix(table, self.rows.numbers(table), self.rows.texts(table) if self.words is not None else [])
 
     def _matrix(self, table: pa.Table, numbers: np.ndarray, texts: list[str]) -> sp.csr_matrix:
         standardised = np.clip((numbers - self.mean) / self.deviation, -3, 3)
@@ -311,7 +318,7 @@ def fit_words(texts: list[str]) -> TfidfVectorizer | None:
 
 
 class GradientBoosting(Baseline):
-    """LightGBM with native categories and numbers as they are; it stops early on validation rows.
+    """LightGBM with native categories, numbers and entries of vectors; it stops early on validation rows.
 
     Multi-valued fields become indicators of their most frequent values.
 

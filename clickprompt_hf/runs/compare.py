@@ -32,8 +32,8 @@ from transformers.utils import logging
 from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..configuration_clickprompt import SPLIT_FAMILIES
-from ..data.reading import load_splits
-from ..data.splits import DEFAULT_FRACTIONS
+from ..data.reading import read_source
+from ..data.splits import DEFAULT_FRACTIONS, SPLIT_NAMES, check_split_arguments, split_source
 from ..presets import preset_datasets
 from ..schema_clickprompt import Schema
 from ..training import ClickPromptTrainingArguments
@@ -45,7 +45,7 @@ from .command import require, run_command
 from .comparison_folder import claim_comparison, rows_sha256
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES
-from .preparation import PreparedData, prepare_data
+from .preparation import PreparedData, prepare_data, warn_of_shared_rows
 from .table_defaults import choose_by_rows
 
 logger = logging.get_logger(__name__)
@@ -99,11 +99,12 @@ def main(arguments: list[str] | None = None) -> Any:
     folder = Path(str(training_args.output_dir))
 
     # 2. The same rows for all arms.
-    tables, schema = read_rows(data_args)
+    tables, schema, own_splits = read_rows(data_args)
     hashes = {name: rows_sha256(table) for name, table in tables.items()}
     if claim_comparison(folder, given, hashes, training_args.overwrite_output_dir):
         print(f"{folder} holds this comparison: finished trials and seeds are kept.")
     data = prepare(folder, tables, schema, data_args, model_args, training_args)
+    warn_of_shared_rows(data.splits, data_args.split or "random", own_splits)
     roles = role_fields(data.processor.schema, compare_args)
     # sizes for all models, and training settings for those without a PLM
     alone_args: Any = copy_arguments(training_args)
@@ -202,22 +203,36 @@ def with_late_prompts(
     return replace(model_args, **late), True
 
 
-def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema]:
+def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, list[str]]:
     """Read and split the rows, and check that there are enough.
+
+    Returns:
+        Raw rows by split, their schema, and the names of the splits that the data came with. Texts of the schema with
+        `as: vector` are plain texts: the arms differ in how they use a PLM.
 
     Raises:
         ValueError: If the data or an argument is wrong, or a split has hardly any rows of a class.
         OSError: If a file is missing or broken.
     """
-    chosen: dict[str, Any] = {
-        "split": data_args.split or "random",
-        "split_seed": 42 if data_args.split_seed is None else data_args.split_seed,
-        "max_train_rows": data_args.max_train_rows,
-        "split_column": data_args.split_column,
-        "split_fractions": data_args.split_fractions or DEFAULT_FRACTIONS,
-    }
-    files = {name: getattr(data_args, name) for name in ("train_file", "validation_file", "test_file")}
-    tables, schema = load_splits(data_args.dataset, data_args.data_path, data_args.schema, **chosen, **files)
+    split, fractions = data_args.split or "random", data_args.split_fractions or DEFAULT_FRACTIONS
+    seed = 42 if data_args.split_seed is None else data_args.split_seed
+    check_split_arguments(split, seed, fractions)
+    files = {name: getattr(data_args, f"{name}_file") for name in SPLIT_NAMES}
+    column = data_args.split_column
+    read = (data_args.dataset, data_args.data_path, data_args.schema, files, column if split == "user" else None)
+    source = read_source(*read)
+    tables = split_source(source, split, seed, data_args.max_train_rows, column, fractions)
+    own_splits = list(source.table) if isinstance(source.table, dict) else []
+    schema = source.schema
+    if as_vectors := [field.key for field in schema.fields if field.as_vector]:
+        logger.warning(
+            f"`as: vector` of {as_vectors} is ignored: arms without a PLM must not use one. The arm "
+            "backbone_text_vectors reads the vector of the row's text."
+        )
+        plain = [
+            replace(field, as_vector=False, in_text=True) if field.as_vector else field for field in schema.fields
+        ]
+        schema = replace(schema, fields=tuple(plain))
     validation, most = tables["validation"], data_args.max_eval_rows
     if most is not None and most < len(validation):
         rows = np.linspace(0, len(validation) - 1, most).astype(np.int64)
@@ -229,7 +244,7 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema]:
                 f"The {name} split must have at least {_LEAST_ROWS} rows of each class to compare arms, got "
                 f"{counts[1]} with a click and {counts[0]} without. Use more rows."
             )
-    return tables, schema
+    return tables, schema, own_splits
 
 
 def prepare(

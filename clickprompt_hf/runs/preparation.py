@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def prepare_data(
         resolved.update(json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8")))
 
     if training_args.process_index == 0:
-        _warn_of_shared_rows(data, resolved)
+        warn_of_shared_rows(data, resolved["split"], resolved["own_splits"])
         if processor.reads_text:
             show_texts(data, processor.schema)
 
@@ -318,10 +319,16 @@ def _facts(source: SourceTable, resolved: dict[str, Any]) -> dict[str, Any]:
     return {"own_splits": [name for name in SPLIT_NAMES if name in own], "split_column": column}
 
 
-def _warn_of_shared_rows(data: dict[str, ColumnarDataset], resolved: dict[str, Any]) -> None:
-    """Warn if a random split put copies of the same row on both sides."""
-    drawn = [name for name in ("test", "validation") if name not in resolved["own_splits"]]
-    if resolved["split"] != "random" or not drawn:
+def warn_of_shared_rows(data: dict[str, ColumnarDataset], split: str, own_splits: Collection[str]) -> None:
+    """Warn if a random split put copies of the same row on both sides.
+
+    Args:
+        data: The encoded rows of all splits.
+        split: How rows were split.
+        own_splits: Splits that came with the data, which nobody drew.
+    """
+    drawn = [name for name in ("test", "validation") if name not in own_splits]
+    if split != "random" or not drawn:
         return
     found = count_shared_rows(data["train"], data[drawn[0]])
     if found.suspicious:
