@@ -222,6 +222,16 @@ def test_texts_without_words_are_left_out():
     assert sorted(fit_words(["red 12", "red hat", "old hat"]).vocabulary_) == ["hat", "red"]
 
 
+@pytest.mark.parametrize("make", [ConstantRate, BestColumn])
+def test_click_rates_are_not_calibrated(make):
+    train, validation = table_of(600), table_of(300, seed=1)
+    more_clicks = validation.set_column(4, "click", pa.array(([1] * 4 + [0]) * 60))
+    model = fitted(make(ClickPromptProcessor.fit(train, SCHEMA)), train, more_clicks)
+    before = model.predict(validation)
+    model.calibrate(model.features(more_clicks), more_clicks.column("click").to_numpy())
+    np.testing.assert_array_equal(model.predict(validation), before)
+
+
 def test_calibration_repairs_probabilities_of_other_scale():
     train, validation = table_of(600), table_of(300, seed=1)
     model = fitted(OneHotLogisticRegression(ClickPromptProcessor.fit(train, SCHEMA)), train, validation, C=1e5)

@@ -177,7 +177,14 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
     return logit(np.clip(probabilities, smallest, 1 - smallest))
 
 
-class ConstantRate(Baseline):
+class _Rates(Baseline):
+    """A baseline of click rates, which stay as they are."""
+
+    def calibrate(self, features, clicks):
+        pass
+
+
+class ConstantRate(_Rates):
     """The click rate of the training rows."""
 
     def fit_features(self, table, clicks):
@@ -193,7 +200,7 @@ class ConstantRate(Baseline):
         return np.full(len(features), self.model)
 
 
-class BestColumn(Baseline):
+class BestColumn(_Rates):
     """Smoothed click rates by the values of one field, the one that is best on validation rows.
 
     A numeric field's values are its buckets. Rows with several values have the mean of their rates; rows with none,
