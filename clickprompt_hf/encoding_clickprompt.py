@@ -367,7 +367,7 @@ class UnknownValues:
     """Counts values that training rows did not have, and warns about fields of which hardly any value is known.
 
     Such a column is probably read or written otherwise than in training. The same holds if all its values are
-    missing, unless missing was the most frequent value in training too.
+    missing, unless missing was the most frequent value in training too, and if all vectors of a field are missing.
 
     Args:
         encoder: The encoder whose ids are counted.
@@ -390,6 +390,9 @@ class UnknownValues:
             ids: Their ids (V, number of the field's columns), as `encode_values` returns them.
             repeats: Number of rows of each value, (V,); one by default.
         """
+        if not ids.shape[1]:
+            # texts have no ids
+            return
         repeats = np.ones(len(ids), dtype=np.int64) if repeats is None else repeats
         index = self.encoder.indexes[field_index]
         is_unknown = ~(ids > 0).any(axis=1) & (repeats > 0)
@@ -403,13 +406,25 @@ class UnknownValues:
                 if len(examples) < _NUM_EXAMPLES and (example := f"{value!r:.80}") not in examples:
                     examples.append(example)
 
-    def add_rows(self, columns: Mapping[str, Sequence], feature_ids: np.ndarray) -> None:
+    def add_vectors(self, field_index: int, is_missing: np.ndarray) -> None:
+        """Count vectors of one field, given whether each is missing (N,)."""
+        self.rows[field_index] += len(is_missing)
+        self.missing[field_index] += int(is_missing.sum())
+
+    def add_rows(
+        self, columns: Mapping[str, Sequence], feature_ids: np.ndarray, feature_vectors: np.ndarray | None = None
+    ) -> None:
         """Count the values of rows.
 
         Args:
             columns: Raw values by column.
             feature_ids: Their ids (B, C), as `encode` returns them.
+            feature_vectors: Their vectors (B, S), as `encode_vectors` returns them; only with fields of vectors.
         """
+        if feature_vectors is not None:
+            starts = np.cumsum([0, *self.encoder.vector_sizes[:-1]])
+            for f, start in zip(self.encoder.scales, starts):
+                self.add_vectors(f, np.isnan(feature_vectors[:, start]))
         with_ids = [(f, field) for f, field in enumerate(self.encoder.schema.fields) if field.num_columns]
         ends = np.cumsum([field.num_columns for _, field in with_ids])
         for (f, field), ids in zip(with_ids, np.split(feature_ids, ends[:-1], axis=1)):
@@ -440,6 +455,12 @@ class UnknownValues:
                 continue
             known, rows, unknown = self._known(f), self.rows[f], self.unknown[f]
             all_missing = unknown + self.missing[f] == rows
+            if field.is_vector and rows >= _LEAST_ROWS and all_missing:
+                warnings.warn(
+                    f"All {rows:,} vectors in column {field.column!r}{where} are missing; training rows had some. "
+                    "Check how the column is read.",
+                    stacklevel=stacklevel + 1,
+                )
             if not known or rows < _LEAST_ROWS or (unknown < _UNKNOWN_SHARE * rows and not all_missing):
                 continue
             found = f"{unknown / rows:.0%} of {rows:,} values" if unknown else f"All {rows:,} values"
@@ -458,12 +479,17 @@ class UnknownValues:
         return [repr(value) for value in vocabulary if value][:_NUM_EXAMPLES]
 
 
-def warn_of_unknown_values(encoder: FeatureEncoder, columns: Mapping[str, Sequence], feature_ids: np.ndarray) -> None:
+def warn_of_unknown_values(
+    encoder: FeatureEncoder,
+    columns: Mapping[str, Sequence],
+    feature_ids: np.ndarray,
+    feature_vectors: np.ndarray | None = None,
+) -> None:
     """Warn about columns of a call's rows that hold hardly any known value: see `UnknownValues`."""
     # a single row, scored on its own, need not wait for counts
     if len(feature_ids) >= _LEAST_ROWS:
         unknown = UnknownValues(encoder)
-        unknown.add_rows(columns, feature_ids)
+        unknown.add_rows(columns, feature_ids, feature_vectors)
         unknown.warn(stacklevel=3)
 
 

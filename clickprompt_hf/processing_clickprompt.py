@@ -302,12 +302,13 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         )
         columns = self.columns(rows, row_offset)
         features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset)}
-        if unknown is None:
-            warn_of_unknown_values(self, columns, features["feature_ids"])
-        else:
-            unknown.add_rows(columns, features["feature_ids"])
         if self.scales:
             features["feature_vectors"] = self.encode_vectors(columns, row_offset)
+        found = (columns, features["feature_ids"], features.get("feature_vectors"))
+        if unknown is None:
+            warn_of_unknown_values(self, *found)
+        else:
+            unknown.add_rows(*found)
         if self.reads_text and with_text:
             features.update(self._text_inputs(self.render(columns), options))
         if self.schema.label in columns:

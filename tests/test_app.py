@@ -14,7 +14,7 @@ from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
 from clickprompt_hf.scoring import score_table
@@ -132,6 +132,17 @@ def test_a_sample_of_many_rows_is_scored(tmp_path, monkeypatch):
     table, clicks = app_page.labelled_rows(processor, tmp_path / "rows.csv")
     assert len(table) == len(clicks) == 7
     assert table.column("click").to_pylist() == list(map(str, clicks))
+
+
+def test_importance_leaves_out_free_text_that_nothing_reads(tmp_path):
+    rows = tiny_rows(40)
+    fields = (*tiny_schema().fields[:3], FieldSchema("title", "Title", "text"))
+    processor = ClickPromptProcessor.fit(rows, Schema(fields, label="click"))
+    sizes = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config(**sizes), fusion="ctr"))
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    chart = app_page.importance_chart(model, processor, tmp_path / "rows.csv")
+    assert sorted(plotted({"value": chart.value})["field"]) == ["Price", "Tags", "User ID"]
 
 
 def test_one_widget_per_field():

@@ -452,6 +452,20 @@ def test_all_ways_to_score_agree(with_text, tmp_path):
         ClickPromptCollator(processor)([{**mapped[0], "feature_vectors": [1.0] * 4}])
 
 
+def test_vectors_that_are_all_missing_are_named(with_text):
+    model, processor = with_text
+    table = rows() | {"audio": [None] * 24}
+    expected = "All 24 vectors in column 'audio' are missing; training rows had some"
+    for score in (
+        lambda: processor(table),
+        lambda: score_table(pa.table(table), processor, model, 7),
+        lambda: ClickPromptPipeline(model, processor, device="cpu")(table),
+    ):
+        with pytest.warns(UserWarning, match=expected) as shown:
+            score()
+        assert len([warning for warning in shown if "vectors" in str(warning.message)]) == 1
+
+
 def test_rows_that_differ_in_vectors_alone_share_no_prompts(with_text):
     model, processor = with_text
     table = rows(8) | {"user": [1] * 8, "title": ["Up"] * 8}

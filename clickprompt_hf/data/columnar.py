@@ -280,14 +280,18 @@ def encode_tables(
     """
     feature_ids, value_ids, clause_ids, clauses = [], [], [], []
     vector_ids, vector_tables = [], []
+    ends = np.cumsum([len(table) for table in tables[:-1]])
     for f, field in enumerate(processor.schema.fields):
         if field.is_vector:
             try:
-                table, indices = encode_vector_column([table.column(field.column) for table in tables], processor, f)
+                vectors, indices = encode_vector_column([table.column(field.column) for table in tables], processor, f)
             except UnreadableVector as error:
                 raise error.at(f" in row {row_offset + error.index}") from None
-            vector_tables.append(table)
+            vector_tables.append(vectors)
             vector_ids.append(indices)
+            is_missing = np.isnan(vectors).all(axis=1)
+            for counted, rows in zip(unknown, np.split(indices, ends)):
+                counted.add_vectors(f, is_missing[rows])
             if not (with_text and field.in_text):
                 value_ids.append(indices)
                 continue
@@ -300,7 +304,7 @@ def encode_tables(
         except UnreadableCell as error:
             raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
         feature_ids.append(ids_of_values.astype(np.int32)[indices])
-        for counted, rows in zip(unknown, np.split(indices, np.cumsum([len(table) for table in tables[:-1]]))):
+        for counted, rows in zip(unknown, np.split(indices, ends)):
             counted.add(f, values, ids_of_values, np.bincount(rows, minlength=len(values)))
         value_ids.append(indices.astype(np.int32))
         if with_text and field.in_text:
@@ -309,13 +313,13 @@ def encode_tables(
             clauses.append(distinct_clauses.tolist())
             clause_ids.append(clause_indices[indices])
     arrays = {"feature_ids": np.concatenate(feature_ids, axis=1), "value_ids": np.stack(value_ids, axis=1)}
-    vectors = None
+    feature_vectors = None
     if vector_tables:
-        arrays["vector_ids"], vectors = np.stack(vector_ids, axis=1), FeatureVectors(vector_tables)
+        arrays["vector_ids"], feature_vectors = np.stack(vector_ids, axis=1), FeatureVectors(vector_tables)
     if not with_text:
-        return arrays, None, vectors
+        return arrays, None, feature_vectors
     affixes = [processor.affixes(f) for f in processor.schema.fields_in_text] if with_value_fields else None
     token_tables, arrays["clause_ids"] = TokenTables.build(
         clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
     )
-    return arrays, token_tables, vectors
+    return arrays, token_tables, feature_vectors

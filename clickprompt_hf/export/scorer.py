@@ -77,8 +77,9 @@ class Scorer:
         """
         columns = self.encoder.columns(rows)
         feature_ids = self.encoder.encode(columns)
-        warn_of_unknown_values(self.encoder, columns, feature_ids)
-        return self.score_ids(feature_ids, self.encoder.encode_vectors(columns) if self.encoder.scales else None)
+        feature_vectors = self.encoder.encode_vectors(columns) if self.encoder.scales else None
+        warn_of_unknown_values(self.encoder, columns, feature_ids, feature_vectors)
+        return self.score_ids(feature_ids, feature_vectors)
 
     def score_ids(self, feature_ids: np.ndarray, feature_vectors: np.ndarray | None = None) -> np.ndarray:
         """Predict P(click) of encoded rows, (B,) float32.

@@ -225,7 +225,9 @@ def importance_chart(
     def score(rows: pa.Table) -> np.ndarray:
         return score_table(rows, processor, model, batch_size, unknown=unknown, recent_texts=recent_texts)
 
-    drops = permutation_importance(score, table, clicks, processor.schema.fields, repeats=IMPORTANCE_REPEATS)
+    # without a PLM, free text is not read
+    fields = [field for field in processor.schema.fields if field.column in processor.read_columns]
+    drops = permutation_importance(score, table, clicks, fields, repeats=IMPORTANCE_REPEATS)
     shown = pd.DataFrame({"field": list(drops), "drop of AUC": list(drops.values())})
     return gr.BarPlot(
         shown,
