@@ -208,6 +208,11 @@ class TextEncoder:
             while len(self._vectors) > most:
                 self._vectors.popitem(last=False)
 
+    def forget(self) -> None:
+        """Drop the vectors in memory; the PLM stays loaded."""
+        with self._lock:
+            self._vectors.clear()
+
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Save configuration, weights and tokenizer of the PLM."""
         model, tokenizer, _ = self._load()

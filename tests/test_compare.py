@@ -1,6 +1,7 @@
 """`clickprompt compare` on tiny tables: arms, rows, resuming, refusals."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from clickprompt_hf.runs import arms, compare
 from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
 from clickprompt_hf.runs.plms import scratch_text_config
 from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
+from clickprompt_hf.text_encoder_clickprompt import TextEncoder
 
 SCHEMA = {
     "fields": [
@@ -168,6 +170,33 @@ def test_texts_as_vectors_and_shared_rows_are_named(table, tmp_path, caplog, mon
     assert "`as: vector` of ['title'] is ignored" in shown
     assert "of the 60 test rows" in shown
     assert "equal a training row in all fields" in shown
+
+
+def test_the_speed_of_text_vectors_is_that_of_new_texts(tmp_path, monkeypatch):
+    tokenizer = tiny_roberta_tokenizer()
+    RobertaModel(scratch_text_config("scratch-tiny", tokenizer)).save_pretrained(tmp_path / "plm")
+    tokenizer.save_pretrained(tmp_path / "plm")
+    rows = pa.table({"title": ["red shoes", "blue hat"]})
+    clicks = np.asarray([0, 1])
+    bench = SimpleNamespace(
+        tables={"validation": rows, "test": rows},
+        clicks={"validation": clicks, "test": clicks},
+        model_args=SimpleNamespace(plm_name_or_path=str(tmp_path / "plm")),
+        training_args=SimpleNamespace(bf16=False),
+        seeds=[1],
+    )
+    arm, read = arms.TextVectorArm("backbone_text_vectors", bench), []
+    compute = TextEncoder.compute
+    monkeypatch.setattr(
+        TextEncoder, "compute", lambda self, texts, *of: read.append(len(texts)) or compute(self, texts)
+    )
+
+    def score(given):
+        arm._encoder.encode(given["title"].to_pylist())
+        return np.asarray([0.2, 0.8])
+
+    arm._run_of(2, score, 1.0, 1.0, {})
+    assert read == [2, 2]
 
 
 def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, monkeypatch):
