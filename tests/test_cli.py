@@ -165,6 +165,26 @@ def test_mistakes_print_one_message_and_bugs_their_traceback(error, is_mistake, 
 
 
 @pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("compare", " Run the same command again: finished trials and seeds are kept."),
+        ("finetune", " The same command with --resume_from_checkpoint true continues from the last checkpoint."),
+        ("demo", ""),
+    ],
+)
+def test_ctrl_c_prints_one_line_that_says_how_to_continue(command, advice, capsys):
+    def main(arguments):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command, main, [])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == f"\nclickprompt {command}: interrupted.{advice}\n"
+    with pytest.raises(KeyboardInterrupt):
+        run_command(command, main, ["--debug"])
+
+
+@pytest.mark.parametrize(
     "bug", [lambda: int("x"), lambda: np.ones(2) + np.ones(3), lambda: dict([()]), lambda: [].remove(1)]
 )
 def test_value_errors_that_no_statement_raised_are_bugs(bug):

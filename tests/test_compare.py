@@ -1,6 +1,7 @@
 """`clickprompt compare` on tiny tables: arms, rows, resuming, refusals."""
 
 import json
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from clickprompt_hf import ClickPromptConfig
 from clickprompt_hf.comparison.results import load_run
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.runs import arms, compare
+from clickprompt_hf.runs.arguments import DataArguments
 from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
 from clickprompt_hf.runs.plms import scratch_text_config
 from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
@@ -261,6 +263,20 @@ def test_one_class_is_refused(table, tmp_path):
         compare.main(["--data_path", str(tmp_path / "ones.parquet"), *table[2:], "--output_dir", str(tmp_path / "o")])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "title"),
+    [
+        ({"dataset": "csv", "data_path": ["data/films.csv"]}, "films.csv"),
+        ({"data_path": ["a/b.parquet", "c.parquet"]}, "b.parquet c.parquet"),
+        ({"dataset": "ml-1m", "data_path": ["ml-1m.zip"]}, "ml-1m"),
+        ({"train_file": ["day/train.csv"]}, "train.csv"),
+        ({"dataset": "synthetic"}, "synthetic"),
+    ],
+)
+def test_reports_are_named_after_the_dataset_or_its_files(arguments, title):
+    assert compare.title_of(DataArguments(**arguments)) == title
+
+
 def test_flags_and_rows_are_recognized():
     assert flags_of(["--arms", "a", "b", "--bf16", "--trials=3"]) == {"arms": "a b", "bf16": "true", "trials": "3"}
     rows = pa.table({"a": [1, 2, 3]})
@@ -323,3 +339,12 @@ def test_diverged_trials_are_never_the_best(tmp_path):
         (tmp_path / "trials" / f"trial-{number}.json").write_text(json.dumps(vars(trial)))
     with pytest.raises(ValueError, match="diverged in all 3 trials"):
         tune(SPACE, None, 3, False, 7, tmp_path / "trials", lambda *of: None)
+
+
+def test_messages_that_each_seed_would_repeat_are_shown_once(caplog):
+    noisy = logging.getLogger("clickprompt_hf.training.trainer")
+    with compare.each_message_once():
+        for size in (64, 64, 128):
+            noisy.warning(f"Training batches have {size} rows.")
+    noisy.warning("Training batches have 64 rows.")
+    assert [record.getMessage().split()[3] for record in caplog.records] == ["64", "128", "64"]

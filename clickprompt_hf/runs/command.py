@@ -31,6 +31,15 @@ COMMANDS = {
     "demo": "run everything on generated data",
 }
 MISTAKE_EXIT_CODE = 2
+# That of shells for a program ended by Ctrl-C: 128 + SIGINT.
+INTERRUPT_EXIT_CODE = 130
+# How to continue after Ctrl-C.
+_HOW_TO_CONTINUE = {
+    "compare": " Run the same command again: finished trials and seeds are kept.",
+    "predict": " Run the same command again: finished pieces are kept.",
+    "pretrain": " The same command with --resume_from_checkpoint true continues from the last checkpoint.",
+    "finetune": " The same command with --resume_from_checkpoint true continues from the last checkpoint.",
+}
 # Longer than a launcher needs to end the other processes once the first one has reported a mistake.
 _SECONDS_FOR_FIRST_PROCESS = 5
 
@@ -41,9 +50,9 @@ def module_name(command: str) -> str:
 
 
 def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str] | None = None) -> None:
-    """Run a command; a user's mistake prints one message and exits with code 2.
+    """Run a command; a user's mistake prints one message and exits with code 2, and Ctrl-C one with code 130.
 
-    `--debug` among the arguments shows its traceback. Bugs always show theirs.
+    `--debug` among the arguments shows the traceback. Bugs always show theirs.
 
     Args:
         name: The subcommand, as messages show it.
@@ -58,6 +67,11 @@ def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str
             if debug or not is_mistake(error):
                 raise
             report_mistake(name, error)
+        except KeyboardInterrupt:
+            if debug:
+                raise
+            print(f"\n{PROGRAM} {name}: interrupted.{_HOW_TO_CONTINUE.get(name, '')}", file=sys.stderr)
+            sys.exit(INTERRUPT_EXIT_CODE)
 
 
 def without_debug(arguments: list[str]) -> tuple[bool, list[str]]:

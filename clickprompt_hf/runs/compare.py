@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from logging import LogRecord, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..configuration_clickprompt import SPLIT_FAMILIES
 from ..data.reading import read_source
+from ..data.sources import FILE_FORMATS
 from ..data.splits import DEFAULT_FRACTIONS, SPLIT_NAMES, check_split_arguments, split_source
 from ..presets import preset_datasets
 from ..schema_clickprompt import Schema
@@ -123,13 +125,13 @@ def main(arguments: list[str] | None = None) -> Any:
     # PA-MLM takes the size of the backbone from the arms without it
     in_order = sorted(arms, key=lambda arm: ("pamlm" in arm, list(ARMS).index(arm)))
     made = {arm: make_arm(arm, bench) for arm in in_order}
-    with quiet_loading():
+    with quiet_loading(), each_message_once():
         runs = [run for arm in made.values() for run in arm.run()]
 
     # 4. The report.
     importance = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
     comparison = Comparison(
-        title=str(data_args.dataset or " ".join(data_args.data_path or data_args.train_file or ())),
+        title=title_of(data_args),
         settings=settings_of(bench, data_args, compare_args, late),
         labels=bench.clicks["test"],
         train_counts={role: counts_in_training(data, f) for role, f in roles.items()},
@@ -159,6 +161,28 @@ def quiet_loading() -> Iterator[None]:
         logging.set_verbosity(level)
         if shows_bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def each_message_once() -> Iterator[None]:
+    """Hide messages of the package that each trial and seed would repeat, such as the size of batches."""
+    seen: set[str] = set()
+
+    def is_new(record: LogRecord) -> bool:
+        message = record.getMessage()
+        is_known = message in seen
+        seen.add(message)
+        return not is_known
+
+    modules = ("training.trainer", "training.text_caching", "data.text_states")
+    loggers = [getLogger(f"clickprompt_hf.{module}") for module in modules]
+    for noisy in loggers:
+        noisy.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for noisy in loggers:
+            noisy.removeFilter(is_new)
 
 
 def chosen_arms(given: list[str] | None, plm: str | None) -> list[str]:
@@ -294,7 +318,9 @@ def role_fields(schema: Schema, compare_args: CompareArguments) -> dict[str, int
         if given is not None:
             known = [field.column for field in schema.fields if field.num_columns]
             if given not in known:
-                raise ValueError(f"`--{role}_field` must be one of the fields {known}, or none, got {given!r}.")
+                raise ValueError(
+                    f"`--{role}_field` must be one of the fields with ids, {known}, or none, got {given!r}."
+                )
             found[role] = schema.columns.index(given)
             continue
         candidates = [f for f, field in enumerate(schema.fields) if field.kind == "categorical"]
@@ -328,7 +354,7 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) 
     trials = f"{bench.num_trials} trials each" if bench.num_trials > 1 else "no tuning"
     bench.say(
         f"Arms: {', '.join(arms)}. {trials.capitalize()}, by {bench.metric} on validation rows; {bench.num_seeds} "
-        f"seeds, from {bench.seeds[0]}."
+        f"{'seed' if bench.num_seeds == 1 else 'seeds'}, from {bench.seeds[0]}."
     )
     fields = bench.data.processor.schema.fields
     for role in ROLES:
@@ -341,6 +367,14 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) 
             f"Prompts enter the PLM's last {_LATE_LAYERS} layers; the states of the layers below are computed once "
             "per text. --prompt_depth changes it."
         )
+
+
+def title_of(data_args: DataArguments) -> str:
+    """What the report calls the table: its dataset, or the names of its files."""
+    files = data_args.data_path or data_args.train_file or ()
+    if data_args.dataset and (data_args.dataset not in FILE_FORMATS or not files):
+        return str(data_args.dataset)
+    return " ".join(Path(file).name for file in files)
 
 
 def settings_of(bench: Bench, data_args: DataArguments, compare_args: CompareArguments, late: bool) -> dict[str, Any]:
