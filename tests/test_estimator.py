@@ -225,6 +225,7 @@ def test_wrong_labels(y, message):
         ({"schema": 3}, "`schema` must be a Schema"),
         ({"schema": {"fields": ["size"], "label": "y"}}, "lacks \\['size'\\]"),
         ({"schema": {"fields": ["color"], "label": "y", "positive": "maybe"}}, "'maybe'"),
+        ({"ctr_config": {"embed_size": 8}}, r"`ctr_config` must hold arguments of CTRConfig, got \['embed_size'\]"),
     ],
 )
 def test_wrong_parameters_are_refused_in_fit(parameters, message):

@@ -88,7 +88,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             else 2.
         random_state: Seed, generator or `None`, as in scikit-learn. It draws the validation rows, fresh weights, order
             and dropout.
-        ctr_config: Further arguments of `CTRConfig`, such as `{"embedding_size": 8, "dropout": 0.3}`.
+        ctr_config: Further arguments of `CTRConfig`, such as `{"embedding_size": 8, "dnn_dropout": 0.3}`.
         clickprompt_config: Further arguments of `ClickPromptConfig`, such as `{"fusion": "weighted"}`.
         training_arguments: Further arguments of `ClickPromptTrainingArguments`, such as `{"weight_decay": 0.1}`.
         verbose: 1 shows progress and metrics; 0 is silent.
@@ -311,6 +311,11 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(
                     f"`{name}` must leave out {clash}, which parameters of the estimator or the data set."
                 )
+        # a custom backbone may read options of its own
+        if self.backbone in preset_backbones():
+            config = CTRConfig()
+            if unknown := [option for option in self.ctr_config or () if not hasattr(config, option)]:
+                raise ValueError(f"`ctr_config` must hold arguments of CTRConfig, got {unknown}.")
 
     def _schema_of(self, table: pa.Table, classes: np.ndarray, indices: np.ndarray, name: Any) -> tuple[Schema, int]:
         """The schema, and the index of the class that means a click."""
