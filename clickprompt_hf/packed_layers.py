@@ -16,6 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+# In bf16, oneDNN compiles kernels for each new number of tokens, which takes as long as a training step.
+TOKENS_STEP_IN_BF16 = 64
+
 
 @dataclass(frozen=True)
 class PackedRows:
@@ -26,7 +29,8 @@ class PackedRows:
         lengths: (B,), numbers of tokens, in that order.
         blocks: Number of rows and their length, for each length.
         starts: (B,), place of each row's first token among the N, in that order.
-        tokens: (N,), where each token is among the U · T positions of the texts.
+        tokens: (N,), where each token is among the U · T positions of the texts; the last ones may be copies of
+            the first.
     """
 
     order: torch.Tensor
@@ -36,18 +40,21 @@ class PackedRows:
     tokens: torch.Tensor
 
     @classmethod
-    def of(cls, attention_mask: torch.Tensor, text_rows: torch.Tensor) -> "PackedRows":
+    def of(cls, attention_mask: torch.Tensor, text_rows: torch.Tensor, step: int = 1) -> "PackedRows":
         """Sort rows.
 
         Args:
             attention_mask: (U, T), 1 at text, 0 at padding, which is on the right.
             text_rows: (B,), the text of each row.
+            step: N is filled up to a multiple of it.
         """
         lengths, order = attention_mask.sum(dim=1)[text_rows].sort(stable=True)
         distinct, counts = lengths.unique_consecutive(return_counts=True)
         starts = lengths.cumsum(0) - lengths
         firsts = text_rows[order] * attention_mask.shape[1] - starts
         tokens = torch.arange(int(lengths.sum())) + firsts.repeat_interleave(lengths)
+        # copies of the first token, to which no row attends
+        tokens = torch.cat([tokens, tokens[:1].expand(-len(tokens) % step)])
         return cls(order, lengths, list(zip(counts.tolist(), distinct.tolist())), starts, tokens)
 
     @property
@@ -57,7 +64,8 @@ class PackedRows:
 
     def split_tokens(self, states: torch.Tensor) -> list[torch.Tensor]:
         """States (N, H) to those (b, t, H) of each block."""
-        parts = states.split([number * length for number, length in self.blocks])
+        sizes = [number * length for number, length in self.blocks]
+        parts = states[: sum(sizes)].split(sizes)
         return [part.unflatten(0, block) for part, block in zip(parts, self.blocks)]
 
     def places(self, positions: torch.Tensor) -> torch.Tensor:
@@ -135,7 +143,8 @@ def run_packed_layers(
     shared = text_rows is not None and not torch.is_grad_enabled()
     if text_rows is None:
         text_rows = torch.arange(states.shape[0])
-    rows = PackedRows.of(attention_mask, text_rows)
+    step = TOKENS_STEP_IN_BF16 if torch.is_autocast_enabled("cpu") else 1
+    rows = PackedRows.of(attention_mask, text_rows, step)
     prompts_by_layer = prompts.index_select(0, rows.order).unbind(dim=1)
     texts = states.flatten(0, 1)
     tokens = texts.index_select(0, rows.tokens)
@@ -149,10 +158,11 @@ def run_packed_layers(
         else:
             queries, keys, values = (project(tokens) for project in projections)
         context = _attend(attention, rows.split_tokens(queries), keys, values, own_prompts, rows)
+        context = F.pad(context, (0, 0, 0, len(tokens) - len(context)))
         tokens = _finish(layer, context, tokens)
     padded = tokens.new_zeros(len(rows.order), attention_mask.shape[1], tokens.shape[-1])
     is_text = torch.arange(attention_mask.shape[1]) < rows.lengths[:, None]
-    return rows.unsorted(padded.masked_scatter(is_text.unsqueeze(-1), tokens))
+    return rows.unsorted(padded.masked_scatter(is_text.unsqueeze(-1), tokens[: int(rows.lengths.sum())]))
 
 
 def _run_at(

@@ -60,7 +60,7 @@ def test_the_timed_products_are_small():
 
 
 @pytest.mark.parametrize(
-    ("options", "given", "expected"), [({"bf16": True}, None, "32"), ({"bf16": True}, "7", "7"), ({}, None, None)]
+    ("options", "given", "expected"), [({"bf16": True}, None, "256"), ({"bf16": True}, "7", "7"), ({}, None, None)]
 )
 @pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])
 def test_training_in_bf16_on_a_cpu_keeps_few_kernels(name, options, given, expected, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_batch, tiny_ctr_config, tiny_text_config
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, prompt_injection
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM, packed_layers, prompt_injection
 from clickprompt_hf.packed_layers import PackedRows
 
 LENGTHS = torch.tensor([4, 7, 2, 7, 4, 4])
@@ -81,6 +81,28 @@ def test_rows_are_sorted_by_length():
     assert rows.tokens.tolist() == [3, 0, 1, 0, 1, 6, 7, 8]
     assert rows.places(torch.tensor([[0, 1], [2, 0], [0, 2], [1, 0]])).tolist() == [[0, 0], [1, 2], [4, 3], [7, 5]]
     assert rows.unsorted(torch.tensor([2, 0, 3, 1])).tolist() == [0, 1, 2, 3]
+
+
+def test_tokens_are_filled_up_with_copies_that_no_block_holds():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1]])
+    rows = PackedRows.of(mask, torch.tensor([0, 2, 1, 0]), step=5)
+    assert rows.tokens.tolist() == [3, 0, 1, 0, 1, 6, 7, 8, 3, 3]
+    assert [block.flatten(0, 1).squeeze(-1).tolist() for block in rows.split_tokens(torch.arange(10)[:, None])] == [
+        *([0], [1, 2, 3, 4], [5, 6, 7])
+    ]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_filling_up_in_bf16_changes_nothing(pooling, packed, monkeypatch):
+    model = build(pooling=pooling)
+    batch = {**batch_of(model), "labels": torch.arange(6) % 2}
+    with torch.autocast("cpu", torch.bfloat16):
+        filled, gradients = outputs_and_gradients(model, batch)
+        monkeypatch.setattr(packed_layers, "TOKENS_STEP_IN_BF16", 1)
+        plain, plain_gradients = outputs_and_gradients(model, batch)
+    torch.testing.assert_close(filled.logits, plain.logits, atol=2e-2, rtol=0)
+    for name, gradient in plain_gradients.items():
+        torch.testing.assert_close(gradients[name], gradient, atol=2e-2, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -15,7 +15,7 @@ _REPEATS = 10
 _LONGEST = 0.1
 # read by oneDNN and by torch's layer above it
 _KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-_KEPT_KERNELS = "32"
+_KEPT_KERNELS = "256"
 
 
 def bf16_pays() -> bool:
@@ -26,7 +26,7 @@ def bf16_pays() -> bool:
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN, which multiplies bf16 on CPUs, keep 32 kernels with their buffers instead of 1,024.
+    """Let oneDNN, which multiplies bf16 on CPUs, keep 256 kernels with their buffers instead of 1,024.
 
     Batches of texts have ever new shapes, each with kernels of its own: training MiniLM on batches of 1,024 rows would
     grow by more than 1 GB within 12 steps, and be no faster. Numbers that the environment has set stay. They are read
