@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.runs.compare import make_parser
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -113,3 +114,17 @@ def test_the_defaults_benchmark_runs_and_goes_on(defaults, tmp_path, monkeypatch
     # finished cells are not trained again
     monkeypatch.setattr(defaults.finetune, "main", None)
     assert defaults.main([*options, "--tables", "adult", "--sizes", "8k"]) == table
+
+
+@pytest.mark.parametrize("options", [["--quick"], ["--plm", "mpnet", "--data_path", "ml-1m.zip"]])
+def test_steps_of_the_gpu_evidence_have_known_flags(options, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu_evidence = importlib.import_module("gpu_evidence")
+    ran = []
+    monkeypatch.setattr(gpu_evidence, "run", lambda step, seconds, folder: ran.append(step) or True)
+    assert gpu_evidence.main([*options, "--output_dir", str(tmp_path)]) == 0
+    assert [step.name for step in ran] == ["pamlm", "finetune", "inference", "compare"]
+    # raises on an unknown flag
+    make_parser().parse(ran[-1].command[2:])
+    # no time is left for any step
+    assert gpu_evidence.main([*options, "--output_dir", str(tmp_path), "--minutes", "0"]) == 4
