@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -330,7 +330,4 @@ def _tested(family: list, differences: dict) -> dict:
     """The differences of a family of tests, with p-values adjusted for their number."""
     family = [key for key in family if key in differences]
     adjusted = holm([differences[key].estimate.p_value for key in family])
-    return {
-        key: Difference(**{**vars(differences[key]), "adjusted_p": float(p_value)})
-        for key, p_value in zip(family, adjusted)
-    }
+    return {key: replace(differences[key], adjusted_p=float(p_value)) for key, p_value in zip(family, adjusted)}

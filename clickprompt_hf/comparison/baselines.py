@@ -159,7 +159,7 @@ class Baseline(ABC):
         probabilities = self.predict_features(self.features(table))
         if self.calibration == Calibration():
             return probabilities
-        return expit(self.calibration.scale * _logits(probabilities) + self.calibration.shift)
+        return expit(self.calibration.calibrated(_logits(probabilities)))
 
     @property
     def megabytes(self) -> float:
@@ -180,15 +180,15 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
 class _Rates(Baseline):
     """A baseline of click rates, which stay as they are."""
 
+    def fit_features(self, table, clicks):
+        return self.features(table)
+
     def calibrate(self, features, clicks):
         pass
 
 
 class ConstantRate(_Rates):
     """The click rate of the training rows."""
-
-    def fit_features(self, table, clicks):
-        return self.features(table)
 
     def features(self, table):
         return np.zeros((len(table), 0))
@@ -206,9 +206,6 @@ class BestColumn(_Rates):
     A numeric field's values are its buckets. Rows with several values have the mean of their rates; rows with none,
     or with values that training rows lack, have the click rate of all training rows.
     """
-
-    def fit_features(self, table, clicks):
-        return self.features(table)
 
     def features(self, table):
         return self.rows.ids(table)

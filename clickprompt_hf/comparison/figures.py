@@ -139,12 +139,17 @@ def cost_figure(analysis: Analysis) -> str | None:
     return _svg(figure, "Test AUC over seconds to score a million rows")
 
 
+def fields_by_importance(importance: dict[str, dict[str, float]]) -> list[str]:
+    """Names of fields by the largest drop of AUC of any arm, the largest first."""
+    fields = dict.fromkeys(name for drops in importance.values() for name in drops)
+    return sorted(fields, key=lambda name: -max(drops.get(name, float("-inf")) for drops in importance.values()))
+
+
 def importance_figure(importance: dict[str, dict[str, float]]) -> str | None:
     """Draw the drop of AUC by field, one mark per arm, the most important field on top."""
-    fields = list(dict.fromkeys(name for drops in importance.values() for name in drops))
+    fields = fields_by_importance(importance)
     if not fields:
         return None
-    fields.sort(key=lambda name: -max(drops.get(name, float("-inf")) for drops in importance.values()))
     figure = _figure(1.2 + 0.3 * len(fields) + 0.2 * len(importance))
     axes = figure.subplots()
     axes.axvline(0, color=_TEXT, linewidth=1)

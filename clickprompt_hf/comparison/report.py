@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..whole_files import whole_contents
 from .analysis import Analysis
-from .figures import calibration_figure, cost_figure, difference_figures, importance_figure
+from .figures import calibration_figure, cost_figure, difference_figures, fields_by_importance, importance_figure
 from .page import PAGE
 from .results import ARMS, Comparison
 from .rules import METRICS, Metric, Rules, rules_in_words
@@ -288,11 +288,9 @@ def _calibration_table(analysis: Analysis, verdict: Verdict) -> Table:
 
 
 def _importance_table(importance: dict[str, dict[str, float]]) -> Table:
-    fields = list(dict.fromkeys(name for drops in importance.values() for name in drops))
-    fields.sort(key=lambda name: -max(drops.get(name, float("-inf")) for drops in importance.values()))
     rows = [
         [name, *(number(drops[name], 4, signed=True) if name in drops else UNKNOWN for drops in importance.values())]
-        for name in fields
+        for name in fields_by_importance(importance)
     ]
     return Table(["field", *importance], rows)
 

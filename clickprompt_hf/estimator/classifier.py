@@ -7,7 +7,7 @@ import random
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from transformers import AutoConfig, AutoTokenizer, PrinterCallback, set_seed
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
@@ -27,14 +27,15 @@ from ..data.splits import split_table
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..modeling_ctr import backbone_class
 from ..pipeline_clickprompt import default_batch_size
-from ..presets import TablePreset, ctr_preset, preset_backbones, table_preset
+from ..presets import TablePreset, ctr_preset, preset_backbones
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
 from ..scoring import score_table
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from ..training.batch_size import default_batch_size as batch_size_for_training
 from ..training.calibration import calibrate
-from ..training.table_settings import settings_by_rows
+from ..training.quiet_transformers import quiet_transformers
+from ..training.table_settings import preset_by_rows, settings_by_rows
 from ..whole_files import whole_contents
 from .drafting import drafted_schema, given_schema, schema_for_classes
 from .feature_tables import checked_classes, checked_table
@@ -188,7 +189,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         # 2. Split, encode, train in a folder that nobody sees.
         with (
             _kept_global_generators(),
-            _quiet_transformers(not self.verbose),
+            nullcontext() if self.verbose else quiet_transformers(),
             tempfile.TemporaryDirectory(prefix="clickprompt-", ignore_cleanup_errors=True) as folder,
         ):
             splits = self._split(rows, schema, seed)
@@ -197,10 +198,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             # the processor that is loaded with them may still read from the folder
             data, _ = load_prepared(Path(folder, "data"))
             set_seed(seed)
-            preset = None
-            if self.backbone in preset_backbones():
-                sizes = processor.field_sizes
-                preset = table_preset(len(data["train"]), len(sizes), sum(sizes) - len(sizes))
+            preset = preset_by_rows(self.backbone, len(data["train"]), processor.field_sizes)
             model = self._fresh_model(processor, preset)
             history = self._train(model, processor, data, preset, seed, folder)
         model.eval()
@@ -481,21 +479,6 @@ def _kept_global_generators() -> Iterator[None]:
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
-
-
-@contextmanager
-def _quiet_transformers(is_quiet: bool) -> Iterator[None]:
-    """Let transformers show only errors, and no progress of its files."""
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    if is_quiet:
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
 
 
 def _warn_of_truncation(splits: Sequence[ColumnarDataset] | Any, processor: ClickPromptProcessor) -> None:

@@ -53,8 +53,8 @@ _PIECE_ROWS = 65_536
 _PERMUTED_ROWS, _PERMUTATIONS = 2_000, 2
 # Column of the rows' text vectors.
 _VECTORS = "text_vectors"
-# Arguments of a fresh PLM's side, which a model without one must not have.
-_PLM_OPTIONS = ("prompt_depth", "prompt_strategy", "fusion", "pooling")
+# Arguments of a model without a PLM: it must not have those of a fresh PLM's side.
+_WITHOUT_PLM = dict.fromkeys(("plm_name_or_path", "prompt_depth", "prompt_strategy", "fusion", "pooling"))
 
 
 @dataclass
@@ -220,13 +220,12 @@ class Arm:
         if clicks.min() == clicks.max():
             return
         drops = permutation_importance(
-            *(
-                score,
-                self.bench.tables["test"].take(pa.array(chosen)),
-                clicks,
-                self.bench.data.processor.schema.fields,
-            ),
-            *(seed, _PERMUTATIONS),
+            score,
+            self.bench.tables["test"].take(pa.array(chosen)),
+            clicks,
+            self.bench.data.processor.schema.fields,
+            seed,
+            _PERMUTATIONS,
         )
         with whole_file(self.folder / "importance.json") as partial:
             partial.write_text(json.dumps(drops, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -261,13 +260,17 @@ class BaselineArm(Arm):
     def space(self) -> Space:
         return self._space
 
-    @cached_property
-    def _prepared(self) -> tuple[Baseline, Any, tuple[Any, np.ndarray]]:
-        """A baseline for all trials, and the features of the training and the validation rows."""
+    def _prepare(self, seed: int) -> tuple[Baseline, Any, tuple[Any, np.ndarray]]:
+        """A baseline, and the features of the training and, with their clicks, of the validation rows."""
         bench = self.bench
-        baseline = self.make(bench.processor_without_text, bench.training_args.seed)
+        baseline = self.make(bench.processor_without_text, seed)
         features = baseline.fit_features(bench.tables["train"], bench.clicks["train"])
         return baseline, features, (baseline.features(bench.tables["validation"]), bench.clicks["validation"])
+
+    @cached_property
+    def _prepared(self) -> tuple[Baseline, Any, tuple[Any, np.ndarray]]:
+        """Those of all trials."""
+        return self._prepare(self.bench.training_args.seed)
 
     def run_trial(self, **study: Any) -> None:
         import optuna
@@ -285,9 +288,7 @@ class BaselineArm(Arm):
     def train(self, hyperparameters, seed):
         self.__dict__.pop("_prepared", None)
         bench, start = self.bench, time.perf_counter()
-        baseline = self.make(bench.processor_without_text, seed)
-        features = baseline.fit_features(bench.tables["train"], bench.clicks["train"])
-        validation = (baseline.features(bench.tables["validation"]), bench.clicks["validation"])
+        baseline, features, validation = self._prepare(seed)
         baseline.fit(features, bench.clicks["train"], validation, bench.metric, **hyperparameters)
         baseline.calibrate(*validation)
         seconds = time.perf_counter() - start
@@ -326,7 +327,7 @@ class NeuralArm(Arm):
         chosen = {name: hyperparameters[name] for name in names if name in hyperparameters}
         options = {**self.model_options, **chosen}
         if not self.with_plm:
-            options.update({"plm_name_or_path": None, **dict.fromkeys(_PLM_OPTIONS)})
+            options.update(_WITHOUT_PLM)
         return replace(self.bench.model_args, **options)
 
     def build(self, hyperparameters: dict[str, Any], seed: int) -> Any:
@@ -353,8 +354,8 @@ class NeuralArm(Arm):
     def space(self) -> Space:
         args, bench = self._base_arguments, self.bench
         # without a PLM it is cheap to build
-        alone = {"plm_name_or_path": None, **dict.fromkeys(_PLM_OPTIONS)}
-        model = fresh_model(ClickPromptForCTR, replace(bench.model_args, **alone), bench.data)
+        without_plm: Any = _WITHOUT_PLM
+        model = fresh_model(ClickPromptForCTR, replace(bench.model_args, **without_plm), bench.data)
         config = model.config.ctr_config
         space = {
             "learning_rate": Parameter(args.learning_rate, 3e-4, 1e-2, log=True),
@@ -369,8 +370,7 @@ class NeuralArm(Arm):
         return space
 
     def _arguments(self, folder: Path, seed: int, hyperparameters: dict[str, Any]) -> ClickPromptTrainingArguments:
-        rates = {name: hyperparameters[name] for name in hyperparameters if name.endswith(("_rate", "_decay"))}
-        options = {"cache_text_states": self._caches, **rates}
+        options = {"cache_text_states": self._caches, **_of_training(hyperparameters)}
         return arguments_for(self.bench, self._base_arguments, folder, seed, **options)
 
     @property
@@ -411,9 +411,7 @@ class NeuralArm(Arm):
 
         def hp_space(trial: Any) -> dict[str, Any]:
             best.clear()
-            chosen = suggest(self.space, trial)
-            # the others are the model's
-            return {name: chosen[name] for name in chosen if name.endswith(("_rate", "_decay"))}
+            return _of_training(suggest(self.space, trial))
 
         def best_evaluation(metrics: dict[str, float]) -> float:
             best.append(metrics[f"eval_{self.bench.metric}"])
@@ -512,6 +510,11 @@ class TextVectorArm(NeuralArm):
     def _megabytes(self, folder: Path) -> float:
         plm = sum(weight.nbytes for weight in load_frozen(self._encoder.name_or_path).parameters())
         return super()._megabytes(folder) + plm / 1e6
+
+
+def _of_training(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that are arguments of training; the others are the model's."""
+    return {name: value for name, value in hyperparameters.items() if name.endswith(("_rate", "_decay"))}
 
 
 def best_epoch(trainer: ClickPromptTrainer) -> float:

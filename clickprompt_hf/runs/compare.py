@@ -33,13 +33,13 @@ from transformers.utils import logging
 from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..configuration_clickprompt import SPLIT_FAMILIES
-from ..data.reading import read_source
 from ..data.sources import FILE_FORMATS
-from ..data.splits import DEFAULT_FRACTIONS, SPLIT_NAMES, check_split_arguments, split_source
+from ..data.splits import split_source
 from ..presets import preset_datasets
 from ..schema_clickprompt import Schema
 from ..training import ClickPromptTrainingArguments
 from ..training.arguments import copy_arguments
+from ..training.quiet_transformers import quiet_transformers
 from ..whole_files import whole_file
 from .arguments import CompareArguments, DataArguments, ModelArguments, TrainingParser
 from .arms import Bench, make_arm
@@ -47,7 +47,14 @@ from .command import require, run_command
 from .comparison_folder import claim_comparison, rows_sha256
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES
-from .preparation import PreparedData, prepare_data, warn_of_shared_rows
+from .preparation import (
+    SPLIT_ARGUMENTS,
+    PreparedData,
+    prepare_data,
+    read_rows_of,
+    resolve_data_arguments,
+    warn_of_shared_rows,
+)
 from .table_defaults import choose_by_rows
 
 logger = logging.get_logger(__name__)
@@ -150,17 +157,9 @@ def quiet_loading() -> Iterator[None]:
 
     That is the progress bars and reports of transformers, and the warnings about values, which preparation has shown.
     """
-    level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*(values in column .* are |count as missing)")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if shows_bars:
-            logging.enable_progress_bar()
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(values in column .* are |count as missing)")
+        yield
 
 
 @contextmanager
@@ -238,14 +237,9 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
         ValueError: If the data or an argument is wrong, or a split has hardly any rows of a class.
         OSError: If a file is missing or broken.
     """
-    split, fractions = data_args.split or "random", data_args.split_fractions or DEFAULT_FRACTIONS
-    seed = 42 if data_args.split_seed is None else data_args.split_seed
-    check_split_arguments(split, seed, fractions)
-    files = {name: getattr(data_args, f"{name}_file") for name in SPLIT_NAMES}
-    column = data_args.split_column
-    read = (data_args.dataset, data_args.data_path, data_args.schema, files, column if split == "user" else None)
-    source = read_source(*read)
-    tables = split_source(source, split, seed, data_args.max_train_rows, column, fractions)
+    resolved = resolve_data_arguments(data_args, None)
+    source = read_rows_of(data_args, resolved)
+    tables = split_source(source, **{name: resolved[name] for name in SPLIT_ARGUMENTS})
     own_splits = list(source.table) if isinstance(source.table, dict) else []
     schema = source.schema
     if as_vectors := [field.key for field in schema.fields if field.as_vector]:

@@ -40,7 +40,7 @@ _DATA_DEFAULTS = {
     **{"dataset": None, "split": "random", "split_seed": 42, "split_column": None},
     **{"split_fractions": list(DEFAULT_FRACTIONS), "max_train_rows": None, "min_count": 1},
 }
-_SPLIT_ARGUMENTS = ("split", "split_seed", "max_train_rows", "split_column", "split_fractions")
+SPLIT_ARGUMENTS = ("split", "split_seed", "max_train_rows", "split_column", "split_fractions")
 # How messages call the model whose data a run must share.
 _CHECKPOINT, _TEACHER = "the checkpoint", "the teacher"
 # What only the process that reads the rows knows.
@@ -186,11 +186,11 @@ def prepare_data(
         if training_args.local_process_index == 0:
             # the processor, if given, is the teacher's
             owner = _CHECKPOINT if teacher is None else _TEACHER
-            source = _read_source(data_args, resolved, processor, owner)
+            source = read_rows_of(data_args, resolved, processor, owner)
             reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
             schema, chosen = _chosen_text(source.schema, data_args, records, processor, reads_text, owner)
             facts = {**_facts(source, resolved), "text_fields": chosen}
-            splits = split_source(source, **{name: {**resolved, **facts}[name] for name in _SPLIT_ARGUMENTS})
+            splits = split_source(source, **{name: {**resolved, **facts}[name] for name in SPLIT_ARGUMENTS})
             if processor is None:
                 encoder = text_encoder_of(schema, data_args, model_args, output_dir)
                 processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args, encoder)
@@ -264,10 +264,24 @@ def _resolve_against(data_args: DataArguments, records: list[tuple[str, dict[str
     return resolved
 
 
-def _read_source(
-    data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None, owner: str
+def read_rows_of(
+    data_args: DataArguments,
+    resolved: dict[str, Any],
+    processor: ClickPromptProcessor | None = None,
+    owner: str = _CHECKPOINT,
 ) -> SourceTable:
-    """Read all rows with the schema of the checkpoint, the given one, or the dataset's own."""
+    """Read all rows with the schema of the checkpoint, the given one, or the dataset's own.
+
+    Args:
+        data_args: Which rows to read.
+        resolved: As `resolve_data_arguments` returns them.
+        processor: Processor of the checkpoint, if any.
+        owner: What it belongs to, as messages call it.
+
+    Raises:
+        ValueError: If the data or an argument is wrong.
+        OSError: If a file is missing or broken.
+    """
     saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
     if saved_schema and data_args.schema:
         given = load_schema(data_args.schema)

@@ -6,10 +6,10 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..presets import preset_backbones, preset_datasets, table_preset
+from ..presets import preset_datasets
 from ..training.arguments import ClickPromptTrainingArguments
 from ..training.batch_size import default_batch_size
-from ..training.table_settings import settings_by_rows
+from ..training.table_settings import preset_by_rows, settings_by_rows
 from .arguments import ModelArguments
 from .preparation import PreparedData
 
@@ -41,11 +41,9 @@ def choose_by_rows(
     backbone = model_args.fresh_backbone
     is_published = data.training_data["dataset"] in preset_datasets()
     names_sizes = any(getattr(model_args, name) is not None for name in ("preset", *_SIZES))
-    if is_published or names_sizes or backbone not in preset_backbones():
-        return
-    num_rows, sizes = len(data.splits["train"]), data.processor.field_sizes
-    preset = table_preset(num_rows, len(sizes), sum(sizes) - len(sizes))
-    if preset is None:
+    num_rows = len(data.splits["train"])
+    preset = preset_by_rows(backbone, num_rows, data.processor.field_sizes)
+    if preset is None or is_published or names_sizes:
         return
     missing = {name: size for name, size in preset.sizes_of(backbone).items() if getattr(model_args, name) is None}
     settings: dict[str, Any] = {}

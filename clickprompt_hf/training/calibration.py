@@ -40,9 +40,13 @@ class Calibration:
     scale: float = 1.0
     shift: float = 0.0
 
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Scale and shift logits (N,)."""
+        return self.scale * logits + self.shift
+
     def losses(self, logits: np.ndarray, clicks: np.ndarray) -> np.ndarray:
         """Log loss of each row, (N,), from logits and clicks (N,)."""
-        calibrated = self.scale * logits + self.shift
+        calibrated = self.calibrated(logits)
         return np.logaddexp(0, np.where(clicks == 1, -calibrated, calibrated))
 
 

@@ -1,16 +1,29 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training settings of a backbone alone by the rows of its table, for the commands and the estimator."""
+"""Sizes and training settings by the rows of a table, for the commands and the estimator."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ..presets import TablePreset
+from ..presets import TablePreset, preset_backbones, table_preset
 
 _EVALUATION = {"eval_strategy", "save_strategy", "eval_steps", "save_steps"}
 # An evaluation after fewer steps than this says little.
 _LEAST_STEPS = 25
+
+
+def preset_by_rows(backbone: str, num_rows: int, field_sizes: Sequence[int]) -> TablePreset | None:
+    """The preset of a backbone for a table, see `table_preset`; `None` for large tables and custom backbones.
+
+    Args:
+        backbone: Name of the backbone.
+        num_rows: Number of training rows.
+        field_sizes: Number of ids per field, each with one for unseen values.
+    """
+    if backbone not in preset_backbones():
+        return None
+    return table_preset(num_rows, len(field_sizes), sum(field_sizes) - len(field_sizes))
 
 
 def settings_by_rows(
