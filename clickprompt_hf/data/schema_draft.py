@@ -113,9 +113,13 @@ def draft_schema_of(table: pa.Table, label: str | None = None, positive: str | N
     if not len(table):
         raise ValueError(f"`table` must have rows, but it has none of its columns {table.column_names}.")
     if len(table) > MAX_ROWS:
-        drawn = np.random.default_rng(0).choice(len(table), MAX_ROWS, replace=False)
-        table = table.take(np.sort(drawn))
+        table = table.take(draw_rows(len(table)))
     return draft_of(profile_columns(table), label, positive).schema()
+
+
+def draw_rows(num_rows: int) -> np.ndarray:
+    """Draw the `MAX_ROWS` rows of a larger table that a draft looks at, with a fixed seed, in order."""
+    return np.sort(np.random.default_rng(0).choice(num_rows, MAX_ROWS, replace=False))
 
 
 def profile_columns(table: pa.Table) -> list[ColumnProfile]:

@@ -69,6 +69,9 @@ def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder |
         ValueError: If a column is missing or holds no vector, vectors differ in size or are not finite, or the schema
             has texts that are vectors and there is no `text_encoder`.
     """
+    # slow to import, and of no use to scoring
+    from sklearn.preprocessing import StandardScaler
+
     fields = [schema.fields[f] for f in schema.vector_fields]
     if not fields:
         return None
@@ -77,15 +80,16 @@ def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder |
     columns = columns_of_training_rows(train, [field.column for field in fields])
     scales = {}
     for field in fields:
-        moments = _Moments()
+        scaler = StandardScaler()
         try:
             for vectors, counts in _counted_vectors(columns[field.column], field, text_encoder):
-                moments.add(vectors, counts)
+                if len(vectors):
+                    scaler.partial_fit(vectors, sample_weight=counts)
         except UnreadableVector as error:
             raise error.at(f" in row {error.index} of the training rows") from None
-        if moments.mean is None:
+        if not hasattr(scaler, "mean_"):
             raise ValueError(f"Column {field.column!r} must hold vectors, but all training rows lack one.")
-        scales[field.key] = VectorScale.of_moments(moments.mean, moments.variance).to_dict()
+        scales[field.key] = VectorScale.of_moments(scaler.mean_, scaler.var_).to_dict()
     uses_encoder = any(field.as_vector for field in fields)
     return {"scales": scales, "text_encoder": text_encoder.fingerprint if text_encoder and uses_encoder else None}
 
@@ -216,32 +220,3 @@ def _counted_vectors(
     for first in range(0, len(known), _ROWS_PER_BLOCK):
         part = known[first : first + _ROWS_PER_BLOCK]
         yield text_encoder.encode(part).astype(np.float64), np.asarray([texts[text] for text in part], dtype=float)
-
-
-class _Moments:
-    """Mean and variance of weighted vectors, block by block (Chan et al. 1983)."""
-
-    def __init__(self) -> None:
-        self.count = 0.0
-        self.mean: np.ndarray | None = None
-        self.squares: Any = 0.0
-
-    def add(self, vectors: np.ndarray, counts: np.ndarray) -> None:
-        """Add vectors (rows, n), each of which counts (rows,) times."""
-        if not len(vectors):
-            return
-        count = counts.sum()
-        mean = counts @ vectors / count
-        squares = counts @ (vectors - mean) ** 2
-        if self.mean is None:
-            self.count, self.mean, self.squares = count, mean, squares
-            return
-        difference, total = mean - self.mean, self.count + count
-        self.squares = self.squares + squares + difference**2 * (self.count * count / total)
-        self.mean = self.mean + difference * (count / total)
-        self.count = total
-
-    @property
-    def variance(self) -> np.ndarray:
-        """(n,), of the population."""
-        return self.squares / self.count

@@ -13,13 +13,12 @@ import pyarrow as pa
 from ..data.bucket_choice import choose_buckets
 from ..data.column_profile import (
     leave_out_row_ids,
-    profile_column,
     propose_ids_only,
     rank_alone,
     unite_buckets,
     unite_families,
 )
-from ..data.schema_draft import MAX_ROWS, fields_of
+from ..data.schema_draft import MAX_ROWS, draw_rows, fields_of, profile_columns
 from ..data.schema_file import load_schema
 from ..schema_clickprompt import FieldSchema, Schema, check_positive
 from ..values_clickprompt import canonical, labels_of
@@ -45,9 +44,9 @@ def drafted_schema(
         ValueError: If no column can be a field with ids.
     """
     if len(table) > MAX_ROWS:
-        drawn = np.sort(np.random.default_rng(0).choice(len(table), MAX_ROWS, replace=False))
+        drawn = draw_rows(len(table))
         table, clicks = table.take(pa.array(drawn)), clicks[drawn]
-    profiles = [profile_column(name, table.column(name)) for name in table.column_names]
+    profiles = profile_columns(table)
     if has_names:
         unite_families(profiles)
     likely_leaks: list[str] = []
