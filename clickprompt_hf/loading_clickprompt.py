@@ -119,6 +119,14 @@ def fingerprints(files: Iterable[str], parts: Iterable[str] | None = None) -> di
     return {part: hashlib.sha256("\n".join(sorted(lines[part])).encode()).hexdigest()[:16] for part in sorted(lines)}
 
 
+def hash_weights(digest: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Add names, types, shapes and all values of tensors to a digest of hashlib, in the given order."""
+    for name, tensor in weights:
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        # every type as bytes: numpy has no bf16
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
 def _checksum(tensor: torch.Tensor, step: int) -> int:
     """CRC-32 of every `step`-th block of a tensor's bytes, and of the last one."""
     if not tensor.numel():

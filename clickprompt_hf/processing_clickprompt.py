@@ -27,7 +27,8 @@ from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .text_encoder_clickprompt import TEXT_ENCODER_FOLDER, TextEncoder
 from .text_options_clickprompt import TextOptions, check_positive_integer
-from .tokenization_clickprompt import at_rest, complete_tokenizer, special_tokens_around, tokenize
+from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, special_tokens_around
+from .tokenization_clickprompt import tokenize
 
 # Until 0.2.0 it was defined here.
 from .tokenization_clickprompt import plain_backend  # noqa: F401
@@ -350,7 +351,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 f"differ in length: they have from {min(lengths)} to {width} tokens."
             )
         fillers = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "special_tokens_mask": 1}
-        return {name: _padded(lists, width, fillers[name]) for name, lists in features.items()}
+        return {name: padded_on_right(lists, width, fillers[name]) for name, lists in features.items()}
 
     def apply_chat_template(self, *args, **kwargs):
         """Refused: rows are no conversations."""
@@ -529,14 +530,6 @@ def _data_module(name: str):
             "Fitting or extending a processor needs the clickprompt_hf package, which is not installed: "
             "pip install clickprompt_hf"
         ) from error
-
-
-def _padded(lists: list[list[int]], width: int, filler: int) -> np.ndarray:
-    """Pad on the right, to (B, width): prompts stand before the text, so padding there would shift positions."""
-    padded = np.full((len(lists), width), filler, dtype=np.int64)
-    lengths = np.asarray([len(values) for values in lists], dtype=np.int64)
-    padded[np.arange(width) < lengths[:, None]] = [value for values in lists for value in values]
-    return padded
 
 
 def _text_of(value: Any, field: FieldSchema, index: ValueIndex) -> str:

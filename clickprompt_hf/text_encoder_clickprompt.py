@@ -30,7 +30,8 @@ from transformers.utils import logging
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig, CTRConfig
-from .tokenization_clickprompt import at_rest, complete_tokenizer, tokenize
+from .loading_clickprompt import hash_weights
+from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, tokenize
 # isort: on
 
 # Folder of the text encoder in a checkpoint.
@@ -173,12 +174,11 @@ class TextEncoder:
             while start < len(order):
                 width = max(1, len(tokens[order[start]]))
                 rows = order[start : start + max(1, per_batch // width)]
-                input_ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-                mask = torch.zeros((len(rows), width), dtype=torch.int64)
-                for number, row in enumerate(rows):
-                    input_ids[number, : len(tokens[row])] = torch.tensor(tokens[row], dtype=torch.int64)
-                    mask[number, : len(tokens[row])] = 1
-                yield rows, self._pooled(model, input_ids.to(device), mask.to(device))
+                texts_tokens = [tokens[row] for row in rows]
+                input_ids = padded_on_right(texts_tokens, width, tokenizer.pad_token_id)
+                mask = padded_on_right([[1] * len(of_text) for of_text in texts_tokens], width, 0)
+                inputs = (torch.from_numpy(array).to(device) for array in (input_ids, mask))
+                yield rows, self._pooled(model, *inputs)
                 bar.update(len(rows))
                 start += len(rows)
 
@@ -253,10 +253,7 @@ def load_frozen(name_or_path: str, **hub_arguments: Any) -> Any:
 def weights_fingerprint(model: Any) -> str:
     """Hash names, shapes and values of a model's weights."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        # every type as bytes: numpy has no bf16
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    hash_weights(digest, sorted(model.state_dict().items()))
     return digest.hexdigest()[:32]
 
 

@@ -4,7 +4,7 @@
 Text is only text: a title that holds `</s>` or `[MASK]` never becomes a control token. Tokens that a user added with
 `tokenizer.add_tokens` stay tokens. A tokenizer's own settings are never changed.
 
-This file ships with every checkpoint, so it imports only the standard library.
+This file ships with every checkpoint, so it imports only numpy and the standard library.
 """
 
 import copy
@@ -14,6 +14,8 @@ import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 _TEXTS_PER_CALL = 10_000
 # T5 has no mask token. In its pretraining, this token replaces a removed span.
@@ -268,3 +270,11 @@ def _without_control_tokens(backend, control: set[str]):
     copied = type(backend).from_str(json.dumps(state))
     copied.encode_special_tokens = True
     return copied
+
+
+def padded_on_right(lists: list[list[int]], width: int, filler: int) -> np.ndarray:
+    """Pad lists to (B, width) int64, on the right: on the left, padding would shift the positions of the text."""
+    padded = np.full((len(lists), width), filler, dtype=np.int64)
+    lengths = np.asarray([len(values) for values in lists], dtype=np.int64)
+    padded[np.arange(width) < lengths[:, None]] = [value for values in lists for value in values]
+    return padded

@@ -1,7 +1,20 @@
 """Small made-up tables from three domains, in the form in which users keep them."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
+
+def write_clicks(folder: Path, num_rows: int, num_users: int, num_items: int, rate: float, gain: float) -> list[str]:
+    """Write rows with the click rate `rate`, and `gain` more for odd items; return the options of a run on them."""
+    draw = np.random.default_rng(0)
+    users, items = draw.integers(num_users, size=num_rows), draw.integers(num_items, size=num_rows)
+    rows = pd.DataFrame({"user": users, "item": items})
+    rows["click"] = (draw.random(num_rows) < rate + gain * (items % 2)).astype(int)
+    rows.to_csv(folder / "rows.csv", index=False)
+    (folder / "schema.yaml").write_text("fields:\n- column: user\n- column: item\nlabel: click\n")
+    return ["--dataset", "csv", "--data_path", str(folder / "rows.csv"), "--schema", str(folder / "schema.yaml")]
 
 
 def loans(num_rows: int = 400) -> pd.DataFrame:

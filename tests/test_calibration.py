@@ -9,21 +9,18 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from own_tables import write_clicks
 from scipy.special import expit
-from test_negative_sampling import PROCESSOR, ROWS, save_checkpoint
+from test_negative_sampling import PROCESSOR, ROWS, check_every_way_of_scoring, save_checkpoint
 from tiny_data import tiny_splits
 from tiny_models import tiny_config
-from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
+from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.evaluation.model_card import model_card
-from clickprompt_hf.export.ctr_program import torch_export
-from clickprompt_hf.export.export_ctr import ONNX_FILE, export_ctr
-from clickprompt_hf.export.scorer import Scorer
-from clickprompt_hf.inspection import what_if
 from clickprompt_hf.modeling_clickprompt import corrected_probabilities
-from clickprompt_hf.runs import finetune, predict
+from clickprompt_hf.runs import finetune
 from clickprompt_hf.runs.arguments import ModelArguments
 from clickprompt_hf.runs.model_building import load_checkpoint
 from clickprompt_hf.scoring import score_table
@@ -123,28 +120,7 @@ def test_every_way_of_scoring_calibrates_once(tmp_path):
     expected = expit(SCALE * logits + SHIFT + math.log(RATE))
     assert expected.std() > 0.01
 
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
-    processor = AutoProcessor.from_pretrained(tmp_path / "model")
-    scored = pipeline("ctr-prediction", model=str(tmp_path / "model"))(ROWS, return_logits=True)
-    pd.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet")
-    files = ["--input", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / "scores.parquet")]
-    predict.main(["--model", str(tmp_path / "model"), *files])
-    export_ctr(tmp_path / "model", tmp_path / "served")
-    ids = PROCESSOR(ROWS)["feature_ids"]
-    scorer = Scorer(tmp_path / "served")
-    first = {name: cells[0] for name, cells in ROWS.items()}
-    found = {
-        "pipeline": [row["click_probability"] for row in scored],
-        "score_table": score_table(pa.table(ROWS), processor, loaded, 16),
-        "predict": pd.read_parquet(tmp_path / "scores.parquet")["click_probability"],
-        "torch program": torch_export(loaded).module()(torch.as_tensor(ids)).detach().numpy(),
-        "scorer": scorer.score(ROWS),
-        ONNX_FILE: scorer.session.run(None, {"feature_ids": np.asarray(ids)})[0],
-    }
-    for way, probabilities in found.items():
-        np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6, err_msg=way)
-    assert what_if(loaded, processor, first, "user", [first["user"]])[0] == pytest.approx(expected[0], abs=1e-6)
-    np.testing.assert_allclose([row["logit"] for row in scored], logits, rtol=0, atol=1e-6)
+    check_every_way_of_scoring(tmp_path, expected, logits)
 
 
 def test_the_fused_calibration_is_not_that_of_the_ctr_part(tmp_path):
@@ -194,12 +170,7 @@ def test_the_card_says_what_is_calibrated(tmp_path):
 def overfitted(tmp_path_factory):
     """Output folder of a run that memorizes noise, and the options of the run."""
     folder = tmp_path_factory.mktemp("overfitted")
-    draw = np.random.default_rng(0)
-    rows = pd.DataFrame({"user": draw.integers(300, size=2_000), "item": draw.integers(60, size=2_000)})
-    rows["click"] = (draw.random(2_000) < 0.3 + 0.3 * (rows["item"] % 2)).astype(int)
-    rows.to_csv(folder / "rows.csv", index=False)
-    (folder / "schema.yaml").write_text("fields:\n- column: user\n- column: item\nlabel: click\n")
-    options = ["--dataset", "csv", "--data_path", str(folder / "rows.csv"), "--schema", str(folder / "schema.yaml")]
+    options = write_clicks(folder, num_rows=2_000, num_users=300, num_items=60, rate=0.3, gain=0.3)
     sizes = ["--embedding_size", "8", "--dnn_hidden_sizes", "32", "--num_cross_layers", "1"]
     training = ["--num_train_epochs", "10", "--learning_rate", "0.03", "--per_device_train_batch_size", "128"]
     training += ["--eval_strategy", "no", "--save_strategy", "no", "--disable_tqdm", "true", "--report_to", "none"]

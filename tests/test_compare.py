@@ -222,7 +222,7 @@ def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, m
 
     compare.main([*arguments, str(tmp_path / "whole")])
     # within the tuning of the first arm, after the training of a model, and before its results are kept
-    interrupted("loss_of", 2)
+    interrupted("suggest", 2)
     interrupted("calibrate", 1)
     assert list((tmp_path / "part").glob("arms/backbone/_seed-42/checkpoint-*"))
     interrupted("save_run", 2)

@@ -2,9 +2,8 @@
 
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
+from own_tables import write_clicks
 
 from clickprompt_hf.presets import LARGE_ROWS, SMALL_ROWS, ctr_preset, table_preset
 from clickprompt_hf.runs import finetune
@@ -28,12 +27,7 @@ def test_presets_grow_with_the_rows():
 def table(tmp_path_factory):
     """Files of 3,000 rows, and the options of a run on them."""
     folder = tmp_path_factory.mktemp("table")
-    draw = np.random.default_rng(0)
-    rows = pd.DataFrame({"user": draw.integers(200, size=3_000), "item": draw.integers(40, size=3_000)})
-    rows["click"] = (draw.random(3_000) < 0.2 + 0.5 * (rows["item"] % 2)).astype(int)
-    rows.to_csv(folder / "rows.csv", index=False)
-    (folder / "schema.yaml").write_text("fields:\n- column: user\n- column: item\nlabel: click\n")
-    options = ["--dataset", "csv", "--data_path", str(folder / "rows.csv"), "--schema", str(folder / "schema.yaml")]
+    options = write_clicks(folder, num_rows=3_000, num_users=200, num_items=40, rate=0.2, gain=0.5)
     return [*options, "--disable_tqdm", "true", "--report_to", "none", "--report_plots", "false"]
 
 

@@ -59,31 +59,27 @@ def test_kept_negatives_give_the_click_rate_before_sampling():
     assert corrected_probabilities(logit, config).item() == pytest.approx(10 / 1000, abs=1e-7)
 
 
-def test_every_way_of_scoring_corrects_once(tmp_path):
-    rate = 0.1
-    model = save_checkpoint(tmp_path / "model", negative_sampling_rate=rate)
-    with torch.no_grad():
-        logits = model(**PROCESSOR(ROWS, return_tensors="pt")).logits.squeeze(-1).double()
-    p = torch.sigmoid(logits)
-    expected = (p / (p + (1 - p) / rate)).numpy()
-    assert expected.std() > 0.01
+def check_every_way_of_scoring(folder, expected, logits):
+    """Compare the probabilities (40,) of `ROWS` in every way of scoring the checkpoint in `folder / "model"`.
 
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
-    processor = AutoProcessor.from_pretrained(tmp_path / "model")
-    score = pipeline("ctr-prediction", model=str(tmp_path / "model"))
+    The logits (40,) that the pipeline returns must stay as they are.
+    """
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    processor = AutoProcessor.from_pretrained(folder / "model")
+    score = pipeline("ctr-prediction", model=str(folder / "model"))
     scored = score(ROWS, return_logits=True)
-    pd.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet")
-    files = ["--input", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / "scores.parquet")]
-    predict.main(["--model", str(tmp_path / "model"), *files])
-    export_ctr(tmp_path / "model", tmp_path / "served")
+    pd.DataFrame(ROWS).to_parquet(folder / "rows.parquet")
+    files = ["--input", str(folder / "rows.parquet"), "--output", str(folder / "scores.parquet")]
+    predict.main(["--model", str(folder / "model"), *files])
+    export_ctr(folder / "model", folder / "served")
     ids = PROCESSOR(ROWS)["feature_ids"]
-    scorer = Scorer(tmp_path / "served")
-    of_export = pipeline("ctr-prediction", model=str(tmp_path / "served"))(ROWS)
+    scorer = Scorer(folder / "served")
+    of_export = pipeline("ctr-prediction", model=str(folder / "served"))(ROWS)
     found = {
         "pipeline": [row["click_probability"] for row in scored],
         "pipeline of the export": [row["click_probability"] for row in of_export],
         "score_table": score_table(pa.table(ROWS), processor, loaded, 16),
-        "predict": pd.read_parquet(tmp_path / "scores.parquet")["click_probability"],
+        "predict": pd.read_parquet(folder / "scores.parquet")["click_probability"],
         "what_if": [
             what_if(loaded, processor, {name: cells[i] for name, cells in ROWS.items()}, "user", [ROWS["user"][i]])[0]
             for i in range(40)
@@ -94,9 +90,20 @@ def test_every_way_of_scoring_corrects_once(tmp_path):
     }
     for way, probabilities in found.items():
         np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6, err_msg=way)
-
-    # what training and its metrics read stays uncorrected
     np.testing.assert_allclose([row["logit"] for row in scored], logits, rtol=0, atol=1e-6)
+
+
+def test_every_way_of_scoring_corrects_once(tmp_path):
+    rate = 0.1
+    model = save_checkpoint(tmp_path / "model", negative_sampling_rate=rate)
+    with torch.no_grad():
+        logits = model(**PROCESSOR(ROWS, return_tensors="pt")).logits.squeeze(-1).double()
+    p = torch.sigmoid(logits)
+    expected = (p / (p + (1 - p) / rate)).numpy()
+    assert expected.std() > 0.01
+
+    check_every_way_of_scoring(tmp_path, expected, logits)
+    # what metrics read stays uncorrected
     np.testing.assert_allclose(click_probabilities(logits[:, None]), p, rtol=0, atol=1e-12)
 
 

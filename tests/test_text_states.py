@@ -759,7 +759,7 @@ def test_commands_share_states(tmp_path, caplog):
 @pytest.mark.parametrize("depth", [[], ["--prompt_depth", "2"], ["--prompt_strategy", "shallow"]])
 @pytest.mark.parametrize("main", [pretrain.main, finetune.main])
 def test_prompts_in_all_layers_are_refused_before_the_data_are_read(main, depth, flag, tmp_path, monkeypatch):
-    monkeypatch.setattr(preparation, "_read_source", None)
+    monkeypatch.setattr(preparation, "read_rows_of", None)
     options = ["--dataset", "synthetic", "--plm_name_or_path", "scratch-tiny", "--output_dir", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=r"` needs PLM layers below .* must be below the PLM's 2 layers"):
         main([*options, "--report_to", "none", *depth, flag])

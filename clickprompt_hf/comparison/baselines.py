@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from ..data.arrow_cells import distinct_cells
@@ -28,6 +27,7 @@ from ..encoding_clickprompt import without_missing_words
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS
 from ..training.calibration import Calibration, fit_calibration
+from ..training.metrics import auc_and_log_loss, click_probabilities
 from ..values_clickprompt import number_of
 
 # Rows of the prior in smoothed click rates.
@@ -159,7 +159,7 @@ class Baseline(ABC):
         probabilities = self.predict_features(self.features(table))
         if self.calibration == Calibration():
             return probabilities
-        return expit(self.calibration.calibrated(_logits(probabilities)))
+        return click_probabilities(_logits(probabilities), self.calibration.scale, self.calibration.shift)
 
     @property
     def megabytes(self) -> float:
@@ -451,7 +451,6 @@ def cross_fitted_rates(ids: np.ndarray, clicks: np.ndarray, sizes: list[int], se
 
 
 def loss_of(metric: str, clicks: np.ndarray, probabilities: np.ndarray) -> float:
-    """What tuning minimizes: the log loss in nats, or 1 - AUC."""
-    if metric == "auc":
-        return 1 - float(roc_auc_score(clicks, probabilities))
-    return float(log_loss(clicks, probabilities, labels=[0, 1]))
+    """What choices on validation rows minimize: the log loss in nats, or 1 - AUC."""
+    found = auc_and_log_loss(probabilities, clicks)[metric]
+    return 1 - found if metric == "auc" else found

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from ..loading_clickprompt import hash_weights
 from ..whole_files import whole_file, write_errors_naming
 from .collators import ClickPromptCLMCollator, ClickPromptMLMCollator
 from .text_variants import DistinctTexts, TextRows, chosen_variants, text_ids_of, variant_tokens
@@ -327,10 +328,7 @@ def fingerprint_of(model: Any, dtype: StateType) -> str:
         name: value for name, value in model.config.text_config.to_dict().items() if name not in _IDLE_SETTINGS
     }
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, parameter in lower_weights(model):
-        digest.update(f"{name} {parameter.dtype} {list(parameter.shape)}".encode())
-        # every type as bytes: numpy has no bf16
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    hash_weights(digest, lower_weights(model))
     return digest.hexdigest()
 
 

@@ -23,7 +23,6 @@ from ..comparison.baselines import (
     ConstantRate,
     GradientBoosting,
     OneHotLogisticRegression,
-    loss_of,
 )
 from ..comparison.results import ARMS, SEEDLESS_ARMS, ArmRun, load_run, save_run
 from ..data.columnar import load_prepared, prepare_splits
@@ -280,8 +279,7 @@ class BaselineArm(Arm):
 
         def objective(trial: Any) -> float:
             baseline.fit(features, self.bench.clicks["train"], validation, metric, **suggest(self.space, trial))
-            loss = loss_of(metric, validation[1], baseline.predict_features(validation[0]))
-            return 1 - loss if metric == "auc" else loss
+            return auc_and_log_loss(baseline.predict_features(validation[0]), validation[1])[metric]
 
         optuna.create_study(**study).optimize(objective, n_trials=1)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from accelerate.utils import broadcast_object_list
 from scipy.optimize import minimize
 from scipy.special import expit, xlogy
 from torch import nn
@@ -19,6 +18,7 @@ from transformers import Trainer
 from transformers.utils import logging
 
 from .plain_model import plain_model
+from .resuming import of_first_process
 
 logger = logging.get_logger(__name__)
 
@@ -40,13 +40,9 @@ class Calibration:
     scale: float = 1.0
     shift: float = 0.0
 
-    def calibrated(self, logits: np.ndarray) -> np.ndarray:
-        """Scale and shift logits (N,)."""
-        return self.scale * logits + self.shift
-
     def losses(self, logits: np.ndarray, clicks: np.ndarray) -> np.ndarray:
         """Log loss of each row, (N,), from logits and clicks (N,)."""
-        calibrated = self.calibrated(logits)
+        calibrated = self.scale * logits + self.shift
         return np.logaddexp(0, np.where(clicks == 1, -calibrated, calibrated))
 
 
@@ -144,7 +140,7 @@ def calibrate(trainer: Trainer, validation: Dataset) -> dict[str, float]:
     logits, clicks = logits[clicks >= 0], clicks[clicks >= 0]
     found = fit_calibration(logits, clicks) if np.isfinite(logits).all() else Calibration()
     # the gathered rows are the same in all processes; sums in another order must not make two models
-    found = broadcast_object_list([found])[0]
+    found = of_first_process(found)
     config = plain_model(model).config
     config.calibration_scale, config.calibration_shift = found.scale, found.shift
     return {
