@@ -21,9 +21,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from quality import around_table
-from tables import TABLES, field_entry
+from tables import TABLES
 
 from clickprompt_hf import ClickPromptProcessor, Schema
 from clickprompt_hf.comparison.baselines import Baseline, GradientBoosting, OneHotLogisticRegression
@@ -79,7 +78,7 @@ def measure_cell(name: str, size: str, data: Path, output_dir: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     splits, schema = write_splits(name, SIZES[size], data, folder)
     files = [word for split in SPLITS for word in (f"--{split}_file", str(folder / f"{split}.parquet"))]
-    options = ["--dataset", "parquet", *files, "--schema", str(folder / "schema.yaml"), "--ctr_only"]
+    options = ["--dataset", "parquet", *files, "--schema", str(folder / "schema.json"), "--ctr_only"]
     options += ["--output_dir", str(folder / "backbone"), "--overwrite_output_dir", "true", "--report_plots", "false"]
     finetune.main([*options, "--report_to", "none", "--disable_tqdm", "true"])
     scores = {BACKBONE: pd.read_parquet(folder / "backbone" / "_test_scores.parquet")["click_probability"].to_numpy()}
@@ -115,14 +114,8 @@ def write_splits(
     splits = limit_train_rows(split_table(table, schema, how), max_train_rows, how)
     for split, part in splits.items():
         pq.write_table(part, folder / f"{split}.parquet")
-    described = {"fields": [described_field(field) for field in fields], "label": schema.label}
-    (folder / "schema.yaml").write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+    (folder / "schema.json").write_text(json.dumps(schema.to_dict()), encoding="utf-8")
     return splits, schema
-
-
-def described_field(field: Any) -> dict[str, Any]:
-    entry = field_entry(field)
-    return {**entry, "separator": field.separator} if field.kind == "multi_valued" else entry
 
 
 def baseline_scores(baseline: Baseline, splits: dict[str, pa.Table], label: str) -> np.ndarray:
