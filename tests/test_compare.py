@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,11 +16,13 @@ from transformers import RobertaModel
 
 from clickprompt_hf import ClickPromptConfig
 from clickprompt_hf.comparison.results import load_run
+from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.runs import arms, compare
 from clickprompt_hf.runs.arguments import DataArguments
 from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
 from clickprompt_hf.runs.plms import scratch_text_config
+from clickprompt_hf.runs.preparation import PreparedData
 from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
 from clickprompt_hf.text_encoder_clickprompt import TextEncoder
 
@@ -261,6 +264,22 @@ def test_one_class_is_refused(table, tmp_path):
     shop(100).assign(clicked=1).to_parquet(tmp_path / "ones.parquet")
     with pytest.raises(ValueError, match="must have both classes"):
         compare.main(["--data_path", str(tmp_path / "ones.parquet"), *table[2:], "--output_dir", str(tmp_path / "o")])
+
+
+def test_fewer_validation_rows_are_those_that_finetuning_draws(table):
+    # the seed does not change a split by time
+    data = DataArguments(data_path=[table[1]], schema=table[3], split="time", split_fractions=[0.5, 0.4, 0.1])
+    whole = compare.read_rows(data)[0]["validation"]
+    drawn = {}
+    for seed in (42, 43):
+        drawn[seed] = compare.read_rows(replace(data, max_eval_rows=30, split_seed=seed))[0]["validation"]
+        rows = np.arange(len(whole))
+        encoded = ColumnarDataset(rows[:, None], whole["clicked"].to_numpy(), rows)
+        record = {"max_eval_rows": 30, "split_seed": seed}
+        expected = PreparedData({}, None, record).evaluated(encoded)  # type: ignore[arg-type]
+        assert len(expected) == 30
+        assert drawn[seed].equals(whole.take(expected.row_ids))
+    assert not drawn[42].equals(drawn[43])
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,33 @@ def limit_train_rows(
     return {**splits, "train": train.slice(start, max_train_rows)}
 
 
+def draw_validation_rows(clicks: np.ndarray, max_eval_rows: int | None, split_seed: int) -> np.ndarray:
+    """Draw the validation rows that training evaluates on: all, or `max_eval_rows` of them.
+
+    Clicks have the same share among the drawn rows as among all, rounded, and both classes have at least one row if
+    the split has both.
+
+    Args:
+        clicks: (N,) labels of the validation split, 0 or 1.
+        max_eval_rows: At least 2; `None` for all.
+        split_seed: Seed of the draw, as in `split_table`.
+
+    Returns:
+        Indices of the rows, ascending.
+    """
+    if max_eval_rows is None or max_eval_rows >= len(clicks):
+        return np.arange(len(clicks))
+    clicked = np.asarray(clicks) == 1
+    classes = [np.flatnonzero(clicked), np.flatnonzero(~clicked)]
+    draw = np.random.default_rng(split_seed)
+    if not all(map(len, classes)):
+        return np.sort(draw.choice(len(clicks), max_eval_rows, replace=False))
+    num_clicks = int(np.clip(round(max_eval_rows * clicked.mean()), 1, max_eval_rows - 1))
+    counts = (num_clicks, max_eval_rows - num_clicks)
+    drawn = [draw.choice(rows, count, replace=False) for rows, count in zip(classes, counts)]
+    return np.sort(np.concatenate(drawn))
+
+
 def check_splits(splits: Mapping[str, pa.Table], schema: Schema) -> None:
     """Refuse splits that a model cannot be trained and tested on.
 

@@ -34,7 +34,7 @@ from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..configuration_clickprompt import SPLIT_FAMILIES
 from ..data.sources import FILE_FORMATS
-from ..data.splits import split_source
+from ..data.splits import draw_validation_rows, split_source
 from ..presets import preset_datasets
 from ..schema_clickprompt import Schema
 from ..training import ClickPromptTrainingArguments
@@ -253,7 +253,7 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
         schema = replace(schema, fields=tuple(plain))
     validation, most = tables["validation"], data_args.max_eval_rows
     if most is not None and most < len(validation):
-        rows = np.linspace(0, len(validation) - 1, most).astype(np.int64)
+        rows = draw_validation_rows(validation.column(schema.label).to_numpy(), most, resolved["split_seed"])
         tables["validation"] = validation.take(pa.array(rows))
     for name, table in tables.items():
         counts = np.bincount(table.column(schema.label).to_numpy(), minlength=2)

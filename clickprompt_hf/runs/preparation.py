@@ -21,7 +21,13 @@ from ..data.shared_rows import count_shared_rows
 from ..data.sources import SourceTable, needs_schema
 from ..data.sources.source import SPLIT_NAMES
 from ..data.split_files import file_format_of
-from ..data.splits import DEFAULT_FRACTIONS, check_split_arguments, choose_split_column, split_source
+from ..data.splits import (
+    DEFAULT_FRACTIONS,
+    check_split_arguments,
+    choose_split_column,
+    draw_validation_rows,
+    split_source,
+)
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
@@ -75,23 +81,11 @@ class PreparedData:
         return replace(trained_on, with_value_fields=by_field), replace(validation_rows, with_value_fields=by_field)
 
     def evaluated(self, validation: ColumnarDataset) -> ColumnarDataset:
-        """The rows of a validation split that training evaluates on: all, or `max_eval_rows` drawn by the split seed.
-
-        Clicks have the same share among them, rounded, and both classes at least one row if the split has them.
-        """
+        """The rows of a validation split that training evaluates on, as `draw_validation_rows` draws them."""
         most = self.training_data["max_eval_rows"]
         if most is None or most >= len(validation):
             return validation
-        clicked = np.asarray(validation.labels) == 1
-        classes = [np.flatnonzero(clicked), np.flatnonzero(~clicked)]
-        num_clicks = int(np.clip(round(most * clicked.mean()), 1, most - 1))
-        draw = np.random.default_rng(self.training_data["split_seed"])
-        if not all(map(len, classes)):
-            return validation.take(np.sort(draw.choice(len(validation), most, replace=False)))
-        drawn = [
-            draw.choice(rows, count, replace=False) for rows, count in zip(classes, (num_clicks, most - num_clicks))
-        ]
-        return validation.take(np.sort(np.concatenate(drawn)))
+        return validation.take(draw_validation_rows(validation.labels, most, self.training_data["split_seed"]))
 
 
 def resolve_data_arguments(
