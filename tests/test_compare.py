@@ -18,9 +18,15 @@ from clickprompt_hf import ClickPromptConfig
 from clickprompt_hf.comparison.results import load_run
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.presets import table_preset
-from clickprompt_hf.runs import arms, compare
+from clickprompt_hf.runs import arms, compare, comparison_folder
 from clickprompt_hf.runs.arguments import DataArguments
-from clickprompt_hf.runs.comparison_folder import flags_of, rows_sha256
+from clickprompt_hf.runs.comparison_folder import (
+    COMPARISON_FILE,
+    claim_comparison,
+    flags_of,
+    rows_sha256,
+    versions_in_use,
+)
 from clickprompt_hf.runs.plms import scratch_text_config
 from clickprompt_hf.runs.preparation import PreparedData
 from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
@@ -133,8 +139,10 @@ def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_pa
     tokenizer.save_pretrained(tmp_path / "plm")
     arguments = [*table, *SMALL, "--plm_name_or_path", str(tmp_path / "plm"), "--trials", "1", "--seeds", "1"]
     arguments += ["--text_fields", "title", "--arms", "backbone", "backbone_text_vectors", "clickprompt"]
+    arguments += ["--text_vector_dir", str(tmp_path / "vectors")]
     compare.main([*arguments, "--output_dir", str(tmp_path / "out")])
     assert "Prompts enter the PLM's last 2 layers" in capsys.readouterr().out
+    assert list((tmp_path / "vectors").glob("*/*.npy"))
     runs = runs_in(tmp_path / "out")
     kept = {name: ClickPromptConfig.from_pretrained(tmp_path / "out" / "arms" / name / "model") for name in runs}
     assert kept["clickprompt"].num_lower_layers == 1
@@ -301,6 +309,32 @@ def test_flags_and_rows_are_recognized():
     rows = pa.table({"a": [1, 2, 3]})
     assert rows_sha256(rows) == rows_sha256(pa.concat_tables([rows.slice(0, 1), rows.slice(1)]))
     assert rows_sha256(rows) != rows_sha256(pa.table({"a": [1, 3, 2]}))
+
+
+def test_folders_of_caches_may_change_when_a_comparison_goes_on(tmp_path):
+    for name in ("text_state_dir", "text_vector_dir"):
+        assert not claim_comparison(tmp_path / name, ["--trials", "2"], {}, overwrite=False)
+        assert claim_comparison(tmp_path / name, ["--trials", "2", f"--{name}", "cache"], {}, overwrite=False)
+
+
+def test_a_comparison_that_other_versions_began_goes_on_with_a_warning(tmp_path, caplog, monkeypatch):
+    assert not claim_comparison(tmp_path, [], {}, overwrite=False)
+    recorded = json.loads((tmp_path / COMPARISON_FILE).read_text())
+    assert recorded["versions"] == versions_in_use()
+    assert recorded["versions"].keys() >= {"clickprompt_hf", "torch", "transformers", "lightgbm"}
+    assert claim_comparison(tmp_path, [], {}, overwrite=False)
+    assert caplog.records == []
+    now = {name: version for name, version in versions_in_use().items() if name != "lightgbm"}
+    monkeypatch.setattr(comparison_folder, "versions_in_use", lambda: {**now, "torch": "9.9"})
+    assert claim_comparison(tmp_path, [], {}, overwrite=False)
+    (shown,) = [record.getMessage() for record in caplog.records]
+    was = recorded["versions"]
+    assert f"(lightgbm {was['lightgbm']}, now absent; torch {was['torch']}, now 9.9)" in shown
+    assert "--overwrite_output_dir" in shown
+    del recorded["versions"]
+    (tmp_path / COMPARISON_FILE).write_text(json.dumps(recorded))
+    assert claim_comparison(tmp_path, [], {}, overwrite=False)
+    assert "did not record its versions" in caplog.records[-1].getMessage()
 
 
 SPACE = {"rate": Parameter(0.1, 1e-3, 1.0, log=True), "size": Parameter(8, choices=(8, 16))}

@@ -72,6 +72,7 @@ class Bench:
         num_seeds: Number of seeds.
         pamlm_epochs: Epochs of PA-MLM.
         say: Prints a line of progress.
+        text_vector_dir: Folder for the vectors of texts; `None` for one in `folder`.
     """
 
     folder: Path
@@ -85,6 +86,7 @@ class Bench:
     num_seeds: int
     pamlm_epochs: float
     say: Callable[[str], None]
+    text_vector_dir: str | None = None
 
     @cached_property
     def clicks(self) -> dict[str, np.ndarray]:
@@ -489,9 +491,8 @@ class TextVectorArm(NeuralArm):
     @cached_property
     def data(self) -> PreparedData:
         bench, shared = self.bench, self.bench.data
-        stored = StoredTextEncoder(
-            str(bench.model_args.plm_name_or_path), bench.folder / "_text_vectors", bf16=bench.training_args.bf16
-        )
+        cache = bench.text_vector_dir or bench.folder / "_text_vectors"
+        stored = StoredTextEncoder(str(bench.model_args.plm_name_or_path), cache, bf16=bench.training_args.bf16)
         tables = {name: self._with_vectors(table, stored) for name, table in bench.tables.items() if name != "test"}
         schema = shared.processor.schema
         schema = replace(schema, fields=(*schema.fields, FieldSchema(_VECTORS, kind="vector")))

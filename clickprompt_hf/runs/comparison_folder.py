@@ -4,22 +4,29 @@
 import hashlib
 import json
 import shutil
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from transformers.utils import logging
 
+from .. import __version__
 from ..whole_files import whole_file
+
+logger = logging.get_logger(__name__)
 
 COMPARISON_FILE = "comparison.json"
 _CONTENTS = ("arms", "pamlm", "rows", "_text_states")
+# Other versions of these may train or score otherwise.
+_LIBRARIES = ("torch", "transformers", "lightgbm", "scikit-learn", "optuna")
 # Flags that may differ when a comparison goes on: they change no figure, or only add arms and seeds. The rows are
 # compared themselves.
 _FREE_FLAGS = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "arms", "seeds", "user_field", "item_field"),
     *("dataset", "data_path", "train_file", "validation_file", "test_file", "disable_tqdm", "report_to", "debug"),
-    *("logging_steps", "logging_strategy", "logging_dir", "text_state_dir", "dataloader_num_workers"),
-    *("per_device_eval_batch_size",),
+    *("logging_steps", "logging_strategy", "logging_dir", "text_state_dir", "text_vector_dir"),
+    *("per_device_eval_batch_size", "dataloader_num_workers"),
 }
 
 
@@ -44,8 +51,21 @@ def rows_sha256(table: pa.Table) -> str:
     return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
+def versions_in_use() -> dict[str, str]:
+    """Versions of this package and of the libraries that arms are trained with, by name; without absent libraries."""
+    found = {"clickprompt_hf": __version__}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def claim_comparison(folder: Path, arguments: list[str], rows: dict[str, str], overwrite: bool) -> bool:
     """Record what a comparison is of, or check that it is the one that the folder holds.
+
+    A comparison that other versions of the package or its libraries began goes on, with a warning.
 
     Args:
         folder: Output folder.
@@ -73,6 +93,7 @@ def claim_comparison(folder: Path, arguments: list[str], rows: dict[str, str], o
                 f"`output_dir` {folder} holds another comparison, which differs in {', '.join(differing)}. Choose "
                 "another folder, or pass --overwrite_output_dir."
             )
+        _warn_of_versions(folder, recorded.get("versions"))
         return True
     if not overwrite and folder.is_dir() and any(not found.name.startswith(("_", ".")) for found in folder.iterdir()):
         raise FileExistsError(
@@ -80,8 +101,28 @@ def claim_comparison(folder: Path, arguments: list[str], rows: dict[str, str], o
         )
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
-        partial.write_text(json.dumps({"flags": flags, "rows": rows}, indent=2), encoding="utf-8")
+        partial.write_text(json.dumps({"flags": flags, "rows": rows, "versions": versions_in_use()}, indent=2))
     return False
+
+
+def _warn_of_versions(folder: Path, recorded: dict[str, str] | None) -> None:
+    """Warn if other versions, as far as they are known, began the comparison in a folder."""
+    if recorded is None:
+        logger.warning(
+            f"{folder} holds a comparison of an earlier version of clickprompt_hf, which did not record its versions: "
+            "its finished trials and seeds are kept, and may differ from what this version gives. "
+            "--overwrite_output_dir trains all arms again."
+        )
+        return
+    now = versions_in_use()
+    names = sorted(name for name in {*recorded, *now} if recorded.get(name) != now.get(name))
+    if names:
+        shown = [f"{name} {recorded.get(name, 'absent')}, now {now.get(name, 'absent')}" for name in names]
+        logger.warning(
+            f"{folder} holds a comparison that other versions began ({'; '.join(shown)}): its finished trials and "
+            "seeds are kept, and may differ from what these versions give. --overwrite_output_dir trains all arms "
+            "again."
+        )
 
 
 def _differences(recorded: dict[str, Any], flags: dict[str, str], rows: dict[str, str]) -> list[str]:
