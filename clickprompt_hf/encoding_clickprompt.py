@@ -342,6 +342,12 @@ class FeatureEncoder:
                 self._warn_of_unread(field, (cell for cell, cell_id in zip(values, ids) if cell_id == missing_id))
         return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
 
+    def missing_cells(self, field_index: int, cells: Iterable) -> np.ndarray:
+        """Tell which raw cells of a field with ids are missing, or cannot be read: (B,) truth values."""
+        field, boundaries = self.schema.fields[field_index], self.boundaries[field_index]
+        known = without_missing_words(cells_of(cells), field)
+        return np.asarray([vocabulary_keys(cell, field, boundaries) == [""] for cell in known], dtype=bool)
+
     def _warn_of_unread(self, field: FieldSchema, cells: Iterable) -> None:
         """Warn if one of the cells of a numeric field or a part of a time is neither missing nor readable."""
         unread = (cell for cell in cells if vocabulary_keys(cell, field, []) == [""] and not is_missing(cell))

@@ -16,6 +16,7 @@ from transformers import RobertaModel
 
 from clickprompt_hf import ClickPromptConfig
 from clickprompt_hf.comparison.results import load_run
+from clickprompt_hf.comparison.speed import MOST_REPEATS
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.runs import arms, compare, comparison_folder
@@ -209,7 +210,8 @@ def test_the_speed_of_text_vectors_is_that_of_new_texts(tmp_path, monkeypatch):
         return np.asarray([0.2, 0.8])
 
     arm._run_of(2, score, 1.0, 1.0, {})
-    assert read == [2, 2]
+    # those of the validation rows, and those of the test rows at each repeat
+    assert read == [2] * (1 + MOST_REPEATS)
 
 
 def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, monkeypatch):
@@ -288,6 +290,30 @@ def test_fewer_validation_rows_are_those_that_finetuning_draws(table):
         assert len(expected) == 30
         assert drawn[seed].equals(whole.take(expected.row_ids))
     assert not drawn[42].equals(drawn[43])
+
+
+def test_test_rows_without_a_user_are_counted_as_such(tmp_path, monkeypatch):
+    rows = shop(400)
+    # blank cells, and a word that the schema names
+    rows.loc[::4, "user_id"] = None
+    rows.loc[1::4, "user_id"] = "guest"
+    rows.to_parquet(tmp_path / "shop.parquet")
+    fields = [
+        {**field, **({"missing": ["guest"]} if field["column"] == "user_id" else {})} for field in SCHEMA["fields"]
+    ]
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump({**SCHEMA, "fields": fields}))
+    seen = []
+    monkeypatch.setattr(compare, "introduce", lambda bench, *_: seen.append(bench) or 1 / 0)
+    arguments = ["--data_path", str(tmp_path / "shop.parquet"), "--schema", str(tmp_path / "schema.yaml")]
+    with pytest.raises(ZeroDivisionError):
+        compare.main([*arguments, "--arms", "backbone", "--output_dir", str(tmp_path / "out")])
+    tables = seen[0].tables
+    counts = compare.counts_in_training(seen[0].data, 0, tables["test"])
+    train = tables["train"]["user_id"].to_pylist()
+    expected = [-1 if user in (None, "guest") else train.count(user) for user in tables["test"]["user_id"].to_pylist()]
+    assert counts.tolist() == expected
+    assert -1 in expected
+    assert max(expected) > 0
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_runs_with_wrong_values_are_refused(changes, message):
         ({"labels": np.array([])}, "`labels` must be at least one 0 or 1"),
         ({"train_counts": {"shop": np.array([0, 1])}}, r"must have roles of \['item', 'user'\], got \['shop'\]"),
         ({"train_counts": {"user": np.array([0])}}, r"per test row \(2\), got shape \(1,\) for 'user'"),
-        ({"train_counts": {"user": np.array([0, -1])}}, "a number of at least 0 per test row"),
+        ({"train_counts": {"user": np.array([0, -2])}}, "a number of at least 0, or -1, per test row"),
         ({"runs": [run(probabilities=[0.5])]}, r"one entry per test row \(2\), got 1 from backbone \(seed 1\)"),
         ({"runs": [run(), run()]}, r"got backbone \(seed 1\) twice"),
         ({"importance": {"svm": {}}}, r"`importance` must be by arm, .*got \['svm'\]"),

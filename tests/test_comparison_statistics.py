@@ -1,6 +1,7 @@
 """Estimates over rows and seeds, by hand arithmetic, reference values and coverage over draws."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from made_comparisons import made_comparison
 from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score
 
+from clickprompt_hf.comparison import speed
 from clickprompt_hf.comparison.analysis import Analysis
 from clickprompt_hf.comparison.results import Comparison
-from clickprompt_hf.comparison.segments import MIN_ROWS_PER_CLASS, RARE_ROWS, all_segments
+from clickprompt_hf.comparison.segments import MIN_ROWS_PER_CLASS, MISSING, RARE_ROWS, all_segments, training_counts
 from clickprompt_hf.comparison.statistics import (
     Estimate,
     RunScores,
@@ -156,8 +158,27 @@ def test_segments_by_hand():
         ("user_rare", 0, 0, "no rows"),
         ("user_frequent", 62, 31, None),
     ]
+    assert not any("missing" in name for name in segments)
     one_class = Comparison("", {}, np.zeros(30), {}, [])
     assert all_segments(one_class)[0].reason == "no clicked rows"
+
+
+def test_rows_without_a_user_are_a_segment_of_their_own():
+    labels = np.array([1, 0] * 20)
+    # most training rows have no user either: they are no rows of one frequent user
+    train, test = np.array([0] * 50 + [1] * 3), np.array([0] * 24 + [1] * 10 + [2] * 6)
+    counts = training_counts(train, test, test == 0)
+    assert counts.tolist() == [MISSING] * 24 + [3] * 10 + [0] * 6
+    segments = {s.name: s for s in all_segments(Comparison("", {}, labels, {"user": counts}, []))}
+    assert {name: segment.rows for name, segment in segments.items()} == {
+        "all": 40,
+        "user_unseen": 6,
+        "user_rare": 10,
+        "user_frequent": 0,
+        "user_missing": 24,
+    }
+    assert segments["user_missing"].words == "rows without a user"
+    assert segments["user_missing"].reason is None
 
 
 def test_runs_are_paired_by_seed_and_fixed_arms_with_every_run():
@@ -183,3 +204,24 @@ def test_runs_are_paired_by_seed_and_fixed_arms_with_every_run():
     assert analysis.missing_seeds == {"backbone": [4], "clickprompt": [1]}
     apart = made_comparison(noise, rows=300, seeds={"backbone": (1,), "clickprompt": (2,)})
     assert Analysis(apart).difference("clickprompt", "backbone", "auc") is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "repeats", "fastest"),
+    [([3.0], 1, 3.0), ([0.9, 0.4, 0.8], 3, 0.4), ([0.3, 0.2, 0.1, 0.2, 0.3], 5, 0.1)],
+)
+def test_short_measurements_of_speed_are_repeated_and_the_fastest_counts(seconds, repeats, fastest, monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def work():
+        clock[0] += seconds[len(calls) - 1]
+        return "scores"
+
+    def before():
+        calls.append("forget")
+        # what is prepared does not count
+        clock[0] += 10
+
+    result, found = speed.fastest_of_repeats(work, before)
+    assert (result, len(calls), found) == ("scores", repeats, pytest.approx(fastest))

@@ -1,15 +1,17 @@
 """The verdict on made tables whose truth is known, and how often it is wrong if nothing differs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_comparisons import made_comparison
 
 from clickprompt_hf.comparison import Rules, write_report
-from clickprompt_hf.comparison.analysis import Analysis
+from clickprompt_hf.comparison.analysis import Analysis, Difference
 from clickprompt_hf.comparison.results import Comparison
 from clickprompt_hf.comparison.statistics import Estimate
 from clickprompt_hf.comparison.verdict import judge
-from clickprompt_hf.comparison.wording import duration, number, speed, with_margin
+from clickprompt_hf.comparison.wording import duration, number, speed, why_not_significant, with_margin
 
 EQUAL = {
     "constant": 1.0,
@@ -199,6 +201,29 @@ def test_wrong_claims_are_rare_if_nothing_differs(options):
     wrong = [found.kind for found in verdicts if found.kind != "plm_does_not_pay"]
     assert len(wrong) <= 5, wrong
     assert all(found.serve == "backbone" or found.kind.startswith("plm_pays") for found in verdicts)
+
+
+def test_what_is_not_significant_says_why():
+    """Three intervals around AUC +0.037: half widths of 0.035, which excludes zero, of 0.040, and unknown."""
+    apart = Difference("clickprompt", "backbone", "all", "auc", Estimate(0.037, 0.035 / 1.96), Rules(), 0.1149, 6)
+    assert not apart.significant
+    assert apart.estimate.low > 0
+    assert why_not_significant(apart) == "adjusted for 6 tests, its p-value is 0.11, above 0.05"
+    assert why_not_significant(replace(apart, adjusted_p=0.0512)).endswith("its p-value is 0.051, above 0.05")
+    around = replace(apart, estimate=Estimate(0.037, 0.040 / 1.96))
+    assert why_not_significant(around) == "its interval includes zero"
+    assert why_not_significant(replace(apart, estimate=Estimate(0.1, float("nan")))) == "its error is unknown"
+    assert why_not_significant(replace(apart, adjusted_p=None)) == "it is not tested"
+
+
+def test_differences_to_the_backbone_that_are_not_significant_say_why():
+    found = verdict({"gradient_boosting": 0.93, "clickprompt_pamlm": 1.02}, rows=1500, seeds=(1,))
+    assert found.reference == "gradient_boosting"
+    shown = [sentence for sentence in found.sentences if " against backbone: " in sentence]
+    assert len(shown) == 2
+    for sentence in shown:
+        assert sentence.count("not significant (") == sentence.count("not significant") > 0
+    assert ", not significant (its interval includes zero)" in " ".join(shown)
 
 
 def test_numbers_are_shown_as_precisely_as_they_are_known():

@@ -38,6 +38,7 @@ class Difference:
         estimate: The arm's metric minus the reference's.
         rules: What counts as a gain.
         adjusted_p: p-value adjusted by Holm's method within its family; `None` if it is not tested.
+        num_tests: Number of tests in its family; 0 if it is not tested.
     """
 
     arm: str
@@ -47,6 +48,7 @@ class Difference:
     estimate: Estimate
     rules: Rules
     adjusted_p: float | None = None
+    num_tests: int = 0
 
     @property
     def gain(self) -> float:
@@ -330,4 +332,7 @@ def _tested(family: list, differences: dict) -> dict:
     """The differences of a family of tests, with p-values adjusted for their number."""
     family = [key for key in family if key in differences]
     adjusted = holm([differences[key].estimate.p_value for key in family])
-    return {key: replace(differences[key], adjusted_p=float(p_value)) for key, p_value in zip(family, adjusted)}
+    return {
+        key: replace(differences[key], adjusted_p=float(p_value), num_tests=len(family))
+        for key, p_value in zip(family, adjusted)
+    }

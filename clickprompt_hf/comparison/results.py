@@ -96,8 +96,8 @@ class Comparison:
         title: What the table is.
         settings: Split, rows, PLM, budget, precision and the like, for the report.
         labels: (N,) clicks of the test rows, 0 or 1.
-        train_counts: (N,) number of training rows with this row's item or user, by role: "item", "user"; either may
-            be absent.
+        train_counts: (N,) number of training rows with this row's item or user, -1 if the row has none, by role:
+            "item", "user"; either may be absent.
         runs: One entry per arm and seed.
         importance: Drop of the test AUC if a field is permuted, by arm and field name; `None` if not measured.
 
@@ -121,10 +121,10 @@ class Comparison:
         if unknown := [role for role in counts if role not in ROLES]:
             raise ValueError(f"`train_counts` must have roles of {list(ROLES)}, got {unknown}.")
         for role, values in counts.items():
-            if values.shape != labels.shape or not (values >= 0).all():
+            if values.shape != labels.shape or not (values >= -1).all():
                 raise ValueError(
-                    f"`train_counts` must have a number of at least 0 per test row ({len(labels):,}), got shape "
-                    f"{values.shape} for {role!r}."
+                    f"`train_counts` must have a number of at least 0, or -1, per test row ({len(labels):,}), got "
+                    f"shape {values.shape} for {role!r}."
                 )
         object.__setattr__(self, "train_counts", counts)
         seen = set()

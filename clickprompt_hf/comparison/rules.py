@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .segments import MIN_ROWS_PER_CLASS, RARE_ROWS
+from .speed import MOST_REPEATS, SECONDS_TO_REPEAT
 
 Metric = Literal["auc", "log_loss"]
 METRICS: tuple[Metric, ...] = ("auc", "log_loss")
@@ -60,7 +61,7 @@ def rules_in_words(rules: Rules) -> list[tuple[str, str]]:
             f"which holds the probability of any wrong claim in a family of tests at {100 * rules.level:g} %. "
             "The tests on all rows are one family, those on the segments another. Each holds AUC and log loss "
             "of every arm with a PLM against the reference and against the backbone, and of the reference "
-            "against the backbone.",
+            "against the backbone. So a difference whose own interval excludes zero need not be significant.",
         ),
         (
             "A PLM pays",
@@ -78,7 +79,8 @@ def rules_in_words(rules: Rules) -> list[tuple[str, str]]:
         (
             "Cheapest",
             "Arms served without a PLM come first, then the fastest to score. Among arms within 20 % of the "
-            "highest speed, the fastest to train is the cheapest.",
+            "highest speed, the fastest to train is the cheapest. Speed is that of scoring the test rows, mean over "
+            f"seeds; below {SECONDS_TO_REPEAT} seconds, the fastest of up to {MOST_REPEATS} repeats counts.",
         ),
         (
             "Nothing pays",
@@ -91,6 +93,6 @@ def rules_in_words(rules: Rules) -> list[tuple[str, str]]:
             f"rows have it, and frequent otherwise. A click rate from {RARE_ROWS} rows has a standard error of "
             f"up to 0.16, so the id of a rare value says little. A segment with fewer than {MIN_ROWS_PER_CLASS} "
             f"clicked or {MIN_ROWS_PER_CLASS} unclicked rows gets no metrics: the normal approximation of the "
-            "intervals needs more.",
+            "intervals needs more. Rows without an item or user are a segment of their own.",
         ),
     ]

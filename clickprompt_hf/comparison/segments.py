@@ -12,6 +12,8 @@ RARE_ROWS = 10
 # DeLong's interval is a normal approximation, which needs some rows of each class.
 MIN_ROWS_PER_CLASS = 10
 ALL = "all"
+# Number of training rows with a test row's item or user where the row has none.
+MISSING = -1
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,26 @@ class Segment:
         return cls(name, words, mask, rows, clicks, reason)
 
 
-def all_segments(comparison: Comparison) -> list[Segment]:
-    """All rows, and for each role the rows whose value is unseen, rare or frequent in the training rows.
+def training_counts(train: np.ndarray, test: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
+    """Count the training rows with each test row's item or user.
 
-    Unseen: in no training row. Rare: in 1 to `RARE_ROWS` training rows. Frequent: in more.
+    Args:
+        train: Integers of at least 0, equal for equal values of the training rows.
+        test: (N,) the same of the test rows.
+        is_missing: (N,) whether a test row has no value.
+
+    Returns:
+        (N,) counts, `MISSING` for rows without a value.
+    """
+    counts = np.bincount(train, minlength=int(test.max()) + 1)
+    return np.where(is_missing, MISSING, counts[test])
+
+
+def all_segments(comparison: Comparison) -> list[Segment]:
+    """All rows, and for each role the rows whose value is unseen, rare or frequent in the training rows, or missing.
+
+    Unseen: in no training row. Rare: in 1 to `RARE_ROWS` training rows. Frequent: in more. A missing value is none of
+    these, because rows without one say nothing about each other; without such rows there is no segment of them.
     """
     labels = comparison.labels
     segments = [Segment.of(ALL, "all rows", np.ones(len(labels), dtype=bool), labels)]
@@ -65,4 +83,7 @@ def all_segments(comparison: Comparison) -> list[Segment]:
                 ("frequent", counts > RARE_ROWS),
             ):
                 segments.append(Segment.of(f"{role}_{frequency}", f"rows of {frequency} {role}s", mask, labels))
+            if (missing := counts == MISSING).any():
+                article = "an" if role == "item" else "a"
+                segments.append(Segment.of(f"{role}_missing", f"rows without {article} {role}", missing, labels))
     return segments

@@ -9,7 +9,7 @@ from .analysis import Analysis, Difference
 from .results import PLM_ARMS
 from .rules import METRICS, Metric
 from .segments import ALL
-from .wording import METRIC_NAMES, change, listed, with_margin
+from .wording import METRIC_NAMES, change, listed, why_not_significant, with_margin
 
 Kind = Literal[
     "plm_pays",
@@ -225,8 +225,9 @@ def _no_gain(analysis: Analysis, brief: bool) -> str:
         reason = "significant, but less than the smallest useful gain"
     elif better:
         reason = "no better than another arm without a PLM"
-    elif any(difference.estimate.low > 0 or difference.estimate.high < 0 for difference in found):
-        reason = "not significant, given the number of tests"
+    elif apart := [one for one in found if one.estimate.low > 0 or one.estimate.high < 0]:
+        reasons = [f"{METRIC_NAMES[one.metric]}: {why_not_significant(one)}" for one in apart]
+        reason = f"not significant ({'; '.join(reasons)})"
     else:
         reason = "nothing beyond chance"
     if brief:
@@ -270,7 +271,7 @@ def _against_backbone(analysis: Analysis) -> list[str]:
         found = [analysis.differences.get((arm, "backbone", metric, ALL)) for metric in METRICS]
         numbers = [
             f"{METRIC_NAMES[difference.metric]} {_number_of(difference)}"
-            + ("" if difference.significant else ", not significant")
+            + ("" if difference.significant else f", not significant ({why_not_significant(difference)})")
             for difference in found
             if difference is not None
         ]

@@ -57,6 +57,27 @@ def change(difference: Difference, to: str | None = None) -> str:
     return f"{verb} {f'the log loss of {to}' if to else 'log loss'} by {size}"
 
 
+def why_not_significant(difference: Difference) -> str:
+    """Why a difference is not significant: "its interval includes zero", or what adjusting for other tests makes of p.
+
+    Args:
+        difference: Not significant.
+    """
+    estimate = difference.estimate
+    if not math.isfinite(estimate.margin):
+        return "its error is unknown"
+    if estimate.low <= 0 <= estimate.high:
+        return "its interval includes zero"
+    if difference.adjusted_p is None:
+        return "it is not tested"
+    level, adjusted = f"{difference.rules.level:g}", f"{difference.adjusted_p:.2g}"
+    if float(adjusted) <= float(level):
+        # rounded too far to show that it is above
+        adjusted = f"{difference.adjusted_p:.4g}"
+    tests = f"{difference.num_tests} tests" if difference.num_tests > 1 else "one test"
+    return f"adjusted for {tests}, its p-value is {adjusted}, above {level}"
+
+
 def listed(words: Sequence[str], last: str = "and") -> str:
     """Words as "a, b and c"."""
     return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

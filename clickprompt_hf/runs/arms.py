@@ -25,6 +25,7 @@ from ..comparison.baselines import (
     OneHotLogisticRegression,
 )
 from ..comparison.results import ARMS, SEEDLESS_ARMS, ArmRun, load_run, save_run
+from ..comparison.speed import fastest_of_repeats
 from ..data.columnar import load_prepared, prepare_splits
 from ..data.text_vectors import StoredTextEncoder
 from ..evaluation.importance import permutation_importance
@@ -189,10 +190,7 @@ class Arm:
     ) -> ArmRun:
         tables, clicks = self.bench.tables, self.bench.clicks
         validation = auc_and_log_loss(scored(score, tables["validation"]), clicks["validation"])
-        self._forget_texts()
-        start = time.perf_counter()
-        probabilities = scored(score, tables["test"])
-        seconds = time.perf_counter() - start
+        probabilities, seconds = fastest_of_repeats(lambda: scored(score, tables["test"]), self._forget_texts)
         if seed == self.seeds[0]:
             self._save_importance(score_permuted or score, seed)
         return ArmRun(

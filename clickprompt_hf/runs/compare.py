@@ -32,7 +32,9 @@ from transformers.utils import logging
 
 from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
+from ..comparison.segments import training_counts
 from ..configuration_clickprompt import SPLIT_FAMILIES
+from ..data.arrow_cells import distinct_cells
 from ..data.sources import FILE_FORMATS
 from ..data.splits import draw_validation_rows, split_source
 from ..presets import preset_datasets
@@ -142,7 +144,7 @@ def main(arguments: list[str] | None = None) -> Any:
         title=title_of(data_args),
         settings=settings_of(bench, data_args, compare_args, late),
         labels=bench.clicks["test"],
-        train_counts={role: counts_in_training(data, f) for role, f in roles.items()},
+        train_counts={role: counts_in_training(data, f, tables["test"]) for role, f in roles.items()},
         runs=runs,
         importance=importance or None,
     )
@@ -335,11 +337,11 @@ def _names(word: str, column: str) -> bool:
     return word in parts or name in (f"{word}id", f"{word}s")
 
 
-def counts_in_training(data: PreparedData, field_index: int) -> np.ndarray:
-    """Number of training rows with each test row's value of a field, (N,)."""
-    train, test = (data.splits[name].value_ids[:, field_index] for name in ("train", "test"))  # type: ignore[index]
-    counts = np.bincount(train, minlength=int(max(train.max(), test.max())) + 1)
-    return counts[test]
+def counts_in_training(data: PreparedData, field_index: int, test: pa.Table) -> np.ndarray:
+    """Number of training rows with each raw test row's value of a field, -1 if it is missing: (N,)."""
+    ids = [data.splits[name].value_ids[:, field_index] for name in ("train", "test")]  # type: ignore[index]
+    values, indices = distinct_cells([test.column(data.processor.schema.columns[field_index])])
+    return training_counts(*ids, data.processor.missing_cells(field_index, values)[indices])
 
 
 def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) -> None:
