@@ -151,6 +151,34 @@ def test_frequency_groups():
     }
 
 
+def test_rows_without_a_value_are_a_frequency_group_of_their_own():
+    # id 1 is that of missing values and the most frequent one; ids 2 to 4 occur in as many training rows
+    train, test = np.repeat([1, 2, 3, 4], [9, 2, 3, 4]), np.array([0, 1, 1, 2, 3, 4])
+    groups = frequency_groups(train, test, field_size=5, missing_id=1)
+    assert {name: test[rows].tolist() for name, rows in groups.items()} == {
+        "head": [4],
+        "middle": [3],
+        "tail": [2],
+        "unseen": [0],
+        "missing": [1, 1],
+    }
+
+
+def test_rows_without_a_user_are_not_one_user(tmp_path):
+    users = ["a", "a", "b", "b", None, None, None, None]
+    rows = pa.table({"user": pa.array(users), "click": [0, 1] * 4})
+    processor = ClickPromptProcessor.fit(rows, Schema((FieldSchema("user"),), label="click"))
+    prepare_splits({"train": rows, "test": rows}, processor, tmp_path / "prepared")
+    data, _ = load_prepared(tmp_path / "prepared")
+    # a and b are ranked right, rows without a user wrong
+    scores = np.array([0.1, 0.9, 0.1, 0.9, 0.9, 0.1, 0.9, 0.1])
+    report = click_report(scores, data["train"], data["test"], processor, "user", ["user"])
+    assert report["gauc"] == 1
+    assert (report["rows_user_missing"], report["auc_user_missing"]) == (4, 0)
+    # two values are too few for a head and a tail
+    assert (report["rows_user_head"], report["rows_user_middle"]) == (0, 4)
+
+
 def test_report_of_encoded_rows(tmp_path):
     splits = tiny_splits()
     processor = ClickPromptProcessor.fit(splits["train"], tiny_schema())
@@ -164,7 +192,7 @@ def test_report_of_encoded_rows(tmp_path):
         predictions=probabilities, references=splits["test"]["click"].to_pylist(), groups=users
     )
     assert report["gauc"] == pytest.approx(expected["gauc"])
-    assert sum(report[f"rows_title_{name}"] for name in ("head", "middle", "tail", "unseen")) == 20
+    assert sum(report[f"rows_title_{name}"] for name in ("head", "middle", "tail", "unseen", "missing")) == 20
     table = auc_by_frequency(
         {"a": probabilities, "b": 1 - probabilities}, data["train"], data["test"], processor, "title"
     )

@@ -176,20 +176,24 @@ def row_log_losses(probabilities: np.ndarray, clicked: np.ndarray) -> np.ndarray
     return -np.log(np.where(clicked, probabilities, 1 - probabilities).clip(np.finfo(np.float64).eps))
 
 
-def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: int) -> dict[str, np.ndarray]:
+def frequency_groups(
+    train_ids: np.ndarray, test_ids: np.ndarray, field_size: int, missing_id: int = 0
+) -> dict[str, np.ndarray]:
     """Group test rows by how often their value occurs in training.
 
     Args:
         train_ids: One field's ids in the training rows.
         test_ids: Its ids in the test rows, 0 for unseen values.
         field_size: Number of ids of the field.
+        missing_id: Id of rows without a value; 0 if the training rows have none.
 
     Returns:
         Masks over the test rows: `head` for the most frequent tenth of the values, `tail` for the least frequent
-        tenth, `middle` for the values between, and `unseen`. Equally frequent values are ordered by id.
+        tenth, `middle` for the values between, `unseen`, and, with a `missing_id`, `missing`. Equally frequent values
+        are ordered by id.
     """
     counts = np.bincount(train_ids, minlength=field_size)
-    counts[0] = 0
+    counts[[0, missing_id]] = 0
     seen = np.flatnonzero(counts)
     by_frequency = seen[np.argsort(counts[seen], kind="stable")]
     tenth = max(1, round(len(seen) * _TAIL_SHARE)) if len(seen) >= 3 else 0
@@ -197,7 +201,11 @@ def frequency_groups(train_ids: np.ndarray, test_ids: np.ndarray, field_size: in
     kind[seen] = "middle"
     kind[by_frequency[:tenth]] = "tail"
     kind[by_frequency[len(seen) - tenth :]] = "head"
-    return {name: kind[test_ids] == name for name in ("head", "middle", "tail", "unseen")}
+    groups = ["head", "middle", "tail", "unseen"]
+    if missing_id:
+        kind[missing_id] = "missing"
+        groups.append("missing")
+    return {name: kind[test_ids] == name for name in groups}
 
 
 def auc_by_frequency(
@@ -225,8 +233,10 @@ def auc_by_frequency(
     """
     column, clicks = field_column(processor, field), np.asarray(test.labels)
     size = len(processor.vocabularies[processor.schema.keys.index(field)]) + 1
+    missing_id = missing_id_of(processor, field)
+    groups = frequency_groups(train.feature_ids[:, column], test.feature_ids[:, column], size, missing_id)
     table = []
-    for group, rows in frequency_groups(train.feature_ids[:, column], test.feature_ids[:, column], size).items():
+    for group, rows in groups.items():
         for model, scores in probabilities.items():
             metrics = dict.fromkeys(("auc", "auc_low", "auc_high"), float("nan"))
             if rows.any():
@@ -253,7 +263,8 @@ def click_report(
         train: Encoded training rows.
         test: Encoded test rows.
         processor: Processor that encoded them.
-        gauc_field: Field whose values are the groups of GAUC; `None` for no GAUC.
+        gauc_field: Field whose values are the groups of GAUC, which leaves out rows without a value; `None` for no
+            GAUC.
         frequency_fields: Fields to report AUC by frequency for, as `auc_<field>_<group>` and `rows_<field>_<group>`.
         baseline_dir: Output folder of a run on the same test rows, to compare with by `PairedAUC`.
 
@@ -274,7 +285,14 @@ def click_report(
             groups = test.feature_ids[:, field_column(processor, gauc_field)]
         else:
             groups = test.value_ids[:, index]
-        report.update(GroupedAUC().compute(predictions=probabilities, references=clicks, groups=groups))
+        ids, missing_id = (
+            test.feature_ids[:, field_column(processor, gauc_field)],
+            missing_id_of(processor, gauc_field),
+        )
+        # rows without a user are not those of one user
+        known = np.flatnonzero(ids != missing_id) if missing_id else np.arange(len(test))
+        grouped = {"predictions": probabilities[known], "references": clicks[known], "groups": groups[known]}
+        report.update(GroupedAUC().compute(**grouped))
     for name in frequency_fields or ():
         for row in auc_by_frequency({"": probabilities}, train, test, processor, name).itertuples():
             report[f"rows_{name}_{row.group}"] = row.rows
@@ -347,6 +365,11 @@ def warn_of_other_training_rows(baseline_dir: str | Path, training_data: Mapping
             f"`baseline_dir` {baseline_dir} was trained on {recorded['num_rows']['train']:,} rows and this run on "
             f"{training_data['num_rows']['train']:,}: the models are not the only difference."
         )
+
+
+def missing_id_of(processor: ClickPromptProcessor, name: str) -> int:
+    """Feature id of rows that lack a field's value; 0 if no training row does."""
+    return processor.indexes[processor.schema.keys.index(name)].ids.get("", 0)
 
 
 def field_column(processor: ClickPromptProcessor, name: str) -> int:
