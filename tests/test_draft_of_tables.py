@@ -10,7 +10,7 @@ import pyarrow.csv as pa_csv
 import pytest
 from own_tables import clinic, loans, shop
 
-from clickprompt_hf import FieldSchema
+from clickprompt_hf import ClickPromptProcessor, FieldSchema
 from clickprompt_hf.data import schema_draft
 from clickprompt_hf.data.delong import compare_aucs, p_value
 from clickprompt_hf.data.schema_draft import draft_schema_of
@@ -115,6 +115,70 @@ def fields_of(**columns) -> dict[str, dict]:
 )
 def test_numbers_named_after_a_thing_are_ids(name):
     assert fields_of(**{name: REPEATED})[name] == {"in_text": False}
+
+
+@pytest.mark.parametrize(
+    "name", ["respondent", "participant", "cust_no", "custno", "visitor_nbr", "buyer_ref", "CustomerNumber"]
+)
+def test_numbers_of_persons_are_ids(name):
+    assert fields_of(**{name: REPEATED})[name] == {"in_text": False}
+
+
+def test_numbers_that_repeat_equally_often_are_ids():
+    # 100 persons of 6 rows each, in any order; under a name that does not tell
+    equal = DRAW.permutation(np.repeat(np.arange(100) * 7 + 1000, ROWS // 100))
+    assert fields_of(who=equal.tolist())["who"] == {"in_text": False}
+    (profile,) = schema_draft.profile_columns(pa.table({"who": equal}))
+    assert profile.doubts == [
+        "treated as ids, because each number is in about 6 rows; if the numbers measure something, add `kind: numeric`"
+    ]
+    # also if a tenth of the rows is elsewhere
+    (profile,) = schema_draft.profile_columns(pa.table({"who": equal[: 9 * ROWS // 10]}))
+    assert profile.kind == "categorical"
+
+
+def test_measured_numbers_and_places_in_an_order_stay_numbers():
+    # drawn from 100 numbers: in 6 rows on average, but not in each
+    assert fields_of(who=DRAW.integers(0, 100, ROWS).tolist())["who"] == {"kind": "numeric"}
+    assert fields_of(who=[n + 0.5 for n in np.repeat(np.arange(100), 6)])["who"] == {"kind": "numeric"}
+    assert fields_of(list_position=DRAW.permutation(np.arange(ROWS) % 50).tolist())["list_position"] == {
+        "kind": "numeric"
+    }
+    # a bell: most numbers in the middle
+    assert fields_of(who=DRAW.normal(50, 12, ROWS).round().tolist())["who"] == {"kind": "numeric"}
+
+
+def cells_as_text(cells) -> list[str]:
+    return ["" if cell is None else str(cell) for cell in cells]
+
+
+@pytest.mark.parametrize("written", [list, cells_as_text], ids=["list column", "text"])
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_lists_of_fractions_of_one_length_are_vectors(written, size):
+    cells = [None if n % 10 == 0 else DRAW.normal(size=size).tolist() for n in range(ROWS)]
+    rows = pa.table({"point": written(cells), "u": REPEATED, "click": [0, 1] * (ROWS // 2)})
+    schema = draft_schema_of(rows)
+    assert schema.fields[0] == FieldSchema("point", "Point", "vector")
+    assert ClickPromptProcessor.fit(rows, schema).vector_sizes == [size]
+    profile = schema_draft.profile_columns(rows)[0]
+    assert profile.summary == f"vectors of {size} numbers"
+    said = ["lists of fractions of one length are vectors; if the numbers are categories, use `kind: multi_valued`"]
+    assert profile.doubts == (said if size < 8 else [])
+
+
+@pytest.mark.parametrize("written", [list, cells_as_text], ids=["list column", "text"])
+@pytest.mark.parametrize("why", ["lengths", "missing entries"])
+def test_other_lists_of_fractions_say_why_they_are_no_vectors(written, why):
+    cells = [[0.25, n % 7 + 0.5] for n in range(ROWS)]
+    for cell in cells[::3]:
+        cell[1:] = [] if why == "lengths" else [None]
+    profile = schema_draft.profile_columns(pa.table({"point": written(cells)}))[0]
+    assert profile.kind == "multi_valued"
+    assert any("`kind: vector` needs lists in brackets, of one length" in doubt for doubt in profile.doubts)
+    # whole numbers are ids
+    whole = [[3.0, 4.0], [5.0], [4.0, 5.0]] * (ROWS // 3)
+    profile = schema_draft.profile_columns(pa.table({"genres": written(whole)}))[0]
+    assert (profile.kind, profile.doubts) == ("multi_valued", [])
 
 
 @pytest.mark.parametrize("name", ["user_age", "item_price", "customers", "age", "movie_length"])

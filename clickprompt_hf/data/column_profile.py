@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
 
 from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
@@ -97,8 +98,15 @@ _ENTITY_WORDS = {
     ),
     *("encounter", "visit", "admission", "booking", "reservation", "impression", "request", "event", "record", "row"),
     *("ticket", "tweet", "post", "review", "msno", "playlist", "brand", "model", "machine", "sensor", "station"),
+    *("cust", "usr", "respondent", "participant", "panelist", "subject", "tenant", "borrower", "donor", "resident"),
 }
-_NUMBER_WORDS = {"number", "no", "nr", "num"}
+_NUMBER_WORDS = {"number", "no", "nr", "num", "nbr", "nmbr", "numb", "ref", "reference"}
+# Numbers under such names may occur equally often because of how rows were collected or cut.
+_ORDER_WORDS = {
+    *("rank", "position", "pos", "place", "slot", "percentile", "quantile", "decile", "score", "age", "price"),
+    *("step", "period", "lag", "horizon", "wave", "round", "trial", "turn", "page", "level", "index", "count"),
+    *("year", "month", "week", "day", "hour", "minute", "second", "quarter", "date", "time", "t"),
+}
 # Numbers under such names are codes of categories if they are few.
 _CATEGORY_WORDS = {
     *("occupation", "profession", "category", "subcategory", "genre", "type", "class", "group", "segment", "cluster"),
@@ -114,7 +122,10 @@ _PLACE_WORDS = {
 _HEX, _BASE64 = re.compile(r"[0-9a-fA-F]{8,}"), re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CASE_CHANGES = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[a-z0-9]|(?<=[0-9])[A-Za-z]")
-_ID_ENDINGS = re.compile(r".*(user|item|customer|client|product|patient|account|member|session|order|device|loan)id")
+_ID_ENDINGS = re.compile(
+    r".*(user|item|customer|client|product|patient|account|member|session|order|device|loan)id"
+    r"|(user|cust|customer|client|patient|account|acct|member|person|employee|emp|policy|loan|order)(no|nr|num|nbr|number)"
+)
 _TIME_WORDS = {
     "time",
     "timestamp",
@@ -166,8 +177,8 @@ _AMOUNT = re.compile(r"[-+(]?[$€£¥]? ?[-+]?(\d{1,3}([,. ']\d{3})+([.,]\d+)?|
 # The separators of ASCII and other white space go first: cells are squeezed when they are spelled.
 _SEPARATORS = ("\x1d", "\x1e", "\x1f", "\t", "\n", "|", ";", ", ", ",", " ")
 
-# Shorter lists of numbers are as likely to be lists of amounts or coordinates.
-_LEAST_VECTOR_SIZE = 8
+# Shorter lists of fractions may be categories, if hardly ever.
+_USUAL_VECTOR_SIZE = 8
 _LIST_TYPES = (
     *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
     *(pa.types.is_list_view, pa.types.is_large_list_view),
@@ -179,6 +190,7 @@ _MOST_OTHER_THAN_NUMBERS, _MOST_OTHER_THAN_TIMES = 0.05, 0.01
 _MIN_TEXTS, _WORDS_OF_TEXT = 50, 3
 _LONG_TEXT = 200
 _MIN_ROWS_OF_IDS = 20
+_MIN_EQUAL_VALUES = 20
 _MIN_ROWS_TO_RANK = 100
 _MIN_ROWS_OF_CLASS = 10
 _LEAK, _NEAR_LEAK = 0.97, 0.9
@@ -319,18 +331,20 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
 
 
 def _vector_size(cells: Sequence[Any], cell_type: pa.DataType, is_list: bool) -> int | None:
-    """Number of entries if the cells are lists of fractions, all of one length of at least 8; `None` otherwise."""
+    """Number of entries if the cells are lists of fractions, all of one length and none missing; `None` otherwise."""
     if is_list:
-        lengths = {len(cell) for cell in cells if cell} if pa.types.is_floating(cell_type.value_type) else set()
-    else:
-        known = [cell for cell in cells if cell is not None and cell != ""]
-        if not known or not all(isinstance(cell, str) and "." in cell and cell.lstrip()[:1] == "[" for cell in known):
+        known = [cell for cell in cells if cell] if pa.types.is_floating(cell_type.value_type) else []
+        lengths = set(map(len, known))
+        if len(lengths) != 1 or not np.isfinite(np.asarray(known, dtype=np.float64)).all():
             return None
-        try:
-            lengths = {read_vectors(known, FieldSchema("vectors", kind="vector"))[1] or 0}
-        except UnreadableVector:
-            return None
-    return lengths.pop() if len(lengths) == 1 and min(lengths) >= _LEAST_VECTOR_SIZE else None
+        return lengths.pop()
+    known = [cell for cell in cells if cell is not None and cell != ""]
+    if not known or not all(isinstance(cell, str) and "." in cell and cell.lstrip()[:1] == "[" for cell in known):
+        return None
+    try:
+        return read_vectors(known, FieldSchema("vectors", kind="vector"))[1] or None
+    except UnreadableVector:
+        return None
 
 
 def _vector_profile(name: str, cells: Sequence[Any], size: int) -> ColumnProfile:
@@ -340,6 +354,10 @@ def _vector_profile(name: str, cells: Sequence[Any], size: int) -> ColumnProfile
     counts = np.bincount(value_ids[value_ids >= 0], minlength=len(values))
     shown = [f"vector {number}" for number in range(len(values))]
     profile = ColumnProfile(name, shown, counts, value_ids, kind="vector", summary=f"vectors of {size} numbers")
+    if size < _USUAL_VECTOR_SIZE:
+        profile.doubts.append(
+            "lists of fractions of one length are vectors; if the numbers are categories, use `kind: multi_valued`"
+        )
     if not name.strip():
         profile.reason_left_out = "no column name, as for row numbers written by pandas"
     return profile
@@ -419,13 +437,19 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     is_category = whole and bool(profile.words & _CATEGORY_WORDS) and numeric.sum() <= _MAX_CATEGORY_CODES
     is_id = profile.is_named_id and (whole or bool(profile.words & _ID_WORDS))
     few = numeric.sum() <= _MAX_NUMBERS_AS_CATEGORIES
-    if is_id or is_category or has_leading_zeros or code or few:
+    repeats_as_id = whole and not profile.words & _ORDER_WORDS and _repeat_equally(profile.counts[numeric])
+    if is_id or is_category or has_leading_zeros or code or few or repeats_as_id:
         profile.doubts = doubts
         if words and all(map(_means_missing, words)):
             profile.options["missing"] = words
         if not profile.is_named_id and (has_leading_zeros or code):
             because = "leading zeros" if has_leading_zeros else f"cells such as {code!r}"
             profile.doubts.append(f"treated as codes because of {because}")
+        elif repeats_as_id and not (is_id or is_category or few):
+            profile.doubts.append(
+                f"treated as ids, because each number is in about {np.median(profile.counts[numeric]):g} rows; if the "
+                "numbers measure something, add `kind: numeric`"
+            )
         return True
     if words:
         profile.options["missing"] = words
@@ -434,6 +458,17 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
     return True
+
+
+def _repeat_equally(counts: np.ndarray) -> bool:
+    """Whether values repeat about equally often, as those of persons or things with as many rows each do.
+
+    Rows that are drawn independently give counts (V,) that vary at least as Poisson variables do. Their index of
+    dispersion, V var / mean, then has a chi-squared distribution with V - 1 degrees of freedom (Fisher 1925).
+    """
+    if len(counts) < _MIN_EQUAL_VALUES or counts.mean() < 2:
+        return False
+    return bool(chi2.cdf(len(counts) * counts.var() / counts.mean(), len(counts) - 1) < _CHANCE)
 
 
 def _hour_formats(values: Sequence[str]) -> list[str]:
@@ -612,6 +647,12 @@ def _set_multi_valued(profile: ColumnProfile, cells: list[list[str]], counts: np
     profile.kind = "multi_valued"
     profile.options = {"max_values": most, **profile.options}
     profile.summary = f"{written}, {len(elements):,} elements, up to {sizes.max()} per row"
+    numbers = np.asarray([number_of(element) for element in elements])
+    if np.isfinite(numbers).all() and (numbers % 1 != 0).any():
+        profile.doubts.append(
+            "lists of fractions, each of which is a category of its own: `kind: vector` needs lists in brackets, of "
+            "one length and without missing entries"
+        )
     if sizes.max() > most:
         larger = percent(float((sizes > most).mean()))
         profile.doubts.append(
