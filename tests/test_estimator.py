@@ -24,8 +24,8 @@ from tiny_models import tiny_text_config
 from transformers import AutoModel, AutoModelForSequenceClassification, RobertaModel, pipeline
 
 import clickprompt_hf
-from clickprompt_hf import ClickPromptForCTR, ClickPromptModel, Schema
-from clickprompt_hf.estimator import ClickPromptClassifier
+from clickprompt_hf import ClickPromptForCTR, ClickPromptModel, ClickPromptProcessor, Schema
+from clickprompt_hf.estimator import ClickPromptClassifier, classifier, drafting
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.scoring import score_table
 
@@ -97,6 +97,35 @@ def test_what_a_fit_records(fitted):
     # stopped early: the AUC was 1 and could not improve
     assert 3 <= len(fitted.history_) < 6
     assert {"epoch", "auc", "log_loss"} == set(fitted.history_[0])
+
+
+def test_validation_rows_are_no_part_of_the_draft(monkeypatch):
+    """Neither their labels, which choose buckets and name leaks, nor their values."""
+    X, y = table_of(100)
+    X["row"] = [f"row {n}" for n in range(100)]
+    drafted, trained_on, fit = [], [], ClickPromptProcessor.fit
+
+    def draft(table, clicks, *others):
+        drafted.append((table, clicks))
+        return drafting.drafted_schema(table, clicks, *others)
+
+    def fit_processor(train, *others, **options):
+        trained_on.append(train)
+        return fit(train, *others, **options)
+
+    monkeypatch.setattr(classifier, "drafted_schema", draft)
+    monkeypatch.setattr(ClickPromptProcessor, "fit", fit_processor)
+    found = tiny_classifier(validation_fraction=0.3).fit(X, y)
+    ((table, clicks),), (train,) = drafted, trained_on
+    assert len(table) == 70
+    # in the order of the training rows, with their labels
+    assert table["price"].equals(train["price"])
+    rows = [int(row.removeprefix("row ")) for row in table["row"].to_pylist()]
+    assert clicks.tolist() == [int(y[row] == "yes") for row in rows]
+    # what differs in validation rows alone is constant in the draft
+    X["late"] = ["a" if n in rows else "b" for n in range(100)]
+    again = tiny_classifier(validation_fraction=0.3).fit(X, y)
+    assert again.schema_ == found.schema_
 
 
 def test_containers_give_the_same_model():

@@ -110,16 +110,50 @@ def split_table(
         ValueError: If an argument is wrong, the rows have no times to split by, or too few users.
     """
     check_split_arguments(split, split_seed, split_fractions)
+    if split == "random":
+        return split_at_random(table, schema.label, split_seed, split_fractions, names)
     table = _with_long_offsets(table)
-    shares = _cumulative_shares([split_fractions[SPLIT_NAMES.index(name)] for name in names])
+    shares = _shares_of(split_fractions, names)
     if split == "time":
         order = np.argsort(_times(table, schema), kind="stable")
         parts = np.split(order, _ends(len(table), shares))
-    elif split == "user":
+    else:
         column = choose_split_column(schema, table.column_names, split_column)
         parts = _split_groups(_groups(table.column(column), column), shares, split_seed, column)
-    else:
-        parts = _split_at_random(table.column(schema.label).to_numpy() == 1, shares, split_seed)
+    return _taken(table, parts, names)
+
+
+def split_at_random(
+    table: pa.Table,
+    label: str,
+    split_seed: int = 42,
+    split_fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    names: Sequence[str] = SPLIT_NAMES,
+) -> dict[str, pa.Table]:
+    """Split rows at random, as `split_table` does, before their other columns have a meaning.
+
+    Args:
+        table: All rows.
+        label: Column of the labels, 0 and 1.
+        split_seed, split_fractions, names: As in `split_table`.
+
+    Returns:
+        A table per name; dictionary-encoded columns are decoded.
+
+    Raises:
+        ValueError: If the seed or the fractions are wrong.
+    """
+    check_split_arguments("random", split_seed, split_fractions)
+    table = _with_long_offsets(table)
+    clicks = table.column(label).to_numpy() == 1
+    return _taken(table, _split_at_random(clicks, _shares_of(split_fractions, names), split_seed), names)
+
+
+def _shares_of(split_fractions: Sequence[float], names: Sequence[str]) -> list[Fraction]:
+    return _cumulative_shares([split_fractions[SPLIT_NAMES.index(name)] for name in names])
+
+
+def _taken(table: pa.Table, parts: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, pa.Table]:
     return {name: decoded_table(table.take(pa.array(rows))) for name, rows in zip(names, parts)}
 
 

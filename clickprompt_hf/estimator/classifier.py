@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from transformers.utils import cached_file
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from ..data.number_ranges import LARGEST_SEED, NumberRange
-from ..data.splits import split_table
+from ..data.splits import split_at_random
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..modeling_ctr import backbone_class
 from ..pipeline_clickprompt import default_batch_size
@@ -37,7 +38,7 @@ from ..training.calibration import calibrate
 from ..training.quiet_transformers import quiet_transformers
 from ..training.table_settings import preset_by_rows, settings_by_rows
 from ..whole_files import whole_contents
-from .drafting import drafted_schema, given_schema, schema_for_classes
+from .drafting import drafted_schema, given_schema, positive_class
 from .feature_tables import checked_classes, checked_table
 
 # Beside a checkpoint's own files.
@@ -177,22 +178,30 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         check_consistent_length(indices, table.column(0))
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED, dtype=np.int64))
 
-        # 1. What the columns mean, and which class is the click.
-        schema, positive = self._schema_of(table, classes, indices, getattr(y, "name", None))
+        # 1. Which class is the click, and which rows are for validation.
+        given = None if self.schema is None else given_schema(self.schema)
+        word, positive = positive_class(classes, None if given is None else given.positive)
+        label = self._label_of(table, getattr(y, "name", None)) if given is None else given.label
+        features = table if given is None else self._columns_of(table, given)
         clicks = pa.array((indices == positive).astype(np.int8))
-        if missing := [column for column in schema.columns if column not in table.column_names]:
-            raise ValueError(
-                f"`X` must have the columns of `schema`, but lacks {missing}; it has {table.column_names}."
-            )
-        rows = table.select(list(dict.fromkeys(schema.columns))).append_column(schema.label, clicks)
+        splits = self._split(features.append_column(label, clicks), label, seed)
 
-        # 2. Split, encode, train in a folder that nobody sees.
+        # 2. What the columns mean: training rows alone tell.
+        schema = replace(self._drafted(splits["train"], label) if given is None else given, positive=word)
+        if self.plm_name_or_path is not None and self.text_fields is not None:
+            # a fold of cross-validation may have empty columns, which are no fields of a draft
+            is_known = {*schema.keys, *schema.columns}.__contains__
+            in_text = [name for name in self.text_fields if is_known(name) or name not in table.column_names]
+            schema = schema.with_text_fields(in_text)
+        columns = [*dict.fromkeys(schema.columns), label]
+        splits = {name: rows.select(columns) for name, rows in splits.items()}
+
+        # 3. Encode, train in a folder that nobody sees.
         with (
             _kept_global_generators(),
             nullcontext() if self.verbose else quiet_transformers(),
             tempfile.TemporaryDirectory(prefix="clickprompt-", ignore_cleanup_errors=True) as folder,
         ):
-            splits = self._split(rows, schema, seed)
             processor = self._fit_processor(splits["train"], schema)
             prepare_splits(splits, processor, Path(folder, "data"))
             # the processor that is loaded with them may still read from the folder
@@ -315,37 +324,41 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             if unknown := [option for option in self.ctr_config or () if not hasattr(config, option)]:
                 raise ValueError(f"`ctr_config` must hold arguments of CTRConfig, got {unknown}.")
 
-    def _schema_of(self, table: pa.Table, classes: np.ndarray, indices: np.ndarray, name: Any) -> tuple[Schema, int]:
-        """The schema, and the index of the class that means a click."""
-        if self.schema is not None:
-            schema, positive = schema_for_classes(given_schema(self.schema), classes)
-        else:
-            label = name if isinstance(name, str) and name else "label"
-            while label in table.column_names:
-                label += "_"
-            has_names = hasattr(self, "feature_names_in_")
-            drafted = drafted_schema(table, indices, label, self.text_fields or (), has_names)
-            schema, positive = schema_for_classes(drafted, classes)
-            unread = [field.column for field in schema.fields if field.kind == "text"]
-            if unread and self.plm_name_or_path is None:
-                warnings.warn(
-                    f"Columns {unread} hold free text, which only a language model reads: without "
-                    "`plm_name_or_path`, they are ignored.",
-                    stacklevel=3,
-                )
-        if self.plm_name_or_path is not None and self.text_fields is not None:
-            # a fold of cross-validation may have empty columns, which are no fields of a draft
-            is_known = {*schema.keys, *schema.columns}.__contains__
-            in_text = [name for name in self.text_fields if is_known(name) or name not in table.column_names]
-            schema = schema.with_text_fields(in_text)
-        return schema, positive
+    def _columns_of(self, table: pa.Table, schema: Schema) -> pa.Table:
+        """The columns of a given schema."""
+        if missing := [column for column in schema.columns if column not in table.column_names]:
+            raise ValueError(
+                f"`X` must have the columns of `schema`, but lacks {missing}; it has {table.column_names}."
+            )
+        return table.select(list(dict.fromkeys(schema.columns)))
 
-    def _split(self, rows: pa.Table, schema: Schema, seed: int) -> dict[str, pa.Table]:
+    def _label_of(self, table: pa.Table, name: Any) -> str:
+        """Name of the label in a drafted schema: that of the labels, or one that no column has."""
+        label = name if isinstance(name, str) and name else "label"
+        while label in table.column_names:
+            label += "_"
+        return label
+
+    def _drafted(self, train: pa.Table, label: str) -> Schema:
+        """Draft the schema from training rows with their label."""
+        clicks, features = train.column(label).to_numpy(), train.drop_columns([label])
+        has_names = hasattr(self, "feature_names_in_")
+        drafted = drafted_schema(features, clicks, label, self.text_fields or (), has_names)
+        unread = [field.column for field in drafted.fields if field.kind == "text"]
+        if unread and self.plm_name_or_path is None:
+            warnings.warn(
+                f"Columns {unread} hold free text, which only a language model reads: without `plm_name_or_path`, "
+                "they are ignored.",
+                stacklevel=3,
+            )
+        return drafted
+
+    def _split(self, rows: pa.Table, label: str, seed: int) -> dict[str, pa.Table]:
         """Training rows and, if wanted and possible, validation rows."""
         share = float(self.validation_fraction)
         if not share:
             return {"train": rows}
-        least = min(np.bincount(rows.column(schema.label).to_numpy()))
+        least = min(np.bincount(rows.column(label).to_numpy()))
         if least < 2:
             warnings.warn(
                 f"A class has {least} row, which cannot be in both training and validation rows: all rows are trained "
@@ -355,7 +368,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             return {"train": rows}
         # the test part is not made; the others divide all rows in proportion to their shares
         fractions = (0.5 * (1 - share), 0.5 * share, 0.5)
-        return split_table(rows, schema, "random", seed, split_fractions=fractions, names=("train", "validation"))
+        return split_at_random(rows, label, seed, fractions, names=("train", "validation"))
 
     def _fit_processor(self, train: pa.Table, schema: Schema) -> ClickPromptProcessor:
         text_encoder = None

@@ -3,7 +3,6 @@
 
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def drafted_schema(
     are left out: empty ones, constant ones, ids that no two rows share, and cells that cannot be fields.
 
     Args:
-        table: (N, C), at least one row. Of more than 100,000 rows, as many are drawn at random with a fixed seed.
+        table: (N, C) training rows, at least one. Of more than 100,000, as many are drawn at random with a fixed seed.
         clicks: (N,) 0 or 1.
         label: Name of the label in the schema; no column has it.
         text_fields: Columns that are wanted in the text, whatever they say; empty ones are left out all the same.
@@ -102,32 +101,30 @@ def given_schema(schema: Any) -> Schema:
     )
 
 
-def schema_for_classes(schema: Schema, classes: np.ndarray) -> tuple[Schema, int]:
+def positive_class(classes: np.ndarray, positive: str | None = None) -> tuple[str | None, int]:
     """Tell which of two classes means a click.
 
     It is the one that the schema names, or 1 or true, or else the last one, whose word the schema then gets.
 
     Args:
-        schema: What the columns mean.
         classes: (2,) the labels, in order.
+        positive: `Schema.positive`.
 
     Returns:
-        The schema, and the index of the class.
+        The `positive` for the schema, and the index of the class.
 
     Raises:
-        ValueError: If neither class is the schema's `positive`.
+        ValueError: If neither class is `positive`.
     """
-    clicks = labels_of(classes.tolist(), schema.positive)
+    clicks = labels_of(classes.tolist(), positive)
     if sorted(clicks.tolist()) == [0, 1]:
-        return schema, int(clicks.argmax())
-    if schema.positive is not None:
-        raise ValueError(
-            f"One class of `y` must be the schema's `positive`, {schema.positive!r}, got {classes.tolist()}."
-        )
+        return positive, int(clicks.argmax())
+    if positive is not None:
+        raise ValueError(f"One class of `y` must be the schema's `positive`, {positive!r}, got {classes.tolist()}.")
     word = canonical(classes[1])
     try:
         check_positive(word)
     except ValueError:
         # a number other than 1 cannot be named
-        return schema, 1
-    return replace(schema, positive=word), 1
+        return None, 1
+    return word, 1
