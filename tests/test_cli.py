@@ -2,14 +2,17 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hub_server import HubServer
+from huggingface_hub import constants
 from tiny_data import tiny_rows
 
 from clickprompt_hf import __version__, cli
@@ -284,7 +287,8 @@ def test_a_missing_extra_is_named(monkeypatch):
 def test_a_misspelt_folder_is_not_looked_up_on_the_hub(name, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(paths, "cached_file", lambda *args: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr(paths, "cached_file", lambda *args, **options: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr(paths, "get_hf_file_metadata", lambda *args: pytest.fail("the Hub was asked"))
     with pytest.raises(
         FileNotFoundError, match="`--model` must be a local folder or a Hub id, but there is no folder"
     ):
@@ -294,6 +298,16 @@ def test_a_misspelt_folder_is_not_looked_up_on_the_hub(name, tmp_path, monkeypat
         paths.check_folder_or_hub_id("runs", "--model")
     (tmp_path / "runs" / "config.json").touch()
     paths.check_folder_or_hub_id("runs", "--model")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for another try"))
+        with pytest.raises(OSError, match="no folder robrta-base, and it cannot be read from the Hub"):
+            paths.check_folder_or_hub_id("robrta-base", "--model")
 
 
 def test_an_unknown_hub_id_is_reported_as_neither_folder_nor_repository(tmp_path):

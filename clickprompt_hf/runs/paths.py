@@ -4,6 +4,9 @@
 import os
 from pathlib import Path
 
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx
 from transformers.utils import CONFIG_NAME, cached_file
 
 
@@ -29,12 +32,24 @@ def check_folder_or_hub_id(name_or_path: str, argument: str) -> None:
             f"`{argument}` must be a local folder or a Hub id, but there is no folder {name_or_path}."
         )
     try:
-        cached_file(name_or_path, CONFIG_NAME)
+        cached_file(name_or_path, CONFIG_NAME, local_files_only=not _can_reach_hub(name_or_path))
     except OSError as error:
         raise OSError(
             f"`{argument}` must be a local folder or a Hub id, but there is no folder {name_or_path}, and it cannot "
             f"be read from the Hub: {error}"
         ) from error
+
+
+def _can_reach_hub(hub_id: str) -> bool:
+    """Whether the Hub answers. Asks once: without a network, `cached_file` retries for 24 seconds."""
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, CONFIG_NAME))
+    except (httpx.ConnectError, httpx.ConnectTimeout, OfflineModeIsEnabled):
+        return False
+    except (httpx.HTTPError, HfHubHTTPError, HFValidationError):
+        # whether it is worth another try, or what is wrong, `cached_file` knows
+        return True
+    return True
 
 
 def looks_like_a_path(name: str) -> bool:
