@@ -1,5 +1,6 @@
 """Rules for the whole suite: deprecations are errors, and continuous integration accepts no unexpected skip."""
 
+import gc
 import logging
 import warnings
 
@@ -38,6 +39,13 @@ class DeprecationHandler(logging.Handler):
 def pytest_configure():
     for name in LOGGED_DEPRECATIONS:
         logging.getLogger(name).addHandler(DeprecationHandler())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_new_objects_are_collected():
+    """`Trainer` collects garbage twice per training: leave out what imports made, which takes longer than training."""
+    gc.collect()
+    gc.freeze()
 
 
 def fail_unexpected_skip(report, config):

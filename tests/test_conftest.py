@@ -1,5 +1,6 @@
 """The rules of `conftest.py`, tried on small suites."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,7 @@ def test_a_logged_deprecation_fails_its_test(suite):
 @pytest.mark.parametrize("category", ["DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"])
 def test_this_suite_fails_on_deprecations(pytestconfig, category):
     assert f"error::{category}" in pytestconfig.getini("filterwarnings")
+
+
+def test_garbage_collection_leaves_out_what_imports_made():
+    assert gc.get_freeze_count() > 10 * len(gc.get_objects())

@@ -1,7 +1,6 @@
 """`ClickPromptClassifier` keeps scikit-learn's contracts, whatever container the features come in."""
 
 import copy
-import gc
 import json
 import pickle
 
@@ -30,15 +29,6 @@ from clickprompt_hf.presets import table_preset
 from clickprompt_hf.scoring import score_table
 
 TINY = {"embedding_size": 4, "dnn_hidden_sizes": [8], "num_cross_layers": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_objects_to_collect():
-    """Training collects garbage at its end: leave out what imports have made."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def tiny_classifier(**parameters):

@@ -1,7 +1,6 @@
 """A run that is resumed from any of its checkpoints ends as the uninterrupted one: weights, history and metrics."""
 
 import errno
-import gc
 import json
 import logging
 import re
@@ -30,14 +29,6 @@ from clickprompt_hf.training.checkpoints import PROGRESS_FILE, checkpoints_in, f
 # durations differ between runs
 TIMES = ("runtime", "per_second")
 BATCH = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def imports_are_no_garbage():
-    """`Trainer` collects garbage when training begins, which takes longer than these runs."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
