@@ -19,11 +19,21 @@ from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
 from clickprompt_hf.scoring import score_table
 
-gradio = pytest.importorskip("gradio", reason="needs gradio: pip install 'clickprompt_hf[app]'")
-from clickprompt_hf.runs import app_page  # noqa: E402
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROW = {"user": "3", "price": 2.5, "tags": ["new", "rare"], "title": "Up"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gradio():
+    """Loaded by these tests alone, because it takes seconds."""
+    return pytest.importorskip("gradio", reason="needs gradio: pip install 'clickprompt_hf[app]'")
+
+
+@pytest.fixture(scope="module")
+def app_page(gradio):
+    from clickprompt_hf.runs import app_page
+
+    return app_page
 
 
 @pytest.fixture(scope="module", params=["with the PLM", "CTR part alone"])
@@ -44,7 +54,7 @@ def checkpoint(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(checkpoint):
+def page(checkpoint, app_page):
     page = app_page.launch(str(checkpoint), port=None, block=False)
     yield page
     page.close()
@@ -86,7 +96,7 @@ def test_what_the_page_shows_of_a_row(page, checkpoint):
         assert attention is None
 
 
-def test_importance_of_the_fields_on_an_uploaded_file(page, checkpoint, tmp_path):
+def test_importance_of_the_fields_on_an_uploaded_file(page, checkpoint, app_page, tmp_path):
     rows = {**tiny_rows(40, seed=5), "unused": ["x"] * 40}
     pd.DataFrame(rows).to_csv(tmp_path / "labelled.csv", index=False)
     gradio_client = pytest.importorskip("gradio_client")
@@ -118,14 +128,14 @@ def test_importance_of_the_fields_on_an_uploaded_file(page, checkpoint, tmp_path
         ("rows.txt", "user\n1\n", "must end in .csv"),
     ],
 )
-def test_files_without_labelled_rows_are_refused(name, text, message, tmp_path):
+def test_files_without_labelled_rows_are_refused(name, text, message, app_page, tmp_path):
     processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema())
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
         app_page.labelled_rows(processor, tmp_path / name)
 
 
-def test_a_sample_of_many_rows_is_scored(tmp_path, monkeypatch):
+def test_a_sample_of_many_rows_is_scored(app_page, tmp_path, monkeypatch):
     monkeypatch.setattr(app_page, "IMPORTANCE_ROWS", 7)
     pd.DataFrame(tiny_rows(40)).to_csv(tmp_path / "rows.csv", index=False)
     processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema())
@@ -134,7 +144,7 @@ def test_a_sample_of_many_rows_is_scored(tmp_path, monkeypatch):
     assert table.column("click").to_pylist() == list(map(str, clicks))
 
 
-def test_importance_leaves_out_free_text_that_nothing_reads(tmp_path):
+def test_importance_leaves_out_free_text_that_nothing_reads(app_page, tmp_path):
     rows = tiny_rows(40)
     fields = (*tiny_schema().fields[:3], FieldSchema("title", "Title", "text"))
     processor = ClickPromptProcessor.fit(rows, Schema(fields, label="click"))
@@ -145,7 +155,7 @@ def test_importance_leaves_out_free_text_that_nothing_reads(tmp_path):
     assert sorted(plotted({"value": chart.value})["field"]) == ["Price", "Tags", "User ID"]
 
 
-def test_one_widget_per_field():
+def test_one_widget_per_field(gradio, app_page):
     rows = {**tiny_rows(), "user": list(range(60))}
     processor = ClickPromptProcessor.fit(rows, tiny_schema())
     user, price, tags, title = (app_page.field_widget(processor, field) for field in processor.schema.fields)
