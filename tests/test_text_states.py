@@ -39,6 +39,7 @@ from clickprompt_hf.runs import finetune, preparation, pretrain
 from clickprompt_hf.runs.arguments import DataArguments, ModelArguments
 from clickprompt_hf.runs.idle_arguments import warn_of_idle_arguments
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training.text_caching import caching_pays, num_variants
 
 ROWS = {"train": 60, "validation": 20, "test": 20}
 
@@ -700,23 +701,56 @@ def test_states_of_masked_texts_do_not_serve_clicks(prepared, tmp_path):
         )
 
 
-def test_texts_that_rows_hardly_share_are_warned_of(prepared, tmp_path, caplog):
-    rows = prepared[0]["train"]
+def rows_with_texts_of_their_own(rows):
+    """One row of each distinct text."""
     _, first = np.unique(rows.text_ids, return_index=True)
-    alone = replace(rows, **{name: getattr(rows, name)[first] for name in ("feature_ids", "labels", "row_ids")})
-    alone = replace(alone, **{name: getattr(rows, name)[first] for name in ("clause_ids", "text_ids")})
-    for given, warned in ((rows, len(first) * 2 > len(rows)), (alone, True)):
-        caplog.clear()
-        with caplog.at_level(logging.WARNING), warnings.catch_warnings():
-            options = {"cache_text_states": True, "max_steps": 1}
-            trainer = trainer_for(build(prepared[1]), prepared, tmp_path / str(len(given)), rows=given, **options)
-            trainer.cache_texts([given])
-            messages = [record.message for record in caplog.records]
-            trainer.train()
-        # once, and before the work that cannot pay
-        assert ["hardly any share one" in message for message in messages] == [*([True] * warned), False]
-        assert caplog.text.count("hardly any share one") == warned
-    assert f"the {len(first)} training rows have {len(first)} distinct texts" in caplog.text
+    names = ("feature_ids", "labels", "row_ids", "clause_ids", "text_ids")
+    return replace(rows, **{name: getattr(rows, name)[first] for name in names})
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({"num_train_epochs": 1}, True),
+        # the second epoch saves more than writing takes
+        ({"num_train_epochs": 2}, False),
+        ({"max_steps": 1}, True),
+    ],
+)
+def test_states_that_are_read_too_seldom_are_warned_of(options, warned, prepared, tmp_path, caplog):
+    rows = rows_with_texts_of_their_own(prepared[0]["train"])
+    with caplog.at_level(logging.WARNING), warnings.catch_warnings():
+        trainer = trainer_for(build(prepared[1]), prepared, tmp_path, rows=rows, cache_text_states=True, **options)
+        trainer.cache_texts([rows])
+        messages = [record.message for record in caplog.records]
+        trainer.train()
+    # once, and before the work that cannot pay
+    assert sum("too seldom" in message for message in messages) == warned
+    assert caplog.text.count("too seldom") == warned
+    assert (f"the {len(rows)} training rows have {len(rows)} distinct texts; in " in caplog.text) == warned
+
+
+def test_states_in_a_folder_for_several_runs_are_not_judged(prepared, tmp_path, caplog):
+    rows = rows_with_texts_of_their_own(prepared[0]["train"])
+    options = {"cache_text_states": True, "text_state_dir": str(tmp_path / "states"), "num_train_epochs": 1}
+    trainer = trainer_for(build(prepared[1]), prepared, tmp_path / "out", rows=rows, **options)
+    trainer.cache_texts([rows])
+    assert "too seldom" not in caplog.text
+
+
+def test_when_caching_pays_by_hand(prepared):
+    rows = rows_with_texts_of_their_own(prepared[0]["train"])
+    # one text a row: writing takes 1.25 passes
+    assert [caching_pays(rows, epochs) for epochs in (1, 1.25, 2)] == [False, True, True]
+    # eight variants: ten passes
+    assert [caching_pays(rows, epochs, variants=8) for epochs in (9, 10)] == [False, True]
+    # two rows a text
+    twice = ColumnarDataset.concatenate([rows, rows])
+    twice = replace(twice, tables=rows.tables)
+    assert [caching_pays(twice, epochs) for epochs in (0.5, 0.625)] == [False, True]
+    clicks, masked = ClickPromptTrainingArguments("out"), ClickPromptTrainingArguments("out", masked_variants=3)
+    assert [num_variants(clicks, task) for task in ("clicks", "masked tokens", "next tokens")] == [1, 8, 1]
+    assert num_variants(masked, "masked tokens") == 3
 
 
 def test_commands_share_states(tmp_path, caplog):

@@ -41,6 +41,8 @@ from ..training.arguments import copy_arguments
 from ..training.calibration import calibrate
 from ..training.checkpoints import newest_whole_checkpoint
 from ..training.metrics import auc_and_log_loss
+from ..training.plain_model import task_of
+from ..training.text_caching import caching_pays, num_variants
 from ..whole_files import whole_file, whole_folder
 from .arguments import ModelArguments
 from .model_building import fresh_model, fresh_pretraining_model, load_checkpoint
@@ -74,6 +76,7 @@ class Bench:
         pamlm_epochs: Epochs of PA-MLM.
         say: Prints a line of progress.
         text_vector_dir: Folder for the vectors of texts; `None` for one in `folder`.
+        chose_cache: Whether the comparison itself chose to cache the states of texts, which it may then do without.
     """
 
     folder: Path
@@ -88,6 +91,7 @@ class Bench:
     pamlm_epochs: float
     say: Callable[[str], None]
     text_vector_dir: str | None = None
+    chose_cache: bool = False
 
     @cached_property
     def clicks(self) -> dict[str, np.ndarray]:
@@ -558,6 +562,10 @@ def pamlm_checkpoint(bench: Bench, seed: int) -> Path:
     train, _ = bench.data.pamlm_splits(args.masking)
     bench.say(f"PA-MLM, seed {seed}: {len(train):,} rows, {bench.pamlm_epochs:g} epochs")
     model = fresh_pretraining_model(model_args, bench.data)
+    variants = num_variants(args, task_of(model))
+    if bench.chose_cache and not caching_pays(train, args.num_train_epochs, variants):
+        # each seed would write masked variants that hardly any row reads
+        args.cache_text_states, args.freeze_lower_layers = False, True
     trainer = ClickPromptTrainer(model, args, train_dataset=train, processing_class=bench.data.processor)
     trainer.remove_callback(PrinterCallback)
     resumed = newest_whole_checkpoint(running)

@@ -130,6 +130,7 @@ def main(arguments: list[str] | None = None) -> Any:
         pamlm_epochs=compare_args.pamlm_epochs,
         say=lambda line: print(line, flush=True),
         text_vector_dir=data_args.text_vector_dir,
+        chose_cache=late,
     )
     introduce(bench, arms, roles, late)
     # PA-MLM takes the size of the backbone from the arms without it

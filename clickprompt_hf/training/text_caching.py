@@ -24,8 +24,9 @@ logger = logging.get_logger(__name__)
 
 # The underscore keeps it from being pushed to the Hub.
 STATES_FOLDER = "_text_states"
-# Fewer rows per text than this, and the states of a text are hardly read more often than written.
-_ROWS_PER_TEXT = 2
+# Writing the states of a text takes a quarter longer than computing them, and reading them next to nothing (measured
+# with MiniLM, see docs/benchmarks.md).
+_COST_OF_WRITING = 1.25
 
 
 def freezes_lower_layers(model: nn.Module, settings: ClickPromptSettings, datasets: Iterable[Any] = ()) -> bool:
@@ -192,12 +193,34 @@ def states_folder(args: TrainingArguments, settings: ClickPromptSettings) -> Pat
     return Path(settings.text_state_dir or Path(str(args.output_dir)) / STATES_FOLDER)
 
 
-def warn_of_unshared_texts(rows: ColumnarDataset) -> None:
-    """Warn if so many training rows have a text of their own that caching its states cannot pay."""
-    num_texts = len(np.unique(text_ids_of(rows)))
-    if num_texts * _ROWS_PER_TEXT > len(rows):
-        logger.warning(
-            f"`cache_text_states`: the {len(rows):,} training rows have {num_texts:,} distinct texts, so that hardly "
-            "any share one and their states cannot pay. Leave fields that differ from row to row, such as user ids, "
-            "out of the text (--text_fields, or `in_text: false` in the schema), or do without the cache."
-        )
+def num_variants(settings: ClickPromptSettings, task: str) -> int:
+    """Number of versions of each text whose states a training caches: several masked ones in PA-MLM, else one."""
+    return (settings.masked_variants or DEFAULT_MASKED_VARIANTS) if task == "masked tokens" else 1
+
+
+def caching_pays(rows: ColumnarDataset, epochs: float, variants: int = 1) -> bool:
+    """Whether writing the states of all texts once is cheaper than computing them for each row in each epoch.
+
+    Args:
+        rows: Training rows with text.
+        epochs: Number of passes over them.
+        variants: Number of versions of each text.
+    """
+    return _COST_OF_WRITING * variants * _num_texts(rows) <= epochs * len(rows)
+
+
+def warn_of_unshared_texts(rows: ColumnarDataset, epochs: float, variants: int = 1) -> None:
+    """Warn if caching the states of the training rows' texts does not pay; arguments as in `caching_pays`."""
+    if caching_pays(rows, epochs, variants):
+        return
+    versions = f", in {variants} masked variants each" if variants > 1 else ""
+    logger.warning(
+        f"`cache_text_states`: the {len(rows):,} training rows have {_num_texts(rows):,} distinct texts{versions}; in "
+        f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'} their states are read too seldom to pay. Leave fields "
+        "that differ from row to row, such as user ids, out of the text (--text_fields, or `in_text: false` in the "
+        "schema), or do without the cache: --freeze_lower_layers true trains the same layers."
+    )
+
+
+def _num_texts(rows: ColumnarDataset) -> int:
+    return len(np.unique(text_ids_of(rows)))

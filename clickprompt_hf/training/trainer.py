@@ -56,6 +56,7 @@ from .text_caching import (
     CachedRows,
     check_lower_layers,
     freezes_lower_layers,
+    num_variants,
     rows_with_states,
     warn_of_unshared_texts,
 )
@@ -276,8 +277,18 @@ class ClickPromptTrainer(ResumableTrainer):
         for rows in wanted:
             is_new = rows is self.train_dataset and self._cached_rows.get(rows) is None
             if is_new and self.args.local_process_index == 0:
-                warn_of_unshared_texts(rows)
+                self._warn_of_unshared_texts(rows)
         self._cached_rows.update(plain_model(self.model), self.args, self.settings, self.data_collator, wanted)
+
+    def _warn_of_unshared_texts(self, rows: ColumnarDataset) -> None:
+        variants = num_variants(self.settings, task_of(plain_model(self.model)))
+        if variants == 1 and self.settings.text_state_dir is not None:
+            # later runs read the same states
+            return
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        limited = self.args.max_steps > 0
+        epochs = self.args.max_steps * batch / len(rows) if limited else self.args.num_train_epochs
+        warn_of_unshared_texts(rows, epochs, variants)
 
     def _get_dataloader(self, dataset, *args, **kwargs):
         if isinstance(dataset, ColumnarDataset):
