@@ -413,7 +413,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
         """Save schema, vocabularies, tokenizer and code, whole or not at all: see `whole_contents`.
 
-        The text encoder, if there is one, gets a folder of its own, `text_encoder`.
+        The text encoder, if there is one, gets a folder of its own, `text_encoder`, unless that holds it already.
         """
         folder = Path(save_directory)
         with whole_contents(folder) as partial:
@@ -421,7 +421,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
                 custom_object_save(self, partial)
             if self.reads_text:
                 at_rest(self.tokenizer).save_pretrained(partial)
-            if self.text_encoder is not None:
+            if self.text_encoder is not None and not self.text_encoder.is_saved_in(folder / TEXT_ENCODER_FOLDER):
                 self.text_encoder.save_pretrained(partial / TEXT_ENCODER_FOLDER)
             (partial / VOCABULARIES_FILE).write_bytes(self.written_vocabularies())
             config = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"

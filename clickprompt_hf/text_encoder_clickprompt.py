@@ -6,6 +6,7 @@ This file ships with every checkpoint, so it imports only numpy, torch, transfor
 Shapes: N texts, B batch, T tokens of the longest text of a batch, H hidden size of the PLM.
 """
 
+import copy
 import hashlib
 import inspect
 import json
@@ -13,6 +14,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,8 @@ from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_rig
 TEXT_ENCODER_FOLDER = "text_encoder"
 _TOKENS_PER_BATCH = {"cpu": 1 << 13}
 _TOKENS_PER_ACCELERATOR_BATCH = 1 << 16
+# What tells which PLM a folder holds, and whether it is whole.
+_RECORD_FILE = "text_encoder.json"
 # Longer texts are truncated, even if the PLM has more positions.
 _MOST_TOKENS = 512
 _BYTES_KEPT = 64_000_000
@@ -50,7 +54,8 @@ class TextEncoder:
     """Turns texts into vectors: the mean over a text's tokens of the last states of a frozen PLM.
 
     The PLM is loaded on first use, in float32, on the GPU if there is one. Vectors of the texts that were read last
-    are kept in memory. Threads may share an encoder; copies and pickles of it hold neither weights nor vectors.
+    are kept in memory. Threads may share an encoder; copies and pickles of it hold neither weights nor vectors, but
+    for those of `portable`.
 
     Args:
         name_or_path: Folder or Hub id of the PLM.
@@ -58,6 +63,9 @@ class TextEncoder:
         bf16: Whether to compute matrix products in bf16, which changes vectors by about 1 %.
         hub_arguments: Arguments of `from_pretrained` that say where to load from, such as `subfolder` or `revision`.
     """
+
+    # pickles of earlier versions do not tell
+    _pickles_weights = False
 
     def __init__(
         self,
@@ -80,11 +88,30 @@ class TextEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("_lock", "_parts", "_vectors")
-        return {name: value for name, value in self.__dict__.items() if name not in names}
+        state = {name: value for name, value in self.__dict__.items() if name not in names}
+        if self._pickles_weights:
+            model, *others = self._load()
+            # whoever loads it may have no accelerator
+            on_cpu = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
+            state["_parts"] = (on_cpu, *others)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        parts = state.get("_parts")
         self.__dict__.update(state)
         self._start_empty()
+        if parts is not None:
+            self._parts = (parts[0].to(_device()), *parts[1:])
+
+    def portable(self) -> "TextEncoder":
+        """An encoder with the same PLM whose pickles hold its weights, for places that lack its folder.
+
+        Raises:
+            OSError: If there is no such PLM.
+        """
+        found = copy.copy(self)
+        found._parts, found._pickles_weights = self._load(), True
+        return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name_or_path!r})"
@@ -111,8 +138,13 @@ class TextEncoder:
         """The PLM, its tokenizer and its fingerprint."""
         with self._lock:
             if self._parts is None:
-                model = load_frozen(self.name_or_path, **self.hub_arguments)
                 place = "/".join(filter(None, (self.name_or_path, self.hub_arguments.get("subfolder"))))
+                if os.path.isabs(place) and not os.path.isdir(place):
+                    raise OSError(
+                        f"{place} must hold the text encoder, the PLM that makes vectors of texts, but there is no "
+                        "such folder."
+                    )
+                model = load_frozen(self.name_or_path, **self.hub_arguments)
                 found = weights_fingerprint(model)
                 if self.expected_fingerprint not in (None, found):
                     raise ValueError(
@@ -215,9 +247,27 @@ class TextEncoder:
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Save configuration, weights and tokenizer of the PLM."""
-        model, tokenizer, _ = self._load()
+        model, tokenizer, fingerprint = self._load()
         model.save_pretrained(folder)
         at_rest(tokenizer).save_pretrained(folder)
+        sizes = {path.name: path.stat().st_size for path in sorted(Path(folder).iterdir()) if path.is_file()}
+        record = json.dumps({"fingerprint": fingerprint, "sizes": sizes}, indent=2)
+        Path(folder, _RECORD_FILE).write_text(record, encoding="utf-8")
+
+    def is_saved_in(self, folder: str | os.PathLike) -> bool:
+        """Whether `save_pretrained` has saved this PLM in a folder before, with all its files."""
+        path = Path(folder, _RECORD_FILE)
+        if not path.is_file():
+            return False
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["fingerprint"] != (self.expected_fingerprint or self.fingerprint):
+            return False
+        files = {name: Path(folder, name) for name in record["sizes"]}
+        return all(file.is_file() and file.stat().st_size == record["sizes"][name] for name, file in files.items())
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_frozen(name_or_path: str, **hub_arguments: Any) -> Any:
@@ -246,8 +296,7 @@ def load_frozen(name_or_path: str, **hub_arguments: Any) -> Any:
     )
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"{name_or_path} must hold all weights of {model_class.__name__}, but lacks {missing[:6]}.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.requires_grad_(False).eval().to(device)
+    return model.requires_grad_(False).eval().to(_device())
 
 
 def weights_fingerprint(model: Any) -> str:

@@ -153,9 +153,9 @@ def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_pa
     assert runs["backbone_text_vectors"].megabytes > runs["backbone"].megabytes + 1
 
 
-@pytest.mark.parametrize(("epochs", "cached"), [("2", False), ("3", True)])
+@pytest.mark.parametrize(("epochs", "cached"), [("3", False), ("4", True)])
 def test_pamlm_caches_states_only_where_that_pays(epochs, cached, table, tmp_path, monkeypatch, caplog):
-    """Eight variants of 80 titles, written at 1.25 times the cost, against 360 rows in each epoch."""
+    """Eight variants of 80 titles, to be read twice each, against 360 rows in each epoch."""
     tokenizer = tiny_roberta_tokenizer()
     config = scratch_text_config("scratch-tiny", tokenizer)
     config.num_hidden_layers = 3

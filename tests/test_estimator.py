@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import shutil
 
 import datasets
 import joblib
@@ -472,6 +473,29 @@ def test_fields_of_vectors(plm, tmp_path):
     loaded = ClickPromptClassifier.from_pretrained(tmp_path / "saved")
     for other in (loaded, pickle.loads(pickle.dumps(classifier))):
         np.testing.assert_allclose(other.predict_proba(X), classifier.predict_proba(X), rtol=1e-6)
+
+
+def test_a_pickle_makes_vectors_of_texts_where_the_encoder_is_gone(plm, tmp_path):
+    shutil.copytree(plm, tmp_path / "encoder")
+    X = {"user": [n % 5 for n in range(40)], "title": [f"film {n % 7}" for n in range(40)]}
+    fields = ["user", {"column": "title", "kind": "text", "as": "vector"}]
+    options = {"schema": {"fields": fields, "label": "y"}, "text_encoder": str(tmp_path / "encoder")}
+    found = tiny_classifier(**options, validation_fraction=0).fit(X, [0, 1] * 20)
+    expected = found.predict_proba(X)
+    pickled, without_weights = pickle.dumps(found), pickle.dumps(found.processor_)
+    shutil.rmtree(tmp_path / "encoder")
+    loaded = pickle.loads(pickled)
+    unknown = {"user": [1], "title": ["a text that nobody has read"]}
+    np.testing.assert_allclose(loaded.predict_proba(X), expected, rtol=1e-6)
+    np.testing.assert_allclose(loaded.predict_proba(unknown), found.predict_proba(unknown), rtol=1e-6)
+    # and so on
+    again = pickle.loads(pickle.dumps(copy.deepcopy(loaded)))
+    again.save_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(ClickPromptClassifier.from_pretrained(tmp_path / "saved").predict_proba(X), expected)
+    # workers get processors, without weights
+    assert len(without_weights) < len(pickled) / 2
+    with pytest.raises(OSError, match=r"encoder must hold the text encoder, .* but there is no such folder"):
+        pickle.loads(without_weights)(unknown)
 
 
 def test_the_package_exports_it():

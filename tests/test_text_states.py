@@ -712,7 +712,6 @@ def rows_with_texts_of_their_own(rows):
     ("options", "warned"),
     [
         ({"num_train_epochs": 1}, True),
-        # the second epoch saves more than writing takes
         ({"num_train_epochs": 2}, False),
         ({"max_steps": 1}, True),
     ],
@@ -740,14 +739,13 @@ def test_states_in_a_folder_for_several_runs_are_not_judged(prepared, tmp_path, 
 
 def test_when_caching_pays_by_hand(prepared):
     rows = rows_with_texts_of_their_own(prepared[0]["train"])
-    # one text a row: writing takes 1.25 passes
-    assert [caching_pays(rows, epochs) for epochs in (1, 1.25, 2)] == [False, True, True]
-    # eight variants: ten passes
-    assert [caching_pays(rows, epochs, variants=8) for epochs in (9, 10)] == [False, True]
-    # two rows a text
-    twice = ColumnarDataset.concatenate([rows, rows])
-    twice = replace(twice, tables=rows.tables)
-    assert [caching_pays(twice, epochs) for epochs in (0.5, 0.625)] == [False, True]
+    # one text per row is read twice in two epochs
+    assert [caching_pays(rows, epochs) for epochs in (1, 1.9, 2)] == [False, False, True]
+    # each of eight variants of a text, in sixteen
+    assert [caching_pays(rows, epochs, variants=8) for epochs in (15, 16)] == [False, True]
+    # two rows per text
+    twice = replace(ColumnarDataset.concatenate([rows, rows]), tables=rows.tables)
+    assert [caching_pays(twice, epochs) for epochs in (0.9, 1)] == [False, True]
     clicks, masked = ClickPromptTrainingArguments("out"), ClickPromptTrainingArguments("out", masked_variants=3)
     assert [num_variants(clicks, task) for task in ("clicks", "masked tokens", "next tokens")] == [1, 8, 1]
     assert num_variants(masked, "masked tokens") == 3

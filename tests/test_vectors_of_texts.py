@@ -1,8 +1,10 @@
 """Texts that the backbone reads as vectors: from raw rows to scores, to checkpoints and to exported folders."""
 
 import copy
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -31,6 +33,8 @@ from clickprompt_hf.inspection import unknown_fields, what_if
 from clickprompt_hf.runs import finetune
 from clickprompt_hf.scoring import score_table
 from clickprompt_hf.text_encoder_clickprompt import TextEncoder
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training.checkpoints import newest_whole_checkpoint
 
 SCHEMA = Schema(
     (FieldSchema("user"), FieldSchema("title", kind="text", as_vector=True), FieldSchema("v", kind="vector")),
@@ -199,3 +203,67 @@ def test_the_command_trains_on_vectors(plm, tmp_path):
     assert len({row["click_probability"] for row in found}) > 1
     card = (tmp_path / "out" / "README.md").read_text()
     assert "a vector of 2 numbers" in card
+
+
+def test_checkpoints_of_a_run_share_the_files_of_the_text_encoder(plm, tmp_path, monkeypatch):
+    saved, save = [], TextEncoder.save_pretrained
+    monkeypatch.setattr(
+        TextEncoder, "save_pretrained", lambda self, folder: saved.append(folder) or save(self, folder)
+    )
+    processor = ClickPromptProcessor.fit(rows(40), SCHEMA, text_encoder=plm)
+    prepare_splits({"train": pa.table(rows(40))}, processor, tmp_path / "data")
+    splits, processor = load_prepared(tmp_path / "data")
+    sizes = {"field_sizes": processor.field_sizes, "vector_sizes": processor.vector_sizes}
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config("dnn", **sizes), fusion="ctr")
+
+    def weights_of_checkpoints(folder):
+        options = {"num_train_epochs": 3, "save_strategy": "epoch", "eval_strategy": "no", "report_to": "none"}
+        options |= {"save_total_limit": 3, "load_best_model_at_end": False}
+        arguments = ClickPromptTrainingArguments(str(folder), **options)
+        saved.clear()
+        trainer = ClickPromptTrainer(
+            ClickPromptForCTR(config), arguments, train_dataset=splits["train"], processing_class=processor
+        )
+        trainer.train()
+        return trainer, sorted(folder.glob("checkpoint-*/text_encoder/model.safetensors"))
+
+    trainer, weights = weights_of_checkpoints(tmp_path / "out")
+    assert len(weights) == 3
+    assert len({path.stat().st_ino for path in weights}) == 1
+    assert len(saved) == 1
+    # a checkpoint without the others is whole, and so is the model
+    shutil.rmtree(weights[0].parents[1])
+    assert newest_whole_checkpoint(tmp_path / "out") == weights[2].parents[1]
+    trainer.save_model()
+    assert (tmp_path / "out" / "text_encoder" / "model.safetensors").stat().st_nlink == 1
+    table = {name: cells for name, cells in rows(8).items() if name != "click"}
+    expected = processor(table)["feature_vectors"]
+    for folder in (weights[2].parents[1], tmp_path / "out"):
+        found = ClickPromptProcessor.from_pretrained(folder)(table)["feature_vectors"]
+        np.testing.assert_array_equal(found, expected)
+
+    def cannot_link(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", cannot_link)
+    _, weights = weights_of_checkpoints(tmp_path / "copied")
+    assert len({path.stat().st_ino for path in weights}) == len(saved) == 3
+
+
+def test_a_folder_with_another_or_a_damaged_text_encoder_gets_a_new_one(fitted, plm, tmp_path):
+    _, processor = fitted
+    processor.save_pretrained(tmp_path)
+    weights = tmp_path / "text_encoder" / "model.safetensors"
+    encoder = processor.text_encoder
+    before = weights.stat().st_ino
+    processor.save_pretrained(tmp_path)
+    assert weights.stat().st_ino == before
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert not encoder.is_saved_in(weights.parent)
+    processor.save_pretrained(tmp_path)
+    assert encoder.is_saved_in(weights.parent)
+    other = AutoModel.from_config(tiny_text_config(vocab_size=len(tiny_roberta_tokenizer())))
+    other.save_pretrained(tmp_path / "other")
+    tiny_roberta_tokenizer().save_pretrained(tmp_path / "other")
+    assert not TextEncoder(tmp_path / "other").is_saved_in(weights.parent)
+    assert not encoder.is_saved_in(tmp_path / "other")

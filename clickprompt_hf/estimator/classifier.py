@@ -301,6 +301,11 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         if model is not None and model.device.type != "cpu":
             # whoever loads it may have no accelerator
             state["model_"] = copy.deepcopy(model).cpu()
+        processor = state.get("processor_")
+        if processor is not None and processor.text_encoder is not None:
+            # the folder of the text encoder may be gone by then
+            state["processor_"] = copy.copy(processor)
+            state["processor_"].text_encoder = processor.text_encoder.portable()
         return state
 
     def _check_parameters(self) -> None:

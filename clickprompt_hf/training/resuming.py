@@ -20,6 +20,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 
+from ..text_encoder_clickprompt import TEXT_ENCODER_FOLDER
 from ..whole_files import (
     PARTIAL_FOLDER,
     publish_folder,
@@ -29,7 +30,7 @@ from ..whole_files import (
     write_errors_naming,
 )
 from .arguments import ClickPromptSettings
-from .checkpoints import PROGRESS_FILE, newest_whole_checkpoint
+from .checkpoints import PROGRESS_FILE, checkpoints_in, newest_whole_checkpoint
 from .divergence import DivergenceCheckingTrainer
 
 
@@ -255,6 +256,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
                 if self.args.should_save:
                     partial.mkdir(parents=True, exist_ok=True)
                     (partial / PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+                    _link_text_encoder(run_folder, partial)
                 with self._writing_checkpoint():
                     super()._save_checkpoint(model, trial)
                 if self.state.best_model_checkpoint == str(partial):
@@ -375,3 +377,18 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         if self.is_world_process_zero():
             with whole_file(Path(str(self.args.output_dir)) / TRAINER_STATE_NAME) as partial:
                 self.state.save_to_json(str(partial))
+
+
+def _link_text_encoder(run_folder: Path, checkpoint: Path) -> None:
+    """Share the files of the text encoder, which training does not change, with the newest checkpoint of a run.
+
+    Nothing is linked if there is none, or if the file system cannot: the processor then saves its encoder anew.
+    """
+    newest = next((path for path in checkpoints_in(run_folder) if (path / TEXT_ENCODER_FOLDER).is_dir()), None)
+    if newest is not None:
+        shared = checkpoint / TEXT_ENCODER_FOLDER
+        try:
+            shutil.copytree(newest / TEXT_ENCODER_FOLDER, shared, copy_function=os.link)
+        except OSError:
+            # also shutil.Error, which names all files
+            shutil.rmtree(shared, ignore_errors=True)
