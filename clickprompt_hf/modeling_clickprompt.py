@@ -40,6 +40,7 @@ from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig, attentio
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear, xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types, find_weights, listed
+from .loading_clickprompt import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .loading_clickprompt import non_finite, part_of, record_fingerprints, stored_types
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
@@ -387,7 +388,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     ) -> None:
         """Save weights, configuration and code, as in transformers, but whole or not at all: see `whole_contents`.
 
-        `config.json` keeps fingerprints of the weights.
+        `config.json` keeps fingerprints of the weights. An adapter is saved without it; `click_probabilities.json`
+        then keeps the calibration.
 
         Raises:
             OSError: If a file cannot be written; the message names the file and the reason.
@@ -400,6 +402,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         with whole_contents(save_directory) as partial:
             super().save_pretrained(partial, is_main_process, state_dict, **kwargs)
             is_adapter = getattr(self, "_hf_peft_config_loaded", False)
+            if self.should_save_on_this_rank(is_main_process) and is_adapter:
+                save_click_probabilities(self.config, partial / CLICK_PROBABILITIES_FILE)
             if self.should_save_on_this_rank(is_main_process) and not is_adapter and not kwargs.get("variant"):
                 record_fingerprints(partial)
         # a checkpoint has all weights of its class
@@ -408,6 +412,28 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             repo_id = hub_arguments.pop("repo_id", Path(save_directory).name)
             options = {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
             self.push_to_hub(repo_id, **hub_arguments, **options)
+
+    def load_adapter(self, peft_model_id: str | None = None, *args, **kwargs) -> Any:  # type: ignore[override]
+        """Load an adapter as in transformers, with the calibration that was saved beside it."""
+        info = super().load_adapter(peft_model_id, *args, **kwargs)
+        if peft_model_id is not None:
+            self.load_calibration(peft_model_id, **(kwargs.get("adapter_kwargs") or {}))
+        return info
+
+    def load_calibration(self, name_or_path: str | Path, **hub_arguments: Any) -> None:
+        """Turn logits into probabilities as the model did whose adapter a folder holds.
+
+        `from_pretrained` and `load_adapter` do so themselves, `PeftModel.from_pretrained` does not.
+
+        Args:
+            name_or_path: Folder or Hub id of the adapter; without `click_probabilities.json`, nothing changes.
+            hub_arguments: Where to load from, as in `from_pretrained`.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        known = {name: value for name, value in hub_arguments.items() if name in HUB_ARGUMENTS}
+        load_click_probabilities(self.config, name_or_path, **known)
 
     def _load_uncalled_weights(self) -> None:
         """Load small weights that `device_map` has left on disk and that are used outside of their module's call.

@@ -9,6 +9,8 @@ from tiny_models import tiny_batch, tiny_config
 from transformers import AutoModelForSequenceClassification
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
+from clickprompt_hf.modeling_clickprompt import corrected_probabilities
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training.optimizer import plm_parameters
 
 TRAINED = ["ctr", "prompt_encoder", "ctr_head", "text_head", "fusion"]
@@ -136,6 +138,67 @@ def test_an_untied_decoder_trains_on_its_own(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = ClickPromptForPAMLM.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(**tiny_batch()).logits, model(**tiny_batch()).logits)
+
+
+def probabilities(model, batch):
+    with torch.no_grad():
+        return corrected_probabilities(model(**batch).logits, model.config)
+
+
+def calibrated(model):
+    """Other than its base, which is calibrated too."""
+    model.config.calibration_scale, model.config.calibration_shift = 0.5, -0.25
+    return model
+
+
+def base_in(folder):
+    base = build()
+    base.config.calibration_scale = 2.0
+    base.save_pretrained(folder)
+    return ClickPromptForCTR.from_pretrained(folder)
+
+
+def test_adapters_of_a_trainer_keep_the_calibration(tmp_path):
+    model, batch = adapted(base_in(tmp_path / "base")), tiny_batch()
+    arguments = ClickPromptTrainingArguments(
+        str(tmp_path / "adapter"), eval_strategy="no", load_best_model_at_end=False, report_to="none", use_cpu=True
+    )
+    trainer = ClickPromptTrainer(model, arguments)
+    calibrated(model.get_base_model())
+    expected = probabilities(model.eval(), batch)
+    trainer.save_model()
+    assert not (tmp_path / "adapter" / "config.json").exists()
+    base = ClickPromptForCTR.from_pretrained(tmp_path / "base")
+    loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    assert (probabilities(loaded, batch) - expected).abs().max() > 0.01
+    base.load_calibration(tmp_path / "adapter")
+    torch.testing.assert_close(probabilities(loaded, batch), expected)
+    loaded.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = ClickPromptForCTR.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(probabilities(merged, batch), expected, atol=1e-5, rtol=0)
+
+
+def test_adapters_of_transformers_keep_the_calibration(tmp_path):
+    model, batch = base_in(tmp_path / "base"), tiny_batch()
+    torch.manual_seed(1)
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"], init_lora_weights=False))
+    expected = probabilities(calibrated(model).eval(), batch)
+    model.save_pretrained(tmp_path / "adapter")
+    again = ClickPromptForCTR.from_pretrained(tmp_path / "base")
+    again.load_adapter(tmp_path / "adapter")
+    loaders = (ClickPromptForCTR, AutoModelForSequenceClassification)
+    for loaded in (again, *(loader.from_pretrained(tmp_path / "adapter") for loader in loaders)):
+        torch.testing.assert_close(probabilities(loaded.eval(), batch), expected)
+        assert loaded.config.calibration_scale == 0.5
+    # an adapter that PEFT or an earlier version saved
+    path = tmp_path / "adapter" / "click_probabilities.json"
+    written = path.read_text()
+    path.unlink()
+    assert ClickPromptForCTR.from_pretrained(tmp_path / "adapter").config.calibration_scale == 2
+    for damaged in (written[:20], written.replace("0.5", "-1"), "{}"):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r"click_probabilities.json must hold \['calibration_scale', "):
+            ClickPromptForCTR.from_pretrained(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("targets", [["query", "value"], ["dense"], ["table"], ["expansion", "cross_net.layers.0"]])

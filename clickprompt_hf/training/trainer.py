@@ -29,6 +29,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
+from ..loading_clickprompt import CLICK_PROBABILITIES_FILE, save_click_probabilities
 from ..whole_files import remove_partial, whole_file
 from .arguments import ClickPromptSettings, ClickPromptTrainingArguments, check_supported, copy_arguments
 from .batch_size import DEFAULT_BATCH_SIZE, default_batch_size
@@ -558,6 +559,12 @@ class ClickPromptTrainer(ResumableTrainer):
             unique = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
             state_dict = {name: value for name, value in self.model.state_dict().items() if name in unique}
         super()._save(output_dir, state_dict)
+        inner = plain_model(self.model)
+        if isinstance(self.accelerator.unwrap_model(self.model), PeftModel) and task_of(inner) == "clicks":
+            # PEFT saves no configuration
+            folder = Path(str(output_dir or self.args.output_dir))
+            with whole_file(folder / CLICK_PROBABILITIES_FILE) as partial:
+                save_click_probabilities(inner.config, partial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if isinstance(self.model, PeftMixedModel):
