@@ -11,7 +11,7 @@ from pathlib import Path
 
 import clickprompt_hf
 
-from .runs.command import COMMANDS, MISTAKE_EXIT_CODE, PROGRAM, module_name, run_command
+from .runs.command import COMMANDS, COMMANDS_WITHOUT_TORCH, MISTAKE_EXIT_CODE, PROGRAM, module_name, run_command
 
 # Written by clickprompt_hf.runs.help_files.
 HELP_FOLDER = Path(__file__).parent / "runs" / "help"
@@ -36,8 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     elif {"-h", "--help"} & set(others):
         print((HELP_FOLDER / f"{name}.txt").read_text(encoding="utf-8"), end="")
     else:
-        # registers the Auto classes
-        importlib.import_module("clickprompt_hf.public_names")
+        if name not in COMMANDS_WITHOUT_TORCH:
+            # registers the Auto classes
+            importlib.import_module("clickprompt_hf.public_names")
         run_command(name, importlib.import_module(module_name(name)).main, others)
 
 

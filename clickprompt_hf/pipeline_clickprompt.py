@@ -159,14 +159,37 @@ class ClickPromptPipeline(Pipeline):
             for start in range(0, num_rows, num_converted):
                 parameters[0]["row_offset"] = start
                 inputs = self.preprocess(slice_of(start, min(start + num_converted, num_rows)), **parameters[0])
-                of_rows: dict[int, dict[str, float]] = {}
-                for rows, batch in _batches(inputs, size):
-                    outputs = self.forward(batch, **parameters[1])
-                    of_rows |= zip(rows, self.postprocess(outputs, **parameters[2]), strict=True)
-                    bar.update(len(rows))
-                scores += [of_rows[row] for row in range(len(of_rows))]
+                scores += self.score_inputs(inputs, size, bar.update, **parameters[2])
         unknown.warn(stacklevel=2)
         return scores[0] if is_row else scores
+
+    def score_inputs(
+        self,
+        model_inputs: dict[str, torch.Tensor],
+        batch_size: int,
+        on_batch: Callable[[int], Any] | None = None,
+        **postprocess_parameters,
+    ) -> list[dict[str, float]]:
+        """Score what `preprocess` returns, in batches of texts of like length.
+
+        Args:
+            model_inputs: Inputs of N rows.
+            batch_size: Rows per batch, at least 1.
+            on_batch: Called after each batch with its number of rows.
+            postprocess_parameters: Arguments of `postprocess`.
+
+        Returns:
+            One dict per row, in the order of the inputs.
+
+        Raises:
+            ValueError: If the model's logits are not finite.
+        """
+        of_rows: dict[int, dict[str, float]] = {}
+        for rows, batch in _batches(model_inputs, batch_size):
+            of_rows |= zip(rows, self.postprocess(self.forward(batch), **postprocess_parameters), strict=True)
+            if on_batch is not None:
+                on_batch(len(rows))
+        return [of_rows[row] for row in range(len(of_rows))]
 
     def _sorts_texts(self) -> bool:
         if not self.model.config.use_plm:
@@ -224,6 +247,10 @@ def _batches(inputs: dict[str, torch.Tensor], size: int) -> Iterator[tuple[list[
     num_rows = len(inputs["feature_ids"])
     if num_rows <= size:
         yield list(range(num_rows)), inputs
+        return
+    if "attention_mask" not in inputs:
+        for block in torch.arange(num_rows).split(size):
+            yield block.tolist(), {name: values[block] for name, values in inputs.items()}
         return
     lengths = inputs["attention_mask"].sum(dim=1)
     # Longest first: a batch that does not fit in memory fails at once.

@@ -38,6 +38,7 @@ ADDED = {
     "runs.pretrain": [*QUICK, *FEW_ROWS],
     "runs.finetune": QUICK,
     "runs.demo": [*QUICK_DEMO, *FEW_ROWS, "--report_to", "none", "--disable_tqdm", "true"],
+    "runs.serve": ["--port", "0"],
     "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS],
     **{name: ["--quick"] for name in ("ctr_only", "data", "export", "finetune", "growth", "inference", "pamlm")},
 }

@@ -111,6 +111,8 @@ def working_folder(files, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("quality"), "ProcessPoolExecutor", InThisProcess)
     # `clickprompt app` builds its page but does not serve it
     monkeypatch.setattr(pytest.importorskip("gradio").Blocks, "launch", lambda page, **options: None)
+    # `clickprompt serve` loads its model but does not wait for requests
+    monkeypatch.setattr(pytest.importorskip("uvicorn").Server, "run", lambda server, sockets: None)
     yield tmp_path
     for name in set(BACKBONES) - known:
         del BACKBONES[name]

@@ -14,7 +14,7 @@ LAYERS = (
     ("cli",),
     ("runs",),
     ("estimator",),
-    ("comparison",),
+    ("comparison", "serving"),
     ("evaluation", "export", "scoring", "inspection", "cluster"),
     ("training",),
     ("data",),

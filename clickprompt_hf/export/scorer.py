@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, read_vocabularies, warn_of_unknown_values
+from ..encoding_clickprompt import (
+    VOCABULARIES_FILE,
+    FeatureEncoder,
+    UnknownValues,
+    read_vocabularies,
+    warn_of_unknown_values,
+)
 from ..schema_clickprompt import Schema
 
 ONNX_FILE = "model.onnx"
@@ -75,11 +81,28 @@ class Scorer:
                 holds several values, or a cell of a field of vectors is not a vector of its size.
             TypeError: If `rows` or a row has an unsupported type.
         """
+        return self.score_ids(*self.encode(rows))
+
+    def encode(self, rows, unknown: UnknownValues | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Convert raw rows to what `score_ids` takes: `feature_ids` and, with fields of vectors, `feature_vectors`.
+
+        Args:
+            rows: As in `score`.
+            unknown: Counts values that training rows did not have. By default, this call counts its own and warns
+                about columns of which it finds hardly any known value.
+
+        Raises:
+            ValueError: As `score` raises it for rows.
+            TypeError: If `rows` or a row has an unsupported type.
+        """
         columns = self.encoder.columns(rows)
         feature_ids = self.encoder.encode(columns)
         feature_vectors = self.encoder.encode_vectors(columns) if self.encoder.scales else None
-        warn_of_unknown_values(self.encoder, columns, feature_ids, feature_vectors)
-        return self.score_ids(feature_ids, feature_vectors)
+        if unknown is None:
+            warn_of_unknown_values(self.encoder, columns, feature_ids, feature_vectors)
+        else:
+            unknown.add_rows(columns, feature_ids, feature_vectors)
+        return feature_ids, feature_vectors
 
     def score_ids(self, feature_ids: np.ndarray, feature_vectors: np.ndarray | None = None) -> np.ndarray:
         """Predict P(click) of encoded rows, (B,) float32.

@@ -26,10 +26,13 @@ COMMANDS = {
     "compare-scores": "compare the click probabilities of two models on the same rows",
     "draft-schema": "draft the schema of an unknown table",
     "export": "export the CTR part of a checkpoint to ONNX",
+    "serve": "serve click probabilities of raw rows over HTTP",
     "convert": "convert a checkpoint of the authors' implementation",
     "app": "look inside a trained checkpoint on a local web page",
     "demo": "run everything on generated data",
 }
+# Those that load torch and the Auto classes only if their arguments ask for it.
+COMMANDS_WITHOUT_TORCH = ("serve",)
 MISTAKE_EXIT_CODE = 2
 # That of shells for a program ended by Ctrl-C: 128 + SIGINT.
 INTERRUPT_EXIT_CODE = 130

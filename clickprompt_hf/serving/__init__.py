@@ -1,0 +1,12 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Click probabilities over HTTP.
+
+| step | module |
+|---|---|
+| load an exported folder or a checkpoint | `engines.py`, `checkpoint_engine.py` |
+| read requests and answer them | `service.py` |
+| gather rows of several requests into batches | `batching.py` |
+| count | `metrics.py` |
+
+Only `checkpoint_engine.py` imports torch and transformers: exported folders are served without them.
+"""
