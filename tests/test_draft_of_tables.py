@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import uuid
 
 import numpy as np
@@ -251,6 +252,29 @@ def test_a_family_of_columns_has_one_kind_of_buckets():
     assert [found[name].get("buckets") for name in ("amt1", "amt2", "amt3")] == ["log"] * 3
     found = fields_of(amt1=skewed[0], amt2=even, amt3=even)
     assert [found[name].get("buckets") for name in ("amt1", "amt2", "amt3")] == [None] * 3
+
+
+def test_numbers_that_say_much_by_themselves_get_more_buckets():
+    """Zero in most rows, and 40 amounts, every other of which is clicked; beside it, a number with a smooth effect."""
+    draw = np.random.default_rng(0)
+    rows = 4000
+    amounts = np.where(draw.random(rows) < 0.6, 0, draw.integers(1, 41, rows) * 150)
+    smooth = draw.normal(size=rows).round(3)
+    chance = np.where(amounts > 0, np.where(amounts // 150 % 2, 0.9, 0.1), 0.3) + 0.05 * np.tanh(smooth)
+    click = (draw.random(rows) < chance).astype(int)
+    given = pa.table({"gain": amounts, "noise": draw.normal(size=rows).round(3), "smooth": smooth, "click": click})
+    draft = schema_draft.draft_of(schema_draft.profile_columns(given))
+    profiles = {profile.name: profile for profile in draft.columns}
+    found = {name: profile.options.get("num_buckets") for name, profile in profiles.items()}
+    assert found == {"gain": 32, "noise": None, "smooth": None}
+    assert [field.num_buckets for field in draft.schema().fields] == [32, 10, 10]
+    (said,) = [doubt for doubt in profiles["gain"].doubts if doubt.startswith("32 buckets")]
+    better, worse = map(float, re.findall(r"0\.\d+", said))
+    assert better < worse - 0.05
+    # with as many distinct numbers as buckets, more buckets change nothing
+    few = given.set_column(0, "gain", pa.array(amounts // 600))
+    profiles = schema_draft.draft_of(schema_draft.profile_columns(few)).columns
+    assert all("num_buckets" not in profile.options for profile in profiles)
 
 
 @pytest.mark.parametrize(
