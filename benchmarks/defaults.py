@@ -4,7 +4,8 @@
 
 Each table is cut to 60,000 rows drawn at random and split 8:1:1, MovieLens by time; each is trained on 8,000 rows and
 on all training rows. Every model has its defaults: `clickprompt finetune --ctr_only` without further flags, and the
-baselines of `clickprompt compare`. `--data` is the folder with the published files: adult.csv.gz, credit-card.csv.gz,
+baselines of `clickprompt compare`. Numbers have the buckets that `clickprompt draft-schema` proposes for the training
+rows. `--data` is the folder with the published files: adult.csv.gz, credit-card.csv.gz,
 cardio.csv.gz, anime.zip, book-crossing-dense.zip, ml-100k.zip, ml-1m.zip; tables without a file are left out.
 
 If interrupted, run it again: finished cells are kept. With --into FILE the table replaces the lines between
@@ -26,7 +27,10 @@ from tables import TABLES
 
 from clickprompt_hf import ClickPromptProcessor, Schema
 from clickprompt_hf.comparison.baselines import Baseline, GradientBoosting, OneHotLogisticRegression
+from clickprompt_hf.data.bucket_choice import choose_buckets
+from clickprompt_hf.data.column_profile import rank_alone
 from clickprompt_hf.data.reading import load_source
+from clickprompt_hf.data.schema_draft import profile_columns
 from clickprompt_hf.data.splits import limit_train_rows, split_table
 from clickprompt_hf.evaluation.report import ClickIntervals
 from clickprompt_hf.runs import finetune
@@ -37,6 +41,7 @@ FILES = {
     **{"anime": "anime.zip", "book-crossing": "book-crossing-dense.zip"},
     **{"ml-100k": "ml-100k.zip", "ml-1m": "ml-1m.zip", "synthetic": None},
 }
+BUCKETS = ("buckets", "num_buckets")
 SPLITS = ("train", "validation", "test")
 SIZES = {"8k": 8_000, "all": None}
 MOST_ROWS = 60_000
@@ -112,10 +117,24 @@ def write_splits(
         table = table.take(np.sort(np.random.default_rng(0).choice(len(table), MOST_ROWS, replace=False)))
     how: Any = "random" if schema.time is None else "time"
     splits = limit_train_rows(split_table(table, schema, how), max_train_rows, how)
+    schema = with_drafted_buckets(schema, splits["train"])
     for split, part in splits.items():
         pq.write_table(part, folder / f"{split}.parquet")
     (folder / "schema.json").write_text(json.dumps(schema.to_dict()), encoding="utf-8")
     return splits, schema
+
+
+def with_drafted_buckets(schema: Schema, train: pa.Table) -> Schema:
+    """The schema with the buckets that a draft proposes for the numbers of the training rows."""
+    numeric = [field.column for field in schema.fields if field.kind == "numeric"]
+    clicks = train.column(schema.label).to_numpy().astype(np.float64)
+    options: dict[str, dict[str, Any]] = {}
+    for profile in profile_columns(train.select(numeric)):
+        rank_alone(profile, clicks)
+        choose_buckets(profile, clicks)
+        options[profile.name] = {name: profile.options[name] for name in BUCKETS if name in profile.options}
+    fields = tuple(replace(field, **options.get(field.column, {})) for field in schema.fields)
+    return replace(schema, fields=fields)
 
 
 def baseline_scores(baseline: Baseline, splits: dict[str, pa.Table], label: str) -> np.ndarray:
