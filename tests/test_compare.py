@@ -147,6 +147,7 @@ def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_pa
     runs = runs_in(tmp_path / "out")
     kept = {name: ClickPromptConfig.from_pretrained(tmp_path / "out" / "arms" / name / "model") for name in runs}
     assert kept["clickprompt"].num_lower_layers == 1
+    assert kept["clickprompt"].pooling == "mean"
     assert kept["backbone"].ctr_config.vector_sizes == []
     assert kept["backbone_text_vectors"].ctr_config.vector_sizes == [config.hidden_size]
     assert runs["backbone_text_vectors"].uses_plm_at_serving
@@ -188,7 +189,13 @@ def test_models_without_a_plm_get_the_training_settings_of_the_table(table, tmp_
     assert bench.alone_args.early_stopping_patience == preset.training["early_stopping_patience"]
     assert bench.training_args.num_train_epochs == 10
     assert bench.alone_args.learning_rate == 0.002
-    (shown,) = [record.message for record in caplog.records if record.message.startswith("Defaults for")]
+    assert bench.training_args.plm_learning_rate == 1e-4
+    # 80 batches of 4 rows per epoch
+    with pytest.raises(ZeroDivisionError):
+        compare.main([*arguments, str(tmp_path / "b"), "--per_device_train_batch_size", "4"])
+    for args in (seen[1].training_args, seen[1].alone_args):
+        assert (args.eval_strategy, args.save_strategy, args.eval_steps, args.save_steps) == ("steps", "steps", 40, 40)
+    shown, _ = [record.message for record in caplog.records if record.message.startswith("Defaults for")]
     assert "; to train without a PLM: --num_train_epochs 15" in shown
 
 
@@ -235,6 +242,33 @@ def test_the_speed_of_text_vectors_is_that_of_new_texts(tmp_path, monkeypatch):
     arm._run_of(2, score, 1.0, 1.0, {})
     # those of the validation rows, and those of the test rows at each repeat
     assert read == [2] * (1 + MOST_REPEATS)
+
+
+def test_several_processes_train_the_same_models_as_one(table, tmp_path, capfd):
+    arguments = [*table, *SMALL, "--plm_name_or_path", "scratch-tiny", "--seeds", "2", "--trials", "1"]
+    arguments += ["--arms", "best_column", "backbone", "clickprompt_pamlm_without_plm", "--output_dir"]
+    verdicts = {jobs: compare.main([*arguments, str(tmp_path / jobs), "--jobs", jobs]) for jobs in ("1", "2")}
+    one, two = (
+        {path.relative_to(tmp_path / jobs): load_run(path) for path in (tmp_path / jobs).glob("arms/*/seed-*.npz")}
+        for jobs in verdicts
+    )
+    assert len(one) == 5
+    assert two.keys() == one.keys()
+    for path, run in one.items():
+        assert two[path].probabilities == pytest.approx(run.probabilities, abs=1e-7)
+        assert two[path].hyperparameters == run.hyperparameters
+    assert capfd.readouterr().out.count("backbone, seed 43: test AUC") == 2
+
+
+def test_a_task_that_fails_ends_a_comparison_of_several_processes(table, tmp_path):
+    arguments = [*table, *SMALL, "--seeds", "2", "--trials", "2", "--output_dir", str(tmp_path), "--arms"]
+    compare.main([*arguments, "constant"])
+    trials = tmp_path / "arms" / "backbone" / "trials"
+    trials.mkdir(parents=True)
+    (trials / "trial-1.json").write_text("{")
+    with pytest.raises(json.JSONDecodeError):
+        compare.main([*arguments, "constant", "backbone", "--jobs", "2"])
+    assert not list(trials.parent.glob("seed-*"))
 
 
 def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, monkeypatch):

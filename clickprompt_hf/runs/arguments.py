@@ -325,6 +325,7 @@ class StartArguments:
 _COMPARE_RANGES = {
     "trials": NumberRange(1, 1_000, whole=True),
     "seeds": NumberRange(1, 1_000, whole=True),
+    "jobs": NumberRange(1, 1_000, whole=True),
     "pamlm_epochs": NumberRange(0, 1_000, above=True),
 }
 
@@ -350,6 +351,13 @@ class CompareArguments:
         default=3, metadata={"help": "Number of seeds that each arm is trained with, counted from --seed. Default: 3."}
     )
     pamlm_epochs: float = field(default=3, metadata={"help": "Epochs of PA-MLM. Default: 3."})
+    jobs: int = field(
+        default=1,
+        metadata={
+            "help": "Number of arms and seeds to train at a time, in processes that share the cores and the GPU. They "
+            "slow each other down, so training seconds and scoring speeds are then no measure of cost. Default: 1."
+        },
+    )
     user_field: str | None = field(
         default=None,
         metadata={

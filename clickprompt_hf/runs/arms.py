@@ -4,6 +4,7 @@
 import copy
 import gc
 import json
+import os
 import shutil
 import time
 import warnings
@@ -48,7 +49,7 @@ from .arguments import ModelArguments
 from .model_building import fresh_model, fresh_pretraining_model, load_checkpoint
 from .preparation import PreparedData
 from .prepared_folder import prepared_data
-from .tuning import Parameter, Space, Trial, defaults, suggest, tune
+from .tuning import Parameter, Space, Trial, defaults, finished_search, suggest, tune
 
 # Scored at a time, so that scoring many rows takes little memory.
 _PIECE_ROWS = 65_536
@@ -123,6 +124,7 @@ class Arm:
     """
 
     uses_plm_at_serving = False
+    starts_from_pamlm = False
 
     def __init__(self, name: str, bench: Bench):
         self.name, self.bench = name, bench
@@ -136,23 +138,33 @@ class Arm:
     def seeds(self) -> list[int]:
         return self.bench.seeds[:1] if self.name in SEEDLESS_ARMS else self.bench.seeds
 
-    def run(self) -> list[ArmRun]:
-        """Tune and train, but for what is finished; one run per seed."""
-        missing = [seed for seed in self.seeds if not self._path(seed).is_file()]
-        if missing:
+    def run(self) -> None:
+        """Tune and train with each seed, except what is finished."""
+        if missing := self.missing_seeds:
             best = self.tuned()
             for seed in missing:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                save_run(self.train(best, seed), self._path(seed))
-                gc.collect()
-        runs = [load_run(self._path(seed)) for seed in self.seeds]
-        for run in runs:
-            test = auc_and_log_loss(run.probabilities, self.bench.clicks["test"])
-            self.bench.say(
-                f"{self.name}, seed {run.seed}: test AUC {test['auc']:.4f}, log loss {test['log_loss']:.4f}; trained "
-                f"in {run.train_seconds:,.0f} s"
-            )
-        return runs
+                self.train_and_save(best, seed)
+
+    def runs(self) -> list[ArmRun]:
+        """The finished runs, one per seed."""
+        return [load_run(self._path(seed)) for seed in self.seeds]
+
+    @property
+    def missing_seeds(self) -> list[int]:
+        """Seeds that are not trained yet."""
+        return [seed for seed in self.seeds if not self._path(seed).is_file()]
+
+    def train_and_save(self, hyperparameters: dict[str, Any], seed: int) -> None:
+        """Train with the final hyperparameters, score the validation and test rows, and keep the result."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        run = self.train(hyperparameters, seed)
+        save_run(run, self._path(seed))
+        test = auc_and_log_loss(run.probabilities, self.bench.clicks["test"])
+        self.bench.say(
+            f"{self.name}, seed {seed}: test AUC {test['auc']:.4f}, log loss {test['log_loss']:.4f}; trained in "
+            f"{run.train_seconds:,.0f} s"
+        )
+        gc.collect()
 
     def _path(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}.npz"
@@ -312,7 +324,7 @@ class NeuralArm(Arm):
     def __init__(self, name: str, bench: Bench, with_plm: bool, after_pamlm: bool = False, **model_options: Any):
         super().__init__(name, bench)
         self.with_plm = self.uses_plm_at_serving = with_plm
-        self.after_pamlm = after_pamlm
+        self.starts_from_pamlm = after_pamlm
         self.model_options = model_options
 
     @cached_property
@@ -340,7 +352,7 @@ class NeuralArm(Arm):
             seed: Seed of PA-MLM's checkpoint, if the arm starts from one.
         """
         model_args = self._model_args(hyperparameters)
-        if not self.after_pamlm:
+        if not self.starts_from_pamlm:
             return fresh_model(ClickPromptForCTR, model_args, self.data)
         start = str(pamlm_checkpoint(self.bench, seed))
         dropouts = ModelArguments(
@@ -351,6 +363,11 @@ class NeuralArm(Arm):
             # the click heads are fresh, as they should be
             warnings.filterwarnings("ignore", message=".*was saved without")
             return ClickPromptForCTR.from_pretrained(start, config=config)
+
+    def _pretrain(self, seed: int) -> None:
+        """Run PA-MLM, if the arm starts from it and no arm has: before the seed is set, to draw the same numbers."""
+        if self.starts_from_pamlm:
+            pamlm_checkpoint(self.bench, seed)
 
     @cached_property
     def space(self) -> Space:
@@ -365,7 +382,7 @@ class NeuralArm(Arm):
             "dnn_dropout": Parameter(float(config.dnn_dropout), choices=(0.0, 0.1, 0.3, 0.5)),
             "embedding_dropout": Parameter(float(config.embedding_dropout), choices=(0.0, 0.1, 0.3)),
         }
-        if not self.after_pamlm:
+        if not self.starts_from_pamlm:
             space["embedding_size"] = Parameter(config.embedding_size, choices=(8, 16, 32))
         if self.with_plm and args.plm_learning_rate > 0:
             space["plm_learning_rate"] = Parameter(args.plm_learning_rate, 2e-5, 5e-4, log=True)
@@ -381,7 +398,7 @@ class NeuralArm(Arm):
         if self.with_plm:
             return self.bench.training_args
         args: Any = copy_arguments(self.bench.alone_args)
-        if self.after_pamlm:
+        if self.starts_from_pamlm:
             # a pretrained backbone needs smaller steps than a fresh one
             args.learning_rate = self.bench.training_args.learning_rate
         return args
@@ -405,6 +422,7 @@ class NeuralArm(Arm):
 
     def run_trial(self, **study: Any) -> None:
         first, folder = self.bench.training_args.seed, self.folder / "_trial"
+        self._pretrain(first)
         best: list[float] = []
         pick = max if study["direction"] == "maximize" else min
 
@@ -425,6 +443,7 @@ class NeuralArm(Arm):
 
     def train(self, hyperparameters, seed):
         bench, folder = self.bench, self.folder / f"_seed-{seed}"
+        self._pretrain(seed)
         set_seed(seed)
         model = self.build(hyperparameters, seed)
         trainer = self._trainer(self._arguments(folder, seed, hyperparameters), model)
@@ -433,7 +452,7 @@ class NeuralArm(Arm):
         start = time.perf_counter()
         calibrate(trainer, self.data.splits["validation"])
         seconds = result.metrics["train_runtime"] + time.perf_counter() - start
-        if self.after_pamlm:
+        if self.starts_from_pamlm:
             seconds += pamlm_seconds(bench, seed)
         model = trainer.model.eval()
         with whole_folder(folder / "model") as partial:
@@ -499,7 +518,8 @@ class TextVectorArm(NeuralArm):
         schema = shared.processor.schema
         schema = replace(schema, fields=(*schema.fields, FieldSchema(_VECTORS, kind="vector")))
         processor = ClickPromptProcessor.fit(tables["train"], schema, min_count=shared.training_data["min_count"])
-        folder = prepared_data(bench.folder).with_name("vectors")
+        # several processes may train this arm
+        folder = prepared_data(bench.folder).with_name(f"vectors-{os.getpid()}")
         prepare_splits(tables, processor, folder)
         splits, processor = load_prepared(folder)
         record = {**shared.training_data, "processor_fingerprint": processor.fingerprint}
@@ -586,10 +606,10 @@ def pamlm_seconds(bench: Bench, seed: int) -> float:
 
 
 def _tuned_embedding_size(bench: Bench) -> int | None:
-    for arm in ("clickprompt", "backbone"):
-        path = bench.arm_folder(arm) / f"seed-{bench.seeds[0]}.npz"
-        if path.is_file():
-            return load_run(path).hyperparameters.get("embedding_size")
+    for name in ("clickprompt", "backbone"):
+        best = finished_search(bench.arm_folder(name) / "trials", bench.num_trials, bench.metric == "auc")
+        if best is not None:
+            return best.get("embedding_size")
     return None
 
 

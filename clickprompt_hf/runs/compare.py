@@ -11,7 +11,8 @@ Without a PLM:
 
 Each arm is tuned with the same number of trials, on validation rows, with the first seed, and then trained with each
 seed. Ends with results.json, report.md and report.html in the output folder, and a verdict.
-Run the same command again after an interruption: finished trials and seeds are kept.
+Run the same command again after an interruption: finished trials and seeds are kept. With --jobs N, N processes train
+at a time, which share the cores and the GPU.
 """
 
 import json
@@ -20,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from logging import LogRecord, getLogger
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from transformers.utils import logging
 from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..comparison.segments import training_counts
-from ..configuration_clickprompt import SPLIT_FAMILIES
+from ..configuration_clickprompt import SPLIT_FAMILIES, ClickPromptConfig
 from ..data.arrow_cells import distinct_cells
 from ..data.sources import FILE_FORMATS
 from ..data.splits import draw_validation_rows, split_source
@@ -44,6 +46,7 @@ from ..training.arguments import copy_arguments
 from ..training.quiet_transformers import quiet_transformers
 from ..whole_files import whole_file
 from .arguments import CompareArguments, DataArguments, ModelArguments, TrainingParser
+from .arm_processes import train_in_processes
 from .arms import Bench, make_arm
 from .command import require, run_command
 from .comparison_folder import claim_comparison, rows_sha256
@@ -78,6 +81,7 @@ def make_parser() -> TrainingParser:
     # early stopping ends training before
     parser.set_defaults(
         num_train_epochs=10.0,
+        plm_learning_rate=1e-4,
         per_device_eval_batch_size=1024,
         save_total_limit=1,
         report_to="none",
@@ -117,18 +121,18 @@ def main(arguments: list[str] | None = None) -> Any:
     data = prepare(folder, tables, schema, data_args, model_args, training_args)
     warn_of_shared_rows(data.splits, data_args.split or "random", own_splits)
     roles = role_fields(data.processor.schema, compare_args)
-    # sizes for all models, and training settings for those without a PLM
+    # sizes for all models, evaluations for all trainings, and other settings for those without a PLM
     alone_args: Any = copy_arguments(training_args)
-    choose_by_rows(model_args, data, alone_args, parser.named)
+    choose_by_rows(model_args, data, alone_args, parser.named, plm_args=training_args)
 
-    # 3. The arms, one after another.
+    # 3. The arms, one after another or in several processes.
     bench = Bench(
         *(folder, tables, data, model_args, training_args, alone_args),
         num_trials=compare_args.trials,
         metric=compare_args.metric,
         num_seeds=compare_args.seeds,
         pamlm_epochs=compare_args.pamlm_epochs,
-        say=lambda line: print(line, flush=True),
+        say=partial(print, flush=True),
         text_vector_dir=data_args.text_vector_dir,
         chose_cache=late,
     )
@@ -136,8 +140,12 @@ def main(arguments: list[str] | None = None) -> Any:
     # PA-MLM takes the size of the backbone from the arms without it
     in_order = sorted(arms, key=lambda arm: ("pamlm" in arm, list(ARMS).index(arm)))
     made = {arm: make_arm(arm, bench) for arm in in_order}
-    with quiet_loading(), each_message_once():
-        runs = [run for arm in made.values() for run in arm.run()]
+    if compare_args.jobs > 1:
+        train_in_processes(bench, in_order, compare_args.jobs, quiet_training)
+    else:
+        with quiet_training():
+            for arm in made.values():
+                arm.run()
 
     # 4. The report.
     importance = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
@@ -146,13 +154,20 @@ def main(arguments: list[str] | None = None) -> Any:
         settings=settings_of(bench, data_args, compare_args, late),
         labels=bench.clicks["test"],
         train_counts={role: counts_in_training(data, f, tables["test"]) for role, f in roles.items()},
-        runs=runs,
+        runs=[run for arm in made.values() for run in arm.runs()],
         importance=importance or None,
     )
     verdict = write_report(comparison, folder)
     print(f"{verdict.table}\n\n{verdict.text}")
     print(f"Report: {folder / 'report.html'}")
     return verdict
+
+
+@contextmanager
+def quiet_training() -> Iterator[None]:
+    """Hide what each trial and seed would repeat."""
+    with quiet_loading(), each_message_once():
+        yield
 
 
 @contextmanager
@@ -212,6 +227,9 @@ def with_late_prompts(
 ) -> tuple[ModelArguments, bool]:
     """Choose late prompts over cached states if the PLM's family allows them and no flag says otherwise.
 
+    Encoders are then pooled by the mean, unless `--pooling` says otherwise: it had a lower log loss than [CLS] on the
+    validation rows of three tables.
+
     Returns:
         The model arguments, and whether late prompts were chosen. `training_args.cache_text_states` is set then.
     """
@@ -227,6 +245,8 @@ def with_late_prompts(
         return model_args, False
     training_args.cache_text_states = True
     late: Any = {"prompt_depth": _LATE_LAYERS}
+    if model_args.pooling is None and not ClickPromptConfig(text_config=config).causal:
+        late["pooling"] = "mean"
     return replace(model_args, **late), True
 
 
@@ -363,7 +383,7 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) 
     if late:
         bench.say(
             f"Prompts enter the PLM's last {_LATE_LAYERS} layers; the states of the layers below are computed once "
-            "per text. --prompt_depth changes it."
+            "per text. --prompt_depth changes it. --pooling changes how the text's states are summed up."
         )
 
 
@@ -391,6 +411,8 @@ def settings_of(bench: Bench, data_args: DataArguments, compare_args: CompareArg
         settings["PLM"] = Path(bench.model_args.plm_name_or_path).name
         settings["text"] = [schema.fields[f].name for f in schema.fields_in_text]
         settings["prompts enter the last layers"] = bench.model_args.prompt_depth or "all"
+        settings["pooling"] = bench.model_args.pooling or "default"
+        settings["learning rate of the PLM"] = bench.training_args.plm_learning_rate
         settings["PA-MLM epochs"] = bench.pamlm_epochs
     return settings
 

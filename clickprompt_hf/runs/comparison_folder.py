@@ -26,7 +26,7 @@ _FREE_FLAGS = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "arms", "seeds", "user_field", "item_field"),
     *("dataset", "data_path", "train_file", "validation_file", "test_file", "disable_tqdm", "report_to", "debug"),
     *("logging_steps", "logging_strategy", "logging_dir", "text_state_dir", "text_vector_dir"),
-    *("per_device_eval_batch_size", "dataloader_num_workers"),
+    *("jobs", "per_device_eval_batch_size", "dataloader_num_workers"),
 }
 
 

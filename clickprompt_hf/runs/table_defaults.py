@@ -9,7 +9,7 @@ from transformers.utils import logging
 from ..presets import preset_datasets
 from ..training.arguments import ClickPromptTrainingArguments
 from ..training.batch_size import default_batch_size
-from ..training.table_settings import preset_by_rows, settings_by_rows
+from ..training.table_settings import EVALUATION, preset_by_rows, settings_by_rows
 from .arguments import ModelArguments
 from .preparation import PreparedData
 
@@ -25,6 +25,7 @@ def choose_by_rows(
     alone_args: ClickPromptTrainingArguments | None = None,
     named: Collection[str] = (),
     is_silent: bool = False,
+    plm_args: ClickPromptTrainingArguments | None = None,
 ) -> None:
     """Set what nobody named, by the rows of a table without published sizes, and print it.
 
@@ -37,6 +38,8 @@ def choose_by_rows(
         alone_args: Arguments of training a model without a PLM, in which settings are set; `None` if none is trained.
         named: Names of the flags that the user gave.
         is_silent: Whether another process prints it.
+        plm_args: Arguments of training models with a PLM, which are then evaluated as often as those without, because
+            they overfit small tables within an epoch; `None` to leave it.
     """
     backbone = model_args.fresh_backbone
     is_published = data.training_data["dataset"] in preset_datasets()
@@ -48,8 +51,13 @@ def choose_by_rows(
     missing = {name: size for name, size in preset.sizes_of(backbone).items() if getattr(model_args, name) is None}
     settings: dict[str, Any] = {}
     if alone_args is not None:
-        steps = num_rows // _rows_per_step(alone_args, num_rows)
+        steps = num_rows // _rows_per_step(alone_args, num_rows, has_plm=False)
         settings = settings_by_rows(preset, steps, alone_args.load_best_model_at_end, named)
+    if plm_args is not None:
+        steps = num_rows // _rows_per_step(plm_args, num_rows, has_plm=True)
+        for name, value in settings_by_rows(preset, steps, plm_args.load_best_model_at_end, named).items():
+            if name in EVALUATION:
+                setattr(plm_args, name, value)
     for given, chosen in ((model_args, missing), (alone_args, settings)):
         for name, value in chosen.items():
             setattr(given, name, value)
@@ -59,9 +67,9 @@ def choose_by_rows(
         logger.warning(f"Defaults for {preset.reason}: {_flags(missing)}{alone}. Flags that you give win.")
 
 
-def _rows_per_step(args: ClickPromptTrainingArguments, num_rows: int) -> int:
+def _rows_per_step(args: ClickPromptTrainingArguments, num_rows: int, has_plm: bool) -> int:
     """Rows per step of the optimizer, all processes together."""
-    batch = default_batch_size(num_rows, False) if args.has_default_batch_size else args.per_device_train_batch_size
+    batch = default_batch_size(num_rows, has_plm) if args.has_default_batch_size else args.per_device_train_batch_size
     return (batch or 1) * args.gradient_accumulation_steps * args.world_size
 
 

@@ -6,7 +6,7 @@ Each finished trial is kept in a file, so that an interrupted search goes on wit
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,29 @@ def tune(
             with whole_file(path) as partial:
                 partial.write_text(json.dumps(vars(trials[-1]), indent=2), encoding="utf-8")
         report(number + 1, trials[-1])
+    best = _best(trials, maximize)
+    if best is None:
+        raise ValueError(f"Training diverged in all {num_trials} trials. Lower `--learning_rate`.")
+    return best
+
+
+def finished_search(folder: Path, num_trials: int, maximize: bool) -> dict[str, Any] | None:
+    """The best hyperparameters of a search that `tune` finished in a folder; `None` if it did not.
+
+    Args:
+        folder, num_trials, maximize: As in `tune`.
+    """
+    paths = [folder / f"trial-{number + 1}.json" for number in range(num_trials)]
+    if not all(path.is_file() for path in paths):
+        return None
+    return _best([Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in paths], maximize)
+
+
+def _best(trials: Sequence[Trial], maximize: bool) -> dict[str, Any] | None:
+    """The best hyperparameters; `None` if training diverged in all trials."""
     finished = [trial for trial in trials if trial.value is not None]
     if not finished:
-        raise ValueError(f"Training diverged in all {num_trials} trials. Lower `--learning_rate`.")
+        return None
     return (max if maximize else min)(finished, key=lambda trial: trial.value).hyperparameters  # type: ignore
 
 

@@ -8,7 +8,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..presets import TablePreset, preset_backbones, table_preset
 
-_EVALUATION = {"eval_strategy", "save_strategy", "eval_steps", "save_steps"}
+# Arguments that say how often models are evaluated.
+EVALUATION = {"eval_strategy", "save_strategy", "eval_steps", "save_steps"}
 # An evaluation after fewer steps than this says little.
 _LEAST_STEPS = 25
 
@@ -48,7 +49,7 @@ def settings_by_rows(
         chosen.pop("early_stopping_patience", None)
     steps = steps_per_epoch // preset.evaluations_per_epoch
     is_far_enough = preset.evaluations_per_epoch > 1 and steps >= _LEAST_STEPS
-    if is_far_enough and keeps_best and not _EVALUATION & set(named):
+    if is_far_enough and keeps_best and not EVALUATION & set(named):
         chosen |= {"eval_strategy": IntervalStrategy.STEPS, "save_strategy": SaveStrategy.STEPS}
         chosen |= {"eval_steps": steps, "save_steps": steps}
     return chosen
