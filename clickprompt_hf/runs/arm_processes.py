@@ -29,7 +29,7 @@ def train_in_processes(bench: Bench, arms: Sequence[str], num_processes: int, qu
     Args:
         bench: What the arms share. Its folder must hold the rows, `rows/SPLIT.parquet`.
         arms: Names of the arms.
-        num_processes: Number of processes, each with its share of the cores.
+        num_processes: Number of processes. Each has `OMP_NUM_THREADS` threads, by default its share of the cores.
         quiet: Makes a context that hides messages in a process; importable.
 
     Raises:
@@ -40,7 +40,8 @@ def train_in_processes(bench: Bench, arms: Sequence[str], num_processes: int, qu
     later = [name for name in missing if made[name].starts_from_pamlm]
     first = [name for name in missing if name not in later]
     seeds_of_pamlm = sorted({seed for name in later for seed in missing[name]})
-    threads = max(1, len(os.sched_getaffinity(0)) // num_processes)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(given) if given.isdigit() else max(1, len(os.sched_getaffinity(0)) // num_processes)
     context = multiprocessing.get_context("spawn")
     shared = replace(bench, tables={})
     with (
