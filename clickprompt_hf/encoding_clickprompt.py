@@ -56,9 +56,18 @@ class ValueIndex:
         # Built on first use: for ten million values, building takes longer than reading the file.
         self._ids: dict[str, int] | None = None
         self._ids_by_meaning: dict[str, int] | None = None
+        self._id_of_missing: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"vocabulary": self.vocabulary, "_ids": None, "_ids_by_meaning": None}
+        return {"vocabulary": self.vocabulary, "_ids": None, "_ids_by_meaning": None, "_id_of_missing": None}
+
+    @property
+    def id_of_missing(self) -> int:
+        """The id of a missing value; 0 if training had none."""
+        # needs no dict of all values
+        if self._id_of_missing is None:
+            self._id_of_missing = self.vocabulary.index("") + 1 if "" in self.vocabulary else 0
+        return self._id_of_missing
 
     @property
     def ids(self) -> dict[str, int]:
@@ -404,7 +413,7 @@ class UnknownValues:
         is_unknown = ~(ids > 0).any(axis=1) & (repeats > 0)
         self.rows[field_index] += int(repeats.sum())
         self.unknown[field_index] += int(repeats[is_unknown].sum())
-        if (missing_id := index.ids.get("", 0)) > 1:
+        if (missing_id := index.id_of_missing) > 1:
             self.missing[field_index] += int(repeats[ids[:, 0] == missing_id].sum())
         examples = self.examples[field_index]
         if is_unknown.any() and len(examples) < _NUM_EXAMPLES:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     # transformers copies the files that a module imports: this line ships the pipeline with the processor.
     from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
 
-_UNKNOWN_TEXT = "unknown"
+UNKNOWN_TEXT = "unknown"
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 _LOADING_ARGUMENTS = (
     *_HUB_ARGUMENTS,
@@ -535,13 +535,13 @@ def _data_module(name: str):
 def _text_of(value: Any, field: FieldSchema, index: ValueIndex) -> str:
     """A value as the text shows it: in the spelling that the PLM read in training."""
     if field.kind == "multi_valued":
-        return ", ".join(map(index.spelling_of, cell_values(value, field))) or _UNKNOWN_TEXT
+        return ", ".join(map(index.spelling_of, cell_values(value, field))) or UNKNOWN_TEXT
     if field.kind == "numeric":
         number = number_of(value)
         if not np.isfinite(number):
-            return _UNKNOWN_TEXT
+            return UNKNOWN_TEXT
         # A double does not hold every digit from 1e16 on.
         return canonical(number) if abs(number) < 1e16 else str(number)
     if field.kind in TIME_PARTS:
-        return time_part(value, field) or _UNKNOWN_TEXT
-    return index.spelling_of(canonical(value)) or _UNKNOWN_TEXT
+        return time_part(value, field) or UNKNOWN_TEXT
+    return index.spelling_of(canonical(value)) or UNKNOWN_TEXT

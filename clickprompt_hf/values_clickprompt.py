@@ -27,16 +27,16 @@ _SECOND_FRACTION = re.compile(r"\.(\d+)")
 _TRUTHS = {"true": 1.0, "false": 0.0}
 # Normal spellings of words that mean more than themselves, in any case. The missing ones are those of pandas.read_csv
 # and of databases.
-_WORDS = {
+WORDS = {
     **{word.lower(): word for word in ("True", "False", "inf", "-inf")},
     **{"+inf": "inf", "infinity": "inf", "+infinity": "inf", "-infinity": "-inf"},
     **dict.fromkeys(["", "nan", "-nan", "nat", "null", "none", "na", "n/a", "<na>", "\\n"], ""),
     **dict.fromkeys(["#n/a", "#n/a n/a", "#na", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"], ""),
 }
-_LONGEST_WORD = max(map(len, _WORDS))
+_LONGEST_WORD = max(map(len, WORDS))
 # What a text begins with that may mean something other than itself.
 _FIRST_OF_MEANINGS = frozenset(
-    [*"0123456789+-.", *(word[:1] for word in _WORDS), *(word[:1].upper() for word in _WORDS)]
+    [*"0123456789+-.", *(word[:1] for word in WORDS), *(word[:1].upper() for word in WORDS)]
 )
 # The characters of all below, a quick test.
 _NUMBER_OR_TIME = re.compile(r"[-+.\d][-+.:, \daAcCdDeEsStTuUyYzZ]*", re.ASCII)
@@ -238,7 +238,7 @@ def meaning_of(text: str) -> str | None:
         midnight. Of a duration, as in `2 days, 01:30:00`. The empty string if the text is a word for a missing value.
         `None` if it only means itself.
     """
-    if len(text) <= _LONGEST_WORD and (meaning := _WORDS.get(text.lower())) is not None:
+    if len(text) <= _LONGEST_WORD and (meaning := WORDS.get(text.lower())) is not None:
         return meaning
     if not _NUMBER_OR_TIME.fullmatch(text):
         return None

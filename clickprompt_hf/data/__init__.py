@@ -9,6 +9,7 @@
 | split | `splits.py` |
 | fit | `vocabulary.py` |
 | encode | `columnar.py`, `token_tables.py` |
+| all of these, for tables larger than memory | `streaming/` |
 | check the splits | `shared_rows.py` |
 | batches | `collators.py` |
 | states of texts | `text_states.py`, `text_variants.py` |

@@ -31,7 +31,7 @@ from .token_tables import TokenTables
 from .vector_columns import FeatureVectors, encode_vector_column
 
 # Number of rows per split, in order.
-_SIZES_FILE = "splits.json"
+SIZES_FILE = "splits.json"
 _ARRAYS, _TEXT_ARRAYS = ("feature_ids", "labels", "row_ids", "value_ids"), ("clause_ids", "text_ids")
 _VECTOR_ARRAYS = ("vector_ids",)
 _OF_ROWS = (*_ARRAYS, *_TEXT_ARRAYS, *_VECTOR_ARRAYS, "teacher_logits")
@@ -231,7 +231,7 @@ def _write_splits(
     arrays["row_ids"] = np.arange(sum(sizes))
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    (folder / _SIZES_FILE).write_text(json.dumps(dict(zip(splits, sizes))), encoding="utf-8")
+    (folder / SIZES_FILE).write_text(json.dumps(dict(zip(splits, sizes))), encoding="utf-8")
     processor.save_pretrained(folder / "processor")
 
 
@@ -245,7 +245,7 @@ def load_prepared(folder: str | Path) -> tuple[dict[str, ColumnarDataset], Click
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
     whole = ColumnarDataset(**arrays, tables=tables, vectors=vectors)
     splits, start = {}, 0
-    for name, size in json.loads((folder / _SIZES_FILE).read_text(encoding="utf-8")).items():
+    for name, size in json.loads((folder / SIZES_FILE).read_text(encoding="utf-8")).items():
         splits[name] = whole.slice(start, start + size)
         start += size
     return splits, processor

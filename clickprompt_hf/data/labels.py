@@ -45,23 +45,47 @@ def with_checked_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table
         ValueError: If a label is not 0 or 1; the message names it, its row and `where`.
     """
     column = table.column(schema.label)
+    if schema.positive is not None:
+        warn_of_other_words(count_words(column), schema.label, schema.positive)
+    index = table.column_names.index(schema.label)
+    return table.set_column(index, schema.label, pa.array(checked_labels(column, schema, where)))
+
+
+def checked_labels(column: pa.ChunkedArray, schema: Schema, where: str, row_offset: int = 0) -> np.ndarray:
+    """Read labels, (N,) int8.
+
+    Args:
+        column: The label column.
+        schema: Names the label and the word for a click.
+        where: What the rows are part of, for messages.
+        row_offset: Number of the first row, for messages.
+
+    Raises:
+        ValueError: If a label is not 0 or 1; the message names it, its row and `where`.
+    """
     is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     values = column.to_numpy() if is_number and not column.null_count else column.to_pylist()
-    if schema.positive is not None:
-        _warn_of_other_words(column, schema.label, schema.positive)
-    labels = check_labels(values, schema.label, schema.positive, where)
-    index = table.column_names.index(schema.label)
-    return table.set_column(index, schema.label, pa.array(labels.astype(np.int8)))
+    return check_labels(values, schema.label, schema.positive, where, row_offset).astype(np.int8)
 
 
-def _warn_of_other_words(column: pa.ChunkedArray, label: str, positive: str) -> None:
-    """Warn if several words mean no click, as one of them may be a misspelled click."""
+def count_words(column: pa.ChunkedArray) -> Counter[str]:
+    """Number of rows of each word of a label column."""
     counted = column.value_counts()
-    others: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     for word, rows in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist()):
-        others[canonical(word)] += rows
-    for known in (positive, "0", "1"):
-        others.pop(known, None)
+        words[canonical(word)] += rows
+    return words
+
+
+def warn_of_other_words(words: Counter[str], label: str, positive: str) -> None:
+    """Warn if several words mean no click, as one of them may be a misspelled click.
+
+    Args:
+        words: Number of rows of each word, as `count_words` returns them.
+        label: Name of the column.
+        positive: The word for a click.
+    """
+    others = Counter({word: rows for word, rows in words.items() if word not in (positive, "0", "1")})
     alike = [word for word in others if word.casefold() == positive.casefold()]
     if len(others) > 1 or alike:
         shown = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))

@@ -12,7 +12,7 @@ from .labels import check_source_labels
 from .sources import FILE_FORMATS, SourceTable, given_schema, load_source, needs_schema
 from .split_files import check_split_files, file_format_of, listed, own_split_files
 from .splits import DEFAULT_FRACTIONS, Split, check_split_arguments, split_source
-from .table_files import Paths, needed_columns, read_table_files, several
+from .table_files import Paths, TableKind, needed_columns, read_table_files, several
 
 
 def load_splits(
@@ -80,12 +80,7 @@ def read_source(
         ValueError: If an argument is wrong, the data are broken, or a label is not 0 or 1.
         FileNotFoundError: If a file is missing.
     """
-    files = {name: paths for name, paths in (split_files or {}).items() if paths is not None}
-    dataset = dataset or file_format_of(next(iter(files.values()), data_path))
-    if files:
-        check_split_files(files, dataset, data_path)
-    if dataset is None:
-        raise ValueError("`dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
+    dataset = check_files(dataset, data_path, split_files)
     given = _shown(data_path) or dataset
     if not needs_schema(dataset):
         return check_source_labels(load_source(dataset, data_path, schema), given)
@@ -94,20 +89,65 @@ def read_source(
     to_read = schema
     if split_column is not None and split_column not in needed_columns(schema):
         to_read = replace(schema, fields=(*schema.fields, FieldSchema(split_column)))
-    own = {name: listed(f"{name}_file", paths) for name, paths in files.items()}
-    if dataset in FILE_FORMATS and data_path is not None:
-        own = own_split_files(data_path)
-    if not own:
-        if dataset in FILE_FORMATS and data_path is not None:
-            data_path = listed("data_path", data_path)
-        table = load_source(dataset, data_path, to_read).table
+    own = list_files(dataset, data_path, split_files)
+    if set(own) <= {""}:
+        table = load_source(dataset, own.get("", data_path), to_read).table
         return check_source_labels(SourceTable(table, schema), given)
-    kind = next((kind for kind in FILE_FORMATS if kind == dataset), None)
     # only training rows are split
     schemas = {name: to_read if name == "train" else schema for name in own}
-    tables = {name: read_table_files(paths, schemas[name], kind) for name, paths in own.items()}
+    tables = {name: read_table_files(paths, schemas[name], file_kind(dataset)) for name, paths in own.items()}
     where = {name: _shown(paths) for name, paths in own.items()}
     return check_source_labels(SourceTable(tables, schema), where)
+
+
+def check_files(
+    dataset: str | None, data_path: Paths | None = None, split_files: Mapping[str, Paths | None] | None = None
+) -> str:
+    """Check which files are given for which split, and return the dataset: the given one, or the format of the files.
+
+    Args:
+        dataset: As in `read_source`.
+        data_path: As in `read_source`.
+        split_files: As in `read_source`.
+
+    Raises:
+        ValueError: If an argument is wrong.
+        FileNotFoundError: If a file is missing.
+    """
+    files = {name: paths for name, paths in (split_files or {}).items() if paths is not None}
+    dataset = dataset or file_format_of(next(iter(files.values()), data_path))
+    if files:
+        check_split_files(files, dataset, data_path)
+    if dataset is None:
+        raise ValueError("`dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
+    return dataset
+
+
+def list_files(
+    dataset: str, data_path: Paths | None = None, split_files: Mapping[str, Paths | None] | None = None
+) -> dict[str, list[Path]]:
+    """The files of a dataset in a file format, by split; under the empty name if they have no splits of their own.
+
+    Args:
+        dataset: As in `read_source`.
+        data_path: As in `read_source`.
+        split_files: As in `read_source`.
+
+    Returns:
+        The files, in order; nothing if the dataset is not in a file format.
+
+    Raises:
+        FileNotFoundError: If a path names no file.
+    """
+    files = {name: listed(f"{name}_file", paths) for name, paths in (split_files or {}).items() if paths is not None}
+    if dataset in FILE_FORMATS and data_path is not None:
+        files = own_split_files(data_path) or {"": listed("data_path", data_path)}
+    return files
+
+
+def file_kind(dataset: str | None) -> TableKind | None:
+    """The file format that a dataset's name is; `None` for other datasets."""
+    return next((kind for kind in FILE_FORMATS if kind == dataset), None)
 
 
 def _shown(paths: Paths | None) -> str:

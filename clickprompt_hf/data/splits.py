@@ -3,9 +3,9 @@
 
 import numbers
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 # A split that expects fewer rows of a class gets its share exactly. With ten, chance leaves a split without the class
 # once in 10,000 tables.
 _FEW_ROWS = 10
+_OTHER_SPLITS = 'Use split="random" or split="user".'
 # Thirds do not sum to 1 in floats.
 _FRACTION_TOLERANCE = 1e-6
 # Arrow's short strings have 32-bit offsets.
@@ -57,25 +58,42 @@ def split_source(
     """
     own = dict(source.table) if isinstance(source.table, dict) else {}
     missing = [name for name in SPLIT_NAMES if name not in own]
-    if not missing and split != "random":
-        raise ValueError(f"`split` must be left out, as the dataset has its own splits, got {split!r}.")
+    check_own_splits(own, split)
     drawn = {}
     if missing:
         table = own["train"] if isinstance(source.table, dict) else source.table
         names = [name for name in SPLIT_NAMES if name in missing or name == "train"]
         drawn = split_table(table, source.schema, split, split_seed, split_column, split_fractions, names)
     if drawn and own:
-        cut = " and ".join(f"{len(drawn[name]):,} for {name}" for name in missing)
-        how = {"random": f"at random, seed {split_seed}", "time": "the latest", "user": "by user"}[split]
-        warnings.warn(
-            f"The dataset has no {' and no '.join(missing)} split: of its {len(own['train']):,} training rows, {cut} "
-            f"are set apart ({how}).",
-            stacklevel=2,
-        )
+        warn_of_missing_splits({name: len(drawn[name]) for name in missing}, len(own["train"]), split, split_seed)
     splits = {name: drawn[name] if name in drawn else decoded_table(own[name]) for name in SPLIT_NAMES}
     splits = limit_train_rows(splits, max_train_rows, split)
     check_splits(splits, source.schema)
     return splits
+
+
+def check_own_splits(own: Collection[str], split: Split) -> None:
+    """Raise a ValueError if a dataset that has all splits itself is to be split."""
+    if split != "random" and all(name in own for name in SPLIT_NAMES):
+        raise ValueError(f"`split` must be left out, as the dataset has its own splits, got {split!r}.")
+
+
+def warn_of_missing_splits(cut: Mapping[str, int], num_train_rows: int, split: Split, split_seed: int) -> None:
+    """Warn that training rows are set apart for splits that a dataset lacks.
+
+    Args:
+        cut: Number of rows of each split that it lacks.
+        num_train_rows: Number of its training rows.
+        split: How they are split.
+        split_seed: Seed of the split.
+    """
+    how = {"random": f"at random, seed {split_seed}", "time": "the latest", "user": "by user"}[split]
+    shown = " and ".join(f"{rows:,} for {name}" for name, rows in cut.items())
+    warnings.warn(
+        f"The dataset has no {' and no '.join(cut)} split: of its {num_train_rows:,} training rows, {shown} "
+        f"are set apart ({how}).",
+        stacklevel=3,
+    )
 
 
 def split_table(
@@ -116,7 +134,7 @@ def split_table(
     shares = _shares_of(split_fractions, names)
     if split == "time":
         order = np.argsort(_times(table, schema), kind="stable")
-        parts = np.split(order, _ends(len(table), shares))
+        parts = np.split(order, ends_of_parts(len(table), shares))
     else:
         column = choose_split_column(schema, table.column_names, split_column)
         parts = _split_groups(_groups(table.column(column), column), shares, split_seed, column)
@@ -150,7 +168,7 @@ def split_at_random(
 
 
 def _shares_of(split_fractions: Sequence[float], names: Sequence[str]) -> list[Fraction]:
-    return _cumulative_shares([split_fractions[SPLIT_NAMES.index(name)] for name in names])
+    return cumulative_shares([split_fractions[SPLIT_NAMES.index(name)] for name in names])
 
 
 def _taken(table: pa.Table, parts: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, pa.Table]:
@@ -206,17 +224,18 @@ def choose_split_column(schema: Schema, column_names: Sequence[str], split_colum
     return split_column
 
 
-def _cumulative_shares(fractions: Sequence[float]) -> list[Fraction]:
+def cumulative_shares(fractions: Sequence[float]) -> list[Fraction]:
     """Where each part but the last ends, in (0, 1), from relative sizes. Exact, as 0.7 + 0.2 is not 0.9 in floats."""
     exact = [Fraction(str(fraction)) for fraction in fractions]
     return [sum(exact[: end + 1], Fraction()) / sum(exact) for end in range(len(exact) - 1)]
 
 
-def _ends(num_rows: int, shares: Sequence[Fraction]) -> list[int]:
+def ends_of_parts(num_rows: int, shares: Sequence[Fraction]) -> list[int]:
+    """Where each part but the last ends among `num_rows` rows."""
     return [int(num_rows * share) for share in shares]
 
 
-def _nearest_ends(sizes: np.ndarray, shares: Sequence[Fraction]) -> list[int]:
+def nearest_ends(sizes: np.ndarray, shares: Sequence[Fraction]) -> list[int]:
     """Cut a sequence of groups where parts come closest to their shares of the rows; each gets at least one group.
 
     Args:
@@ -244,20 +263,36 @@ def _split_at_random(clicks: np.ndarray, shares: Sequence[Fraction], split_seed:
         split_seed: Seed of the permutation.
     """
     order = np.random.default_rng(split_seed).permutation(len(clicks))
-    ends = _ends(len(clicks), shares)
+    ends = ends_of_parts(len(clicks), shares)
     clicks = clicks[order]
     rare = clicks if 2 * clicks.sum() <= len(clicks) else ~clicks
     num_rare = int(rare.sum())
-    expected = num_rare * min(np.diff([0, *shares, 1]))
-    if expected >= _FEW_ROWS or num_rare <= len(shares):
+    if not is_rare(num_rare, shares):
         return np.split(order, ends)
-    # the other class fills up each part to its size
-    rare_ends = _nearest_ends(np.ones(num_rare, dtype=np.int64), shares)
-    other_ends = np.maximum.accumulate(np.subtract(ends, rare_ends))
+    rare_ends, other_ends = stratified_ends(num_rare, ends, shares)
     parts = np.empty(len(order), dtype=np.int64)
     parts[rare] = np.searchsorted(rare_ends, np.arange(num_rare), side="right")
     parts[~rare] = np.searchsorted(other_ends, np.arange(len(order) - num_rare), side="right")
     return [order[parts == part] for part in range(len(shares) + 1)]
+
+
+def is_rare(num_rows: int, shares: Sequence[Fraction]) -> bool:
+    """Whether a class of so many rows is so rare that parts get their share of it exactly."""
+    expected = num_rows * min(np.diff([0, *shares, 1]))
+    return expected < _FEW_ROWS and num_rows > len(shares)
+
+
+def stratified_ends(num_rare: int, ends: Sequence[int], shares: Sequence[Fraction]) -> tuple[list[int], np.ndarray]:
+    """Where each part but the last ends among the rows of a rare class, and among those of the other class.
+
+    Args:
+        num_rare: Number of rows of the rare class.
+        ends: Where each part but the last ends among all rows.
+        shares: Where each part but the last ends, in (0, 1).
+    """
+    rare_ends = nearest_ends(np.ones(num_rare, dtype=np.int64), shares)
+    # the other class fills up each part to its size
+    return rare_ends, np.maximum.accumulate(np.subtract(ends, rare_ends))
 
 
 def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -266,8 +301,7 @@ def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
     Raises:
         ValueError: If cells hold several values.
     """
-    if pa.types.is_nested(column.type):
-        raise ValueError(f"`split_column` must have one value per row, but {name!r} has cells of type {column.type}.")
+    check_split_column(column.type, name)
     values, indices = distinct_cells([column])
     numbers: dict[str, int] = {}
     # A spelling that only test rows have would be found by its meaning: `007` has the id of 7.
@@ -277,13 +311,39 @@ def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
     return np.unique(groups, return_inverse=True)[1]
 
 
+def check_split_column(kind: pa.DataType, name: str) -> None:
+    """Raise a ValueError if the cells of the column to split by hold several values."""
+    if pa.types.is_nested(kind):
+        raise ValueError(f"`split_column` must have one value per row, but {name!r} has cells of type {kind}.")
+
+
 def _split_groups(groups: np.ndarray, shares: Sequence[Fraction], split_seed: int, column: str) -> list[np.ndarray]:
     """Rows of each part, groups in random order.
 
     Raises:
         ValueError: If there are fewer groups than parts.
     """
-    sizes = np.bincount(groups)
+    ranks, ends = shuffle_groups(np.bincount(groups), shares, split_seed, column)
+    return np.split(np.argsort(ranks[groups], kind="stable"), ends)
+
+
+def shuffle_groups(
+    sizes: np.ndarray, shares: Sequence[Fraction], split_seed: int, column: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put groups of rows in random order and cut them into parts.
+
+    Args:
+        sizes: Rows per group, (G,).
+        shares: Where each part but the last ends, in (0, 1).
+        split_seed: Seed of the order.
+        column: Column of the groups, for the message.
+
+    Returns:
+        Rank of each group, (G,), and where each part but the last ends in the rows sorted by rank.
+
+    Raises:
+        ValueError: If there are fewer groups than parts.
+    """
     if len(sizes) <= len(shares):
         raise ValueError(
             f"`split_column` must have at least {len(shares) + 1} different values, one per split, but {column!r} has "
@@ -293,7 +353,7 @@ def _split_groups(groups: np.ndarray, shares: Sequence[Fraction], split_seed: in
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(order))
     rows_before = np.cumsum([0, *sizes[order]])
-    return np.split(np.argsort(ranks[groups], kind="stable"), rows_before[_nearest_ends(sizes[order], shares)])
+    return ranks, rows_before[nearest_ends(sizes[order], shares)]
 
 
 def _with_long_offsets(table: pa.Table) -> pa.Table:
@@ -357,48 +417,87 @@ def check_splits(splits: Mapping[str, pa.Table], schema: Schema) -> None:
     Raises:
         ValueError: If a split has no rows, or rows of only one class.
     """
-    num_rows = sum(map(len, splits.values()))
-    for name, table in splits.items():
-        if not len(table):
+    labels = {name: table.column(schema.label).to_numpy() for name, table in splits.items()}
+    check_split_sizes({name: (len(of_split), int(of_split.sum())) for name, of_split in labels.items()}, schema)
+
+
+def check_split_sizes(sizes: Mapping[str, tuple[int, int]], schema: Schema) -> None:
+    """Refuse splits that a model cannot be trained and tested on.
+
+    Args:
+        sizes: Number of rows and of clicks per split.
+        schema: Names the label and the word for a click, for the messages.
+
+    Raises:
+        ValueError: If a split has no rows, or rows of only one class.
+    """
+    num_rows, num_clicks = (sum(numbers) for numbers in zip(*sizes.values()))
+    for name, (rows, clicks) in sizes.items():
+        if not rows:
             raise ValueError(
                 f"The {name} split must have rows, but it has none: there are only {num_rows} rows in all."
             )
-        labels = table.column(schema.label).to_numpy()
-        if labels.min() == labels.max():
-            absent = sum(int((part.column(schema.label).to_numpy() != labels[0]).sum()) for part in splits.values())
+        if clicks in (0, rows):
+            absent = num_rows - num_clicks if clicks else num_clicks
             advice = "Use more rows, or a random split with another `split_seed`."
-            if absent < len(splits):
-                advice = f"Use more rows: only {absent} in all are {1 - int(labels[0])}, and each split needs one."
+            if absent < len(sizes):
+                advice = f"Use more rows: only {absent} in all are {0 if clicks else 1}, and each split needs one."
             reason = ""
-            if schema.positive is not None and not labels[0]:
+            if schema.positive is not None and not clicks:
                 reason = f": none is {schema.positive!r}, the `positive` of the schema"
             raise ValueError(
-                f"The {name} split must have both classes in column {schema.label!r}, but all {len(labels)} labels "
-                f"are {int(labels[0])}{reason}. {advice}"
+                f"The {name} split must have both classes in column {schema.label!r}, but all {rows} labels "
+                f"are {1 if clicks else 0}{reason}. {advice}"
             )
 
 
 def _times(table: pa.Table, schema: Schema) -> np.ndarray:
     """Times to sort by, (rows,)."""
-    advice = 'Use split="random" or split="user".'
-    if schema.time is None or schema.time not in table.column_names:
-        found = "the schema names no time column" if schema.time is None else f"there is no column {schema.time!r}"
-        raise ValueError(f"`split` must be 'random' or 'user': {found}. {advice} Or set `time` in the schema.")
-    column = table.column(schema.time)
-    times = _sortable_times(column, schema)
+    column = check_time_column(schema, table.column_names)
+    times = sortable_times(table.column(column), schema)
     # NaN and NaT do not equal themselves.
-    if missing := int((times != times).sum()):
-        raise ValueError(f"Times in column {schema.time!r} must be known, but {missing} are missing. {advice}")
-    if len(times) and times.min() == times.max():
-        raise ValueError(
-            f"Times in column {schema.time!r} must differ, but all are {column[0]}: these rows cannot be split by "
-            f"time. {advice}"
-        )
+    check_times(times, int((times != times).sum()), schema, table.column(column)[0] if len(table) else None)
     return times
 
 
-def _sortable_times(column: pa.ChunkedArray, schema: Schema) -> np.ndarray:
+def check_time_column(schema: Schema, column_names: Sequence[str]) -> str:
+    """The column of times. Raises a ValueError if there is none."""
+    if schema.time is None or schema.time not in column_names:
+        found = "the schema names no time column" if schema.time is None else f"there is no column {schema.time!r}"
+        raise ValueError(f"`split` must be 'random' or 'user': {found}. {_OTHER_SPLITS} Or set `time` in the schema.")
+    return schema.time
+
+
+def check_times(times: np.ndarray, num_missing: int, schema: Schema, example: Any) -> None:
+    """Refuse times to split by that are missing, or all equal.
+
+    Args:
+        times: As `sortable_times` returns them.
+        num_missing: Number of rows without a time.
+        schema: Names the column, for the message.
+        example: A time, for the message.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if num_missing:
+        raise ValueError(
+            f"Times in column {schema.time!r} must be known, but {num_missing} are missing. {_OTHER_SPLITS}"
+        )
+    if len(times) and times.min() == times.max():
+        raise ValueError(
+            f"Times in column {schema.time!r} must differ, but all are {example}: these rows cannot be split by "
+            f"time. {_OTHER_SPLITS}"
+        )
+
+
+def sortable_times(column: pa.ChunkedArray, schema: Schema, row_numbers: np.ndarray | None = None) -> np.ndarray:
     """Numbers or moments to sort by, (rows,), whatever the type of the column; NaN or NaT for a missing cell.
+
+    Args:
+        column: The times.
+        schema: Names their column and their format.
+        row_numbers: (rows,), numbers of the rows in messages; by default they are counted.
 
     Raises:
         ValueError: If a cell is not a time; the message names it.
@@ -424,11 +523,12 @@ def _sortable_times(column: pa.ChunkedArray, schema: Schema) -> np.ndarray:
     if is_unread.any():
         # Among numbers, the cell that is none is to blame.
         words = is_unread & ~np.isfinite(numbers)
-        row = int((words if words.any() else is_unread)[indices].argmax())
+        first = int((words if words.any() else is_unread)[indices].argmax())
+        row = first if row_numbers is None else int(row_numbers[first])
         expected = "such as 2024-01-31 14:05:00" if time_format is None else f"like {time_format!r}"
         raise ValueError(
             f"Times in column {schema.time!r} must be numbers, timestamps or strings {expected}, got "
-            f"{cells[indices[row]]!r} in row {row}, counted from 0. Give `time_format` in the schema, or use "
+            f"{cells[indices[first]]!r} in row {row}, counted from 0. Give `time_format` in the schema, or use "
             'split="random".'
         )
     return np.asarray(times, dtype="M8[us]")[indices]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from ..schema_clickprompt import CsvFormat, Schema
 from .arrow_cells import decoded_table
 from .csv_files import CsvFile
+from .hive_folders import with_folder_columns
 from .json_lines import JsonLinesFile
 from .opened_files import errors_naming
 
@@ -23,6 +24,8 @@ Paths = str | Path | Sequence[str | Path]
 _ENDING = re.compile(r"\.(?:(csv|tsv|jsonl)(\.gz|\.zst)?|parquet)", re.IGNORECASE)
 _KINDS: dict[str, TableKind] = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
 ENDINGS = ".csv, .tsv or .jsonl, perhaps with .gz or .zst behind it, or .parquet"
+# As in train-00000-of-00004.parquet.
+_SHARD = re.compile(r"(.*-)(\d{5})-of-(\d{5})(.*)")
 A_PARQUET_FILE = "a Parquet file"
 # Rows that are read of a Parquet file at a time.
 _PARQUET_ROWS = 65_536
@@ -107,7 +110,8 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
 
     Args:
         paths: Files, folders of files, or glob patterns such as `"part-*.csv"`; one or several of them. Folders and
-            patterns give their files in the order of their names.
+            patterns give their files in the order of their names. Folders named like `day=2024-01-31` are searched
+            too, and such names are columns of strings.
         schema: Names the columns to read, and says how CSV files are written.
         kind: What the files are; by default, the endings of their names tell.
 
@@ -123,12 +127,12 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
     tables: list[pa.Table] = []
     files = list_table_files(paths)
     for path in files:
-        file = open_table_file(path, schema.csv, kind)
+        file = with_folder_columns(open_table_file(path, schema.csv, kind))
         check_columns(file.schema.names, columns, str(path), file.advise_on_columns())
         types = pa.schema([file.schema.field(name) for name in columns])
         table = pa.Table.from_batches(file.batches(columns), types)
         tables.append(table if len(files) == 1 else decoded_table(table))
-        _check_types(tables[0].schema, tables[-1].schema, files[0], path)
+        check_types(tables[0].schema, tables[-1].schema, files[0], path)
     if not any(map(len, tables)):
         raise ValueError(f"{' and '.join(map(str, files))} must have rows, but there are none.")
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
@@ -145,7 +149,7 @@ def list_table_files(paths: Paths) -> list[Path]:
         if Path(path).is_file():
             files = [Path(path)]
         elif Path(path).is_dir():
-            files = sorted(file for file in Path(path).iterdir() if file.is_file() and table_kind(file))
+            files = _files_in(Path(path))
         else:
             files = files_matching(path)
         if not files:
@@ -153,6 +157,26 @@ def list_table_files(paths: Paths) -> list[Path]:
             raise FileNotFoundError(f"There must be {inside}, but there is none at {path}.")
         found += files
     return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The tables in a folder and in its folders that are named like `day=2024-01-31`.
+
+    Raises:
+        FileNotFoundError: If the names of the files count more shards than there are.
+    """
+    files = sorted(file for file in folder.iterdir() if file.is_file() and table_kind(file))
+    counted = {found[1] + found[4]: int(found[3]) for file in files if (found := _SHARD.fullmatch(file.name))}
+    for name, expected in counted.items():
+        shards = [found for file in files if (found := _SHARD.fullmatch(file.name)) and found[1] + found[4] == name]
+        if missing := sorted({*range(expected)} - {int(found[2]) for found in shards}):
+            raise FileNotFoundError(
+                f"{folder} must have all files that their names count, but of {shards[0][1]}*-of-{shards[0][3]} it "
+                f"lacks number {missing[0]}."
+            )
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and "=" in path.name[1:]):
+        files += _files_in(inner)
+    return files
 
 
 def files_matching(pattern: str | Path) -> list[Path]:
@@ -179,7 +203,7 @@ def check_columns(given: Sequence[str], needed: Sequence[str], where: str, advic
             raise ValueError(f"{where} must have the column {column!r} once; it has {list(given)}.")
 
 
-def _check_types(first: pa.Schema, other: pa.Schema, first_path: Path, path: Path) -> None:
+def check_types(first: pa.Schema, other: pa.Schema, first_path: Path, path: Path) -> None:
     """Refuse columns whose values would be spelled differently in one type for all files."""
     for name in first.names:
         expected, found = first.field(name).type, other.field(name).type

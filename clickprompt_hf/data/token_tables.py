@@ -86,28 +86,77 @@ class TokenTables:
         Raises:
             ValueError: If `max_text_length` leaves no room for the special tokens.
         """
+        first_of_field = first_clauses(clauses)
+        sample = rows_to_verify(clauses, clause_ids, tokenizer)
+        tables = cls.of_clauses(clauses, clause_ids[sample], affixes, tokenizer, max_text_length)
+        if tables is not None:
+            return tables, (clause_ids + first_of_field).astype(np.int32)
+        rows, inverse = np.unique(clause_ids, axis=0, return_inverse=True)
+        tables = cls.of_texts(clauses, rows, affixes, tokenizer, max_text_length)
+        return tables, inverse.reshape(-1, 1).astype(np.int32)
+
+    @classmethod
+    def of_clauses(
+        cls,
+        clauses: Sequence[Sequence[str]],
+        verified: np.ndarray,
+        affixes: Sequence[tuple[str, str]] | None,
+        tokenizer,
+        max_text_length: int | None = None,
+    ) -> "TokenTables | None":
+        """Tokenize each clause, numbered over all fields in their order; see `first_clauses`.
+
+        Args:
+            clauses: As in `build`.
+            verified: (S, F), indices into the fields' `clauses`: texts whose tokens must be those of their clauses, as
+                `rows_to_verify` chooses them.
+            affixes: As in `build`.
+            tokenizer: As in `build`.
+            max_text_length: As in `build`.
+
+        Returns:
+            The tables; `None` if the tokenizer does not split these texts between clauses.
+
+        Raises:
+            ValueError: If `max_text_length` leaves no room for the special tokens.
+        """
         around = special_tokens_around(tokenizer)
         kept_tokens(tokenizer, around, max_text_length)
-        first_of_field = np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
-        global_ids = (clause_ids + first_of_field).astype(np.int32)
-        sample = _rows_to_verify(clauses, clause_ids, tokenizer)
-        sample_texts = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in clause_ids[sample]]
-        expected = tokenize(tokenizer, sample_texts, max_text_length)
+        texts_verified = [" ".join(clauses[f][c] for f, c in enumerate(row)) for row in verified]
+        expected = tokenize(tokenizer, texts_verified, max_text_length)
         # Each clause but the first follows a space. Some tokenizers add one before any text on their own.
         for space in (" ", ""):
             texts = [[(f, (space if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
             tables = cls._from_texts(texts, affixes, tokenizer, around, max_text_length)
-            input_ids, attention_mask = tables.assemble(global_ids[sample])
+            input_ids, attention_mask = tables.assemble((verified + first_clauses(clauses)).astype(np.int32))
             if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
-                return tables, global_ids
+                return tables
         logger.warning_once(
             f"{type(tokenizer).__name__} does not split texts between clauses, so each distinct text is tokenized as "
             "a whole. This takes more time and memory."
         )
-        rows, inverse = np.unique(clause_ids, axis=0, return_inverse=True)
-        texts = [[(f, (" " if f else "") + clauses[f][c]) for f, c in enumerate(row)] for row in rows]
-        tables = cls._from_texts(texts, affixes, tokenizer, around, max_text_length)
-        return tables, inverse.reshape(-1, 1).astype(np.int32)
+        return None
+
+    @classmethod
+    def of_texts(
+        cls,
+        clauses: Sequence[Sequence[str]],
+        texts: np.ndarray,
+        affixes: Sequence[tuple[str, str]] | None,
+        tokenizer,
+        max_text_length: int | None = None,
+    ) -> "TokenTables":
+        """Tokenize whole texts, numbered in the given order.
+
+        Args:
+            clauses: As in `build`.
+            texts: (U, F), indices into the fields' `clauses`.
+            affixes: As in `build`.
+            tokenizer: As in `build`.
+            max_text_length: As in `build`.
+        """
+        whole = [[(f, (" " if f else "") + clauses[f][c]) for f, c in enumerate(row)] for row in texts]
+        return cls._from_texts(whole, affixes, tokenizer, special_tokens_around(tokenizer), max_text_length)
 
     @classmethod
     def _from_texts(
@@ -236,21 +285,42 @@ class TokenTables:
             )
 
 
-def _rows_to_verify(clauses: Sequence[Sequence[str]], clause_ids: np.ndarray, tokenizer) -> np.ndarray:
+def first_clauses(clauses: Sequence[Sequence[str]]) -> np.ndarray:
+    """Number of the first clause of each field, (F,), if clauses are numbered over all fields."""
+    return np.cumsum([0, *(len(of_field) for of_field in clauses[:-1])])
+
+
+def rows_to_verify(clauses: Sequence[Sequence[str]], clause_ids: np.ndarray, tokenizer) -> np.ndarray:
     """Choose rows on which to compare the tables with tokenized texts: a sample, and one for each doubtful clause.
+
+    Args:
+        clauses: Per field, its distinct clauses.
+        clause_ids: (N, F), per row and field, an index into the field's `clauses`.
+        tokenizer: The tokenizer.
+    """
+    rows = [sample_of_rows(len(clause_ids))]
+    for f, doubtful in enumerate(doubtful_clauses(clauses, tokenizer)):
+        used, first_rows = np.unique(clause_ids[:, f], return_index=True)
+        rows.append(first_rows[doubtful[used]])
+    return np.unique(np.concatenate(rows))
+
+
+def sample_of_rows(num_rows: int) -> np.ndarray:
+    """Rows on which to compare tables with tokenized texts whatever their clauses."""
+    return np.linspace(0, num_rows - 1, min(num_rows, _ROWS_VERIFIED)).astype(int)
+
+
+def doubtful_clauses(clauses: Sequence[Sequence[str]], tokenizer) -> list[np.ndarray]:
+    """Per field, whether each of its clauses may be tokenized otherwise within a text.
 
     Doubtful are clauses with a token that a user added, which may take the space beside it. All are if the tokenizer
     does not split texts at spaces.
     """
-    rows = [np.linspace(0, len(clause_ids) - 1, min(len(clause_ids), _ROWS_VERIFIED)).astype(int)]
     doubtful = re.compile("")
     if _splits_at_spaces(tokenizer):
         added = {token.content for token in tokenizer.added_tokens_decoder.values()} - control_tokens(tokenizer)
         doubtful = re.compile("|".join(map(re.escape, sorted(added))) or "(?!)", re.IGNORECASE)
-    for f, of_field in enumerate(clauses):
-        used, first_rows = np.unique(clause_ids[:, f], return_index=True)
-        rows.append(first_rows[[doubtful.search(of_field[clause]) is not None for clause in used]])
-    return np.unique(np.concatenate(rows))
+    return [np.asarray([doubtful.search(clause) is not None for clause in of_field], bool) for of_field in clauses]
 
 
 def _splits_at_spaces(tokenizer) -> bool:

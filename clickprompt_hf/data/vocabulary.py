@@ -76,13 +76,13 @@ def fit_vocabularies(
             continue
         if field.kind == "multi_valued":
             lists = count_lists(columns[field.column], field)
-            _warn_of_lists(lists, field)
+            warn_of_lists(lists, field)
             boundaries.append([])
-            vocabularies.append(_frequent_keys(_keys_of_lists(lists, field), min_count))
+            vocabularies.append(_frequent_keys(keys_of_lists(lists, field), min_count))
             continue
         counts = _count_values(columns[field.column], field)
-        _check_kind(counts, field)
-        _warn_of_ids_as_floats(counts, field)
+        check_kind(counts, field)
+        warn_of_ids_as_floats(counts, field)
         boundaries.append(_boundaries_of(counts, field) if field.kind == "numeric" else [])
         vocabularies.append(_frequent_keys(_keys_of_values(counts, field, boundaries[-1]), min_count))
     return vocabularies, boundaries
@@ -115,7 +115,7 @@ def extend_vocabularies(
             known = ValueIndex(vocabulary)
             column = columns[field.column]
             if field.kind == "multi_valued":
-                keyed = _keys_of_lists(count_lists(column, field), field)
+                keyed = keys_of_lists(count_lists(column, field), field)
             else:
                 keyed = _keys_of_values(_count_values(column, field), field, inner)
             keys = _frequent_keys(keyed, min_count)
@@ -167,7 +167,7 @@ def _holds_strings(kind: pa.DataType) -> bool:
     ) or pa.types.is_nested(kind)
 
 
-def _warn_of_ids_as_floats(counts: ValueCounts, field: FieldSchema) -> None:
+def warn_of_ids_as_floats(counts: ValueCounts, field: FieldSchema) -> None:
     """Warn about categories that are whole numbers as floats beside missing values, which readers make of integers."""
     if field.kind != "categorical" or not set(map(type, (value for value, _ in counts))) <= {float, type(None)}:
         return
@@ -221,25 +221,43 @@ def count_lists(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> list[
         raise error.at(f" in row {index_of(error.cell, cells_of(column))} of the training rows") from None
 
 
+def count_listed(cells: Sequence, counts: Sequence[int], field: FieldSchema) -> list[CountedList]:
+    """Read distinct cells of a multi-valued field, given their number of rows.
+
+    Raises:
+        ValueError: If a cell is not a list of single values.
+    """
+    try:
+        known = without_missing_words(list(cells), field)
+        return [CountedList(cell, cell_values(cell, field), rows) for cell, rows in zip(known, counts)]
+    except UnreadableCell as error:
+        raise error.at(" in the training rows") from None
+
+
 def _keys_of_values(counts: ValueCounts, field: FieldSchema, boundaries: list[float]) -> KeyCounts:
     return ((vocabulary_keys(value, field, boundaries), count) for value, count in counts)
 
 
-def _keys_of_lists(lists: Iterable[CountedList], field: FieldSchema) -> KeyCounts:
+def keys_of_lists(lists: Iterable[CountedList], field: FieldSchema) -> KeyCounts:
     return ((kept_values(counted.values, field) or [""], counted.rows) for counted in lists)
 
 
 def _frequent_keys(keyed: KeyCounts, min_count: int) -> list[str]:
-    """Vocabulary keys with at least `min_count` rows, the most frequent first; ties in alphabetical order."""
+    """The vocabulary of values with those keys."""
     key_counts: Counter[str] = Counter()
     for keys, count in keyed:
         for key in set(keys):
             key_counts[key] += count
+    return frequent_keys(key_counts, min_count)
+
+
+def frequent_keys(key_counts: Mapping[str, int], min_count: int) -> list[str]:
+    """Vocabulary keys with at least `min_count` rows, the most frequent first; ties in alphabetical order."""
     kept = [(key, count) for key, count in key_counts.items() if count >= min_count]
     return [key for key, _ in sorted(kept, key=lambda item: (-item[1], item[0]))]
 
 
-def _check_kind(counts: ValueCounts, field: FieldSchema) -> None:
+def check_kind(counts: ValueCounts, field: FieldSchema) -> None:
     """Refuse a column of numbers or times that has none."""
     if field.kind == "numeric":
         what, found = "numbers", any(np.isfinite(number_of(value)) for value, _ in counts)
@@ -255,7 +273,7 @@ def _check_kind(counts: ValueCounts, field: FieldSchema) -> None:
         )
 
 
-def _warn_of_lists(lists: Sequence[CountedList], field: FieldSchema) -> None:
+def warn_of_lists(lists: Sequence[CountedList], field: FieldSchema) -> None:
     """Warn of a `separator` that splits nothing, of weights that would be part of values, and of dropped values."""
     texts = [counted for counted in lists if isinstance(counted.cell, str) and counted.values]
     if texts and all(len(counted.values) == 1 for counted in texts):

@@ -154,6 +154,14 @@ class DataArguments:
             "with the click rate of all. The test split stays whole. Default: all."
         },
     )
+    stream: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Prepare the files chunk by chunk on the disk instead of in memory; a random split then draws "
+            "other rows. For csv, jsonl, parquet. Default: from 5 million rows of Parquet or 1 GB of CSV or JSON "
+            "lines on."
+        },
+    )
     min_count: int | None = field(
         default=None, metadata={"help": "Minimum training rows for a value to get its own id. Default: 1."}
     )

@@ -261,6 +261,8 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
         ValueError: If the data or an argument is wrong, or a split has hardly any rows of a class.
         OSError: If a file is missing or broken.
     """
+    if data_args.stream:
+        raise ValueError("`--stream` must be false or left out: the arms of a comparison read the rows into memory.")
     resolved = resolve_data_arguments(data_args, None)
     source = read_rows_of(data_args, resolved)
     tables = split_source(source, **{name: resolved[name] for name in SPLIT_ARGUMENTS})

@@ -39,7 +39,7 @@ class ScratchSize:
 SCRATCH_SIZES = {"scratch-tiny": ScratchSize(2, 128, 4096), "scratch-small": ScratchSize(4, 256, 8192)}
 _SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 _MAX_TEXT_POSITIONS = 512
-_ROWS_FOR_TOKENIZER = 20_000
+ROWS_FOR_TOKENIZER = 20_000
 
 
 def scratch_tokenizer(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -110,7 +110,7 @@ def add_tokenizer(processor: ClickPromptProcessor, train: pa.Table, model_args: 
     """
     plm_name_or_path = str(model_args.plm_name_or_path)
     if plm_name_or_path in SCRATCH_SIZES:
-        sample = train.take(np.linspace(0, len(train) - 1, min(len(train), _ROWS_FOR_TOKENIZER), dtype=int))
+        sample = train.take(np.linspace(0, len(train) - 1, min(len(train), ROWS_FOR_TOKENIZER), dtype=int))
         processor.tokenizer = scratch_tokenizer(plm_name_or_path, processor.render(sample))
     else:
         check_plm_name(plm_name_or_path)

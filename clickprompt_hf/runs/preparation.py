@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from transformers.utils import logging
 from ..configuration_clickprompt import ClickPromptConfig
 from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
-from ..data.reading import read_source
+from ..data.reading import check_files, file_kind, list_files, read_source
 from ..data.schema_file import load_schema
 from ..data.shared_rows import count_shared_rows
-from ..data.sources import SourceTable, needs_schema
+from ..data.sources import SourceTable, given_schema, needs_schema
 from ..data.sources.source import SPLIT_NAMES
 from ..data.split_files import file_format_of
 from ..data.splits import (
@@ -28,6 +29,8 @@ from ..data.splits import (
     draw_validation_rows,
     split_source,
 )
+from ..data.streaming.prepare import StreamedTable
+from ..data.streaming.table_stream import TableStream, is_large
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
@@ -35,8 +38,14 @@ from ..text_encoder_clickprompt import TextEncoder
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments
 from .output_folder import checkpoint_to_resume
-from .plms import add_tokenizer, limit_text_length
-from .prepared_folder import claim_prepared_folder, prepared_data, remove_left_folders
+from .plms import ROWS_FOR_TOKENIZER, add_tokenizer, limit_text_length
+from .prepared_folder import (
+    claim_prepared_folder,
+    claimed_prepared_folder,
+    prepared_data,
+    remove_left_folders,
+    spill_folder,
+)
 from .text_encoders import reuse_text_encoder, text_encoder_of
 from .text_fields import choose_text_fields, is_schema_of, show_texts
 
@@ -44,7 +53,7 @@ logger = logging.get_logger(__name__)
 
 _DATA_DEFAULTS = {
     **{"dataset": None, "split": "random", "split_seed": 42, "split_column": None},
-    **{"split_fractions": list(DEFAULT_FRACTIONS), "max_train_rows": None, "min_count": 1},
+    **{"split_fractions": list(DEFAULT_FRACTIONS), "max_train_rows": None, "min_count": 1, "stream": None},
 }
 SPLIT_ARGUMENTS = ("split", "split_seed", "max_train_rows", "split_column", "split_fractions")
 # How messages call the model whose data a run must share.
@@ -107,6 +116,8 @@ def resolve_data_arguments(
         if saved is not None:
             # records of earlier versions lack later arguments
             kept = saved.get(name, default)
+            if name == "stream":
+                kept = bool(kept)
             if value is not None and value != kept:
                 raise ValueError(
                     f"`--{name}` must be {kept!r}, as in {owner}'s training, or left out; got {value!r}. "
@@ -180,24 +191,13 @@ def prepare_data(
         if training_args.local_process_index == 0:
             # the processor, if given, is the teacher's
             owner = _CHECKPOINT if teacher is None else _TEACHER
-            source = read_rows_of(data_args, resolved, processor, owner)
-            reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
-            schema, chosen = _chosen_text(source.schema, data_args, records, processor, reads_text, owner)
-            facts = {**_facts(source, resolved), "text_fields": chosen}
-            splits = split_source(source, **{name: {**resolved, **facts}[name] for name in SPLIT_ARGUMENTS})
-            if processor is None:
-                encoder = text_encoder_of(schema, data_args, model_args, output_dir)
-                processor = _fit_processor(splits["train"], schema, resolved["min_count"], model_args, encoder)
-            else:
-                reuse_text_encoder(processor, data_args, output_dir)
-            if extend_vocabulary:
-                _extend_processor(processor, splits["train"], schema, resolved["min_count"])
-            if data_args.max_text_length is not None and teacher is None:
-                limit_text_length(processor, data_args.max_text_length)
-            # not before: a mistake in the data must not create the output folder
-            claim_prepared_folder(output_dir)
-            is_split_by_user = resolved["split"] == "user" and not facts["own_splits"]
-            prepare_splits(splits, processor, folder, facts["split_column"] if is_split_by_user else None)
+            limit = data_args.max_text_length if teacher is None else None
+            request = _Request(
+                data_args, model_args, resolved, records, processor, owner, limit, extend_vocabulary, output_dir
+            )
+            schema = _schema_to_read(data_args, resolved, processor, owner)
+            files = _files_to_stream(data_args, resolved, schema, extend_vocabulary)
+            facts = _prepare_in_memory(request) if schema is None or not files else _stream(request, schema, files)
             (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
         data, processor = load_prepared(folder)
         resolved.update(json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8")))
@@ -218,6 +218,78 @@ def prepare_data(
     if resumed is not None:
         check_same_processor(resumed, processor)
     return PreparedData(data, processor, training_data)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What to prepare: the arguments of `prepare_data`, resolved.
+
+    Args:
+        owner: What messages call the owner of the processor.
+        max_text_length: Number of tokens that texts are truncated to; `None` to keep the processor's.
+    """
+
+    data_args: DataArguments
+    model_args: ModelArguments
+    resolved: dict[str, Any]
+    records: list[tuple[str, dict[str, Any]]]
+    processor: ClickPromptProcessor | None
+    owner: str
+    max_text_length: int | None
+    extend_vocabulary: bool
+    output_dir: str
+
+    def choose_text(self, schema: Schema) -> tuple[Schema, list[str] | None]:
+        """As `_chosen_text`."""
+        reads_text = self.model_args.plm_name_or_path is not None
+        if self.processor is not None:
+            reads_text = self.processor.reads_text
+        return _chosen_text(schema, self.data_args, self.records, self.processor, reads_text, self.owner)
+
+
+def _prepare_in_memory(request: _Request) -> dict[str, Any]:
+    """Read all rows into memory and encode them; returns what the record of the data says beyond the arguments."""
+    resolved, processor, output_dir = request.resolved, request.processor, request.output_dir
+    source = read_rows_of(request.data_args, resolved, processor, request.owner)
+    schema, chosen = request.choose_text(source.schema)
+    own = source.table if isinstance(source.table, dict) else {}
+    table = own["train"] if isinstance(source.table, dict) else source.table
+    facts = {**_facts(own, table.column_names, source.schema, resolved), "text_fields": chosen, "stream": False}
+    splits = split_source(source, **{name: {**resolved, **facts}[name] for name in SPLIT_ARGUMENTS})
+    if processor is None:
+        encoder = text_encoder_of(schema, request.data_args, request.model_args, output_dir)
+        processor = _fit_processor(splits["train"], schema, resolved["min_count"], request.model_args, encoder)
+    else:
+        reuse_text_encoder(processor, request.data_args, output_dir)
+    if request.extend_vocabulary:
+        _extend_processor(processor, splits["train"], schema, resolved["min_count"])
+    if request.max_text_length is not None:
+        limit_text_length(processor, request.max_text_length)
+    # not before: a mistake in the data must not create the output folder
+    claim_prepared_folder(output_dir)
+    prepare_splits(splits, processor, prepared_data(output_dir), _column_of_users(resolved, facts))
+    return facts
+
+
+def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> dict[str, Any]:
+    """Encode the rows of files chunk by chunk; returns what the record of the data says beyond the arguments."""
+    resolved, processor, output_dir = request.resolved, request.processor, request.output_dir
+    check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
+    schema, chosen = request.choose_text(schema)
+    more = [resolved["split_column"]] if resolved["split"] == "user" and resolved["split_column"] else []
+    kind = file_kind(resolved["dataset"])
+    stream = TableStream(files, schema, kind, more, with_time=resolved["split"] == "time")
+    with claimed_prepared_folder(output_dir), StreamedTable(stream, schema, spill_folder(output_dir)) as rows:
+        facts = _facts(rows.own_splits, stream.columns, schema, resolved)
+        rows.split(**{name: {**resolved, **facts}[name] for name in SPLIT_ARGUMENTS})
+        if processor is None:
+            processor = rows.fit(resolved["min_count"])
+            if request.model_args.plm_name_or_path is not None:
+                add_tokenizer(processor, rows.sample(ROWS_FOR_TOKENIZER), request.model_args)
+        if request.max_text_length is not None:
+            limit_text_length(processor, request.max_text_length)
+        rows.write(processor, prepared_data(output_dir), _column_of_users(resolved, facts))
+    return {**facts, "text_fields": chosen, "stream": True}
 
 
 def _max_eval_rows(given: int | None, resumed: Path | None) -> int | None:
@@ -276,6 +348,20 @@ def read_rows_of(
         ValueError: If the data or an argument is wrong.
         OSError: If a file is missing or broken.
     """
+    check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
+    return read_source(
+        resolved["dataset"],
+        data_args.data_path,
+        _saved_schema(data_args, resolved, processor, owner) or data_args.schema,
+        _split_files(data_args),
+        resolved["split_column"] if resolved["split"] == "user" else None,
+    )
+
+
+def _saved_schema(
+    data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None, owner: str
+) -> Schema | None:
+    """The checkpoint's schema, if there is a checkpoint and its dataset has no schema of its own."""
     saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
     if saved_schema and data_args.schema:
         given = load_schema(data_args.schema)
@@ -285,14 +371,59 @@ def read_rows_of(
             raise ValueError(
                 f"`--schema` must be left out or be {owner}'s schema, but {data_args.schema} differs from it."
             )
-    check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
-    return read_source(
-        resolved["dataset"],
-        data_args.data_path,
-        saved_schema or data_args.schema,
-        {"train": data_args.train_file, "validation": data_args.validation_file, "test": data_args.test_file},
-        resolved["split_column"] if resolved["split"] == "user" else None,
-    )
+    return saved_schema
+
+
+def _schema_to_read(
+    data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None, owner: str
+) -> Schema | None:
+    """The schema of a dataset that has none itself; `None` if it has, or if reading will name what is wrong."""
+    saved = _saved_schema(data_args, resolved, processor, owner)
+    if not needs_schema(resolved["dataset"]) or not (saved or data_args.schema):
+        return saved
+    return given_schema(resolved["dataset"], saved or data_args.schema)
+
+
+def _split_files(data_args: DataArguments) -> dict[str, Any]:
+    return {"train": data_args.train_file, "validation": data_args.validation_file, "test": data_args.test_file}
+
+
+def _files_to_stream(
+    data_args: DataArguments, resolved: dict[str, Any], schema: Schema | None, extend_vocabulary: bool
+) -> dict[str, list[Path]]:
+    """The files to prepare chunk by chunk, by split; none if the table is read into memory.
+
+    Raises:
+        ValueError: If `--stream` is given for a table that cannot be streamed.
+        FileNotFoundError: If a path names no file.
+    """
+    dataset, wanted = resolved["dataset"], resolved["stream"]
+    if wanted is False:
+        return {}
+    reasons = {
+        "`--dataset` is a file format": file_kind(dataset) is None,
+        "fields of kind vector are left out": schema is not None and bool(schema.vector_fields),
+        "`--extend_vocabulary` is left out": extend_vocabulary,
+    }
+    unmet = [reason for reason, is_unmet in reasons.items() if is_unmet]
+    if wanted and unmet:
+        raise ValueError(f"`--stream` must be false or left out unless {' and '.join(unmet)}.")
+    if unmet or schema is None:
+        return {}
+    with warnings.catch_warnings():
+        if not wanted:
+            # reading into memory gives them again
+            warnings.simplefilter("ignore")
+        check_files(dataset, data_args.data_path, _split_files(data_args))
+        files = list_files(dataset, data_args.data_path, _split_files(data_args))
+    every = [path for paths in files.values() for path in paths]
+    return files if wanted or is_large(every, file_kind(dataset)) else {}
+
+
+def _column_of_users(resolved: dict[str, Any], facts: dict[str, Any]) -> str | None:
+    """The column whose values no two splits share, if any."""
+    is_split_by_user = resolved["split"] == "user" and not facts["own_splits"]
+    return facts["split_column"] if is_split_by_user else None
 
 
 def _chosen_text(
@@ -317,14 +448,14 @@ def _chosen_text(
     return schema, recorded if given is None else schema.text_keys
 
 
-def _facts(source: SourceTable, resolved: dict[str, Any]) -> dict[str, Any]:
+def _facts(
+    own_splits: Collection[str], columns: list[str], schema: Schema, resolved: dict[str, Any]
+) -> dict[str, Any]:
     """What the record of the data says beyond the arguments: the source's own splits, and the column to split by."""
-    own = source.table if isinstance(source.table, dict) else {}
-    table = own["train"] if isinstance(source.table, dict) else source.table
     column = resolved["split_column"]
     if resolved["split"] == "user":
-        column = choose_split_column(source.schema, table.column_names, column)
-    return {"own_splits": [name for name in SPLIT_NAMES if name in own], "split_column": column}
+        column = choose_split_column(schema, columns, column)
+    return {"own_splits": [name for name in SPLIT_NAMES if name in own_splits], "split_column": column}
 
 
 def warn_of_shared_rows(data: dict[str, ColumnarDataset], split: str, own_splits: Collection[str]) -> None:

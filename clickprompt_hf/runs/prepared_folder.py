@@ -7,13 +7,15 @@ Each machine has its own folder in the output folder, even on a shared disk. A l
 import atexit
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
 
 # The underscore keeps these folders from being pushed to the Hub: a checkpoint must not publish its training rows.
 _PREFIX = "_prepared_data-"
-_LOCK, _DATA = "lock", "data"
+_LOCK, _DATA, _SPILL = "lock", "data", "spill"
 # Locks that this process holds: several runs of one process may share an output folder, one after another.
 _held: dict[Path, filelock.BaseFileLock] = {}
 
@@ -42,7 +44,28 @@ def claim_prepared_folder(output_dir: str | Path) -> None:
                 "Stop them, or choose another folder."
             ) from error
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    shutil.rmtree(folder / _DATA, ignore_errors=True)
+    for name in (_DATA, _SPILL):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def spill_folder(output_dir: str | Path) -> Path:
+    """Where rows that are prepared chunk by chunk are on this machine until they are encoded."""
+    return _folder(output_dir) / _SPILL
+
+
+@contextmanager
+def claimed_prepared_folder(output_dir: str | Path) -> Iterator[None]:
+    """Claim this machine's folder; if an error follows, remove it, and `output_dir` if it was not there before."""
+    is_new = not Path(output_dir).exists()
+    claim_prepared_folder(output_dir)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(_folder(output_dir), ignore_errors=True)
+        if is_new:
+            with suppress(OSError):
+                Path(output_dir).rmdir()
+        raise
 
 
 def remove_left_folders(output_dir: str | Path) -> None:

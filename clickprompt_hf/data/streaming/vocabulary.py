@@ -1,0 +1,341 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Vocabularies, ids and clauses of columns on disk: as `fit_vocabularies` and `encode_tables` make them.
+
+Categories and texts are read as Arrow arrays; other kinds of fields as Python objects, a slice of distinct values at a
+time.
+
+Shapes: D distinct values of a column, V values of a vocabulary, C columns of ids of a field.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...encoding_clickprompt import FeatureEncoder, UnknownValues, cells_of, vocabulary_keys, without_missing_words
+from ...processing_clickprompt import UNKNOWN_TEXT, ClickPromptProcessor
+from ...schema_clickprompt import FieldSchema
+from ...values_clickprompt import normal_spelling, number_of
+from ..vocabulary import (
+    CountedList,
+    KeyCounts,
+    bucket_boundaries,
+    check_kind,
+    count_listed,
+    frequent_keys,
+    keys_of_lists,
+    warn_of_ids_as_floats,
+    warn_of_lists,
+)
+from .distinct import string_keys, text_buffers
+from .spelling import is_ascii, means_other, normally_spelled, spelled
+from .spill import VALUES_PER_SLICE, SpilledColumn
+
+_WORD = 8
+# Longer strings are sorted by Arrow.
+_MOST_WORDS = 8
+
+
+@dataclass
+class FittedField:
+    """What training rows say about a field.
+
+    Args:
+        vocabulary: (V,) large strings, in the order of their ids.
+        boundaries: Inner bucket boundaries; empty unless the field is numeric.
+        texts: (D,) spelling of each value of a category; `None` for other kinds.
+        ids: (D,) int64, ids of the values of a category that training rows have; 0 for others.
+        has_whole_numbers: Whether all entries of a category's vocabulary are whole numbers of an integer column.
+        is_distinct: Whether all values of a category are surely spelled differently.
+    """
+
+    vocabulary: pa.Array
+    boundaries: list[float] = dataclass_field(default_factory=list)
+    texts: pa.Array | None = None
+    ids: np.ndarray | None = None
+    is_distinct: bool = False
+    has_whole_numbers: bool = False
+
+
+def fit_field(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min_count: int) -> FittedField:
+    """Fit the vocabulary of a field with ids, and the bucket boundaries of a numeric one.
+
+    Args:
+        column: The field's column.
+        counts: (D,) number of training rows of each value.
+        field: The field.
+        min_count: Number of rows that a value needs to get its own id.
+
+    Raises:
+        ValueError: If no value is of the field's kind, or a cell of a multi-valued field is not a list.
+    """
+    if field.kind == "categorical":
+        return _fit_categories(column, counts, field, min_count)
+    if field.kind == "numeric":
+        return _fit_numbers(column, counts, field, min_count)
+    keyed: Counter[str] = Counter()
+    some_lists: list[CountedList] = []
+    for values, of_slice in counted_values(column, counts):
+        keys_and_counts: KeyCounts
+        if field.kind == "multi_valued":
+            lists = count_listed(values, of_slice, field)
+            some_lists += lists[: VALUES_PER_SLICE - len(some_lists)]
+            keys_and_counts = keys_of_lists(lists, field)
+        else:
+            known = without_missing_words(values, field)
+            keys_and_counts = ((vocabulary_keys(value, field, []), count) for value, count in zip(known, of_slice))
+        for keys, count in keys_and_counts:
+            for key in set(keys):
+                keyed[key] += count
+    if field.kind == "multi_valued":
+        warn_of_lists(some_lists, field)
+    elif set(keyed) <= {""}:
+        _refuse_kind(column, counts, field)
+    return FittedField(pa.array(frequent_keys(keyed, min_count), pa.large_string()))
+
+
+def _refuse_kind(column: SpilledColumn, counts: np.ndarray, field: FieldSchema) -> None:
+    """Refuse a column of numbers or times that has none."""
+    check_kind([(value, 1) for value in next(counted_values(column, counts))[0][:1]], field)
+
+
+def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min_count: int) -> FittedField:
+    texts, is_distinct = category_texts(column, field)
+    if pa.types.is_floating(column.kind):
+        values = [(value, count) for slice_ in counted_values(column, counts) for value, count in zip(*slice_)]
+        warn_of_ids_as_floats(values, field)
+    rows = np.flatnonzero(counts)
+    of_rows = counts[rows]
+    numbers = None
+    if not is_distinct:
+        _, first, numbers = np.unique(string_keys(texts)[rows], return_index=True, return_inverse=True)
+        of_rows = np.bincount(numbers, weights=of_rows).astype(np.int64)
+        representatives = rows[first]
+    else:
+        representatives = rows
+    kept = np.flatnonzero(of_rows >= min_count)
+    candidates = texts.take(pa.array(representatives[kept]))
+    order = most_frequent_first(candidates, of_rows[kept])
+    ids_of_groups = np.zeros(len(representatives), dtype=np.int64)
+    ids_of_groups[kept[order]] = np.arange(1, len(order) + 1)
+    ids = np.zeros(len(counts), dtype=np.int64)
+    ids[rows] = ids_of_groups if numbers is None else ids_of_groups[numbers]
+    vocabulary = candidates.take(pa.array(order))
+    return FittedField(vocabulary, [], texts, ids, is_distinct, pa.types.is_integer(column.kind))
+
+
+def category_texts(column: SpilledColumn, field: FieldSchema) -> tuple[pa.Array, bool]:
+    """Spelling (D,) of each value of a category or text, and whether all of them surely differ."""
+    words = pa.array([normal_spelling(word) for word in field.missing], pa.large_string())
+    parts, is_distinct = [], not len(words)
+    for values in column.values():
+        texts = spelled(values)
+        if len(words):
+            texts = pc.if_else(pc.is_in(normally_spelled(values), words), "", texts)
+        is_distinct &= pa.types.is_integer(values.type) or (not values.null_count and texts.equals(values))
+        parts.append(texts)
+    return pa.concat_arrays(parts), is_distinct
+
+
+def _fit_numbers(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min_count: int) -> FittedField:
+    numbers = np.concatenate([_numbers(values, field) for values in column.values()])
+    rows = np.flatnonzero(counts)
+    if not np.isfinite(numbers[rows]).any():
+        _refuse_kind(column, counts, field)
+    boundaries = bucket_boundaries(numbers[rows], counts[rows], field.num_buckets, field.buckets)
+    buckets = np.searchsorted(boundaries, numbers[rows], side="right")
+    is_finite = np.isfinite(numbers[rows])
+    of_buckets = np.bincount(buckets[is_finite], weights=counts[rows][is_finite]).astype(np.int64)
+    keyed = Counter({str(bucket): int(count) for bucket, count in enumerate(of_buckets) if count})
+    keyed[""] += int(counts[rows][~is_finite].sum())
+    keys = frequent_keys(Counter({key: count for key, count in keyed.items() if count}), min_count)
+    return FittedField(pa.array(keys, pa.large_string()), boundaries)
+
+
+def _numbers(values: pa.Array, field: FieldSchema) -> np.ndarray:
+    """Values as float64, NaN for those that are no numbers."""
+    if _are_numbers(values.type) and not field.missing:
+        return values.to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.asarray([number_of(v) for v in without_missing_words(cells_of(values), field)], dtype=np.float64)
+
+
+def _are_numbers(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
+
+
+def counted_values(column: SpilledColumn, counts: np.ndarray) -> Iterator[tuple[list, list[int]]]:
+    """Slices of the values that training rows have, with their number of rows."""
+    start = 0
+    for values in column.values():
+        of_slice = counts[start : start + len(values)]
+        start += len(values)
+        rows = np.flatnonzero(of_slice)
+        if len(rows):
+            yield cells_of(values.take(pa.array(rows))), of_slice[rows].tolist()
+
+
+def ids_of_column(
+    column: SpilledColumn, fitted: FittedField, processor: FeatureEncoder, field_index: int
+) -> np.ndarray:
+    """Ids (D, C) int32 of all values of a field's column, as `FeatureEncoder.encode_values` gives them."""
+    field = processor.schema.fields[field_index]
+    if field.kind == "categorical" and not pa.types.is_floating(column.kind):
+        assert fitted.texts is not None
+        ids = np.zeros(column.num_distinct, dtype=np.int64) if fitted.ids is None else fitted.ids.copy()
+        for find in (_ids_by_spelling, _ids_by_meaning)[1 if fitted.is_distinct else 0 :]:
+            left = np.flatnonzero(ids == 0)
+            # whole numbers, and entries made of them, are spelled normally
+            if len(left) and not (find is _ids_by_meaning and fitted.has_whole_numbers):
+                ids[left] = find(fitted.texts.take(pa.array(left)), fitted.vocabulary)
+        return ids.astype(np.int32).reshape(-1, 1)
+    parts = []
+    for values in column.values():
+        if field.kind == "numeric" and _are_numbers(values.type) and not field.missing:
+            parts.append(_ids_of_numbers(values, processor, field_index))
+        else:
+            parts.append(processor.encode_values(field_index, cells_of(values)))
+    return np.concatenate(parts).astype(np.int32)
+
+
+def _ids_of_numbers(values: pa.Array, processor: FeatureEncoder, field_index: int) -> np.ndarray:
+    """Ids (slice, 1) of Arrow numbers."""
+    boundaries, known = processor.boundaries[field_index], processor.indexes[field_index].ids
+    of_buckets = np.asarray([known.get(str(bucket), 0) for bucket in range(len(boundaries) + 1)])
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    ids = of_buckets[np.searchsorted(boundaries, numbers, side="right")]
+    others = np.flatnonzero(~np.isfinite(numbers))
+    if len(others):
+        ids[others] = processor.encode_values(field_index, cells_of(values.take(pa.array(others))))[:, 0]
+    return ids.reshape(-1, 1)
+
+
+def _ids_by_spelling(texts: pa.Array, vocabulary: pa.Array) -> np.ndarray:
+    """Ids (D,) int64 of texts that the vocabulary spells like this; 0 for others."""
+    return pc.index_in(texts, vocabulary).fill_null(-1).to_numpy().astype(np.int64) + 1
+
+
+def _ids_by_meaning(texts: pa.Array, vocabulary: pa.Array) -> np.ndarray:
+    """Ids (D,) int64 of texts that the vocabulary does not spell like this, as `ValueIndex.id_of` finds them."""
+    ids = np.zeros(len(texts), dtype=np.int64)
+    _, normals = _other_spellings(texts)
+    rows = np.flatnonzero(normals.is_valid().to_numpy(zero_copy_only=False))
+    if len(rows):
+        ids[rows] = _ids_by_spelling(normals.take(pa.array(rows)), vocabulary)
+    # of entries that are spelled otherwise than normally
+    entries, of_entries = _other_spellings(vocabulary)
+    by_meaning: dict[str, int] = {}
+    for entry, normal in zip(entries.tolist(), of_entries.drop_null().to_pylist()):
+        by_meaning[normal] = 0 if normal in by_meaning else entry + 1
+    if by_meaning:
+        rows = np.flatnonzero(ids == 0)
+        left = pa.array(rows)
+        shown = pc.coalesce(normals.take(left), texts.take(left)).to_pylist()
+        ids[rows] = [by_meaning.get(normal, 0) for normal in shown]
+    return ids
+
+
+def _other_spellings(texts: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Indices of texts whose normal spelling is another one, and per text that spelling; null for other texts."""
+    doubtful = np.flatnonzero(means_other(texts) | ~is_ascii(texts))
+    some = texts.take(pa.array(doubtful))
+    normals = normally_spelled(some)
+    is_other = pc.not_equal(normals, some).to_numpy(zero_copy_only=False)
+    found = doubtful[is_other]
+    mask = np.zeros(len(texts), dtype=bool)
+    mask[found] = True
+    nulls = pa.nulls(len(texts), pa.large_string())
+    return found, pc.replace_with_mask(nulls, pa.array(mask), normals.filter(pa.array(is_other)))
+
+
+def clauses_of_column(
+    column: SpilledColumn,
+    fitted: FittedField,
+    ids: np.ndarray,
+    is_used: np.ndarray,
+    processor: ClickPromptProcessor,
+    field_index: int,
+) -> tuple[list[str], np.ndarray]:
+    """Render the values of a field in the text.
+
+    Args:
+        column: The field's column.
+        fitted: What was fitted.
+        ids: (D, C), as `ids_of_column` returns them; (D, 0) for a field of kind `"text"`.
+        is_used: (D,) whether any row has the value.
+        processor: Renders other values than categories and texts.
+        field_index: Index of the field in the schema.
+
+    Returns:
+        The distinct clauses of used values in ascending order, that of a missing value among them; and the index of
+        each used value's clause, (D,) int32.
+    """
+    field = processor.schema.fields[field_index]
+    used = np.flatnonzero(is_used)
+    if field.kind in ("categorical", "text"):
+        texts = category_texts(column, field)[0] if fitted.texts is None else fitted.texts
+        texts = texts.take(pa.array(used))
+        if field.kind == "categorical" and len(fitted.vocabulary):
+            # a value that was found by its meaning reads as in training
+            of_used = ids[used, 0]
+            known = fitted.vocabulary.take(pa.array(np.maximum(of_used - 1, 0)))
+            texts = pc.if_else(pa.array(of_used > 0), known, texts)
+        texts = pc.if_else(pc.equal(texts, ""), UNKNOWN_TEXT, texts)
+        before, after, nothing = (pa.scalar(part, pa.large_string()) for part in (*processor.affixes(field_index), ""))
+        shown = pa.concat_arrays([texts, pa.array([UNKNOWN_TEXT], pa.large_string())])
+        rendered = pc.binary_join_element_wise(before, shown, after, nothing)
+    else:
+        parts = [
+            processor.render_values(field_index, cells)
+            for cells, _ in counted_values(column, is_used.astype(np.int64))
+        ]
+        parts.append(processor.render_values(field_index, [None]))
+        rendered = pa.concat_arrays([pa.array(part, pa.large_string()) for part in parts])
+    encoded = rendered.dictionary_encode()
+    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(order), dtype=np.int32)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    clauses = np.zeros(len(is_used), dtype=np.int32)
+    clauses[used] = ranks[encoded.indices.to_numpy()[:-1]]
+    return encoded.dictionary.take(pa.array(order)).to_pylist(), clauses
+
+
+def count_unknown(
+    column: SpilledColumn, ids: np.ndarray, counts: np.ndarray, field_index: int, unknown: UnknownValues
+):
+    """Count the values of a field that training rows did not have.
+
+    Args:
+        column: The field's column.
+        ids: (D, C), as `ids_of_column` returns them.
+        counts: (D,) number of rows of each value.
+        field_index: Index of the field in the schema.
+        unknown: Where to count them.
+    """
+    start = 0
+    for values in column.values():
+        part = slice(start, start + len(values))
+        unknown.add(field_index, values, ids[part], counts[part])
+        start += len(values)
+
+
+def most_frequent_first(texts: pa.Array, counts: np.ndarray) -> np.ndarray:
+    """Order (V,) by descending counts; ties in the order of code points."""
+    starts, lengths, content = text_buffers(texts)
+    num_words = -(-int(lengths.max(initial=0)) // _WORD)
+    if num_words > _MOST_WORDS or (content[: int(lengths.sum())] == 0).any():
+        order = pc.array_sort_indices(texts).to_numpy().astype(np.int64)
+    else:
+        # The first byte of a word is the highest one. Shorter strings are padded with zeros, which no string has.
+        words = np.ndarray((len(content) - _WORD + 1,), dtype="<u8", buffer=content.data, strides=(1,))
+        order = np.arange(len(texts))
+        for position in range((num_words - 1) * _WORD, -1, -_WORD):
+            left = np.clip(lengths - position, 0, _WORD)
+            inside = np.minimum(starts + position, len(words) - 1)
+            masks = np.array([(1 << 8 * n) - 1 for n in range(_WORD + 1)], dtype=np.uint64)
+            word = (words[inside] & masks[left]).byteswap()
+            order = order[np.argsort(word[order], kind="stable")]
+    return order[np.argsort(-counts[order], kind="stable")]
