@@ -12,8 +12,9 @@ import hashlib
 import json
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, pairwise
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,76 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"),
     "December",
 )
+# Vocabularies from so many values on are read as a `TextList`.
+LONG_VOCABULARY = 1 << 16
 _INDEX_LOCK = threading.Lock()
 # Fewer rows, or a smaller share of unknown values, do not tell a column that is read wrongly from new values.
 _LEAST_ROWS, _UNKNOWN_SHARE = 10, 0.9
 _NUM_EXAMPLES = 3
+
+
+class TextList(Sequence):
+    """Many texts without line breaks, as bytes: they take a fifth of the memory of a list of strings.
+
+    Indices and slices, iteration and comparison work as for a list; slices are lists.
+
+    Args:
+        content: (bytes,) uint8, the texts in UTF-8, a line feed after each.
+        ends: (V,) int64, number of bytes up to and with the line feed of each text.
+    """
+
+    # The texts that become strings at a time.
+    _BLOCK = 1 << 14
+
+    def __init__(self, content: np.ndarray, ends: np.ndarray):
+        self.content, self.ends = content, ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return self._strings(start, max(stop, start))
+            return [self[position] for position in range(start, stop, step)]
+        position = range(len(self))[index]
+        return self._strings(position, position + 1)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), self._BLOCK):
+            yield from self._strings(start, min(start + self._BLOCK, len(self)))
+
+    def __contains__(self, text: Any) -> bool:
+        return isinstance(text, str) and self._position_of(text) is not None
+
+    def __eq__(self, other: Any) -> bool:
+        if isinstance(other, TextList):
+            return np.array_equal(self.content, other.content)
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Index of the first text that equals `value`; other arguments as in `list.index`."""
+        position = self._position_of(value) if isinstance(value, str) else None
+        if position is None or not start <= position < len(self[:stop] if stop is not None else self):
+            raise ValueError(f"{value!r} is not in the list.")
+        return position
+
+    def _position_of(self, text: str) -> int | None:
+        line = b"\n" + text.encode("utf-8", "surrogatepass") + b"\n"
+        content = self.content.tobytes()
+        if content.startswith(line[1:]):
+            return 0
+        found = content.find(line)
+        return None if found < 0 else int(np.searchsorted(self.ends, found + 1)) + 1
+
+    def _strings(self, start: int, stop: int) -> list[str]:
+        if start == stop:
+            return []
+        first = int(self.ends[start - 1]) if start else 0
+        return self.content[first : int(self.ends[stop - 1]) - 1].tobytes().decode().split("\n")
 
 
 class ValueIndex:
@@ -51,7 +118,7 @@ class ValueIndex:
         vocabulary: The values in the order of their ids, from id 1.
     """
 
-    def __init__(self, vocabulary: list[str]):
+    def __init__(self, vocabulary: Sequence[str]):
         self.vocabulary = vocabulary
         # Built on first use: for ten million values, building takes longer than reading the file.
         self._ids: dict[str, int] | None = None
@@ -130,7 +197,7 @@ class FeatureEncoder:
     def __init__(
         self,
         schema: Schema,
-        vocabularies: list[list[str]],
+        vocabularies: Sequence[Sequence[str]],
         boundaries: list[list[float]],
         vectors: Mapping[str, Any] | None = None,
     ):
@@ -144,7 +211,7 @@ class FeatureEncoder:
         # by index of the field
         self.scales = scales_of(self.schema, self.vectors)
 
-    def _set_vocabularies(self, vocabularies: list[list[str]]) -> None:
+    def _set_vocabularies(self, vocabularies: Sequence[Sequence[str]]) -> None:
         self.vocabularies = list(vocabularies)
         self.indexes = [ValueIndex(vocabulary) for vocabulary in vocabularies]
 
@@ -184,11 +251,7 @@ class FeatureEncoder:
             ValueError: If a value contains a line break. Values from rows never do: white space is collapsed.
         """
         sizes = {key: len(values) for key, values in zip(self.schema.keys, self.vocabularies)}
-        lines = "\n".join([json.dumps(sizes, ensure_ascii=False), *chain.from_iterable(self.vocabularies), ""])
-        if lines.count("\n") != 1 + sum(sizes.values()):
-            broken = next(value for value in chain.from_iterable(self.vocabularies) if "\n" in value)
-            raise ValueError(f"`vocabularies` must hold values without line breaks, got {broken!r}.")
-        return lines.encode()
+        return b"".join([f"{json.dumps(sizes, ensure_ascii=False)}\n".encode(), *map(_lines_of, self.vocabularies)])
 
     def columns(self, rows, row_offset: int = 0) -> dict[str, Sequence]:
         """Convert rows to a mapping from column to values and check them.
@@ -508,7 +571,7 @@ def warn_of_unknown_values(
         unknown.warn(stacklevel=3)
 
 
-def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> list[list[str]]:
+def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> list[Sequence[str]]:
     """Read the vocabularies of all fields from a file that was saved with `processor_config`.
 
     Raises:
@@ -525,9 +588,29 @@ def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> 
             f"{path} must be the whole file that was saved with processor_config.json, whose fingerprint is "
             f"{expected}; together these files have {found}."
         )
-    sizes, *values = written.decode().split("\n")
-    ends = np.cumsum([0, *json.loads(sizes).values()]).tolist()
-    return [values[start:end] for start, end in pairwise(ends)]
+    header = written.index(b"\n") + 1
+    content = np.frombuffer(written, dtype=np.uint8)[header:]
+    ends = np.flatnonzero(content == ord("\n")) + 1
+    vocabularies: list[Sequence[str]] = []
+    first = last = 0
+    for size in json.loads(written[:header]).values():
+        last += size
+        start = int(ends[first - 1]) if first else 0
+        texts = TextList(content[start : int(ends[last - 1]) if last else 0], ends[first:last] - start)
+        vocabularies.append(texts if size >= LONG_VOCABULARY else list(texts))
+        first = last
+    return vocabularies
+
+
+def _lines_of(values: Sequence[str]) -> bytes:
+    """Texts in UTF-8, with a line feed after each."""
+    if isinstance(values, TextList):
+        return values.content.tobytes()
+    lines = "".join(f"{value}\n" for value in values)
+    if lines.count("\n") != len(values):
+        broken = next(value for value in values if "\n" in value)
+        raise ValueError(f"`vocabularies` must hold values without line breaks, got {broken!r}.")
+    return lines.encode()
 
 
 def check_processor_config(config: Any) -> None:

@@ -96,7 +96,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
     def __init__(
         self,
         schema: Schema,
-        vocabularies: list[list[str]],
+        vocabularies: Sequence[Sequence[str]],
         boundaries: list[list[float]],
         tokenizer=None,
         max_text_length: int | None = None,

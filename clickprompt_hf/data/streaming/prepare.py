@@ -30,7 +30,14 @@ from .row_splits import RowSplits, StreamedRows, count_codes, split_rows
 from .row_writer import RowWriter
 from .spill import SpilledColumn
 from .table_stream import ROWS_PER_CHUNK, TableStream
-from .vocabulary import FittedField, category_texts, clauses_of_column, count_unknown, fit_field, ids_of_column
+from .vocabulary import (
+    FittedField,
+    clauses_of_column,
+    count_unknown,
+    fit_field,
+    ids_of_column,
+    text_list,
+)
 
 
 class StreamedTable:
@@ -173,7 +180,8 @@ class StreamedTable:
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
             fitted = list(pool.map(lambda field: self._fit_field(field, min_count), self.schema.fields))
         self._fitted = dict(enumerate(fitted))
-        vocabularies = [of_field.vocabulary.to_pylist() for of_field in fitted]
+        pa.default_memory_pool().release_unused()
+        vocabularies = [text_list(of_field.vocabulary) for of_field in fitted]
         boundaries = [of_field.boundaries for of_field in fitted]
         return ClickPromptProcessor(self.schema, vocabularies, boundaries)
 
@@ -301,13 +309,9 @@ class _Encoding:
 
     def _fitted(self, f: int) -> FittedField:
         """What was fitted for a field, now or before its processor was saved."""
-        field = self.processor.schema.fields[f]
         if self.table._fitted:
             return self.table._fitted[f]
-        fitted = FittedField(pa.array(self.processor.vocabularies[f], pa.large_string()))
-        if field.kind == "categorical":
-            fitted.texts, _ = category_texts(self.columns[field.column], field)
-        return fitted
+        return FittedField(pa.array(self.processor.vocabularies[f], pa.large_string()))
 
     def _encoded(self, chunk: int, positions: np.ndarray) -> dict[str, np.ndarray]:
         """The encoded rows of a chunk."""

@@ -8,7 +8,7 @@ Shapes: D distinct values of a column, V values of a vocabulary, C columns of id
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
@@ -16,7 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...encoding_clickprompt import FeatureEncoder, UnknownValues, cells_of, vocabulary_keys, without_missing_words
+from ...encoding_clickprompt import (
+    LONG_VOCABULARY,
+    FeatureEncoder,
+    TextList,
+    UnknownValues,
+    cells_of,
+    vocabulary_keys,
+    without_missing_words,
+)
 from ...processing_clickprompt import UNKNOWN_TEXT, ClickPromptProcessor
 from ...schema_clickprompt import FieldSchema
 from ...values_clickprompt import normal_spelling, number_of
@@ -47,18 +55,14 @@ class FittedField:
     Args:
         vocabulary: (V,) large strings, in the order of their ids.
         boundaries: Inner bucket boundaries; empty unless the field is numeric.
-        texts: (D,) spelling of each value of a category; `None` for other kinds.
-        ids: (D,) int64, ids of the values of a category that training rows have; 0 for others.
-        has_whole_numbers: Whether all entries of a category's vocabulary are whole numbers of an integer column.
-        is_distinct: Whether all values of a category are surely spelled differently.
+        texts: (D,) spelling of each value of a category in the text; `None` for other fields.
+        ids: (D,) int32, ids of the values of a category; `None` for other kinds.
     """
 
     vocabulary: pa.Array
     boundaries: list[float] = dataclass_field(default_factory=list)
     texts: pa.Array | None = None
     ids: np.ndarray | None = None
-    is_distinct: bool = False
-    has_whole_numbers: bool = False
 
 
 def fit_field(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min_count: int) -> FittedField:
@@ -103,6 +107,16 @@ def _refuse_kind(column: SpilledColumn, counts: np.ndarray, field: FieldSchema) 
     check_kind([(value, 1) for value in next(counted_values(column, counts))[0][:1]], field)
 
 
+def text_list(texts: pa.Array) -> Sequence[str]:
+    """The texts of a vocabulary, compact if they are many."""
+    if len(texts) < LONG_VOCABULARY:
+        return texts.to_pylist()
+    nothing, line_feed = (pa.scalar(text, pa.large_string()) for text in ("", "\n"))
+    _, lengths, content = text_buffers(pc.binary_join_element_wise(texts, nothing, line_feed))
+    ends = np.cumsum(lengths)
+    return TextList(content[: int(ends[-1])], ends)
+
+
 def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min_count: int) -> FittedField:
     texts, is_distinct = category_texts(column, field)
     if pa.types.is_floating(column.kind):
@@ -120,12 +134,22 @@ def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchem
     kept = np.flatnonzero(of_rows >= min_count)
     candidates = texts.take(pa.array(representatives[kept]))
     order = most_frequent_first(candidates, of_rows[kept])
-    ids_of_groups = np.zeros(len(representatives), dtype=np.int64)
-    ids_of_groups[kept[order]] = np.arange(1, len(order) + 1)
-    ids = np.zeros(len(counts), dtype=np.int64)
+    ids_of_groups = np.zeros(len(representatives), dtype=np.int32)
+    ids_of_groups[kept[order]] = np.arange(1, len(order) + 1, dtype=np.int32)
+    ids = np.zeros(len(counts), dtype=np.int32)
     ids[rows] = ids_of_groups if numbers is None else ids_of_groups[numbers]
     vocabulary = candidates.take(pa.array(order))
-    return FittedField(vocabulary, [], texts, ids, is_distinct, pa.types.is_integer(column.kind))
+    if pa.types.is_floating(column.kind):
+        # cells of Python tell large numbers apart
+        return FittedField(vocabulary, texts=texts if field.in_text else None)
+    left = pa.array(np.flatnonzero(ids == 0))
+    if not is_distinct:
+        ids[left] = _ids_by_spelling(texts.take(left), vocabulary)
+        left = pa.array(np.flatnonzero(ids == 0))
+    # whole numbers, and entries made of them, are spelled normally
+    if not pa.types.is_integer(column.kind):
+        ids[left] = _ids_by_meaning(texts.take(left), vocabulary)
+    return FittedField(vocabulary, texts=texts if field.in_text else None, ids=ids)
 
 
 def category_texts(column: SpilledColumn, field: FieldSchema) -> tuple[pa.Array, bool]:
@@ -184,13 +208,12 @@ def ids_of_column(
     """Ids (D, C) int32 of all values of a field's column, as `FeatureEncoder.encode_values` gives them."""
     field = processor.schema.fields[field_index]
     if field.kind == "categorical" and not pa.types.is_floating(column.kind):
-        assert fitted.texts is not None
-        ids = np.zeros(column.num_distinct, dtype=np.int64) if fitted.ids is None else fitted.ids.copy()
-        for find in (_ids_by_spelling, _ids_by_meaning)[1 if fitted.is_distinct else 0 :]:
-            left = np.flatnonzero(ids == 0)
-            # whole numbers, and entries made of them, are spelled normally
-            if len(left) and not (find is _ids_by_meaning and fitted.has_whole_numbers):
-                ids[left] = find(fitted.texts.take(pa.array(left)), fitted.vocabulary)
+        if fitted.ids is not None:
+            return fitted.ids.reshape(-1, 1)
+        texts, _ = category_texts(column, field)
+        ids = _ids_by_spelling(texts, fitted.vocabulary)
+        left = np.flatnonzero(ids == 0)
+        ids[left] = _ids_by_meaning(texts.take(pa.array(left)), fitted.vocabulary)
         return ids.astype(np.int32).reshape(-1, 1)
     parts = []
     for values in column.values():
