@@ -20,6 +20,8 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).parent
 # Time for a step to save what it has, before it is killed.
 SECONDS_TO_STOP = 60
+# Arms and seeds trained at a time.
+JOBS = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def steps(args: argparse.Namespace) -> list[Step]:
         compare += ["--seeds", "1", "--arms", "constant", "backbone", "clickprompt"]
     else:
         compare += [*data, "--split", "time", "--plm_name_or_path", str(args.plm), "--seeds", "3", "--bf16"]
+        # one process leaves the GPU idle most of the time
+        compare += ["--jobs", str(JOBS)]
     return [*speed, Step("compare", compare, 10, folder / "results.json")]
 
 
