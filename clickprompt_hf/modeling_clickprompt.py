@@ -413,7 +413,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             options = {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
             self.push_to_hub(repo_id, **hub_arguments, **options)
 
-    def load_adapter(self, peft_model_id: str | None = None, *args, **kwargs) -> Any:  # type: ignore[override]
+    def load_adapter(self, peft_model_id: str | None = None, *args, **kwargs) -> Any:
         """Load an adapter as in transformers, with the calibration that was saved beside it."""
         info = super().load_adapter(peft_model_id, *args, **kwargs)
         if peft_model_id is not None:

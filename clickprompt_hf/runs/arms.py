@@ -582,7 +582,7 @@ def pamlm_checkpoint(bench: Bench, seed: int) -> Path:
     train, _ = bench.data.pamlm_splits(args.masking)
     bench.say(f"PA-MLM, seed {seed}: {len(train):,} rows, {bench.pamlm_epochs:g} epochs")
     model = fresh_pretraining_model(model_args, bench.data)
-    variants = num_variants(args, task_of(model))
+    variants = num_variants(args.masked_variants, task_of(model))
     if bench.chose_cache and not caching_pays(train, args.num_train_epochs, variants):
         # each seed would write masked variants that hardly any row reads
         args.cache_text_states, args.freeze_lower_layers = False, True

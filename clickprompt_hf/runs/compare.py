@@ -362,9 +362,9 @@ def _names(word: str, column: str) -> bool:
 
 def counts_in_training(data: PreparedData, field_index: int, test: pa.Table) -> np.ndarray:
     """Number of training rows with each raw test row's value of a field, -1 if it is missing: (N,)."""
-    ids = [data.splits[name].value_ids[:, field_index] for name in ("train", "test")]  # type: ignore[index]
+    train, test_ids = (data.splits[name].value_ids[:, field_index] for name in ("train", "test"))  # type: ignore[index]
     values, indices = distinct_cells([test.column(data.processor.schema.columns[field_index])])
-    return training_counts(*ids, data.processor.missing_cells(field_index, values)[indices])
+    return training_counts(train, test_ids, data.processor.missing_cells(field_index, values)[indices])
 
 
 def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) -> None:

@@ -18,7 +18,7 @@ from ..data.columnar import ColumnarDataset
 from ..data.text_states import TextStates, check_has_lower_layers, fingerprint_of
 from ..data.text_variants import DEFAULT_MASKED_VARIANTS, DistinctTexts, text_ids_of
 from .arguments import ClickPromptSettings
-from .plain_model import is_named, plain_model, task_of
+from .plain_model import Task, is_named, plain_model, task_of
 
 logger = logging.get_logger(__name__)
 
@@ -194,9 +194,9 @@ def states_folder(args: TrainingArguments, settings: ClickPromptSettings) -> Pat
     return Path(settings.text_state_dir or Path(str(args.output_dir)) / STATES_FOLDER)
 
 
-def num_variants(settings: ClickPromptSettings, task: str) -> int:
+def num_variants(masked_variants: int | None, task: Task) -> int:
     """Number of versions of each text whose states a training caches: several masked ones in PA-MLM, else one."""
-    return (settings.masked_variants or DEFAULT_MASKED_VARIANTS) if task == "masked tokens" else 1
+    return (masked_variants or DEFAULT_MASKED_VARIANTS) if task == "masked tokens" else 1
 
 
 def caching_pays(rows: ColumnarDataset, epochs: float, variants: int = 1) -> bool:

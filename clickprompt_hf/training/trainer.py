@@ -282,7 +282,7 @@ class ClickPromptTrainer(ResumableTrainer):
         self._cached_rows.update(plain_model(self.model), self.args, self.settings, self.data_collator, wanted)
 
     def _warn_of_unshared_texts(self, rows: ColumnarDataset) -> None:
-        variants = num_variants(self.settings, task_of(plain_model(self.model)))
+        variants = num_variants(self.settings.masked_variants, task_of(plain_model(self.model)))
         if variants == 1 and self.settings.text_state_dir is not None:
             # later runs read the same states
             return
