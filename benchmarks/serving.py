@@ -97,7 +97,7 @@ def serving(
                 figures = wrk(address, number, seconds, folder) if seconds else few_requests(address, raw[:20])
                 used = counters(address) - before
                 figures["CPU per request, µs"] = round(used[0] / used[1] * 1e6)
-                figures["rows per batch"] = round(used[1] / used[2], 1)
+                figures["rows per batch"] = round(float(used[1] / used[2]), 1)
                 rows.append({"model": name, "way": f"HTTP, {number} clients", **figures})
                 print(rows[-1], flush=True)
     return {"rows": rows}
@@ -129,7 +129,11 @@ def alone(name: str, scorer: Scorer, raw: list[dict[str, Any]], seconds: int) ->
 
 def of_times(times: list[float], elapsed: float) -> dict[str, Any]:
     p50, p99 = np.percentile(times, [50, 99]) * 1e3
-    return {"requests/s": round(len(times) / elapsed), "p50, ms": round(p50, 3), "p99, ms": round(p99, 3)}
+    return {
+        "requests/s": round(len(times) / elapsed),
+        "p50, ms": round(float(p50), 3),
+        "p99, ms": round(float(p99), 3),
+    }
 
 
 @contextmanager
@@ -164,6 +168,7 @@ def counters(address: tuple[str, int]) -> np.ndarray:
 def wrk(address: tuple[str, int], clients: int, seconds: int, folder: Path) -> dict[str, Any]:
     """Send requests from so many connections for so many seconds."""
     command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s", "--latency"]
+    command += ["--timeout", "60s"]
     command += ["--script", str(folder / "script.lua"), "http://{}:{}".format(*address), "--", str(folder / "bodies")]
     report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in report or "Socket errors" in report:

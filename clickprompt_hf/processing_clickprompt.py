@@ -93,6 +93,10 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             there is a tokenizer but no field in the text, or `vectors` does not belong to the schema.
     """
 
+    # How often training rows had which values, as `clickprompt_hf.data.drift` counts them; of the class, as processors
+    # that were pickled earlier have none.
+    trained_values: dict[str, dict[str, list[int]]] | None = None
+
     def __init__(
         self,
         schema: Schema,
@@ -175,6 +179,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
         """
         extend = _data_module("vocabulary").extend_vocabularies
         self._set_vocabularies(extend(self.vocabularies, self.boundaries, train, self.schema, min_count))
+        self.trained_values = None
         return self.field_sizes
 
     @property
@@ -405,6 +410,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             "reads_text": self.reads_text,
             "fingerprint": self.fingerprint,
             **({"vectors": self.vectors} if self.vectors else {}),
+            **({"trained_values": self.trained_values} if self.trained_values else {}),
         }
 
     def __repr__(self) -> str:
@@ -507,6 +513,7 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             text_encoder=text_encoder,
             **arguments,
         )
+        processor.trained_values = processor_dict.get("trained_values")
         return (processor, _unused_arguments(kwargs, tokenizer)) if kwargs.get("return_unused_kwargs") else processor
 
 

@@ -20,6 +20,7 @@ from tiny_data import tiny_rows
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from clickprompt_hf import ClickPromptPipeline
+from clickprompt_hf.data.drift import count_training_values
 from clickprompt_hf.encoding_clickprompt import UnknownValues
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.scorer import Scorer
@@ -31,6 +32,7 @@ from clickprompt_hf.runs import serve
 from clickprompt_hf.serving.batching import Batcher, QueueIsFull
 from clickprompt_hf.serving.checkpoint_engine import CheckpointEngine
 from clickprompt_hf.serving.engines import ExportEngine
+from clickprompt_hf.serving.metrics import ServedValues
 from clickprompt_hf.serving.service import Limits, RequestError, make_service, score_requests
 
 COLUMNS = tiny_rows(20, seed=9)
@@ -156,6 +158,45 @@ def test_health_metrics_and_description(client):
     assert row["properties"]["price"] == {"description": "Field of kind numeric."}
 
 
+def test_drift_is_measured(engine, monkeypatch):
+    columns = engine.encoder.columns(tiny_rows())
+    monkeypatch.setattr(
+        engine, "trained_values", count_training_values(engine.encoder.encode(columns), engine.encoder)
+    )
+    monkeypatch.setattr("clickprompt_hf.data.drift.LEAST_VALUES", 10)
+    with TestClient(make_service(engine)) as client:
+        client.post("/score", json=ROWS[:1])
+        assert 'clickprompt_field_stability_index{field="title"}' not in metrics(client)
+        client.post("/score", json=[{**row, "title": "never seen", "price": None} for row in ROWS[:9]])
+        # refused rows do not count
+        client.post("/score", json=[{**ROWS[0], "title": ["Up"]}])
+        counts = metrics(client)
+    assert counts['clickprompt_field_values_total{field="title"}'] == 10
+    assert counts['clickprompt_field_unseen_total{field="title"}'] == 9
+    assert counts['clickprompt_field_missing_total{field="price"}'] == 9
+    assert counts['clickprompt_field_training_share{field="title",values="unseen"}'] == 0
+    assert counts['clickprompt_field_stability_index{field="title"}'] > 1
+
+
+def test_the_stability_index_forgets_old_rows(engine):
+    columns = engine.encoder.columns(tiny_rows())
+    ids = engine.encoder.encode(columns)
+    values = ServedValues(engine.encoder, count_training_values(ids, engine.encoder), window_rows=100)
+    unseen = {**columns, "title": ["never seen"] * len(ids)}
+    for _ in range(40):
+        values.add_rows(unseen, engine.encoder.encode(unseen))
+    values.count_pending()
+    title = next(drift for drift in values.recent.drifts() if drift.key == "title")
+    assert title.unseen == 1
+    for _ in range(40):
+        values.add_rows(columns, ids)
+    values.count_pending()
+    title = next(drift for drift in values.recent.drifts() if drift.key == "title")
+    assert (title.unseen, title.stability_index) == (0, 0)
+    # since the start
+    assert next(drift for drift in values.drifts() if drift.key == "title").unseen == 0.5
+
+
 def test_the_health_of_a_service_that_has_ended(engine):
     client = TestClient(make_service(engine))
     assert client.get("/health").status_code == 503
@@ -202,7 +243,7 @@ def test_a_full_queue_is_refused(engine):
 
 def test_a_mistake_fails_no_other_request(engine):
     wrong = [ROWS[3], {"user": 1}]
-    results = score_requests(engine, [ROWS[:3], wrong, ROWS[3:5]])
+    results = score_requests(engine, [ROWS[:3], wrong, ROWS[3:5]], UnknownValues(engine.encoder))
     np.testing.assert_allclose(results[0], engine.scorer.score(ROWS[:3]), atol=1e-6)
     np.testing.assert_allclose(results[2], engine.scorer.score(ROWS[3:5]), atol=1e-6)
     assert isinstance(results[1], RequestError)

@@ -123,6 +123,7 @@ def check_equal(found, expected):
     for ours, theirs, field in zip(found_processor.vocabularies, processor.vocabularies, SCHEMA.fields):
         assert ours == theirs, field.column
     assert found_processor.fingerprint == processor.fingerprint
+    assert found_processor.trained_values == processor.trained_values
     for name, rows in splits.items():
         for array in ("feature_ids", "labels", "row_ids", "clause_ids", "text_ids"):
             if getattr(rows, array) is not None:

@@ -10,6 +10,7 @@
 | fit | `vocabulary.py` |
 | encode | `columnar.py`, `token_tables.py` |
 | all of these, for tables larger than memory | `streaming/` |
+| count training values, which drift is measured against | `drift.py` |
 | check the splits | `shared_rows.py` |
 | batches | `collators.py` |
 | states of texts | `text_states.py`, `text_variants.py` |

@@ -25,6 +25,7 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..vectors_clickprompt import UnreadableVector
 from ..whole_files import whole_folder
 from .arrow_cells import distinct_cells
+from .drift import count_training_values, with_trained_values
 from .text_states import CachedTexts
 from .text_variants import distinct_texts
 from .token_tables import TokenTables
@@ -232,6 +233,10 @@ def _write_splits(
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     (folder / SIZES_FILE).write_text(json.dumps(dict(zip(splits, sizes))), encoding="utf-8")
+    if "train" in splits:
+        start = sum(sizes[: list(splits).index("train")])
+        of_training = arrays["feature_ids"][start : start + len(splits["train"])]
+        processor = with_trained_values(processor, count_training_values(of_training, processor))
     processor.save_pretrained(folder / "processor")
 
 

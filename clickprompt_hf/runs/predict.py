@@ -9,6 +9,7 @@ to resume it. accelerate launch -m clickprompt_hf.runs.predict shares the work a
 """
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +20,7 @@ from accelerate.utils import parse_flag_from_env
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 from transformers.utils import logging
 
+from ..data.drift import FieldDrift
 from ..data.number_ranges import NumberRange, check_numbers
 from ..data.table_files import ENDINGS, table_kind
 from ..data.table_pieces import ENDINGS_WRITTEN, table_format
@@ -32,6 +34,9 @@ from .csv_options import add_csv_options, csv_format_of
 from .paths import check_folder_or_hub_id
 
 logger = logging.get_logger(__name__)
+
+# Fields in the table of drift.
+_MOST_FIELDS = 30
 
 _ROWS = NumberRange(1, 100_000_000, whole=True, also=(None,))
 RANGES = {"batch_size": _ROWS, "piece_rows": _ROWS, "text_state_memory": NumberRange(0, 1e9, also=(None,))}
@@ -113,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # 3. Piece by piece: read, score, write. The output gets its name once it is complete.
     batch_size, piece_rows = default_batch_size(model.config), 16_384 if model.config.use_plm else 131_072
-    score_file(
+    drifts = score_file(
         args.input,
         args.output,
         processor,
@@ -124,10 +129,31 @@ def main(arguments: list[str] | None = None) -> None:
         csv_format_of(args, processor.schema.csv),
         recent_texts,
     )
+    if drifts:
+        print(drift_table(drifts))
     if state.num_processes > 1:
         # gloo aborts a process now and then that exits while it is connected to others
         state.wait_for_everyone()
         state.destroy_process_group()
+
+
+def drift_table(drifts: Sequence[FieldDrift]) -> str:
+    """How scored values differ from training values, as lines of text, the fields that changed most first."""
+    known = [drift for drift in drifts if drift.values]
+    order = sorted(known, key=lambda drift: (-(drift.stability_index or 0), -(drift.unseen + drift.missing)))
+    lines: list[tuple[str, ...]] = [("field", "unseen", "in training", "missing", "in training", "stability index")]
+    for drift in order[:_MOST_FIELDS]:
+        shares = (drift.unseen, drift.trained_unseen, drift.missing, drift.trained_missing)
+        index = "" if drift.stability_index is None else f"{drift.stability_index:.3f}"
+        lines.append((drift.key, *("" if share is None else f"{share:.1%}" for share in shares), index))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))])
+        for line in lines
+    ]
+    if len(order) > _MOST_FIELDS:
+        text.append(f"and {len(order) - _MOST_FIELDS:,} more, which changed less")
+    return "\n".join(["Values of the scored rows, next to the training rows:", *text])
 
 
 def check_files(source: Path, target: Path) -> None:

@@ -14,8 +14,9 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, tqdm
 
+from ..data.drift import DriftCounts, FieldDrift
 from ..data.table_pieces import open_table
-from ..encoding_clickprompt import UnknownValues, check_columns, check_different
+from ..encoding_clickprompt import check_columns, check_different
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import CsvFormat
@@ -35,7 +36,7 @@ def score_file(
     bf16: bool = False,
     csv_format: CsvFormat | None = None,
     recent_texts: RecentTexts | None = None,
-) -> None:
+) -> list[FieldDrift]:
     """Score the rows of a CSV, JSON lines or Parquet file, holding only `piece_rows` rows in memory.
 
     In a distributed run, call this in every process with the same arguments; the processes share the pieces. Finished
@@ -55,6 +56,10 @@ def score_file(
         csv_format: How a CSV input is written; by default, as the processor's schema says.
         recent_texts: States of texts, for layers of the PLM that see the text alone: they run once per text as long as
             its states are kept. By default, states of at most 256 MB.
+
+    Returns:
+        For each field with ids, how the values that this run scored differ from those of the training rows; empty in
+        all processes but the main one.
 
     Raises:
         ValueError: If a number is out of range, the output is the input, the processor belongs to another model, the
@@ -95,13 +100,13 @@ def score_file(
         def is_mine(number: int) -> bool:
             return number % state.num_processes == state.process_index and number not in finished
 
-        unknown_of_file = UnknownValues(processor)
+        unknown_of_file = DriftCounts(processor, processor.trained_values)
         # All processes read through the file at the same pace, so the main one shows the progress of all.
         with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
             if finished and state.is_main_process:
                 bar.write(f"Resuming after {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
             for number, table in reader.read(is_mine):
-                unknown = UnknownValues(processor)
+                unknown = DriftCounts(processor, processor.trained_values)
                 probabilities = score_table(
                     table, processor, model, batch_size, bf16, number * piece_rows, unknown, recent_texts
                 )
@@ -121,6 +126,8 @@ def score_file(
                 unknown_of_file.warn(f" of {input_path}")
             num_pieces = -(-(reader.num_rows or 0) // piece_rows)
             pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
+            return unknown_of_file.drifts()
+    return []
 
 
 def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -> str:

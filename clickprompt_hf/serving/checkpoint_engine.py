@@ -25,7 +25,7 @@ class CheckpointEngine:
 
     def __init__(self, model: Any, processor: ClickPromptProcessor):
         self.pipeline = ClickPromptPipeline(model=model.eval(), processor=processor, device=model.device)
-        self.encoder = processor
+        self.encoder, self.trained_values = processor, processor.trained_values
         self.batch_rows = default_batch_size(model.config)
         self.name = f"{'with' if model.config.use_plm else 'without'} the PLM, PyTorch on {model.device}"
 

@@ -1,12 +1,14 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """What turns raw rows into click probabilities in the service. Imports neither torch nor transformers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..data.drift import TrainedValues
 from ..encoding_clickprompt import FeatureEncoder, UnknownValues
 from ..export.scorer import ONNX_FILE, Scorer
 
@@ -23,6 +25,10 @@ class Engine(Protocol):
     @property
     def encoder(self) -> FeatureEncoder:
         """Knows the fields and their values."""
+
+    @property
+    def trained_values(self) -> TrainedValues | None:
+        """How often training rows had which values; `None` if it is unknown."""
 
     @property
     def batch_rows(self) -> int:
@@ -57,6 +63,8 @@ class ExportEngine:
     def __init__(self, folder: str | Path, num_threads: int = 0):
         self.scorer = Scorer(folder, num_threads)
         self.encoder = self.scorer.encoder
+        config = json.loads((Path(folder) / "processor_config.json").read_text(encoding="utf-8"))
+        self.trained_values = config.get("trained_values")
         self.name = "CTR part, onnxruntime"
 
     def read(self, rows: Rows, unknown: UnknownValues) -> tuple[np.ndarray, np.ndarray | None]:

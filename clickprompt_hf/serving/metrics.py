@@ -1,12 +1,104 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """What the service counts, for Prometheus."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ..data.drift import DriftCounts, TrainedValues
+from ..encoding_clickprompt import FeatureEncoder
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_COUNTED_AT_ONCE = 1_000
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class ServedValues(DriftCounts):
+    """Counts the values of the rows that the service reads, since its start and recently.
+
+    Rows are kept until there are enough to be counted at once, as counting few takes as long as scoring them. Threads
+    may share it.
+
+    Args:
+        encoder: As in `DriftCounts`.
+        trained: As in `DriftCounts`.
+        window_rows: The stability index is that of the last rows, at least so many and at most twice as many.
+    """
+
+    def __init__(self, encoder: FeatureEncoder, trained: TrainedValues | None = None, window_rows: int = 10_000):
+        super().__init__(encoder, trained)
+        self._window_rows = window_rows
+        self._blocks = [DriftCounts(encoder, trained), DriftCounts(encoder, trained)]
+        self._rows_of_block = 0
+        self._pending: list[tuple[Mapping[str, Sequence], np.ndarray, np.ndarray | None]] = []
+        self._num_pending = 0
+        self._lock = threading.Lock()
+
+    def add_rows(
+        self, columns: Mapping[str, Sequence], feature_ids: np.ndarray, feature_vectors: np.ndarray | None = None
+    ) -> None:
+        with self._lock:
+            self._pending.append((columns, feature_ids, feature_vectors))
+            self._num_pending += len(feature_ids)
+            if self._num_pending >= _COUNTED_AT_ONCE:
+                self._count()
+
+    def count_pending(self) -> None:
+        """Count the rows that are kept."""
+        with self._lock:
+            self._count()
+
+    @property
+    def recent(self) -> DriftCounts:
+        """Counts of the last rows."""
+        both = DriftCounts(self.encoder, self.trained)
+        for block in self._blocks:
+            both.merge(block.counts)
+        return both
+
+    def _count(self) -> None:
+        if not self._pending:
+            return
+        columns, ids, vectors = zip(*self._pending)
+        joined = {name: [cell for part in columns for cell in part[name]] for name in self.encoder.read_columns}
+        counts = DriftCounts(self.encoder, self.trained)
+        counts.add_rows(joined, np.concatenate(ids), None if vectors[0] is None else np.concatenate(vectors))
+        self.merge(counts.counts)
+        if self._rows_of_block >= self._window_rows:
+            self._blocks = [DriftCounts(self.encoder, self.trained), self._blocks[0]]
+            self._rows_of_block = 0
+        self._blocks[0].merge(counts.counts)
+        self._rows_of_block += self._num_pending
+        self._pending, self._num_pending = [], 0
+
+    def collect(self) -> Iterator[Metric]:
+        """The counts as Prometheus wants them: counters since the start, and the stability index of the last rows."""
+        self.count_pending()
+        values = CounterMetricFamily("clickprompt_field_values", "Values read.", labels=["field"])
+        unseen = CounterMetricFamily("clickprompt_field_unseen", "Values that training lacked.", labels=["field"])
+        missing = CounterMetricFamily("clickprompt_field_missing", "Missing cells.", labels=["field"])
+        for key, field, bins in zip(self.encoder.schema.keys, self.encoder.schema.fields, self.bins):
+            if field.num_columns:
+                for family, count in ((values, bins.sum()), (unseen, bins[-2]), (missing, bins[-1])):
+                    family.add_metric([key], int(count))
+        trained = GaugeMetricFamily(
+            "clickprompt_field_training_share", "Share of values in training.", labels=["field", "values"]
+        )
+        index = GaugeMetricFamily(
+            "clickprompt_field_stability_index",
+            f"Population stability index of the last {self._window_rows:,} rows or more.",
+            labels=["field"],
+        )
+        for drift in self.recent.drifts():
+            if drift.trained_unseen is not None and drift.trained_missing is not None:
+                trained.add_metric([drift.key, "unseen"], drift.trained_unseen)
+                trained.add_metric([drift.key, "missing"], drift.trained_missing)
+            if drift.stability_index is not None:
+                index.add_metric([drift.key], drift.stability_index)
+        yield from (values, unseen, missing, trained, index)
 
 
 class ServiceMetrics:
@@ -14,12 +106,14 @@ class ServiceMetrics:
 
     Args:
         queued_rows: Tells how many rows wait.
+        values: Counts the values that are read.
     """
 
-    def __init__(self, queued_rows: Callable[[], float]):
+    def __init__(self, queued_rows: Callable[[], float], values: ServedValues):
         self.registry = CollectorRegistry()
         # CPU seconds, memory and open files, on Linux
         ProcessCollector(registry=self.registry)
+        self.registry.register(values)
         self._requests = Counter(
             "clickprompt_requests", "Requests to /score, by HTTP status.", ["status"], registry=self.registry
         )

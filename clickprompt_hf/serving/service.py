@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from ..encoding_clickprompt import UnknownValues
 from .batching import Batcher, QueueIsFull
 from .engines import Engine
-from .metrics import ServiceMetrics
+from .metrics import ServedValues, ServiceMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +88,15 @@ def make_service(engine: Engine, limits: Limits | None = None) -> FastAPI:
         limits: What is accepted; the defaults of `Limits` if `None`.
     """
     limits = limits or Limits()
+    values = ServedValues(engine.encoder, engine.trained_values)
     batcher = Batcher(
-        lambda requests: score_requests(engine, requests),
+        lambda requests: score_requests(engine, requests, values),
         limits.batch_rows or engine.batch_rows,
         limits.queue_rows,
         limits.max_wait_ms / 1e3,
         lambda rows: metrics.count_batch(rows),
     )
-    metrics = ServiceMetrics(lambda: batcher.queued_rows)
+    metrics = ServiceMetrics(lambda: batcher.queued_rows, values)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -187,15 +188,22 @@ def rows_of(body: bytes, max_rows: int) -> tuple[list[Mapping[str, Any]], bool]:
     return content, False
 
 
-def score_requests(engine: Engine, requests: list[list[Mapping[str, Any]]]) -> list[np.ndarray | Exception]:
+def score_requests(
+    engine: Engine, requests: list[list[Mapping[str, Any]]], values: UnknownValues
+) -> list[np.ndarray | Exception]:
     """Score the rows of several requests together: the probabilities of each, or what is wrong with it.
 
     If that fails, each request is scored alone, so that a mistake in one of them fails no other, and messages count
     the rows of their own request.
+
+    Args:
+        engine: Scores rows.
+        requests: The rows of each request.
+        values: Counts the values of the rows.
     """
     if len(requests) > 1:
         try:
-            together = _score(engine, [row for rows in requests for row in rows])
+            together = _score(engine, [row for rows in requests for row in rows], values)
         except Exception:
             logger.debug("A batch could not be scored; its requests are scored one by one.", exc_info=True)
         else:
@@ -204,16 +212,15 @@ def score_requests(engine: Engine, requests: list[list[Mapping[str, Any]]]) -> l
     results: list[np.ndarray | Exception] = []
     for rows in requests:
         try:
-            results.append(_score(engine, rows))
+            results.append(_score(engine, rows, values))
         except Exception as error:
             results.append(error)
     return results
 
 
-def _score(engine: Engine, rows: list[Mapping[str, Any]]) -> np.ndarray:
-    unknown = UnknownValues(engine.encoder)
+def _score(engine: Engine, rows: list[Mapping[str, Any]], values: UnknownValues) -> np.ndarray:
     try:
-        inputs = engine.read(rows, unknown)
+        inputs = engine.read(rows, values)
     except (ValueError, TypeError) as error:
         raise RequestError(422, str(error)) from error
     return engine.score(inputs)

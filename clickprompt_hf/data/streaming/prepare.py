@@ -22,6 +22,7 @@ from ...schema_clickprompt import FieldSchema, Schema
 from ...whole_files import whole_folder
 from ..collators import hash_numbers
 from ..columnar import SIZES_FILE
+from ..drift import TrainedValues, training_bins, with_trained_values
 from ..labels import checked_labels, count_words, warn_of_other_words
 from ..splits import DEFAULT_FRACTIONS, Split, check_split_sizes, check_time_column, choose_split_column
 from ..token_tables import TokenTables, doubtful_clauses, first_clauses, sample_of_rows
@@ -274,7 +275,17 @@ class _Encoding:
             self._write_tokens(num_rows)
         sizes = json.dumps(self.splits.sizes)
         (self.folder / SIZES_FILE).write_text(sizes, encoding="utf-8")
-        self.processor.save_pretrained(self.folder / "processor")
+        with_trained_values(self.processor, self._trained_values()).save_pretrained(self.folder / "processor")
+
+    def _trained_values(self) -> TrainedValues:
+        """Counts of the training rows, as `count_training_values` gives them."""
+        train = list(self.splits.sizes).index("train")
+        processor, trained = self.processor, {}
+        for f, field in enumerate(processor.schema.fields):
+            if field.num_columns:
+                repeats = self.counts[field.column][train]
+                trained[processor.schema.keys[f]] = training_bins(self.ids[f], processor.vocabularies[f], repeats)
+        return trained
 
     def _encode_values(self, split_column: str | None) -> None:
         names = list(self.splits.sizes)
