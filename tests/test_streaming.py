@@ -22,6 +22,7 @@ from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.data.streaming.vocabulary import most_frequent_first
 from clickprompt_hf.data.table_files import list_table_files, read_table_files
 from clickprompt_hf.data.table_pieces import join_pieces, write_piece
+from clickprompt_hf.encoding_clickprompt import TextList
 from clickprompt_hf.runs import compare, finetune, pretrain
 from clickprompt_hf.schema_clickprompt import FieldSchema, Schema
 from clickprompt_hf.values_clickprompt import canonical, normal_spelling
@@ -447,3 +448,83 @@ def test_columns_without_a_value_of_their_kind_are_refused(files, tmp_path, smal
         schema = Schema((FieldSchema("genre", kind=kind), FieldSchema("user_id")), label="click")
         with pytest.raises(ValueError, match=f"must hold {what}, but none of its training values is one"):
             streamed(files, tmp_path, schema=schema)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_prepared_rows_are_kept_and_used_again(arguments, files, table, tmp_path, stream, monkeypatch):
+    def run(command, output, *more):
+        command.main([*arguments, *more, "--prepared", str(tmp_path / "kept"), "--output_dir", str(tmp_path / output)])
+        return ClickPromptConfig.from_pretrained(tmp_path / output).training_data
+
+    plm = ["--plm_name_or_path", "scratch-tiny", "--prompt_length", "1"]
+    record = run(pretrain, "first", *plm, "--stream", stream)
+    assert (tmp_path / "kept" / "prepared.json").is_file()
+
+    def refuse(*args, **options):
+        raise AssertionError("the rows must not be read again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("clickprompt_hf.runs.preparation.read_source", refuse)
+        patched.setattr("clickprompt_hf.runs.preparation.StreamedTable", refuse)
+        assert run(pretrain, "again", *plm) == record
+        finetuned = run(finetune, "ctr", "--model_name_or_path", str(tmp_path / "first"), "--without_plm")
+        assert finetuned == record
+        for more, message in (
+            ([*plm, "--split_seed", "7"], "another split: .*'split_seed': 42.* instead of .*'split_seed': 7"),
+            ([*plm, "--min_count", "2"], "another min_count: 1 instead of 2"),
+            ([*plm[:2], "--prompt_length", "2"], "another number of prompts"),
+            ([*plm, "--text_fields", "genre"], "another choice of text fields"),
+        ):
+            with pytest.raises(ValueError, match=f"holds rows that were prepared with {message}"):
+                run(pretrain, "other", *more)
+        pq.write_table(table, files[0])
+        with pytest.raises(ValueError, match="another state of the files. Name another folder, or delete this one"):
+            run(pretrain, "other", *plm)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_of_other_things_is_not_replaced_by_prepared_rows(arguments, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="`--prepared` must be a new or empty folder, or one that an earlier run"):
+        finetune.main(
+            [*arguments, "--ctr_only", "--prepared", str(tmp_path / "mine"), "--output_dir", str(tmp_path / "out")]
+        )
+    assert (tmp_path / "mine" / "photo.jpg").exists()
+
+
+def test_long_vocabularies_behave_as_lists(monkeypatch, tmp_path):
+    values = ["b", "", "é", "a b", "\u2028", "aa"]
+    content = "".join(f"{value}\n" for value in values).encode()
+    texts = TextList(np.frombuffer(content, np.uint8), np.flatnonzero(np.frombuffer(content, np.uint8) == 10) + 1)
+    assert len(texts) == 6
+    assert list(texts) == values == texts[:]
+    assert texts == values
+    assert texts != values[:-1]
+    assert texts != [*values[:-1], "ab"]
+    assert [texts[i] for i in range(-6, 6)] == values * 2
+    assert texts[1:4] == values[1:4]
+    assert texts[::-2] == values[::-2]
+    assert texts[4:2] == []
+    assert [texts.index(value) for value in values] == list(range(6))
+    assert [value in texts for value in ("a", "", "é", "a\nb", 7)] == [False, True, True, False, False]
+    with pytest.raises(ValueError, match="'a' is not in the list"):
+        texts.index("a")
+    with pytest.raises(IndexError):
+        texts[6]
+
+    monkeypatch.setattr("clickprompt_hf.encoding_clickprompt.LONG_VOCABULARY", 3)
+    schema = Schema((FieldSchema("x"), FieldSchema("y"), FieldSchema("z")), label="click")
+    processor = ClickPromptProcessor(schema, [values, ["7"], []], [[], [], []])
+    processor.save_pretrained(tmp_path)
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path)
+    assert [type(vocabulary) for vocabulary in loaded.vocabularies] == [TextList, list, list]
+    assert loaded.vocabularies == processor.vocabularies
+    assert loaded.written_vocabularies() == processor.written_vocabularies()
+    assert loaded.encode({"x": ["é", "e\u0301", None, "q"], "y": ["7.0"] * 4, "z": [1] * 4})[:, 0].tolist() == [
+        3,
+        3,
+        2,
+        0,
+    ]

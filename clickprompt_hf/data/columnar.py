@@ -195,6 +195,7 @@ def prepare_splits(
     processor: ClickPromptProcessor,
     folder: str | Path,
     split_column: str | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Encode all splits into `folder`, to be mapped by `load_prepared` in any process.
 
@@ -207,9 +208,17 @@ def prepare_splits(
         folder: Replaced if it exists.
         split_column: Column whose values no two splits share, if any. Other columns trigger a warning if hardly any
             of their values in the validation or test split were in the training split.
+        notes: More files to write: plain data by name, as JSON.
     """
     with whole_folder(folder, flush=False) as partial:
         _write_splits(splits, processor, partial, split_column)
+        write_notes(partial, notes or {})
+
+
+def write_notes(folder: Path, notes: Mapping[str, Any]) -> None:
+    """Write plain data as JSON files."""
+    for name, content in notes.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 
 def _write_splits(

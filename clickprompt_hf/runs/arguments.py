@@ -162,6 +162,13 @@ class DataArguments:
             "lines on."
         },
     )
+    prepared: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder in which the encoded rows are kept for later runs on the same files with the same schema, "
+            "split and tokenizer. Default: they are removed when the run ends."
+        },
+    )
     min_count: int | None = field(
         default=None, metadata={"help": "Minimum training rows for a value to get its own id. Default: 1."}
     )

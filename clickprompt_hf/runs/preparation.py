@@ -5,7 +5,9 @@ import hashlib
 import json
 import warnings
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from ..data.schema_file import load_schema
 from ..data.shared_rows import count_shared_rows
 from ..data.sources import SourceTable, given_schema, needs_schema
 from ..data.sources.source import SPLIT_NAMES
-from ..data.split_files import file_format_of
+from ..data.split_files import file_format_of, own_split_files
 from ..data.splits import (
     DEFAULT_FRACTIONS,
     check_split_arguments,
@@ -31,12 +33,14 @@ from ..data.splits import (
 )
 from ..data.streaming.prepare import StreamedTable
 from ..data.streaming.table_stream import TableStream, is_large
+from ..data.table_files import several
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
 from ..text_encoder_clickprompt import TextEncoder
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments
+from .kept_data import KeptData, files_state
 from .output_folder import checkpoint_to_resume
 from .plms import ROWS_FOR_TOKENIZER, add_tokenizer, limit_text_length
 from .prepared_folder import (
@@ -186,21 +190,45 @@ def prepare_data(
         remove_left_folders(output_dir)
     # other machines make their folders later
     training_args.distributed_state.wait_for_everyone()
-    folder = prepared_data(output_dir)
+    folder = prepared_data(output_dir) if data_args.prepared is None else Path(data_args.prepared).absolute()
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
             # the processor, if given, is the teacher's
             owner = _CHECKPOINT if teacher is None else _TEACHER
             limit = data_args.max_text_length if teacher is None else None
-            request = _Request(
-                data_args, model_args, resolved, records, processor, owner, limit, extend_vocabulary, output_dir
-            )
             schema = _schema_to_read(data_args, resolved, processor, owner)
-            files = _files_to_stream(data_args, resolved, schema, extend_vocabulary)
-            facts = _prepare_in_memory(request) if schema is None or not files else _stream(request, schema, files)
-            (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+            files = _files_of(data_args, resolved)
+            kept = _kept_data(data_args, model_args, resolved, records, schema, files, processor, limit)
+            if kept is not None and extend_vocabulary:
+                raise ValueError("`--prepared` must be left out beside `--extend_vocabulary`.")
+            request = _Request(
+                *(data_args, model_args, resolved, records, processor, owner, limit, extend_vocabulary),
+                *(output_dir, folder, kept),
+            )
+            with kept.locked() if kept is not None else nullcontext():
+                if kept is None or not kept.is_there():
+                    streamed = _files_to_stream(data_args, resolved, schema, files, extend_vocabulary)
+                    if schema is None or not streamed:
+                        _prepare_in_memory(request)
+                    else:
+                        _stream(request, schema, streamed)
+            if kept is not None:
+                # for what else a run maps
+                claim_prepared_folder(output_dir)
+                prepared_data(output_dir).mkdir()
+        reads_text = None if processor is None else processor.reads_text
         data, processor = load_prepared(folder)
-        resolved.update(json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8")))
+        if reads_text is False and processor.reads_text:
+            # kept by a run that did
+            data = {name: split.without_text() for name, split in data.items()}
+            processor.tokenizer = None
+        facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
+        if resolved["stream"] not in (None, facts["stream"]):
+            raise ValueError(
+                f"`--stream` must be {facts['stream']} or left out, as for the rows in {folder}; got "
+                f"{resolved['stream']}."
+            )
+        resolved.update(facts)
 
     if training_args.process_index == 0:
         warn_of_shared_rows(data, resolved["split"], resolved["own_splits"])
@@ -227,6 +255,8 @@ class _Request:
     Args:
         owner: What messages call the owner of the processor.
         max_text_length: Number of tokens that texts are truncated to; `None` to keep the processor's.
+        folder: Where the encoded rows go.
+        kept: What is known of that folder if the rows are kept.
     """
 
     data_args: DataArguments
@@ -238,6 +268,12 @@ class _Request:
     max_text_length: int | None
     extend_vocabulary: bool
     output_dir: str
+    folder: Path
+    kept: KeptData | None
+
+    def notes(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Plain data to write beside the encoded rows, by name of the file."""
+        return {_FACTS_FILE: facts, **(self.kept.notes() if self.kept is not None else {})}
 
     def choose_text(self, schema: Schema) -> tuple[Schema, list[str] | None]:
         """As `_chosen_text`."""
@@ -247,8 +283,8 @@ class _Request:
         return _chosen_text(schema, self.data_args, self.records, self.processor, reads_text, self.owner)
 
 
-def _prepare_in_memory(request: _Request) -> dict[str, Any]:
-    """Read all rows into memory and encode them; returns what the record of the data says beyond the arguments."""
+def _prepare_in_memory(request: _Request) -> None:
+    """Read all rows into memory and encode them."""
     resolved, processor, output_dir = request.resolved, request.processor, request.output_dir
     source = read_rows_of(request.data_args, resolved, processor, request.owner)
     schema, chosen = request.choose_text(source.schema)
@@ -267,12 +303,11 @@ def _prepare_in_memory(request: _Request) -> dict[str, Any]:
         limit_text_length(processor, request.max_text_length)
     # not before: a mistake in the data must not create the output folder
     claim_prepared_folder(output_dir)
-    prepare_splits(splits, processor, prepared_data(output_dir), _column_of_users(resolved, facts))
-    return facts
+    prepare_splits(splits, processor, request.folder, _column_of_users(resolved, facts), request.notes(facts))
 
 
-def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> dict[str, Any]:
-    """Encode the rows of files chunk by chunk; returns what the record of the data says beyond the arguments."""
+def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> None:
+    """Encode the rows of files chunk by chunk."""
     resolved, processor, output_dir = request.resolved, request.processor, request.output_dir
     check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
     schema, chosen = request.choose_text(schema)
@@ -281,6 +316,7 @@ def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> 
     stream = TableStream(files, schema, kind, more, with_time=resolved["split"] == "time")
     with claimed_prepared_folder(output_dir), StreamedTable(stream, schema, spill_folder(output_dir)) as rows:
         facts = _facts(rows.own_splits, stream.columns, schema, resolved)
+        facts |= {"text_fields": chosen, "stream": True}
         rows.split(**{name: {**resolved, **facts}[name] for name in SPLIT_ARGUMENTS})
         if processor is None:
             processor = rows.fit(resolved["min_count"])
@@ -288,8 +324,7 @@ def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> 
                 add_tokenizer(processor, rows.sample(ROWS_FOR_TOKENIZER), request.model_args)
         if request.max_text_length is not None:
             limit_text_length(processor, request.max_text_length)
-        rows.write(processor, prepared_data(output_dir), _column_of_users(resolved, facts))
-    return {**facts, "text_fields": chosen, "stream": True}
+        rows.write(processor, request.folder, _column_of_users(resolved, facts), request.notes(facts))
 
 
 def _max_eval_rows(given: int | None, resumed: Path | None) -> int | None:
@@ -388,36 +423,76 @@ def _split_files(data_args: DataArguments) -> dict[str, Any]:
     return {"train": data_args.train_file, "validation": data_args.validation_file, "test": data_args.test_file}
 
 
+def _files_of(data_args: DataArguments, resolved: dict[str, Any]) -> dict[str, list[Path]]:
+    """The files of a dataset in a file format, by split; see `list_files`."""
+    with warnings.catch_warnings():
+        # reading gives them again
+        warnings.simplefilter("ignore")
+        check_files(resolved["dataset"], data_args.data_path, _split_files(data_args))
+        return list_files(resolved["dataset"], data_args.data_path, _split_files(data_args))
+
+
 def _files_to_stream(
-    data_args: DataArguments, resolved: dict[str, Any], schema: Schema | None, extend_vocabulary: bool
+    data_args: DataArguments,
+    resolved: dict[str, Any],
+    schema: Schema | None,
+    files: dict[str, list[Path]],
+    extend_vocabulary: bool,
 ) -> dict[str, list[Path]]:
     """The files to prepare chunk by chunk, by split; none if the table is read into memory.
 
     Raises:
         ValueError: If `--stream` is given for a table that cannot be streamed.
-        FileNotFoundError: If a path names no file.
     """
-    dataset, wanted = resolved["dataset"], resolved["stream"]
+    wanted, kind = resolved["stream"], file_kind(resolved["dataset"])
     if wanted is False:
         return {}
     reasons = {
-        "`--dataset` is a file format": file_kind(dataset) is None,
+        "`--dataset` is a file format": kind is None,
         "fields of kind vector are left out": schema is not None and bool(schema.vector_fields),
         "`--extend_vocabulary` is left out": extend_vocabulary,
     }
     unmet = [reason for reason, is_unmet in reasons.items() if is_unmet]
     if wanted and unmet:
         raise ValueError(f"`--stream` must be false or left out unless {' and '.join(unmet)}.")
-    if unmet or schema is None:
+    if unmet or schema is None or not (wanted or is_large(chain(*files.values()), kind)):
         return {}
-    with warnings.catch_warnings():
-        if not wanted:
-            # reading into memory gives them again
-            warnings.simplefilter("ignore")
-        check_files(dataset, data_args.data_path, _split_files(data_args))
-        files = list_files(dataset, data_args.data_path, _split_files(data_args))
-    every = [path for paths in files.values() for path in paths]
-    return files if wanted or is_large(every, file_kind(dataset)) else {}
+    if set(files) == {""} and data_args.data_path is not None:
+        # warns of files that are named like a split
+        own_split_files(data_args.data_path)
+    return files
+
+
+def _kept_data(
+    data_args: DataArguments,
+    model_args: ModelArguments,
+    resolved: dict[str, Any],
+    records: list[tuple[str, dict[str, Any]]],
+    schema: Schema | None,
+    files: dict[str, list[Path]],
+    processor: ClickPromptProcessor | None,
+    max_text_length: int | None,
+) -> KeptData | None:
+    """The folder of `--prepared`, and what its rows must have been made of; `None` without it."""
+    if data_args.prepared is None:
+        return None
+    paths: list[Path] = [*chain(*files.values())] or list(map(Path, several(data_args.data_path or [])))
+    if not paths and resolved["dataset"] != "synthetic":
+        raise ValueError(
+            f"`--prepared` must be left out unless the dataset is in files that are named, got {resolved['dataset']}."
+        )
+    split = {name: resolved[name] for name in ("dataset", *SPLIT_ARGUMENTS)}
+    rows = {"files": [files_state(of_split) for of_split in files.values()] or files_state(paths), "split": split}
+    fitted = {
+        "schema": None if schema is None else replace(schema, csv=None).to_dict(),
+        "text_fields": data_args.text_fields or (records[0][1].get("text_fields") if records else None),
+        "min_count": resolved["min_count"],
+        "plm": [model_args.plm_name_or_path, data_args.text_encoder],
+        "prompts": model_args.fresh_prompt_length if model_args.plm_name_or_path else None,
+        "limit": data_args.max_text_length,
+    }
+    kept_length = None if processor is None else max_text_length or processor.max_text_length
+    return KeptData(Path(data_args.prepared).absolute(), rows, fitted, processor, kept_length)
 
 
 def _column_of_users(resolved: dict[str, Any], facts: dict[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ Shapes: N rows, R rows of a chunk, D distinct values of a column, F fields, G fi
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from ...processing_clickprompt import ClickPromptProcessor
 from ...schema_clickprompt import FieldSchema, Schema
 from ...whole_files import whole_folder
 from ..collators import hash_numbers
-from ..columnar import SIZES_FILE
+from ..columnar import SIZES_FILE, write_notes
 from ..drift import TrainedValues, training_bins, with_trained_values
 from ..labels import checked_labels, count_words, warn_of_other_words
 from ..splits import DEFAULT_FRACTIONS, Split, check_split_sizes, check_time_column, choose_split_column
@@ -211,13 +211,20 @@ class StreamedTable:
                 codes[name][places[rows]] = code_map[of_rows[rows]]
         return pa.table({name: column.take(codes[name]) for name, column in self._columns.items()})
 
-    def write(self, processor: ClickPromptProcessor, folder: str | Path, split_column: str | None = None) -> None:
+    def write(
+        self,
+        processor: ClickPromptProcessor,
+        folder: str | Path,
+        split_column: str | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Encode all splits into `folder`, as `prepare_splits` does.
 
         Args:
             processor: Fitted on the training split.
             folder: Replaced if it exists.
             split_column: As in `prepare_splits`.
+            notes: As in `prepare_splits`.
 
         Raises:
             ValueError: If a cell of a multi-valued field is not a list of single values.
@@ -225,6 +232,7 @@ class StreamedTable:
         """
         with whole_folder(folder, flush=False) as partial:
             _Encoding(self, processor, partial, self._folder).write(split_column)
+            write_notes(partial, notes or {})
 
 
 def check_can_be_streamed(schema: Schema) -> None:
