@@ -217,7 +217,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X) -> np.ndarray:
-        """Predict the probability of each class, (N, 2), in the order of `classes_`.
+        """Predict the probability of each class, (N, 2) float32, in the order of `classes_`.
 
         Args:
             X: Features with the columns of `fit`: the same names in the same order, or as many columns without names.
@@ -228,7 +228,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         table = checked_table(self, X, reset=False).rename_columns(self._columns)
-        clicks = score_table(table, self.processor_, self.model_, default_batch_size(self.model_.config))
+        # the model's precision, to which a probability does not depend on the other rows
+        clicks = score_table(table, self.processor_, self.model_, default_batch_size(self.model_.config)).astype("f4")
         others = 1 - clicks
         return np.column_stack([others, clicks] if self._positive == 1 else [clicks, others])
 
