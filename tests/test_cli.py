@@ -1,5 +1,6 @@
 """The command `clickprompt`: what it prints, what it loads, and how it reports mistakes."""
 
+import gc
 import json
 import os
 import socket
@@ -193,6 +194,13 @@ def test_ctrl_c_prints_one_line_that_says_how_to_continue(command, advice, capsy
 def test_value_errors_that_no_statement_raised_are_bugs(bug):
     with pytest.raises(ValueError):
         run_command("finetune", lambda arguments: bug(), [])
+
+
+def test_garbage_collection_in_a_command_leaves_out_what_was_imported():
+    before, frozen = gc.get_freeze_count(), []
+    imported = [[] for _ in range(1000)]
+    run_command("finetune", lambda arguments: frozen.append(gc.get_freeze_count()), [])
+    assert frozen[0] >= before + len(imported)
 
 
 def test_debug_is_taken_from_the_arguments_but_that_of_transformers_is_not():

@@ -7,6 +7,7 @@ Loads neither torch nor transformers, so that `clickprompt --help` answers at on
 import argparse
 import difflib
 import dis
+import gc
 import importlib.util
 import os
 import sys
@@ -63,6 +64,8 @@ def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str
         arguments: The command line after the command; `None` for that of the process.
     """
     debug, others = without_debug(sys.argv[1:] if arguments is None else arguments)
+    # `Trainer` collects garbage twice per training, which visits what was imported for longer than a tiny table trains
+    gc.freeze()
     with short_warnings():
         try:
             main(others)
