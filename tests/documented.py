@@ -32,14 +32,16 @@ NOT_CODE = ("math", "text")
 QUICK = ["--num_train_epochs", "1", "--per_device_train_batch_size", "32", "--gradient_accumulation_steps", "1"]
 QUICK += ["--report_to", "none", "--disable_tqdm", "true", "--dataloader_num_workers", "0"]
 FEW_ROWS = ["--max_train_rows", "64"]
+# test_demo.py and test_publishing.py draw them
+NO_PLOTS = ["--report_plots", "false"]
 QUICK_DEMO = ["--seeds", "0", "--pamlm_epochs", "1", "--plm_epochs", "1", "--ctr_epochs", "1", "--prompt_length", "1"]
 # Appended to the arguments of a command. If a flag is given twice, the last one counts.
 ADDED = {
-    "runs.pretrain": [*QUICK, *FEW_ROWS],
-    "runs.finetune": QUICK,
-    "runs.demo": [*QUICK_DEMO, *FEW_ROWS, "--report_to", "none", "--disable_tqdm", "true"],
+    "runs.pretrain": [*QUICK, *FEW_ROWS, *NO_PLOTS],
+    "runs.finetune": [*QUICK, *NO_PLOTS],
+    "runs.demo": [*QUICK_DEMO, *FEW_ROWS, *NO_PLOTS, "--report_to", "none", "--disable_tqdm", "true"],
     "runs.serve": ["--port", "0"],
-    "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS],
+    "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS, *NO_PLOTS],
     **{name: ["--quick"] for name in ("ctr_only", "data", "export", "finetune", "growth", "inference", "pamlm")},
 }
 # The scripts in `examples` and the modules that they run.

@@ -26,6 +26,7 @@ from tiny_data import tiny_rows, tiny_schema
 
 from clickprompt_hf import ClickPromptForCTR
 from clickprompt_hf.runs import finetune, predict, pretrain
+from clickprompt_hf.runs.plms import SCRATCH_SIZES, ScratchSize
 
 # The forks would wait for threads that only their parent has.
 torch.set_num_threads(1)
@@ -145,6 +146,7 @@ def main():
     steps = ["--save_strategy", "steps", "--save_steps", "3", "--eval_strategy", "steps", "--eval_steps", "3"]
     plm = ["--plm_name_or_path", "scratch-tiny", "--prompt_length", "1"]
     pretrained = ["--model_name_or_path", str(folder / "pretrain"), *data, "--report_plots", "false"]
+    SCRATCH_SIZES["scratch-tiny"] = ScratchSize(1, 64, 300)
     commands = {
         "pretrain": (pretrain.main, [*fresh, *plm, *QUICK, "--num_train_epochs", "2"]),
         "finetune": (finetune.main, [*pretrained, *QUICK, *steps, "--max_steps", "7"]),

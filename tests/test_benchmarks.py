@@ -1,25 +1,18 @@
-"""Benchmarks run at tiny sizes in processes of their own; their figures are not checked.
-
-test_docs.py runs the others, in its own process.
-"""
+"""Benchmarks run at tiny sizes; their figures are not checked. test_docs.py runs the others."""
 
 import importlib
 import json
-import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from small_runs import BENCHMARKS, make_benchmarks_small
 
 from clickprompt_hf.data.schema_file import load_schema
 from clickprompt_hf.runs.compare import make_parser
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-NAMES = ["data", "same_work", "late_prompts"]
 
 
 @pytest.fixture
@@ -28,13 +21,32 @@ def tables(monkeypatch):
     return importlib.import_module("tables")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_benchmarks_run(name, tmp_path):
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--output", str(tmp_path / "figures.json")]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+@pytest.fixture
+def small(monkeypatch):
+    """The benchmarks' module `measure`, with small data and PLMs."""
+    yield make_benchmarks_small(monkeypatch)
+    # the benchmarks keep references to what was replaced
+    for path in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.mark.parametrize("name", ["same_work", "late_prompts"])
+def test_benchmarks_run(name, small, tmp_path):
+    importlib.import_module(name).main(["--quick", "--output", str(tmp_path / "figures.json")])
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["rows"]
     assert {"cpu", "cores", "torch"} <= set(figures["machine"])
+
+
+def test_a_step_is_measured_in_a_process_of_its_own(small, tmp_path):
+    result = small.in_fresh_process(dict, [("number", 3)])
+    assert result.pop("peak_memory_gb") > 0.1
+    assert result == {"number": 3}
+
+
+def test_the_matrix_rate_is_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    assert importlib.import_module("measure").matrix_rate(torch.float32) > 0
 
 
 def test_book_crossing_joins_what_ampersands_cut(tables, tmp_path, capsys):

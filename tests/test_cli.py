@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -15,8 +16,16 @@ import pytest
 from hub_server import HubServer
 from huggingface_hub import constants
 from tiny_data import tiny_rows
+from tiny_models import tiny_ctr_config
 
-from clickprompt_hf import __version__, cli
+from clickprompt_hf import (
+    ClickPromptConfig,
+    ClickPromptForCTR,
+    ClickPromptProcessor,
+    Schema,
+    __version__,
+    cli,
+)
 from clickprompt_hf.runs import command, finetune, paths
 from clickprompt_hf.runs.command import COMMANDS, CommandParser, require, run_command
 from clickprompt_hf.runs.help_files import FOLDER, help_text
@@ -24,10 +33,13 @@ from clickprompt_hf.runs.help_files import FOLDER, help_text
 ROOT = Path(__file__).parent.parent
 # What the package itself must not load when it is imported, unless transformers does.
 HEAVY = ("datasets", "pandas", "pyarrow", "peft", "sklearn", "evaluate", "matplotlib", "gradio", "accelerate")
+# The modules that transformers loads, and those after the package is imported as well.
 REPORT_MODULES = """
 import json, sys
-{imports}
-print(json.dumps(sorted(sys.modules)))
+from transformers import PreTrainedModel, AutoProcessor, ProcessorMixin, pipeline, Cache
+of_transformers = sorted(sys.modules)
+import clickprompt_hf
+print(json.dumps([of_transformers, sorted(sys.modules)]))
 """
 
 
@@ -42,13 +54,21 @@ def python(*arguments, cwd=None, **environment):
 
 @pytest.fixture
 def program(tmp_path):
-    """The script that pip writes for the entry point; it ends by listing what was loaded."""
+    """The script that pip writes for the entry point; it ends by listing what was loaded.
+
+    `--then` separates commands that run one after the other.
+    """
     path = tmp_path / "bin" / "clickprompt"
     path.parent.mkdir()
     path.write_text(
         "import json, os, sys\nfrom clickprompt_hf.cli import main\n"
         "if __name__ == '__main__':\n"
-        "    try:\n        sys.exit(main())\n"
+        "    try:\n"
+        "        while '--then' in sys.argv:\n"
+        "            end = sys.argv.index('--then')\n"
+        "            main(sys.argv[1:end])\n"
+        "            del sys.argv[1:end + 1]\n"
+        "        sys.exit(main())\n"
         "    finally:\n        print(json.dumps(sorted(sys.modules)), file=open(os.environ['LOADED'], 'w'))\n"
     )
     return path
@@ -89,20 +109,27 @@ def test_all_flags_of_transformers_are_listed_on_request(capsys):
         assert flag in help_text("finetune")
 
 
-def test_a_run_through_the_command(program, tmp_path):
-    """Auto classes are registered before the run, though not when the package is imported."""
-    pd.DataFrame(tiny_rows(100)).to_csv(tmp_path / "rows.csv", index=False)
+def test_runs_through_the_command(program, tmp_path):
+    """Auto classes are registered before the first run, though not when the package is imported."""
+    rows = tiny_rows(100)
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
     (tmp_path / "schema.yaml").write_text("{fields: [user, title], label: click}")
+    processor = ClickPromptProcessor.fit(rows, Schema.from_dict({"fields": ["user", "title"], "label": "click"}))
+    ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes)
+    ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, fusion="ctr")).save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
     options = ["--dataset", "csv", "--data_path", "rows.csv", "--schema", "schema.yaml", "--ctr_only"]
     options += ["--embedding_size", "4", "--dnn_hidden_sizes", "8", "--num_train_epochs", "1", "--output_dir", "out"]
     options += ["--report_to", "none", "--disable_tqdm", "true", "--report_plots", "false"]
-    environment = {"LOADED": str(tmp_path / "loaded.json")}
-    finished = python(str(program), "finetune", *options, cwd=tmp_path, **environment)
+    commands = ["predict", "--model", "model", "--input", "rows.csv", "--output", "scores.csv", "--then"]
+    commands += ["finetune", *options, "--then"]
+    commands += ["predict", "--model", "out", "--input", "rows.csv", "--output", "finetuned.csv"]
+    finished = python(str(program), *commands, cwd=tmp_path, LOADED=str(tmp_path / "loaded.json"))
     assert finished.returncode == 0, finished.stderr
-    files = ["--input", "rows.csv", "--output", "scores.csv"]
-    finished = python(str(program), "predict", "--model", "out", *files, cwd=tmp_path, **environment)
-    assert finished.returncode == 0, finished.stderr
-    assert len(pd.read_csv(tmp_path / "scores.csv")) == 100
+    for scores in ("scores.csv", "finetuned.csv"):
+        assert len(pd.read_csv(tmp_path / scores)) == 100
+    # the training rows go with the process
+    assert not list((tmp_path / "out").glob("*prepared*"))
 
 
 def test_a_public_name_is_loaded_on_first_use_in_the_command(tmp_path):
@@ -117,15 +144,10 @@ def test_a_public_name_is_loaded_on_first_use_in_the_command(tmp_path):
 
 
 def test_importing_the_package_loads_torch_transformers_and_numpy_only():
-    reports = []
-    for imports in (
-        "from transformers import PreTrainedModel, AutoProcessor, ProcessorMixin, pipeline, Cache",
-        "import clickprompt_hf",
-    ):
-        finished = python("-c", REPORT_MODULES.format(imports=imports))
-        assert finished.returncode == 0, finished.stderr
-        reports.append(set(json.loads(finished.stdout)))
-    of_transformers, of_ours = reports
+    finished = python("-c", REPORT_MODULES)
+    assert finished.returncode == 0, finished.stderr
+    of_transformers, of_ours = map(set, json.loads(finished.stdout))
+    assert "clickprompt_hf" in of_ours - of_transformers
     assert not set(HEAVY) & (of_ours - of_transformers)
     rooms = ("data", "training", "evaluation", "scoring", "export", "runs", "presets", "inspection")
     assert not {f"clickprompt_hf.{room}" for room in rooms} & of_ours
@@ -209,25 +231,31 @@ def test_debug_is_taken_from_the_arguments_but_that_of_transformers_is_not():
     assert given == ["--seed", "1", "--debug", "underflow_overflow"]
 
 
-def test_warnings_are_shown_without_source_lines():
-    code = "import sys, warnings\nfrom clickprompt_hf.runs.command import run_command\n"
-    code += "run_command('predict', lambda arguments: warnings.warn('mind the gap'), [])"
-    assert python("-c", code).stderr == "Warning: mind the gap\n"
+def test_warnings_are_shown_without_source_lines(tmp_path):
+    script = tmp_path / "clickprompt"
+    script.write_text(
+        "import sys, warnings\nfrom clickprompt_hf.runs.command import run_command\n"
+        "run_command('predict', lambda arguments: warnings.warn('mind the gap'), [])"
+    )
+    assert python(str(script)).stderr == "Warning: mind the gap\n"
+
+
+def test_a_module_reports_mistakes_as_the_command_does(tmp_path):
+    finished = python("-m", "clickprompt_hf.runs.finetune", "--optput_dir", "out", cwd=tmp_path)
+    assert finished.returncode == 2
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("clickprompt finetune: error: ")
 
 
 @pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        (["-m", "clickprompt_hf.runs.finetune"], "finetune"),
-        ([str(ROOT / "examples" / "run_ctr.py")], "finetune"),
-        ([str(ROOT / "examples" / "run_pamlm.py")], "pretrain"),
-        ([str(ROOT / "examples" / "predict.py")], "predict"),
-    ],
+    ("script", "name"), [("run_ctr.py", "finetune"), ("run_pamlm.py", "pretrain"), ("predict.py", "predict")]
 )
-def test_modules_and_examples_report_mistakes_alike(module, name, tmp_path):
-    finished = python(*module, "--optput_dir", "out", cwd=tmp_path)
-    assert finished.returncode == 2
-    (line,) = finished.stderr.splitlines()
+def test_examples_report_mistakes_as_the_command_does(script, name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [script, "--optput_dir", "out"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "examples" / script), run_name="__main__")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"clickprompt {name}: error: ")
 
 
@@ -308,22 +336,28 @@ def test_a_misspelt_folder_is_not_looked_up_on_the_hub(name, tmp_path, monkeypat
     paths.check_folder_or_hub_id("runs", "--model")
 
 
+def use_hub(url, monkeypatch):
+    """Look for models on the Hub at `url`."""
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        use_hub(f"http://127.0.0.1:{closed.getsockname()[1]}", monkeypatch)
         monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for another try"))
         with pytest.raises(OSError, match="no folder robrta-base, and it cannot be read from the Hub"):
             paths.check_folder_or_hub_id("robrta-base", "--model")
 
 
-def test_an_unknown_hub_id_is_reported_as_neither_folder_nor_repository(tmp_path):
+def test_an_unknown_hub_id_is_reported_as_neither_folder_nor_repository(tmp_path, monkeypatch, capsys):
     (tmp_path / "rows.csv").write_text("user\n1\n")
-    arguments = ["--model", "owner/nope", "--input", "rows.csv", "--output", "scores.csv"]
+    arguments = ["--model", "owner/nope", "--input", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "out.csv")]
     with HubServer() as server:
-        environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-        environment["NO_PROXY"] = "127.0.0.1"
-        finished = python("-m", "clickprompt_hf.runs.predict", *arguments, cwd=tmp_path, **environment)
-    assert finished.returncode == 2
-    assert "there is no folder owner/nope, and it cannot be read from the Hub: owner/nope is not" in finished.stderr
+        use_hub(server.url, monkeypatch)
+        with pytest.raises(SystemExit) as end:
+            cli.main(["predict", *arguments])
+    assert end.value.code == 2
+    message = "there is no folder owner/nope, and it cannot be read from the Hub: owner/nope is not"
+    assert message in capsys.readouterr().err

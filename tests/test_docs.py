@@ -13,14 +13,14 @@ import pytest
 import torch
 from documented import NOT_CODE, ROOT, Block, InThisProcess, blocks, is_quotation, run
 from movielens_files import ml_1m_files, write_zip
+from small_runs import make_benchmarks_small
 from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
 from transformers import AutoModelForSequenceClassification, AutoProcessor, RobertaForMaskedLM
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.sources.synthetic import SyntheticSizes
 from clickprompt_hf.modeling_ctr import BACKBONES
-from clickprompt_hf.runs.plms import SCRATCH_SIZES, ScratchSize, scratch_tokenizer
+from clickprompt_hf.runs.plms import scratch_tokenizer
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 # test_own_table.py runs this page and checks the output that it shows
@@ -100,14 +100,11 @@ def working_folder(files, tmp_path, monkeypatch):
     """Work in a copy of `files`, with small synthetic data and PLMs, and restore the registries afterwards."""
     shutil.copytree(files, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.setattr(SyntheticSizes.__init__, "__defaults__", (2600, 50, 60, 0))
-    for name in ("scratch-tiny", "scratch-small"):
-        monkeypatch.setitem(SCRATCH_SIZES, name, ScratchSize(1, 64, 300))
+    measure = make_benchmarks_small(monkeypatch)
     for name, backbone in list(BACKBONES.items()):
         monkeypatch.setitem(BACKBONES, name, backbone)
     known = set(BACKBONES)
-    monkeypatch.setattr(importlib.import_module("measure"), "in_fresh_process", lambda step, *args: step(*args))
+    monkeypatch.setattr(measure, "in_fresh_process", lambda step, *args: step(*args))
     monkeypatch.setattr(importlib.import_module("quality"), "ProcessPoolExecutor", InThisProcess)
     # `clickprompt app` builds its page but does not serve it
     monkeypatch.setattr(pytest.importorskip("gradio").Blocks, "launch", lambda page, **options: None)

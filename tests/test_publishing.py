@@ -13,6 +13,7 @@ import pytest
 import torch
 from hub_server import TOKEN, HubServer
 from huggingface_hub import ModelCard
+from small_runs import SMALL_SYNTHETIC, make_plms_small, make_synthetic_small
 from test_loading import SHIPPING
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptProcessor
@@ -56,13 +57,16 @@ time.sleep = lambda seconds: None
 
 from clickprompt_hf.runs import finetune as run_ctr
 from clickprompt_hf import ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf.data.sources.synthetic import SyntheticSizes
+
+SyntheticSizes.__init__.__defaults__ = {small}
 
 def error_of(call, *arguments):
     try:
         call(*arguments)
     except Exception as error:
         return f"{type(error).__name__}: {error}".replace("\\n", " ")
-"""
+""".replace("{small}", str(SMALL_SYNTHETIC))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +186,9 @@ print(os.listdir("out"))
     assert not re.search("checkpoint|safetensors|README", left)
 
 
-def test_a_run_without_a_hub_writes_its_card(tmp_path):
+def test_a_run_without_a_hub_writes_its_card(tmp_path, monkeypatch):
+    make_synthetic_small(monkeypatch)
+    make_plms_small(monkeypatch)
     out = tmp_path / "pamlm"
     metrics = run_pamlm.main([*RUN, *PLM, "--output_dir", str(out), "--report_to", "none", "--report_plots", "false"])
     card = ModelCard.load(out / "README.md")

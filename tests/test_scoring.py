@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -382,19 +383,52 @@ def test_the_input_is_not_written_over(rows):
     assert rows.read_bytes() == before
 
 
-KILLED_AT_THE_FOURTH_RENAMING = """
-import os, signal, sys
+# Forks of one process that has imported everything: one is killed, then two score together.
+KILLED_AND_THEN_TWO = """
+import json, os, runpy, signal, sys, traceback
+from pathlib import Path
+import torch
 from clickprompt_hf.runs import predict
-from clickprompt_hf.schema_clickprompt import CsvFormat
-from clickprompt_hf.scoring import finished_pieces
-replace, renamings = os.replace, []
-def replace_or_die(source, target):
-    renamings.append(target)
-    if len(renamings) == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-os.replace = replace_or_die
-predict.main(sys.argv[1:])
+
+# a fork would wait for threads that only its parent has
+torch.set_num_threads(1)
+example, parts, *arguments = sys.argv[1:]
+
+def in_fork(work, **environment):
+    process = os.fork()
+    if process == 0:
+        os.environ.update(environment)
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return process
+
+def exit_code(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+def killed_at_the_fourth_renaming():
+    replace, renamings = os.replace, []
+    def replace_or_die(source, target):
+        renamings.append(target)
+        if len(renamings) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+    os.replace = replace_or_die
+    predict.main(arguments)
+
+def run_example():
+    sys.argv = [example, *arguments]
+    runpy.run_path(example, run_name="__main__")
+
+killed = exit_code(in_fork(killed_at_the_fourth_renaming))
+left = sorted(path.name for path in Path(parts).iterdir())
+files = sorted(path.name for path in Path(parts).parent.iterdir())
+ranks = [in_fork(run_example, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2") for rank in "01"]
+print(json.dumps({"killed": killed, "left": left, "files": files, "two": [exit_code(rank) for rank in ranks]}))
 """
 
 
@@ -405,29 +439,27 @@ def test_a_killed_process_and_then_two(rows, with_plm, tmp_path):
     arguments = ["--model", str(tmp_path / "model"), "--input", str(rows), "--batch_size", "8", "--piece_rows", "7"]
     predict.main([*arguments, "--output", str(tmp_path / "whole.csv")])
 
-    arguments += ["--output", str(tmp_path / "scores.csv")]
+    parts = tmp_path / ".scores.csv.parts"
     environment = {
         **os.environ,
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([*sys.path, str(EXAMPLES)]),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(29500 + os.getpid() % 1000),
     }
-    command = [sys.executable, "-c", KILLED_AT_THE_FOURTH_RENAMING, *arguments]
-    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == -signal.SIGKILL
-    parts = tmp_path / ".scores.csv.parts"
-    assert sorted(path.name for path in parts.glob("piece*.csv")) == ["piece-000000.csv", "piece-000001.csv"]
-    assert len(list(parts.glob("*.partial"))) == 1
-    assert not (tmp_path / "scores.csv").exists()
-
-    environment.update(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(29500 + os.getpid() % 1000))
-    command = [sys.executable, str(EXAMPLES / "predict.py"), *arguments]
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    processes = [
-        subprocess.Popen(command, env={**environment, "RANK": rank, "LOCAL_RANK": rank}, **options) for rank in "01"
-    ]
-    for process in processes:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors[-3000:]
+    command = [sys.executable, "-c", KILLED_AND_THEN_TWO, str(EXAMPLES / "predict.py"), str(parts), *arguments]
+    command += ["--output", str(tmp_path / "scores.csv")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    report = json.loads(run.stdout.splitlines()[-1])
+    assert report["killed"] == -signal.SIGKILL
+    pieces = [name for name in report["left"] if name.startswith("piece") and name.endswith(".csv")]
+    assert pieces == ["piece-000000.csv", "piece-000001.csv"]
+    assert sum(name.endswith(".partial") for name in report["left"]) == 1
+    assert "scores.csv" not in report["files"]
+    assert report["two"] == [0, 0], run.stderr[-3000:]
     whole, scores = (pd.read_csv(tmp_path / f"{name}.csv", dtype=str) for name in ("whole", "scores"))
     assert scores.drop(columns="click_probability").equals(whole.drop(columns="click_probability"))
     probabilities = [table["click_probability"].astype(float) for table in (scores, whole)]
