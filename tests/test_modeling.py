@@ -744,7 +744,8 @@ def test_fresh_weights_have_the_scale_that_trains():
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [*(("roberta", kind) for kind in PROMPTS), *((f, "released") for f in FAMILIES)]
+    ("family", "kind"),
+    [*(("roberta", kind) for kind in PROMPTS if kind != "released"), *((f, "released") for f in FAMILIES)],
 )
 def test_compiled_without_a_graph_break(family, kind):
     torch.compiler.reset()
