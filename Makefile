@@ -20,7 +20,7 @@ demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
 	$(BIN)/clickprompt demo --output_dir runs/demo
 
 test: $(INSTALLED)  ## all tests, offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
 	mkdir -p runs/benchmarks
