@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from test_resuming import imports_are_no_garbage, pamlm, prepared, run
+from test_resuming import pamlm, prepared, run
 from transformers import TrainerCallback
 
 from clickprompt_hf.data.collators import ClickPromptMLMCollator
 from clickprompt_hf.training.checkpoints import checkpoints_in, fault_of
 
-__all__ = ["imports_are_no_garbage", "prepared"]
+__all__ = ["prepared"]
 
 NAN, INFINITE = float("nan"), float("inf")
 
