@@ -115,7 +115,7 @@ def test_pretrain_finetune_predict(pretrained, table, tmp_path, without_plm):
     results = json.loads((out / "all_results.json").read_text())
     assert 0 <= results["test_auc"] <= 1
     assert {"test_log_loss", "train_samples_per_second", "test_gauc", "test_calibration_error"} <= set(results)
-    assert sum(results[f"test_rows_title_{group}"] for group in ("head", "middle", "tail", "unseen")) == 40
+    assert sum(results[f"test_rows_title_{group}"] for group in ("head", "middle", "tail", "unseen", "missing")) == 40
     assert bool(list(out.glob("**/*tokenizer*"))) != without_plm
 
     # the processor and the record of the data are those of PA-MLM
