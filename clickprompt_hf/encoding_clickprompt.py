@@ -10,6 +10,7 @@ the standard library.
 
 import hashlib
 import json
+import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,12 +95,14 @@ class TextList(Sequence):
         return position
 
     def _position_of(self, text: str) -> int | None:
-        line = b"\n" + text.encode("utf-8", "surrogatepass") + b"\n"
-        content = self.content.tobytes()
-        if content.startswith(line[1:]):
+        line = text.encode("utf-8", "surrogatepass") + b"\n"
+        if not len(self) or b"\n" in line[:-1]:
+            return None
+        if self.content[: len(line)].tobytes() == line:
             return 0
-        found = content.find(line)
-        return None if found < 0 else int(np.searchsorted(self.ends, found + 1)) + 1
+        # which searches the bytes where they are
+        found = re.search(re.escape(b"\n" + line), self.content.data)
+        return None if found is None else int(np.searchsorted(self.ends, found.start() + 1)) + 1
 
     def _strings(self, start: int, stop: int) -> list[str]:
         if start == stop:

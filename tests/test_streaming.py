@@ -1,6 +1,9 @@
 """Tables that are prepared chunk by chunk: the same splits, vocabularies, ids and tokens as tables in memory."""
 
+import errno
 import json
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +18,10 @@ from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.streaming import prepare, row_writer, table_stream
 from clickprompt_hf.data.streaming.distinct import DistinctValues
 from clickprompt_hf.data.streaming.prepare import StreamedTable
-from clickprompt_hf.data.streaming.row_splits import StreamedRows, split_rows
+from clickprompt_hf.data.streaming.row_splits import StreamedRows, count_codes, split_rows
 from clickprompt_hf.data.streaming.row_writer import RowWriter
 from clickprompt_hf.data.streaming.spelling import normally_spelled, spelled
+from clickprompt_hf.data.streaming.spill import SpilledColumn
 from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.data.streaming.vocabulary import most_frequent_first
 from clickprompt_hf.data.table_files import list_table_files, read_table_files
@@ -325,8 +329,29 @@ def test_keys_tell_values_of_all_types_apart():
         repeated = pa.chunked_array([pa.array(values), pa.array(values[::-1])])
         found = DistinctValues.of(repeated)
         assert len(set(found.keys.tolist())) == len(found.values) == len(values)
-        assert (np.diff(found.keys.astype(object)) > 0).all()
+        assert (np.diff((found.keys >> np.uint64(60)).astype(int)) >= 0).all()
         assert found.values.take(pa.array(found.codes)).to_pylist() == repeated.to_pylist()
+
+
+def test_values_that_hardly_repeat_are_merged_as_well(tmp_path):
+    values = [f"value {i}" for i in range(6000)]
+    column = SpilledColumn(tmp_path / "column", pa.string())
+    chunks = [pa.array([*values[start : start + 4000], values[start]]) for start in (0, 2000)]
+    for chunk in chunks:
+        found = DistinctValues.of(chunk)
+        assert len(found.values) == 4001
+        column.add(found)
+    column.merge()
+    assert column.num_distinct == 6000
+    known = pa.concat_arrays(column.values())
+    for number, chunk in enumerate(chunks):
+        codes, code_map = column.codes(number)
+        assert known.take(pa.array(code_map[codes])).to_pylist() == chunk.to_pylist()
+    counts, first_rows = count_codes(column, [True, True])
+    expected = [1 + (2000 <= i < 4000) + (i in (0, 2000)) for i in range(6000)]
+    of_values = dict(zip(known.to_pylist(), zip(counts.tolist(), first_rows.tolist())))
+    assert [of_values[value][0] for value in values] == expected
+    assert [of_values[value][1] for value in values] == [i if i < 4000 else i - 2000 + 4001 for i in range(6000)]
 
 
 def test_rows_that_come_in_any_order_are_written_to_their_positions(tmp_path, small_chunks):
@@ -528,3 +553,20 @@ def test_long_vocabularies_behave_as_lists(monkeypatch, tmp_path):
         2,
         0,
     ]
+
+
+def test_a_disk_without_room_is_named_and_nothing_is_left(files, tmp_path, small_chunks, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda folder: full)
+        with pytest.raises(OSError, match=r"spill needs room for about 0.0 GB while the table is prepared"):
+            StreamedTable(TableStream({"": files}, SCHEMA), SCHEMA, tmp_path / "spill")
+    assert not (tmp_path / "spill").exists()
+
+    def fail(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(OSError, match=r"streamed.* cannot be written: No space left on device"):
+        streamed(files, tmp_path, schema=replace(SCHEMA, fields=SCHEMA.fields[:1]))
+    assert {path.name for path in tmp_path.iterdir()} == {"table"}

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Copies of training rows in another split: a model that memorized them is judged too well by that split."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from .columnar import ColumnarDataset
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF_BITS, _FILTER_BITS = 32, 22
+_FILTER_SHIFT = np.uint64(64 - _FILTER_BITS)
+_ROWS_PER_BLOCK = 1 << 20
 # A smaller share moves AUC by less than other choices do.
 _FEW = 0.01
 # Labels of rows that are alike by chance agree no better than the fields predict them, which is far below this.
@@ -56,9 +59,9 @@ def count_shared_rows(train: ColumnarDataset, other: ColumnarDataset) -> SharedR
     """
     if train.value_ids is None or other.value_ids is None:
         raise ValueError("`train` and `other` must have `value_ids`, as `prepare_splits` writes them.")
-    train_hashes, hashes = _row_hashes(train.value_ids), _row_hashes(other.value_ids)
-    candidates = _candidates(train_hashes, hashes)
-    train_hashes, labels = train_hashes[candidates], train.labels[candidates]
+    hashes = np.concatenate([_row_hashes(block) for block in _blocks(other.value_ids)])
+    may_be_among = _filter_of(hashes)
+    train_hashes, labels = _candidates(train, may_be_among)
 
     known = np.unique(hashes)
     places = np.searchsorted(known, train_hashes).clip(max=len(known) - 1)
@@ -76,7 +79,7 @@ def count_shared_rows(train: ColumnarDataset, other: ColumnarDataset) -> SharedR
     by_chance = np.prod(click_rates) + np.prod(np.subtract(1, click_rates))
     agreement = (np.mean(same_label[shared] / rows[shared]) - by_chance) / max(1 - by_chance, np.finfo(float).tiny)
     # chance that two rows share a value, per field
-    chances = sorted(np.sum((np.bincount(column) / len(train)) ** 2) for column in train.value_ids.T)
+    chances = sorted(np.sum((counts / len(train)) ** 2) for counts in _value_counts(train.value_ids))
     return SharedRows(
         rows=len(other),
         shared=int(shared.sum()),
@@ -96,9 +99,36 @@ def _row_hashes(value_ids: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def _candidates(train_hashes: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """Indices of training rows whose hashes may be among `hashes`: a table of bits rules out most others at once."""
-    shift = np.uint64(64 - _FILTER_BITS)
+def _filter_of(hashes: np.ndarray) -> np.ndarray:
+    """Bits that rule out most hashes other than these at once."""
     present = np.zeros(1 << _FILTER_BITS, dtype=bool)
-    present[hashes >> shift] = True
-    return np.flatnonzero(present[train_hashes >> shift])
+    present[hashes >> _FILTER_SHIFT] = True
+    return present
+
+
+def _candidates(train: ColumnarDataset, may_be_among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes and labels of the training rows that a filter does not rule out."""
+    hashes, labels, start = [], [], 0
+    assert train.value_ids is not None
+    for block in _blocks(train.value_ids):
+        of_block = _row_hashes(block)
+        rows = np.flatnonzero(may_be_among[of_block >> _FILTER_SHIFT])
+        hashes.append(of_block[rows])
+        labels.append(train.labels[start + rows])
+        start += len(block)
+    return np.concatenate(hashes), np.concatenate(labels)
+
+
+def _value_counts(value_ids: np.ndarray) -> list[np.ndarray]:
+    """Number of rows of each value of each field."""
+    counts = [np.zeros(int(column.max()) + 1, dtype=np.int64) for column in value_ids.T]
+    for block in _blocks(value_ids):
+        for of_field, column in zip(counts, block.T):
+            np.add.at(of_field, column.astype(np.intp), 1)
+    return counts
+
+
+def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of rows, which may be more than memory holds; at least one."""
+    for start in range(0, max(len(rows), 1), _ROWS_PER_BLOCK):
+        yield rows[start : start + _ROWS_PER_BLOCK]

@@ -30,6 +30,8 @@ logger = logging.get_logger(__name__)
 
 _ROWS_VERIFIED = 256
 _TEXTS_PER_CALL = 10_000
+# Rows may be more than memory holds.
+_ROWS_PER_BLOCK = 1 << 20
 _FILE = "token_tables.npz"
 _ARRAYS = ("tokens", "value_fields", "offsets", "prefix", "suffix")
 
@@ -200,7 +202,11 @@ class TokenTables:
     def lengths(self, clause_ids: np.ndarray) -> np.ndarray:
         """Count each row's text tokens before truncation, special tokens included: (N, F) clause ids to (N,)."""
         clause_lengths = np.diff(self.offsets)
-        return clause_lengths[clause_ids].sum(axis=1) + len(self.prefix) + len(self.suffix)
+        lengths = np.empty(len(clause_ids), dtype=np.int64)
+        for start in range(0, len(clause_ids), _ROWS_PER_BLOCK):
+            block = slice(start, start + _ROWS_PER_BLOCK)
+            lengths[block] = clause_lengths[clause_ids[block]].sum(axis=1)
+        return lengths + len(self.prefix) + len(self.suffix)
 
     def assemble(self, clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Assemble `input_ids` and `attention_mask`, both (B, T) int64, padded to the longest row.

@@ -17,8 +17,10 @@ from ..collators import hash_numbers
 _WORD = 8
 # Bits of the first n bytes of a word.
 _FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(_WORD + 1)], dtype=np.uint64)
+# Bits of a key that tell its partition.
+PARTITION_BITS = 4
 # If so large a share of the first rows are distinct, values hardly repeat.
-_ROWS_TRIED, _MANY_DISTINCT = 1 << 14, 0.4
+_ROWS_TRIED, _MANY_DISTINCT = (1 << 12, 1 << 17), 0.6
 _KEY_OF_NULL = np.uint64(0x9AE16A3B2F90404F)
 # Fixed-width values whose bits are their key. Times with a zone are numbers of one unit, too.
 _FIXED_WIDTH: tuple[Callable[[pa.DataType], bool], ...] = (
@@ -32,10 +34,11 @@ _BYTES: tuple[Callable[[pa.DataType], bool], ...] = (
 
 @dataclass(frozen=True)
 class DistinctValues:
-    """Distinct values of a chunk of a column, in ascending order of their keys.
+    """Distinct values of a chunk of a column, in the order of the first `PARTITION_BITS` of their keys.
 
     Args:
-        values: (D,) values, of which one is null if a row has none.
+        values: (D,) values. If they hardly repeat, all R are there, as finding the few that do takes longer than
+            carrying them along. A missing value is null.
         keys: (D,) uint64, equal for equal values of all chunks. Numbers and times have keys of their own; that any two
             of ten million distinct strings share a key has probability 3e-6.
         codes: (R,) int32, each row's index into `values`.
@@ -54,11 +57,8 @@ class DistinctValues:
         array = array.cast(plain_type(array.type))
         if not _is_one_of(array.type, (*_FIXED_WIDTH, *_BYTES, pa.types.is_boolean)):
             return cls._of_shown(array)
-        first = array[:_ROWS_TRIED]
-        if not array.null_count and len(first.unique()) > _MANY_DISTINCT * len(first):
-            # sorting keys takes half the time of a hash table of values that hardly repeat
-            keys, rows, codes = numbered(_keys(array))
-            return cls(array.take(pa.array(rows)), keys, codes)
+        if _hardly_repeats(array):
+            return cls._partitioned(array, _keys(array), None)
         encoded = array.dictionary_encode()
         values, indices = encoded.dictionary, encoded.indices
         keys = _keys(values)
@@ -68,7 +68,7 @@ class DistinctValues:
             keys = np.append(keys, _KEY_OF_NULL)
         else:
             codes = indices.to_numpy()
-        return cls._sorted(values, keys, codes)
+        return cls._partitioned(values, keys, codes)
 
     @classmethod
     def _of_shown(cls, array: pa.Array) -> "DistinctValues":
@@ -76,14 +76,16 @@ class DistinctValues:
         shown = pa.array(map(repr, cells_of(array)), pa.large_string()).dictionary_encode()
         codes = shown.indices.to_numpy()
         _, first_rows = np.unique(codes, return_index=True)
-        return cls._sorted(array.take(pa.array(first_rows)), _keys(shown.dictionary), codes)
+        return cls._partitioned(array.take(pa.array(first_rows)), _keys(shown.dictionary), codes)
 
     @classmethod
-    def _sorted(cls, values: pa.Array, keys: np.ndarray, codes: np.ndarray) -> "DistinctValues":
-        order = np.argsort(keys)
+    def _partitioned(cls, values: pa.Array, keys: np.ndarray, codes: np.ndarray | None) -> "DistinctValues":
+        """Order values by partition; without codes, each row has a value of its own."""
+        # numpy sorts bytes by counting them
+        order = np.argsort((keys >> np.uint64(64 - PARTITION_BITS)).astype(np.uint8), kind="stable")
         ranks = np.empty(len(order), dtype=np.int32)
         ranks[order] = np.arange(len(order), dtype=np.int32)
-        return cls(values.take(pa.array(order)), keys[order], ranks[codes])
+        return cls(values.take(pa.array(order)), keys[order], ranks if codes is None else ranks[codes])
 
 
 def numbered(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,6 +97,15 @@ def numbered(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     numbers = np.empty(len(keys), dtype=np.int32)
     numbers[order] = np.cumsum(is_first, dtype=np.int32) - 1
     return ordered[is_first], order[is_first], numbers
+
+
+def _hardly_repeats(array: pa.Array) -> bool:
+    """Whether most of the first rows have a value of their own, and none is missing."""
+    if array.null_count:
+        return False
+    # most columns are told by few rows
+    some = (array[:rows] for rows in _ROWS_TRIED)
+    return all(len(part.unique()) > _MANY_DISTINCT * len(part) for part in some)
 
 
 def string_keys(texts: pa.Array) -> np.ndarray:

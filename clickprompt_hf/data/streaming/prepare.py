@@ -4,6 +4,7 @@
 Shapes: N rows, R rows of a chunk, D distinct values of a column, F fields, G fields in the text, C columns of ids.
 """
 
+import errno
 import json
 import shutil
 from collections import Counter
@@ -19,7 +20,7 @@ import pyarrow as pa
 from ...encoding_clickprompt import UnknownValues
 from ...processing_clickprompt import ClickPromptProcessor
 from ...schema_clickprompt import FieldSchema, Schema
-from ...whole_files import whole_folder
+from ...whole_files import whole_folder, write_errors_naming
 from ..collators import hash_numbers
 from ..columnar import SIZES_FILE, write_notes
 from ..drift import TrainedValues, training_bins, with_trained_values
@@ -27,7 +28,7 @@ from ..labels import checked_labels, count_words, warn_of_other_words
 from ..splits import DEFAULT_FRACTIONS, Split, check_split_sizes, check_time_column, choose_split_column
 from ..token_tables import TokenTables, doubtful_clauses, first_clauses, sample_of_rows
 from .distinct import DistinctValues
-from .row_splits import RowSplits, StreamedRows, count_codes, split_rows
+from .row_splits import RowSplits, StreamedRows, add_at, count_codes, split_rows
 from .row_writer import RowWriter
 from .spill import SpilledColumn
 from .table_stream import ROWS_PER_CHUNK, TableStream
@@ -71,7 +72,9 @@ class StreamedTable:
                 name: SpilledColumn(folder / f"column-{number}", stream.types.field(name).type)
                 for number, name in enumerate(names)
             }
-            self._read()
+            check_room(folder, stream.spill_bytes)
+            with write_errors_naming(folder, folder):
+                self._read()
         except BaseException:
             self.close()
             raise
@@ -158,7 +161,8 @@ class StreamedTable:
 
         def count(name: str, chunk: int, parts: np.ndarray) -> None:
             codes, code_map = self._columns[name].codes(chunk)
-            self._counts[name][:, code_map] += _count_pairs(parts, codes, len(sizes), len(code_map))
+            for part, of_codes in enumerate(_count_pairs(parts, codes, len(sizes), len(code_map))):
+                add_at(self._counts[name][part], code_map, of_codes)
 
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
             for chunk, (parts, labels) in enumerate(zip(self._row_splits.parts(), self._labels)):
@@ -235,6 +239,16 @@ class StreamedTable:
             write_notes(partial, notes or {})
 
 
+def check_room(folder: Path, num_bytes: int) -> None:
+    """Raise an OSError that names the folder if its disk has no room for so many bytes."""
+    if (free := shutil.disk_usage(folder).free) < num_bytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"{folder} needs room for about {num_bytes / 1e9:,.1f} GB while the table is prepared, but its disk has "
+            f"{free / 1e9:,.1f} GB. Choose an output folder on another disk",
+        )
+
+
 def check_can_be_streamed(schema: Schema) -> None:
     """Raise a ValueError if a field is a vector: its rows must fit into memory."""
     if vectors := [schema.fields[f].key for f in schema.vector_fields]:
@@ -270,7 +284,8 @@ class _Encoding:
         }
         if self.clause_ids:
             arrays["clause_ids"] = (np.int32, len(self.clause_ids))
-        with RowWriter(self.folder, self.spill_folder, num_rows, arrays) as writer:
+        ends = self.splits.starts()[1:].tolist()
+        with RowWriter(self.folder, self.spill_folder, num_rows, arrays, ends) as writer:
             with ThreadPoolExecutor(pa.cpu_count()) as pool:
                 running: list[Future] = []
                 for chunk, positions in enumerate(self.splits.positions()):

@@ -314,6 +314,11 @@ def _sorted(
     return [num_kept, *sizes[1:]], positions
 
 
+def add_at(counts: np.ndarray, codes: np.ndarray, more: np.ndarray) -> None:
+    """Add numbers (n,) to the counts (D,) of codes (n,), which may be repeated."""
+    np.add.at(counts, codes, more.astype(counts.dtype, copy=False))
+
+
 def count_codes(column: SpilledColumn, is_counted: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
     """Number of rows (D,) and first row (D,) of each code, in the chunks that count; N as the first row of others."""
     counts = np.zeros(column.num_distinct, dtype=np.int64)
@@ -322,10 +327,10 @@ def count_codes(column: SpilledColumn, is_counted: Sequence[bool]) -> tuple[np.n
     for chunk, is_wanted in enumerate(is_counted):
         if is_wanted:
             codes, code_map = column.codes(chunk)
-            counts[code_map] += np.bincount(codes, minlength=len(code_map))
-            firsts = np.zeros(len(code_map), dtype=np.int64)
+            add_at(counts, code_map, np.bincount(codes, minlength=len(code_map)))
+            of_column = code_map[codes]
+            is_new = first_rows[of_column] > row
             # of repeated indices, the last one counts
-            firsts[codes[::-1]] = np.arange(row, row + len(codes))[::-1]
-            first_rows[code_map] = np.minimum(first_rows[code_map], firsts)
+            first_rows[of_column[is_new][::-1]] = np.flatnonzero(is_new)[::-1] + row
         row += column.num_rows[chunk]
     return counts, first_rows

@@ -3,7 +3,7 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -27,14 +27,21 @@ class RowWriter:
         spill_folder: Where unsorted rows go; must exist.
         num_rows: N, number of rows.
         arrays: Per name, type and number of columns of an array (N, columns); 0 columns for an array (N,).
+        split_ends: Position after the last row of each split, if rows come in the order of their splits.
 
     Raises:
         OSError: If the disk has no room for the arrays.
     """
 
     def __init__(
-        self, folder: Path, spill_folder: Path, num_rows: int, arrays: Mapping[str, tuple[np.dtype | type | str, int]]
+        self,
+        folder: Path,
+        spill_folder: Path,
+        num_rows: int,
+        arrays: Mapping[str, tuple[np.dtype | type | str, int]],
+        split_ends: Sequence[int] = (),
     ):
+        self._split_ends = np.asarray(split_ends, dtype=np.int64)
         self._spill_folder, self._num_rows = spill_folder, num_rows
         self._types = {name: (np.dtype(kind), columns) for name, (kind, columns) in arrays.items()}
         self._row = np.dtype(
@@ -76,8 +83,7 @@ class RowWriter:
         if not is_kept.all():
             positions = positions[is_kept]
             arrays = {name: array[is_kept] for name, array in arrays.items()}
-        # rows of a split come in order, between those of other splits
-        order = np.argsort(positions, kind="stable")
+        order = self._order_of(positions)
         ordered = positions[order]
         starts = np.flatnonzero(np.concatenate([[True], np.diff(ordered) != 1])) if len(ordered) else ordered
         if len(starts) > _MOST_RUNS:
@@ -85,6 +91,15 @@ class RowWriter:
             return
         for start, end in zip(starts, [*starts[1:], len(ordered)]):
             self._write_run(int(ordered[start]), {name: array[order[start:end]] for name, array in arrays.items()})
+
+    def _order_of(self, positions: np.ndarray) -> np.ndarray:
+        """The order of the rows by position."""
+        # rows of a split usually come in order, between those of other splits; numpy sorts bytes by counting them
+        splits = np.searchsorted(self._split_ends, positions, side="right").astype(np.uint8)
+        order = np.argsort(splits, kind="stable")
+        if (np.diff(positions[order]) > 0).all():
+            return order
+        return np.argsort(positions, kind="stable")
 
     def finish(self) -> None:
         """Write the rows that are still unsorted."""

@@ -14,11 +14,9 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from .distinct import DistinctValues, numbered
+from .distinct import PARTITION_BITS, DistinctValues, numbered
 
-# By the first bits of their keys.
-_PARTITION_BITS = 4
-_NUM_PARTITIONS = 1 << _PARTITION_BITS
+_NUM_PARTITIONS = 1 << PARTITION_BITS
 # Values that are read, and become Python objects, at a time.
 VALUES_PER_SLICE = 1 << 16
 
@@ -52,8 +50,8 @@ class SpilledColumn:
     def add(self, chunk: DistinctValues) -> None:
         """Write a chunk."""
         self._codes.write(np.ascontiguousarray(chunk.codes, dtype=np.int32).data)
-        first_keys = np.arange(1, _NUM_PARTITIONS, dtype=np.uint64) << np.uint64(64 - _PARTITION_BITS)
-        ends = np.concatenate([[0], np.searchsorted(chunk.keys, first_keys), [len(chunk.keys)]])
+        partitions = (chunk.keys >> np.uint64(64 - PARTITION_BITS)).astype(np.uint8)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(partitions, minlength=_NUM_PARTITIONS))])
         batch = pa.RecordBatch.from_arrays([pa.array(chunk.keys), chunk.values.cast(self.kind)], schema=self._schema)
         for writer, start, end in zip(self._writers, ends, ends[1:]):
             writer.write_batch(batch.slice(start, end - start))

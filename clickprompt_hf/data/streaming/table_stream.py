@@ -1,7 +1,6 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The rows of files, read once in chunks of bounded size."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +97,10 @@ class TableStream:
         return [file.path for _, file in self._files]
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of the names, sizes and times of the files, and of the columns that are read."""
-        state = [[split, file.path.name, *self._states[file.path]] for split, file in self._files]
-        return hashlib.sha256(repr([state, self.types.to_string()]).encode()).hexdigest()[:16]
+    def spill_bytes(self) -> int:
+        """About the bytes that codes and values of these files take on the disk while they are prepared."""
+        num_rows = sum(file.num_rows or 0 for _, file in self._files)
+        return 4 * num_rows * len(self.columns) + sum(size for size, _ in self._states.values())
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the rows.

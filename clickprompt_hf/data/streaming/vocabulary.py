@@ -238,7 +238,13 @@ def _ids_of_numbers(values: pa.Array, processor: FeatureEncoder, field_index: in
 
 def _ids_by_spelling(texts: pa.Array, vocabulary: pa.Array) -> np.ndarray:
     """Ids (D,) int64 of texts that the vocabulary spells like this; 0 for others."""
-    return pc.index_in(texts, vocabulary).fill_null(-1).to_numpy().astype(np.int64) + 1
+    # only the entries that may be among few texts need a place in a hash table
+    wanted = np.sort(string_keys(texts))
+    keys = string_keys(vocabulary)
+    places = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1) if len(wanted) else np.zeros(0, np.int64)
+    entries = np.flatnonzero(wanted[places] == keys) if len(wanted) else places
+    found = pc.index_in(texts, vocabulary.take(pa.array(entries))).fill_null(-1).to_numpy()
+    return np.where(found < 0, 0, entries[found] + 1 if len(entries) else 0)
 
 
 def _ids_by_meaning(texts: pa.Array, vocabulary: pa.Array) -> np.ndarray:
