@@ -42,7 +42,10 @@ ADDED = {
     "runs.demo": [*QUICK_DEMO, *FEW_ROWS, *NO_PLOTS, "--report_to", "none", "--disable_tqdm", "true"],
     "runs.serve": ["--port", "0"],
     "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS, *NO_PLOTS],
-    **{name: ["--quick"] for name in ("ctr_only", "data", "export", "finetune", "growth", "inference", "pamlm")},
+    **{
+        name: ["--quick"]
+        for name in ("ctr_only", "data", "export", "export_plm", "finetune", "growth", "inference", "pamlm", "serving")
+    },
 }
 # The scripts in `examples` and the modules that they run.
 EXAMPLES = {

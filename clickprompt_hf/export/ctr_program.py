@@ -4,6 +4,7 @@
 Shapes: B batch, C columns of ids, S entries of all vectors.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,24 +58,31 @@ def torch_export(model: ClickPromptForCTR) -> torch.export.ExportedProgram:
     return torch.export.export(ClickProbability(model), inputs, dynamic_shapes=shapes)
 
 
-def write_onnx(program: torch.export.ExportedProgram, path: Path, fingerprint: str) -> None:
+def write_onnx(
+    program: torch.export.ExportedProgram, path: Path, fingerprint: str, input_names: Sequence[str] = ()
+) -> None:
     """Write a program as an ONNX model, from `feature_ids` (B, C) int64 to `probability` (B,) float32.
 
     With fields of vectors, `feature_vectors` (B, S) float32 is its second input.
 
     Args:
-        program: Result of `torch_export` for a model in float32.
+        program: Result of `torch_export`, or of `fused_export`, for a model in float32.
         path: File to write; weights of more than 1 GiB go into a second file next to it.
         fingerprint: Fingerprint of the processor whose ids the model reads, for the file's metadata.
+        input_names: Names of the inputs, in order; by default those of a CTR part.
     """
-    names = ["feature_ids", "feature_vectors"][: len(program.graph_signature.user_inputs)]
+    names = list(input_names) or ["feature_ids", "feature_vectors"][: len(program.graph_signature.user_inputs)]
     onnx_program = torch.onnx.export(
         program, input_names=names, output_names=["probability"], dynamo=True, verbose=False
     )
     assert onnx_program is not None  # for mypy: only the exporter without dynamo returns None
     onnx_program.model.metadata_props["fingerprint"] = fingerprint
-    size = sum(weights.nbytes for weights in program.state_dict.values())
-    onnx_program.save(path, external_data=size > _LARGEST_SINGLE_FILE)
+    onnx_program.save(path, external_data=needs_second_file(program))
+
+
+def needs_second_file(program: torch.export.ExportedProgram) -> bool:
+    """Whether a program's weights do not fit into one file of ONNX."""
+    return sum(weights.nbytes for weights in program.state_dict.values()) > _LARGEST_SINGLE_FILE
 
 
 def random_inputs(model: ClickPromptForCTR, num_rows: int, seed: int = 0) -> tuple[torch.Tensor, ...]:

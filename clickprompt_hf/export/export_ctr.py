@@ -46,11 +46,8 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
         ValueError: If the checkpoint has no trained CTR logit, or its processor belongs to another model.
         RuntimeError: If the ONNX model's probabilities differ from those of the checkpoint.
     """
-    if absent := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"The export needs {', '.join(absent)}: pip install 'clickprompt_hf[onnx]'.")
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"`folder` must be new or empty, got {folder}.")
+    check_can_export(folder)
     model, processor = load_ctr(str(checkpoint))
     with whole_folder(folder) as partial:
         model.save_pretrained(partial)
@@ -61,6 +58,19 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
         check_scores(model, partial)
         if with_torch_program:
             torch.export.save(program, partial / TORCH_FILE)
+
+
+def check_can_export(folder: Path) -> None:
+    """Check that the packages for ONNX are installed, and that a folder can be written.
+
+    Raises:
+        ImportError: If a package is missing.
+        FileExistsError: If `folder` is not empty.
+    """
+    if absent := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise ImportError(f"The export needs {', '.join(absent)}: pip install 'clickprompt_hf[onnx]'.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"`folder` must be new or empty, got {folder}.")
 
 
 def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
@@ -74,21 +84,7 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
         raise ValueError(
             f"`checkpoint` must have a CTR logit, but {checkpoint} has fusion='text': its logit comes from the PLM."
         )
-    # the head of some backbones has no weights, so none can be missing
-    if ClickPromptForCTR.__name__ not in (config.architectures or ()):
-        raise ValueError(
-            f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}. "
-            "Finetune it with clickprompt finetune --without_plm first."
-        )
-    try:
-        model = ClickPromptForCTR.from_pretrained(checkpoint, use_plm=False, dtype=torch.float32)
-    except ValueError as error:
-        raise ValueError(f"`checkpoint` must be whole and finetuned for clicks, but {error}") from error
-    if model.fresh_weights:
-        raise ValueError(
-            f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {list(model.fresh_weights)}. Finetune "
-            "it with clickprompt finetune --without_plm first."
-        )
+    model = load_click_model(checkpoint, config, use_plm=False)
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)
     processor.tokenizer = None
@@ -97,7 +93,36 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
             f"The CTR logit of {checkpoint} was trained as part of a fused logit (fusion={config.fusion!r}); it may "
             "be badly calibrated on its own. clickprompt finetune --without_plm trains it on its own."
         )
-    return model.eval(), processor
+    return model, processor
+
+
+def load_click_model(checkpoint: str, config: ClickPromptConfig, **options: bool) -> ClickPromptForCTR:
+    """Load a model that was finetuned for clicks, in float32.
+
+    Args:
+        checkpoint: Folder or Hub id.
+        config: Its configuration.
+        options: Further arguments of `from_pretrained`.
+
+    Raises:
+        ValueError: If it has no trained heads, or its weights are not whole.
+    """
+    # the head of some backbones has no weights, so none can be missing
+    if ClickPromptForCTR.__name__ not in (config.architectures or ()):
+        raise ValueError(
+            f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}. "
+            "Finetune it with clickprompt finetune --without_plm first."
+        )
+    try:
+        model = ClickPromptForCTR.from_pretrained(checkpoint, dtype=torch.float32, **options)
+    except ValueError as error:
+        raise ValueError(f"`checkpoint` must be whole and finetuned for clicks, but {error}") from error
+    if model.fresh_weights:
+        raise ValueError(
+            f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {list(model.fresh_weights)}. Finetune "
+            "it with clickprompt finetune --without_plm first."
+        )
+    return model.eval()
 
 
 def write_serving_code(folder: Path) -> None:

@@ -48,18 +48,8 @@ class Scorer:
         self.encoder = FeatureEncoder(
             Schema.from_dict(config["schema"]), vocabularies, config["boundaries"], config.get("vectors")
         )
-        self.model = model = folder / ONNX_FILE
-        if not model.is_file():
-            raise FileNotFoundError(f"`folder` must hold {ONNX_FILE}, but there is no {model}.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        self.session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        fingerprint = self.session.get_modelmeta().custom_metadata_map.get("fingerprint")
-        if fingerprint != config["fingerprint"]:
-            raise ValueError(
-                f"{model} must be the file that was written with processor_config.json, whose fingerprint is "
-                f"{config['fingerprint']}; it has {fingerprint}."
-            )
+        self.model = folder / ONNX_FILE
+        self.session = open_session(folder, config["fingerprint"], num_threads)
         per_column = [
             (-1 if number > 1 else 0, size)
             for number, size in zip(self.encoder.max_values, self.encoder.field_sizes)
@@ -140,3 +130,30 @@ class Scorer:
         if np.isnan(probabilities).any():
             raise ValueError(f"The probabilities of {self.model} must be numbers, got NaN: its weights are damaged.")
         return probabilities
+
+
+def open_session(folder: Path, fingerprint: str, num_threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open the ONNX model of an exported folder.
+
+    Args:
+        folder: The folder.
+        fingerprint: Fingerprint of the processor in it.
+        num_threads: Threads per call; 0 for one per core.
+
+    Raises:
+        FileNotFoundError: If there is no ONNX model.
+        ValueError: If it was not written together with the processor.
+    """
+    model = folder / ONNX_FILE
+    if not model.is_file():
+        raise FileNotFoundError(f"`folder` must hold {ONNX_FILE}, but there is no {model}.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    found = session.get_modelmeta().custom_metadata_map.get("fingerprint")
+    if found != fingerprint:
+        raise ValueError(
+            f"{model} must be the file that was written with processor_config.json, whose fingerprint is "
+            f"{fingerprint}; it has {found}."
+        )
+    return session

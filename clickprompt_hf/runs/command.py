@@ -26,7 +26,7 @@ COMMANDS = {
     "compare": "compare models with and without a PLM on a table, tuned alike, and say what pays",
     "compare-scores": "compare the click probabilities of two models on the same rows",
     "draft-schema": "draft the schema of an unknown table",
-    "export": "export the CTR part of a checkpoint to ONNX",
+    "export": "export a checkpoint, or its CTR part alone, to ONNX",
     "serve": "serve click probabilities of raw rows over HTTP",
     "convert": "convert a checkpoint of the authors' implementation",
     "app": "look inside a trained checkpoint on a local web page",

@@ -1,7 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Export the CTR part of a checkpoint, to serve it without the PLM and without torch.
+"""Export the CTR part of a checkpoint, to serve it without the PLM and without torch, or the whole model.
 
     clickprompt export CHECKPOINT FOLDER
+    clickprompt export CHECKPOINT FOLDER --with_plm
 
 docs/serving.md describes the files in FOLDER and how to serve them. Needs pip install "clickprompt_hf[onnx]".
 """
@@ -9,6 +10,7 @@ docs/serving.md describes the files in FOLDER and how to serve them. Needs pip i
 from pathlib import Path
 
 from ..export.export_ctr import TORCH_FILE, export_ctr
+from ..export.export_plm import export_plm
 from .backbone_modules import import_backbone_module
 from .command import CommandParser, require, run_command
 from .paths import check_folder_or_hub_id
@@ -19,6 +21,12 @@ def make_parser() -> CommandParser:
     parser = CommandParser("export", __doc__, "CHECKPOINT FOLDER [options]")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint finetuned for clicks: a folder or Hub id")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="output folder, new or empty")
+    parser.add_argument("--with_plm", action="store_true", help="export the model with its PLM")
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="with --with_plm: weights of 8 bits, a quarter of the size; changes probabilities",
+    )
     parser.add_argument("--torch_program", action="store_true", help=f"also write {TORCH_FILE} for torch.export.load")
     parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
     return parser
@@ -36,11 +44,19 @@ def main(arguments: list[str] | None = None) -> None:
         ImportError: If the extra onnx is missing.
     """
     args = make_parser().parse_args(arguments)
+    if args.int8 and not args.with_plm:
+        raise ValueError("`int8` needs --with_plm: the CTR part alone is exported in fp32.")
+    if args.torch_program and args.with_plm:
+        raise ValueError("`torch_program` must be left out with --with_plm: it is the program of the CTR part alone.")
     require(["onnx", "onnxscript", "onnxruntime"], "onnx", "The export")
     check_folder_or_hub_id(args.checkpoint, "checkpoint")
     if args.backbone_module:
         import_backbone_module(args.backbone_module)
-    export_ctr(args.checkpoint, args.folder, with_torch_program=args.torch_program)
+    if args.with_plm:
+        difference = export_plm(args.checkpoint, args.folder, args.int8)
+        print(f"On random rows, probabilities differ from the checkpoint's by at most {difference:.1g}.")
+    else:
+        export_ctr(args.checkpoint, args.folder, with_torch_program=args.torch_program)
     for path in sorted(args.folder.iterdir()):
         print(f"{path.stat().st_size:>12,} {path}")
 

@@ -139,19 +139,21 @@ def load_engine(model: str, threads: int = 0, backbone_module: str | None = None
         ValueError: If the model's files do not belong together, or it was not finetuned for clicks.
         OSError: If the model is missing.
     """
-    from ..serving.engines import ExportEngine, is_export
+    from ..serving.engines import ExportEngine, is_export, reads_text
 
-    if is_export(model):
+    if is_export(model) and not reads_text(model):
         return ExportEngine(model, threads)
     # registers the Auto classes
     importlib.import_module("clickprompt_hf.public_names")
     import torch
     from transformers import AutoProcessor
 
-    from ..serving.checkpoint_engine import CheckpointEngine
+    from ..serving.checkpoint_engine import CheckpointEngine, PLMExportEngine
     from .paths import check_folder_or_hub_id
     from .predict import load_model
 
+    if is_export(model):
+        return PLMExportEngine(model, threads)
     check_folder_or_hub_id(model, "model")
     if backbone_module:
         import_backbone_module(backbone_module)

@@ -63,8 +63,7 @@ class ExportEngine:
     def __init__(self, folder: str | Path, num_threads: int = 0):
         self.scorer = Scorer(folder, num_threads)
         self.encoder = self.scorer.encoder
-        config = json.loads((Path(folder) / "processor_config.json").read_text(encoding="utf-8"))
-        self.trained_values = config.get("trained_values")
+        self.trained_values = _processor_config(folder).get("trained_values")
         self.name = "CTR part, onnxruntime"
 
     def read(self, rows: Rows, unknown: UnknownValues) -> tuple[np.ndarray, np.ndarray | None]:
@@ -77,3 +76,12 @@ class ExportEngine:
 def is_export(folder: str | Path) -> bool:
     """Whether a folder holds an ONNX model that `clickprompt export` wrote."""
     return (Path(folder) / ONNX_FILE).is_file()
+
+
+def reads_text(folder: str | Path) -> bool:
+    """Whether the exported folder has the model with its PLM."""
+    return bool(_processor_config(folder)["reads_text"])
+
+
+def _processor_config(folder: str | Path) -> dict[str, Any]:
+    return json.loads((Path(folder) / "processor_config.json").read_text(encoding="utf-8"))

@@ -1,0 +1,127 @@
+"""Export of a checkpoint with its PLM to ONNX, in fp32 and int8, and its scorer."""
+
+import numpy as np
+import pytest
+import torch
+from test_export_ctr import PROCESSOR, awkward_rows, save_checkpoint
+from tiny_data import tiny_rows
+from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipeline, ClickPromptProcessor
+from clickprompt_hf.export import export_plm as module
+from clickprompt_hf.export.export_plm import export_plm, largest_difference, quantize, write_model
+from clickprompt_hf.export.plm_program import fused_export, input_names, random_batch
+from clickprompt_hf.export.plm_scorer import PLMScorer
+from clickprompt_hf.runs import export as command
+from clickprompt_hf.serving.checkpoint_engine import PLMExportEngine
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A checkpoint with a PLM, the scorer of its export, and the largest difference that the export found."""
+    folder = tmp_path_factory.mktemp("exported")
+    save_checkpoint(folder / "whole")
+    difference = export_plm(folder / "whole", folder / "onnx")
+    return folder, difference
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("bert", {"num_hidden_layers": 2, "prompt_depth": 1}),
+        ("t5", {"num_hidden_layers": 1, "fusion": "weighted"}),
+        ("gpt2", {"num_hidden_layers": 1, "fusion": "text", "prompt_strategy": "shallow"}),
+    ],
+)
+def test_programs_score_batches_and_texts_of_any_size(family, options, tmp_path):
+    torch.manual_seed(0)
+    # exporting takes seconds per layer
+    text_config = tiny_text_config(family, num_hidden_layers=options.pop("num_hidden_layers"))
+    config = ClickPromptConfig(text_config=text_config, ctr_config=tiny_ctr_config("fm"), prompt_length=2, **options)
+    model = ClickPromptForCTR(config).eval()
+    model.set_attn_implementation("sdpa")
+    write_model(model, tmp_path / "model.onnx", "hash")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    taken = [entry.name for entry in session.get_inputs()]
+    for rows, length in ((1, 4), (5, 9), (33, 20)):
+        ids, tokens, mask, *vectors = random_batch(model, rows, seed=rows)
+        tokens, mask = tokens[:, :length], mask[:, :length]
+        inputs = dict(zip(input_names(model), (ids, tokens, mask, *vectors)))
+        with torch.no_grad():
+            expected = model(**inputs).logits.sigmoid().squeeze(-1).numpy()
+        (found,) = session.run(None, {name: inputs[name].numpy() for name in taken})
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert expected.std() > 0.005
+
+
+def test_an_exported_folder_scores_raw_rows(exported):
+    folder, difference = exported
+    assert difference < 1e-5
+    scorer, rows = PLMScorer(folder / "onnx", num_threads=1, batch_size=16), awkward_rows(50)
+    model = ClickPromptForCTR.from_pretrained(folder / "whole")
+    expected = [score["click_probability"] for score in ClickPromptPipeline(model, PROCESSOR)(rows)]
+    np.testing.assert_allclose(scorer.score(rows), expected, rtol=0, atol=1e-5)
+    assert np.std(expected) > 0.01
+    # no weights besides those of the program
+    assert not (folder / "onnx" / "model.safetensors").exists()
+    engine = PLMExportEngine(folder / "onnx", num_threads=1)
+    found = engine.score(engine.read([dict(zip(rows, cells)) for cells in zip(*rows.values())], None))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_files_that_were_not_written_together_are_refused(exported, tmp_path):
+    for path in (exported[0] / "onnx").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    ClickPromptProcessor.fit(tiny_rows(8), PROCESSOR.schema, PROCESSOR.tokenizer).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"model\.onnx must be the file that was written with processor_config\.json"):
+        PLMScorer(tmp_path)
+    (tmp_path / "model.onnx").unlink()
+    with pytest.raises(FileNotFoundError, match=r"must hold model\.onnx"):
+        PLMScorer(tmp_path)
+
+
+def test_weights_of_8_bits_are_smaller_and_almost_as_exact(exported, tmp_path):
+    folder, _ = exported
+    exact, small = folder / "onnx" / "model.onnx", tmp_path / "model.onnx"
+    quantize(exact, small)
+    metadata = onnxruntime.InferenceSession(small).get_modelmeta().custom_metadata_map
+    assert metadata["fingerprint"] == PROCESSOR.fingerprint
+    assert small.stat().st_size < exact.stat().st_size
+    model = ClickPromptForCTR.from_pretrained(folder / "whole").eval()
+    assert 1e-5 < largest_difference(model, small) < 0.05
+
+
+def test_the_command_writes_int8_and_large_weights_into_a_second_file(exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("clickprompt_hf.export.ctr_program._LARGEST_SINGLE_FILE", 0)
+    folder, _ = exported
+    command.main([str(folder / "whole"), str(tmp_path / "small"), "--with_plm", "--int8"])
+    assert "probabilities differ from the checkpoint's by at most 0.0" in capsys.readouterr().out
+    assert (tmp_path / "small" / "model.onnx.data").stat().st_size > 0
+    assert not (tmp_path / "small" / "fp32").exists()
+    rows = tiny_rows(40, seed=3)
+    small, exact = (PLMScorer(path).score(rows) for path in (tmp_path / "small", folder / "onnx"))
+    assert 1e-5 < np.abs(small - exact).max() < 0.05
+
+
+def test_mistakes(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="`model` must have a PLM"):
+        fused_export(ClickPromptForCTR(tiny_config(fusion="ctr")))
+    save_checkpoint(tmp_path / "alone", fusion="ctr")
+    with pytest.raises(ValueError, match="`checkpoint` must have a PLM, but .* has none"):
+        export_plm(tmp_path / "alone", tmp_path / "new")
+    with pytest.raises(ValueError, match="`int8` needs --with_plm"):
+        command.main([str(tmp_path / "alone"), str(tmp_path / "new"), "--int8"])
+    with pytest.raises(ValueError, match="`torch_program` must be left out"):
+        command.main([str(tmp_path / "alone"), str(tmp_path / "new"), "--with_plm", "--torch_program"])
+    save_checkpoint(tmp_path / "whole")
+    monkeypatch.setattr(module, "fused_export", lambda model: 1 / 0)
+    with pytest.raises(ValueError, match="a PLM that ONNX can hold, but 'roberta' fails: division by zero"):
+        export_plm(tmp_path / "whole", tmp_path / "new")
+    monkeypatch.setattr(module, "fused_export", lambda model: None)
+    monkeypatch.setattr(module, "write_onnx", lambda *arguments: None)
+    monkeypatch.setattr(module, "largest_difference", lambda model, path: float("nan"))
+    with pytest.raises(RuntimeError, match="within 1e-05, but they differ by nan"):
+        export_plm(tmp_path / "whole", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
