@@ -28,6 +28,7 @@ bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
 		$(BIN)/python benchmarks/$$name.py $(DATA) --output runs/benchmarks/$$name.json || exit 1; \
 	done
 	$(BIN)/python benchmarks/growth.py --output runs/benchmarks/growth.json
+	$(BIN)/python benchmarks/large_tables.py --output runs/benchmarks/large_tables.json
 
 gpu-evidence: $(INSTALLED)  ## speed and every arm of ML-1M on one GPU, within MINUTES
 	$(BIN)/python benchmarks/gpu_evidence.py --plm $(PLM) --data_path $(DATA_PATH) --minutes $(MINUTES)

@@ -288,10 +288,12 @@ def test_names_of_folders_are_columns(table, tmp_path, small_chunks):
         (["b", "a", "ab", "c"], [1, 1, 1, 2], ["c", "a", "ab", "b"]),
         (["x" * 8, "x" * 9, "x" * 7, "é", "z"], [1] * 5, ["x" * 7, "x" * 8, "x" * 9, "z", "é"]),
         (["y" * 200, "y", "\0", ""], [3, 3, 4, 3], ["\0", "", "y", "y" * 200]),
+        (["a", "b", "c", "d", "e"], [5, 70_000, 5, 70_001, 3_000_000_000], ["e", "d", "b", "a", "c"]),
+        ([], [], []),
     ],
 )
 def test_values_are_ordered_by_count_and_code_points(texts, counts, expected):
-    found = most_frequent_first(pa.array(texts, pa.large_string()), np.asarray(counts))
+    found = most_frequent_first(pa.array(texts, pa.large_string()), np.asarray(counts, dtype=np.int64))
     assert [texts[i] for i in found] == expected
 
 

@@ -88,11 +88,12 @@ class TokenTables:
         Raises:
             ValueError: If `max_text_length` leaves no room for the special tokens.
         """
-        first_of_field = first_clauses(clauses)
-        sample = rows_to_verify(clauses, clause_ids, tokenizer)
-        tables = cls.of_clauses(clauses, clause_ids[sample], affixes, tokenizer, max_text_length)
+        # before there are tokens, which take memory too
+        global_ids = (clause_ids + first_clauses(clauses)).astype(np.int32)
+        verified = clause_ids[rows_to_verify(clauses, clause_ids, tokenizer)]
+        tables = cls.of_clauses(clauses, verified, affixes, tokenizer, max_text_length)
         if tables is not None:
-            return tables, (clause_ids + first_of_field).astype(np.int32)
+            return tables, global_ids
         rows, inverse = np.unique(clause_ids, axis=0, return_inverse=True)
         tables = cls.of_texts(clauses, rows, affixes, tokenizer, max_text_length)
         return tables, inverse.reshape(-1, 1).astype(np.int32)

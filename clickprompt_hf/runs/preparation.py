@@ -605,8 +605,8 @@ def check_text_lengths(data: dict[str, ColumnarDataset], processor: ClickPromptP
 
 def rows_digest(split: ColumnarDataset) -> str:
     """SHA-256 of a split's ids and labels, in order, to tell whether two runs test on the same rows."""
-    digest = hashlib.sha256(np.ascontiguousarray(split.feature_ids))
-    digest.update(np.ascontiguousarray(split.labels))
+    digest = hashlib.sha256(np.ascontiguousarray(split.feature_ids).data)
+    digest.update(np.ascontiguousarray(split.labels).data)
     return digest.hexdigest()
 
 

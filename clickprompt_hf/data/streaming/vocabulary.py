@@ -132,7 +132,8 @@ def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchem
     else:
         representatives = rows
     kept = np.flatnonzero(of_rows >= min_count)
-    candidates = texts.take(pa.array(representatives[kept]))
+    chosen = representatives[kept]
+    candidates = texts if len(chosen) == len(texts) else texts.take(pa.array(chosen))
     order = most_frequent_first(candidates, of_rows[kept])
     ids_of_groups = np.zeros(len(representatives), dtype=np.int32)
     ids_of_groups[kept[order]] = np.arange(1, len(order) + 1, dtype=np.int32)
@@ -367,4 +368,9 @@ def most_frequent_first(texts: pa.Array, counts: np.ndarray) -> np.ndarray:
             masks = np.array([(1 << 8 * n) - 1 for n in range(_WORD + 1)], dtype=np.uint64)
             word = (words[inside] & masks[left]).byteswap()
             order = order[np.argsort(word[order], kind="stable")]
-    return order[np.argsort(-counts[order], kind="stable")]
+    # numpy sorts numbers of 16 bits by counting them, in a tenth of the time of others
+    rarity = (int(counts.max(initial=0)) - counts).astype(np.uint64)
+    for shift in range(0, int(rarity.max(initial=0)).bit_length(), 16):
+        digits = (rarity >> np.uint64(shift)).astype(np.uint16)
+        order = order[np.argsort(digits[order], kind="stable")]
+    return order
