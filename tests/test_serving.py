@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -414,6 +415,19 @@ def test_the_command_loads_exports_and_checkpoints(folders, monkeypatch, capsys)
     assert "(with the PLM, PyTorch on cpu) on http://127.0.0.1:" in printed[2]
     with TestClient(served[1].app) as client:
         assert len(of(client.post("/score", json=ROWS))) == len(ROWS)
+
+
+def test_damaged_weights_are_noticed_at_the_start(folders, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    shutil.copytree(folders / "export", tmp_path / "export")
+    model = onnx.load(tmp_path / "export" / "model.onnx")
+    for weights in model.graph.initializer:
+        if weights.data_type == onnx.TensorProto.FLOAT:
+            damaged = np.full_like(onnx.numpy_helper.to_array(weights), np.nan)
+            weights.CopyFrom(onnx.numpy_helper.from_array(damaged, weights.name))
+    onnx.save(model, tmp_path / "export" / "model.onnx")
+    with pytest.raises(ValueError, match="must be numbers, got NaN: its weights are damaged"):
+        serve.main([str(tmp_path / "export"), "--port", "0"])
 
 
 def test_mistakes_on_the_command_line(folders, tmp_path):

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..data.number_ranges import NumberRange, check_numbers
+from ..encoding_clickprompt import UnknownValues
 from .backbone_modules import import_backbone_module
 from .command import CommandParser, require, run_command
 
@@ -101,6 +102,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     limits = Limits(args.max_rows, args.max_bytes, args.queue_rows, args.batch_size, args.max_wait_ms)
     engine = load_engine(args.model, args.threads, args.backbone_module)
+    # damaged weights are noticed now, and the first request finds the lookup of values built
+    engine.score(engine.read([dict.fromkeys(engine.encoder.read_columns)], UnknownValues(engine.encoder)))
     config = uvicorn.Config(
         make_service(engine, limits),
         log_level="warning",
