@@ -16,7 +16,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.streaming import prepare, row_writer, table_stream
-from clickprompt_hf.data.streaming.distinct import DistinctValues
+from clickprompt_hf.data.streaming.distinct import PARTITION_BITS, DistinctValues
 from clickprompt_hf.data.streaming.prepare import StreamedTable
 from clickprompt_hf.data.streaming.row_splits import StreamedRows, count_codes, split_rows
 from clickprompt_hf.data.streaming.row_writer import RowWriter
@@ -331,7 +331,7 @@ def test_keys_tell_values_of_all_types_apart():
         repeated = pa.chunked_array([pa.array(values), pa.array(values[::-1])])
         found = DistinctValues.of(repeated)
         assert len(set(found.keys.tolist())) == len(found.values) == len(values)
-        assert (np.diff((found.keys >> np.uint64(60)).astype(int)) >= 0).all()
+        assert (np.diff((found.keys >> np.uint64(64 - PARTITION_BITS)).astype(int)) >= 0).all()
         assert found.values.take(pa.array(found.codes)).to_pylist() == repeated.to_pylist()
 
 

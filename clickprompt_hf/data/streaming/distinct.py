@@ -18,7 +18,7 @@ _WORD = 8
 # Bits of the first n bytes of a word.
 _FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(_WORD + 1)], dtype=np.uint64)
 # Bits of a key that tell its partition.
-PARTITION_BITS = 4
+PARTITION_BITS = 6
 # If so large a share of the first rows are distinct, values hardly repeat.
 _ROWS_TRIED, _MANY_DISTINCT = (1 << 12, 1 << 17), 0.6
 _KEY_OF_NULL = np.uint64(0x9AE16A3B2F90404F)

@@ -8,6 +8,7 @@ Shapes: R rows of a chunk, D distinct values of the column.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,8 +41,9 @@ class SpilledColumn:
         self._folder, self.kind = folder, pa.large_string() if pa.types.is_string(kind) else kind
         self._schema = pa.schema([("key", pa.uint64()), ("value", self.kind)])
         self._codes: BinaryIO = (folder / "codes").open("wb")
-        self._files = [pa.OSFile(str(folder / f"values-{part}"), "wb") for part in range(_NUM_PARTITIONS)]
-        self._writers = [pa.ipc.new_stream(file, self._schema) for file in self._files]
+        self._values: BinaryIO = (folder / "values-of-chunks").open("wb")
+        # Where the values of each chunk's partitions begin and end in the file, (chunks, partitions + 1).
+        self._places: list[np.ndarray] = []
         self.num_rows: list[int] = []
         self.num_distinct = 0
         # Of each chunk's distinct values, (chunks, partitions + 1).
@@ -53,29 +55,28 @@ class SpilledColumn:
         partitions = (chunk.keys >> np.uint64(64 - PARTITION_BITS)).astype(np.uint8)
         ends = np.concatenate([[0], np.cumsum(np.bincount(partitions, minlength=_NUM_PARTITIONS))])
         batch = pa.RecordBatch.from_arrays([pa.array(chunk.keys), chunk.values.cast(self.kind)], schema=self._schema)
-        for writer, start, end in zip(self._writers, ends, ends[1:]):
-            writer.write_batch(batch.slice(start, end - start))
+        places = [self._values.tell()]
+        for start, end in pairwise(ends.tolist()):
+            self._values.write(batch.slice(start, end - start).serialize())
+            places.append(self._values.tell())
+        self._places.append(np.asarray(places))
         self._ends.append(ends)
         self.num_rows.append(len(chunk.codes))
 
     def merge(self) -> None:
         """Give equal values of all chunks one code. No chunks can be added afterwards."""
         self._codes.close()
-        for writer, file in zip(self._writers, self._files):
-            writer.close()
-            file.close()
+        self._values.close()
         ends = np.asarray(self._ends).reshape(-1, _NUM_PARTITIONS + 1)
         firsts = np.concatenate([[0], np.cumsum(ends[:, -1])])
         with (
+            (self._folder / "values-of-chunks").open("rb") as of_chunks,
             (self._folder / "code-map").open("wb") as code_map,
             pa.OSFile(str(self._folder / "values"), "wb") as file,
             pa.ipc.new_stream(file, pa.schema([("value", self.kind)])) as values,
         ):
             for part in range(_NUM_PARTITIONS):
-                path = self._folder / f"values-{part}"
-                with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
-                    batches = reader.read_all()
-                path.unlink()
+                batches = self._read_partition(of_chunks, part)
                 if not len(batches):
                     continue
                 keys = batches.column("key").to_numpy()
@@ -90,6 +91,16 @@ class SpilledColumn:
                     code_map.write(np.ascontiguousarray(piece).data)
                 self.num_distinct += len(distinct)
         self._firsts = firsts
+        (self._folder / "values-of-chunks").unlink()
+
+    def _read_partition(self, file: BinaryIO, part: int) -> pa.Table:
+        """Keys and values of a partition in all chunks."""
+        batches = []
+        for places in self._places:
+            start, end = places[part : part + 2].tolist()
+            file.seek(start)
+            batches.append(pa.ipc.read_record_batch(pa.py_buffer(file.read(end - start)), self._schema))
+        return pa.Table.from_batches(batches, self._schema)
 
     def values(self) -> Iterator[pa.Array]:
         """Read the distinct values, in the order of their codes, in slices."""

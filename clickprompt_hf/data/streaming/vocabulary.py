@@ -133,7 +133,8 @@ def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchem
         representatives = rows
     kept = np.flatnonzero(of_rows >= min_count)
     chosen = representatives[kept]
-    candidates = texts if len(chosen) == len(texts) else texts.take(pa.array(chosen))
+    is_every_text = is_distinct and len(chosen) == len(texts)
+    candidates = texts if is_every_text else texts.take(pa.array(chosen))
     order = most_frequent_first(candidates, of_rows[kept])
     ids_of_groups = np.zeros(len(representatives), dtype=np.int32)
     ids_of_groups[kept[order]] = np.arange(1, len(order) + 1, dtype=np.int32)
