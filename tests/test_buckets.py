@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.data.vocabulary import bucket_boundaries
+from clickprompt_hf.data.vocabulary import bucket_boundaries, quantiles_of
 from clickprompt_hf.evaluation.model_card import _example_row
 from clickprompt_hf.inspection import frequent_values
 
@@ -156,3 +156,13 @@ def test_values_to_try_are_readable():
     assert frequent_values(processor, "x") == [0, 3, 5, 8]
     assert _example_row(processor) == {"x": 5}
     assert _example_row(fitted([0] * 40 + [2, 3], num_buckets=2)) == {"x": 0}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quantiles_of_counted_values_are_those_of_all_rows(seed):
+    draw = np.random.default_rng(seed)
+    values = np.unique(draw.normal(size=draw.integers(1, 50)).round(2))
+    counts = draw.integers(1, 9, size=len(values))
+    quantiles = np.linspace(0, 1, 23)
+    found = quantiles_of(values, counts, quantiles)
+    np.testing.assert_array_equal(found, np.quantile(np.repeat(values, counts), quantiles))

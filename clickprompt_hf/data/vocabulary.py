@@ -335,9 +335,31 @@ def bucket_boundaries(numbers: np.ndarray, rows: np.ndarray, num_buckets: int, b
     if buckets == "quantile":
         return _divide(values, counts, num_buckets, _quantile_boundaries)
     nonzero = values != 0
-    magnitudes = np.repeat(np.abs(values[nonzero]), counts[nonzero])
-    scale = float(np.quantile(magnitudes, 0.01)) if len(magnitudes) else 1.0
+    magnitudes = np.abs(values[nonzero])
+    order = np.argsort(magnitudes)
+    scale = 1.0
+    if len(magnitudes):
+        scale = float(quantiles_of(magnitudes[order], counts[nonzero][order], np.asarray([0.01]))[0])
     return _divide(values, counts, num_buckets, partial(_log_boundaries, scale=scale))
+
+
+def quantiles_of(values: np.ndarray, counts: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Quantiles of repeated values, as `np.quantile` of all rows computes them, without the rows.
+
+    Args:
+        values: (V,) in ascending order, at least one.
+        counts: (V,) number of rows of each.
+        quantiles: (Q,) in [0, 1].
+    """
+    ends = np.cumsum(counts)
+    places = quantiles * (ends[-1] - 1)
+    below = np.floor(places)
+    share = places - below
+    # the values of the rows before and after each place
+    rows = np.stack([below, np.minimum(below + 1, ends[-1] - 1)]).astype(np.int64)
+    low, high = values[np.searchsorted(ends, rows, side="right")]
+    distance = high - low
+    return np.where(share < 0.5, low + distance * share, high - distance * (1 - share))
 
 
 def _divide(values: np.ndarray, counts: np.ndarray, num_buckets: int, spread: Callable) -> list[float]:
@@ -420,7 +442,7 @@ def _quantile_boundaries(values: np.ndarray, counts: np.ndarray, num_buckets: in
     """Boundaries between buckets of equally many rows."""
     quantiles = np.arange(1, num_buckets) / num_buckets
     with np.errstate(all="ignore"):
-        borders = np.quantile(np.repeat(values, counts), quantiles)
+        borders = quantiles_of(values, counts, quantiles)
     # In whole numbers, so that rounding empties no bucket: the first row of each bucket, and its value.
     first_rows = -(-np.arange(1, num_buckets) * (counts.sum() - 1) // num_buckets)
     starts = np.searchsorted(np.cumsum(counts), first_rows, side="right")

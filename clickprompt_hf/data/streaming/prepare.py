@@ -88,8 +88,9 @@ class StreamedTable:
         self.close()
 
     def close(self) -> None:
-        """Remove what is on disk."""
+        """Remove what is on disk, and forget what is in memory."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._labels, self._fitted, self._counts = [], {}, {}
 
     @property
     def own_splits(self) -> list[str]:
@@ -289,7 +290,7 @@ class _Encoding:
             with ThreadPoolExecutor(pa.cpu_count()) as pool:
                 running: list[Future] = []
                 for chunk, positions in enumerate(self.splits.positions()):
-                    _wait_for(running[: -pa.cpu_count()])
+                    _wait_for(running[: 1 - pa.cpu_count()] if pa.cpu_count() > 1 else running)
                     running = running[-pa.cpu_count() :]
                     running.append(pool.submit(lambda *at: writer.write(at[1], self._encoded(*at)), chunk, positions))
                 _wait_for(running)
