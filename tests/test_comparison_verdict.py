@@ -53,6 +53,16 @@ def test_the_plm_is_served_if_the_arm_without_it_gains_less():
     assert (found.kind, found.serve) == ("plm_pays", "clickprompt_pamlm")
 
 
+def test_what_a_served_plm_loses_on_a_segment_is_one_sentence():
+    unseen = dict.fromkeys(EQUAL, 1.0) | {"clickprompt_pamlm": 2.0}
+    found = verdict({"clickprompt_pamlm": 0.4}, unseen_noise=unseen, rows=5000)
+    assert found.serve == "clickprompt_pamlm"
+    (sentence,) = [sentence for sentence in found.sentences if "however" in sentence]
+    assert sentence.startswith("On rows of unseen items (1,2")
+    assert "however, it loses 0.1" in sentence
+    assert "AUC and raises log loss by 0.0" in sentence
+
+
 def test_a_plm_may_pay_on_unseen_items_alone():
     unseen = dict.fromkeys(EQUAL, 2.0) | {"clickprompt_pamlm": 0.6}
     found = verdict({"clickprompt_pamlm": 1.3}, unseen_noise=unseen, rows=5000)

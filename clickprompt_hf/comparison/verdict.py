@@ -194,9 +194,11 @@ def _segment_sentences(analysis: Analysis, serve: str | None) -> list[str]:
             and difference.segment != ALL
             and difference.harms
         ]
+        segments = list(dict.fromkeys(harm.segment for harm in harms))[:_MAX_SEGMENTS_IN_WORDS]
         return [
-            f"On {_rows(analysis, harm.segment)}, however, it {change(harm)}."
-            for harm in harms[:_MAX_SEGMENTS_IN_WORDS]
+            f"On {_rows(analysis, segment)}, however, it "
+            f"{' and '.join(change(harm) for harm in harms if harm.segment == segment)}."
+            for segment in segments
         ]
     gains = _segment_gains(analysis)
     sentences = [
