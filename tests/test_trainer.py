@@ -395,18 +395,22 @@ def test_plain_trainer_with_mapped_rows(tmp_path):
 
 
 def test_trainers_in_two_threads_train_as_alone(prepared, tmp_path):
-    """Without dropout, which draws from torch's global generator."""
+    """Without dropout, which draws from torch's global generator.
 
-    def train(model, name, learning_rate):
+    Trainers are built one after another: arguments reset the state that all of accelerate shares.
+    """
+
+    def trainer(model, name, learning_rate):
         options = {"learning_rate": learning_rate, "eval_strategy": "no", "save_strategy": "no"}
-        trainer_for(model, prepared, arguments(tmp_path / name, **options)).train()
+        return trainer_for(model, prepared, arguments(tmp_path / name, **options))
 
     runs = {"first": 1e-2, "second": 1e-3}
     alone, together = ({name: build(ClickPromptForCTR, prepared[1], dropout=0.0) for name in runs} for _ in range(2))
     for name, learning_rate in runs.items():
-        train(alone[name], name, learning_rate)
+        trainer(alone[name], name, learning_rate).train()
     dropout = torch.nn.functional.dropout
-    threads = [threading.Thread(target=train, args=(together[name], name, rate)) for name, rate in runs.items()]
+    trainers = [trainer(together[name], name, rate) for name, rate in runs.items()]
+    threads = [threading.Thread(target=of_thread.train) for of_thread in trainers]
     for thread in threads:
         thread.start()
     for thread in threads:
