@@ -90,7 +90,7 @@ class TextList(Sequence):
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
         """Index of the first text that equals `value`; other arguments as in `list.index`."""
         position = self._position_of(value) if isinstance(value, str) else None
-        if position is None or not start <= position < len(self[:stop] if stop is not None else self):
+        if position is None or not start <= position < len(range(len(self))[:stop]):
             raise ValueError(f"{value!r} is not in the list.")
         return position
 

@@ -40,7 +40,7 @@ def tiny_classifier(**parameters):
 
 
 # All checks that apply to a binary classifier pass: none is expected to fail.
-@parametrize_with_checks([tiny_classifier(max_epochs=4, learning_rate=0.04, validation_fraction=0.0)])
+@parametrize_with_checks([tiny_classifier(max_epochs=4, learning_rate=0.05, validation_fraction=0.0)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..encoding_clickprompt import FeatureEncoder, UnknownValues, cells_of, vocabulary_keys, without_missing_words
+from ..encoding_clickprompt import FeatureEncoder, UnknownValues, ValueIndex, cells_of
 
 # By key of a field: `ends`, the last id of each bin, and `counts`, the number of training values of each bin, of
 # values without an id of their own, and of missing cells.
@@ -95,8 +95,7 @@ def training_bins(
             # of other types, adding takes ten times as long
             np.add.at(counts, column[is_value].astype(np.intp), added[is_value].astype(np.int64))
     unseen, missing, of_ids = int(counts[0]), 0, counts[1:]
-    if "" in vocabulary:
-        missing_id = vocabulary.index("") + 1
+    if missing_id := ValueIndex(vocabulary).id_of_missing:
         missing, of_ids[missing_id - 1] = int(counts[missing_id]), 0
     below = np.cumsum(of_ids)
     shares = np.arange(1, MOST_BINS + 1) * (below[-1] / MOST_BINS)
@@ -150,16 +149,14 @@ class DriftCounts(UnknownValues):
 
     def _are_missing(self, field_index: int, values: Sequence, ids: np.ndarray, repeats: np.ndarray) -> np.ndarray:
         """Which of V values are missing, (V,)."""
-        if missing_id := self.encoder.indexes[field_index].ids.get("", 0):
+        if missing_id := self.encoder.indexes[field_index].id_of_missing:
             return ids[:, 0] == missing_id
         # where training rows had no missing value, it has no id
-        field, boundaries = self.encoder.schema.fields[field_index], self.encoder.boundaries[field_index]
         are_missing = np.zeros(len(ids), dtype=bool)
         unknown = np.flatnonzero((ids[:, 0] == 0) & (repeats > 0))
         if len(unknown):
             cells = cells_of(values)
-            known = without_missing_words([cells[row] for row in unknown], field)
-            are_missing[unknown] = [vocabulary_keys(cell, field, boundaries) == [""] for cell in known]
+            are_missing[unknown] = self.encoder.missing_cells(field_index, [cells[row] for row in unknown])
         return are_missing
 
     @property

@@ -78,13 +78,13 @@ def fit_vocabularies(
             lists = count_lists(columns[field.column], field)
             warn_of_lists(lists, field)
             boundaries.append([])
-            vocabularies.append(_frequent_keys(keys_of_lists(lists, field), min_count))
+            vocabularies.append(frequent_keys(count_keys(keys_of_lists(lists, field)), min_count))
             continue
         counts = _count_values(columns[field.column], field)
         check_kind(counts, field)
         warn_of_ids_as_floats(counts, field)
         boundaries.append(_boundaries_of(counts, field) if field.kind == "numeric" else [])
-        vocabularies.append(_frequent_keys(_keys_of_values(counts, field, boundaries[-1]), min_count))
+        vocabularies.append(frequent_keys(count_keys(_keys_of_values(counts, field, boundaries[-1])), min_count))
     return vocabularies, boundaries
 
 
@@ -118,7 +118,7 @@ def extend_vocabularies(
                 keyed = keys_of_lists(count_lists(column, field), field)
             else:
                 keyed = _keys_of_values(_count_values(column, field), field, inner)
-            keys = _frequent_keys(keyed, min_count)
+            keys = frequent_keys(count_keys(keyed), min_count)
             # Another spelling of a known value has its id already.
             vocabulary = [*vocabulary, *(key for key in keys if not known.id_of(key))]
         extended.append(vocabulary)
@@ -242,13 +242,13 @@ def keys_of_lists(lists: Iterable[CountedList], field: FieldSchema) -> KeyCounts
     return ((kept_values(counted.values, field) or [""], counted.rows) for counted in lists)
 
 
-def _frequent_keys(keyed: KeyCounts, min_count: int) -> list[str]:
-    """The vocabulary of values with those keys."""
+def count_keys(keyed: KeyCounts) -> Counter[str]:
+    """Number of rows with each vocabulary key."""
     key_counts: Counter[str] = Counter()
     for keys, count in keyed:
         for key in set(keys):
             key_counts[key] += count
-    return frequent_keys(key_counts, min_count)
+    return key_counts
 
 
 def frequent_keys(key_counts: Mapping[str, int], min_count: int) -> list[str]:

@@ -10,7 +10,7 @@ Needs pip install "clickprompt_hf[app]".
 """
 
 from ..data.number_ranges import NumberRange
-from .backbone_modules import import_backbone_module
+from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
 from .paths import check_folder_or_hub_id
 
@@ -20,7 +20,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser("app", __doc__, "--model MODEL [options]")
     parser.add_argument("--model", required=True, help="checkpoint finetuned for clicks: a folder or Hub id")
     parser.add_argument("--port", type=int, default=7860, help="port on this machine (default: %(default)s)")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
+    add_backbone_module(parser)
     return parser
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
 
 from .arms import Arm, Bench, make_arm, pamlm_checkpoint
+from .comparison_folder import rows_file
 
 # The bench of this process, and its arms by name.
 _bench: Bench
@@ -27,7 +27,7 @@ def train_in_processes(bench: Bench, arms: Sequence[str], num_processes: int, qu
     """Tune and train arms, except what is finished.
 
     Args:
-        bench: What the arms share. Its folder must hold the rows, `rows/SPLIT.parquet`.
+        bench: What the arms share. Its folder must hold the rows, see `rows_file`.
         arms: Names of the arms.
         num_processes: Number of processes. Each has `OMP_NUM_THREADS` threads, by default its share of the cores.
         quiet: Makes a context that hides messages in a process; importable.
@@ -86,8 +86,7 @@ def _open_bench(shared: Bench, splits: list[str], threads: int, quiet: Callable)
     """Begin a process: map the rows, and hide messages until it ends."""
     global _bench
     torch.set_num_threads(threads)
-    rows = Path(shared.folder, "rows")
-    _bench = replace(shared, tables={name: pq.read_table(rows / f"{name}.parquet") for name in splits})
+    _bench = replace(shared, tables={name: pq.read_table(rows_file(shared.folder, name)) for name in splits})
     quiet().__enter__()
 
 

@@ -1,10 +1,16 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Imports custom backbones."""
 
+import argparse
 import importlib
 import importlib.util
 import sys
 from pathlib import Path
+
+
+def add_backbone_module(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that names a custom backbone."""
+    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
 
 
 def import_backbone_module(name_or_path: str) -> None:

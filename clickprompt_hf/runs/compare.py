@@ -49,7 +49,7 @@ from .arguments import CompareArguments, DataArguments, ModelArguments, Training
 from .arm_processes import train_in_processes
 from .arms import Bench, make_arm
 from .command import require, run_command
-from .comparison_folder import claim_comparison, rows_sha256
+from .comparison_folder import claim_comparison, rows_file, rows_sha256
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES
 from .preparation import (
@@ -300,9 +300,9 @@ def prepare(
     training_args: ClickPromptTrainingArguments,
 ) -> PreparedData:
     """Keep the rows in the output folder, and encode them from there as `clickprompt finetune` would."""
-    rows = folder / "rows"
+    files = {name: rows_file(folder, name) for name in tables}
+    rows = rows_file(folder, "train").parent
     rows.mkdir(parents=True, exist_ok=True)
-    files = {name: rows / f"{name}.parquet" for name in tables}
     for name, path in files.items():
         if not path.is_file():
             with whole_file(path) as partial:

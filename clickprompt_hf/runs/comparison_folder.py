@@ -17,7 +17,8 @@ from ..whole_files import whole_file
 logger = logging.get_logger(__name__)
 
 COMPARISON_FILE = "comparison.json"
-_CONTENTS = ("arms", "pamlm", "rows", "_text_states")
+_ROWS = "rows"
+_CONTENTS = ("arms", "pamlm", _ROWS, "_text_states")
 # Other versions of these may train or score otherwise.
 _LIBRARIES = ("torch", "transformers", "lightgbm", "scikit-learn", "optuna")
 # Flags that may differ when a comparison goes on: they change no figure, or only add arms and seeds. The rows are
@@ -28,6 +29,11 @@ _FREE_FLAGS = {
     *("logging_steps", "logging_strategy", "logging_dir", "text_state_dir", "text_vector_dir"),
     *("jobs", "per_device_eval_batch_size", "dataloader_num_workers"),
 }
+
+
+def rows_file(folder: Path, split: str) -> Path:
+    """Where a comparison keeps the raw rows of a split."""
+    return folder / _ROWS / f"{split}.parquet"
 
 
 def flags_of(arguments: list[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..export.export_ctr import TORCH_FILE, export_ctr
 from ..export.export_plm import export_plm
-from .backbone_modules import import_backbone_module
+from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
 from .paths import check_folder_or_hub_id
 
@@ -28,7 +28,7 @@ def make_parser() -> CommandParser:
         help="with --with_plm: weights of 8 bits, a quarter of the size; changes probabilities",
     )
     parser.add_argument("--torch_program", action="store_true", help=f"also write {TORCH_FILE} for torch.export.load")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
+    add_backbone_module(parser)
     return parser
 
 

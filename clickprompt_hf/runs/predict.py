@@ -28,7 +28,7 @@ from ..data.text_states import StateType
 from ..pipeline_clickprompt import default_batch_size
 from ..recent_texts import DEFAULT_MEGABYTES, RecentTexts, reads_states
 from ..scoring import StoredTexts, score_file
-from .backbone_modules import import_backbone_module
+from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of
 from .paths import check_folder_or_hub_id
@@ -75,7 +75,7 @@ def make_parser() -> CommandParser:
         help="type of the states in --text_state_dir (default: %(default)s)",
     )
     parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
+    add_backbone_module(parser)
     add_csv_options(parser, "how a CSV input is written; default: as the training data, by the checkpoint's schema")
     return parser
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..data.number_ranges import NumberRange, check_numbers
 from ..encoding_clickprompt import UnknownValues
-from .backbone_modules import import_backbone_module
+from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def make_parser() -> CommandParser:
         default=30,
         help="after SIGTERM, seconds to answer accepted requests (default: %(default)s)",
     )
-    parser.add_argument("--backbone_module", help="Python file or module that registers the model's custom backbone")
+    add_backbone_module(parser)
     return parser
 
 

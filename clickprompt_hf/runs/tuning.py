@@ -115,9 +115,9 @@ def tune(
     folder.mkdir(parents=True, exist_ok=True)
     trials: list[Trial] = []
     for number in range(num_trials):
-        path = folder / f"trial-{number + 1}.json"
+        path = _trial_file(folder, number)
         if path.is_file():
-            trials.append(Trial(**json.loads(path.read_text(encoding="utf-8"))))
+            trials.append(_read_trial(path))
         else:
             trials.append(_run(space, run_trial, maximize, seed + number, trials))
             with whole_file(path) as partial:
@@ -135,10 +135,18 @@ def finished_search(folder: Path, num_trials: int, maximize: bool) -> dict[str, 
     Args:
         folder, num_trials, maximize: As in `tune`.
     """
-    paths = [folder / f"trial-{number + 1}.json" for number in range(num_trials)]
+    paths = [_trial_file(folder, number) for number in range(num_trials)]
     if not all(path.is_file() for path in paths):
         return None
-    return _best([Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in paths], maximize)
+    return _best(list(map(_read_trial, paths)), maximize)
+
+
+def _trial_file(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number + 1}.json"
+
+
+def _read_trial(path: Path) -> Trial:
+    return Trial(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def _best(trials: Sequence[Trial], maximize: bool) -> dict[str, Any] | None:

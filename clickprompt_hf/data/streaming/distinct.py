@@ -58,10 +58,10 @@ class DistinctValues:
         if not _is_one_of(array.type, (*_FIXED_WIDTH, *_BYTES, pa.types.is_boolean)):
             return cls._of_shown(array)
         if _hardly_repeats(array):
-            return cls._partitioned(array, _keys(array), None)
+            return cls._partitioned(array, keys_of(array), None)
         encoded = array.dictionary_encode()
         values, indices = encoded.dictionary, encoded.indices
-        keys = _keys(values)
+        keys = keys_of(values)
         if indices.null_count:
             codes = indices.fill_null(len(values)).to_numpy()
             values = pa.concat_arrays([values, pa.nulls(1, values.type)])
@@ -76,7 +76,7 @@ class DistinctValues:
         shown = pa.array(map(repr, cells_of(array)), pa.large_string()).dictionary_encode()
         codes = shown.indices.to_numpy()
         _, first_rows = np.unique(codes, return_index=True)
-        return cls._partitioned(array.take(pa.array(first_rows)), _keys(shown.dictionary), codes)
+        return cls._partitioned(array.take(pa.array(first_rows)), keys_of(shown.dictionary), codes)
 
     @classmethod
     def _partitioned(cls, values: pa.Array, keys: np.ndarray, codes: np.ndarray | None) -> "DistinctValues":
@@ -108,17 +108,12 @@ def _hardly_repeats(array: pa.Array) -> bool:
     return all(len(part.unique()) > _MANY_DISTINCT * len(part) for part in some)
 
 
-def string_keys(texts: pa.Array) -> np.ndarray:
-    """Keys (D,) uint64 of strings without nulls."""
-    return _keys(texts)
-
-
 def _is_one_of(kind: pa.DataType, checks: tuple[Callable[[pa.DataType], bool], ...]) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _keys(values: pa.Array) -> np.ndarray:
-    """Keys of values without nulls."""
+def keys_of(values: pa.Array) -> np.ndarray:
+    """Keys (D,) uint64 of values without nulls."""
     kind = values.type
     if not len(values):
         return np.zeros(0, dtype=np.uint64)

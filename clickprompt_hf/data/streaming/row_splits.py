@@ -31,7 +31,7 @@ from ..splits import (
     stratified_ends,
     warn_of_missing_splits,
 )
-from .distinct import string_keys
+from .distinct import keys_of
 from .spelling import normally_spelled
 from .spill import SpilledColumn
 
@@ -257,7 +257,7 @@ def _ranks_of_groups(
     """Random rank (D,) of each code's group, and where each part but the last ends in the sorted rows."""
     check_split_column(column.kind, name)
     counts, first_rows = count_codes(column, is_drawn)
-    keys = np.concatenate([string_keys(normally_spelled(values)) for values in column.values()])
+    keys = np.concatenate([keys_of(normally_spelled(values)) for values in column.values()])
     # as in a column in memory, where the missing value comes after all others
     is_null = np.concatenate([values.is_null().to_numpy(zero_copy_only=False) for values in column.values()])
     first_rows[is_null] = np.iinfo(np.int64).max

@@ -33,13 +33,14 @@ from ..vocabulary import (
     KeyCounts,
     bucket_boundaries,
     check_kind,
+    count_keys,
     count_listed,
     frequent_keys,
     keys_of_lists,
     warn_of_ids_as_floats,
     warn_of_lists,
 )
-from .distinct import string_keys, text_buffers
+from .distinct import keys_of, text_buffers
 from .spelling import is_ascii, means_other, normally_spelled, spelled
 from .spill import VALUES_PER_SLICE, SpilledColumn
 
@@ -92,9 +93,7 @@ def fit_field(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min
         else:
             known = without_missing_words(values, field)
             keys_and_counts = ((vocabulary_keys(value, field, []), count) for value, count in zip(known, of_slice))
-        for keys, count in keys_and_counts:
-            for key in set(keys):
-                keyed[key] += count
+        keyed.update(count_keys(keys_and_counts))
     if field.kind == "multi_valued":
         warn_of_lists(some_lists, field)
     elif set(keyed) <= {""}:
@@ -126,7 +125,7 @@ def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchem
     of_rows = counts[rows]
     numbers = None
     if not is_distinct:
-        _, first, numbers = np.unique(string_keys(texts)[rows], return_index=True, return_inverse=True)
+        _, first, numbers = np.unique(keys_of(texts)[rows], return_index=True, return_inverse=True)
         of_rows = np.bincount(numbers, weights=of_rows).astype(np.int64)
         representatives = rows[first]
     else:
@@ -183,7 +182,7 @@ def _fit_numbers(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, 
 
 
 def _numbers(values: pa.Array, field: FieldSchema) -> np.ndarray:
-    """Values as float64, NaN for those that are no numbers."""
+    """Values as float64; NaN where a value is not a number."""
     if _are_numbers(values.type) and not field.missing:
         return values.to_numpy(zero_copy_only=False).astype(np.float64)
     return np.asarray([number_of(v) for v in without_missing_words(cells_of(values), field)], dtype=np.float64)
@@ -241,8 +240,8 @@ def _ids_of_numbers(values: pa.Array, processor: FeatureEncoder, field_index: in
 def _ids_by_spelling(texts: pa.Array, vocabulary: pa.Array) -> np.ndarray:
     """Ids (D,) int64 of texts that the vocabulary spells like this; 0 for others."""
     # only the entries that may be among few texts need a place in a hash table
-    wanted = np.sort(string_keys(texts))
-    keys = string_keys(vocabulary)
+    wanted = np.sort(keys_of(texts))
+    keys = keys_of(vocabulary)
     places = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1) if len(wanted) else np.zeros(0, np.int64)
     entries = np.flatnonzero(wanted[places] == keys) if len(wanted) else places
     found = pc.index_in(texts, vocabulary.take(pa.array(entries))).fill_null(-1).to_numpy()
