@@ -400,7 +400,12 @@ def test_the_command_loads_exports_and_checkpoints(folders, monkeypatch, capsys)
         # otherwise each answer waits for the client's delayed acknowledgement
         assert sockets[0].proto == socket.IPPROTO_TCP
 
+    def current_accelerator(check_available=False):
+        return None if check_available else torch.device("cuda")
+
     monkeypatch.setattr(uvicorn.Server, "run", run)
+    # as a build for CUDA says on a machine without a GPU
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", current_accelerator)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     threads = torch.get_num_threads()
     try:

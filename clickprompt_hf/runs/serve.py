@@ -162,7 +162,8 @@ def load_engine(model: str, threads: int = 0, backbone_module: str | None = None
         import_backbone_module(backbone_module)
     if threads:
         torch.set_num_threads(threads)
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    # builds for CUDA name it even on machines without a GPU, unless asked to check
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return CheckpointEngine(load_model(model, "model").to(device), AutoProcessor.from_pretrained(model))
 
 
