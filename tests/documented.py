@@ -44,7 +44,10 @@ ADDED = {
     "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS, *NO_PLOTS],
     **{
         name: ["--quick"]
-        for name in ("ctr_only", "data", "export", "export_plm", "finetune", "growth", "inference", "pamlm", "serving")
+        for name in (
+            *("ctr_only", "data", "export", "export_plm", "finetune", "growth", "id_tables", "inference", "pamlm"),
+            "serving",
+        )
     },
 }
 # The scripts in `examples` and the modules that they run.

@@ -17,6 +17,7 @@ from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
 from ..whole_files import whole_folder
 from .ctr_program import ClickProbability, random_inputs, torch_export, write_onnx
+from .id_tables import IdTableDtype, check_id_table_dtype, convert_id_tables
 
 logger = logging.get_logger(__name__)
 
@@ -27,7 +28,12 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _SERVING_MODULES = ("schema", "values", "lists", "vectors", "encoding")
 
 
-def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: bool = False) -> None:
+def export_ctr(
+    checkpoint: str | Path,
+    folder: str | Path,
+    with_torch_program: bool = False,
+    id_table_dtype: IdTableDtype = "float32",
+) -> float:
     """Export the CTR part of a checkpoint, both as a CTR-only checkpoint and as an ONNX model.
 
     The folder holds the checkpoint (`AutoModelForSequenceClassification`, `AutoProcessor`), `model.onnx`, and
@@ -38,14 +44,23 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
         checkpoint: Folder or Hub id of a checkpoint that was finetuned for clicks.
         folder: Folder to write; new or empty.
         with_torch_program: Also write `model.pt2`, for `torch.export.load`.
+        id_table_dtype: Type of the id embedding tables in `model.onnx` and `model.pt2`: `"bfloat16"` has half of the
+            bytes of `"float32"`, `"int8"` about a quarter; both change probabilities. The checkpoint in the folder is
+            in float32 either way.
+
+    Returns:
+        Largest difference of the ONNX model's probabilities from those of the checkpoint, on random rows.
 
     Raises:
         ImportError: If the packages that write and check ONNX are missing.
         FileExistsError: If `folder` is not empty.
         OSError: If `folder` cannot be written; the message names it and the reason.
-        ValueError: If the checkpoint has no trained CTR logit, or its processor belongs to another model.
-        RuntimeError: If the ONNX model's probabilities differ from those of the checkpoint.
+        ValueError: If the checkpoint has no trained CTR logit, its processor belongs to another model, or
+            `id_table_dtype` is unknown.
+        RuntimeError: If the ONNX model's probabilities differ from those of the checkpoint with its id tables in
+            `id_table_dtype`.
     """
+    check_id_table_dtype(id_table_dtype)
     folder = Path(folder).absolute()
     check_can_export(folder)
     model, processor = load_ctr(str(checkpoint))
@@ -53,11 +68,14 @@ def export_ctr(checkpoint: str | Path, folder: str | Path, with_torch_program: b
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
         write_serving_code(partial)
+        of_checkpoint = random_scores(model)
+        convert_id_tables(model, id_table_dtype)
         program = torch_export(model)
         write_onnx(program, partial / ONNX_FILE, processor.fingerprint)
-        check_scores(model, partial)
+        found = check_scores(model, partial)
         if with_torch_program:
             torch.export.save(program, partial / TORCH_FILE)
+    return max(float(np.abs(scores - expected).max()) for scores, expected in zip(found, of_checkpoint))
 
 
 def check_can_export(folder: Path) -> None:
@@ -135,8 +153,8 @@ def write_serving_code(folder: Path) -> None:
         (folder / Path(module).name).write_text(alone, encoding="utf-8")
 
 
-def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
-    """Check that the ONNX model in `folder` gives the probabilities of `model` for random rows.
+def check_scores(model: ClickPromptForCTR, folder: Path) -> list[np.ndarray]:
+    """Check that the ONNX model in `folder` gives the probabilities of `model` for random rows, and return them.
 
     Raises:
         RuntimeError: If they differ by more than 1e-5.
@@ -145,14 +163,24 @@ def check_scores(model: ClickPromptForCTR, folder: Path) -> None:
     from .scorer import Scorer
 
     scorer = Scorer(folder)
-    for num_rows in (1, 256):
-        inputs = random_inputs(model, num_rows, seed=num_rows)
-        with torch.no_grad():
-            expected = ClickProbability(model)(*inputs).numpy()
-        difference = np.abs(scorer.score_ids(*(tensor.numpy() for tensor in inputs)) - expected).max()
+    found = [scorer.score_ids(*(tensor.numpy() for tensor in inputs)) for inputs in _random_batches(model)]
+    for scores, expected in zip(found, random_scores(model)):
+        difference = np.abs(scores - expected).max()
         # NaN fails as well
         if not difference <= TOLERANCE:
             raise RuntimeError(
                 f"The ONNX model's probabilities must equal the checkpoint's within {TOLERANCE}, but they differ by "
-                f"{difference} in a batch of {num_rows}; nothing was written."
+                f"{difference} in a batch of {len(scores)}; nothing was written."
             )
+    return found
+
+
+def random_scores(model: ClickPromptForCTR) -> list[np.ndarray]:
+    """Probabilities (B,) of a model's CTR part for random rows, in batches of several sizes."""
+    probability = ClickProbability(model)
+    with torch.no_grad():
+        return [probability(*inputs).numpy() for inputs in _random_batches(model)]
+
+
+def _random_batches(model: ClickPromptForCTR) -> list[tuple[torch.Tensor, ...]]:
+    return [random_inputs(model, num_rows, seed=num_rows) for num_rows in (1, 256)]

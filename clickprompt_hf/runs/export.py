@@ -2,15 +2,18 @@
 """Export the CTR part of a checkpoint, to serve it without the PLM and without torch, or the whole model.
 
     clickprompt export CHECKPOINT FOLDER
+    clickprompt export CHECKPOINT FOLDER --id_table_dtype int8
     clickprompt export CHECKPOINT FOLDER --with_plm
 
 docs/serving.md describes the files in FOLDER and how to serve them. Needs pip install "clickprompt_hf[onnx]".
 """
 
 from pathlib import Path
+from typing import get_args
 
 from ..export.export_ctr import TORCH_FILE, export_ctr
 from ..export.export_plm import export_plm
+from ..export.id_tables import IdTableDtype
 from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
 from .paths import check_folder_or_hub_id
@@ -26,6 +29,13 @@ def make_parser() -> CommandParser:
         "--int8",
         action="store_true",
         help="with --with_plm: weights of 8 bits, a quarter of the size; changes probabilities",
+    )
+    parser.add_argument(
+        "--id_table_dtype",
+        choices=get_args(IdTableDtype),
+        default="float32",
+        help="without --with_plm: type of the id embedding tables; bfloat16 halves their size, int8 quarters it; both "
+        "change probabilities (default: %(default)s)",
     )
     parser.add_argument("--torch_program", action="store_true", help=f"also write {TORCH_FILE} for torch.export.load")
     add_backbone_module(parser)
@@ -45,18 +55,23 @@ def main(arguments: list[str] | None = None) -> None:
     """
     args = make_parser().parse_args(arguments)
     if args.int8 and not args.with_plm:
-        raise ValueError("`int8` needs --with_plm: the CTR part alone is exported in fp32.")
+        raise ValueError("`int8` needs --with_plm. Without the PLM, --id_table_dtype int8 shrinks the id tables.")
     if args.torch_program and args.with_plm:
         raise ValueError("`torch_program` must be left out with --with_plm: it is the program of the CTR part alone.")
+    if args.with_plm and args.id_table_dtype != "float32":
+        raise ValueError(
+            f"`id_table_dtype` must be left out with --with_plm, got {args.id_table_dtype!r}: --int8 shrinks the "
+            "whole model, its id tables included."
+        )
     require(["onnx", "onnxscript", "onnxruntime"], "onnx", "The export")
     check_folder_or_hub_id(args.checkpoint, "checkpoint")
     if args.backbone_module:
         import_backbone_module(args.backbone_module)
     if args.with_plm:
         difference = export_plm(args.checkpoint, args.folder, args.int8)
-        print(f"On random rows, probabilities differ from the checkpoint's by at most {difference:.1g}.")
     else:
-        export_ctr(args.checkpoint, args.folder, with_torch_program=args.torch_program)
+        difference = export_ctr(args.checkpoint, args.folder, args.torch_program, args.id_table_dtype)
+    print(f"On random rows, probabilities differ from the checkpoint's by at most {difference:.1g}.")
     for path in sorted(args.folder.iterdir()):
         print(f"{path.stat().st_size:>12,} {path}")
 
