@@ -7,7 +7,7 @@ is the package's: `clickprompt_hf/data/vocabulary.py`.
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,10 @@ from transformers.utils import cached_file
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
-from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValues, ValueIndex, cells_of
-from .encoding_clickprompt import columns_of, read_vocabularies, time_part, warn_of_unknown_values
-from .encoding_clickprompt import without_missing_words
-from .lists_clickprompt import cell_values
-from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
+from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValues, read_vocabularies
+from .encoding_clickprompt import warn_of_unknown_values
+from .rendering_clickprompt import TextRenderer
+from .schema_clickprompt import FieldSchema, Schema
 from .text_encoder_clickprompt import TEXT_ENCODER_FOLDER, TextEncoder
 from .text_options_clickprompt import TextOptions, check_positive_integer
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, special_tokens_around
@@ -32,7 +31,7 @@ from .tokenization_clickprompt import tokenize
 
 # Until 0.2.0 it was defined here.
 from .tokenization_clickprompt import plain_backend  # noqa: F401
-from .values_clickprompt import canonical, check_labels, each_distinct, number_of
+from .values_clickprompt import check_labels
 from .whole_files import whole_contents
 # isort: on
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     # transformers copies the files that a module imports: this line ships the pipeline with the processor.
     from .pipeline_clickprompt import ClickPromptPipeline  # noqa: F401
 
-UNKNOWN_TEXT = "unknown"
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 _LOADING_ARGUMENTS = (
     *_HUB_ARGUMENTS,
@@ -67,7 +65,7 @@ def _is_tokenizer(value: Any) -> bool:
     return value is not None and not isinstance(value, _NoTokenizer)
 
 
-class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
+class ClickPromptProcessor(TextRenderer, ProcessorMixin):
     """Turns raw rows into feature ids and text tokens. Fitted on training rows, saved with every checkpoint.
 
     A value's id is its position in the field's vocabulary, counted from 1; 0 is the out-of-vocabulary id. Missing
@@ -376,28 +374,6 @@ class ClickPromptProcessor(FeatureEncoder, ProcessorMixin):
             raise ValueError("This processor has no tokenizer, as its model reads no text.")
         return self.tokenizer
 
-    def render(self, rows) -> list[str]:
-        """Render the text of each row: one clause per field in the text, joined by a space."""
-        columns = columns_of(rows)
-        in_text = [(f, columns[self.schema.fields[f].column]) for f in self.schema.fields_in_text]
-        if not in_text:
-            return [""] * len(next(iter(columns.values()), ()))
-        return [" ".join(row) for row in zip(*(self.render_values(f, values) for f, values in in_text))]
-
-    def render_values(self, field_index: int, values: Iterable) -> list[str]:
-        """Render raw values of one field as clauses such as `"Age is 25-34."`, whether or not it is in the text."""
-        field, index = self.schema.fields[field_index], self.indexes[field_index]
-        before, after = self.affixes(field_index)
-        known = without_missing_words(cells_of(values), field)
-        return each_distinct(known, lambda value: f"{before}{_text_of(value, field, index)}{after}")
-
-    def affixes(self, field_index: int) -> tuple[str, str]:
-        """The template's text before and after the value of a field."""
-        # Not str.format: names may contain braces.
-        before, after = self.schema.template.split("{value}", 1)
-        name = self.schema.fields[field_index].name
-        return before.replace("{name}", name), after.replace("{name}", name)
-
     def to_dict(self) -> dict[str, Any]:
         """Content of `processor_config.json`: everything but the vocabularies, which have their own file."""
         return {
@@ -537,18 +513,3 @@ def _data_module(name: str):
             "Fitting or extending a processor needs the clickprompt_hf package, which is not installed: "
             "pip install clickprompt_hf"
         ) from error
-
-
-def _text_of(value: Any, field: FieldSchema, index: ValueIndex) -> str:
-    """A value as the text shows it: in the spelling that the PLM read in training."""
-    if field.kind == "multi_valued":
-        return ", ".join(map(index.spelling_of, cell_values(value, field))) or UNKNOWN_TEXT
-    if field.kind == "numeric":
-        number = number_of(value)
-        if not np.isfinite(number):
-            return UNKNOWN_TEXT
-        # A double does not hold every digit from 1e16 on.
-        return canonical(number) if abs(number) < 1e16 else str(number)
-    if field.kind in TIME_PARTS:
-        return time_part(value, field) or UNKNOWN_TEXT
-    return index.spelling_of(canonical(value)) or UNKNOWN_TEXT

@@ -96,13 +96,7 @@ def tokenize(
     backend, around = _plain(tokenizer)
     if not add_special_tokens:
         around = SpecialTokens([], [])
-    start, stop = kept_tokens(tokenizer, around, max_length)
-    tokenized = []
-    # In parts, as each encoding takes kilobytes.
-    for first in range(0, len(texts), _TEXTS_PER_CALL):
-        encoded = backend.encode_batch_fast(list(texts[first : first + _TEXTS_PER_CALL]), add_special_tokens=False)
-        tokenized += [[*around.before, *text.ids[start:stop], *around.after] for text in encoded]
-    return tokenized
+    return token_lists(backend, texts, around, kept_tokens(tokenizer, around, max_length))
 
 
 class SpecialTokens(NamedTuple):
@@ -110,6 +104,29 @@ class SpecialTokens(NamedTuple):
 
     before: list[int]
     after: list[int]
+
+
+def token_lists(
+    backend, texts: Sequence[str], around: SpecialTokens, kept: tuple[int | None, int | None]
+) -> list[list[int]]:
+    """Tokenize texts by a backend without truncation and padding, for which control tokens are text.
+
+    Args:
+        backend: As `plain_backend` or `without_control_tokens` return it.
+        texts: B texts.
+        around: Special tokens to put around each text.
+        kept: Slice of a text's own tokens to keep, as `kept_tokens` returns it.
+
+    Returns:
+        Token ids of each text, unpadded.
+    """
+    start, stop = kept
+    tokenized = []
+    # In parts, as each encoding takes kilobytes.
+    for first in range(0, len(texts), _TEXTS_PER_CALL):
+        encoded = backend.encode_batch_fast(list(texts[first : first + _TEXTS_PER_CALL]), add_special_tokens=False)
+        tokenized += [[*around.before, *text.ids[start:stop], *around.after] for text in encoded]
+    return tokenized
 
 
 def special_tokens_around(tokenizer) -> SpecialTokens:
@@ -222,7 +239,7 @@ def _plain(tokenizer) -> _Plain:
     with _PLAIN_LOCK:
         known_state, plain = _PLAIN.get(tokenizer, (None, None))
         if plain is None or known_state != state:
-            copied = _without_control_tokens(backend, control_tokens(tokenizer))
+            copied = without_control_tokens(backend, control_tokens(tokenizer))
             framed = copied.encode("a 0")
             plain = _Plain(copied, _split_around(tokenizer, framed.ids, framed.special_tokens_mask))
             _PLAIN[tokenizer] = (state, plain)
@@ -240,8 +257,8 @@ def _split_around(tokenizer, ids: list[int], is_special: Sequence[int]) -> Speci
     return SpecialTokens(ids[: text[0]], ids[text[-1] + 1 :])
 
 
-def _without_control_tokens(backend, control: set[str]):
-    """Copy a backend, and rename its control tokens to what no text holds.
+def without_control_tokens(backend, control: set[str]):
+    """Copy a backend without its truncation and padding, and rename its control tokens to what no text holds.
 
     To split them in a text is not enough: a Unigram model, or a model of whole words, knows them as pieces of text and
     finds them again.

@@ -1,19 +1,34 @@
 """Export of a checkpoint with its PLM to ONNX, in fp32 and int8, and its scorer."""
 
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from test_export_ctr import PROCESSOR, awkward_rows, save_checkpoint
-from tiny_data import tiny_rows
+from tiny_data import TITLES, tiny_rows, tiny_schema
 from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
+from tiny_tokenizers import CONTROL, KINDS, tokenizer_of
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipeline, ClickPromptProcessor
 from clickprompt_hf.export import export_plm as module
-from clickprompt_hf.export.export_plm import export_plm, largest_difference, quantize, write_model
+from clickprompt_hf.export import text_tokenizer
+from clickprompt_hf.export.export_plm import (
+    export_plm,
+    largest_difference,
+    quantize,
+    write_model,
+    write_tokenizer_settings,
+)
 from clickprompt_hf.export.plm_program import fused_export, input_names, random_batch
 from clickprompt_hf.export.plm_scorer import PLMScorer
+from clickprompt_hf.export.text_tokenizer import SETTINGS_FILE, TextTokenizer
 from clickprompt_hf.runs import export as command
-from clickprompt_hf.serving.checkpoint_engine import PLMExportEngine
+from clickprompt_hf.serving.engines import PLMExportEngine, load_export
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -66,9 +81,112 @@ def test_an_exported_folder_scores_raw_rows(exported):
     assert np.std(expected) > 0.01
     # no weights besides those of the program
     assert not (folder / "onnx" / "model.safetensors").exists()
-    engine = PLMExportEngine(folder / "onnx", num_threads=1)
+    engine = load_export(folder / "onnx", num_threads=1)
+    assert isinstance(engine, PLMExportEngine)
+    assert engine.trained_values == PROCESSOR.trained_values
     found = engine.score(engine.read([dict(zip(rows, cells)) for cells in zip(*rows.values())], None))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+# As serve does it, on a machine without torch.
+SERVE = """
+import pickle, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuse())
+folder, rows, results = sys.argv[1:]
+# as pip names the entry point, for which the package does not load torch
+sys.argv[0] = "clickprompt"
+from clickprompt_hf.encoding_clickprompt import UnknownValues
+from clickprompt_hf.runs.serve import load_engine
+
+engine = load_engine(folder)
+with open(rows, "rb") as file:
+    columns = pickle.load(file)
+as_list = [dict(zip(columns, row)) for row in zip(*columns.values())]
+inputs = engine.read(as_list, UnknownValues(engine.encoder))
+with open(results, "wb") as file:
+    pickle.dump((inputs, engine.score(inputs)), file)
+"""
+
+
+def test_it_is_served_without_torch(exported, tmp_path):
+    folder, rows = exported[0] / "onnx", awkward_rows(200)
+    (tmp_path / "rows").write_bytes(pickle.dumps(rows))
+    command_line = [sys.executable, "-c", SERVE, folder, tmp_path / "rows", tmp_path / "results"]
+    root = str(Path(module.__file__).parents[2])
+    subprocess.run(command_line, check=True, cwd=tmp_path, timeout=60, env={"PYTHONPATH": root})
+    inputs, scores = pickle.loads((tmp_path / "results").read_bytes())
+
+    expected = PROCESSOR(rows, return_tensors="np")
+    assert set(inputs) == {"feature_ids", "input_ids", "attention_mask"}
+    for name, array in inputs.items():
+        np.testing.assert_array_equal(array, expected[name])
+    # some texts are truncated
+    assert inputs["attention_mask"].sum(axis=1).max() == PROCESSOR.max_text_length
+    np.testing.assert_allclose(scores, PLMScorer(folder).score_inputs(dict(expected)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "in Python"])
+def test_texts_have_the_tokens_of_the_processor(kind, tmp_path):
+    titles = [*TITLES, *CONTROL, *(f"Up{token} it {token}" for token in CONTROL), "", None, "«Ünïcödé» \t 日本"]
+    rows = {**tiny_rows(len(titles)), "title": titles}
+    for side, limit in (("right", None), ("right", 12), ("left", 12)):
+        tokenizer = tokenizer_of(kind, truncation_side=side)
+        processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer, max_text_length=limit)
+        folder = tmp_path / f"{side}-{limit}"
+        processor.save_pretrained(folder)
+        write_tokenizer_settings(processor, folder)
+        read = TextTokenizer(folder)
+        found, expected = read(processor.render(rows)), processor(rows, return_tensors="np")
+        for name, array in found.items():
+            assert array.dtype == np.int64
+            np.testing.assert_array_equal(array, expected[name])
+        assert (found["attention_mask"].sum(axis=1).max() == 12) == (limit == 12)
+        assert read([])["input_ids"].shape == (0, 0)
+
+
+def test_other_tokens_without_transformers_are_noticed(tmp_path, monkeypatch):
+    PROCESSOR.save_pretrained(tmp_path)
+    monkeypatch.setattr(text_tokenizer, "without_control_tokens", lambda backend, control: backend)
+    with pytest.raises(RuntimeError, match=r"tokenizer\.json must give texts the tokens of the processor"):
+        write_tokenizer_settings(PROCESSOR, tmp_path)
+
+
+def test_a_tokenizer_in_python_needs_transformers(exported, tmp_path, monkeypatch):
+    processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer_of("in Python"))
+    write_tokenizer_settings(processor, tmp_path)
+    assert not list(tmp_path.iterdir())
+    # as its export would look
+    shutil.copytree(exported[0] / "onnx", tmp_path / "onnx")
+    (tmp_path / "onnx" / SETTINGS_FILE).unlink()
+    rows = tiny_rows(8)
+    np.testing.assert_array_equal(
+        PLMScorer(tmp_path / "onnx").score(rows), PLMScorer(exported[0] / "onnx").score(rows)
+    )
+    monkeypatch.setitem(sys.modules, "clickprompt_hf.processing_clickprompt", None)
+    with pytest.raises(ImportError, match="needs torch and transformers, as it has no text_tokens.json"):
+        load_export(tmp_path / "onnx")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("tokenizer.json", "{", "but one of them is damaged"),
+        ("text_tokens.json", "{}", "but one of them is damaged: KeyError"),
+        ("tokenizer.json", None, "tokenizer.json"),
+    ],
+)
+def test_a_damaged_tokenizer_is_named(file, content, message, exported, tmp_path):
+    for name in ("tokenizer.json", "text_tokens.json"):
+        shutil.copy(exported[0] / "onnx" / name, tmp_path)
+    (tmp_path / file).unlink() if content is None else (tmp_path / file).write_text(content)
+    with pytest.raises(OSError, match=message):
+        TextTokenizer(tmp_path)
 
 
 def test_files_that_were_not_written_together_are_refused(exported, tmp_path):

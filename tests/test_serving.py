@@ -32,7 +32,7 @@ from starlette.testclient import TestClient, httpx
 from clickprompt_hf.runs import serve
 from clickprompt_hf.serving.batching import Batcher, QueueIsFull
 from clickprompt_hf.serving.checkpoint_engine import CheckpointEngine
-from clickprompt_hf.serving.engines import ExportEngine
+from clickprompt_hf.serving.engines import load_export
 from clickprompt_hf.serving.metrics import ServedValues
 from clickprompt_hf.serving.service import Limits, RequestError, make_service, score_requests
 
@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(folders):
-    return ExportEngine(folders / "export", num_threads=1)
+    return load_export(folders / "export", num_threads=1)
 
 
 @pytest.fixture
@@ -323,6 +323,18 @@ def test_an_error_while_scoring_reaches_every_request_of_the_batch():
             return await asyncio.gather(batcher.score([1]), batcher.score([2]), return_exceptions=True)
 
     assert [str(error) for error in asyncio.run(work())] == ["broken", "broken"]
+
+
+def test_the_configuration_of_an_exported_folder_is_read_once(folders, monkeypatch):
+    read, read_text = [], Path.read_text
+
+    def counted(path, *args, **kwargs):
+        read.append(path.name)
+        return read_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    serve.load_engine(str(folders / "export"))
+    assert read == ["processor_config.json"]
 
 
 # As pip writes it for the entry point, on a machine without torch.

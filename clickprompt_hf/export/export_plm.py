@@ -13,10 +13,15 @@ import torch
 from ..configuration_clickprompt import ClickPromptConfig
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
+from ..tokenization_clickprompt import control_tokens, kept_tokens, special_tokens_around, tokenize
 from ..whole_files import whole_folder
 from .ctr_program import needs_second_file, write_onnx
 from .export_ctr import ONNX_FILE, TOLERANCE, check_can_export, load_click_model
 from .plm_program import FusedClickProbability, fused_export, input_names, random_batch
+from .text_tokenizer import TOKENIZER_FILE, TextTokenizer, write_settings
+
+# Values of each field whose texts are tokenized to check the exported tokenizer.
+_VALUES_CHECKED = 64
 
 
 def export_plm(checkpoint: str | Path, folder: str | Path, int8: bool = False) -> float:
@@ -40,8 +45,8 @@ def export_plm(checkpoint: str | Path, folder: str | Path, int8: bool = False) -
         OSError: If `folder` cannot be written; the message names it and the reason.
         ValueError: If the checkpoint has no PLM, one that cannot be exported, or was not finetuned for clicks, or its
             processor belongs to another model.
-        RuntimeError: If the probabilities in fp32 differ from those of the checkpoint by more than 1e-5, or those in
-            int8 are not numbers.
+        RuntimeError: If the probabilities in fp32 differ from those of the checkpoint by more than 1e-5, those in int8
+            are not numbers, or texts have other tokens without transformers.
     """
     folder = Path(folder).absolute()
     check_can_export(folder)
@@ -49,6 +54,7 @@ def export_plm(checkpoint: str | Path, folder: str | Path, int8: bool = False) -
     with whole_folder(folder) as partial:
         model.config.save_pretrained(partial)
         processor.save_pretrained(partial)
+        write_tokenizer_settings(processor, partial)
         exact = partial / "fp32" / ONNX_FILE if int8 else partial / ONNX_FILE
         exact.parent.mkdir(exist_ok=True)
         program = write_model(model, exact, processor.fingerprint)
@@ -82,6 +88,44 @@ def load_with_plm(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProces
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)
     return model, processor
+
+
+def write_tokenizer_settings(processor: ClickPromptProcessor, folder: Path) -> None:
+    """Write what `TextTokenizer` needs beside `tokenizer.json`, which the processor has saved in `folder`.
+
+    A tokenizer written in Python has no such file; then nothing is written, and reading rows needs transformers.
+
+    Raises:
+        RuntimeError: If `TextTokenizer` turns texts into other tokens than the processor.
+    """
+    tokenizer = processor.tokenizer
+    if not tokenizer.is_fast:
+        return
+    around = special_tokens_around(tokenizer)
+    first, end = kept_tokens(tokenizer, around, processor.max_text_length)
+    settings = {
+        "control_tokens": sorted(control_tokens(tokenizer)),
+        "before": around.before,
+        "after": around.after,
+        "first_kept": first,
+        "end_of_kept": end,
+        "padding": tokenizer.pad_token_id,
+    }
+    write_settings(folder, settings)
+    texts = [
+        clause
+        for f in processor.schema.fields_in_text
+        for clause in processor.render_values(f, [*processor.vocabularies[f][:_VALUES_CHECKED], None])
+    ]
+    texts = [*texts, " ".join(texts[:: _VALUES_CHECKED + 1]), "", " ".join(map(str, settings["control_tokens"]))]
+    found, mask = TextTokenizer(folder)(texts).values()
+    if [ids[kept == 1].tolist() for ids, kept in zip(found, mask)] != tokenize(
+        tokenizer, texts, processor.max_text_length
+    ):
+        raise RuntimeError(
+            f"{TOKENIZER_FILE} must give texts the tokens of the processor, but it does not with "
+            f"{type(tokenizer).__name__}; nothing was written."
+        )
 
 
 def write_model(model: ClickPromptForCTR, path: Path, fingerprint: str) -> torch.export.ExportedProgram:

@@ -10,7 +10,9 @@
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -35,15 +37,19 @@ class Scorer:
     Args:
         folder: An exported folder. Defaults to the folder of this file.
         num_threads: Threads per call; 0 for one per core.
+        config: Content of its `processor_config.json`, if that was read before.
 
     Raises:
         OSError: If a file is missing.
         ValueError: If the files of `folder` were not written together.
     """
 
-    def __init__(self, folder: str | Path | None = None, num_threads: int = 0):
+    def __init__(
+        self, folder: str | Path | None = None, num_threads: int = 0, config: Mapping[str, Any] | None = None
+    ):
         folder = Path(__file__).parent if folder is None else Path(folder)
-        config = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+        config = read_processor_config(folder) if config is None else config
+        self.trained_values = config.get("trained_values")
         vocabularies = read_vocabularies(folder / VOCABULARIES_FILE, config)
         self.encoder = FeatureEncoder(
             Schema.from_dict(config["schema"]), vocabularies, config["boundaries"], config.get("vectors")
@@ -130,6 +136,11 @@ class Scorer:
         if np.isnan(probabilities).any():
             raise ValueError(f"The probabilities of {self.model} must be numbers, got NaN: its weights are damaged.")
         return probabilities
+
+
+def read_processor_config(folder: str | Path) -> dict[str, Any]:
+    """Read the `processor_config.json` of an exported folder, with its schema and what was fitted."""
+    return json.loads((Path(folder) / "processor_config.json").read_text(encoding="utf-8"))
 
 
 def open_session(folder: Path, fingerprint: str, num_threads: int = 0) -> onnxruntime.InferenceSession:

@@ -131,7 +131,7 @@ def _quiet_end() -> Iterator[None]:
 
 
 def load_engine(model: str, threads: int = 0, backbone_module: str | None = None) -> "Engine":
-    """Load an exported folder without torch, or a checkpoint with it.
+    """Load an exported folder, without torch unless its texts need it, or a checkpoint.
 
     Args:
         model: Exported folder, or folder or Hub id of a checkpoint.
@@ -141,22 +141,21 @@ def load_engine(model: str, threads: int = 0, backbone_module: str | None = None
     Raises:
         ValueError: If the model's files do not belong together, or it was not finetuned for clicks.
         OSError: If the model is missing.
+        ImportError: If the texts of an exported folder need torch and transformers, and they are missing.
     """
-    from ..serving.engines import ExportEngine, is_export, reads_text
+    from ..serving.engines import is_export, load_export
 
-    if is_export(model) and not reads_text(model):
-        return ExportEngine(model, threads)
+    if is_export(model):
+        return load_export(model, threads)
     # registers the Auto classes
     importlib.import_module("clickprompt_hf.public_names")
     import torch
     from transformers import AutoProcessor
 
-    from ..serving.checkpoint_engine import CheckpointEngine, PLMExportEngine
+    from ..serving.checkpoint_engine import CheckpointEngine
     from .paths import check_folder_or_hub_id
     from .predict import load_model
 
-    if is_export(model):
-        return PLMExportEngine(model, threads)
     check_folder_or_hub_id(model, "model")
     if backbone_module:
         import_backbone_module(backbone_module)

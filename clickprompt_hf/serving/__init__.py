@@ -8,5 +8,6 @@
 | gather rows of several requests into batches | `batching.py` |
 | count | `metrics.py` |
 
-Only `checkpoint_engine.py` imports torch and transformers: exported folders are served without them.
+Only `checkpoint_engine.py` imports torch and transformers. Exported folders are served without them, unless their
+texts need a tokenizer in Python or a text encoder.
 """

@@ -1,7 +1,6 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """What turns raw rows into click probabilities in the service. Imports neither torch nor transformers."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +9,8 @@ import numpy as np
 
 from ..data.drift import TrainedValues
 from ..encoding_clickprompt import FeatureEncoder, UnknownValues
-from ..export.scorer import ONNX_FILE, Scorer
+from ..export.plm_scorer import PLMScorer
+from ..export.scorer import ONNX_FILE, Scorer, read_processor_config
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -47,24 +47,17 @@ class Engine(Protocol):
 
 
 class ExportEngine:
-    """Scores with an exported folder, through numpy and onnxruntime alone.
+    """Scores with the exported CTR part of a model, through numpy and onnxruntime alone.
 
     Args:
-        folder: A folder that `clickprompt export` wrote.
-        num_threads: Threads per batch; 0 for one per core.
-
-    Raises:
-        OSError: If a file is missing.
-        ValueError: If the files of `folder` were not written together.
+        scorer: The scorer of its folder.
     """
 
     batch_rows = 4096
+    name = "CTR part, onnxruntime"
 
-    def __init__(self, folder: str | Path, num_threads: int = 0):
-        self.scorer = Scorer(folder, num_threads)
-        self.encoder = self.scorer.encoder
-        self.trained_values = _processor_config(folder).get("trained_values")
-        self.name = "CTR part, onnxruntime"
+    def __init__(self, scorer: Scorer):
+        self.scorer, self.encoder, self.trained_values = scorer, scorer.encoder, scorer.trained_values
 
     def read(self, rows: Rows, unknown: UnknownValues) -> tuple[np.ndarray, np.ndarray | None]:
         return self.scorer.encode(rows, unknown)
@@ -73,15 +66,44 @@ class ExportEngine:
         return self.scorer.score_ids(*inputs)
 
 
+class PLMExportEngine:
+    """Scores with an exported model and its PLM, through numpy, tokenizers and onnxruntime alone; see `PLMScorer`.
+
+    Args:
+        scorer: The scorer of its folder.
+    """
+
+    name = "with the PLM, onnxruntime"
+
+    def __init__(self, scorer: PLMScorer):
+        self.scorer, self.encoder, self.trained_values = scorer, scorer.encoder, scorer.trained_values
+        self.batch_rows = scorer.batch_size
+
+    def read(self, rows: Rows, unknown: UnknownValues) -> dict[str, np.ndarray]:
+        return self.scorer.encode(rows, unknown)
+
+    def score(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self.scorer.score_inputs(inputs)
+
+
 def is_export(folder: str | Path) -> bool:
     """Whether a folder holds an ONNX model that `clickprompt export` wrote."""
     return (Path(folder) / ONNX_FILE).is_file()
 
 
-def reads_text(folder: str | Path) -> bool:
-    """Whether the exported folder has the model with its PLM."""
-    return bool(_processor_config(folder)["reads_text"])
+def load_export(folder: str | Path, num_threads: int = 0) -> ExportEngine | PLMExportEngine:
+    """Load an exported folder.
 
+    Args:
+        folder: A folder that `clickprompt export` wrote.
+        num_threads: Threads per batch; 0 for one per core.
 
-def _processor_config(folder: str | Path) -> dict[str, Any]:
-    return json.loads((Path(folder) / "processor_config.json").read_text(encoding="utf-8"))
+    Raises:
+        OSError: If a file is missing or damaged.
+        ValueError: If the files of `folder` were not written together.
+        ImportError: If its texts need torch and transformers, and they are missing.
+    """
+    config = read_processor_config(folder)
+    if config.get("reads_text"):
+        return PLMExportEngine(PLMScorer(folder, num_threads, config=config))
+    return ExportEngine(Scorer(folder, num_threads, config))

@@ -25,7 +25,8 @@ from ...encoding_clickprompt import (
     vocabulary_keys,
     without_missing_words,
 )
-from ...processing_clickprompt import UNKNOWN_TEXT, ClickPromptProcessor
+from ...processing_clickprompt import ClickPromptProcessor
+from ...rendering_clickprompt import UNKNOWN_TEXT
 from ...schema_clickprompt import FieldSchema
 from ...values_clickprompt import normal_spelling, number_of
 from ..vocabulary import (

@@ -1,0 +1,65 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Raw rows to the text that the PLM reads.
+
+This file ships with every checkpoint and is read where torch is absent, so it imports only numpy and the standard
+library.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+# One import per line: parentheses do not survive the copy into a checkpoint.
+# isort: off
+from .encoding_clickprompt import FeatureEncoder, ValueIndex, cells_of, columns_of, time_part, without_missing_words
+from .lists_clickprompt import cell_values
+from .schema_clickprompt import TIME_PARTS, FieldSchema
+from .values_clickprompt import canonical, each_distinct, number_of
+# isort: on
+
+UNKNOWN_TEXT = "unknown"
+
+
+class TextRenderer(FeatureEncoder):
+    """Turns columns of raw values into feature ids, and into the text of each row.
+
+    Missing values and those that cannot be read are "unknown" in the text. Arguments are those of `FeatureEncoder`.
+    """
+
+    def render(self, rows) -> list[str]:
+        """Render the text of each row: one clause per field in the text, joined by a space."""
+        columns = columns_of(rows)
+        in_text = [(f, columns[self.schema.fields[f].column]) for f in self.schema.fields_in_text]
+        if not in_text:
+            return [""] * len(next(iter(columns.values()), ()))
+        return [" ".join(row) for row in zip(*(self.render_values(f, values) for f, values in in_text))]
+
+    def render_values(self, field_index: int, values: Iterable) -> list[str]:
+        """Render raw values of one field as clauses such as `"Age is 25-34."`, whether or not it is in the text."""
+        field, index = self.schema.fields[field_index], self.indexes[field_index]
+        before, after = self.affixes(field_index)
+        known = without_missing_words(cells_of(values), field)
+        return each_distinct(known, lambda value: f"{before}{_text_of(value, field, index)}{after}")
+
+    def affixes(self, field_index: int) -> tuple[str, str]:
+        """The template's text before and after the value of a field."""
+        # Not str.format: names may contain braces.
+        before, after = self.schema.template.split("{value}", 1)
+        name = self.schema.fields[field_index].name
+        return before.replace("{name}", name), after.replace("{name}", name)
+
+
+def _text_of(value: Any, field: FieldSchema, index: ValueIndex) -> str:
+    """A value as the text shows it: in the spelling that the PLM read in training."""
+    if field.kind == "multi_valued":
+        return ", ".join(map(index.spelling_of, cell_values(value, field))) or UNKNOWN_TEXT
+    if field.kind == "numeric":
+        number = number_of(value)
+        if not np.isfinite(number):
+            return UNKNOWN_TEXT
+        # A double does not hold every digit from 1e16 on.
+        return canonical(number) if abs(number) < 1e16 else str(number)
+    if field.kind in TIME_PARTS:
+        return time_part(value, field) or UNKNOWN_TEXT
+    return index.spelling_of(canonical(value)) or UNKNOWN_TEXT
