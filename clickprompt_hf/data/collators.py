@@ -177,18 +177,18 @@ def draw_masks(shape: tuple[int, ...], seed: int, epoch: int, row_ids: np.ndarra
     row_keys = hash_numbers(run_key + row_ids.astype(np.uint64))
     # (T, 3) counters, three consecutive ones per position, to (3, 1, T)
     counters = np.arange(3 * shape[1], dtype=np.uint64).reshape(shape[1], 3).T[:, None]
-    bits = hash_numbers(row_keys[None, :, None] + counters * _GOLDEN_GAMMA)
+    bits = hash_numbers(row_keys[None, :, None] + counters * GOLDEN_GAMMA)
     # The upper 53 bits fill a double's mantissa.
     return MaskDraws(*((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53))
 
 
-_GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def hash_numbers(numbers: Any) -> Any:
     """Hash 64-bit integers with SplitMix64's output function (Steele et al. 2014). Products wrap around."""
     with np.errstate(over="ignore"):
-        numbers = numbers + _GOLDEN_GAMMA
+        numbers = numbers + GOLDEN_GAMMA
         numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return numbers ^ (numbers >> np.uint64(31))

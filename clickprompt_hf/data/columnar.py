@@ -26,6 +26,7 @@ from ..vectors_clickprompt import UnreadableVector
 from ..whole_files import whole_folder
 from .arrow_cells import distinct_cells
 from .drift import count_training_values, with_trained_values
+from .feature_dropout import FeatureDropout
 from .text_states import CachedTexts
 from .text_variants import distinct_texts
 from .token_tables import TokenTables
@@ -79,6 +80,8 @@ class ColumnarDataset(Dataset):
         teacher_logits: (N,) logits of a teacher, for `ClickPromptTrainer` to learn from; `None` without a teacher.
         vector_ids: (N, V) integers, indices of the rows' vectors in `vectors`; `None` without fields of vectors.
         vectors: Distinct vectors of each field of vectors; `None` without such fields.
+        feature_dropout: Replaces ids of each batch by those of unseen values; `None` to keep all. `ClickPromptTrainer`
+            sets it for training only.
 
     Attributes:
         part_of: The dataset that this one is a slice of, and the index of its first row there; `None` if it is not a
@@ -98,6 +101,7 @@ class ColumnarDataset(Dataset):
     teacher_logits: np.ndarray | None = None
     vector_ids: np.ndarray | None = None
     vectors: FeatureVectors | None = None
+    feature_dropout: FeatureDropout | None = None
     # Not copied by `replace`, which may change the rows.
     part_of: "tuple[ColumnarDataset, int] | None" = dataclasses.field(init=False, default=None, repr=False)
 
@@ -126,6 +130,8 @@ class ColumnarDataset(Dataset):
             "row_ids": self.row_ids[rows],
             "epoch": self.epoch,
         }
+        if self.feature_dropout is not None:
+            batch["feature_ids"] = self.feature_dropout(batch["feature_ids"], batch["row_ids"], self.epoch)
         if self.cached_texts is not None:
             batch.update(self.cached_texts.batch(self, rows))
         elif self.tables is not None and self.clause_ids is not None:

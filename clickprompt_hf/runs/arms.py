@@ -28,6 +28,7 @@ from ..comparison.baselines import (
 from ..comparison.results import ARMS, SEEDLESS_ARMS, ArmRun, load_run, save_run
 from ..comparison.speed import fastest_of_repeats
 from ..data.columnar import load_prepared, prepare_splits
+from ..data.feature_dropout import unseen_shares
 from ..data.text_vectors import StoredTextEncoder
 from ..evaluation.importance import permutation_importance
 from ..modeling_clickprompt import ClickPromptForCTR
@@ -54,6 +55,8 @@ from .tuning import Parameter, Space, Trial, defaults, finished_search, suggest,
 # Scored at a time, so that scoring many rows takes little memory.
 _PIECE_ROWS = 65_536
 _PERMUTED_ROWS, _PERMUTATIONS = 2_000, 2
+# Share of unseen values in a field from which it matters whether training meets any.
+_LEAST_UNSEEN = 0.05
 # Column of the rows' text vectors.
 _VECTORS = "text_vectors"
 # Arguments of a model without a PLM: it must not have those of a fresh PLM's side.
@@ -384,6 +387,9 @@ class NeuralArm(Arm):
         }
         if not self.starts_from_pamlm:
             space["embedding_size"] = Parameter(config.embedding_size, choices=(8, 16, 32))
+        shares = unseen_shares(bench.data.splits["validation"].feature_ids, bench.data.processor.max_values)
+        if shares.max() >= _LEAST_UNSEEN:
+            space["feature_dropout"] = Parameter(args.feature_dropout, choices=("none", "unseen"))
         if self.with_plm and args.plm_learning_rate > 0:
             space["plm_learning_rate"] = Parameter(args.plm_learning_rate, 2e-5, 5e-4, log=True)
         return space
@@ -535,7 +541,8 @@ class TextVectorArm(NeuralArm):
 
 def _of_training(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """The hyperparameters that are arguments of training; the others are the model's."""
-    return {name: value for name, value in hyperparameters.items() if name.endswith(("_rate", "_decay"))}
+    chosen = ("learning_rate", "plm_learning_rate", "weight_decay", "feature_dropout")
+    return {name: hyperparameters[name] for name in chosen if name in hyperparameters}
 
 
 def best_epoch(trainer: ClickPromptTrainer) -> float:
@@ -586,7 +593,12 @@ def pamlm_checkpoint(bench: Bench, seed: int) -> Path:
     if bench.chose_cache and not caching_pays(train, args.num_train_epochs, variants):
         # each seed would write masked variants that hardly any row reads
         args.cache_text_states, args.freeze_lower_layers = False, True
-    trainer = ClickPromptTrainer(model, args, train_dataset=train, processing_class=bench.data.processor)
+    trainer = ClickPromptTrainer(
+        *(model, args),
+        train_dataset=train,
+        eval_dataset=bench.data.splits["validation"],
+        processing_class=bench.data.processor,
+    )
     trainer.remove_callback(PrinterCallback)
     resumed = newest_whole_checkpoint(running)
     result = trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import TrainingArguments
@@ -18,6 +18,7 @@ from ..data.text_states import StateType, check_state_type
 from .batch_size import DEFAULT_BATCH_SIZE
 from .distillation import TEMPERATURES, WEIGHTS
 
+FeatureDropoutKind = Literal["none", "unseen"]
 FREEZABLE_PARTS = ("plm", "ctr", "prompt_encoder")
 _ONLY_END = "must be 'end': the other strategies push pickles of arguments or optimizers"
 _SINGLE_RATE = "it updates weights during the backward pass, with one learning rate and without weight decay groups"
@@ -166,6 +167,13 @@ class ClickPromptTrainingArguments(TrainingArguments):
             "with the vocabulary. Rows that a batch does not read keep their moments (lazy Adam)."
         },
     )
+    feature_dropout: FeatureDropoutKind = field(
+        default="none",
+        metadata={
+            "help": "Whether training replaces feature ids by the id of unseen values: unseen does, per field as "
+            "often as the evaluation rows have values that the training rows lack."
+        },
+    )
     embedding_l2: float = field(
         default=0.0,
         metadata={
@@ -226,6 +234,10 @@ class ClickPromptTrainingArguments(TrainingArguments):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
         if self.hub_strategy != "end":
             raise ValueError(f"`hub_strategy` {_ONLY_END}; got {self.hub_strategy!r}.")
+        if self.feature_dropout not in get_args(FeatureDropoutKind):
+            raise ValueError(
+                f"`feature_dropout` must be one of {get_args(FeatureDropoutKind)}, got {self.feature_dropout!r}."
+            )
         check_state_type(self.text_state_dtype)
         if self.cache_text_states and self.freeze_lower_layers is False:
             raise ValueError(
@@ -268,6 +280,7 @@ class ClickPromptSettings:
     freeze: Sequence[str] | None = None
     attn_implementation: str | None = None
     sparse_embedding_updates: bool = False
+    feature_dropout: FeatureDropoutKind = "none"
     embedding_l2: float = 0.0
     early_stopping_patience: int = 0
     masking: Literal["token", "field"] = "token"

@@ -29,6 +29,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
+from ..data.feature_dropout import matching_dropout
 from ..loading_clickprompt import CLICK_PROBABILITIES_FILE, save_click_probabilities
 from ..whole_files import remove_partial, whole_file
 from .arguments import ClickPromptSettings, ClickPromptTrainingArguments, check_supported, copy_arguments
@@ -87,6 +88,7 @@ class ClickPromptTrainer(ResumableTrainer):
       `distill_weight`; evaluation counts clicks only;
     - `embedding_l2` shrinks the feature embeddings that a step reads, after gradients are clipped; the loss that is
       logged leaves it out;
+    - with `feature_dropout="unseen"`, training meets unseen values as often as evaluation does;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
     - batches have the size of `default_batch_size` if `ClickPromptTrainingArguments` were given none;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens in pretraining;
@@ -127,8 +129,9 @@ class ClickPromptTrainer(ResumableTrainer):
             evaluation that chose the weights, or the last one.
 
     Raises:
-        ValueError: If `freeze` leaves nothing to train, sparse updates are not possible, lower layers cannot be frozen
-            or their states not cached, or an argument is set that this class does not support (each message says why).
+        ValueError: If `freeze` leaves nothing to train, sparse updates or feature dropout are not possible, lower
+            layers cannot be frozen or their states not cached, or an argument is set that this class does not support
+            (each message says why).
         RuntimeError: If neither `model` nor `model_init` is given.
     """
 
@@ -201,6 +204,8 @@ class ClickPromptTrainer(ResumableTrainer):
                 "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
                 f"gradients, as gloo can; got {backend!r}."
             )
+        if settings.feature_dropout == "unseen":
+            self._check_feature_dropout()
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         if settings.embedding_l2 and is_sharded:
             raise ValueError("`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings.")
@@ -291,12 +296,34 @@ class ClickPromptTrainer(ResumableTrainer):
         epochs = self.args.max_steps * batch / len(rows) if limited else self.args.num_train_epochs
         warn_of_unshared_texts(rows, epochs, variants)
 
+    def _check_feature_dropout(self) -> None:
+        rows = self._datasets()
+        if self.eval_dataset is None or not all(isinstance(dataset, ColumnarDataset) for dataset in rows):
+            given = ", ".join(type(dataset).__name__ for dataset in rows) if self.eval_dataset is not None else "none"
+            raise ValueError(
+                "`feature_dropout` must be 'none' unless `train_dataset` and `eval_dataset`, whose unseen values it "
+                f"counts, are of the class ColumnarDataset; got {'rows to evaluate: ' * (given == 'none')}{given}."
+            )
+
+    def _with_feature_dropout(self, dataset: ColumnarDataset) -> ColumnarDataset:
+        """Training rows with as many unseen values as the rows of evaluation have."""
+        config = plain_model(self.model).config.ctr_config
+        if self.settings.feature_dropout == "none" or config is None:
+            return dataset
+        _, *evaluated = self._datasets()
+        max_values = config.max_values or [1] * len(config.field_sizes)
+        ids = [rows.feature_ids for rows in evaluated]
+        dropout = matching_dropout(dataset.feature_ids, ids, max_values, self.args.seed)
+        return replace(dataset, feature_dropout=dropout)
+
     def _get_dataloader(self, dataset, *args, **kwargs):
         if isinstance(dataset, ColumnarDataset):
             if not self.is_in_train or self._cached_rows.get(dataset) is None:
                 self.cache_texts([dataset])
             if (cached := self._cached_rows.get(dataset)) is not None:
                 dataset = replace(cached, epoch=dataset.epoch)
+            if kwargs.get("is_training"):
+                dataset = self._with_feature_dropout(dataset)
         elif not self.is_in_train:
             self.cache_texts([dataset])
         return super()._get_dataloader(dataset, *args, **kwargs)
