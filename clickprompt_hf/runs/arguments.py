@@ -166,7 +166,8 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Folder in which the encoded rows are kept for later runs on the same files with the same schema, "
-            "split and tokenizer. Default: they are removed when the run ends."
+            "split and tokenizer; or the folder of rows that a cluster has encoded, which names the data alone. "
+            "Default: they are removed when the run ends."
         },
     )
     min_count: int | None = field(

@@ -11,12 +11,9 @@ from typing import Any
 
 import filelock
 
+from ..data.prepared_notes import KEY_FILE, LAYOUT
 from ..processing_clickprompt import ClickPromptProcessor
 from ..tokenization_clickprompt import at_rest
-
-_KEY_FILE = "prepared.json"
-# Of the arrays; changes if they do.
-_LAYOUT = 1
 
 
 @dataclass(frozen=True)
@@ -52,12 +49,12 @@ class KeptData:
         """
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             return False
-        if not (self.folder / _KEY_FILE).is_file():
+        if not (self.folder / KEY_FILE).is_file():
             raise ValueError(
                 f"`--prepared` must be a new or empty folder, or one that an earlier run prepared, got {self.folder}."
             )
-        found = json.loads((self.folder / _KEY_FILE).read_text(encoding="utf-8"))
-        expected = {"layout": _LAYOUT, **self.rows, **(self.fitted if self.processor is None else {})}
+        found = json.loads((self.folder / KEY_FILE).read_text(encoding="utf-8"))
+        expected = {"layout": LAYOUT, **self.rows, **(self.fitted if self.processor is None else {})}
         if self.processor is not None:
             saved = ClickPromptProcessor.from_pretrained(self.folder / "processor")
             found |= _key_of(saved, saved.max_text_length)
@@ -76,11 +73,12 @@ class KeptData:
 
     def notes(self) -> dict[str, Any]:
         """What to write beside the rows: contents of JSON files by name."""
-        return {_KEY_FILE: {"layout": _LAYOUT, **self.rows, **self.fitted}}
+        return {KEY_FILE: {"layout": LAYOUT, **self.rows, **self.fitted}}
 
 
 _NAMES = {
     "layout": "version of this package",
+    "source": "source",
     "files": "state of the files",
     "split": "split",
     "schema": "schema",

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from ..configuration_clickprompt import ClickPromptConfig
 from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
+from ..data.prepared_notes import FACTS_FILE, SHARDS
 from ..data.reading import check_files, file_kind, list_files, read_source
 from ..data.schema_file import load_schema
 from ..data.shared_rows import count_shared_rows
@@ -40,6 +41,7 @@ from ..schema_clickprompt import Schema
 from ..text_encoder_clickprompt import TextEncoder
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments
+from .encoded_elsewhere import check_fits_plm, dataset_of, kept_shards
 from .kept_data import KeptData, files_state
 from .output_folder import checkpoint_to_resume
 from .plms import ROWS_FOR_TOKENIZER, add_tokenizer, limit_text_length
@@ -62,8 +64,6 @@ _DATA_DEFAULTS = {
 SPLIT_ARGUMENTS = ("split", "split_seed", "max_train_rows", "split_column", "split_fractions")
 # How messages call the model whose data a run must share.
 _CHECKPOINT, _TEACHER = "the checkpoint", "the teacher"
-# What only the process that reads the rows knows.
-_FACTS_FILE = "facts.json"
 
 
 @dataclass
@@ -129,6 +129,7 @@ def resolve_data_arguments(
                 )
             value = kept
         resolved[name] = default if value is None else value
+    resolved["dataset"] = dataset_of(given, resolved["dataset"])
     if resolved["dataset"] is None:
         files = (given.train_file, given.validation_file, given.test_file, given.data_path)
         resolved["dataset"] = file_format_of(next(filter(None, files), None))
@@ -186,6 +187,7 @@ def prepare_data(
         backbone_class(model_args.fresh_backbone)
 
     output_dir = str(training_args.output_dir)
+    is_of_shards = resolved["dataset"] == SHARDS
     if training_args.process_index == 0:
         remove_left_folders(output_dir)
     # other machines make their folders later
@@ -196,9 +198,13 @@ def prepare_data(
             # the processor, if given, is the teacher's
             owner = _CHECKPOINT if teacher is None else _TEACHER
             limit = data_args.max_text_length if teacher is None else None
-            schema = _schema_to_read(data_args, resolved, processor, owner)
-            files = _files_of(data_args, resolved)
-            kept = _kept_data(data_args, model_args, resolved, records, schema, files, processor, limit)
+            schema, files = None, {}
+            if is_of_shards:
+                kept: KeptData | None = kept_shards(data_args, processor)
+            else:
+                schema = _schema_to_read(data_args, resolved, processor, owner)
+                files = _files_of(data_args, resolved)
+                kept = _kept_data(data_args, model_args, resolved, records, schema, files, processor, limit)
             if kept is not None and extend_vocabulary:
                 raise ValueError("`--prepared` must be left out beside `--extend_vocabulary`.")
             request = _Request(
@@ -216,13 +222,16 @@ def prepare_data(
                 # for what else a run maps
                 claim_prepared_folder(output_dir)
                 prepared_data(output_dir).mkdir()
-        reads_text = None if processor is None else processor.reads_text
+        is_fresh = processor is None
+        reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
         data, processor = load_prepared(folder)
-        if reads_text is False and processor.reads_text:
+        if is_of_shards and is_fresh and reads_text:
+            check_fits_plm(processor, model_args, folder)
+        if not reads_text and processor.reads_text:
             # kept by a run that did
             data = {name: split.without_text() for name, split in data.items()}
             processor.tokenizer = None
-        facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
+        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
         if resolved["stream"] not in (None, facts["stream"]):
             raise ValueError(
                 f"`--stream` must be {facts['stream']} or left out, as for the rows in {folder}; got "
@@ -236,7 +245,8 @@ def prepare_data(
             show_texts(data, processor.schema)
 
     is_checked = (checkpoint is not None and not extend_vocabulary) or teacher is not None
-    if data_args.max_text_length is None and not is_checked and processor.reads_text:
+    # whoever encoded shards has chosen their length
+    if data_args.max_text_length is None and not (is_checked or is_of_shards) and processor.reads_text:
         prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
         check_text_lengths(data, processor, prompt_length)
     resolved["max_eval_rows"] = _max_eval_rows(data_args.max_eval_rows, resumed)
@@ -273,7 +283,7 @@ class _Request:
 
     def notes(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Plain data to write beside the encoded rows, by name of the file."""
-        return {_FACTS_FILE: facts, **(self.kept.notes() if self.kept is not None else {})}
+        return {FACTS_FILE: facts, **(self.kept.notes() if self.kept is not None else {})}
 
     def choose_text(self, schema: Schema) -> tuple[Schema, list[str] | None]:
         """As `_chosen_text`."""

@@ -296,7 +296,7 @@ class _Encoding:
                 _wait_for(running)
             writer.finish()
         if self.clause_ids:
-            self._write_tokens(num_rows)
+            write_tokens(self.folder, self.spill_folder, self.clauses, self.processor, num_rows)
         sizes = json.dumps(self.splits.sizes)
         (self.folder / SIZES_FILE).write_text(sizes, encoding="utf-8")
         with_trained_values(self.processor, self._trained_values()).save_pretrained(self.folder / "processor")
@@ -369,34 +369,48 @@ class _Encoding:
             encoded["clause_ids"] = np.stack([rows_of(*of_field) for of_field in self.clause_ids], axis=1)
         return encoded
 
-    def _write_tokens(self, num_rows: int) -> None:
-        """Write the tokens of clauses, and the number of each row's distinct text."""
-        processor = self.processor
-        affixes = [processor.affixes(f) for f in processor.schema.fields_in_text]
-        clause_ids = self.folder / "clause_ids.npy"
-        firsts = first_clauses(self.clauses)
-        verified = _rows_to_verify(clause_ids, self.clauses, processor.tokenizer) - firsts
-        arguments = (affixes, processor.tokenizer, processor.max_text_length)
-        tables = TokenTables.of_clauses(self.clauses, verified, *arguments)
-        text_column = _spilled_texts(clause_ids, self.spill_folder / "texts")
-        _, first_rows = count_codes(text_column, [True] * len(text_column.num_rows))
-        numbers = np.empty(len(first_rows), dtype=np.int64)
-        numbers[np.argsort(first_rows)] = np.arange(len(first_rows))
-        with RowWriter(self.folder, self.spill_folder, num_rows, {"text_ids": (np.int64, 0)}) as writer:
-            row = 0
-            for chunk, rows in enumerate(text_column.num_rows):
-                codes, code_map = text_column.codes(chunk)
-                writer.write(np.arange(row, row + rows), {"text_ids": numbers[code_map][codes]})
-                row += rows
-        if tables is None:
-            mapped = np.load(clause_ids, mmap_mode="r")
-            tables = TokenTables.of_texts(self.clauses, mapped[np.sort(first_rows)] - firsts, *arguments)
-            del mapped
-            with RowWriter(self.folder, self.spill_folder, num_rows, {"clause_ids": (np.int32, 1)}) as writer:
-                for start, texts in _row_blocks(self.folder / "text_ids.npy"):
-                    positions = np.arange(start, start + len(texts))
-                    writer.write(positions, {"clause_ids": texts.astype(np.int32).reshape(-1, 1)})
-        tables.save(self.folder)
+
+def write_tokens(
+    folder: Path,
+    spill_folder: Path,
+    clauses: Sequence[Sequence[str]],
+    processor: ClickPromptProcessor,
+    num_rows: int,
+) -> None:
+    """Write the tokens of clauses, and the number of each row's distinct text, beside `clause_ids.npy`.
+
+    Args:
+        folder: Has `clause_ids.npy`, (N, G) indices into the clauses of all fields, one field's after another's.
+        spill_folder: Where unsorted rows go; must exist.
+        clauses: Per field in the text, its distinct clauses.
+        processor: Has the tokenizer.
+        num_rows: N.
+    """
+    affixes = [processor.affixes(f) for f in processor.schema.fields_in_text]
+    clause_ids = folder / "clause_ids.npy"
+    firsts = first_clauses(clauses)
+    verified = _rows_to_verify(clause_ids, clauses, processor.tokenizer) - firsts
+    arguments = (affixes, processor.tokenizer, processor.max_text_length)
+    tables = TokenTables.of_clauses(clauses, verified, *arguments)
+    text_column = _spilled_texts(clause_ids, spill_folder / "texts")
+    _, first_rows = count_codes(text_column, [True] * len(text_column.num_rows))
+    numbers = np.empty(len(first_rows), dtype=np.int64)
+    numbers[np.argsort(first_rows)] = np.arange(len(first_rows))
+    with RowWriter(folder, spill_folder, num_rows, {"text_ids": (np.int64, 0)}) as writer:
+        row = 0
+        for chunk, rows in enumerate(text_column.num_rows):
+            codes, code_map = text_column.codes(chunk)
+            writer.write(np.arange(row, row + rows), {"text_ids": numbers[code_map][codes]})
+            row += rows
+    if tables is None:
+        mapped = np.load(clause_ids, mmap_mode="r")
+        tables = TokenTables.of_texts(clauses, mapped[np.sort(first_rows)] - firsts, *arguments)
+        del mapped
+        with RowWriter(folder, spill_folder, num_rows, {"clause_ids": (np.int32, 1)}) as writer:
+            for start, texts in _row_blocks(folder / "text_ids.npy"):
+                positions = np.arange(start, start + len(texts))
+                writer.write(positions, {"clause_ids": texts.astype(np.int32).reshape(-1, 1)})
+    tables.save(folder)
 
 
 def _rows_to_verify(path: Path, clauses: Sequence[Sequence[str]], tokenizer) -> np.ndarray:

@@ -156,33 +156,51 @@ def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchem
 
 def category_texts(column: SpilledColumn, field: FieldSchema) -> tuple[pa.Array, bool]:
     """Spelling (D,) of each value of a category or text, and whether all of them surely differ."""
-    words = pa.array([normal_spelling(word) for word in field.missing], pa.large_string())
-    parts, is_distinct = [], not len(words)
+    parts, is_distinct = [], not field.missing
     for values in column.values():
-        texts = spelled(values)
-        if len(words):
-            texts = pc.if_else(pc.is_in(normally_spelled(values), words), "", texts)
+        texts = texts_of_values(values, field)
         is_distinct &= pa.types.is_integer(values.type) or (not values.null_count and texts.equals(values))
         parts.append(texts)
     return pa.concat_arrays(parts), is_distinct
 
 
+def texts_of_values(values: pa.Array, field: FieldSchema) -> pa.Array:
+    """Spelling of each value of a category or text, (n,) large strings; empty where one is missing."""
+    texts = spelled(values)
+    if not field.missing:
+        return texts
+    words = pa.array([normal_spelling(word) for word in field.missing], pa.large_string())
+    return pc.if_else(pc.is_in(normally_spelled(values), words), "", texts)
+
+
 def _fit_numbers(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min_count: int) -> FittedField:
-    numbers = np.concatenate([_numbers(values, field) for values in column.values()])
+    numbers = np.concatenate([numbers_of_values(values, field) for values in column.values()])
     rows = np.flatnonzero(counts)
     if not np.isfinite(numbers[rows]).any():
         _refuse_kind(column, counts, field)
-    boundaries = bucket_boundaries(numbers[rows], counts[rows], field.num_buckets, field.buckets)
-    buckets = np.searchsorted(boundaries, numbers[rows], side="right")
-    is_finite = np.isfinite(numbers[rows])
-    of_buckets = np.bincount(buckets[is_finite], weights=counts[rows][is_finite]).astype(np.int64)
+    return fit_numbers(numbers[rows], counts[rows], field, min_count)
+
+
+def fit_numbers(numbers: np.ndarray, rows: np.ndarray, field: FieldSchema, min_count: int) -> FittedField:
+    """Fit the buckets of a numeric field.
+
+    Args:
+        numbers: (V,) float64, repeated or not; infinite or NaN where a value is not a number.
+        rows: (V,) number of training rows of each, at least 1.
+        field: The field.
+        min_count: Number of rows that a bucket needs to get its own id.
+    """
+    boundaries = bucket_boundaries(numbers, rows, field.num_buckets, field.buckets)
+    buckets = np.searchsorted(boundaries, numbers, side="right")
+    is_finite = np.isfinite(numbers)
+    of_buckets = np.bincount(buckets[is_finite], weights=rows[is_finite]).astype(np.int64)
     keyed = Counter({str(bucket): int(count) for bucket, count in enumerate(of_buckets) if count})
-    keyed[""] += int(counts[rows][~is_finite].sum())
+    keyed[""] += int(rows[~is_finite].sum())
     keys = frequent_keys(Counter({key: count for key, count in keyed.items() if count}), min_count)
     return FittedField(pa.array(keys, pa.large_string()), boundaries)
 
 
-def _numbers(values: pa.Array, field: FieldSchema) -> np.ndarray:
+def numbers_of_values(values: pa.Array, field: FieldSchema) -> np.ndarray:
     """Values as float64; NaN where a value is not a number."""
     if _are_numbers(values.type) and not field.missing:
         return values.to_numpy(zero_copy_only=False).astype(np.float64)

@@ -1,0 +1,221 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Shards of encoded rows, which a cluster writes, joined to the folder that `load_prepared` maps.
+
+A shard is a Parquet file. Beside the shards, a folder of JSON lines counts their rows and names the processor.
+
+| column | per row |
+|---|---|
+| `feature_ids` | C ids |
+| `label` | 0 or 1 |
+| `value_keys` | F hashes, equal for equal values of a field |
+| `clauses` | G clauses of the text; null if the processor has no tokenizer |
+
+Shapes: N rows, C columns of ids, F fields, G fields in the text.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..data.columnar import SIZES_FILE, write_notes
+from ..data.drift import count_training_values, with_trained_values
+from ..data.prepared_notes import notes_of_shards
+from ..data.sources.source import SPLIT_NAMES
+from ..data.streaming.distinct import DistinctValues
+from ..data.streaming.prepare import check_room, write_tokens
+from ..data.streaming.row_writer import RowWriter
+from ..data.streaming.spill import SpilledColumn
+from ..data.token_tables import first_clauses
+from ..processing_clickprompt import ClickPromptProcessor
+from ..whole_files import whole_folder
+
+# Spark and Arrow ignore names that begin like this.
+COUNTS_FOLDER = "_rows_of_shards"
+_TYPES = pa.schema(
+    [
+        ("feature_ids", pa.list_(pa.int32())),
+        ("label", pa.int8()),
+        ("value_keys", pa.list_(pa.int64())),
+        ("clauses", pa.list_(pa.string())),
+    ]
+)
+_ROWS_PER_CHUNK = 1 << 18
+
+
+def join_shards(
+    shards: Mapping[str, str | Path],
+    processor: ClickPromptProcessor,
+    folder: str | Path,
+) -> dict[str, int]:
+    """Join encoded shards to a folder for `clickprompt finetune --prepared`, in bounded memory.
+
+    Rows are in the order of the names of their shards. The folder appears whole or not at all.
+
+    Args:
+        shards: A folder of shards for each of `train`, `validation` and `test`, as `spark.encode`
+            wrote it, on a local or mounted disk.
+        processor: The processor that encoded them.
+        folder: Folder to write; replaced if it exists.
+
+    Returns:
+        Number of rows of each split.
+
+    Raises:
+        FileNotFoundError: If a folder or a shard is missing.
+        ValueError: If a split is missing or has no rows, a shard has other columns or rows than when it was written,
+            or another processor wrote it; the message names the file.
+        OSError: If the disk has no room.
+    """
+    if set(shards) != set(SPLIT_NAMES):
+        raise ValueError(f"`shards` must name a folder for each of {list(SPLIT_NAMES)}, got {sorted(shards)}.")
+    files = {name: checked_shards(shards[name], processor) for name in SPLIT_NAMES}
+    sizes = {name: sum(of_split.values()) for name, of_split in files.items()}
+    if empty := [name for name, size in sizes.items() if not size]:
+        raise ValueError(f"`shards` must have rows in each split, but there are none in {empty}.")
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    paths = [path for of_split in files.values() for path in of_split]
+    with whole_folder(folder, flush=False) as partial:
+        spill = partial / ".spill"
+        spill.mkdir()
+        check_room(partial, _bytes_of_arrays(sum(sizes.values()), processor))
+        clauses = _write_rows(paths, sizes, processor, partial, spill)
+        if clauses:
+            write_tokens(partial, spill, clauses, processor, sum(sizes.values()))
+        shutil.rmtree(spill)
+        (partial / SIZES_FILE).write_text(json.dumps(sizes), encoding="utf-8")
+        ids = np.load(partial / "feature_ids.npy", mmap_mode="r")
+        trained = count_training_values(ids[: sizes["train"]], processor)
+        with_trained_values(processor, trained).save_pretrained(partial / "processor")
+        write_notes(partial, notes_of_shards())
+    return sizes
+
+
+def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[Path, int]:
+    """The shards of a split and their numbers of rows, once they are known to be those that were written.
+
+    Raises:
+        FileNotFoundError: If the folder, its counts or a shard is missing.
+        ValueError: If another processor wrote the shards, or one has other columns or rows.
+    """
+    folder = Path(folder)
+    counts = [path for path in (folder / COUNTS_FOLDER).glob("*.json") if not path.name.startswith((".", "_"))]
+    if not counts:
+        raise FileNotFoundError(
+            f"`shards` must name folders of complete shards, but {folder} has no counts in {COUNTS_FOLDER}: it is "
+            "missing, or its writer has not finished."
+        )
+    lines = [line for path in counts for line in path.read_text(encoding="utf-8").splitlines()]
+    # Spark gives names as parts of addresses
+    written = {unquote(entry["file"]): entry for entry in map(json.loads, lines)}
+    others = {entry["processor"] for entry in written.values()} - {processor.fingerprint}
+    if others:
+        raise ValueError(
+            f"The shards in {folder} must be of the processor with fingerprint {processor.fingerprint}, but were "
+            f"written with {others.pop()}."
+        )
+    found = {}
+    for name in sorted(written):
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} must have the shard {name}, but it is missing.")
+        file = pq.ParquetFile(path)
+        if file.schema_arrow.names != _TYPES.names:
+            raise ValueError(f"{path} must have the columns {_TYPES.names}, got {file.schema_arrow.names}.")
+        if (rows := file.metadata.num_rows) != written[name]["rows"]:
+            raise ValueError(f"{path} must have the {written[name]['rows']:,} rows that were written, got {rows:,}.")
+        found[path] = rows
+    if unknown := sorted(path.name for path in folder.glob("*.parquet") if path.name not in written):
+        raise ValueError(f"{folder} must have the shards that were written together, but {unknown[0]} is not one.")
+    return found
+
+
+def _bytes_of_arrays(num_rows: int, processor: ClickPromptProcessor) -> int:
+    """About what the arrays take, and the codes that they are made from."""
+    fields = processor.schema.fields
+    with_text = len(processor.schema.fields_in_text) if processor.reads_text else 0
+    return num_rows * (4 * sum(field.num_columns for field in fields) + 8 * len(fields) + 16 * with_text + 17)
+
+
+def _write_rows(
+    paths: list[Path], sizes: Mapping[str, int], processor: ClickPromptProcessor, folder: Path, spill: Path
+) -> list[list[str]]:
+    """Write the arrays of all rows; returns the distinct clauses of each field in the text, in order."""
+    fields = processor.schema.fields
+    num_ids, num_rows = sum(field.num_columns for field in fields), sum(sizes.values())
+    keys = [SpilledColumn(spill / f"keys-{f}", pa.uint64()) for f in range(len(fields))]
+    in_text = processor.schema.fields_in_text if processor.reads_text else []
+    texts = [SpilledColumn(spill / f"clauses-{f}", pa.large_string()) for f in in_text]
+    arrays = {"feature_ids": (np.int32, num_ids), "labels": (np.int8, 0), "row_ids": (np.int64, 0)}
+    with RowWriter(folder, spill, num_rows, arrays) as writer:
+        first = 0
+        for rows in _chunks(paths):
+            positions = np.arange(first, first + len(rows))
+            of_rows = {"labels": rows.column("label").to_numpy(), "row_ids": positions}
+            writer.write(positions, {"feature_ids": _matrix(rows, "feature_ids", num_ids), **of_rows})
+            for column, of_field in zip(keys, _matrix(rows, "value_keys", len(fields)).T):
+                column.add(DistinctValues.of(pa.array(of_field.view(np.uint64))))
+            clauses = _members(rows, "clauses", len(texts)) if texts else None
+            for g, column in enumerate(texts):
+                column.add(DistinctValues.of(clauses.take(pa.array(np.arange(g, len(clauses), len(texts))))))
+            first += len(rows)
+    for f, column in zip(in_text, texts):
+        # as on one machine, where a missing value always has a clause
+        column.add(DistinctValues.of(pa.array(processor.render_values(f, [None]), pa.large_string())))
+    for column in (*keys, *texts):
+        column.merge()
+    lists, ranks = [], []
+    for column in texts:
+        values = pa.concat_arrays(list(column.values()))
+        order = pc.array_sort_indices(values).to_numpy()
+        ranks.append(np.empty(len(order), dtype=np.int32))
+        ranks[-1][order] = np.arange(len(order), dtype=np.int32)
+        lists.append(values.take(pa.array(order)).to_pylist())
+    firsts = first_clauses(lists) if lists else np.zeros(0, dtype=np.int32)
+    more = {"value_ids": (np.int32, len(fields)), **({"clause_ids": (np.int32, len(texts))} if texts else {})}
+    with RowWriter(folder, spill, num_rows, more) as writer:
+        first = 0
+        for chunk, rows in enumerate(keys[0].num_rows):
+            of_rows = {"value_ids": np.stack([_codes(column, chunk) for column in keys], axis=1)}
+            if texts:
+                of_texts = [rank[_codes(column, chunk)] for rank, column in zip(ranks, texts)]
+                of_rows["clause_ids"] = (np.stack(of_texts, axis=1) + firsts).astype(np.int32)
+            writer.write(np.arange(first, first + rows), of_rows)
+            first += rows
+    return lists
+
+
+def _chunks(paths: list[Path]) -> Iterator[pa.RecordBatch]:
+    """Read shards, in order and in pieces of bounded size."""
+    for path in paths:
+        with closing(pq.ParquetFile(path)) as file:
+            for batch in file.iter_batches(_ROWS_PER_CHUNK):
+                if len(batch):
+                    yield batch
+
+
+def _matrix(rows: pa.RecordBatch, name: str, width: int) -> np.ndarray:
+    """Lists of equal lengths as rows of a matrix, (R, width)."""
+    return _members(rows, name, width).to_numpy(zero_copy_only=False).reshape(len(rows), width)
+
+
+def _members(rows: pa.RecordBatch, name: str, width: int) -> pa.Array:
+    """Members (R x width,) of lists that must have equal lengths."""
+    members = rows.column(name).flatten()
+    if len(members) != len(rows) * width or members.null_count:
+        raise ValueError(f"Column {name!r} of shards must hold lists of {width} members, but some have others.")
+    return members
+
+
+def _codes(column: SpilledColumn, chunk: int) -> np.ndarray:
+    """Codes (R,) of the rows of a chunk in the whole column."""
+    codes, code_map = column.codes(chunk)
+    return code_map[codes]
