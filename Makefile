@@ -12,15 +12,22 @@ PLM ?= all-mpnet-base-v2
 DATA_PATH ?= ml-1m.zip
 MINUTES ?= 120
 
-.PHONY: install demo test bench gpu-evidence docs lint format clean
+# Tests that need the engines of clusters, or take as long: `make test-engines` runs them, `make test` does not.
+ENGINE_TESTS := tests/test_spark.py $(wildcard tests/test_engine_*.py)
+ENGINES_INSTALLED := $(VENV)/.installed-engines
+
+.PHONY: install demo test test-engines bench gpu-evidence docs lint format clean
 
 install: $(INSTALLED)  ## the package and its tools in .venv
 
 demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
 	$(BIN)/clickprompt demo --output_dir runs/demo
 
-test: $(INSTALLED)  ## all tests, offline
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(INSTALLED)  ## all tests but those with engines, offline
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ENGINE_TESTS:%=--ignore=%)
+
+test-engines: $(ENGINES_INSTALLED)  ## tests with Spark, which needs Java, and other long ones
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ENGINE_TESTS)
 
 bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
 	mkdir -p runs/benchmarks
@@ -49,6 +56,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(INSTALLED)
+
+$(ENGINES_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark]"
+	touch $(ENGINES_INSTALLED)
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

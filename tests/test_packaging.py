@@ -135,7 +135,7 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
     imported -= {*sys.stdlib_module_names, "clickprompt_hf", "encoding_clickprompt"}
 
     extras = project["optional-dependencies"]
-    names = ("tensorboard", "plots", "app", "onnx", "serve", "search", "compare")
+    names = ("tensorboard", "plots", "app", "onnx", "serve", "search", "compare", "spark")
     optional = distributions(requirement for name in names for requirement in extras[name])
     required = distributions(project["dependencies"])
     declared = {MODULES.get(name, name) for name in required | optional}
@@ -143,10 +143,11 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
     assert {MODULES.get(name, name) for name in required - NOT_IMPORTED} <= imported
 
 
-def test_dev_has_every_extra(project):
+def test_dev_has_every_extra_but_engines(project):
     extras = project["optional-dependencies"]
     (everything,) = (line for line in extras["dev"] if line.startswith("clickprompt_hf["))
-    assert set(everything.removeprefix("clickprompt_hf[").rstrip("]").split(",")) == extras.keys() - {"dev"}
+    brought = set(everything.removeprefix("clickprompt_hf[").rstrip("]").split(","))
+    assert brought == extras.keys() - {"dev", "spark"}
 
 
 def test_each_requirement_has_a_pin_that_it_allows(project):

@@ -1,0 +1,121 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Rows of a Spark data frame, encoded by the workers and written as Parquet shards, which `join_shards` reads."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..data.arrow_cells import distinct_cells
+from ..data.labels import checked_labels
+from ..data.streaming.distinct import keys_of
+from ..encoding_clickprompt import check_columns
+from ..processing_clickprompt import ClickPromptProcessor
+from ..values_clickprompt import canonical, each_distinct, holds_several
+from .engines import require_engine
+from .shards import COUNTS_FOLDER
+from .spark_vocabulary import check_rows
+from .spark_workers import check_workers, send_model, without_pandas_warning
+from .worker_models import processor_of_process
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+_TEXTS = pa.list_(pa.string())
+_SHARD_COLUMNS = "feature_ids array<int>, label tinyint, value_keys array<bigint>, clauses array<string>"
+
+
+def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> None:
+    """Encode labelled rows on the workers, and write them as Parquet shards to a new folder.
+
+    Ids are those of `processor(rows)`, row by row. Spark replaces the work of workers that die and writes each shard
+    whole; the folder has counts of the rows per shard once all are there. `join_shards` makes them what
+    `clickprompt finetune --prepared` maps.
+
+    Args:
+        rows: Rows of one split, with labels.
+        processor: Fitted on the training rows. If it has a tokenizer, shards hold the text too.
+        path: A new folder, on any file system that Spark writes.
+
+    Raises:
+        ImportError: If Spark is missing; the message names the extra.
+        RuntimeError: If a worker lacks this package.
+        ValueError: If a column or the label is missing, or a column holds lists although its field is single-valued;
+            this is noticed before any row is read.
+        pyspark.errors.PySparkException: If a label is not 0 or 1, or `path` is there already.
+    """
+    require_engine("pyspark", "spark")
+    from pyspark.sql import functions as F
+
+    schema = processor.schema
+    check_rows(rows, schema)
+    check_columns([schema.label], rows.columns, "The data frame")
+    session = rows.sparkSession
+    check_workers(session.sparkContext, ["clickprompt_hf"])
+    with tempfile.TemporaryDirectory(prefix="clickprompt-") as folder:
+        processor.save_pretrained(folder)
+        name = send_model(session.sparkContext, folder)
+    columns = [F.col(f"`{name.replace('`', '``')}`") for name in dict.fromkeys([*schema.columns, schema.label])]
+    with without_pandas_warning():
+        encoded = rows.select(columns).mapInArrow(_encoding_function(name), _SHARD_COLUMNS)
+    encoded.write.parquet(path)
+    shards = session.read.parquet(path).groupBy(F.input_file_name().alias("file")).agg(F.count(F.lit(1)).alias("rows"))
+    named = shards.select(
+        F.element_at(F.split("file", "/"), -1).alias("file"), "rows", F.lit(processor.fingerprint).alias("processor")
+    )
+    named.coalesce(1).write.json(f"{path}/{COUNTS_FOLDER}")
+
+
+def _encoding_function(name: str) -> "BatchFunction":
+    def encode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark import SparkFiles
+
+        processor = processor_of_process(SparkFiles.get(name))
+        for batch in batches:
+            if len(batch):
+                yield encoded_batch(pa.Table.from_batches([batch]), processor)
+
+    return encode_batches
+
+
+def encoded_batch(table: pa.Table, processor: ClickPromptProcessor) -> pa.RecordBatch:
+    """Encode rows as shards hold them.
+
+    Args:
+        table: At least one row, with label.
+        processor: The processor.
+
+    Raises:
+        ValueError: If a label is not 0 or 1, or a cell of a multi-valued field is not a list of single values.
+    """
+    ids, keys, clauses = [], [], []
+    for f, field in enumerate(processor.schema.fields):
+        values, codes = distinct_cells([table.column(field.column)])
+        if field.num_columns:
+            ids.append(processor.encode_values(f, values)[codes])
+        keys.append(keys_of(pa.array(each_distinct(values, _shown), pa.large_string()))[codes])
+        if processor.reads_text and field.in_text:
+            clauses.append(np.asarray(processor.render_values(f, values), dtype=object)[codes])
+    label = table.column(processor.schema.label)
+    columns = {
+        "feature_ids": _lists(np.concatenate(ids, axis=1), pa.int32()),
+        "label": pa.array(checked_labels(label, processor.schema, "a batch of the data frame"), pa.int8()),
+        "value_keys": _lists(np.stack(keys, axis=1).view(np.int64), pa.int64()),
+        "clauses": _lists(np.stack(clauses, axis=1), pa.string()) if clauses else pa.nulls(len(table), _TEXTS),
+    }
+    return pa.record_batch(columns)
+
+
+def _lists(rows: np.ndarray, kind: pa.DataType) -> pa.ListArray:
+    """Rows of a matrix as lists."""
+    offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1), kind))
+
+
+def _shown(value: Any) -> str:
+    """A value as grouped metrics tell it apart: unknown ones share an id."""
+    return repr(value) if holds_several(value) else canonical(value)

@@ -1,0 +1,180 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Scores Arrow tables of raw rows with a checkpoint or an exported folder, and checks columns before a job starts.
+
+Shapes: N rows of a table.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from ..encoding_clickprompt import FeatureEncoder, UnknownValues, check_columns, check_different
+from ..schema_clickprompt import Schema
+
+_Score: TypeAlias = Callable[[pa.Table], np.ndarray]
+COLUMN = "click_probability"
+_ONNX_FILE, _PROCESSOR_FILE = "model.onnx", "processor_config.json"
+
+
+class TableScorer:
+    """Scores tables with one model, which is loaded once.
+
+    Exported folders are scored by onnxruntime; checkpoints by PyTorch, on the process's GPU if it has one.
+
+    Args:
+        model: Folder that `clickprompt export` wrote; or folder or Hub id of a checkpoint.
+        num_threads: Threads per batch; 0 for the library's own choice.
+        batch_size: Rows per batch of a model with a PLM or a checkpoint, at least 1; by default 64 for an export, 256
+            for a checkpoint, or 4,096 without a PLM.
+        device: Where a checkpoint computes, as torch names it; by default the GPU of the process, or else the CPU.
+
+    Raises:
+        ValueError: If `batch_size` is out of range, the model's files do not belong together, or it was not finetuned
+            for clicks.
+        OSError: If the model is missing.
+        ImportError: If it is an export and onnxruntime is missing.
+
+    Attributes:
+        read_columns: The columns that it reads.
+    """
+
+    def __init__(
+        self, model: str | Path, num_threads: int = 0, batch_size: int | None = None, device: str | None = None
+    ):
+        check_batch_size(batch_size)
+        if not is_export(model):
+            encoder, self._score = _load_checkpoint(str(model), num_threads, batch_size, device)
+        elif _processor_config(model)["reads_text"]:
+            encoder, self._score = _load_plm_export(model, num_threads, batch_size)
+        else:
+            encoder, self._score = _load_export(model, num_threads)
+        self.read_columns = encoder.read_columns
+
+    def score(self, table: pa.Table) -> np.ndarray:
+        """Predict P(click) of each row, (N,) float64.
+
+        Args:
+            table: Raw rows; columns that the schema does not name are ignored.
+
+        Raises:
+            ValueError: If a column is missing, a cell cannot be read, or a probability is NaN.
+        """
+        check_columns(self.read_columns, table.column_names, "The table")
+        table = table.select(self.read_columns)
+        return self._score(table).astype(np.float64) if len(table) else np.zeros(0)
+
+
+def _load_export(folder: str | Path, num_threads: int) -> tuple[FeatureEncoder, _Score]:
+    from ..export.scorer import Scorer
+
+    scorer = Scorer(folder, num_threads)
+    encoder = scorer.encoder
+    return encoder, lambda table: scorer.score_ids(*scorer.encode(table, _unheard(encoder)))
+
+
+def _load_plm_export(folder: str | Path, num_threads: int, batch_size: int | None) -> tuple[FeatureEncoder, _Score]:
+    from ..export.plm_scorer import PLMScorer
+
+    scorer = PLMScorer(folder, num_threads)
+    scorer.batch_size = batch_size or scorer.batch_size
+    processor = scorer.processor
+    return processor, lambda table: scorer.score_inputs(scorer.encode(table, _unheard(processor)))
+
+
+def _load_checkpoint(
+    checkpoint: str, num_threads: int, batch_size: int | None, device: str | None
+) -> tuple[FeatureEncoder, _Score]:
+    import torch
+
+    from ..configuration_clickprompt import ClickPromptConfig
+    from ..export.export_ctr import load_click_model
+    from ..pipeline_clickprompt import default_batch_size
+    from ..processing_clickprompt import ClickPromptProcessor
+    from ..recent_texts import RecentTexts
+    from ..scoring.table_scoring import score_table
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    config = ClickPromptConfig.from_pretrained(checkpoint)
+    processor = ClickPromptProcessor.from_pretrained(checkpoint)
+    processor.check_model(config)
+    # builds for CUDA name it even on machines without a GPU, unless asked to check
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    model: Any = load_click_model(checkpoint, config).to(device or accelerator or "cpu")
+    rows, texts = batch_size or default_batch_size(config), RecentTexts()
+    return processor, lambda table: score_table(
+        table, processor, model, rows, unknown=_unheard(processor), recent_texts=texts
+    )
+
+
+def _unheard(encoder: FeatureEncoder) -> UnknownValues:
+    """Counts unknown values without warning of them: a warning per batch would drown the engine's log."""
+    return UnknownValues(encoder)
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Refuse a batch size below 1 with a ValueError."""
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+
+
+def is_export(model: str | Path) -> bool:
+    """Whether a model is a folder that `clickprompt export` wrote."""
+    return (Path(model) / _ONNX_FILE).is_file()
+
+
+def is_ctr_export(model: str | Path) -> bool:
+    """Whether a model is an export of the CTR part alone, which brings the code that scores it."""
+    return is_export(model) and not _processor_config(model)["reads_text"]
+
+
+def check_table(model: str | Path, columns: Mapping[str, bool], output_column: str) -> None:
+    """Refuse a table that cannot be scored, before any row is read and any weight is loaded.
+
+    Args:
+        model: As for `TableScorer`.
+        columns: The table's columns, and whether each holds lists, mappings or records.
+        output_column: Name of the column of probabilities.
+
+    Raises:
+        OSError: If the model is missing.
+        ValueError: If a column is missing or holds lists although its field is single-valued, or the table has the
+            column of probabilities already.
+    """
+    config = _processor_config(model)
+    schema = Schema.from_dict(config["schema"])
+    check_different(columns, "the table")
+    if output_column in columns:
+        raise ValueError(
+            f"The table already has a column {output_column!r}; rename it, or choose another `output_column`."
+        )
+    fields = [f for f in schema.fields if f.num_columns or f.is_vector or (config["reads_text"] and f.in_text)]
+    check_columns([field.column for field in fields], columns, "The table")
+    check_single_values(schema, columns)
+
+
+def check_single_values(schema: Schema, columns: Mapping[str, bool]) -> None:
+    """Refuse columns of lists whose field is single-valued, as `check_table`; other columns may be missing."""
+    for field in schema.fields:
+        if columns.get(field.column) and field.kind != "multi_valued" and not field.is_vector:
+            raise ValueError(
+                f"Column {field.column!r} of kind {field.kind!r} must hold one value per row, but it holds lists: "
+                "make its `kind` 'multi_valued', or 'vector' if these are numbers."
+            )
+
+
+def _processor_config(model: str | Path) -> dict[str, Any]:
+    path = Path(model) / _PROCESSOR_FILE
+    if not path.is_file():
+        if Path(model).exists() or str(model).count("/") > 1 or str(model).startswith(("/", ".", "~")):
+            raise FileNotFoundError(
+                f"`model` must be a checkpoint, an exported folder or a Hub id, but there is no {path}."
+            )
+        from transformers.utils import cached_file
+
+        path = Path(cached_file(str(model), _PROCESSOR_FILE))
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,76 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Training commands in processes that an engine has started, and what happens if one of them dies."""
+
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+logger = logging.getLogger(__name__)
+
+Command: TypeAlias = Literal["pretrain", "finetune"]
+_RESUME = "--resume_from_checkpoint"
+
+
+def run_command(command: Command, arguments: Sequence[str]) -> dict[str, Any] | None:
+    """Run a training command in this process, one of several that know of each other, as `torchrun -m` would.
+
+    Args:
+        command: Name of the command.
+        arguments: Its command line.
+
+    Returns:
+        Its metrics.
+    """
+    # by its name, as commands stand above this folder
+    module = importlib.import_module(f"{__package__.partition('.')[0]}.runs.{command}")
+    return module.main(list(arguments))
+
+
+def check_command(command: str, arguments: Sequence[str], num_processes: int, max_restarts: int) -> list[str]:
+    """Check what an engine is asked to run, before it starts anything.
+
+    Returns:
+        The arguments as a list of strings.
+
+    Raises:
+        ValueError: If the command is unknown, the arguments lack `--output_dir`, or a number is out of range.
+        TypeError: If the arguments are one string.
+    """
+    if command not in get_args(Command):
+        raise ValueError(f"`command` must be one of {list(get_args(Command))}, got {command!r}.")
+    if isinstance(arguments, str):
+        raise TypeError(f"`arguments` must be a list of strings, got {arguments!r}: use shlex.split.")
+    given = [str(argument) for argument in arguments]
+    if not any(argument.partition("=")[0] == "--output_dir" for argument in given):
+        raise ValueError("`arguments` must have `--output_dir`, a folder that all workers see.")
+    if num_processes < 1:
+        raise ValueError(f"`num_processes` must be at least 1, got {num_processes}.")
+    if max_restarts < 0:
+        raise ValueError(f"`max_restarts` must be at least 0, got {max_restarts}.")
+    return given
+
+
+def with_restarts(
+    run: Callable[[list[str]], Any],
+    arguments: list[str],
+    max_restarts: int,
+    failures: type[Exception] | tuple[type[Exception], ...] | tuple[type[Exception], ...],
+) -> Any:
+    """Run training; if it fails, run it again from its last checkpoint.
+
+    Args:
+        run: Trains, given the arguments of the command.
+        arguments: The arguments.
+        max_restarts: How often to try again.
+        failures: What `run` raises if training fails.
+    """
+    for restarts_left in range(max_restarts, -1, -1):
+        try:
+            return run(arguments)
+        except failures as error:
+            if not restarts_left:
+                raise
+            logger.warning("Training failed and starts again from its last checkpoint: %s", str(error)[-500:])
+            arguments = [*arguments, _RESUME, "true"]
+    raise AssertionError("the last failure is raised")
