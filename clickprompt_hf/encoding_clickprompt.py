@@ -197,6 +197,10 @@ class FeatureEncoder:
         ValueError: If `vectors` lacks the scale of a field of vectors, or one is damaged.
     """
 
+    # The tables that are joined to rows, as `JoinedTables`; of the class, as encoders that were pickled earlier have
+    # none.
+    tables: Any = None
+
     def __init__(
         self,
         schema: Schema,
@@ -239,6 +243,22 @@ class FeatureEncoder:
         read = (field.column for field in self.schema.fields if field.num_columns or field.is_vector)
         return list(dict.fromkeys(read))
 
+    def columns_to_join(self, rows) -> dict[str, str]:
+        """Columns of joined tables that rows lack, and the column that holds the table's key for each of them.
+
+        Args:
+            rows: As in `columns_of`. Of a list, the first row tells which columns there are.
+        """
+        if self.tables is None:
+            return {}
+        given, keys = given_columns(rows), self.tables.keys
+        return {name: keys[name] for name in self.read_columns if name in keys and name not in given}
+
+    def needed_columns(self, to_join: Mapping[str, str]) -> list[str]:
+        """Columns that rows must have, without repeats, if some are joined, as `columns_to_join` returns them."""
+        kept = [name for name in self.read_columns if name not in to_join]
+        return list(dict.fromkeys([*kept, *to_join.values()]))
+
     @property
     def fingerprint(self) -> str:
         """Hash of schema and everything fitted: two encoders with the same one give rows the same ids and vectors."""
@@ -268,11 +288,16 @@ class FeatureEncoder:
                 holds several values; the message names row and column.
             TypeError: If `rows` or a row has an unsupported type.
         """
+        to_join = self.columns_to_join(rows)
         if isinstance(rows, Mapping):
             # Unknown columns must not decide whether this is one row or several.
-            known = {*self.schema.columns, self.schema.label}
+            known = {*self.schema.columns, self.schema.label, *to_join.values()}
             rows = {name: rows[name] for name in rows if name in known}
-        columns = columns_of(rows, self.read_columns, row_offset)
+        needed = self.needed_columns(to_join)
+        columns = columns_of(rows, needed, row_offset)
+        if to_join:
+            check_columns(needed, columns)
+            columns = {**columns, **self.tables.joined(columns, to_join)}
         check_columns(self.read_columns, columns)
         self._check_cells(columns, row_offset)
         return columns
@@ -409,7 +434,7 @@ class FeatureEncoder:
                 raise
             return np.asarray(ids_of_cells, dtype=np.int64).reshape(-1, field.max_values)
         if field.kind == "categorical":
-            ids = each_distinct(values, lambda cell: index.id_of(canonical(cell)) or _id_of_exact_integer(cell, index))
+            ids = each_distinct(values, lambda cell: id_of_cell(cell, index))
         else:
             ids = each_distinct(values, lambda cell: index.ids.get(vocabulary_keys(cell, field, boundaries)[0], 0))
             missing_id = index.ids.get("", 0)
@@ -435,6 +460,11 @@ class FeatureEncoder:
                 f"{example!r:.80} count as missing.",
                 stacklevel=3,
             )
+
+
+def id_of_cell(cell: Any, index: ValueIndex) -> int:
+    """Id of a raw cell of a categorical field; 0 if it is unknown."""
+    return index.id_of(canonical(cell)) or _id_of_exact_integer(cell, index)
 
 
 def _id_of_exact_integer(value: Any, index: ValueIndex) -> int:
@@ -690,8 +720,8 @@ def fingerprint_of(
     vectors: Mapping[str, Any] | None = None,
 ) -> str:
     """Hash everything that a row's ids and vectors depend on."""
-    # How files are written says nothing about ids.
-    schema = {key: value for key, value in schema.items() if key != "csv"}
+    # How files are written and where columns come from says nothing about ids.
+    schema = {key: value for key, value in schema.items() if key not in ("csv", "tables")}
     digest = hashlib.sha256(json.dumps([schema, boundaries, *([vectors] if vectors else [])]).encode())
     digest.update(written_vocabularies)
     return digest.hexdigest()[:16]
@@ -756,6 +786,20 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
             check_columns(needed, row, f"Row {number}")
     names = list(dict.fromkeys([*needed, *(name for row in rows for name in row)]))
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def given_columns(rows) -> list[str]:
+    """Columns that rows have, given as in `columns_of`; those of the first row of a list."""
+    if isinstance(rows, Mapping):
+        return list(rows)
+    # data frames, Arrow tables and datasets
+    for names in ("columns", "column_names"):
+        found = getattr(rows, names, None)
+        if found is not None and all(isinstance(name, str) for name in found):
+            return list(found)
+    if isinstance(rows, (str, bytes)) or not hasattr(rows, "__getitem__") or not len(rows):
+        return []
+    return list(rows[0]) if isinstance(rows[0], Mapping) else []
 
 
 def index_of(cell: Any, values: list[Any]) -> int:

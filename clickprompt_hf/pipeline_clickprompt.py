@@ -146,7 +146,8 @@ class ClickPromptPipeline(Pipeline):
             )
         ]
         is_row = isinstance(inputs, Mapping) and not all(is_column(values) for values in inputs.values())
-        num_rows, slice_of = _slices_of([inputs] if is_row else inputs, self.processor.read_columns)
+        needed = self.processor.needed_columns(self.processor.columns_to_join(inputs))
+        num_rows, slice_of = _slices_of([inputs] if is_row else inputs, needed)
         if self.model.training:
             # Dropout is on in a model that was just trained.
             self.model.eval()

@@ -24,6 +24,7 @@ from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValu
 from .encoding_clickprompt import warn_of_unknown_values
 from .rendering_clickprompt import TextRenderer
 from .schema_clickprompt import FieldSchema, Schema
+from .tables_clickprompt import TABLES_FILE, JoinedTables
 from .text_encoder_clickprompt import TEXT_ENCODER_FOLDER, TextEncoder
 from .text_options_clickprompt import TextOptions, check_positive_integer
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, special_tokens_around
@@ -156,7 +157,10 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         if schema.vector_fields:
             vectors = _data_module("vector_columns").fit_vectors(train, schema, text_encoder)
             text_encoder = text_encoder if vectors["text_encoder"] else None
-        return cls(schema, vocabularies, boundaries, tokenizer, max_text_length, vectors, text_encoder)
+        processor = cls(schema, vocabularies, boundaries, tokenizer, max_text_length, vectors, text_encoder)
+        if schema.tables:
+            processor.tables = _data_module("table_files").joined_tables(schema)
+        return processor
 
     def extend(self, train, min_count: int = 1) -> list[int]:
         """Append ids for values of new training rows. Existing ids, buckets and scales of vectors do not change.
@@ -406,6 +410,8 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             if self.text_encoder is not None and not self.text_encoder.is_saved_in(folder / TEXT_ENCODER_FOLDER):
                 self.text_encoder.save_pretrained(partial / TEXT_ENCODER_FOLDER)
             (partial / VOCABULARIES_FILE).write_bytes(self.written_vocabularies())
+            if self.tables is not None:
+                self.tables.write(partial / TABLES_FILE)
             config = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
             (partial / "processor_config.json").write_bytes(config.encode())
         if push_to_hub:
@@ -475,12 +481,18 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             # loaded on first use: a prepared dataset needs none
             place = "/".join(filter(None, (hub_arguments.pop("subfolder", None), TEXT_ENCODER_FOLDER)))
             text_encoder = TextEncoder(pretrained_model_name_or_path, fingerprint, subfolder=place, **hub_arguments)
-        return [tokenizer, vocabularies, text_encoder]
+        tables = None
+        if processor_dict["schema"].get("tables"):
+            hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+            optional = {**hub_arguments, "_raise_exceptions_for_missing_entries": False}
+            if (found := cached_file(pretrained_model_name_or_path, TABLES_FILE, **optional)) is not None:
+                tables = JoinedTables.read(found)
+        return [tokenizer, vocabularies, text_encoder, tables]
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
         """Build the processor of `_get_arguments_from_pretrained`'s result, with the overrides in `kwargs`."""
-        tokenizer, vocabularies, text_encoder = args
+        tokenizer, vocabularies, text_encoder, tables = args
         overrides = {name: kwargs[name] for name in _OVERRIDES if name in kwargs}
         arguments = {"tokenizer": tokenizer, "max_text_length": processor_dict["max_text_length"], **overrides}
         processor = cls(
@@ -490,6 +502,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             **arguments,
         )
         processor.trained_values = processor_dict.get("trained_values")
+        processor.tables = tables
         return (processor, _unused_arguments(kwargs, tokenizer)) if kwargs.get("return_unused_kwargs") else processor
 
 

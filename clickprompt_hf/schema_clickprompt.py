@@ -224,6 +224,32 @@ def _is_text_encoding(name: str) -> bool:
 
 
 @dataclass(frozen=True)
+class TableSchema:
+    """A table with one row per user or item, which is joined to the rows of a log: one of `tables` of a schema.
+
+    Args:
+        file: Path of the table, in any format that a log may have. In a schema file, it is relative to that file's
+            folder.
+        key: Column by which rows are joined, of the table and of the log. The table has each of its values once.
+        prefix: Put before the names of the table's other columns, as in `"user_"`, so that the schema's fields name
+            them with it.
+
+    Raises:
+        ValueError: If a value is not a string, or `file` or `key` is empty.
+    """
+
+    file: str
+    key: str
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("file", "key", "prefix"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not (value or name == "prefix"):
+                raise ValueError(f"`{name}` of one of the `tables` of a schema must be a string, got {value!r}.")
+
+
+@dataclass(frozen=True)
 class Schema:
     """What the columns of a table mean. Plain data, saved with the processor.
 
@@ -236,6 +262,8 @@ class Schema:
             word means no click.
         time_format: Format of strings in the time column, as in `FieldSchema`.
         csv: How CSV files with these columns are written; `None` for the defaults.
+        tables: Tables of users or items that are joined to the rows. A column that the rows have themselves counts
+            first; else it comes from the table that has it.
 
     Raises:
         ValueError: If there are no fields or too many, no field has ids, a column is repeated, a value has the wrong
@@ -249,6 +277,7 @@ class Schema:
     positive: str | None = None
     time_format: str | None = None
     csv: CsvFormat | None = None
+    tables: tuple[TableSchema, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.fields, Sequence) or not all(isinstance(field, FieldSchema) for field in self.fields):
@@ -276,6 +305,9 @@ class Schema:
         _check_time_format("`time_format` of a schema", self.time_format)
         if self.csv is not None and not isinstance(self.csv, CsvFormat):
             raise ValueError(f"`csv` of a schema must be a mapping of options, got {self.csv!r}.")
+        if not isinstance(self.tables, (list, tuple)) or not all(isinstance(of, TableSchema) for of in self.tables):
+            raise ValueError(f"`tables` of a schema must be a list of tables, got {self.tables!r:.200}.")
+        object.__setattr__(self, "tables", tuple(self.tables))
         for placeholder in ("{name}", "{value}"):
             if placeholder not in self.template:
                 raise ValueError(f"`template` must contain {placeholder}, got {self.template!r}.")
@@ -357,7 +389,10 @@ class Schema:
                 del field["in_text"]
             if field.pop("as_vector"):
                 field["as"] = "vector"
-        return {**asdict(self), "fields": written}
+        data = {**asdict(self), "fields": written, "tables": list(map(asdict, self.tables))}
+        if not self.tables:
+            del data["tables"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Schema":
@@ -386,7 +421,15 @@ class Schema:
         if csv is not None and not isinstance(csv, CsvFormat):
             _check_keys("`csv` part of a schema", csv, CsvFormat, required=())
             csv = CsvFormat(**csv)
-        return cls(**{**data, "fields": tuple(built), "csv": csv})
+        tables = () if data.get("tables") is None else data["tables"]
+        if not isinstance(tables, (list, tuple)):
+            raise ValueError(f"`tables` of a schema must be a list of tables, got {tables!r:.200}.")
+        for number, table in enumerate(tables):
+            if not isinstance(table, Mapping):
+                raise ValueError(f"`tables[{number}]` of a schema must be a mapping, got {table!r:.200}.")
+            _check_keys("table of a schema", table, TableSchema, required=("file", "key"))
+        joined = tuple(TableSchema(**table) for table in tables)
+        return cls(**{**data, "fields": tuple(built), "csv": csv, "tables": joined})
 
 
 def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> None:

@@ -107,6 +107,7 @@ RIGHT_VALUES = {
     **{
         "time_format": (None,),
         "csv": (None, {}),
+        "tables": (None, []),
         "delimiter": (None, "x"),
         "quote": (None, "x"),
         "escape": (None, "x"),

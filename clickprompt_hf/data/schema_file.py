@@ -2,6 +2,7 @@
 """Schema files, in YAML or JSON."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -10,7 +11,7 @@ from ..schema_clickprompt import Schema
 
 
 def load_schema(path: str | Path) -> Schema:
-    """Read a schema from a YAML or JSON file.
+    """Read a schema from a YAML or JSON file. Paths of its `tables` are relative to the folder of that file.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -25,6 +26,8 @@ def load_schema(path: str | Path) -> Schema:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        return Schema.from_dict(data)
+        schema = Schema.from_dict(data)
+        tables = tuple(replace(table, file=str(path.parent / table.file)) for table in schema.tables)
+        return replace(schema, tables=tables)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} does not hold a valid schema: {error}") from error

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schema_clickprompt import CsvFormat, Schema
+from ..tables_clickprompt import JoinedTables
 from .arrow_cells import decoded_table
 from .csv_files import CsvFile
-from .hive_folders import with_folder_columns
+from .dimension_tables import DimensionTable, check_different_columns, with_joined_columns
+from .hive_folders import ReadableFile, with_folder_columns
 from .json_lines import JsonLinesFile
 from .opened_files import errors_naming
 
@@ -105,6 +107,63 @@ def open_table_file(path: Path, csv_format: CsvFormat | None = None, kind: Table
     return JsonLinesFile(path) if kind == "jsonl" else ParquetFile(path)
 
 
+def open_joined_file(
+    path: Path,
+    tables: Sequence[DimensionTable],
+    csv_format: CsvFormat | None = None,
+    kind: TableKind | None = None,
+) -> ReadableFile:
+    """Open a table with the columns in the names of its folders and those of joined tables.
+
+    Args:
+        path: As in `open_table_file`.
+        tables: As `read_dimension_tables` returns them.
+        csv_format: As in `open_table_file`.
+        kind: As in `open_table_file`.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the ending is unknown, the file is broken or it lacks the key of a table.
+    """
+    return with_joined_columns(with_folder_columns(open_table_file(path, csv_format, kind)), tables)
+
+
+def read_dimension_tables(schema: Schema, wanted: Sequence[str] | None = None) -> list[DimensionTable]:
+    """Read the tables that a schema joins.
+
+    Args:
+        schema: Names the tables, and says how CSV files are written.
+        wanted: Columns to read; by default those that the schema names.
+
+    Raises:
+        FileNotFoundError: If a table does not exist.
+        ValueError: If a table is broken, lacks its key or repeats a key, or two tables have the same column.
+    """
+    wanted = needed_columns(schema) if wanted is None else wanted
+    tables = []
+    for described in schema.tables:
+        path = Path(described.file)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"`file` of one of the `tables` of the schema must be a file, but there is none at {path}."
+            )
+        tables.append(DimensionTable(open_table_file(path, schema.csv), described, wanted))
+    check_different_columns(tables)
+    return tables
+
+
+def joined_tables(schema: Schema) -> JoinedTables | None:
+    """The tables that a schema joins, with the columns of its fields, to be saved with a processor; `None` without.
+
+    Raises:
+        FileNotFoundError: If a table does not exist.
+        ValueError: As `read_dimension_tables` raises it.
+    """
+    if not schema.tables:
+        return None
+    return JoinedTables([table.joined_table(schema.columns) for table in read_dimension_tables(schema)])
+
+
 def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None) -> pa.Table:
     """Read the columns of a schema from the rows of all files, in the order given.
 
@@ -112,7 +171,7 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
         paths: Files, folders of files, or glob patterns such as `"part-*.csv"`; one or several of them. Folders and
             patterns give their files in the order of their names. Folders named like `day=2024-01-31` are searched
             too, and such names are columns of strings.
-        schema: Names the columns to read, and says how CSV files are written.
+        schema: Names the columns to read and the tables to join, and says how CSV files are written.
         kind: What the files are; by default, the endings of their names tell.
 
     Returns:
@@ -126,8 +185,9 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
     columns = needed_columns(schema)
     tables: list[pa.Table] = []
     files = list_table_files(paths)
+    to_join = read_dimension_tables(schema)
     for path in files:
-        file = with_folder_columns(open_table_file(path, schema.csv, kind))
+        file = open_joined_file(path, to_join, schema.csv, kind)
         check_columns(file.schema.names, columns, str(path), file.advise_on_columns())
         types = pa.schema([file.schema.field(name) for name in columns])
         table = pa.Table.from_batches(file.batches(columns), types)

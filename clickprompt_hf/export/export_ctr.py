@@ -25,7 +25,7 @@ TOLERANCE = 1e-5
 ONNX_FILE = "model.onnx"
 TORCH_FILE = "model.pt2"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_SERVING_MODULES = ("schema", "values", "lists", "vectors", "encoding")
+_SERVING_MODULES = ("schema", "values", "lists", "vectors", "encoding", "tables")
 
 
 def export_ctr(

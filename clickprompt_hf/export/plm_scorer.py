@@ -13,6 +13,7 @@ import numpy as np
 from ..encoding_clickprompt import VOCABULARIES_FILE, UnknownValues, read_vocabularies, warn_of_unknown_values
 from ..rendering_clickprompt import TextRenderer
 from ..schema_clickprompt import Schema
+from ..tables_clickprompt import TABLES_FILE, JoinedTables
 from .scorer import open_session, read_processor_config
 from .text_tokenizer import SETTINGS_FILE, TextTokenizer
 
@@ -32,6 +33,8 @@ class RowReader(TextRenderer):
     def __init__(self, folder: Path, config: Mapping[str, Any]):
         vocabularies = read_vocabularies(folder / VOCABULARIES_FILE, config)
         super().__init__(Schema.from_dict(config["schema"]), vocabularies, config["boundaries"], config.get("vectors"))
+        if (folder / TABLES_FILE).is_file():
+            self.tables = JoinedTables.read(folder / TABLES_FILE)
         self.tokenizer = TextTokenizer(folder)
 
     @property

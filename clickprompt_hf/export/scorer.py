@@ -25,6 +25,7 @@ from ..encoding_clickprompt import (
     warn_of_unknown_values,
 )
 from ..schema_clickprompt import Schema
+from ..tables_clickprompt import TABLES_FILE, JoinedTables
 
 ONNX_FILE = "model.onnx"
 # Larger blocks are not faster and take more memory.
@@ -54,6 +55,8 @@ class Scorer:
         self.encoder = FeatureEncoder(
             Schema.from_dict(config["schema"]), vocabularies, config["boundaries"], config.get("vectors")
         )
+        if (folder / TABLES_FILE).is_file():
+            self.encoder.tables = JoinedTables.read(folder / TABLES_FILE)
         self.model = folder / ONNX_FILE
         self.session = open_session(folder, config["fingerprint"], num_threads)
         per_column = [

@@ -80,6 +80,7 @@ _NAMES = {
     "layout": "version of this package",
     "source": "source",
     "files": "state of the files",
+    "tables": "state of the joined tables",
     "split": "split",
     "schema": "schema",
     "text_fields": "choice of text fields",

@@ -34,7 +34,7 @@ from ..data.splits import (
 )
 from ..data.streaming.prepare import StreamedTable
 from ..data.streaming.table_stream import TableStream, is_large
-from ..data.table_files import several
+from ..data.table_files import joined_tables, several
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
@@ -411,7 +411,7 @@ def _saved_schema(
     if saved_schema and data_args.schema:
         given = load_schema(data_args.schema)
         # The file may be written otherwise.
-        saved_schema = replace(saved_schema, csv=given.csv)
+        saved_schema = replace(saved_schema, csv=given.csv, tables=given.tables)
         if not is_schema_of(given, saved_schema, data_args.text_fields):
             raise ValueError(
                 f"`--schema` must be left out or be {owner}'s schema, but {data_args.schema} differs from it."
@@ -492,9 +492,14 @@ def _kept_data(
             f"`--prepared` must be left out unless the dataset is in files that are named, got {resolved['dataset']}."
         )
     split = {name: resolved[name] for name in ("dataset", *SPLIT_ARGUMENTS)}
-    rows = {"files": [files_state(of_split) for of_split in files.values()] or files_state(paths), "split": split}
+    rows: dict[str, Any] = {
+        "files": [files_state(of_split) for of_split in files.values()] or files_state(paths),
+        "split": split,
+    }
+    joined = [Path(table.file) for table in schema.tables] if schema is not None else []
+    rows["tables"] = files_state(joined) if joined else None
     fitted = {
-        "schema": None if schema is None else replace(schema, csv=None).to_dict(),
+        "schema": None if schema is None else replace(schema, csv=None, tables=()).to_dict(),
         "text_fields": data_args.text_fields or (records[0][1].get("text_fields") if records else None),
         "min_count": resolved["min_count"],
         "plm": [model_args.plm_name_or_path, data_args.text_encoder],
@@ -577,6 +582,7 @@ def _extend_processor(processor: ClickPromptProcessor, train: pa.Table, schema: 
     check_same_fields(schema, processor.schema)
     before = processor.field_sizes
     after = processor.extend(train, min_count)
+    processor.tables = joined_tables(schema)
     keys = [field.key for field in processor.schema.fields if field.num_columns]
     added = [f"{key} {new - old:,}" for key, old, new in zip(keys, before, after) if new > old]
     # A warning, because the default level hides anything less.
@@ -638,9 +644,11 @@ def check_same_fields(found: Schema, saved: Schema) -> None:
     """Refuse a table with other fields.
 
     Raises:
-        ValueError: If the schemas differ in more than the time column and the way CSV files are written.
+        ValueError: If the schemas differ in more than the time column, the way CSV files are written and the tables
+            that are joined.
     """
-    if replace(found, time=None, csv=None) != replace(saved, time=None, csv=None):
+    others: dict[str, Any] = {"time": None, "csv": None, "tables": ()}
+    if replace(found, **others) != replace(saved, **others):
         raise ValueError(
             f"`--dataset` must have the fields and the label of the checkpoint's schema, {saved.to_dict()}, got "
             f"{found.to_dict()}."

@@ -77,7 +77,8 @@ def score_file(
     recent_texts = RecentTexts() if recent_texts is None else recent_texts
     csv_format = csv_format or processor.schema.csv
     reader = open_table(input_path, piece_rows, csv_format)
-    _check_columns(reader.schema.names, processor.read_columns, input_path, reader.advise_on_columns())
+    needed = processor.needed_columns(processor.columns_to_join(dict.fromkeys(reader.schema.names)))
+    _check_columns(reader.schema.names, needed, input_path, reader.advise_on_columns())
     state = PartialState()
     pieces = FinishedPieces(output_path)
     model.eval()
@@ -131,10 +132,12 @@ def score_file(
 
 
 def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -> str:
-    """Hash everything that the probabilities depend on: weights, configuration, vocabularies and text length."""
+    """Hash everything that probabilities depend on: weights, configuration, vocabularies, tables and text length."""
     config = json.loads(model.config.to_json_string())  # type: ignore[union-attr, operator]
     config.pop("transformers_version", None)
     digest = hashlib.sha256(json.dumps([config, processor.fingerprint, processor.max_text_length]).encode())
+    for line in processor.tables.lines() if processor.tables is not None else ():
+        digest.update(line.encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

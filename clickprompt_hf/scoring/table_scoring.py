@@ -10,7 +10,7 @@ import torch
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
 from ..distinct_rows import row_hashes, with_distinct_features
-from ..encoding_clickprompt import UnknownValues, check_columns
+from ..encoding_clickprompt import UnknownValues, cells_of, check_columns
 from ..modeling_clickprompt import corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
@@ -34,7 +34,8 @@ def score_table(
     per text.
 
     Args:
-        table: At least one row, with the columns of the processor's schema; other columns are ignored.
+        table: At least one row, with the columns of the processor's schema, or with the keys of its joined tables
+            instead of their columns. Other columns are ignored.
         processor: The model's processor.
         model: A `ClickPromptForCTR` in evaluation mode.
         batch_size: Rows per batch.
@@ -49,7 +50,7 @@ def score_table(
             that are not lists of single values although its field is multi-valued or not vectors although it is one
             of vectors, or the model's probabilities are NaN.
     """
-    check_columns(processor.read_columns, table.column_names, "The table")
+    table = _with_joined_columns(table, processor)
     _check_types(table.schema, processor)
     columns = [decoded(table.column(name)) for name in processor.read_columns]
     fields = pa.table(columns, names=processor.read_columns)
@@ -85,6 +86,18 @@ def score_table(
     probabilities = np.empty(len(table))
     probabilities[order] = scores
     return probabilities
+
+
+def _with_joined_columns(table: pa.Table, processor: ClickPromptProcessor) -> pa.Table:
+    """The columns that the processor reads, those of its joined tables among them."""
+    to_join = processor.columns_to_join(table)
+    needed = processor.needed_columns(to_join)
+    check_columns(needed, table.column_names, "The table")
+    if to_join:
+        keys = {name: cells_of(table.column(name)) for name in set(to_join.values())}
+        for name, cells in processor.tables.joined(keys, to_join).items():
+            table = table.append_column(name, pa.chunked_array([pa.array(cells)]))
+    return table
 
 
 def _check_types(types: pa.Schema, processor: ClickPromptProcessor) -> None:

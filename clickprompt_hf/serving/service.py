@@ -228,12 +228,17 @@ def _score(engine: Engine, rows: list[Mapping[str, Any]], values: UnknownValues)
 
 def _openapi(engine: Engine) -> dict[str, Any]:
     """Description of the request and of its answer, for `/openapi.json`."""
-    columns = engine.encoder.read_columns
-    kinds = {field.column: field.kind for field in reversed(engine.encoder.schema.fields)}
+    encoder = engine.encoder
+    to_join = encoder.columns_to_join({})
+    about = dict.fromkeys(to_join.values(), "Key of a table that is joined.")
+    about |= {field.column: f"Field of kind {field.kind}." for field in reversed(encoder.schema.fields)}
+    about |= {column: f"{about[column]} By default, it is looked up by {key}." for column, key in to_join.items()}
+    required = encoder.needed_columns(to_join)
+    columns = dict.fromkeys([*required, *encoder.read_columns])
     row = {
         "type": "object",
-        "properties": {column: {"description": f"Field of kind {kinds[column]}."} for column in columns},
-        "required": columns,
+        "properties": {column: {"description": about[column]} for column in columns},
+        "required": required,
     }
     probability = {"type": "object", "properties": {"click_probability": {"type": "number"}}}
 

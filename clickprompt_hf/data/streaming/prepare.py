@@ -26,6 +26,7 @@ from ..columnar import SIZES_FILE, write_notes
 from ..drift import TrainedValues, training_bins, with_trained_values
 from ..labels import checked_labels, count_words, warn_of_other_words
 from ..splits import DEFAULT_FRACTIONS, Split, check_split_sizes, check_time_column, choose_split_column
+from ..table_files import joined_tables
 from ..token_tables import TokenTables, doubtful_clauses, first_clauses, sample_of_rows
 from .distinct import DistinctValues
 from .row_splits import RowSplits, StreamedRows, add_at, count_codes, split_rows
@@ -189,7 +190,9 @@ class StreamedTable:
         pa.default_memory_pool().release_unused()
         vocabularies = [text_list(of_field.vocabulary) for of_field in fitted]
         boundaries = [of_field.boundaries for of_field in fitted]
-        return ClickPromptProcessor(self.schema, vocabularies, boundaries)
+        processor = ClickPromptProcessor(self.schema, vocabularies, boundaries)
+        processor.tables = joined_tables(self.schema)
+        return processor
 
     def _fit_field(self, field: FieldSchema, min_count: int) -> FittedField:
         if not field.num_columns:

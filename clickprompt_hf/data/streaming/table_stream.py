@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ...schema_clickprompt import Schema
 from ..arrow_cells import plain_type
-from ..hive_folders import ReadableFile, with_folder_columns
+from ..hive_folders import ReadableFile
 from ..opened_files import COMPRESSIONS
 from ..table_files import (
     ParquetFile,
@@ -17,7 +17,8 @@ from ..table_files import (
     check_columns,
     check_types,
     needed_columns,
-    open_table_file,
+    open_joined_file,
+    read_dimension_tables,
     table_kind,
 )
 
@@ -51,7 +52,7 @@ class TableStream:
 
     Args:
         files: Files by split; under the empty name if they are to be split.
-        schema: Names the columns to read, and says how CSV files are written.
+        schema: Names the columns to read and the tables to join, and says how CSV files are written.
         kind: What the files are; by default, the endings of their names tell.
         more_columns: Columns to read that the schema does not name.
         with_time: Whether to read the column of times, which files must have in any case if the schema names it.
@@ -79,11 +80,12 @@ class TableStream:
         self._files: list[tuple[str, ReadableFile]] = []
         self._states: dict[Path, tuple[int, int]] = {}
         types: list[pa.Schema] = []
+        tables = read_dimension_tables(schema, needed)
         for split, paths in files.items():
             for path in paths:
                 # before it is opened: JSON lines are read for their columns
                 state = _state_of(path)
-                file = with_folder_columns(open_table_file(path, schema.csv, kind))
+                file = open_joined_file(path, tables, schema.csv, kind)
                 check_columns(file.schema.names, needed, str(path), file.advise_on_columns())
                 types.append(pa.schema([(name, _decoded(file.schema.field(name).type)) for name in self.columns]))
                 check_types(types[0], types[-1], self._files[0][1].path if self._files else path, path)

@@ -1,0 +1,183 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Join tables of users and items to the rows of files while these are read; see `TableSchema`."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ..encoding_clickprompt import cells_of
+from ..schema_clickprompt import TableSchema
+from ..tables_clickprompt import JoinedTable
+from ..values_clickprompt import canonical
+from .arrow_cells import decoded
+from .hive_folders import ReadableFile
+
+# Rows, or bytes of the log, whose keys are looked up at a time.
+_ROWS_HELD, _BYTES_HELD = 1 << 20, 1 << 26
+
+
+class DimensionTable:
+    """One row per user or item, in memory.
+
+    Args:
+        file: The file.
+        described: The table as the schema describes it.
+        wanted: Names of the columns to read, with the table's prefix; it need not have all of them.
+
+    Attributes:
+        columns: The columns that were read, under their names with the prefix.
+
+    Raises:
+        ValueError: If the file is broken, or the column of the key is missing, lacks a value in a row or repeats one.
+    """
+
+    def __init__(self, file: ReadableFile, described: TableSchema, wanted: Collection[str]):
+        self.path, self.key = file.path, described.key
+        given = file.schema.names
+        if given.count(self.key) != 1:
+            raise ValueError(
+                f"{file.path} must have the column {self.key!r} once, the `key` of one of the `tables` of the schema; "
+                f"it has {given}.{file.advise_on_columns()}"
+            )
+        named = {name: described.prefix + name for name in given if name != self.key}
+        kept = [name for name, prefixed in named.items() if prefixed in wanted]
+        if repeated := [name for name in kept if given.count(name) > 1]:
+            raise ValueError(f"{file.path} must have the column {repeated[0]!r} once; it has {given}.")
+        types = pa.schema([file.schema.field(name) for name in (self.key, *kept)])
+        table = pa.Table.from_batches(file.batches([self.key, *kept]), types)
+        self.columns = {named[name]: _in_one_piece(table.column(name)) for name in kept}
+        raw = decoded(table.column(self.key))
+        cells = cells_of(raw)
+        keys = self._checked_keys(cells)
+        self._index = JoinedTable(self.key, keys, {})
+        # Rows of raw keys: spelling a key takes 30 times as long as finding it again. By type, as True equals 1.
+        self._found: dict[str, dict[Any, int]] = {}
+        if not pa.types.is_nested(raw.type):
+            self._found[_kind_of_keys(raw.type)] = dict(zip(cells, range(len(cells))))
+
+    def _checked_keys(self, cells: list[Any]) -> list[str]:
+        keys = list(map(canonical, cells))
+        rows: dict[str, int] = {}
+        for row, key in enumerate(keys):
+            if not key:
+                raise ValueError(
+                    f"{self.path} must have a key in column {self.key!r} of each row; row {row} has none."
+                )
+            if (first := rows.setdefault(key, row)) != row:
+                raise ValueError(
+                    f"{self.path} must have each key in column {self.key!r} once; rows {first} and {row} have {key!r}."
+                )
+        return keys
+
+    def rows_of(self, keys: Sequence[pa.Array]) -> list[pa.Array]:
+        """The table's row of each key, per array of keys; null where the table has no such key."""
+        encoded = decoded(pa.chunked_array(keys)).dictionary_encode().unify_dictionaries()
+        values = encoded.chunk(0).dictionary
+        found = self._found.setdefault(_kind_of_keys(values.type), {})
+        cells = cells_of(values)
+        new = [cell for cell in cells if cell not in found]
+        found |= ((cell, row) for cell, row in zip(new, self._index.positions(new)) if row >= 0)
+        rows = pa.array([found.get(cell) for cell in cells], pa.int64())
+        # a null among the codes is a missing key
+        return [rows.take(chunk.indices) for chunk in encoded.chunks]
+
+    def joined_table(self, wanted: Collection[str]) -> JoinedTable:
+        """The table as it is saved with a processor, with the columns that are wanted."""
+        columns = {name: cells_of(column) for name, column in self.columns.items() if name in wanted}
+        return JoinedTable(self.key, self._index.keys, columns)
+
+
+def check_different_columns(tables: Sequence[DimensionTable]) -> None:
+    """Raise a ValueError if two tables have a column of the same name."""
+    first: dict[str, DimensionTable] = {}
+    for table in tables:
+        for name in table.columns:
+            if (other := first.setdefault(name, table)) is not table:
+                raise ValueError(
+                    f"Only one of the `tables` of a schema may have the column {name!r}, but {other.path} and "
+                    f"{table.path} have it. Give them a `prefix`."
+                )
+
+
+def with_joined_columns(file: ReadableFile, tables: Sequence[DimensionTable]) -> ReadableFile:
+    """The file with the columns of tables. A column of the file itself counts first.
+
+    Raises:
+        ValueError: If the file lacks the key of a table of which it lacks columns, or has lists of keys.
+    """
+    given = file.schema.names
+    found = {name: table for table in tables for name in table.columns if name not in given}
+    for table in found.values():
+        if table.key not in given:
+            raise ValueError(
+                f"{file.path} must have the column {table.key!r}, by which {table.path} is joined; it has {given}."
+                f"{file.advise_on_columns()}"
+            )
+        if pa.types.is_nested(kind := file.schema.field(table.key).type):
+            raise ValueError(
+                f"{file.path} must have one key per row in column {table.key!r}, by which {table.path} is joined, but "
+                f"it has cells of type {kind}."
+            )
+    return _JoinedFile(file, found) if found else file
+
+
+class _JoinedFile:
+    """A file with columns that are looked up in tables."""
+
+    def __init__(self, file: ReadableFile, found: dict[str, DimensionTable]):
+        self.file, self.path, self.found = file, file.path, found
+        more = [pa.field(name, table.columns[name].type) for name, table in found.items()]
+        self.schema = pa.schema([*file.schema, *more])
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows; `None` until a CSV file has been read to its end."""
+        return self.file.num_rows
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Iterate over the rows; see the file's own method."""
+        wanted = self.schema.names if columns is None else list(columns)
+        tables = dict.fromkeys(self.found[name] for name in wanted if name in self.found)
+        own = [name for name in wanted if name not in self.found]
+        read = list(dict.fromkeys([*own, *(table.key for table in tables)]))
+        held: list[pa.RecordBatch] = []
+        for batch in self.file.batches(read):
+            held.append(batch)
+            if sum(map(len, held)) >= _ROWS_HELD or sum(part.nbytes for part in held) >= _BYTES_HELD:
+                yield from self._joined(held, wanted)
+                held = []
+        yield from self._joined(held, wanted)
+
+    def _joined(self, held: Sequence[pa.RecordBatch], wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Batches with the columns that are looked up. A key that several of them have is looked up once."""
+        if not held:
+            return
+        tables = dict.fromkeys(self.found[name] for name in wanted if name in self.found)
+        rows = {table: table.rows_of([batch.column(table.key) for batch in held]) for table in tables}
+        for number, batch in enumerate(held):
+            arrays = [
+                table.columns[name].take(rows[table][number])
+                if (table := self.found.get(name)) is not None
+                else batch.column(name)
+                for name in wanted
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, names=wanted)
+
+    def advise_on_columns(self) -> str:
+        """What may be wrong if a column is missing: a sentence that starts with a space, or nothing."""
+        return self.file.advise_on_columns()
+
+
+def _kind_of_keys(kind: pa.DataType) -> str:
+    """A name that types share if their cells are the same in Python."""
+    if pa.types.is_integer(kind):
+        return "integer"
+    return "string" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
+
+
+def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, from which rows are taken fast."""
+    column = decoded(column)
+    # offsets of 32 bits may not reach all strings
+    return column.cast(pa.large_string() if pa.types.is_string(column.type) else column.type).combine_chunks()

@@ -1,0 +1,288 @@
+"""Tables of users and items, joined to a log of ids: the same ids and tokens as a table joined by hand."""
+
+import json
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tiny_data import tiny_bert_tokenizer
+from tiny_models import tiny_ctr_config
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipeline, ClickPromptProcessor, Schema
+from clickprompt_hf.data import table_files
+from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.data.streaming import prepare, table_stream
+from clickprompt_hf.data.streaming.prepare import StreamedTable
+from clickprompt_hf.data.streaming.table_stream import TableStream
+from clickprompt_hf.data.table_files import read_table_files
+from clickprompt_hf.export.export_ctr import export_ctr
+from clickprompt_hf.export.scorer import Scorer
+from clickprompt_hf.runs import finetune, predict
+from clickprompt_hf.runs.serve import load_engine
+from clickprompt_hf.scoring import score_table
+from clickprompt_hf.serving.service import _openapi
+
+NUM_ROWS = 400
+FIELDS = [
+    {"column": "user_id", "in_text": False},
+    "user_age",
+    {"column": "user_since", "kind": "weekday"},
+    "item_id",
+    "title",
+    {"column": "tags", "kind": "multi_valued"},
+    {"column": "price", "kind": "numeric"},
+]
+TABLES = [{"file": "users.{}", "key": "user_id", "prefix": "user_"}, {"file": "items/items.{}", "key": "item_id"}]
+FIRST_DAY = datetime(2024, 1, 1, 12)
+
+
+def made_tables():
+    """A log, users and items; some rows of the log have no user, or an item that the table lacks."""
+    draw = np.random.default_rng(0)
+    users, items = draw.permutation(40).tolist(), [f"0{number}" for number in range(30)]
+    log = {
+        "user_id": [None if draw.random() < 0.1 else users[i] for i in draw.integers(30, size=NUM_ROWS)],
+        "item_id": [[*items, "unknown item"][i] for i in draw.integers(31, size=NUM_ROWS)],
+        "click": draw.integers(2, size=NUM_ROWS).tolist(),
+    }
+    of_users = {
+        "user_id": users,
+        "age": [None if draw.random() < 0.2 else f"{number % 7}0s" for number in range(40)],
+        "since": [FIRST_DAY + timedelta(days=int(day)) for day in draw.integers(9, size=40)],
+        "unused": [0] * 40,
+    }
+    of_items = {
+        "item_id": items,
+        "title": [f"The title {number % 20} of  a thing" for number in range(30)],
+        "tags": [["a|b", "b", None, "c|a"][number % 4] for number in range(30)],
+        "price": draw.normal(size=30).round(3).tolist(),
+    }
+    return log, of_users, of_items
+
+
+def joined_by_hand(log, users, items):
+    """The log with the columns of both tables, row by row."""
+    of_user = {key: row for key, *row in zip(users["user_id"], users["age"], users["since"])}
+    of_item = {key: row for key, *row in zip(items["item_id"], items["title"], items["tags"], items["price"])}
+    user_rows = [of_user.get(key, [None] * 2) for key in log["user_id"]]
+    item_rows = [of_item.get(key, [None] * 3) for key in log["item_id"]]
+    names = ["user_age", "user_since", "title", "tags", "price"]
+    return {**log, **dict(zip(names, map(list, zip(*(user + item for user, item in zip(user_rows, item_rows))))))}
+
+
+def write(columns, path):
+    path.parent.mkdir(exist_ok=True)
+    table = pa.table(columns)
+    if path.suffix == ".csv":
+        pa_csv.write_csv(table, path)
+    else:
+        pq.write_table(table, path, row_group_size=70)
+
+
+@pytest.fixture(params=["csv", "parquet"])
+def paths(request, tmp_path):
+    """A log with a schema that joins tables, and the same rows with a schema that does not."""
+    ending, (log, users, items) = request.param, made_tables()
+    write(log, tmp_path / f"log.{ending}")
+    # the type of keys and the format differ from those of the log
+    write(users, tmp_path / "users.parquet")
+    write(items, tmp_path / "items" / f"items.{ending}")
+    write(joined_by_hand(log, users, items), tmp_path / f"joined.{ending}")
+    by_hand = {"fields": FIELDS, "label": "click"}
+    tables = [{**table, "file": table["file"].format(kind)} for table, kind in zip(TABLES, ("parquet", ending))]
+    (tmp_path / "by-hand.json").write_text(json.dumps(by_hand))
+    (tmp_path / "schema.json").write_text(json.dumps({**by_hand, "tables": tables}))
+    return (tmp_path / f"log.{ending}", tmp_path / "schema.json"), (
+        tmp_path / f"joined.{ending}",
+        tmp_path / "by-hand.json",
+    )
+
+
+def in_memory(data, schema, folder):
+    splits, schema = load_splits(None, data, schema)
+    processor = ClickPromptProcessor.fit(splits["train"], schema, tiny_bert_tokenizer())
+    prepare_splits(splits, processor, folder)
+    return load_prepared(folder)
+
+
+def streamed(data, schema, folder):
+    schema = load_schema(schema)
+    with StreamedTable(TableStream({"": [data]}, schema), schema, folder.with_name("spill")) as rows:
+        rows.split("random", 1)
+        processor = rows.fit()
+        processor.tokenizer = tiny_bert_tokenizer()
+        rows.write(processor, folder)
+    return load_prepared(folder)
+
+
+@pytest.mark.parametrize("way", [in_memory, streamed])
+def test_rows_are_those_of_a_table_joined_by_hand(way, paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(table_stream, "ROWS_PER_CHUNK", 64)
+    monkeypatch.setattr(prepare, "ROWS_PER_CHUNK", 64)
+    monkeypatch.setattr(table_files, "_PARQUET_ROWS", 50)
+    found, processor = way(*paths[0], tmp_path / "found")
+    expected, by_hand = way(*paths[1], tmp_path / "expected")
+    assert processor.fingerprint == by_hand.fingerprint
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(found[split].feature_ids, expected[split].feature_ids)
+        np.testing.assert_array_equal(found[split].labels, expected[split].labels)
+        rows = list(range(len(found[split])))
+        (batch,), (batch_by_hand,) = found[split].__getitems__(rows), expected[split].__getitems__(rows)
+        assert "input_ids" in batch
+        for name, array in batch.items():
+            np.testing.assert_array_equal(array, batch_by_hand[name])
+    # keys without a row in their table are missing cells
+    assert "" in processor.vocabularies[4]
+    assert len(processor.vocabularies[4]) == 21
+
+
+def model_for(processor):
+    torch.manual_seed(0)
+    sizes = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config("fm", **sizes), fusion="ctr")
+    return ClickPromptForCTR(config).eval()
+
+
+def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
+    (log_path, schema_path), _ = paths
+    splits, schema = load_splits(None, log_path, schema_path)
+    ClickPromptProcessor.fit(splits["train"], schema).save_pretrained(tmp_path / "model")
+    model = model_for(ClickPromptProcessor.from_pretrained(tmp_path / "model"))
+    model.save_pretrained(tmp_path / "model")
+    # the tables of training are not needed any more
+    (tmp_path / "users.parquet").unlink()
+    processor = ClickPromptProcessor.from_pretrained(tmp_path / "model")
+
+    log, joined = made_tables()[0], joined_by_hand(*made_tables())
+    del log["click"]
+    ids = processor(joined)["feature_ids"]
+    assert processor(log)["feature_ids"] == ids
+    rows = [dict(zip(log, row)) for row in zip(*log.values())]
+    assert processor(rows)["feature_ids"] == ids
+    assert processor(pa.table(log))["feature_ids"] == ids
+    assert processor(rows[7])["feature_ids"] == [ids[7]]
+    # columns of the rows themselves count first
+    own = {**rows[7], "title": "The title 3 of a thing"}
+    assert processor(own)["feature_ids"] == processor({**{n: joined[n][7] for n in joined}, **own})["feature_ids"]
+    with pytest.raises(ValueError, match=r"missing \['item_id'\], given \['user_id'\]"):
+        processor([{"user_id": 1}])
+
+    expected = score_table(pa.table(joined), processor, model, 64)
+    np.testing.assert_array_equal(score_table(pa.table(log), processor, model, 64), expected)
+    pipe = ClickPromptPipeline(model, processor, device="cpu")
+    for inputs in (rows, log, pa.table(log)):
+        scores = [score["click_probability"] for score in pipe(inputs)]
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
+    assert pipe(rows[7])["click_probability"] == pytest.approx(expected[7], abs=1e-6)
+
+    export_ctr(tmp_path / "model", tmp_path / "served")
+    np.testing.assert_allclose(Scorer(tmp_path / "served").score(rows), expected, rtol=0, atol=1e-6)
+    engine = load_engine(str(tmp_path / "served"))
+    required = _openapi(engine)["requestBody"]["content"]["application/json"]["schema"]["oneOf"][1]
+    assert required["required"] == ["user_id", "item_id"]
+    assert required["properties"]["title"]["description"].endswith("By default, it is looked up by item_id.")
+
+    pq.write_table(pa.table(log), tmp_path / "new.parquet")
+    arguments = ["--model", str(tmp_path / "model"), "--input", str(tmp_path / "new.parquet")]
+    predict.main([*arguments, "--output", str(tmp_path / "scores.parquet"), "--piece_rows", "150"])
+    scored = pq.read_table(tmp_path / "scores.parquet")
+    assert scored.column_names == ["user_id", "item_id", "click_probability"]
+    np.testing.assert_allclose(scored.column("click_probability").to_numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_finetune_trains_on_a_log(paths, tmp_path):
+    (log_path, schema_path), _ = paths
+    arguments = ["--data_path", str(log_path), "--schema", str(schema_path), "--output_dir", str(tmp_path / "out")]
+    arguments += ["--ctr_only", "--backbone", "fm", "--num_train_epochs", "1", "--report_to", "none"]
+    arguments += ["--report_plots", "false", "--disable_tqdm", "true", "--prepared", str(tmp_path / "kept")]
+    finetune.main(arguments)
+    processor = ClickPromptProcessor.from_pretrained(tmp_path / "out")
+    assert processor.tables.keys == {
+        "user_age": "user_id",
+        "user_since": "user_id",
+        "title": "item_id",
+        "tags": "item_id",
+        "price": "item_id",
+    }
+    # another table makes other rows
+    items = dict(made_tables()[2])
+    items["title"] = ["another"] * len(items["title"])
+    write(items, schema_path.parent / "items" / f"items{log_path.suffix}")
+    with pytest.raises(ValueError, match="with another state of the joined tables"):
+        finetune.main([*arguments[:4], "--output_dir", str(tmp_path / "more"), *arguments[6:]])
+
+
+def small(folder, log=None, users=None, tables=None):
+    """Files of a small log and table, and its schema."""
+    write(log or {"user_id": [1, 2], "click": [0, 1]}, folder / "log.parquet")
+    write(users or {"user_id": [1, 2], "age": [30, 40]}, folder / "users.parquet")
+    described = tables or [{"file": str(folder / "users.parquet"), "key": "user_id"}]
+    return Schema.from_dict({"fields": ["user_id", "age"], "label": "click", "tables": described})
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"users": {"user_id": ["1", "2", " 1 "], "age": [1, 2, 3]}}, ValueError, "once; rows 0 and 2 have '1'"),
+        ({"users": {"user_id": [1, None], "age": [1, 2]}}, ValueError, r"users\.parquet must have .* row 1 has none"),
+        (
+            {"users": {"id": [1], "age": [1]}},
+            ValueError,
+            r"users\.parquet must have the column 'user_id' once, the `k",
+        ),
+        (
+            {"users": {"user_id": [1], "name": ["a"]}},
+            ValueError,
+            r"log\.parquet must have the column 'age' of the sch",
+        ),
+        ({"log": {"user": [1], "click": [1]}}, ValueError, r"the column 'user_id', by which .*users\.parquet is"),
+        ({"log": {"user_id": [[1]], "click": [1]}}, ValueError, "one key per row .* cells of type list<"),
+        ({"tables": [{"file": "none.csv", "key": "user_id"}]}, FileNotFoundError, r"`file` of one of .* at none\.csv"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_table_files, lambda path, schema: TableStream({"": [path]}, schema)])
+def test_mistakes_in_tables_are_named(given, error, message, read, tmp_path):
+    schema = small(tmp_path, **given)
+    with pytest.raises(error, match=message):
+        read(tmp_path / "log.parquet", schema)
+
+
+def test_two_tables_with_one_column_need_a_prefix(tmp_path):
+    described = {"file": str(tmp_path / "users.parquet"), "key": "user_id"}
+    schema = small(tmp_path, tables=[described, described])
+    with pytest.raises(ValueError, match=r"Only one of the `tables` .* may have the column 'age', .* a `prefix`"):
+        read_table_files(tmp_path / "log.parquet", schema)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ("users.csv", "`tables` of a schema must be a list"),
+        ([{"file": "users.csv"}], r"Missing keys in a table of a schema: \['key'\]"),
+        ([{"file": "users.csv", "key": 3}], "`key` of one of the `tables` of a schema must be a string, got 3"),
+        ([{"file": "u", "key": "k", "on": "x"}], r"Unknown keys in a table of a schema: \['on'\]"),
+    ],
+)
+def test_wrong_tables_in_a_schema_are_refused(tables, message):
+    with pytest.raises(ValueError, match=message):
+        Schema.from_dict({"fields": ["user_id"], "label": "click", "tables": tables})
+
+
+def test_damaged_tables_are_named(tmp_path):
+    schema = small(tmp_path)
+    processor = ClickPromptProcessor.fit(read_table_files(tmp_path / "log.parquet", schema), schema)
+    processor.save_pretrained(tmp_path / "processor")
+    path = tmp_path / "processor" / "joined_tables.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(OSError, match=r"joined_tables\.jsonl must hold the joined tables as they were saved"):
+        ClickPromptProcessor.from_pretrained(tmp_path / "processor")
+    path.unlink()
+    # rows with all columns need no tables
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path / "processor")
+    assert loaded({"user_id": [1], "age": [30]})["feature_ids"] == processor({"user_id": [1]})["feature_ids"]
