@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from test_export_ctr import PROCESSOR, awkward_rows, save_checkpoint
@@ -15,6 +16,7 @@ from tiny_models import tiny_config, tiny_ctr_config, tiny_text_config
 from tiny_tokenizers import CONTROL, KINDS, tokenizer_of
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipeline, ClickPromptProcessor
+from clickprompt_hf.cluster.table_scorer import TableScorer
 from clickprompt_hf.export import export_plm as module
 from clickprompt_hf.export import text_tokenizer
 from clickprompt_hf.export.export_plm import (
@@ -86,6 +88,9 @@ def test_an_exported_folder_scores_raw_rows(exported):
     assert engine.trained_values == PROCESSOR.trained_values
     found = engine.score(engine.read([dict(zip(rows, cells)) for cells in zip(*rows.values())], None))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    table = pa.table({"user": [1, 2], "price": [2.0, 7.0], "tags": ["new", "old|rare"], "title": ["Up", None]})
+    found = TableScorer(folder / "onnx").score(table)
+    np.testing.assert_allclose(found, scorer.score(table), rtol=0, atol=1e-6)
 
 
 # As serve does it, on a machine without torch.

@@ -13,6 +13,7 @@ from tiny_data import tiny_bert_tokenizer
 from tiny_models import tiny_ctr_config
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipeline, ClickPromptProcessor, Schema
+from clickprompt_hf.cluster.table_scorer import TableScorer, check_table
 from clickprompt_hf.data import table_files
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
@@ -183,6 +184,10 @@ def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
 
     export_ctr(tmp_path / "model", tmp_path / "served")
     np.testing.assert_allclose(Scorer(tmp_path / "served").score(rows), expected, rtol=0, atol=1e-6)
+    for model_folder in ("model", "served"):
+        check_table(tmp_path / model_folder, dict.fromkeys(log, False), "score")
+        scores = TableScorer(tmp_path / model_folder).score(pa.table({**log, "unread": [0] * NUM_ROWS}))
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
     engine = load_engine(str(tmp_path / "served"))
     required = _openapi(engine)["requestBody"]["content"]["application/json"]["schema"]["oneOf"][1]
     assert required["required"] == ["user_id", "item_id"]

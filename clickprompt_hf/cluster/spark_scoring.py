@@ -5,13 +5,13 @@ Batches reach the model as Arrow tables, through `mapInArrow`. `mapInPandas` wou
 into floats, and times into those of the session's zone: other values, so other ids.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .engines import require_engine
 from .spark_workers import check_workers, send_model, without_pandas_warning
-from .table_scorer import COLUMN, check_batch_size, check_table, is_ctr_export, is_export
+from .table_scorer import COLUMN, check_batch_size, check_table, is_ctr_export, is_export, keys_of_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +60,7 @@ def score(
     check_workers(context, needed if is_ctr_export(model) else ["clickprompt_hf", *needed])
     name = send_model(context, model) if Path(model).is_dir() else None
     if name is not None and is_ctr_export(model):
-        function = _export_function(name, output_column)
+        function = _export_function(name, output_column, keys_of_tables(model))
     else:
         function = _package_function(name, str(model), output_column, batch_size)
     types = StructType([*rows.schema.fields, StructField(output_column, DoubleType())])
@@ -101,8 +101,8 @@ def _package_function(name: str | None, model: str, output_column: str, batch_si
     return score_batches
 
 
-def _export_function(name: str, output_column: str) -> "BatchFunction":
-    """Score batches with the code that an export of the CTR part brings."""
+def _export_function(name: str, output_column: str, keys: Sequence[str]) -> "BatchFunction":
+    """Score batches with the code that an export of the CTR part brings; `keys` are those of its joined tables."""
 
     def score_batches(batches):
         import importlib
@@ -133,7 +133,8 @@ def _export_function(name: str, output_column: str) -> "BatchFunction":
         scorer = module.of_process
         for batch in batches:
             unknown = module.UnknownValues(scorer.encoder)
-            inputs = scorer.encode(batch.select(scorer.encoder.read_columns), unknown)
+            wanted = {*scorer.encoder.read_columns, *keys}
+            inputs = scorer.encode(batch.select([name for name in batch.schema.names if name in wanted]), unknown)
             yield batch.append_column(output_column, pa.array(scorer.score_ids(*inputs).astype("f8")))
 
     return score_batches

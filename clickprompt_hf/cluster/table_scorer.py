@@ -39,7 +39,8 @@ class TableScorer:
         ImportError: If it is an export and onnxruntime is missing.
 
     Attributes:
-        read_columns: The columns that it reads.
+        encoder: Knows the fields and their values.
+        read_columns: The columns that it reads, some of which may come from joined tables.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class TableScorer:
             encoder, self._score = _load_plm_export(model, num_threads, batch_size)
         else:
             encoder, self._score = _load_export(model, num_threads)
-        self.read_columns = encoder.read_columns
+        self.encoder, self.read_columns = encoder, encoder.read_columns
 
     def score(self, table: pa.Table) -> np.ndarray:
         """Predict P(click) of each row, (N,) float64.
@@ -63,8 +64,9 @@ class TableScorer:
         Raises:
             ValueError: If a column is missing, a cell cannot be read, or a probability is NaN.
         """
-        check_columns(self.read_columns, table.column_names, "The table")
-        table = table.select(self.read_columns)
+        needed = self.encoder.needed_columns(self.encoder.columns_to_join(table))
+        check_columns(needed, table.column_names, "The table")
+        table = table.select(needed)
         return self._score(table).astype(np.float64) if len(table) else np.zeros(0)
 
 
@@ -81,8 +83,8 @@ def _load_plm_export(folder: str | Path, num_threads: int, batch_size: int | Non
 
     scorer = PLMScorer(folder, num_threads)
     scorer.batch_size = batch_size or scorer.batch_size
-    processor = scorer.processor
-    return processor, lambda table: scorer.score_inputs(scorer.encode(table, _unheard(processor)))
+    encoder = scorer.encoder
+    return encoder, lambda table: scorer.score_inputs(scorer.encode(table, _unheard(encoder)))
 
 
 def _load_checkpoint(
@@ -143,7 +145,7 @@ def check_table(model: str | Path, columns: Mapping[str, bool], output_column: s
     Raises:
         OSError: If the model is missing.
         ValueError: If a column is missing or holds lists although its field is single-valued, or the table has the
-            column of probabilities already.
+            column of probabilities already. If the model joins tables, missing columns are found by its scorer.
     """
     config = _processor_config(model)
     schema = Schema.from_dict(config["schema"])
@@ -153,8 +155,14 @@ def check_table(model: str | Path, columns: Mapping[str, bool], output_column: s
             f"The table already has a column {output_column!r}; rename it, or choose another `output_column`."
         )
     fields = [f for f in schema.fields if f.num_columns or f.is_vector or (config["reads_text"] and f.in_text)]
-    check_columns([field.column for field in fields], columns, "The table")
+    if not schema.tables:
+        check_columns([field.column for field in fields], columns, "The table")
     check_single_values(schema, columns)
+
+
+def keys_of_tables(model: str | Path) -> list[str]:
+    """Columns of raw rows by which the model's tables are joined."""
+    return [table.key for table in Schema.from_dict(_processor_config(model)["schema"]).tables]
 
 
 def check_single_values(schema: Schema, columns: Mapping[str, bool]) -> None:
