@@ -539,12 +539,22 @@ def layer_projection(layer: nn.Module) -> Callable[[torch.Tensor], tuple[torch.T
     Raises:
         ValueError: If the layer's projections have none of the usual names.
     """
+    modules: tuple[Any, ...] = projection_modules(layer)
+    return partial(_fused_projections if len(modules) == 1 else _separate_projections, *modules)
+
+
+def projection_modules(layer: nn.Module) -> tuple[nn.Module, ...]:
+    """Find the projections of a PLM layer: one for keys and one for values, or one for queries, keys and values.
+
+    Raises:
+        ValueError: If they have none of the usual names.
+    """
     found = {name.rpartition(".")[2]: module for name, module in layer.named_modules()}
     for key, value in _KEY_AND_VALUE_NAMES:
         if {key, value} <= set(found):
-            return partial(_separate_projections, found[key], found[value])
+            return found[key], found[value]
     if _FUSED_NAME in found:
-        return partial(_fused_projections, found[_FUSED_NAME])
+        return (found[_FUSED_NAME],)
     raise ValueError(
         f"`prompt_encoder` 'paper' needs the key and value projections of each PLM layer, named as one of "
         f"{_KEY_AND_VALUE_NAMES}, or all in {_FUSED_NAME!r}; {type(layer).__name__} has none. Use 'released' "

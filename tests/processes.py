@@ -223,14 +223,14 @@ class ForcedFSDPTrainer(ClickPromptTrainer):
         super().create_accelerator_and_postprocess()
 
 
-def fsdp(folder, prepared, kind, **options):
+def fsdp(folder, prepared, kind):
     """Train with FSDP2; accelerate uses it for several accelerators, so the processes claim to have them."""
-    output = folder / f"fsdp-{kind}-{'-'.join(map(str, options.values()))}"
+    output = folder / f"fsdp-{kind}"
     os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2", FSDP_STATE_DICT_TYPE="SHARDED_STATE_DICT")
     os.environ.update(FSDP_AUTO_WRAP_POLICY="NO_WRAP", FSDP_RESHARD_AFTER_FORWARD="true")
 
     def train(epochs, resume):
-        model = model_of(kind, prepared[1], **options)
+        model = model_of(kind, prepared[1])
         given = {"num_train_epochs": epochs, "load_best_model_at_end": False, "trainer_class": ForcedFSDPTrainer}
         trainer = trainer_of(output, prepared, model, 2, 14, **given)
         assert trainer.accelerator.distributed_type == DistributedType.FSDP
@@ -274,8 +274,6 @@ def main():
         "decided": decided(folder, prepared),
         "waiting": waiting(folder, prepared),
         "fsdp": fsdp(folder, prepared, "ctr"),
-        "paper": fsdp(folder, prepared, "ctr", prompt_encoder="paper"),
-        "tied": fsdp(folder, prepared, "pamlm"),
     }
     print(json.dumps(report))
 

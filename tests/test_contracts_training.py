@@ -31,6 +31,10 @@ OVERRIDDEN = {
         ["batch_size", "args", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
         "freezes parts and chooses kernels of the model that is trained, after `model_init` and a trial are applied",
     ),
+    "_prepare_for_training": (
+        ["max_steps", "train_dataloader", "resume_from_checkpoint"],
+        "chooses the units of FSDP2 before accelerate prepares the model",
+    ),
     "_get_collator_with_removed_columns": (
         ["data_collator", "description"],
         "keeps the numbers of the rows, from which masks are drawn",

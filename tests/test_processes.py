@@ -4,26 +4,26 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
-from tiny_models import tiny_ctr_config
-
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
-from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 
 TESTS = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report_of(script, *arguments):
+    """The JSON in the last line that a script of this folder prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, str(TESTS / "processes.py"), str(tmp_path_factory.mktemp("processes"))]
+    command = [sys.executable, str(TESTS / script), *map(str, arguments)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return report_of("processes.py", tmp_path_factory.mktemp("processes"))
 
 
 @pytest.mark.parametrize("case", ["sparse", "pamlm", "cached", "distilled"])
@@ -65,26 +65,3 @@ def test_sharded_checkpoints_are_resumed_and_the_final_weights_are_whole(report)
     )
     assert {"model.safetensors", "config.json", "processor_config.json"} <= set(outcome["files"])
     assert outcome["resumed"] == [15, 15]
-
-
-@pytest.mark.parametrize(
-    ("case", "reason"), [("paper", "with `prompt_encoder='paper'`, got 2"), ("tied", "with tied weights, got 2")]
-)
-def test_what_fsdp2_cannot_shard_is_refused_before_training(case, reason, report):
-    for outcome in report[case]["trained"]:
-        assert "ValueError: `fsdp_version` must be 1" in outcome["error"]
-        assert reason in outcome["error"]
-
-
-def test_training_without_the_wanted_fsdp_is_announced(tmp_path, monkeypatch):
-    """On CPUs, accelerate trains without FSDP and says nothing."""
-    config = ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr")
-    options = {"report_to": "none", "eval_strategy": "no", "use_cpu": True}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        ClickPromptTrainer(ClickPromptForCTR(config), ClickPromptTrainingArguments(str(tmp_path), **options))
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.warns(
-        UserWarning, match=r"FSDP was asked for, but .* 1 process\(es\) on cpu, each holds the whole model"
-    ):
-        ClickPromptTrainer(ClickPromptForCTR(config), ClickPromptTrainingArguments(str(tmp_path), **options))

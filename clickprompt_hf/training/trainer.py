@@ -53,7 +53,7 @@ from .optimizer import (
 from .plain_model import is_named, plain_model, task_of
 from .resuming import EarlyStoppingCallback, ResumableTrainer
 from .sampling import EpochSampler
-from .sharding import check_sharding
+from .sharding import check_sharding, units_of_fsdp2, without_tied_copies
 from .text_caching import (
     CachedRows,
     check_lower_layers,
@@ -207,6 +207,8 @@ class ClickPromptTrainer(ResumableTrainer):
         if settings.feature_dropout == "unseen":
             self._check_feature_dropout()
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if settings.sparse_embedding_updates and is_sharded:
+            raise ValueError("`sparse_embedding_updates` must be False with FSDP and DeepSpeed, got True.")
         if settings.embedding_l2 and is_sharded:
             raise ValueError("`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings.")
         check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
@@ -354,6 +356,10 @@ class ClickPromptTrainer(ResumableTrainer):
             self._choose_trained_parts()
             self.cache_texts(self._datasets())
             return super()._inner_training_loop(*args, **kwargs)
+
+    def _prepare_for_training(self, *args, **kwargs):
+        with units_of_fsdp2(self.accelerator, self.model):
+            return super()._prepare_for_training(*args, **kwargs)
 
     def evaluation_loop(self, *args, **kwargs):
         if isinstance(self.compute_metrics, BatchMetrics):
@@ -581,7 +587,9 @@ class ClickPromptTrainer(ResumableTrainer):
         return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if isinstance(self.model, PeftMixedModel) and state_dict is None:
+        if state_dict is not None:
+            state_dict = without_tied_copies(self.model, state_dict)
+        elif isinstance(self.model, PeftMixedModel):
             # peft cannot save them; safetensors refuses weights under two names
             unique = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
             state_dict = {name: value for name, value in self.model.state_dict().items() if name in unique}

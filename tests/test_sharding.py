@@ -1,0 +1,105 @@
+"""FSDP2 trains as one process does, in units that suit the model, and what it cannot do is refused."""
+
+import warnings
+
+import pytest
+from accelerate.utils import FullyShardedDataParallelPlugin
+from test_processes import report_of
+from tiny_models import tiny_config, tiny_ctr_config
+
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training.sharding import (
+    check_sharding,
+    classes_with_shared_weights,
+    projections_read_by_prompts,
+    without_tied_copies,
+)
+
+CASES = ("released", "paper", "adapters")
+LAYER = "clickprompt.plm.encoder.layer.0"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return report_of("sharded_processes.py", tmp_path_factory.mktemp("sharded"), 10, *CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one_does(case, report):
+    """PA-MLM with a tied head, prompts by the layers' projections, checkpointed activations and LoRA."""
+    outcome = report[case]
+    assert "errors" not in outcome
+    assert outcome["steps"] == 10
+    assert outcome["losses"] < 1e-5
+    assert outcome["weights"] < 1e-5
+    assert outcome["same names"]
+
+
+def test_units_are_layers_backbone_and_prompt_encoder(report):
+    parts = {"", "clickprompt.ctr", "clickprompt.prompt_encoder", LAYER}
+    assert parts <= set(report["released"]["units"])
+    projections = {f"{LAYER}.attention.self.key", f"{LAYER}.attention.self.value"}
+    assert parts | projections <= set(report["paper"]["units"])
+    assert not projections & set(report["released"]["units"])
+
+
+def test_modules_with_tied_weights_are_found():
+    tied = ClickPromptForPAMLM(tiny_config())
+    assert {"RobertaEmbeddings", "RobertaLMHead", "Linear", "Embedding"} <= classes_with_shared_weights(tied)
+    assert not {"RobertaLayer", "DCNv2", "BottleneckPromptEncoder"} & classes_with_shared_weights(tied)
+    assert not classes_with_shared_weights(ClickPromptForCTR(tiny_config()))
+    kept = without_tied_copies(tied, tied.state_dict())
+    assert set(tied.state_dict()) - set(kept) == {"lm_head.decoder.weight", "lm_head.decoder.bias"}
+
+
+@pytest.mark.parametrize(
+    ("family", "prompt_encoder", "count"),
+    [("roberta", "paper", 4), ("roberta", "released", 0), ("gpt2", "paper", 2), ("distilbert", "paper", 0)],
+)
+def test_projections_that_prompts_read(family, prompt_encoder, count):
+    """Of two layers: keys and values, or one projection for both; none where prompts are hidden states."""
+    model = ClickPromptForCTR(tiny_config(family, prompt_encoder=prompt_encoder))
+    assert len(projections_read_by_prompts(model)) == count
+
+
+class FakeTrainer:
+    """What `check_sharding` reads of a trainer, on accelerators that are not here."""
+
+    is_fsdp_enabled, is_deepspeed_enabled = True, False
+
+    def __init__(self, **options):
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2, **options)
+        self.accelerator = type("Fake", (), {"state": type("Fake", (), {"fsdp_plugin": plugin})})
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"cpu_ram_efficient_loading": True}, "`fsdp_cpu_ram_efficient_loading` must be false with FSDP2, got true"),
+        ({"activation_checkpointing": True}, "`fsdp_activation_checkpointing` must be false, got true"),
+        ({"auto_wrap_policy": "SIZE_BASED_WRAP"}, "`fsdp_auto_wrap_policy` must be TRANSFORMER_BASED_WRAP or NO_WRAP"),
+        (
+            {"auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "transformer_cls_names_to_wrap": ["RobertaEmbeddings"]},
+            "must not name RobertaEmbeddings, which shares weights",
+        ),
+    ],
+)
+def test_what_fsdp2_cannot_do_is_refused(options, reason, monkeypatch):
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
+    with pytest.raises(ValueError, match=reason):
+        check_sharding(FakeTrainer(**options), ClickPromptForPAMLM(tiny_config()))
+
+
+def test_training_without_the_wanted_fsdp_is_announced(tmp_path, monkeypatch):
+    """On CPUs, accelerate trains without FSDP and says nothing."""
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr")
+    options = {"report_to": "none", "eval_strategy": "no", "use_cpu": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ClickPromptTrainer(ClickPromptForCTR(config), ClickPromptTrainingArguments(str(tmp_path), **options))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.warns(
+        UserWarning, match=r"FSDP was asked for, but .* 1 process\(es\) on cpu, each holds the whole model"
+    ):
+        ClickPromptTrainer(ClickPromptForCTR(config), ClickPromptTrainingArguments(str(tmp_path), **options))
