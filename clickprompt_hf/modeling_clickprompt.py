@@ -31,6 +31,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import initialization as init
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
@@ -270,6 +271,12 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     def __init__(self, config: ClickPromptConfig):
         # options of `from_pretrained` are set after the configuration has checked itself
         config.check()
+        if is_deepspeed_zero3_enabled():
+            raise ValueError(
+                f"{type(self).__name__} must be built whole, but DeepSpeed's ZeRO-3 is set to build it in parts. "
+                "Create the model before the training arguments, or call `unset_hf_deepspeed_config()` of "
+                "transformers.integrations first; the trainer divides the weights."
+            )
         super().__init__(config)
         # names of tensors that the checkpoint lacked
         self.fresh_weights: tuple[str, ...] = ()

@@ -71,13 +71,13 @@ def trainer_of(folder, prepared, model, processes, batch, trainer_class=ClickPro
     """A trainer whose steps hold `batch` rows over all processes."""
     splits, processor = prepared
     options = {"num_train_epochs": 3, "logging_steps": 1, "learning_rate": 0.01, "plm_learning_rate": 0.01, **options}
+    options.setdefault("use_cpu", True)
     args = ClickPromptTrainingArguments(
         str(folder),
         per_device_train_batch_size=batch // processes,
         per_device_eval_batch_size=3,
         report_to="none",
         disable_tqdm=True,
-        use_cpu=True,
         **options,
     )
     is_pamlm = isinstance(model, ClickPromptForPAMLM)

@@ -51,6 +51,8 @@ INHERITED = {
             ["max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"],
             "decides from the state whether a resumed run is done",
         ),
+        "_load_from_checkpoint": (["resume_from_checkpoint", "model"], "loads shards without FSDP2, and the reverse"),
+        "_load_optimizer_and_scheduler": (["checkpoint"], "loads shards without FSDP2, and the reverse"),
         "_evaluate": (["trial", "ignore_keys_for_eval", "skip_scheduler"], "skips `eval_on_start` in resumed runs"),
         "_finalize_training": (["trial", "num_train_samples", "start_time"], "counts the time of earlier parts"),
         "_maybe_log_save_evaluate": (

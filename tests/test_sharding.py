@@ -6,8 +6,11 @@ import pytest
 from accelerate.utils import FullyShardedDataParallelPlugin
 from test_processes import report_of
 from tiny_models import tiny_config, tiny_ctr_config
+from transformers import TrainingArguments
+from transformers.integrations import deepspeed
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM
+from clickprompt_hf.runs import pretrain
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training.sharding import (
     check_sharding,
@@ -22,7 +25,7 @@ LAYER = "clickprompt.plm.encoder.layer.0"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    return report_of("sharded_processes.py", tmp_path_factory.mktemp("sharded"), 10, *CASES)
+    return report_of("sharded_processes.py", tmp_path_factory.mktemp("sharded"), "fsdp2", 10, *CASES)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -61,6 +64,31 @@ def test_projections_that_prompts_read(family, prompt_encoder, count):
     """Of two layers: keys and values, or one projection for both; none where prompts are hidden states."""
     model = ClickPromptForCTR(tiny_config(family, prompt_encoder=prompt_encoder))
     assert len(projections_read_by_prompts(model)) == count
+
+
+def test_models_are_built_whole_in_spite_of_zero3(monkeypatch):
+    """ZeRO-3 would build them in parts, without values to check or copy."""
+    pretend = "clickprompt_hf.modeling_clickprompt.is_deepspeed_zero3_enabled"
+    monkeypatch.setattr(pretend, lambda: True)
+    with pytest.raises(ValueError, match="ClickPromptForPAMLM must be built whole, but DeepSpeed's ZeRO-3"):
+        ClickPromptForPAMLM(tiny_config())
+
+
+def test_commands_build_models_whole_in_spite_of_zero3(tmp_path):
+    """As `TrainingArguments` do, the parser first lets DeepSpeed's configuration apply to all models that follow."""
+
+    class Zero3:
+        def is_zero3(self):
+            return True
+
+    config = Zero3()
+    deepspeed.set_hf_deepspeed_config(config)
+    try:
+        assert deepspeed.is_deepspeed_zero3_enabled()
+        pretrain.make_parser().parse(["--output_dir", str(tmp_path), "--dataset", "synthetic", "--use_cpu"])
+        assert not deepspeed.is_deepspeed_zero3_enabled()
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
 
 
 class FakeTrainer:
@@ -103,3 +131,12 @@ def test_training_without_the_wanted_fsdp_is_announced(tmp_path, monkeypatch):
         UserWarning, match=r"FSDP was asked for, but .* 1 process\(es\) on cpu, each holds the whole model"
     ):
         ClickPromptTrainer(ClickPromptForCTR(config), ClickPromptTrainingArguments(str(tmp_path), **options))
+
+
+def test_training_without_the_wanted_deepspeed_is_announced(tmp_path, monkeypatch):
+    trainer = FakeTrainer()
+    trainer.is_fsdp_enabled, trainer.args = False, TrainingArguments(str(tmp_path), use_cpu=True)
+    # which would import DeepSpeed
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.warns(UserWarning, match=r"DeepSpeed was asked for, .* 1 process\(es\) holds the whole model"):
+        check_sharding(trainer, ClickPromptForPAMLM(tiny_config()))

@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser
+from transformers.integrations import unset_hf_deepspeed_config
 from transformers.utils import is_matplotlib_available
 
 from ..comparison.results import ARMS
@@ -468,4 +469,6 @@ class TrainingParser(CommandParser, HfArgumentParser):
         self.named = frozenset(flag[2:].partition("=")[0] for flag in given if flag.startswith("--"))
         *parsed, unknown = self.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
         self.refuse_unknown(unknown)
+        # With ZeRO-3, models would be built in parts from here on; the trainer divides them.
+        unset_hf_deepspeed_config()
         return parsed

@@ -106,6 +106,6 @@ class DivergenceCheckingTrainer(Trainer):
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """The part of a tensor that this process holds."""
-    tensor = tensor.detach()
+    """The part of a tensor that this process holds, with FSDP2 or ZeRO-3."""
+    tensor = vars(tensor).get("ds_tensor", tensor).detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from accelerate.utils import broadcast_object_list
 from torch.distributed.fsdp import StateDictType
 from transformers import TrainerCallback
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
@@ -32,6 +33,7 @@ from ..whole_files import (
 from .arguments import ClickPromptSettings
 from .checkpoints import PROGRESS_FILE, checkpoints_in, newest_whole_checkpoint
 from .divergence import DivergenceCheckingTrainer
+from .resharding import is_of_other_kind, load_optimizer, load_weights
 
 
 class EarlyStoppingCallback(transformers.EarlyStoppingCallback):
@@ -94,6 +96,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
     - A checkpoint is written beside its place and renamed when all processes have written their files. So is what
       `save_model` writes.
     - Resuming with `True` takes the newest whole checkpoint.
+    - Other numbers of processes resume a checkpoint, with FSDP2 what was saved without it and the reverse.
     - A run that had reached its last step, or had stopped early, trains no further.
     - A checkpoint of an epoch's last step is saved after the evaluation and the log of the epoch: resuming does not
       repeat them.
@@ -154,6 +157,32 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             self._seconds_beside_training += time.perf_counter() - start
 
     # What a resumed run continues from
+
+    def _reshards(self, checkpoint: str | None) -> bool:
+        """Whether a checkpoint was saved with FSDP2 and this run goes on without it, or the reverse."""
+        by_fsdp2 = self.accelerator.is_fsdp2
+        by_fsdp1 = self.is_fsdp_enabled and not by_fsdp2
+        if checkpoint is None or self.is_deepspeed_enabled or by_fsdp1:
+            return False
+        return is_of_other_kind(checkpoint, by_fsdp2)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if self._reshards(resume_from_checkpoint):
+            wanted: Any = self.model if model is None else model
+            load_weights(wanted, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self._reshards(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        # training has begun
+        optimizer: Any = self.optimizer
+        model: Any = self.model
+        schedule: Any = self.lr_scheduler
+        load_optimizer(optimizer, model, checkpoint)
+        schedule.load_state_dict(torch.load(os.path.join(checkpoint, SCHEDULER_NAME), weights_only=True))
 
     def _init_training_state(
         self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial

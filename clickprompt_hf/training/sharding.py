@@ -29,8 +29,14 @@ def check_sharding(trainer: Trainer, model: torch.nn.Module) -> None:
         ValueError: If FSDP2 cannot shard the model as configured.
 
     Warns:
-        UserWarning: If FSDP was asked for, and accelerate trains without it: on CPUs, and with one process.
+        UserWarning: If accelerate trains without the FSDP or DeepSpeed that was asked for: on CPUs, or in one process.
     """
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and not trainer.is_deepspeed_enabled:
+        warnings.warn(
+            "DeepSpeed was asked for, but accelerate does not use it with `use_cpu`: each of "
+            f"{trainer.args.world_size} process(es) holds the whole model.",
+            stacklevel=3,
+        )
     if not trainer.is_fsdp_enabled:
         if parse_flag_from_env("ACCELERATE_USE_FSDP") or trainer.args.fsdp:
             warnings.warn(
