@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from tiny_data import tiny_bert_tokenizer, whole_text_tokenizer
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.streaming import prepare, row_writer, table_stream
+from clickprompt_hf.data.streaming import prepare, row_writer, table_stream, vocabulary
 from clickprompt_hf.data.streaming.distinct import PARTITION_BITS, DistinctValues
 from clickprompt_hf.data.streaming.prepare import StreamedTable
 from clickprompt_hf.data.streaming.row_splits import StreamedRows, count_codes, split_rows
@@ -87,6 +88,8 @@ def small_chunks(monkeypatch):
     """Chunks and buckets of few rows."""
     monkeypatch.setattr(table_stream, "ROWS_PER_CHUNK", 64)
     monkeypatch.setattr(prepare, "ROWS_PER_CHUNK", 64)
+    # some fields have more values, others fewer
+    monkeypatch.setattr(prepare, "_MANY_VALUES", 50)
     monkeypatch.setattr(row_writer, "_BUCKET_ROWS", 50)
     monkeypatch.setattr(row_writer, "_MOST_RUNS", 8)
 
@@ -149,6 +152,20 @@ def check_equal(found, expected):
 def test_splits_by_time_and_user_are_those_of_tables_in_memory(files, tmp_path, small_chunks, split, limit):
     found = streamed(files, tmp_path, tokenizer=tiny_bert_tokenizer(), **split, **limit)
     check_equal(found, in_memory(files, tmp_path, tokenizer=tiny_bert_tokenizer(), **split, **limit))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fields_of_many_values_are_fitted_one_at_a_time(files, tmp_path, small_chunks, monkeypatch):
+    alone, together = set(), set()
+
+    def fit_field(column, counts, field, min_count):
+        (alone if threading.current_thread() is threading.main_thread() else together).add(field.column)
+        return vocabulary.fit_field(column, counts, field, min_count)
+
+    monkeypatch.setattr(prepare, "fit_field", fit_field)
+    streamed(files, tmp_path)
+    assert alone == {"user_id", "code", "price", "age", "sold_at"}
+    assert together == {"flag", "weight", "tags", "history", "genre"}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -42,6 +42,9 @@ from .vocabulary import (
     text_list,
 )
 
+# Fields of more values are fitted one at a time: each takes 150 bytes per value meanwhile.
+_MANY_VALUES = 1_000_000
+
 
 class StreamedTable:
     """A table on disk, as codes of distinct values: read once, then split, fitted and encoded.
@@ -184,12 +187,19 @@ class StreamedTable:
         """
         if min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
+        numbers = range(len(self.schema.fields))
+        large = [f for f in numbers if self._columns[self.schema.fields[f].column].num_distinct > _MANY_VALUES]
+        self._fitted = {}
+        for f in large:
+            self._fitted[f] = self._fit_field(self.schema.fields[f], min_count)
+            pa.default_memory_pool().release_unused()
+        others = [f for f in numbers if f not in large]
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
-            fitted = list(pool.map(lambda field: self._fit_field(field, min_count), self.schema.fields))
-        self._fitted = dict(enumerate(fitted))
+            fit = pool.map(lambda f: self._fit_field(self.schema.fields[f], min_count), others)
+            self._fitted |= dict(zip(others, fit))
         pa.default_memory_pool().release_unused()
-        vocabularies = [text_list(of_field.vocabulary) for of_field in fitted]
-        boundaries = [of_field.boundaries for of_field in fitted]
+        vocabularies = [text_list(self._fitted[f].vocabulary) for f in numbers]
+        boundaries = [self._fitted[f].boundaries for f in numbers]
         processor = ClickPromptProcessor(self.schema, vocabularies, boundaries)
         processor.tables = joined_tables(self.schema)
         return processor
