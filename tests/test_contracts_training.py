@@ -192,6 +192,12 @@ def test_torch_tells_whether_the_cpu_has_bf16():
     assert isinstance(check(), bool)
 
 
+def test_torch_can_change_the_timeout_of_a_process_group():
+    change = getattr(torch.distributed.distributed_c10d, "_set_pg_timeout", None)
+    assert change is not None, "torch has no _set_pg_timeout any more: see the processes of runs/predict.py."
+    assert list(inspect.signature(change).parameters) == ["timeout", "group"]
+
+
 def test_the_hub_raises_errors_of_its_own_http_library():
     """`huggingface_hub` may import another library as `httpx`, so `push_to_hub` catches the errors of that one."""
     httpx = getattr(huggingface_hub.utils, "httpx", None)

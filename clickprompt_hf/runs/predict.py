@@ -17,6 +17,7 @@ from typing import Any, get_args
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 from transformers.utils import logging
 
@@ -95,9 +96,12 @@ def main(arguments: list[str] | None = None) -> None:
     check_files(args.input, args.output)
     check_folder_or_hub_id(args.model, "--model")
 
-    # 1. The processes: one, or those of accelerate launch or torchrun. One may finish hours before another.
+    # 1. The processes: one, or those of accelerate launch or torchrun.
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    state = PartialState(cpu=on_cpu, timeout=timedelta(days=30))
+    state = PartialState(cpu=on_cpu)
+    if state.num_processes > 1:
+        # Once they have met, one may finish hours before another. A process that dies closes its connections.
+        _set_pg_timeout(timedelta(days=30))
 
     # 2. The checkpoint: a processor that reads raw rows, and a model.
     if args.backbone_module:
