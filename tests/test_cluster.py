@@ -1,17 +1,22 @@
 """What clusters need, without one."""
 
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from cluster_rows import EVERY_KIND, every_kind
 from test_export_ctr import save_checkpoint
 from tiny_data import tiny_rows
 
+from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.cluster import engines, spark
 from clickprompt_hf.cluster.model_archive import fingerprint_of_files, model_files, write_archive
+from clickprompt_hf.cluster.spark_vocabulary import counted_keys
 from clickprompt_hf.cluster.table_scorer import TableScorer
 from clickprompt_hf.cluster.training_command import check_command, with_restarts
+from clickprompt_hf.data.vocabulary import frequent_keys
 from clickprompt_hf.scoring import score_table
 
 
@@ -93,3 +98,23 @@ def test_commands_are_checked():
             )
     with pytest.raises(TypeError, match="`arguments` must be a list of strings, got '--output_dir x'"):
         check_command("finetune", "--output_dir x", 1, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*training rows have more than:UserWarning")
+@pytest.mark.parametrize("min_count", [1, 20])
+def test_summed_keys_of_parts_are_the_vocabularies_of_the_whole(min_count):
+    """What workers compute; numbers are summed and divided on the driver."""
+    table = every_kind()
+    expected = ClickPromptProcessor.fit(table, EVERY_KIND, min_count=min_count)
+    for field, vocabulary in zip(EVERY_KIND.fields, expected.vocabularies):
+        summed: Counter = Counter()
+        for part in (table[:150], table[150:]):
+            rows = pa.array(np.ones(len(part), dtype=np.int64))
+            keys = counted_keys(part.column(field.column).combine_chunks(), rows, field)
+            for key, count in zip(keys.column("key").to_pylist(), keys.column("rows").to_pylist()):
+                summed[key] += count
+        if field.kind != "numeric":
+            assert frequent_keys(summed, min_count) == list(vocabulary), field.column
+        else:
+            assert sum(summed.values()) == len(table)
+            assert None in summed

@@ -1,7 +1,5 @@
 """Spark gives the ids, vocabularies and scores of one machine, whatever happens to its workers."""
 
-import datetime
-import decimal
 import json
 import os
 import shutil
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from cluster_rows import EVERY_KIND, every_kind
 from documented import blocks
 from test_export_ctr import save_checkpoint
 from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema, tiny_splits
@@ -71,59 +70,6 @@ def models(tmp_path_factory):
     return folder
 
 
-def every_kind(num_rows: int = 400) -> pa.Table:
-    """Columns of many types; values are spelled in several ways, repeated and missing."""
-    draw = np.random.default_rng(5)
-
-    def column(cells: list, kind: pa.DataType) -> pa.Array:
-        weights = 1 / np.arange(1, len(cells) + 1)
-        return pa.array([cells[i] for i in draw.choice(len(cells), num_rows, p=weights / weights.sum())], kind)
-
-    day = datetime.datetime(2024, 3, 10, 1, 30, tzinfo=datetime.UTC)
-    times = [day + datetime.timedelta(hours=7 * i, microseconds=i) for i in range(9)]
-    numbers = [*np.round(draw.normal(size=150), 6).tolist(), None, float("nan"), float("inf"), 0.0, -0.0, 3.0]
-    texts = ["Up", " Up ", "7.0", "7", "007", "1e3", "NA", "", None, "Café", "Cafe\u0301", "M*A*S*H", "true", "TRUE"]
-    columns = {
-        "user": column([2**53 + 1, 2**53, 7, None, 3], pa.int64()),
-        "text": column(texts, pa.string()),
-        "share": column([0.1, 0.25, None, 7.0, float("nan"), 0.5, -0.0, 0.0], pa.float32()),
-        "price": column([decimal.Decimal("4.50"), decimal.Decimal("7.00"), None], pa.decimal128(8, 2)),
-        "seen": column([*times, None], pa.timestamp("us", "UTC")),
-        "hour": column([*times, None], pa.timestamp("us", "UTC")),
-        "day": column([datetime.date(2024, 1, 31), None, datetime.date(1999, 12, 31)], pa.date32()),
-        "is_new": column([True, None, False], pa.bool_()),
-        "amount": column(numbers, pa.float64()),
-        "size": column(numbers, pa.float64()),
-        "written": column(["1", " 2.5", "many", None, "1e1", "-3", "2", "7.25", "100"], pa.string()),
-        "tags": column(["a|b", "", "b", None, "a|b|c", "c|c"], pa.string()),
-        "genres": column([["x", "y"], ["y"], [], None, ["z", "x"]], pa.list_(pa.string())),
-        "a.b": column(["dots", "in", "names"], pa.string()),
-        "click": column([0, 1], pa.int64()),
-    }
-    return pa.table(columns)
-
-
-EVERY_KIND = Schema(
-    fields=(
-        FieldSchema("user"),
-        FieldSchema("text", missing=("7",)),
-        FieldSchema("share"),
-        FieldSchema("price"),
-        FieldSchema("seen"),
-        FieldSchema("hour", kind="hour"),
-        FieldSchema("day", kind="weekday"),
-        FieldSchema("is_new"),
-        FieldSchema("amount", kind="numeric", num_buckets=10),
-        FieldSchema("size", kind="numeric", num_buckets=7, buckets="log"),
-        FieldSchema("written", kind="numeric", num_buckets=3),
-        FieldSchema("tags", kind="multi_valued", max_values=2),
-        FieldSchema("genres", kind="multi_valued", max_values=3),
-        FieldSchema("a.b"),
-    ),
-    label="click",
-)
-
-
 @pytest.mark.filterwarnings("ignore:.*training rows have more than:UserWarning")
 @pytest.mark.parametrize("min_count", [1, 20])
 def test_vocabularies_are_those_of_one_machine(session, min_count):
@@ -174,17 +120,22 @@ def test_scores_are_those_of_one_machine(session, models, part):
 def test_integers_beside_missing_values_and_times_keep_their_ids(session, tmp_path):
     """Pandas would make floats of the former, and local times of the latter."""
     table = every_kind(60)
-    schema = Schema((FieldSchema("user"), FieldSchema("seen", kind="hour")), label="click")
+    schema = Schema((FieldSchema("user"), FieldSchema("seen", kind="hour"), FieldSchema("a.b")), label="click")
     processor = ClickPromptProcessor.fit(table, schema)
     torch.manual_seed(0)
     ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes)
     ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, use_plm=False)).save_pretrained(tmp_path / "alone")
     processor.save_pretrained(tmp_path / "alone")
     export_ctr(tmp_path / "alone", tmp_path / "export")
-    scored = spark.score(session.createDataFrame(table).coalesce(1), tmp_path / "export", "p").select("p").toArrow()
+    rows = session.createDataFrame(table).coalesce(1)
+    scored = spark.score(rows, tmp_path / "export", "p").select("p").toArrow()
     expected = Scorer(tmp_path / "export").score(table)
     assert len(np.unique(expected)) > 10
     np.testing.assert_allclose(scored.column("p").to_numpy(), expected, rtol=0, atol=1e-6)
+    spark.encode(rows, processor, str(tmp_path / "shards"))
+    (shard,) = (tmp_path / "shards").glob("*.parquet")
+    ids = np.asarray(pq.read_table(shard).column("feature_ids").to_pylist())
+    np.testing.assert_array_equal(ids, np.asarray(processor(table)["feature_ids"]))
 
 
 def test_a_killed_executor_changes_nothing(session, models, tmp_path):

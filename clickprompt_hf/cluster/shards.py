@@ -163,7 +163,7 @@ def _write_rows(
             writer.write(positions, {"feature_ids": _matrix(rows, "feature_ids", num_ids), **of_rows})
             for column, of_field in zip(keys, _matrix(rows, "value_keys", len(fields)).T):
                 column.add(DistinctValues.of(pa.array(of_field.view(np.uint64))))
-            clauses = _members(rows, "clauses", len(texts)) if texts else None
+            clauses = _members(rows, "clauses", len(texts)) if texts else pa.array([], pa.string())
             for g, column in enumerate(texts):
                 column.add(DistinctValues.of(clauses.take(pa.array(np.arange(g, len(clauses), len(texts))))))
             first += len(rows)

@@ -16,8 +16,8 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..values_clickprompt import canonical, each_distinct, holds_several
 from .engines import require_engine
 from .shards import COUNTS_FOLDER
-from .spark_vocabulary import check_rows
-from .spark_workers import check_workers, send_model, without_pandas_warning
+from .spark_vocabulary import check_rows, plain_column
+from .spark_workers import check_workers, send_model, with_plain_names, without_pandas_warning
 from .worker_models import processor_of_process
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> Non
     with tempfile.TemporaryDirectory(prefix="clickprompt-") as folder:
         processor.save_pretrained(folder)
         name = send_model(session.sparkContext, folder)
-    columns = [F.col(f"`{name.replace('`', '``')}`") for name in dict.fromkeys([*schema.columns, schema.label])]
+    names = list(dict.fromkeys([*schema.columns, schema.label]))
+    needed = with_plain_names(rows.select([plain_column(rows, column) for column in names]))
     with without_pandas_warning():
-        encoded = rows.select(columns).mapInArrow(_encoding_function(name), _SHARD_COLUMNS)
+        encoded = needed.mapInArrow(_encoding_function(name, names), _SHARD_COLUMNS)
     encoded.write.parquet(path)
     shards = session.read.parquet(path).groupBy(F.input_file_name().alias("file")).agg(F.count(F.lit(1)).alias("rows"))
     named = shards.select(
@@ -70,14 +71,14 @@ def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> Non
     named.coalesce(1).write.json(f"{path}/{COUNTS_FOLDER}")
 
 
-def _encoding_function(name: str) -> "BatchFunction":
+def _encoding_function(name: str, columns: list[str]) -> "BatchFunction":
     def encode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import SparkFiles
 
         processor = processor_of_process(SparkFiles.get(name))
         for batch in batches:
             if len(batch):
-                yield encoded_batch(pa.Table.from_batches([batch]), processor)
+                yield encoded_batch(pa.Table.from_batches([batch.rename_columns(columns)]), processor)
 
     return encode_batches
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..encoding_clickprompt import check_different
 from .engines import require_engine
-from .spark_workers import check_workers, send_model, without_pandas_warning
+from .spark_workers import check_workers, send_model, with_plain_names, without_pandas_warning
 from .table_scorer import COLUMN, check_batch_size, check_table, is_ctr_export, is_export, keys_of_tables
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def score(
     from pyspark.sql.types import DoubleType, StructField, StructType
 
     check_batch_size(batch_size)
+    check_different(rows.columns, "the data frame")
     check_table(model, {field.name: is_nested(field.dataType) for field in rows.schema.fields}, output_column)
     # refuses columns that Arrow cannot hold
     to_arrow_schema(rows.schema, timezone="UTC")
@@ -60,12 +62,12 @@ def score(
     check_workers(context, needed if is_ctr_export(model) else ["clickprompt_hf", *needed])
     name = send_model(context, model) if Path(model).is_dir() else None
     if name is not None and is_ctr_export(model):
-        function = _export_function(name, output_column, keys_of_tables(model))
+        function = _export_function(name, rows.columns, output_column, keys_of_tables(model))
     else:
-        function = _package_function(name, str(model), output_column, batch_size)
+        function = _package_function(name, str(model), rows.columns, output_column, batch_size)
     types = StructType([*rows.schema.fields, StructField(output_column, DoubleType())])
     with without_pandas_warning():
-        return rows.mapInArrow(function, types)
+        return with_plain_names(rows).mapInArrow(function, types)
 
 
 def is_nested(kind: object) -> bool:
@@ -75,12 +77,15 @@ def is_nested(kind: object) -> bool:
     return isinstance(kind, (ArrayType, MapType, StructType))
 
 
-def _package_function(name: str | None, model: str, output_column: str, batch_size: int | None) -> "BatchFunction":
+def _package_function(
+    name: str | None, model: str, columns: list[str], output_column: str, batch_size: int | None
+) -> "BatchFunction":
     """Score batches with this package.
 
     Args:
         name: The folder that was sent; `None` if each worker finds the model itself.
         model: The model, if `name` is `None`.
+        columns: Names of the columns.
         output_column: Name of the new column.
         batch_size: Rows per batch.
     """
@@ -95,13 +100,14 @@ def _package_function(name: str | None, model: str, output_column: str, batch_si
             model if name is None else SparkFiles.get(name), TaskContext.get().cpus(), batch_size
         )
         for batch in batches:
+            batch = batch.rename_columns(columns)
             scores = pa.array(scorer.score(pa.Table.from_batches([batch])), pa.float64())
             yield batch.append_column(output_column, scores)
 
     return score_batches
 
 
-def _export_function(name: str, output_column: str, keys: Sequence[str]) -> "BatchFunction":
+def _export_function(name: str, columns: list[str], output_column: str, keys: Sequence[str]) -> "BatchFunction":
     """Score batches with the code that an export of the CTR part brings; `keys` are those of its joined tables."""
 
     def score_batches(batches):
@@ -127,11 +133,12 @@ def _export_function(name: str, output_column: str, keys: Sequence[str]) -> "Bat
                 for stem in own:
                     sys.modules.pop(stem, None)
                 sys.modules.update(others)
-            module.of_process = module.Scorer(folder, TaskContext.get().cpus())
+            vars(module)["of_process"] = module.Scorer(folder, TaskContext.get().cpus())
             sys.modules[kept] = module
         module = sys.modules[kept]
-        scorer = module.of_process
+        scorer = vars(module)["of_process"]
         for batch in batches:
+            batch = batch.rename_columns(columns)
             unknown = module.UnknownValues(scorer.encoder)
             wanted = {*scorer.encoder.read_columns, *keys}
             inputs = scorer.encode(batch.select([name for name in batch.schema.names if name in wanted]), unknown)

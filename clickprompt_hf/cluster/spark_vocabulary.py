@@ -22,6 +22,7 @@ from ..data.streaming.vocabulary import (
     text_list,
     texts_of_values,
 )
+from ..data.table_files import joined_tables
 from ..data.vocabulary import check_kind, count_keys, count_listed, keys_of_lists, warn_of_ids_as_floats, warn_of_lists
 from ..encoding_clickprompt import cells_of, check_columns, check_different, vocabulary_keys, without_missing_words
 from ..processing_clickprompt import ClickPromptProcessor
@@ -54,7 +55,7 @@ def fit_processor(
     numeric fields with their counts, 16 bytes each, from which quantiles are computed exactly.
 
     Args:
-        train: Training rows.
+        train: Training rows, joined with the `tables` of the schema, if it has any.
         schema: What the columns mean, without fields of vectors.
         tokenizer: As in `ClickPromptProcessor`.
         min_count: Number of rows that a value needs to get its own id, at least 1.
@@ -78,7 +79,11 @@ def fit_processor(
         fitted = _fit_field(train, field, min_count) if field.num_columns else FittedField(_texts([]))
         vocabularies.append(text_list(fitted.vocabulary))
         boundaries.append(fitted.boundaries)
-    return ClickPromptProcessor(schema, vocabularies, boundaries, tokenizer, max_text_length)
+    processor = ClickPromptProcessor(schema, vocabularies, boundaries, tokenizer, max_text_length)
+    if schema.tables:
+        # of which scoring may join columns that rows lack
+        processor.tables = joined_tables(schema)
+    return processor
 
 
 def check_rows(rows: "DataFrame", schema: Schema) -> None:

@@ -18,6 +18,7 @@ from .model_archive import fingerprint_of_files, write_archive
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
+    from pyspark.sql import DataFrame
 
 
 def check_workers(context: "SparkContext", modules: Collection[str]) -> None:
@@ -81,6 +82,11 @@ def send_model(context: "SparkContext", folder: str | Path) -> str:
         write_archive(folder, copy / f"{name}.zip")
         context.addArchive(f"{copy / name}.zip#{name}")
     return name
+
+
+def with_plain_names(rows: "DataFrame") -> "DataFrame":
+    """The data frame with numbers as names of its columns: `mapInArrow` cannot find names that hold dots."""
+    return rows.toDF(*(f"column_{number}" for number in range(len(rows.columns))))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..encoding_clickprompt import FeatureEncoder, UnknownValues, check_columns, check_different
+from ..encoding_clickprompt import FeatureEncoder, UnknownValues, check_columns
 from ..schema_clickprompt import Schema
 
 _Score: TypeAlias = Callable[[pa.Table], np.ndarray]
@@ -64,10 +64,14 @@ class TableScorer:
         Raises:
             ValueError: If a column is missing, a cell cannot be read, or a probability is NaN.
         """
-        needed = self.encoder.needed_columns(self.encoder.columns_to_join(table))
+        needed = self.needed_columns(table)
         check_columns(needed, table.column_names, "The table")
         table = table.select(needed)
         return self._score(table).astype(np.float64) if len(table) else np.zeros(0)
+
+    def needed_columns(self, rows: Any) -> list[str]:
+        """Columns that rows must have: those that the model reads, or the keys of tables that have them."""
+        return self.encoder.needed_columns(self.encoder.columns_to_join(rows))
 
 
 def _load_export(folder: str | Path, num_threads: int) -> tuple[FeatureEncoder, _Score]:
@@ -106,7 +110,8 @@ def _load_checkpoint(
     processor.check_model(config)
     # builds for CUDA name it even on machines without a GPU, unless asked to check
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    model: Any = load_click_model(checkpoint, config).to(device or accelerator or "cpu")
+    model: Any = load_click_model(checkpoint, config)
+    model = model.to(device or accelerator or "cpu")
     rows, texts = batch_size or default_batch_size(config), RecentTexts()
     return processor, lambda table: score_table(
         table, processor, model, rows, unknown=_unheard(processor), recent_texts=texts
@@ -149,7 +154,6 @@ def check_table(model: str | Path, columns: Mapping[str, bool], output_column: s
     """
     config = _processor_config(model)
     schema = Schema.from_dict(config["schema"])
-    check_different(columns, "the table")
     if output_column in columns:
         raise ValueError(
             f"The table already has a column {output_column!r}; rename it, or choose another `output_column`."
@@ -184,5 +188,5 @@ def _processor_config(model: str | Path) -> dict[str, Any]:
             )
         from transformers.utils import cached_file
 
-        path = Path(cached_file(str(model), _PROCESSOR_FILE))
+        path = Path(str(cached_file(str(model), _PROCESSOR_FILE)))
     return json.loads(path.read_text(encoding="utf-8"))
