@@ -41,12 +41,15 @@ CASES = {
 # errors, which Adam makes as large as any.
 NOISE = ".key.bias"
 # numbers of processes and configurations that save and that resume
-RESUMED = [
-    ("2 to 1", (2, "fsdp2"), (1, "fsdp2")),
-    ("1 to 2", (1, "fsdp2"), (2, "fsdp2")),
-    ("2 to whole", (2, "fsdp2"), (1, None)),
-    ("whole to 2", (1, None), (2, "fsdp2")),
-]
+RESUMED = {
+    "fsdp2": [
+        ("2 to 1", (2, "fsdp2"), (1, "fsdp2")),
+        ("1 to 2", (1, "fsdp2"), (2, "fsdp2")),
+        ("2 to whole", (2, "fsdp2"), (1, None)),
+        ("whole to 2", (1, None), (2, "fsdp2")),
+    ],
+    "deepspeed_zero3": [("2 to 2", (2, "deepspeed_zero3"), (2, "deepspeed_zero3"))],
+}
 # one unit instead of one per layer
 ENVIRONMENTS = {"low_rank": {"FSDP_AUTO_WRAP_POLICY": "NO_WRAP"}}
 
@@ -117,7 +120,7 @@ def compared(case, folder, prepared, configuration, steps):
     }
 
 
-def resumed(folder, prepared):
+def resumed(folder, prepared, configuration):
     """How far runs are from an uninterrupted one of 20 steps, if other processes resume them after 10 steps."""
 
     def train(output, processes, configuration, epochs, resume):
@@ -144,7 +147,7 @@ def resumed(folder, prepared):
     expected = train(folder / "uninterrupted", 1, None, 4, None)
     weights = load_file(folder / "uninterrupted" / "model.safetensors")
     report = {}
-    for name, first, second in RESUMED:
+    for name, first, second in RESUMED[configuration]:
         output = folder / f"resumed-{name}"
         before = train(output, *first, 2, None)
         if "error" not in before and "fsdp2" in first:
@@ -185,7 +188,7 @@ def main():
     folder, configuration, steps, cases = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     prepared = prepared_rows(folder)
     if cases == ["resumed"]:
-        print(json.dumps(resumed(folder, prepared)))
+        print(json.dumps(resumed(folder, prepared, configuration)))
         return
     print(json.dumps({case: compared(case, folder, prepared, configuration, steps) for case in cases}))
 

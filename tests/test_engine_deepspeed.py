@@ -27,3 +27,11 @@ def test_fifty_steps_of_two_processes_equal_those_of_one(stage, case, reports):
     assert outcome["losses"] < 1e-5
     assert outcome["weights"] < 1e-4
     assert outcome["same names"]
+
+
+def test_a_checkpoint_is_resumed(tmp_path):
+    outcome = report_of("sharded_processes.py", tmp_path, "deepspeed_zero3", 20, "resumed")["2 to 2"]
+    assert "errors" not in outcome
+    assert outcome["steps"] == 20
+    assert outcome["losses"] < 1e-5
+    assert outcome["weights"] < 1e-5
