@@ -150,6 +150,7 @@ def model_for(processor):
     return ClickPromptForCTR(config).eval()
 
 
+@pytest.mark.parametrize("paths", ["parquet"], indirect=True)
 def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
     (log_path, schema_path), _ = paths
     splits, schema = load_splits(None, log_path, schema_path)
@@ -201,6 +202,7 @@ def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
     np.testing.assert_allclose(scored.column("click_probability").to_numpy(), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("paths", ["csv"], indirect=True)
 def test_finetune_trains_on_a_log(paths, tmp_path):
     (log_path, schema_path), _ = paths
     arguments = ["--data_path", str(log_path), "--schema", str(schema_path), "--output_dir", str(tmp_path / "out")]
