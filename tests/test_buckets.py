@@ -151,6 +151,14 @@ def test_mostly_zeros_leave_the_other_buckets_equally_full():
     assert np.ptp(counts[:-1]) <= 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_has_one_sign_in_any_order_of_rows(kind):
+    """Engines of clusters merge both signs; the fingerprint of a processor tells them apart."""
+    numbers = [*[0.0, -0.0] * 20, -3.0, -2.0, 5.0, 7.0]
+    fingerprints = {fitted(cells, kind).fingerprint for cells in (numbers, numbers[::-1], np.add(numbers, 0).tolist())}
+    assert fingerprints == {fitted([number + 0.0 for number in numbers], kind).fingerprint}
+
+
 def test_values_to_try_are_readable():
     processor = fitted([0] * 40 + [2, 4] + [5] * 40 + [7, 9])
     assert frequent_values(processor, "x") == [0, 3, 5, 8]

@@ -330,7 +330,8 @@ def bucket_boundaries(numbers: np.ndarray, rows: np.ndarray, num_buckets: int, b
         Boundaries in ascending order. Bucket k holds the numbers from boundary k - 1 up to boundary k, exclusive.
     """
     finite = np.isfinite(numbers)
-    values, index = np.unique(numbers[finite], return_inverse=True)
+    # adding zero leaves zero one sign, which would otherwise be that of the row that comes first
+    values, index = np.unique(numbers[finite] + 0.0, return_inverse=True)
     counts = np.bincount(index, weights=rows[finite], minlength=len(values)).astype(np.int64)
     if buckets == "quantile":
         return _divide(values, counts, num_buckets, _quantile_boundaries)
