@@ -13,7 +13,7 @@ DATA_PATH ?= ml-1m.zip
 MINUTES ?= 120
 
 # Tests that need the engines of clusters, or take as long: `make test-engines` runs them, `make test` does not.
-ENGINE_TESTS := tests/test_spark.py $(wildcard tests/test_engine_*.py)
+ENGINE_TESTS := tests/test_spark.py tests/test_ray.py $(wildcard tests/test_engine_*.py)
 ENGINES_INSTALLED := $(VENV)/.installed-engines
 
 .PHONY: install demo test test-engines bench gpu-evidence docs lint format clean
@@ -26,7 +26,7 @@ demo: $(INSTALLED)  ## pretrain, finetune and score on generated data
 test: $(INSTALLED)  ## all tests but those with engines, offline
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ENGINE_TESTS:%=--ignore=%)
 
-test-engines: $(ENGINES_INSTALLED)  ## tests with Spark, which needs Java, and other long ones
+test-engines: $(ENGINES_INSTALLED)  ## tests with Spark, which needs Java, with Ray, and other long ones
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ENGINE_TESTS)
 
 bench: $(INSTALLED)  ## tables on the screen, JSON in runs/benchmarks
@@ -58,7 +58,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 $(ENGINES_INSTALLED): $(INSTALLED)
-	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark,deepspeed]"
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[spark,ray,deepspeed]"
 	touch $(ENGINES_INSTALLED)
 
 clean:

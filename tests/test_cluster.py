@@ -1,4 +1,4 @@
-"""What clusters need, without one."""
+"""What Spark and Ray have in common, without them."""
 
 import zipfile
 from collections import Counter
@@ -11,7 +11,7 @@ from test_export_ctr import save_checkpoint
 from tiny_data import tiny_rows
 
 from clickprompt_hf import ClickPromptProcessor
-from clickprompt_hf.cluster import engines, spark
+from clickprompt_hf.cluster import engines, ray, spark
 from clickprompt_hf.cluster.model_archive import fingerprint_of_files, model_files, write_archive
 from clickprompt_hf.cluster.spark_vocabulary import counted_keys
 from clickprompt_hf.cluster.table_scorer import TableScorer
@@ -38,6 +38,8 @@ def test_a_missing_engine_is_named_with_its_extra(monkeypatch, checkpoint):
         (lambda: spark.fit_processor(None, None), "spark"),
         (lambda: spark.encode(None, None, "x"), "spark"),
         (lambda: spark.train([], 1), "spark"),
+        (lambda: ray.score(None, checkpoint), "ray"),
+        (lambda: ray.train([], 1), "ray"),
     ):
         with pytest.raises(ImportError, match=rf'not installed: pip install "clickprompt_hf\[{extra}\]"'):
             call()

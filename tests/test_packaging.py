@@ -135,7 +135,7 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
     imported -= {*sys.stdlib_module_names, "clickprompt_hf", "encoding_clickprompt"}
 
     extras = project["optional-dependencies"]
-    names = ("tensorboard", "plots", "app", "onnx", "serve", "search", "compare", "spark")
+    names = ("tensorboard", "plots", "app", "onnx", "serve", "search", "compare", "spark", "ray")
     optional = distributions(requirement for name in names for requirement in extras[name])
     required = distributions(project["dependencies"])
     declared = {MODULES.get(name, name) for name in required | optional}
@@ -147,7 +147,7 @@ def test_dev_has_every_extra_but_engines(project):
     extras = project["optional-dependencies"]
     (everything,) = (line for line in extras["dev"] if line.startswith("clickprompt_hf["))
     brought = set(everything.removeprefix("clickprompt_hf[").rstrip("]").split(","))
-    assert brought == extras.keys() - {"dev", "spark", "deepspeed"}
+    assert brought == extras.keys() - {"dev", "spark", "ray", "deepspeed"}
 
 
 def test_each_requirement_has_a_pin_that_it_allows(project):
