@@ -14,6 +14,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, compress, pairwise
 from operator import eq
 from pathlib import Path
@@ -39,6 +40,8 @@ _MONTHS = (
 )
 # Vocabularies from so many values on are read as a `TextList`.
 LONG_VOCABULARY = 1 << 16
+# Attributes of Arrow tables and datasets, and of data frames.
+_NAMES_OF_COLUMNS = ("column_names", "columns")
 _INDEX_LOCK = threading.Lock()
 # Fewer rows, or a smaller share of unknown values, do not tell a column that is read wrongly from new values.
 _LEAST_ROWS, _UNKNOWN_SHARE = 10, 0.9
@@ -247,12 +250,28 @@ class FeatureEncoder:
         """Columns of joined tables that rows lack, and the column that holds the table's key for each of them.
 
         Args:
-            rows: As in `columns_of`. Of a list, the first row tells which columns there are.
+            rows: As in `columns_of`. The rows of a list may lack different columns; `completed` looks these up.
         """
-        if self.tables is None:
+        if self.tables is None or is_listed(rows):
             return {}
         given, keys = given_columns(rows), self.tables.keys
         return {name: keys[name] for name in self.read_columns if name in keys and name not in given}
+
+    def completed(self, rows: Iterable, row_offset: int = 0) -> list:
+        """Rows of a list, each with the columns of joined tables that it lacks.
+
+        Args:
+            rows: Mappings from column to value.
+            row_offset: Number of the first row in messages.
+
+        Raises:
+            ValueError: If a row lacks a column and the key of its table; the message names the row.
+        """
+        rows = list(rows)
+        # `columns_of` names what is no row
+        if self.tables is None or not all(isinstance(row, Mapping) for row in rows):
+            return rows
+        return self.tables.completed(rows, self.read_columns, row_offset)
 
     def needed_columns(self, to_join: Mapping[str, str]) -> list[str]:
         """Columns that rows must have, without repeats, if some are joined, as `columns_to_join` returns them."""
@@ -288,6 +307,8 @@ class FeatureEncoder:
                 holds several values; the message names row and column.
             TypeError: If `rows` or a row has an unsupported type.
         """
+        if is_listed(rows):
+            rows = self.completed(rows, row_offset)
         to_join = self.columns_to_join(rows)
         if isinstance(rows, Mapping):
             # Unknown columns must not decide whether this is one row or several.
@@ -788,18 +809,18 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
     return {name: [row.get(name) for row in rows] for name in names}
 
 
+def is_listed(rows) -> bool:
+    """Whether rows, given as in `columns_of`, are a list of mappings or what is used like one, such as a stream."""
+    by_column = isinstance(rows, (str, bytes, Mapping)) or any(map(partial(hasattr, rows), _NAMES_OF_COLUMNS))
+    return not by_column and (isinstance(rows, Iterable) or hasattr(rows, "__getitem__"))
+
+
 def given_columns(rows) -> list[str]:
-    """Columns that rows have, given as in `columns_of`; those of the first row of a list."""
+    """Columns that rows have, given as in `columns_of`, unless they are listed."""
     if isinstance(rows, Mapping):
         return list(rows)
-    # data frames, Arrow tables and datasets
-    for names in ("columns", "column_names"):
-        found = getattr(rows, names, None)
-        if found is not None and all(isinstance(name, str) for name in found):
-            return list(found)
-    if isinstance(rows, (str, bytes)) or not hasattr(rows, "__getitem__") or not len(rows):
-        return []
-    return list(rows[0]) if isinstance(rows[0], Mapping) else []
+    names = next((getattr(rows, name) for name in _NAMES_OF_COLUMNS if hasattr(rows, name)), ())
+    return [name for name in names if isinstance(name, str)]
 
 
 def index_of(cell: Any, values: list[Any]) -> int:

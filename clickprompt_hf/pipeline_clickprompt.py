@@ -147,7 +147,7 @@ class ClickPromptPipeline(Pipeline):
         ]
         is_row = isinstance(inputs, Mapping) and not all(is_column(values) for values in inputs.values())
         needed = self.processor.needed_columns(self.processor.columns_to_join(inputs))
-        num_rows, slice_of = _slices_of([inputs] if is_row else inputs, needed)
+        num_rows, slice_of = _slices_of([inputs] if is_row else inputs, needed, self.processor)
         if self.model.training:
             # Dropout is on in a model that was just trained.
             self.model.eval()
@@ -264,7 +264,7 @@ def _batches(inputs: dict[str, torch.Tensor], size: int) -> Iterator[tuple[list[
         yield rows.tolist(), batch
 
 
-def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int], dict[str, Any]]]:
+def _slices_of(rows: Any, columns: list[str], processor: Any) -> tuple[int, Callable[[int, int], dict[str, Any]]]:
     """The number of rows, and a function that returns the given columns of rows `start:end`."""
     if isinstance(rows, Mapping):
         check_columns(columns, rows)
@@ -296,7 +296,10 @@ def _slices_of(rows: Any, columns: list[str]) -> tuple[int, Callable[[int, int],
         return len(dataset), lambda start, end: columns_of(dataset[start:end])
     if isinstance(rows, Sized) and hasattr(rows, "__getitem__") and not isinstance(rows, (str, bytes)):
         # A list, or what is indexed like one: a deque, an array of rows, a torch dataset, a KeyDataset.
-        return len(rows), lambda start, end: _columns_of_list([rows[i] for i in range(start, end)], columns, start)
+        read = processor.read_columns
+        return len(rows), lambda start, end: _columns_of_list(
+            processor.completed((rows[i] for i in range(start, end)), start), read, start
+        )
     raise TypeError(
         "`inputs` must be a row (a mapping from column to value), a list of rows, a mapping from column to list, a "
         f"data frame, an Arrow table or a datasets.Dataset, got {type(rows).__name__}. Put the rows of a generator or "

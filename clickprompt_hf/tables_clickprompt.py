@@ -7,6 +7,7 @@ the standard library.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import numpy as np
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
-from .encoding_clickprompt import ValueIndex, id_of_cell
+from .encoding_clickprompt import ValueIndex, check_columns, id_of_cell
 from .values_clickprompt import canonical, each_distinct
 # isort: on
 
 TABLES_FILE = "joined_tables.jsonl"
+_TIME = "time"
 
 
 class JoinedTable:
@@ -78,10 +80,34 @@ class JoinedTables:
                 found |= table.looked_up(columns[table.key], of_table)
         return found
 
+    def completed(self, rows: Sequence[Mapping[str, Any]], names: Iterable[str], row_offset: int) -> list[dict]:
+        """Rows with the columns that they lack. What a row has itself is not looked up.
+
+        Args:
+            rows: Raw rows.
+            names: Columns that are wanted.
+            row_offset: Number of the first row in messages.
+
+        Raises:
+            ValueError: If a row lacks a column of a table and the table's key; the message names the row.
+        """
+        wanted, done = set(names), [dict(row) for row in rows]
+        keys = {name: key for name, key in self.keys.items() if name in wanted}
+        for number, row in enumerate(rows, start=row_offset):
+            check_columns((key for name, key in keys.items() if name not in row), row, f"Row {number}")
+        for table in self.tables:
+            of_table = [name for name in table.columns if name in wanted]
+            lacking = [(row, missing) for row in done if (missing := [name for name in of_table if name not in row])]
+            found = table.positions(row[table.key] for row, _ in lacking)
+            for (row, missing), position in zip(lacking, found):
+                row |= {name: None if position < 0 else table.columns[name][position] for name in missing}
+        return done
+
     def lines(self) -> Iterator[str]:
         """JSON lines: per table its key, its columns and its number of rows, then its rows, the key first.
 
-        Times and other cells that JSON lacks are written as `canonical` spells them.
+        Times are objects with their spelling, because a field's `time_format` is for strings only. Other cells that
+        JSON lacks are written as `canonical` spells them.
         """
         for table in self.tables:
             header = {"key": table.key, "columns": list(table.columns), "rows": len(table.keys)}
@@ -107,6 +133,7 @@ class JoinedTables:
                 for line in file:
                     header = json.loads(line)
                     rows = [json.loads(next(file)) for _ in range(header["rows"])]
+                    rows = [list(map(_cell, row)) for row in rows]
                     keys, *cells = zip(*rows) if rows else ((), *((),) * len(header["columns"]))
                     tables.append(JoinedTable(header["key"], keys, dict(zip(header["columns"], cells, strict=True))))
         except (ValueError, KeyError, TypeError, StopIteration) as error:
@@ -120,4 +147,13 @@ def _plain(cell: Any) -> Any:
         cell = cell.tolist()
     if isinstance(cell, (list, tuple)):
         return list(map(_plain, cell))
+    if isinstance(cell, (date, np.datetime64)):
+        return {_TIME: canonical(cell)}
     return cell if cell is None or isinstance(cell, (str, bool, int, float)) else canonical(cell)
+
+
+def _cell(written: Any) -> Any:
+    """The cell that `_plain` has written."""
+    if isinstance(written, list):
+        return list(map(_cell, written))
+    return np.datetime64(written[_TIME]) if isinstance(written, dict) else written

@@ -28,6 +28,7 @@ from clickprompt_hf.runs import finetune, predict
 from clickprompt_hf.runs.serve import load_engine
 from clickprompt_hf.scoring import score_table
 from clickprompt_hf.serving.service import _openapi
+from clickprompt_hf.tables_clickprompt import JoinedTable, JoinedTables
 
 NUM_ROWS = 400
 FIELDS = [
@@ -202,6 +203,50 @@ def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
     np.testing.assert_allclose(scored.column("click_probability").to_numpy(), expected, rtol=0, atol=1e-6)
 
 
+def test_saved_times_are_read_as_in_training(tmp_path):
+    """A field's `time_format` is for strings; the times of a typed column are read without it."""
+    days = [FIRST_DAY + timedelta(days=day) for day in range(3)]
+    fields = ["user_id", {"column": "since", "kind": "weekday", "time_format": "%d.%m.%Y"}]
+    rows = {"user_id": [1, 2, 3], "since": days, "click": [0, 1, 0]}
+    processor = ClickPromptProcessor.fit(rows, Schema.from_dict({"fields": fields, "label": "click"}))
+    table = JoinedTable("user_id", ["1", "2", "3"], {"since": days, "tags": [["a"], None, ["b", "c"]]})
+    JoinedTables([table]).write(tmp_path / "tables.jsonl")
+    processor.tables = JoinedTables.read(tmp_path / "tables.jsonl")
+    assert processor({"user_id": [1, 2, 3]})["feature_ids"] == processor(rows)["feature_ids"]
+    assert processor.tables.tables[0].columns["tags"] == (["a"], None, ["b", "c"])
+
+
+def test_large_unsigned_cells_are_joined(tmp_path):
+    hashes = [2**63 + 5, 7, 2**64 - 1]
+    rows = {"user_id": [1, 2, 3], "hash": pa.array(hashes, pa.uint64()), "click": [0, 1, 0]}
+    schema = Schema.from_dict({"fields": ["user_id", "hash"], "label": "click"})
+    processor = ClickPromptProcessor.fit(pa.table(rows), schema)
+    processor.tables = JoinedTables([JoinedTable("user_id", ["1", "2", "3"], {"hash": hashes})])
+    ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=[1, 1])
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr, fusion="ctr")).eval()
+    by_hand = score_table(pa.table(rows), processor, model, 8)
+    np.testing.assert_array_equal(score_table(pa.table({"user_id": [1, 2, 3]}), processor, model, 8), by_hand)
+
+
+def test_each_row_of_a_list_is_joined_by_itself():
+    """A row keeps the cells that it brings, whatever other rows of its batch lack."""
+    schema = Schema.from_dict({"fields": ["user_id", "age", "item_id"], "label": "click"})
+    rows = {"user_id": [1, 2], "age": [10, 20], "item_id": [5, 6], "click": [0, 1]}
+    processor = ClickPromptProcessor.fit(rows, schema)
+    processor.tables = JoinedTables([JoinedTable("user_id", ["1", "2"], {"age": [10, 20]})])
+    joined, brought = {"user_id": 1, "item_id": 5}, {"user_id": 99, "age": 20, "item_id": 5}
+    without_key = {"age": 20, "item_id": 6}
+    expected = {name: processor([row])["feature_ids"][0] for name, row in (("joined", joined), ("brought", brought))}
+    assert expected["joined"][1] == processor({"user_id": 1, "age": 10, "item_id": 5})["feature_ids"][0][1]
+    for batch, names in (([joined, brought], ("joined", "brought")), ([brought, joined], ("brought", "joined"))):
+        np.testing.assert_array_equal(processor(batch)["feature_ids"], [expected[name] for name in names])
+    with pytest.raises(ValueError, match=r"Row 1 must have the columns \['user_id'\]; missing \['user_id'\]"):
+        processor([joined, {"item_id": 5}])
+    # the key itself is a field here
+    with pytest.raises(ValueError, match="Row 1 must have the columns"):
+        processor([joined, without_key])
+
+
 @pytest.mark.parametrize("paths", ["csv"], indirect=True)
 def test_finetune_trains_on_a_log(paths, tmp_path):
     (log_path, schema_path), _ = paths
@@ -217,8 +262,15 @@ def test_finetune_trains_on_a_log(paths, tmp_path):
         "tags": "item_id",
         "price": "item_id",
     }
-    # another table makes other rows
+    # a run from the checkpoint saves what it has read, here prices in the same buckets
     items = dict(made_tables()[2])
+    items["price"] = [None if price is None else price + 1e-9 for price in items["price"]]
+    write(items, schema_path.parent / "items" / f"items{log_path.suffix}")
+    again = ["--model_name_or_path", str(tmp_path / "out"), "--without_plm", *arguments[:2]]
+    finetune.main([*again, "--output_dir", str(tmp_path / "again"), *arguments[9:15]])
+    kept = ClickPromptProcessor.from_pretrained(tmp_path / "again").tables.tables[1].columns["price"]
+    assert [None if price is None else float(price) for price in kept] == items["price"]
+    # another table makes other rows
     items["title"] = ["another"] * len(items["title"])
     write(items, schema_path.parent / "items" / f"items{log_path.suffix}")
     with pytest.raises(ValueError, match="with another state of the joined tables"):

@@ -143,6 +143,8 @@ class _JoinedFile:
         read = list(dict.fromkeys([*own, *(table.key for table in tables)]))
         held: list[pa.RecordBatch] = []
         for batch in self.file.batches(read):
+            if not len(batch):
+                continue
             held.append(batch)
             if sum(map(len, held)) >= _ROWS_HELD or sum(part.nbytes for part in held) >= _BYTES_HELD:
                 yield from self._joined(held, wanted)

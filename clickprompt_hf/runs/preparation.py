@@ -307,6 +307,7 @@ def _prepare_in_memory(request: _Request) -> None:
         processor = _fit_processor(splits["train"], schema, resolved["min_count"], request.model_args, encoder)
     else:
         reuse_text_encoder(processor, request.data_args, output_dir)
+        _renew_tables(processor, schema)
     if request.extend_vocabulary:
         _extend_processor(processor, splits["train"], schema, resolved["min_count"])
     if request.max_text_length is not None:
@@ -332,6 +333,8 @@ def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> 
             processor = rows.fit(resolved["min_count"])
             if request.model_args.plm_name_or_path is not None:
                 add_tokenizer(processor, rows.sample(ROWS_FOR_TOKENIZER), request.model_args)
+        else:
+            _renew_tables(processor, schema)
         if request.max_text_length is not None:
             limit_text_length(processor, request.max_text_length)
         rows.write(processor, request.folder, _column_of_users(resolved, facts), request.notes(facts))
@@ -578,11 +581,16 @@ def _fit_processor(
     return processor
 
 
+def _renew_tables(processor: ClickPromptProcessor, schema: Schema) -> None:
+    """Let the processor of a checkpoint join the tables that this run reads, which may have changed since."""
+    processor.tables = joined_tables(schema)
+    processor.schema = replace(processor.schema, tables=schema.tables)
+
+
 def _extend_processor(processor: ClickPromptProcessor, train: pa.Table, schema: Schema, min_count: int) -> None:
     check_same_fields(schema, processor.schema)
     before = processor.field_sizes
     after = processor.extend(train, min_count)
-    processor.tables = joined_tables(schema)
     keys = [field.key for field in processor.schema.fields if field.num_columns]
     added = [f"{key} {new - old:,}" for key, old, new in zip(keys, before, after) if new > old]
     # A warning, because the default level hides anything less.

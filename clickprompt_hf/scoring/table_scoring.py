@@ -96,8 +96,16 @@ def _with_joined_columns(table: pa.Table, processor: ClickPromptProcessor) -> pa
     if to_join:
         keys = {name: cells_of(table.column(name)) for name in set(to_join.values())}
         for name, cells in processor.tables.joined(keys, to_join).items():
-            table = table.append_column(name, pa.chunked_array([pa.array(cells)]))
+            table = table.append_column(name, pa.chunked_array([_array_of(cells)]))
     return table
+
+
+def _array_of(cells: list) -> pa.Array:
+    try:
+        return pa.array(cells)
+    except OverflowError:
+        # Arrow infers signed integers
+        return pa.array(cells, pa.uint64())
 
 
 def _check_types(types: pa.Schema, processor: ClickPromptProcessor) -> None:
