@@ -74,6 +74,16 @@ def test_joined_shards_are_the_rows_that_one_machine_prepares(shards, processor,
     }
 
 
+def test_an_empty_shard_that_spark_did_not_count_changes_nothing(tmp_path):
+    processor = fitted(with_text=False)
+    for name, table in tiny_splits().items():
+        write_shards(tmp_path / name, table, processor)
+        shard = tmp_path / name / "part-00000-of-a-job.parquet"
+        pq.write_table(pq.read_table(shard).slice(0, 0), tmp_path / name / "part-00000-of-an-empty-part.parquet")
+    sizes = join_shards({name: tmp_path / name for name in tiny_splits()}, processor, tmp_path / "joined")
+    assert sizes == {name: len(table) for name, table in tiny_splits().items()}
+
+
 def damage_missing_shard(train):
     (train / "part-00002-of-a-job.parquet").unlink()
 
@@ -90,6 +100,10 @@ def damage_columns(train):
 
 def damage_foreign_shard(train):
     (train / "part-00009-of-a-job.parquet").write_bytes((train / "part-00001-of-a-job.parquet").read_bytes())
+
+
+def damage_unfinished_shard(train):
+    (train / "part-00009-of-a-job.parquet").write_bytes(b"PAR1")
 
 
 def damage_counts(train):
@@ -112,6 +126,7 @@ def damage_processor(train):
         (damage_rows, ValueError, "part-00001.* must have the 13 rows that were written, got 12"),
         (damage_columns, ValueError, r"part-00001.* must have the columns .*, got \['feature_ids', 'value_keys'"),
         (damage_foreign_shard, ValueError, "were written together, but part-00009-of-a-job.parquet is not one"),
+        (damage_unfinished_shard, ValueError, "were written together, but part-00009-of-a-job.parquet is not one"),
         (damage_counts, FileNotFoundError, f"has no counts in {COUNTS_FOLDER}: it is missing, or its writer has not"),
         (damage_processor, ValueError, "must be of the processor with fingerprint .*, but were written with 0"),
     ],

@@ -133,9 +133,18 @@ def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[
         if (rows := file.metadata.num_rows) != written[name]["rows"]:
             raise ValueError(f"{path} must have the {written[name]['rows']:,} rows that were written, got {rows:,}.")
         found[path] = rows
-    if unknown := sorted(path.name for path in folder.glob("*.parquet") if path.name not in written):
+    uncounted = sorted(path for path in folder.glob("*.parquet") if path.name not in written)
+    if unknown := [path.name for path in uncounted if not _is_empty(path)]:
         raise ValueError(f"{folder} must have the shards that were written together, but {unknown[0]} is not one.")
     return found
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file is a shard without rows, which Spark writes for an empty first partition and does not count."""
+    try:
+        return pq.read_metadata(path).num_rows == 0
+    except pa.ArrowInvalid:
+        return False
 
 
 def _bytes_of_arrays(num_rows: int, processor: ClickPromptProcessor) -> int:
