@@ -12,7 +12,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor
 from clickprompt_hf.cluster.shards import COUNTS_FOLDER, join_shards
 from clickprompt_hf.cluster.spark_encoding import encoded_batch
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
-from clickprompt_hf.runs import finetune, pretrain
+from clickprompt_hf.runs import compare, finetune, pretrain
 
 
 def fitted(with_text: bool) -> ClickPromptProcessor:
@@ -179,6 +179,8 @@ def test_training_maps_joined_shards(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             finetune.main([*more, "--output_dir", str(tmp_path / "other")])
+    with pytest.raises(ValueError, match="`--prepared` must be left out, got .*/joined: .* need the raw rows"):
+        compare.main(["--prepared", str(tmp_path / "joined"), "--output_dir", str(tmp_path / "other")])
     assert not (tmp_path / "other").exists()
 
 

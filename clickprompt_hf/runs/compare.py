@@ -18,6 +18,7 @@ at a time, which share the cores and the GPU.
 import json
 import sys
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -78,6 +79,8 @@ def make_parser() -> TrainingParser:
     """The parser of `clickprompt compare`."""
     parts = (CompareArguments, ModelArguments, DataArguments, ClickPromptTrainingArguments)
     parser = TrainingParser("compare", __doc__, parts)
+    # arms need raw rows
+    next(action for action in parser._actions if action.dest == "prepared").help = SUPPRESS
     # early stopping ends training before
     parser.set_defaults(
         num_train_epochs=10.0,
@@ -261,6 +264,11 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
         ValueError: If the data or an argument is wrong, or a split has hardly any rows of a class.
         OSError: If a file is missing or broken.
     """
+    if data_args.prepared is not None:
+        raise ValueError(
+            f"`--prepared` must be left out, got {data_args.prepared}: the arms of a comparison need the raw rows. "
+            "Name their files or their dataset."
+        )
     if data_args.stream:
         raise ValueError("`--stream` must be false or left out: the arms of a comparison read the rows into memory.")
     resolved = resolve_data_arguments(data_args, None)
