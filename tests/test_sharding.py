@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 from accelerate.utils import FullyShardedDataParallelPlugin
+from safetensors.torch import save_file
 from test_processes import report_of
 from tiny_models import tiny_config, tiny_ctr_config
 from transformers import TrainingArguments
@@ -11,7 +12,7 @@ from transformers.integrations import deepspeed
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM
 from clickprompt_hf.runs import pretrain
-from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, resharding
 from clickprompt_hf.training.sharding import (
     check_sharding,
     classes_with_shared_weights,
@@ -54,6 +55,29 @@ def test_modules_with_tied_weights_are_found():
     assert not classes_with_shared_weights(ClickPromptForCTR(tiny_config()))
     kept = without_tied_copies(tied, tied.state_dict())
     assert set(tied.state_dict()) - set(kept) == {"lm_head.decoder.weight", "lm_head.decoder.bias"}
+
+
+def test_weights_of_another_model_are_not_resumed(tmp_path, monkeypatch):
+    # no process shards the model here
+    monkeypatch.setattr(resharding, "_is_sharded", lambda model: True)
+    saved, model = ClickPromptForPAMLM(tiny_config()), ClickPromptForPAMLM(tiny_config())
+    weights = without_tied_copies(saved, saved.state_dict())
+    path = tmp_path / "model.safetensors"
+    name = next(name for name in weights if "ctr" in name)
+    save_file(weights, path)
+    resharding.load_weights(model, tmp_path)
+    assert all(tensor.equal(saved.state_dict()[key]) for key, tensor in model.state_dict().items())
+    for changed, message in (
+        ({key: weights[key] for key in weights if key != name}, rf"missing \['{name}'\], unexpected \[\]"),
+        ({**weights, "more": weights[name].clone()}, r"missing \[\], unexpected \['more'\]"),
+        (
+            {f"model.{key}": tensor for key, tensor in weights.items()},
+            r"missing \[.* and \d+ more, unexpected \['model\.",
+        ),
+    ):
+        save_file(changed, path)
+        with pytest.raises(ValueError, match=rf"model\.safetensors must have the weights .*: {message}"):
+            resharding.load_weights(model, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ process and DDP save whole tensors, and number the states in the order of the op
 """
 
 import warnings
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,14 @@ def load_weights(model: torch.nn.Module, checkpoint: str | Path) -> None:
     Args:
         model: Sharded by FSDP2, or whole.
         checkpoint: Folder of the checkpoint.
+
+    Raises:
+        ValueError: If the checkpoint of a model that is sharded has other weights.
     """
     if _is_sharded(model):
-        whole: dict[str, Any] = {**load_file(Path(checkpoint) / SAFE_WEIGHTS_NAME)}
+        path = Path(checkpoint) / SAFE_WEIGHTS_NAME
+        whole: dict[str, Any] = {**load_file(path)}
+        _check_names(model, whole, path)
         # tied weights have one of their names there
         set_model_state_dict(model, whole, options=StateDictOptions(full_state_dict=True, strict=False))
         return
@@ -78,6 +85,28 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, che
         state = saved["state"].get(number, {})
         state.update({name: _like(value, parameter) for name, value in state.items()})
     optimizer.load_state_dict(saved)
+
+
+def _check_names(model: torch.nn.Module, weights: Mapping[str, Any], path: Path) -> None:
+    """Refuse weights that are not those of the model, but for further names of tied ones and what is never saved."""
+    wanted = set(get_model_state_dict(model))
+    names_by_parameter = defaultdict(set)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names_by_parameter[id(parameter)].add(name)
+    tied = {name for names in names_by_parameter.values() if names & weights.keys() for name in names}
+    missing = wanted - weights.keys() - tied - set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    unexpected = weights.keys() - wanted
+    if missing or unexpected:
+        raise ValueError(
+            f"{path} must have the weights of the model that resumes: missing {_shown(missing)}, unexpected "
+            f"{_shown(unexpected)}."
+        )
+
+
+def _shown(names: Collection[str]) -> str:
+    """Some names of many."""
+    first = sorted(names)[:3]
+    return f"{first} and {len(names) - 3} more" if len(names) > 3 else str(first)
 
 
 def _read_shards(tensors: dict[str, Any], folder: Path) -> None:
