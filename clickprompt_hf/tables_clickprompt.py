@@ -120,6 +120,25 @@ class JoinedTables:
         with path.open("w", encoding="utf-8") as file:
             file.writelines(self.lines())
 
+    @staticmethod
+    def keys_in(path: str | Path) -> dict[str, str]:
+        """What `keys` would be of the tables that `write` wrote, of which no row is read.
+
+        Raises:
+            OSError: If the file is missing or damaged.
+        """
+        keys: dict[str, str] = {}
+        try:
+            with Path(path).open(encoding="utf-8") as file:
+                for line in file:
+                    header = json.loads(line)
+                    keys |= dict.fromkeys(header["columns"], header["key"])
+                    for _ in range(header["rows"]):
+                        next(file)
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            raise _damaged(path) from error
+        return keys
+
     @classmethod
     def read(cls, path: str | Path) -> "JoinedTables":
         """Read what `write` wrote.
@@ -137,8 +156,12 @@ class JoinedTables:
                     keys, *cells = zip(*rows) if rows else ((), *((),) * len(header["columns"]))
                     tables.append(JoinedTable(header["key"], keys, dict(zip(header["columns"], cells, strict=True))))
         except (ValueError, KeyError, TypeError, StopIteration) as error:
-            raise OSError(f"{path} must hold the joined tables as they were saved, but it is damaged.") from error
+            raise _damaged(path) from error
         return cls(tables)
+
+
+def _damaged(path: str | Path) -> OSError:
+    return OSError(f"{path} must hold the joined tables as they were saved, but it is damaged.")
 
 
 def _plain(cell: Any) -> Any:

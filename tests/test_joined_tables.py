@@ -188,6 +188,13 @@ def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
     np.testing.assert_allclose(Scorer(tmp_path / "served").score(rows), expected, rtol=0, atol=1e-6)
     for model_folder in ("model", "served"):
         check_table(tmp_path / model_folder, dict.fromkeys(log, False), "score")
+        check_table(tmp_path / model_folder, dict.fromkeys(joined, False), "score")
+        for given, missing in ((log, "user_id"), (log, "item_id"), (joined, "item_id")):
+            lacking = {name: False for name in given if name != missing}
+            with pytest.raises(ValueError, match=rf"The table must have the columns .* missing \['{missing}'\]"):
+                check_table(tmp_path / model_folder, lacking, "score")
+        with pytest.raises(ValueError, match=r"missing \['item_id'\]"):
+            check_table(tmp_path / model_folder, {"user_id": False}, "score")
         scores = TableScorer(tmp_path / model_folder).score(pa.table({**log, "unread": [0] * NUM_ROWS}))
         np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
     engine = load_engine(str(tmp_path / "served"))
@@ -341,7 +348,13 @@ def test_damaged_tables_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(OSError, match=r"joined_tables\.jsonl must hold the joined tables as they were saved"):
         ClickPromptProcessor.from_pretrained(tmp_path / "processor")
+    path.write_text(path.read_text().splitlines()[0])
+    with pytest.raises(OSError, match=r"joined_tables\.jsonl must hold the joined tables as they were saved"):
+        check_table(tmp_path / "processor", {"user_id": False}, "score")
     path.unlink()
     # rows with all columns need no tables
     loaded = ClickPromptProcessor.from_pretrained(tmp_path / "processor")
+    check_table(tmp_path / "processor", {"user_id": False, "age": False}, "score")
+    with pytest.raises(ValueError, match=r"missing \['age'\]"):
+        check_table(tmp_path / "processor", {"user_id": False}, "score")
     assert loaded({"user_id": [1], "age": [30]})["feature_ids"] == processor({"user_id": [1]})["feature_ids"]

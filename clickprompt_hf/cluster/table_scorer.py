@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ..encoding_clickprompt import FeatureEncoder, UnknownValues, check_columns
 from ..schema_clickprompt import Schema
+from ..tables_clickprompt import TABLES_FILE, JoinedTables
 
 _Score: TypeAlias = Callable[[pa.Table], np.ndarray]
 COLUMN = "click_probability"
@@ -150,7 +151,7 @@ def check_table(model: str | Path, columns: Mapping[str, bool], output_column: s
     Raises:
         OSError: If the model is missing.
         ValueError: If a column is missing or holds lists although its field is single-valued, or the table has the
-            column of probabilities already. If the model joins tables, missing columns are found by its scorer.
+            column of probabilities already. Columns of joined tables may be missing if the tables' keys are there.
     """
     config = _processor_config(model)
     schema = Schema.from_dict(config["schema"])
@@ -159,9 +160,19 @@ def check_table(model: str | Path, columns: Mapping[str, bool], output_column: s
             f"The table already has a column {output_column!r}; rename it, or choose another `output_column`."
         )
     fields = [f for f in schema.fields if f.num_columns or f.is_vector or (config["reads_text"] and f.in_text)]
-    if not schema.tables:
-        check_columns([field.column for field in fields], columns, "The table")
+    read = [field.column for field in fields]
+    if schema.tables:
+        keys = _keys_of_table_columns(model)
+        to_join = [name for name in read if name in keys and name not in columns]
+        read = [*(name for name in read if name not in to_join), *(keys[name] for name in to_join)]
+    check_columns(read, columns, "The table")
     check_single_values(schema, columns)
+
+
+def _keys_of_table_columns(model: str | Path) -> dict[str, str]:
+    """By column of the model's joined tables, the column that holds its key; empty if it has none with it."""
+    path = _file_of(model, TABLES_FILE)
+    return {} if path is None else JoinedTables.keys_in(path)
 
 
 def keys_of_tables(model: str | Path) -> list[str]:
@@ -190,3 +201,14 @@ def _processor_config(model: str | Path) -> dict[str, Any]:
 
         path = Path(str(cached_file(str(model), _PROCESSOR_FILE)))
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _file_of(model: str | Path, name: str) -> Path | None:
+    """A file of a folder or of a checkpoint on the Hub, `None` if that lacks it."""
+    if Path(model).is_dir():
+        path = Path(model) / name
+        return path if path.is_file() else None
+    from transformers.utils import cached_file
+
+    found = cached_file(str(model), name, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
