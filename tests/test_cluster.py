@@ -1,12 +1,19 @@
 """What Spark and Ray have in common, without them."""
 
+import errno
+import os
+import shutil
+import sys
+import tempfile
 import zipfile
 from collections import Counter
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from cluster_rows import EVERY_KIND, every_kind
+from safetensors.numpy import save_file
 from test_export_ctr import save_checkpoint
 from tiny_data import tiny_rows
 
@@ -19,13 +26,17 @@ from clickprompt_hf.cluster.training_command import check_command, with_restarts
 from clickprompt_hf.data.vocabulary import frequent_keys
 from clickprompt_hf.scoring import score_table
 
+LEFT_BY_TRAINING = ("optimizer.pt", "_test_scores.parquet", "checkpoint-7/model.safetensors", "runs/events")
+LEFT_BY_TRAINING += ("optimizer_0/__0_0.distcp", "pytorch_model_fsdp_0/__0_0.distcp", "pytorch_model_fsdp.bin")
+LEFT_BY_TRAINING += ("global_step9/mp_rank_00_model_states.pt",)
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A checkpoint, and what training leaves beside it."""
     folder = tmp_path_factory.mktemp("checkpoint")
     save_checkpoint(folder)
-    for name in ("optimizer.pt", "_test_scores.parquet", "checkpoint-7/model.safetensors", "runs/events"):
+    for name in LEFT_BY_TRAINING:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("training")
     return folder
@@ -48,7 +59,7 @@ def test_a_missing_engine_is_named_with_its_extra(monkeypatch, checkpoint):
 def test_workers_get_what_scoring_needs(checkpoint, tmp_path):
     names = {name.as_posix() for name in model_files(checkpoint)}
     assert {"model.safetensors", "config.json", "feature_vocabularies.txt", "tokenizer.json"} <= names
-    assert not names & {"optimizer.pt", "_test_scores.parquet", "checkpoint-7/model.safetensors", "runs/events"}
+    assert not names & set(LEFT_BY_TRAINING)
     write_archive(checkpoint, tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         archive.extractall(tmp_path / "model")
@@ -68,22 +79,116 @@ def _loaded(checkpoint):
     return AutoProcessor.from_pretrained(checkpoint), model
 
 
-def test_training_starts_again_from_its_last_checkpoint():
-    calls = []
+def write_checkpoint(output_dir, steps):
+    """A checkpoint that is whole as far as anyone looks."""
+    folder = output_dir / f"checkpoint-{steps}"
+    folder.mkdir(parents=True)
+    save_file({"weight": np.zeros(1)}, folder / "model.safetensors")
+    (folder / "trainer_state.json").write_text("{}")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (folder / name).write_text("state")
+
+
+def failing_run(calls, *before_failures):
+    """Training that fails once for each function, after it was called."""
 
     def run(arguments):
         calls.append(arguments)
-        if len(calls) < 3:
+        if len(calls) <= len(before_failures):
+            before_failures[len(calls) - 1]()
             raise RuntimeError("a process died")
         return {"test_auc": 0.5}
 
-    assert with_restarts(run, ["--output_dir", "out"], 2, RuntimeError) == {"test_auc": 0.5}
-    resumed = ["--output_dir", "out", "--resume_from_checkpoint", "true"]
-    assert [arguments[:4] for arguments in calls] == [["--output_dir", "out"], resumed, resumed]
+    return run
+
+
+def nothing():
+    pass
+
+
+def test_training_starts_again_from_its_last_checkpoint(tmp_path):
+    given, calls = ["--output_dir", "elsewhere", f"--output_dir={tmp_path}", "--ctr_only"], []
+    run = failing_run(calls, nothing, lambda: write_checkpoint(tmp_path, 5), nothing)
+    assert with_restarts(run, given, 3, RuntimeError) == {"test_auc": 0.5}
+    resumed = [*given, "--resume_from_checkpoint", "true"]
+    assert calls == [given, given, resumed, resumed]
     calls.clear()
     with pytest.raises(RuntimeError, match="a process died"):
-        with_restarts(run, ["--output_dir", "out"], 1, RuntimeError)
+        with_restarts(failing_run(calls, nothing, nothing), given, 1, RuntimeError)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--overwrite_output_dir"], ["--resume_from_checkpoint", "elsewhere/checkpoint-3"]]
+)
+def test_checkpoints_of_an_earlier_run_are_not_resumed(more, tmp_path):
+    write_checkpoint(tmp_path, 20)
+    given, calls = ["--output_dir", str(tmp_path), *more], []
+    with_restarts(failing_run(calls, nothing), given, 1, RuntimeError)
+    assert calls == [given, given]
+
+    def overwrite():
+        shutil.rmtree(tmp_path / "checkpoint-20")
+        write_checkpoint(tmp_path, 20)
+
+    calls.clear()
+    with_restarts(failing_run(calls, overwrite), given, 1, RuntimeError)
+    assert calls == [given, [*given, "--resume_from_checkpoint", "true"]]
+
+
+class FakeRay(ModuleType):
+    """As much of Ray as an actor asks."""
+
+    def __init__(self, cpus=1, archive=b""):
+        super().__init__("ray")
+        self.cpus, self.archive = cpus, archive
+
+    def is_initialized(self):
+        return True
+
+    def get_runtime_context(self):
+        return self
+
+    def get_actor_id(self):
+        return "actor"
+
+    def get_assigned_resources(self):
+        return {"CPU": self.cpus} if self.cpus else {}
+
+    def get(self, reference):
+        return self.archive
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1.0, 1), (2.5, 2), (0, 0)])
+def test_an_actor_with_part_of_a_cpu_has_one_thread(cpus, threads, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(cpus))
+    assert ray._cpus_of_actor() == threads
+
+
+def test_actors_of_a_node_unpack_a_model_once(checkpoint, tmp_path, monkeypatch):
+    write_archive(checkpoint, tmp_path / "model.zip")
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(archive=(tmp_path / "model.zip").read_bytes()))
+    (tmp_path / "node").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "node"))
+    sent, rename = ray.SentModel(None, "of-a-test"), os.replace
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        sent.unpack()
+    assert not list((tmp_path / "node").iterdir())
+
+    def second(source, target):
+        shutil.copytree(source, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", second)
+    folder = sent.unpack()
+    assert model_files(folder) == model_files(checkpoint)
+    assert sent.unpack() == folder
+    assert list((tmp_path / "node").iterdir()) == [folder]
 
 
 def test_commands_are_checked():

@@ -65,8 +65,10 @@ class SentModel:
             try:
                 os.replace(partial, folder)
             except OSError:
-                # another actor was faster
                 shutil.rmtree(partial)
+                # unless another actor was faster
+                if not folder.is_dir():
+                    raise
         return folder
 
 
@@ -131,7 +133,9 @@ def _cpus_of_actor() -> int:
 
     if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
         return 0
-    return int(ray.get_runtime_context().get_assigned_resources().get("CPU", 0))
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
+    # 0 threads would be those of all cores
+    return max(1, int(cpus)) if cpus > 0 else 0
 
 
 def score(
@@ -215,7 +219,8 @@ def train(
         num_workers: Number of processes, at least 1.
         use_gpu: Whether each worker has a GPU of its own.
         command: `"finetune"` or `"pretrain"`.
-        max_restarts: How often training starts again from its last checkpoint after a worker has died.
+        max_restarts: How often a failed training starts again, from its last checkpoint if this process sees one in
+            `--output_dir` that it has made.
         storage_path: Where Ray keeps its own records of the run.
 
     Raises:

@@ -30,9 +30,9 @@ def score(
     """Add a column of click probabilities to a Spark data frame, which is computed when the result is used.
 
     A folder is sent to the workers; a Hub id is downloaded by each machine. Each Python worker loads the model once
-    and keeps it for later tasks. It computes with `spark.task.cpus` threads, or on its GPU if it has one. Workers that
-    score an export of the CTR part need numpy, pyarrow and onnxruntime, others need this package. Columns are checked
-    now, before any task starts.
+    and keeps it for later tasks. It computes with `spark.task.cpus` threads. Workers that score an export of the CTR
+    part need numpy, pyarrow and onnxruntime, others need this package. Columns are checked now, before any task
+    starts.
 
     Args:
         rows: Raw rows with the columns of the model's schema; other columns are kept.

@@ -28,7 +28,8 @@ def train(
         local_mode: Whether the processes run on the driver's machine instead of the workers.
         use_gpu: Whether each process has a GPU of its own, which Spark assigns.
         command: `"finetune"` or `"pretrain"`.
-        max_restarts: How often training starts again from its last checkpoint after a process or worker has died.
+        max_restarts: How often a failed training starts again, from its last checkpoint if this process sees one in
+            `--output_dir` that it has made.
 
     Returns:
         The metrics that the command returns in the first process.

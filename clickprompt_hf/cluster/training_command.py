@@ -1,9 +1,11 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training commands in processes that an engine has started, and what happens if one of them dies."""
 
+import argparse
 import importlib
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 logger = logging.getLogger(__name__)
@@ -55,22 +57,48 @@ def with_restarts(
     run: Callable[[list[str]], Any],
     arguments: list[str],
     max_restarts: int,
-    failures: type[Exception] | tuple[type[Exception], ...] | tuple[type[Exception], ...],
+    failures: type[Exception] | tuple[type[Exception], ...],
 ) -> Any:
-    """Run training; if it fails, run it again from its last checkpoint.
+    """Run training; if it fails, run it again, from its last checkpoint if it has made one.
+
+    Checkpoints that were in the output folder before are those of another run, which the arguments may protect,
+    overwrite or resume: as long as there are no newer ones, the arguments stay as they are.
 
     Args:
         run: Trains, given the arguments of the command.
-        arguments: The arguments.
+        arguments: The arguments, `--output_dir` among them.
         max_restarts: How often to try again.
         failures: What `run` raises if training fails.
     """
+    # loads torch
+    from ..training.checkpoints import checkpoints_in, newest_whole_checkpoint
+
+    folder = _output_dir(arguments)
+    earlier = {_identity(checkpoint) for checkpoint in checkpoints_in(folder)}
+    given = list(arguments)
     for restarts_left in range(max_restarts, -1, -1):
         try:
-            return run(arguments)
+            return run(given)
         except failures as error:
             if not restarts_left:
                 raise
-            logger.warning("Training failed and starts again from its last checkpoint: %s", str(error)[-500:])
-            arguments = [*arguments, _RESUME, "true"]
+            newest = newest_whole_checkpoint(folder)
+            resumes = newest is not None and _identity(newest) not in earlier
+            start = f"from {newest}" if resumes else "with the same arguments"
+            logger.warning("Training failed and starts again %s: %s", start, str(error)[-500:])
+            given = [*arguments, *([_RESUME, "true"] if resumes else [])]
     raise AssertionError("the last failure is raised")
+
+
+def _output_dir(arguments: Sequence[str]) -> Path:
+    """The folder of `--output_dir`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # what is wrong with arguments is told by the command itself
+    parser.add_argument("--output_dir", nargs="?")
+    return Path(parser.parse_known_args(arguments)[0].output_dir or "").expanduser()
+
+
+def _identity(checkpoint: Path) -> tuple[str, int]:
+    """Tells a checkpoint from another one of the same name, which a run that overwrites it would make."""
+    state = checkpoint / "trainer_state.json"
+    return checkpoint.name, state.stat().st_mtime_ns if state.is_file() else 0
