@@ -23,13 +23,15 @@ import pandas as pd
 import torch
 import yaml
 from tiny_data import tiny_rows, tiny_schema
+from tqdm import tqdm
 
 from clickprompt_hf import ClickPromptForCTR
 from clickprompt_hf.runs import finetune, predict, pretrain
 from clickprompt_hf.runs.plms import SCRATCH_SIZES, ScratchSize
 
-# The forks would wait for threads that only their parent has.
+# The forks would wait for threads that only their parent has, or for locks that these hold.
 torch.set_num_threads(1)
+tqdm.monitor_interval = 0
 # `Trainer` collects garbage when training begins, which need not visit what is imported.
 gc.freeze()
 
