@@ -15,6 +15,7 @@ import random
 import resource
 import signal
 import sys
+import threading
 import traceback
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +33,8 @@ from clickprompt_hf.runs.plms import SCRATCH_SIZES, ScratchSize
 # The forks would wait for threads that only their parent has, or for locks that these hold.
 torch.set_num_threads(1)
 tqdm.monitor_interval = 0
+# Forks would share the lock of progress bars, which one that is killed while it writes a bar keeps.
+tqdm.set_lock(threading.RLock())
 # `Trainer` collects garbage when training begins, which need not visit what is imported.
 gc.freeze()
 
