@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 def test_fifty_kills_lose_nothing(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "ACCELERATE_USE_CPU": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, str(TESTS / "kills.py"), str(tmp_path), "13"]
+    command = [sys.executable, str(TESTS / "kills.py"), str(tmp_path), "14"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     report = json.loads(run.stdout.splitlines()[-1])
