@@ -19,8 +19,9 @@ from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 def encoded(tmp_path_factory):
     splits = tiny_splits()
     processor = ClickPromptProcessor.fit(splits["train"], tiny_schema(), tiny_roberta_tokenizer())
-    prepare_splits(splits, processor, tmp_path_factory.mktemp("prepared") / "data")
-    return splits, load_prepared(tmp_path_factory.getbasetemp() / "prepared0" / "data")[0]["train"], processor
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    prepare_splits(splits, processor, folder)
+    return splits, load_prepared(folder)[0]["train"], processor
 
 
 def masked(dataset, processor, rows, seed=0, **options):
