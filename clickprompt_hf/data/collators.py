@@ -173,22 +173,38 @@ def draw_masks(shape: tuple[int, ...], seed: int, epoch: int, row_ids: np.ndarra
     """
     if row_ids is None:
         return MaskDraws(*torch.rand(3, *shape, dtype=torch.float64).numpy())
-    run_key = hash_numbers(hash_numbers(np.uint64(seed)) + np.uint64(epoch))
-    row_keys = hash_numbers(run_key + row_ids.astype(np.uint64))
     # (T, 3) counters, three consecutive ones per position, to (3, 1, T)
     counters = np.arange(3 * shape[1], dtype=np.uint64).reshape(shape[1], 3).T[:, None]
-    bits = hash_numbers(row_keys[None, :, None] + counters * GOLDEN_GAMMA)
+    return MaskDraws(*draw_uniform(np.uint64(seed), epoch, row_ids, counters))
+
+
+_GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def draw_uniform(seed: np.uint64, epoch: int, row_ids: np.ndarray, counters: np.ndarray) -> np.ndarray:
+    """Draw uniform random numbers in [0, 1), each a function of (seed, epoch, row, counter).
+
+    Args:
+        seed: Seed of the draws.
+        epoch: The training epoch.
+        row_ids: (B,) identifies each row within the run.
+        counters: (..., 1, M) uint64, different for different draws of a row.
+
+    Returns:
+        (..., B, M) float64.
+    """
+    run_key = hash_numbers(hash_numbers(seed) + np.uint64(epoch))
+    row_keys = hash_numbers(run_key + row_ids.astype(np.uint64))
+    with np.errstate(over="ignore"):
+        bits = hash_numbers(row_keys[:, None] + counters * _GOLDEN_GAMMA)
     # The upper 53 bits fill a double's mantissa.
-    return MaskDraws(*((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53))
-
-
-GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def hash_numbers(numbers: Any) -> Any:
     """Hash 64-bit integers with SplitMix64's output function (Steele et al. 2014). Products wrap around."""
     with np.errstate(over="ignore"):
-        numbers = numbers + GOLDEN_GAMMA
+        numbers = numbers + _GOLDEN_GAMMA
         numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return numbers ^ (numbers >> np.uint64(31))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .collators import GOLDEN_GAMMA, hash_numbers
+from .collators import draw_uniform
 
 # Keeps the draws apart from those of masks, which have the same seed, epochs and rows.
 _STREAM = np.uint64(0xFEA7D40F)
@@ -43,16 +43,9 @@ class FeatureDropout:
             epoch: The training epoch; each epoch replaces other ids.
         """
         columns = np.flatnonzero(self.probabilities)
-        run_key = hash_numbers(hash_numbers(_STREAM ^ np.uint64(self.seed)) + np.uint64(epoch))
-        row_keys = hash_numbers(run_key + row_ids.astype(np.uint64))
-        with np.errstate(over="ignore"):
-            bits = hash_numbers(row_keys[:, None] + columns.astype(np.uint64) * GOLDEN_GAMMA)
-        # the upper 53 bits fill a double's mantissa
-        draws = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        replaced = feature_ids.copy()
-        replaced[:, columns] = np.where(
-            (draws < self.probabilities[columns]) & (feature_ids[:, columns] > 0), 0, feature_ids[:, columns]
-        )
+        draws = draw_uniform(_STREAM ^ np.uint64(self.seed), epoch, row_ids, columns.astype(np.uint64)[None])
+        ids, replaced = feature_ids[:, columns], feature_ids.copy()
+        replaced[:, columns] = np.where((draws < self.probabilities[columns]) & (ids > 0), 0, ids)
         return replaced
 
 
