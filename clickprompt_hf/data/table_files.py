@@ -152,8 +152,12 @@ def read_dimension_tables(schema: Schema, wanted: Sequence[str] | None = None) -
     return tables
 
 
-def joined_tables(schema: Schema) -> JoinedTables | None:
+def joined_tables(schema: Schema, tables: Sequence[DimensionTable] | None = None) -> JoinedTables | None:
     """The tables that a schema joins, with the columns of its fields, to be saved with a processor; `None` without.
+
+    Args:
+        schema: The schema.
+        tables: Its tables, if they were read before.
 
     Raises:
         FileNotFoundError: If a table does not exist.
@@ -161,7 +165,8 @@ def joined_tables(schema: Schema) -> JoinedTables | None:
     """
     if not schema.tables:
         return None
-    return JoinedTables([table.joined_table(schema.columns) for table in read_dimension_tables(schema)])
+    tables = read_dimension_tables(schema) if tables is None else tables
+    return JoinedTables([table.joined_table(schema.columns) for table in tables])
 
 
 def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None) -> pa.Table:

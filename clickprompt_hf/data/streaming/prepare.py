@@ -201,7 +201,7 @@ class StreamedTable:
         vocabularies = [text_list(self._fitted[f].vocabulary) for f in numbers]
         boundaries = [self._fitted[f].boundaries for f in numbers]
         processor = ClickPromptProcessor(self.schema, vocabularies, boundaries)
-        processor.tables = joined_tables(self.schema)
+        processor.tables = joined_tables(self.schema, self._stream.tables)
         return processor
 
     def _fit_field(self, field: FieldSchema, min_count: int) -> FittedField:

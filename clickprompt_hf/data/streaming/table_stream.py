@@ -59,6 +59,7 @@ class TableStream:
 
     Attributes:
         types: Names and types of the columns.
+        tables: The tables that the schema joins.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -80,12 +81,12 @@ class TableStream:
         self._files: list[tuple[str, ReadableFile]] = []
         self._states: dict[Path, tuple[int, int]] = {}
         types: list[pa.Schema] = []
-        tables = read_dimension_tables(schema, needed)
+        self.tables = read_dimension_tables(schema, needed)
         for split, paths in files.items():
             for path in paths:
                 # before it is opened: JSON lines are read for their columns
                 state = _state_of(path)
-                file = open_joined_file(path, tables, schema.csv, kind)
+                file = open_joined_file(path, self.tables, schema.csv, kind)
                 check_columns(file.schema.names, needed, str(path), file.advise_on_columns())
                 types.append(pa.schema([(name, _decoded(file.schema.field(name).type)) for name in self.columns]))
                 check_types(types[0], types[-1], self._files[0][1].path if self._files else path, path)
