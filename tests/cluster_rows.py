@@ -1,12 +1,23 @@
-"""Rows whose columns have every type and kind that vocabularies are fitted on."""
+"""Rows whose columns have every type and kind that vocabularies are fitted on, and models that engines score with."""
 
 import datetime
 import decimal
 
 import numpy as np
 import pyarrow as pa
+from test_export_ctr import save_checkpoint
 
 from clickprompt_hf import FieldSchema, Schema
+from clickprompt_hf.export.export_ctr import export_ctr
+from clickprompt_hf.export.export_plm import export_plm
+
+
+def saved_models(folder):
+    """Save a checkpoint with a PLM, the export of its CTR part, and the export of the whole; returns the folder."""
+    save_checkpoint(folder / "checkpoint")
+    export_ctr(folder / "checkpoint", folder / "export")
+    export_plm(folder / "checkpoint", folder / "plm")
+    return folder
 
 
 def every_kind(num_rows: int = 400) -> pa.Table:

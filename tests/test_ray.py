@@ -10,15 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cluster_rows import saved_models
 from documented import blocks
-from test_export_ctr import save_checkpoint
 from tiny_data import tiny_rows, tiny_schema, tiny_splits
 
 from clickprompt_hf import ClickPromptProcessor
 from clickprompt_hf.data.columnar import prepare_splits
 from clickprompt_hf.data.prepared_notes import notes_of_shards
-from clickprompt_hf.export.export_ctr import export_ctr
-from clickprompt_hf.export.export_plm import export_plm
 from clickprompt_hf.export.scorer import Scorer as ExportScorer
 
 pytest.importorskip("ray", reason="needs the extra ray: pip install 'clickprompt_hf[ray]'")
@@ -43,12 +41,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A checkpoint with a PLM, the export of its CTR part, and the export of the whole."""
-    folder = tmp_path_factory.mktemp("models")
-    save_checkpoint(folder / "checkpoint")
-    export_ctr(folder / "checkpoint", folder / "export")
-    export_plm(folder / "checkpoint", folder / "plm")
-    return folder
+    return saved_models(tmp_path_factory.mktemp("models"))
 
 
 def numbered_rows(num_rows: int, seed: int = 9) -> pa.Table:

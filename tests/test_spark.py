@@ -11,15 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from cluster_rows import EVERY_KIND, every_kind
+from cluster_rows import EVERY_KIND, every_kind, saved_models
 from documented import blocks
-from test_export_ctr import save_checkpoint
 from tiny_data import tiny_roberta_tokenizer, tiny_rows, tiny_schema, tiny_splits
 from tiny_models import tiny_ctr_config
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.export.export_ctr import export_ctr
-from clickprompt_hf.export.export_plm import export_plm
 from clickprompt_hf.export.scorer import Scorer
 
 pytest.importorskip("pyspark", reason="needs the extra spark: pip install 'clickprompt_hf[spark]'")
@@ -62,12 +60,7 @@ def session(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A checkpoint with a PLM, the export of its CTR part, and the export of the whole."""
-    folder = tmp_path_factory.mktemp("models")
-    save_checkpoint(folder / "checkpoint")
-    export_ctr(folder / "checkpoint", folder / "export")
-    export_plm(folder / "checkpoint", folder / "plm")
-    return folder
+    return saved_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.filterwarnings("ignore:.*training rows have more than:UserWarning")
