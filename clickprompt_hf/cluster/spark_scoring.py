@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..encoding_clickprompt import check_different
+from ..export.exported_folder import is_export
 from .engines import require_engine
 from .spark_workers import check_workers, send_model, with_plain_names, without_pandas_warning
-from .table_scorer import COLUMN, check_batch_size, check_table, is_ctr_export, is_export, keys_of_tables
+from .table_scorer import COLUMN, check_batch_size, check_table, is_ctr_export, keys_of_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa

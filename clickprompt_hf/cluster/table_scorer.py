@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from ..encoding_clickprompt import FeatureEncoder, UnknownValues, check_columns
+from ..export.exported_folder import is_export
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
 
+# Scores a table, and counts unknown values without a warning: one per batch would drown the engine's log.
 _Score: TypeAlias = Callable[[pa.Table], np.ndarray]
 COLUMN = "click_probability"
-_ONNX_FILE, _PROCESSOR_FILE = "model.onnx", "processor_config.json"
+_PROCESSOR_FILE = "processor_config.json"
 
 
 class TableScorer:
@@ -80,7 +82,7 @@ def _load_export(folder: str | Path, num_threads: int) -> tuple[FeatureEncoder, 
 
     scorer = Scorer(folder, num_threads)
     encoder = scorer.encoder
-    return encoder, lambda table: scorer.score_ids(*scorer.encode(table, _unheard(encoder)))
+    return encoder, lambda table: scorer.score_ids(*scorer.encode(table, UnknownValues(encoder)))
 
 
 def _load_plm_export(folder: str | Path, num_threads: int, batch_size: int | None) -> tuple[FeatureEncoder, _Score]:
@@ -89,7 +91,7 @@ def _load_plm_export(folder: str | Path, num_threads: int, batch_size: int | Non
     scorer = PLMScorer(folder, num_threads)
     scorer.batch_size = batch_size or scorer.batch_size
     encoder = scorer.encoder
-    return encoder, lambda table: scorer.score_inputs(scorer.encode(table, _unheard(encoder)))
+    return encoder, lambda table: scorer.score_inputs(scorer.encode(table, UnknownValues(encoder)))
 
 
 def _load_checkpoint(
@@ -102,6 +104,7 @@ def _load_checkpoint(
     from ..pipeline_clickprompt import default_batch_size
     from ..processing_clickprompt import ClickPromptProcessor
     from ..recent_texts import RecentTexts
+    from ..scoring.device import scoring_device
     from ..scoring.table_scoring import score_table
 
     if num_threads:
@@ -109,30 +112,18 @@ def _load_checkpoint(
     config = ClickPromptConfig.from_pretrained(checkpoint)
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)
-    # builds for CUDA name it even on machines without a GPU, unless asked to check
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
     model: Any = load_click_model(checkpoint, config)
-    model = model.to(device or accelerator or "cpu")
+    model = model.to(device or scoring_device())
     rows, texts = batch_size or default_batch_size(config), RecentTexts()
     return processor, lambda table: score_table(
-        table, processor, model, rows, unknown=_unheard(processor), recent_texts=texts
+        table, processor, model, rows, unknown=UnknownValues(processor), recent_texts=texts
     )
-
-
-def _unheard(encoder: FeatureEncoder) -> UnknownValues:
-    """Counts unknown values without warning of them: a warning per batch would drown the engine's log."""
-    return UnknownValues(encoder)
 
 
 def check_batch_size(batch_size: int | None) -> None:
     """Refuse a batch size below 1 with a ValueError."""
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-
-
-def is_export(model: str | Path) -> bool:
-    """Whether a model is a folder that `clickprompt export` wrote."""
-    return (Path(model) / _ONNX_FILE).is_file()
 
 
 def is_ctr_export(model: str | Path) -> bool:

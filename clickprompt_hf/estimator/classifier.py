@@ -32,6 +32,7 @@ from ..presets import TablePreset, ctr_preset, preset_backbones
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
 from ..scoring import score_table
+from ..scoring.device import scoring_device
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from ..training.batch_size import default_batch_size as batch_size_for_training
 from ..training.calibration import calibrate
@@ -282,9 +283,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
         estimator = cls(**saved["parameters"])
         model = ClickPromptForCTR.from_pretrained(pretrained_model_name_or_path, **hub_options)
-        if torch.accelerator.is_available():
-            model.to(torch.accelerator.current_accelerator())
-        estimator.model_ = model
+        estimator.model_ = model.to(scoring_device())
         estimator.processor_ = ClickPromptProcessor.from_pretrained(pretrained_model_name_or_path, **hub_options)
         estimator.processor_.check_model(model.config)
         estimator.schema_ = estimator.processor_.schema

@@ -17,12 +17,12 @@ from ..modeling_clickprompt import ClickPromptForCTR
 from ..processing_clickprompt import ClickPromptProcessor
 from ..whole_files import whole_folder
 from .ctr_program import ClickProbability, random_inputs, torch_export, write_onnx
+from .exported_folder import ONNX_FILE
 from .id_tables import IdTableDtype, check_id_table_dtype, convert_id_tables
 
 logger = logging.get_logger(__name__)
 
 TOLERANCE = 1e-5
-ONNX_FILE = "model.onnx"
 TORCH_FILE = "model.pt2"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _SERVING_MODULES = ("schema", "values", "lists", "vectors", "encoding", "tables")

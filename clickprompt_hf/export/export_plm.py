@@ -17,7 +17,8 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..tokenization_clickprompt import control_tokens, kept_tokens, special_tokens_around, tokenize
 from ..whole_files import whole_folder
 from .ctr_program import needs_second_file, write_onnx
-from .export_ctr import ONNX_FILE, TOLERANCE, check_can_export, load_click_model
+from .export_ctr import TOLERANCE, check_can_export, load_click_model
+from .exported_folder import ONNX_FILE
 from .plm_program import FusedClickProbability, fused_export, input_names, random_batch
 from .text_tokenizer import TOKENIZER_FILE, TextTokenizer, write_settings
 

@@ -143,15 +143,18 @@ def load_engine(model: str, threads: int = 0, backbone_module: str | None = None
         OSError: If the model is missing.
         ImportError: If the texts of an exported folder need torch and transformers, and they are missing.
     """
-    from ..serving.engines import is_export, load_export
+    from ..export.exported_folder import is_export
 
     if is_export(model):
+        from ..serving.engines import load_export
+
         return load_export(model, threads)
     # registers the Auto classes
     importlib.import_module("clickprompt_hf.public_names")
     import torch
     from transformers import AutoProcessor
 
+    from ..scoring.device import scoring_device
     from ..serving.checkpoint_engine import CheckpointEngine
     from .paths import check_folder_or_hub_id
     from .predict import load_model
@@ -161,9 +164,7 @@ def load_engine(model: str, threads: int = 0, backbone_module: str | None = None
         import_backbone_module(backbone_module)
     if threads:
         torch.set_num_threads(threads)
-    # builds for CUDA name it even on machines without a GPU, unless asked to check
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return CheckpointEngine(load_model(model, "model").to(device), AutoProcessor.from_pretrained(model))
+    return CheckpointEngine(load_model(model, "model").to(scoring_device()), AutoProcessor.from_pretrained(model))
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.drift import TrainedValues
 from ..encoding_clickprompt import FeatureEncoder, UnknownValues
 from ..export.plm_scorer import PLMScorer
-from ..export.scorer import ONNX_FILE, Scorer, read_processor_config
+from ..export.scorer import Scorer, read_processor_config
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -84,11 +84,6 @@ class PLMExportEngine:
 
     def score(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         return self.scorer.score_inputs(inputs)
-
-
-def is_export(folder: str | Path) -> bool:
-    """Whether a folder holds an ONNX model that `clickprompt export` wrote."""
-    return (Path(folder) / ONNX_FILE).is_file()
 
 
 def load_export(folder: str | Path, num_threads: int = 0) -> ExportEngine | PLMExportEngine:
