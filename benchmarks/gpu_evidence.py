@@ -2,7 +2,8 @@
 
     make gpu-evidence PLM=all-mpnet-base-v2 DATA_PATH=ml-1m.zip MINUTES=120
 
-1. PA-MLM and finetuning steps at RoBERTa-base and MiniLM shapes, and scoring: share of the bf16 matrix rate.
+1. PA-MLM and finetuning steps at RoBERTa's and MiniLM's shapes, scoring, and late prompts beside prompts in all
+   layers: share of the bf16 matrix rate.
 2. `clickprompt compare`, all arms, on ML-1M by time with --plm, at the published settings: batch 1024, prompts in all
    layers, three seeds.
 
@@ -45,12 +46,12 @@ def steps(args: argparse.Namespace) -> list[Step]:
     """The steps, in order."""
     output = args.output_dir
     data = ["--quick"] if args.quick else ["--dataset", "ml-1m", "--data_path", str(args.data_path)]
-    plms = ["--plms", "RoBERTa-base", "6 x 384 (MiniLM)"]
-    of_steps = {
-        "pamlm": [*plms, "--batch_sizes", "256", "--prompt_encoders", "low_rank", "--no_plain"],
-        "finetune": [*plms, "--batch_sizes", "256", "--prompt_encoders", "low_rank", "--no_plain"],
-        "inference": plms,
-    }
+    plms = ["--plms", "RoBERTa-base", "RoBERTa-large", "6 x 384 (MiniLM)"]
+    # the paper's batches
+    training = [*plms, "--batch_sizes", "1024", "--prompt_encoders", "low_rank", "--no_plain"]
+    late = ["--plm_name_or_path", "RoBERTa-base", "--text_fields", "title", "genre", "--bf16", "--threads", "4"]
+    late += ["--batch_size", "1024", "--full_batch_size", "1024", "--scoring_batch_size", "1024"]
+    of_steps = {"pamlm": training, "finetune": training, "late_prompts": late, "inference": plms}
     speed = []
     for name, options in of_steps.items():
         figures = output / f"{name}.json"

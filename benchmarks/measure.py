@@ -8,6 +8,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,21 @@ def repeat(
     for call in range(warmup + repeats):
         start = clock()
         step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronize()
         if call >= warmup:
             seconds.append(clock() - start)
     return seconds
+
+
+def synchronize() -> None:
+    """Wait until the accelerator, if there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def round_clock() -> float:
+    """Seconds on the clock that `Rounds` are timed by: CPU seconds, or those of the wall with an accelerator."""
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def gflop(step: Callable[[], Any]) -> float:
@@ -128,11 +139,13 @@ class Rounds:
         self.peak_memory_gb = 0.0
 
     def round(self) -> float:
-        """Run one round, and return its CPU seconds."""
-        start = time.process_time()
+        """Run one round, and return its seconds by `round_clock`."""
+        start = round_clock()
         self.run()
+        synchronize()
+        seconds = round_clock() - start
         self.peak_memory_gb = peak_memory_gb()
-        return time.process_time() - start
+        return seconds
 
     def close(self) -> None:
         """Stop what waits for rounds."""
@@ -154,11 +167,15 @@ class RoundsInProcess(Rounds):
         self.process = context.Process(target=_serve_rounds, args=(prepare, args, other))
         self.process.start()
         other.close()
-        self.facts: dict[str, Any] = self._answer()
         self.peak_memory_gb = 0.0
 
+    @cached_property
+    def facts(self) -> dict[str, Any]:  # type: ignore[override]
+        """What `prepare` has told; waits until it is done, so that several processes can prepare at a time."""
+        return self._answer()
+
     def round(self) -> float:
-        """Run one round, and return its CPU seconds."""
+        """Run one round, and return its seconds by `round_clock`. `facts` must have been read."""
         self.connection.send(True)
         seconds, self.peak_memory_gb = self._answer()
         return seconds

@@ -46,6 +46,9 @@ PLMS: dict[str, PreTrainedConfig] = {
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
     ),
     "RoBERTa-base": RobertaConfig(vocab_size=50265),
+    "RoBERTa-large": RobertaConfig(
+        vocab_size=50265, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+    ),
     "BERT-large": BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
     "T5-base": T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12),
     "GPT-2": GPT2Config(),
@@ -59,17 +62,21 @@ def steps(
     prompt_length: int,
     prompt_encoder: str,
     batch_size: int,
+    warmup: int,
     repeats: int,
+    torch_compile: bool,
     data: Any,
 ) -> dict[str, Any]:
-    """Measure samples per second over `repeats` optimizer steps, after two warm-up steps.
+    """Measure samples per second over `repeats` optimizer steps, after `warmup` others.
 
     Args:
         stage: "pamlm" or "finetune".
         plain: Train the plain way.
         plm: Key of `PLMS`.
         prompt_length, prompt_encoder, batch_size: As in training.
+        warmup: Number of steps before those. On a GPU, a step that meets lengths for the first time loads kernels.
         repeats: Number of steps to time.
+        torch_compile: Compile the model, as `--torch_compile true` does in training.
         data: Name of a dataset and the path of its files, or `None`.
     """
     torch.manual_seed(0)
@@ -84,13 +91,14 @@ def steps(
         if autocast and device.type == "cpu":
             # as the trainer does
             model.set_attn_implementation("eager")
+        forward = torch.compile(model, dynamic=True) if torch_compile else model
         batches = _plain_batches if plain else _batches
         loader = batches(stage, splits["train"], processor, model, batch_size, Path(folder))
 
         def gradients() -> None:
             batch = {name: values.to(device) for name, values in next(loader).items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                loss = _full_loss(model, batch) if plain and stage == "pamlm" else model(**batch).loss
+                loss = _full_loss(model, batch) if plain and stage == "pamlm" else forward(**batch).loss
             loss.backward()
 
         def step() -> None:
@@ -99,9 +107,10 @@ def steps(
             optimizer.step()
             optimizer.zero_grad()
 
-        seconds = measure.repeat(step, warmup=2, repeats=repeats)
+        seconds = measure.repeat(step, warmup, repeats)
         peak = measure.peak_memory_gb()
         # batches differ in length and so in arithmetic
+        forward = model
         gflop = float(np.mean([measure.gflop(gradients) for _ in range(min(repeats, 10))]))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rates = [batch_size / s for s in seconds]
@@ -179,6 +188,9 @@ def main(stage: str, description: str | None, arguments: list[str] | None = None
     parser.add_argument("--prompt_encoders", nargs="+", default=["released", "low_rank"])
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32])
     parser.add_argument("--repeats", type=int, default=10)
+    default = 40 if torch.cuda.is_available() else 2
+    parser.add_argument("--warmup", type=int, default=default, help="steps before those that are timed")
+    parser.add_argument("--torch_compile", action="store_true", help="compile ours")
     parser.add_argument("--no_plain", action="store_true", help="skip the plain way")
     args = parser.parse_args(arguments)
     if args.quick:
@@ -189,7 +201,9 @@ def main(stage: str, description: str | None, arguments: list[str] | None = None
         args.plms, args.prompt_lengths, args.prompt_encoders, args.batch_sizes
     ):
         for plain in [False] if args.no_plain else [False, True]:
-            of_step = (stage, plain, plm, length, encoder, batch_size, args.repeats, (args.dataset, args.data_path))
+            compiled = args.torch_compile and not plain
+            data = (args.dataset, args.data_path)
+            of_step = (stage, plain, plm, length, encoder, batch_size, args.warmup, args.repeats, compiled, data)
             measured = measure.in_fresh_process(steps, *of_step)
             row = {"PLM": plm, "K": length, "prompt encoder": encoder, "batch": batch_size}
             rows.append({**row, "way": "plain" if plain else "ours", **measured})

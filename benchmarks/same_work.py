@@ -21,7 +21,7 @@ from typing import Any
 
 import measure
 import torch
-from plm_steps import processor_of
+from plm_steps import PLMS, processor_of
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoTokenizer, BertModel, RobertaConfig, RobertaForMaskedLM
@@ -35,6 +35,13 @@ from clickprompt_hf.training.sampling import EpochSampler
 
 STAGES = ("pamlm", "finetune", "scoring")
 SCRATCH = "scratch"
+PLM_HELP = "folder of a BERT or RoBERTa; or a name in FRESH_PLMS, for fresh weights"
+_ROBERTA = {"num_attention_heads": 4, "vocab_size": 50265}
+_TINY_ROBERTA = RobertaConfig(**_ROBERTA, hidden_size=64, num_hidden_layers=2, intermediate_size=64)
+FRESH_PLMS: dict[str, Any] = {
+    SCRATCH: RobertaConfig(**_ROBERTA, hidden_size=256, num_hidden_layers=4, intermediate_size=1024),
+    **{name: config for name, config in PLMS.items() if config.model_type in ("roberta", "bert")},
+}
 # Class by family, and a name for the folder: the authors' code chooses the LM head by it.
 FAMILIES: dict[str, Any] = {
     "roberta": (RobertaForMaskedLM, "roberta"),
@@ -44,7 +51,7 @@ FAMILIES: dict[str, Any] = {
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = measure.data_parser(__doc__)
-    parser.add_argument("--plm_name_or_path", default=SCRATCH, help="folder of a BERT or RoBERTa")
+    parser.add_argument("--plm_name_or_path", default=SCRATCH, help=PLM_HELP)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--prompt_lengths", nargs="+", type=int, default=[10])
     parser.add_argument("--batch_size", type=int, default=32)
@@ -154,6 +161,11 @@ class AuthorsProcess:
         raise RuntimeError("The authors' code failed; see its error above.")
 
 
+def has_fresh_weights(plm_name_or_path: str) -> bool:
+    """Whether it names a shape of `FRESH_PLMS` instead of a folder."""
+    return plm_name_or_path in FRESH_PLMS
+
+
 def write_plm(plm_name_or_path: str, quick: bool, processor: ClickPromptProcessor, folder: Path) -> Path:
     """Write the PLM to a folder that both sides can load, and give the processor its tokenizer.
 
@@ -162,11 +174,10 @@ def write_plm(plm_name_or_path: str, quick: bool, processor: ClickPromptProcesso
     Raises:
         ValueError: If the PLM is neither BERT nor RoBERTa.
     """
-    if plm_name_or_path == SCRATCH:
-        sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
-        if quick:
-            sizes |= {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 64}
-        plm, name = RobertaForMaskedLM(RobertaConfig(vocab_size=50265, **sizes)), "roberta"
+    if has_fresh_weights(plm_name_or_path):
+        config = _TINY_ROBERTA if quick else FRESH_PLMS[plm_name_or_path]
+        plm_class, name = FAMILIES[config.model_type]
+        plm = plm_class(config)
     else:
         family = AutoConfig.from_pretrained(plm_name_or_path).model_type
         if family not in FAMILIES:

@@ -135,8 +135,8 @@ def test_steps_of_the_gpu_evidence_have_known_flags(options, monkeypatch, tmp_pa
     ran = []
     monkeypatch.setattr(gpu_evidence, "run", lambda step, seconds, folder: ran.append(step) or True)
     assert gpu_evidence.main([*options, "--output_dir", str(tmp_path)]) == 0
-    assert [step.name for step in ran] == ["pamlm", "finetune", "inference", "compare"]
+    assert [step.name for step in ran] == ["pamlm", "finetune", "late_prompts", "inference", "compare"]
     # raises on an unknown flag
     make_parser().parse(ran[-1].command[2:])
     # no time is left for any step
-    assert gpu_evidence.main([*options, "--output_dir", str(tmp_path), "--minutes", "0"]) == 4
+    assert gpu_evidence.main([*options, "--output_dir", str(tmp_path), "--minutes", "0"]) == 5
