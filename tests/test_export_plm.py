@@ -19,6 +19,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipe
 from clickprompt_hf.cluster.table_scorer import TableScorer
 from clickprompt_hf.export import export_plm as module
 from clickprompt_hf.export import text_tokenizer
+from clickprompt_hf.export.export_engines import PLMExportEngine, load_export
 from clickprompt_hf.export.export_plm import (
     export_plm,
     largest_difference,
@@ -30,7 +31,6 @@ from clickprompt_hf.export.plm_program import fused_export, input_names, random_
 from clickprompt_hf.export.plm_scorer import PLMScorer
 from clickprompt_hf.export.text_tokenizer import SETTINGS_FILE, TextTokenizer
 from clickprompt_hf.runs import export as command
-from clickprompt_hf.serving.engines import PLMExportEngine, load_export
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -29,10 +29,10 @@ from clickprompt_hf.export.scorer import Scorer
 pytest.importorskip("prometheus_client", reason="needs the extra serve: pip install 'clickprompt_hf[serve]'")
 from starlette.testclient import TestClient, httpx
 
+from clickprompt_hf.export.export_engines import load_export
 from clickprompt_hf.runs import serve
 from clickprompt_hf.serving.batching import Batcher, QueueIsFull
 from clickprompt_hf.serving.checkpoint_engine import CheckpointEngine
-from clickprompt_hf.serving.engines import load_export
 from clickprompt_hf.serving.metrics import ServedValues
 from clickprompt_hf.serving.service import Limits, RequestError, make_service, score_requests
 

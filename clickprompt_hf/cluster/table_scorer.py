@@ -50,12 +50,10 @@ class TableScorer:
         self, model: str | Path, num_threads: int = 0, batch_size: int | None = None, device: str | None = None
     ):
         check_batch_size(batch_size)
-        if not is_export(model):
-            encoder, self._score = _load_checkpoint(str(model), num_threads, batch_size, device)
-        elif _processor_config(model)["reads_text"]:
-            encoder, self._score = _load_plm_export(model, num_threads, batch_size)
+        if is_export(model):
+            encoder, self._score = _load_export(model, num_threads, batch_size)
         else:
-            encoder, self._score = _load_export(model, num_threads)
+            encoder, self._score = _load_checkpoint(str(model), num_threads, batch_size, device)
         self.encoder, self.read_columns = encoder, encoder.read_columns
 
     def score(self, table: pa.Table) -> np.ndarray:
@@ -77,21 +75,12 @@ class TableScorer:
         return self.encoder.needed_columns(self.encoder.columns_to_join(rows))
 
 
-def _load_export(folder: str | Path, num_threads: int) -> tuple[FeatureEncoder, _Score]:
-    from ..export.scorer import Scorer
+def _load_export(folder: str | Path, num_threads: int, batch_size: int | None) -> tuple[FeatureEncoder, _Score]:
+    from ..export.export_engines import load_export
 
-    scorer = Scorer(folder, num_threads)
-    encoder = scorer.encoder
-    return encoder, lambda table: scorer.score_ids(*scorer.encode(table, UnknownValues(encoder)))
-
-
-def _load_plm_export(folder: str | Path, num_threads: int, batch_size: int | None) -> tuple[FeatureEncoder, _Score]:
-    from ..export.plm_scorer import PLMScorer
-
-    scorer = PLMScorer(folder, num_threads)
-    scorer.batch_size = batch_size or scorer.batch_size
-    encoder = scorer.encoder
-    return encoder, lambda table: scorer.score_inputs(scorer.encode(table, UnknownValues(encoder)))
+    engine: Any = load_export(folder, num_threads, batch_size)
+    encoder = engine.encoder
+    return encoder, lambda table: engine.score(engine.read(table, UnknownValues(encoder)))
 
 
 def _load_checkpoint(

@@ -24,7 +24,7 @@ from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
 
 if TYPE_CHECKING:
-    from ..serving.engines import Engine
+    from ..serving.engine import Engine
 
 # Connections that wait to be accepted; that of uvicorn.
 _BACKLOG = 2048
@@ -102,8 +102,10 @@ def main(arguments: list[str] | None = None) -> None:
 
     limits = Limits(args.max_rows, args.max_bytes, args.queue_rows, args.batch_size, args.max_wait_ms)
     engine = load_engine(args.model, args.threads, args.backbone_module)
-    # damaged weights are noticed now, and the first request finds the lookup of values built
-    engine.score(engine.read([dict.fromkeys(engine.encoder.read_columns)], UnknownValues(engine.encoder)))
+    # damaged weights are noticed now, and the first request finds the lookups of values and joined tables built
+    encoder = engine.encoder
+    columns = encoder.needed_columns(encoder.columns_to_join({}))
+    engine.score(engine.read([dict.fromkeys(columns)], UnknownValues(encoder)))
     config = uvicorn.Config(
         make_service(engine, limits),
         log_level="warning",
@@ -146,7 +148,7 @@ def load_engine(model: str, threads: int = 0, backbone_module: str | None = None
     from ..export.exported_folder import is_export
 
     if is_export(model):
-        from ..serving.engines import load_export
+        from ..export.export_engines import load_export
 
         return load_export(model, threads)
     # registers the Auto classes

@@ -9,7 +9,7 @@ import torch
 from ..encoding_clickprompt import UnknownValues
 from ..pipeline_clickprompt import ClickPromptPipeline, default_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
-from .engines import Rows
+from .engine import Rows
 
 
 class CheckpointEngine:

@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 
 from ..encoding_clickprompt import UnknownValues
 from .batching import Batcher, QueueIsFull
-from .engines import Engine
+from .engine import Engine
 from .metrics import ServedValues, ServiceMetrics
 
 logger = logging.getLogger(__name__)
