@@ -300,7 +300,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         """Load a checkpoint, as in transformers, and refuse weights that are not whole or not right.
 
         Heads that the checkpoint was saved without start fresh, as in finetuning after PA-MLM, with a warning;
-        `fresh_weights` names their tensors.
+        `fresh_weights` names their tensors. With a `state_dict` beside the checkpoint's name, its tensors are loaded
+        instead of those in the files, which are checked all the same; `config` must be given.
 
         Raises:
             ValueError: If weights are missing, have other names, shapes or types than the model's, are NaN or
@@ -319,7 +320,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         if kwargs.get("attn_implementation") is not None:
             kwargs["attn_implementation"] = attention_by_part(kwargs["attn_implementation"])
         loaded: Any = super().from_pretrained(
-            pretrained_model_name_or_path,
+            # transformers takes either
+            pretrained_model_name_or_path if kwargs.get("state_dict") is None else None,
             *model_args,
             # refused below, by name
             ignore_mismatched_sizes=True,

@@ -23,6 +23,7 @@ from ..modeling_clickprompt import ClickPromptPreTrainedModel
 from ..presets import preset_backbones
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
+from ..training.sharded_tables import num_parameters
 from ..training.trainer import ClickPromptTrainer
 from .plots import PLOTS, PLOTS_FOLDER
 
@@ -327,7 +328,7 @@ def _use(head: _Head, config: ClickPromptConfig) -> str:
 def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, str]]:
     config = model.config
     facts = [
-        ("Parameters", f"{model.num_parameters():,}"),
+        ("Parameters", f"{num_parameters(model):,}"),
         ("Backbone", code(config.ctr_config.backbone, in_table=True)),
     ]
     if not config.use_plm:

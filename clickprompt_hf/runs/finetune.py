@@ -56,7 +56,7 @@ from .arguments import (
 )
 from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
-from .model_building import check_lower_layers, fresh_model, load_checkpoint
+from .model_building import check_lower_layers, fresh_model, load_checkpoint, load_model
 from .output_folder import check_output_dir, remove_earlier_run
 from .preparation import prepare_data
 from .table_defaults import choose_by_rows
@@ -121,11 +121,11 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if checkpoint is None:
         alone_args = training_args if model_args.plm_name_or_path is None else None
         choose_by_rows(model_args, data, alone_args, parser.named, is_silent=training_args.process_index > 0)
-        model = fresh_model(ClickPromptForCTR, model_args, data)
+        model = fresh_model(ClickPromptForCTR, model_args, data, training_args)
     else:
-        model = ClickPromptForCTR.from_pretrained(start.model_name_or_path, config=checkpoint)
+        grown = data.processor.field_sizes if start.extend_vocabulary else None
+        model = load_model(ClickPromptForCTR, start.model_name_or_path, checkpoint, training_args, grown)
         if start.extend_vocabulary:
-            model.resize_feature_embeddings(data.processor.field_sizes)
             model.config.training_data = data.training_data
 
     # 4. Train, keep the epoch with the best validation AUC, calibrate and test it.

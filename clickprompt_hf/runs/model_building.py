@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Builds a fresh model from the arguments, or loads the checkpoint that training starts from."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from transformers.utils import logging
@@ -12,6 +13,7 @@ from ..modeling_ctr import backbone_class
 from ..presets import ctr_preset, preset_backbones, preset_datasets
 from ..processing_clickprompt import ClickPromptProcessor
 from ..training.arguments import ClickPromptTrainingArguments
+from ..training.sharded_tables import shard_id_tables, sharded_from_pretrained
 from .arguments import ModelArguments, config_options
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES, check_plm_name, planned_config, plm_config, text_side_config
@@ -22,16 +24,40 @@ logger = logging.get_logger(__name__)
 Model = TypeVar("Model", ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptForPACLM)
 
 
-def fresh_model(model_class: type[Model], model_args: ModelArguments, data: PreparedData) -> Model:
+def fresh_model(
+    model_class: type[Model],
+    model_args: ModelArguments,
+    data: PreparedData,
+    training_args: ClickPromptTrainingArguments | None = None,
+) -> Model:
     """Build a fresh model on the chosen PLM, or a CTR-only model without one.
+
+    Args:
+        model_class: Class of the model.
+        model_args: The given options.
+        data: The prepared data.
+        training_args: Whether to build the model with divided id tables, of which each process holds its rows alone;
+            `None` for whole ones.
 
     Raises:
         ValueError: If the backbone, the preset or an option is wrong.
         OSError: If there is no such PLM.
     """
+    backbone = ctr_config(model_args, data.training_data["dataset"], data.processor)
+    if training_args is None or not training_args.shard_id_tables:
+        return _whole_model(model_class, model_args, data, backbone)
+    field_sizes, backbone.field_sizes = backbone.field_sizes, [1] * len(backbone.field_sizes)
+    model = _whole_model(model_class, model_args, data, backbone)
+    shard_id_tables(model, field_sizes, training_args.seed)
+    return model
+
+
+def _whole_model(
+    model_class: type[Model], model_args: ModelArguments, data: PreparedData, backbone: CTRConfig
+) -> Model:
     plm = model_args.plm_name_or_path
     options = {
-        "ctr_config": ctr_config(model_args, data.training_data["dataset"], data.processor),
+        "ctr_config": backbone,
         "prompt_length": model_args.fresh_prompt_length,
         "training_data": data.training_data,
         **model_args.prompt_options(),
@@ -138,6 +164,34 @@ def load_checkpoint(
     return config, processor
 
 
+def load_model(
+    model_class: type[Model],
+    name_or_path: str,
+    config: ClickPromptConfig,
+    training_args: ClickPromptTrainingArguments,
+    field_sizes: Sequence[int] | None = None,
+) -> Model:
+    """Load the checkpoint that training starts from, with divided id tables if they are wanted.
+
+    Args:
+        model_class: Class of the model.
+        name_or_path: Folder or Hub id of the checkpoint.
+        config: Its configuration, as `load_checkpoint` returns it.
+        training_args: Whether to divide the tables, and the seed of fresh ones.
+        field_sizes: Number of ids per field if the vocabulary has grown, else `None`.
+
+    Raises:
+        ValueError: If the weights are not whole or not right, see `from_pretrained`.
+        OSError: If a file is missing, damaged or cut off.
+    """
+    if training_args.shard_id_tables:
+        return sharded_from_pretrained(model_class, name_or_path, config, field_sizes, training_args.seed)
+    model = model_class.from_pretrained(name_or_path, config=config)
+    if field_sizes is not None:
+        model.resize_feature_embeddings(field_sizes)
+    return model
+
+
 def check_fixed_options(config: ClickPromptConfig, model_args: ModelArguments, model_name_or_path: str) -> None:
     """Reject options that differ from those a checkpoint's weights were made with.
 
@@ -158,14 +212,16 @@ def check_fixed_options(config: ClickPromptConfig, model_args: ModelArguments, m
 
 
 def fresh_pretraining_model(
-    model_args: ModelArguments, data: PreparedData
+    model_args: ModelArguments, data: PreparedData, training_args: ClickPromptTrainingArguments | None = None
 ) -> ClickPromptForPAMLM | ClickPromptForPACLM:
     """Build a fresh model for the PLM's pretraining task: PA-CLM for a decoder, PA-MLM otherwise.
+
+    The arguments are those of `fresh_model`.
 
     Raises:
         ValueError: If the backbone, the preset or an option is wrong, or the PLM cannot take prompts.
         OSError: If there is no such PLM.
     """
     if text_side_config(model_args, data.processor.tokenizer).causal:
-        return fresh_model(ClickPromptForPACLM, model_args, data)
-    return fresh_model(ClickPromptForPAMLM, model_args, data)
+        return fresh_model(ClickPromptForPACLM, model_args, data, training_args)
+    return fresh_model(ClickPromptForPAMLM, model_args, data, training_args)

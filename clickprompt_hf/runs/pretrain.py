@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     # 3. Model: a fresh backbone and prompt encoder on the PLM.
     set_seed(training_args.seed)
     choose_by_rows(model_args, data, is_silent=training_args.process_index > 0)
-    model = fresh_pretraining_model(model_args, data)
+    model = fresh_pretraining_model(model_args, data, training_args)
 
     # 4. Train, evaluate, save. --push_to_hub publishes what is saved.
     trainer = ClickPromptTrainer(

@@ -160,11 +160,19 @@ class ClickPromptTrainingArguments(TrainingArguments):
             "model's own, but eager for bf16 on CPUs, where it is the fastest."
         },
     )
-    sparse_embedding_updates: bool = field(
-        default=False,
+    sparse_embedding_updates: bool | None = field(
+        default=None,
         metadata={
             "help": "Update only the feature embeddings that a batch reads, so that the time of a step does not grow "
-            "with the vocabulary. Rows that a batch does not read keep their moments (lazy Adam)."
+            "with the vocabulary. Rows that a batch does not read keep their moments (lazy Adam). Default: whether "
+            "tables are divided."
+        },
+    )
+    shard_id_tables: bool = field(
+        default=False,
+        metadata={
+            "help": "Divide the rows of each table of feature embeddings over the processes, for tables larger than a "
+            "device. Rows are updated as with --sparse_embedding_updates."
         },
     )
     feature_dropout: FeatureDropoutKind = field(
@@ -246,6 +254,12 @@ class ClickPromptTrainingArguments(TrainingArguments):
             )
         if self.text_state_dir is not None and Path(self.text_state_dir).is_file():
             raise ValueError(f"`text_state_dir` must be a folder, got {self.text_state_dir}, which is a file.")
+        if self.shard_id_tables and self.sparse_embedding_updates is False:
+            raise ValueError(
+                "`sparse_embedding_updates` must be True with `shard_id_tables`, or left out: divided tables have no "
+                "other updates; got False."
+            )
+        self.sparse_embedding_updates = self.shard_id_tables or bool(self.sparse_embedding_updates)
         check_supported(self)
         if "tensorboard" in (self.report_to or ()) and not is_tensorboard_available():
             raise ImportError('`report_to` tensorboard needs TensorBoard: pip install "clickprompt_hf[tensorboard]"')
@@ -280,6 +294,7 @@ class ClickPromptSettings:
     freeze: Sequence[str] | None = None
     attn_implementation: str | None = None
     sparse_embedding_updates: bool = False
+    shard_id_tables: bool = False
     feature_dropout: FeatureDropoutKind = "none"
     embedding_l2: float = 0.0
     early_stopping_patience: int = 0

@@ -10,6 +10,7 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import HPSearchBackend
 
+_NUMBERS_PER_PIECE = 2**24
 # What to lower, or raise, if training diverges.
 _ADVISED = ("learning_rate", "plm_learning_rate", "max_grad_norm", "warmup_steps")
 
@@ -65,7 +66,7 @@ class DivergenceCheckingTrainer(Trainer):
 
     def _watch(self, number: torch.Tensor, name: str) -> None:
         """Note whether a number of this step is finite, and stop if it is not and nobody has to be asked."""
-        infinite = ~torch.isfinite(_local(number)).all()
+        infinite = ~_is_finite(_local(number))
         self._diverged = infinite if self._diverged is None else self._diverged | infinite.to(self._diverged.device)
         nothing_waits = number.device.type == "cpu" or self.args.logging_nan_inf_filter
         if nothing_waits and self.args.world_size == 1 and infinite:
@@ -77,7 +78,7 @@ class DivergenceCheckingTrainer(Trainer):
 
     def _stop_if_weights_diverged(self) -> None:
         model: Any = self.model
-        infinite = [~torch.isfinite(_local(parameter)).all() for parameter in model.parameters()]
+        infinite = [~_is_finite(_local(parameter)) for parameter in model.parameters()]
         if self._any_process(torch.stack([flag.to(self.args.device) for flag in infinite]).any()):
             self._stop("a weight is not finite")
 
@@ -109,3 +110,8 @@ def _local(tensor: torch.Tensor) -> torch.Tensor:
     """The part of a tensor that this process holds, with FSDP2 or ZeRO-3."""
     tensor = vars(tensor).get("ds_tensor", tensor).detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _is_finite(tensor: torch.Tensor) -> torch.Tensor:
+    """Whether all numbers are finite, (). Looks at pieces: torch needs twice the memory of what it looks at."""
+    return torch.stack([piece.isfinite().all() for piece in tensor.reshape(-1).split(_NUMBERS_PER_PIECE)]).all()

@@ -141,12 +141,20 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
         sparse_group: A group with `params`, whose gradients are sparse, and `lr`.
         betas: Adam's, for the sparse group.
         eps: Adam's, for the sparse group.
+        saves_moments: Whether `state_dict` holds the moments of the sparse group. Those of tables that are divided over
+            processes are saved apart, see table_checkpoints.py.
     """
 
     def __init__(
-        self, dense: torch.optim.Optimizer, sparse_group: dict[str, Any], betas: tuple[float, float], eps: float
+        self,
+        dense: torch.optim.Optimizer,
+        sparse_group: dict[str, Any],
+        betas: tuple[float, float],
+        eps: float,
+        saves_moments: bool = True,
     ):
         self.dense = dense
+        self.saves_moments = saves_moments
         self.sparse = torch.optim.SparseAdam([sparse_group], betas=betas, eps=eps)
         super().__init__([*dense.param_groups, *self.sparse.param_groups], {})
         # the same dictionaries, so that a schedule of the learning rate reaches both
@@ -172,7 +180,11 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
             self.dense.eval()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"dense": self.dense.state_dict(), "sparse": self.sparse.state_dict()}
+        sparse = self.sparse.state_dict()
+        if not self.saves_moments:
+            states = sparse["state"].items()
+            sparse["state"] = {number: {"step": state["step"]} for number, state in states if "step" in state}
+        return {"dense": self.dense.state_dict(), "sparse": sparse}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.dense.load_state_dict(state_dict["dense"])
@@ -200,28 +212,37 @@ def without_zero_rows(gradient: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
+def clip_grad_norm(
+    parameters: Iterable[nn.Parameter], max_norm: float, divided: Iterable[torch.Tensor] = ()
+) -> torch.Tensor:
     """Clip gradients by their total 2-norm, as `torch.nn.utils.clip_grad_norm_` does, including sparse gradients.
 
     Args:
         parameters: Parameters without a gradient are ignored.
         max_norm: Scale the gradients down to this norm if theirs is larger.
+        divided: Those of the parameters of which every process holds other rows. If there are some, all processes must
+            call this function.
 
     Returns:
-        (), the norm before clipping.
+        (), the norm before clipping, the same in all processes.
     """
-    gradients = []
+    of_rows = {id(parameter) for parameter in divided}
+    gradients, gradients_of_rows = [], []
     for parameter in parameters:
         if parameter.grad is None:
             continue
-        if parameter.grad.is_sparse:
+        gradient = parameter.grad
+        if gradient.is_sparse:
             # sums the gradients of a row that the batch reads twice
-            parameter.grad = parameter.grad.coalesce()
-            gradients.append(parameter.grad.values())
-        else:
-            gradients.append(parameter.grad)
+            parameter.grad = gradient = gradient.coalesce()
+            gradient = gradient.values()
+        (gradients_of_rows if id(parameter) in of_rows else gradients).append(gradient)
     norm = torch.nn.utils.get_total_norm(gradients)
+    if of_rows:
+        squared = torch.nn.utils.get_total_norm(gradients_of_rows).to(norm.device).square()
+        torch.distributed.all_reduce(squared)
+        norm = (norm.square() + squared).sqrt()
     scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
+    for gradient in gradients + gradients_of_rows:
         gradient.mul_(scale)
     return norm

@@ -2,7 +2,8 @@
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, reproducible order and masks.
 
 optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows; resuming.py saves and
-resumes; divergence.py stops what is lost; text_caching.py freezes lower layers and caches their states.
+resumes; sharded_tables.py divides id tables; divergence.py stops what is lost; text_caching.py freezes lower layers and
+caches their states.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -51,9 +52,18 @@ from .optimizer import (
     with_options,
 )
 from .plain_model import is_named, plain_model, task_of
-from .resuming import EarlyStoppingCallback, ResumableTrainer
+from .resuming import EarlyStoppingCallback
 from .sampling import EpochSampler
+from .sharded_tables import (
+    check_shard_id_tables,
+    has_sharded_tables,
+    in_all_processes,
+    is_divided,
+    shard_id_tables,
+    sharded_tables,
+)
 from .sharding import check_sharding, units_of_fsdp2, without_tied_copies
+from .table_checkpoints import ShardedTablesTrainer
 from .text_caching import (
     CachedRows,
     check_lower_layers,
@@ -77,7 +87,7 @@ class MaskEpochCallback(TrainerCallback):
             train_dataloader.dataset.set_epoch(int(state.epoch or 0))
 
 
-class ClickPromptTrainer(ResumableTrainer):
+class ClickPromptTrainer(ShardedTablesTrainer):
     """A `Trainer` for `ClickPromptForCTR`, `ClickPromptForPAMLM` and `ClickPromptForPACLM`.
 
     It differs from `Trainer` in these points:
@@ -90,6 +100,8 @@ class ClickPromptTrainer(ResumableTrainer):
       logged leaves it out;
     - with `feature_dropout="unseen"`, training meets unseen values as often as evaluation does;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
+    - with `shard_id_tables`, each process holds some of the rows of each table of feature embeddings; the model keeps
+      them divided, and `save_model` must be called in all processes;
     - batches have the size of `default_batch_size` if `ClickPromptTrainingArguments` were given none;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens in pretraining;
     - `data_collator` defaults to that of the model's task if `processing_class` is a `ClickPromptProcessor`;
@@ -171,6 +183,7 @@ class ClickPromptTrainer(ResumableTrainer):
             # `Trainer` inspects, saves and loads the model under it
             model, compiled = model._orig_mod, model
             self._compiled_call = compiled.dynamo_ctx(model._call_impl)
+        self._shard_id_tables(model, args, settings, kwargs)
         _choose_batch_size(args, model, train_dataset)
         with nullcontext() if model is None else left_as_it_was(model):
             super().__init__(
@@ -197,6 +210,7 @@ class ClickPromptTrainer(ResumableTrainer):
             args.metric_for_best_model, args.greater_is_better = "loss", False
         if (
             settings.sparse_embedding_updates
+            and not settings.shard_id_tables
             and args.world_size > 1
             and (backend := torch.distributed.get_backend()) != "gloo"
         ):
@@ -215,6 +229,17 @@ class ClickPromptTrainer(ResumableTrainer):
         with left_as_it_was(self.model):
             self._choose_kernels()
             self._choose_trained_parts()
+
+    @staticmethod
+    def _shard_id_tables(model: Any, args: TrainingArguments, settings: ClickPromptSettings, options: dict) -> None:
+        """Divide the tables of a model, if that is wanted and not done yet."""
+        if settings.shard_id_tables:
+            optimizer_class, _ = options.get("optimizer_cls_and_kwargs") or (None, None)
+            check_shard_id_tables(model, args, options.get("optimizers"), optimizer_class)
+            if not has_sharded_tables(model):
+                shard_id_tables(model)
+        elif has_sharded_tables(model):
+            raise ValueError("`shard_id_tables` must be True for a model whose id tables are divided, got False.")
 
     @property
     def settings(self) -> ClickPromptSettings:
@@ -347,7 +372,8 @@ class ClickPromptTrainer(ResumableTrainer):
                 set_attributes(model, PREPARED, self._prepared[1])
             self._choose_kernels()
             try:
-                yield
+                with in_all_processes(model):
+                    yield
             finally:
                 self._prepared = (model, attributes(model, PREPARED))
 
@@ -417,7 +443,11 @@ class ClickPromptTrainer(ResumableTrainer):
         if sparse:
             sparse_group = {"params": sparse, "lr": learning_rate}
             betas = (self.args.adam_beta1, self.args.adam_beta2)
-            optimizer = OptimizerWithSparseGroup(optimizer, sparse_group, betas, self.args.adam_epsilon)
+            # moments of divided tables are saved apart
+            optimizer = OptimizerWithSparseGroup(
+                *(optimizer, sparse_group, betas, self.args.adam_epsilon),
+                saves_moments=not has_sharded_tables(self.model),
+            )
             self.optimizer = optimizer
         return optimizer
 
@@ -425,12 +455,17 @@ class ClickPromptTrainer(ResumableTrainer):
         if not self.settings.sparse_embedding_updates:
             return super()._clip_grad_norm(model)
         self.accelerator.unscale_gradients()
-        return clip_grad_norm(model.parameters(), self.args.max_grad_norm)
+        return clip_grad_norm(model.parameters(), self.args.max_grad_norm, self._divided_weights())
 
     def _get_grad_norm(self, model, grad_norm=None):
         if grad_norm is None and self.settings.sparse_embedding_updates:
-            grad_norm = clip_grad_norm(model.parameters(), float("inf"))
+            grad_norm = clip_grad_norm(model.parameters(), float("inf"), self._divided_weights())
         return super()._get_grad_norm(model, grad_norm)
+
+    def _divided_weights(self) -> list[torch.Tensor]:
+        """The rows of tables that only this process holds."""
+        tables = sharded_tables(self.model).values() if is_divided(self.model) else ()
+        return [table.weight for table in tables]
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset

@@ -1,0 +1,484 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Id tables divided over processes by rows, so that a table may be larger than a device.
+
+A lookup sends ids to the processes that hold their rows and gets the embeddings back; its backward pass sends the
+gradients the other way. Each process then has the gradients of its own rows alone, sparse ones, and updates these rows
+as `sparse_embedding_updates` does. All other weights are those of DDP.
+
+Neither DTensor nor TorchRec does this under `Trainer`. DTensor's row-wise embedding (`RowwiseParallel`) has a dense
+gradient, so each step would cost as much as the table is large, and it refuses a sparse one. TorchRec divides tables
+well, but it wraps the model in a `DistributedModelParallel` of its own, with optimizers that are fused into the tables,
+which `Trainer` can neither clip, schedule nor save.
+
+Shapes: W processes, N rows of a table over all processes, n rows of this process, E embedding size, U distinct ids of
+this process's batch, R ids that all processes want from this one.
+"""
+
+import copy
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object, parse_flag_from_env
+from peft import PeftMixedModel, PeftModel
+from safetensors import safe_open
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import TrainingArguments
+from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.training_args import ParallelMode
+
+from ..layers_ctr import check_growth
+from ..loading_clickprompt import HUB_ARGUMENTS, find_weights, listed
+from .plain_model import is_named, plain_model
+from .table_rows import read_grown_rows, read_rows
+
+# Rows that are drawn together, whatever the number of processes.
+_ROWS_PER_DRAW = 2**16
+_TABLE = ".table.weight"
+
+
+def own_place() -> tuple[int, int]:
+    """Number of this process, and of all processes.
+
+    Raises:
+        ValueError: If there are several, and they have not met yet.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        raise ValueError(
+            f"Id tables must be divided after the {processes} processes have met: create the training arguments first."
+        )
+    return 0, 1
+
+
+class RowShardedTable(nn.Embedding):
+    """An embedding table of which each process holds a range of rows: `ceil(N / W)`, the last ones what is left.
+
+    Its `weight` (n, E) has this process's rows alone. Its gradient is sparse and the mean over the processes, as DDP's
+    gradients are. All processes must look up at once; `in_all_processes` says that they do. With several processes,
+    `state_dict` leaves the weight out.
+
+    Args:
+        num_rows: N.
+        embedding_size: E.
+        like: Gives the type and the device of the weight, which is not filled, and whether it is trained.
+    """
+
+    def __init__(self, num_rows: int, embedding_size: int, like: torch.Tensor):
+        self.rank, self.num_processes = own_place()
+        self.num_rows = num_rows
+        self.rows_per_process = -(-num_rows // self.num_processes)
+        self.first_row = min(self.rank * self.rows_per_process, num_rows)
+        own_rows = min(self.rows_per_process, num_rows - self.first_row)
+        weight = torch.empty(own_rows, embedding_size, dtype=like.dtype, device=like.device)
+        super().__init__(own_rows, embedding_size, sparse=True, _weight=weight)
+        self.weight.requires_grad_(like.requires_grad)
+        self.all_look_up = False
+
+    @property
+    def is_divided(self) -> bool:
+        return self.num_processes > 1
+
+    @torch.compiler.disable
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """ids (...) in [0, N) to embeddings (..., E).
+
+        Raises:
+            RuntimeError: If the rows are divided and nobody has said that all processes look up.
+        """
+        if not self.is_divided:
+            return super().forward(ids)
+        if not self.all_look_up:
+            raise RuntimeError(
+                f"Id tables are divided over {self.num_processes} processes, so all of them must run the model at once: "
+                "score with the trainer, or within `in_all_processes(model)`. To score in one process, save the model "
+                "with the trainer and load it with `from_pretrained`."
+            )
+        # sorted, so those of one process are neighbours
+        distinct, places = ids.unique(return_inverse=True)
+        wanted = torch.bincount(distinct // self.rows_per_process, minlength=self.num_processes)
+        asked = torch.empty_like(wanted)
+        distributed.all_to_all_single(asked, wanted)
+        sent, received = asked.tolist(), wanted.tolist()
+        # (U,) -> (R,)
+        rows = exchanged(distinct, received, sent) - self.first_row
+        # (R, E) -> (U, E)
+        embeddings = _Exchange.apply(super().forward(rows), sent, received)
+        return embeddings[places]
+
+    def extra_repr(self) -> str:
+        return f"{self.num_rows}, {self.embedding_dim}, rows {self.first_row} to {self.first_row + self.num_embeddings}"
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        # a part that looks like the whole would be saved as such
+        if not self.is_divided:
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        if not self.is_divided:
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def exchanged(rows: torch.Tensor, sent: Sequence[int], received: Sequence[int]) -> torch.Tensor:
+    """Send each process its part of `rows`, and return what the processes have sent here, in their order.
+
+    Args:
+        rows: (sum of `sent`, ...).
+        sent: Number of rows for each process.
+        received: Number of rows from each process.
+
+    Returns:
+        (sum of `received`, ...).
+    """
+    result = rows.new_empty(sum(received), *rows.shape[1:])
+    distributed.all_to_all_single(result, rows.contiguous(), [*received], [*sent])
+    return result
+
+
+class _Exchange(torch.autograd.Function):
+    """Embeddings to the processes that want them; their gradients back, divided by W.
+
+    The owner sums what it gets from all processes. DDP averages the gradients of the other weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, sent: list[int], received: list[int]) -> torch.Tensor:
+        ctx.sent, ctx.received = sent, received
+        return exchanged(rows, sent, received)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (gradient,) = gradients
+        return exchanged(gradient, ctx.received, ctx.sent) / len(ctx.sent), None, None
+
+
+def sharded_tables(model: nn.Module) -> dict[str, RowShardedTable]:
+    """The tables of a model that are divided over processes, by the names of their weights."""
+    return {
+        f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, RowShardedTable)
+    }
+
+
+def has_sharded_tables(model: Any) -> bool:
+    """Whether a model's tables are those of `shard_id_tables`, in one process or several."""
+    return model is not None and any(isinstance(module, RowShardedTable) for module in model.modules())
+
+
+def is_divided(model: Any) -> bool:
+    """Whether a process holds only some rows of a model's tables."""
+    return model is not None and any(table.is_divided for table in sharded_tables(model).values())
+
+
+def num_parameters(model: Any) -> int:
+    """Number of parameters of a model in all processes."""
+    elsewhere = sum(
+        (table.num_rows - table.num_embeddings) * table.embedding_dim for table in sharded_tables(model).values()
+    )
+    return model.num_parameters() + elsewhere
+
+
+@contextmanager
+def in_all_processes(model: nn.Module) -> Iterator[None]:
+    """Within it, every process runs the model, and all equally often: otherwise, they wait for each other.
+
+    Args:
+        model: A model whose id tables are divided; others need no context.
+    """
+    tables = [module for module in model.modules() if isinstance(module, RowShardedTable)]
+    before = [table.all_look_up for table in tables]
+    for table in tables:
+        table.all_look_up = True
+    try:
+        yield
+    finally:
+        for table, value in zip(tables, before):
+            table.all_look_up = value
+
+
+@torch.no_grad()
+def shard_id_tables(model: nn.Module, field_sizes: Sequence[int] | None = None, seed: int = 0) -> None:
+    """Divide the id tables of a model over the processes, in place; call it in all of them, before the trainer is made.
+
+    A model whose tables fit into each process keeps its rows. For a larger one, build the model with one id per field
+    and give the true `field_sizes`: each process then draws its rows, which depend on the seed and not on the number
+    of processes. The model's configuration gets the sizes.
+
+    Args:
+        model: A model of this package.
+        field_sizes: Number of ids per field with ids; `None` to divide the tables that the model has.
+        seed: Of fresh rows.
+
+    Raises:
+        ValueError: If the model has no table to divide, has other tables than those of `FeatureEmbedding`, or was
+            built with more than one id per field although `field_sizes` are given.
+    """
+    inner = plain_model(model)
+    check_tables(inner)
+    embeddings = _feature_embeddings(inner)
+    if field_sizes is not None:
+        _set_field_sizes(inner, field_sizes)
+    for number, module in enumerate(embeddings.values()):
+        old = module.table.weight
+        module.table = table = RowShardedTable(sum(module.field_sizes), old.shape[1], old)
+        if field_sizes is None:
+            table.weight.copy_(old[table.first_row : table.first_row + table.num_embeddings])
+        else:
+            draw_rows(module, seed, number)
+    _leave_to_tables(inner)
+
+
+def sharded_from_pretrained(
+    model_class: Any,
+    name_or_path: str | Path,
+    config: Any = None,
+    field_sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    **hub_arguments: Any,
+) -> Any:
+    """Load a checkpoint as `from_pretrained` does, with id tables that are divided over the processes.
+
+    Call it in all processes. Each reads its own rows only. Tables that the checkpoint lacks start fresh.
+
+    Args:
+        model_class: Class of the model.
+        name_or_path: Folder or Hub id of a checkpoint in safetensors format.
+        config: As in `from_pretrained`; it is not changed.
+        field_sizes: New number of ids per field, as in `resize_feature_embeddings`; `None` for those of the checkpoint.
+        seed: Of fresh rows.
+        hub_arguments: Where to load from, as in `from_pretrained`.
+
+    Raises:
+        ValueError: If the weights are not in safetensors files, are not those of the model or not finite, or a field
+            would lose ids.
+        OSError: If a file is missing, damaged or cut off.
+    """
+    known = {name: value for name, value in hub_arguments.items() if name in HUB_ARGUMENTS}
+    config = copy.deepcopy(config) if config is not None else model_class.config_class.from_pretrained(name_or_path, **known)
+    old_sizes = list(config.ctr_config.field_sizes)
+    new_sizes = old_sizes if field_sizes is None else list(field_sizes)
+    check_growth(new_sizes, old_sizes)
+    if not (files := find_weights(name_or_path, **known)):
+        raise ValueError(f"{name_or_path} must have its weights in safetensors files to divide its id tables.")
+    weights, places = _weights_beside_tables(files, sum(old_sizes), len(old_sizes))
+    config.ctr_config.field_sizes = [1] * len(old_sizes)
+    model = model_class.from_pretrained(name_or_path, config=config, state_dict=weights, **hub_arguments)
+    shard_id_tables(model, new_sizes, seed)
+    by_end = {name.removeprefix("clickprompt."): (file, name) for name, file in places.items()}
+    broken = []
+    for name, table in sharded_tables(model).items():
+        if (place := by_end.get(name.removeprefix("clickprompt."))) is None:
+            # with a warning of `from_pretrained`
+            continue
+        is_finite = read_grown_rows(*place, table.weight, table.first_row, old_sizes, new_sizes)
+        broken += [] if is_finite else [name]
+    with failing_together():
+        if broken:
+            raise ValueError(f"{listed(files)} must hold finite weights, but NaN or infinity is in {listed(broken)}.")
+    return model
+
+
+@torch.no_grad()
+def load_sharded(model: nn.Module, folder: str | Path) -> Any:
+    """Load the weights of a checkpoint of the same model; each process reads its own rows of the tables.
+
+    Args:
+        model: With tables that are divided.
+        folder: The checkpoint.
+
+    Returns:
+        Missing and unexpected names, as those of `load_state_dict`.
+
+    Raises:
+        ValueError: If the checkpoint's tables have another number of rows.
+    """
+    tables, places = sharded_tables(model), {}
+    weights: dict[str, torch.Tensor] = {}
+    for file in find_weights(folder):
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118
+                if (table := tables.get(name)) is None:
+                    weights[name] = stored.get_tensor(name)
+                    continue
+                places[name], expected = file, [table.num_rows, table.embedding_dim]
+                if (found := stored.get_slice(name).get_shape()) != expected:
+                    raise ValueError(f"`{name}` in {file} must have the shape {expected}, got {found}.")
+    if lost := sorted(set(tables) - set(places)):
+        raise ValueError(f"{folder} must hold the id tables of the model, but lacks {listed(lost)}.")
+    result = model.load_state_dict(weights, strict=False)
+    result.missing_keys[:] = [name for name in result.missing_keys if name not in tables]
+    for name, file in places.items():
+        read_rows(file, name, tables[name].weight, tables[name].first_row)
+    return result
+
+
+def _weights_beside_tables(
+    files: Sequence[str], num_rows: int, num_fields: int
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of files with tables of one row per field, and the file of each table.
+
+    Raises:
+        ValueError: If a table has another number of rows.
+    """
+    weights, places = {}, {}
+    for file in files:
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118
+                if not name.endswith(_TABLE):
+                    weights[name] = stored.get_tensor(name)
+                    continue
+                rows = stored.get_slice(name)
+                if (found := rows.get_shape()[0]) != num_rows:
+                    raise ValueError(f"`{name}` in {file} must have {num_rows} rows, the ids of all fields, got {found}.")
+                # read later; these have the right shape
+                weights[name] = torch.zeros(num_fields, rows.get_shape()[1], dtype=rows[:1].dtype)
+                places[name] = file
+    return weights, places
+
+
+def draw_rows(module: Any, seed: int, number: int) -> None:
+    """Draw this process's rows of the table of a `FeatureEmbedding`, as its fresh ones are distributed.
+
+    Args:
+        module: The `FeatureEmbedding`, with a divided table.
+        seed: Rows are a function of it, of `number` and of their place in the table.
+        number: Number of the table in its model.
+    """
+    table: RowShardedTable = module.table
+    first, stop = table.first_row, table.first_row + table.num_embeddings
+    for start in range(first - first % _ROWS_PER_DRAW, stop, _ROWS_PER_DRAW):
+        digest = hashlib.sha256(f"{seed} {number} {start}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        drawn = torch.empty(min(_ROWS_PER_DRAW, table.num_rows - start), table.embedding_dim)
+        drawn.normal_(std=module.initializer_range, generator=generator)
+        low, high = max(start, first), min(start + len(drawn), stop)
+        table.weight[low - first : high - first] = drawn[low - start : high - start].to(table.weight)
+    for offset in module.field_offsets:
+        if first <= offset < stop:
+            # out-of-vocabulary ids start at zero
+            table.weight[offset - first] = 0
+
+
+def _feature_embeddings(model: nn.Module) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if is_named(module, "FeatureEmbedding")}
+
+
+def _set_field_sizes(model: Any, field_sizes: Sequence[int]) -> None:
+    config = model.config.ctr_config
+    if any(size != 1 for size in config.field_sizes) or len(field_sizes) != len(config.field_sizes):
+        raise ValueError(
+            f"The model must be built with one id per field for {len(field_sizes)} `field_sizes`, got "
+            f"{list(config.field_sizes)}. To divide the tables that it has, leave `field_sizes` out."
+        )
+    config.field_sizes = list(field_sizes)
+    for module in _feature_embeddings(model).values():
+        module.field_sizes = list(field_sizes)
+        module.fill_buffers()
+
+
+def _leave_to_tables(model: nn.Module) -> None:
+    """Tell DDP to leave the tables alone: it would copy the first process's rows to all."""
+    names = {name for name in sharded_tables(model)}
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+
+
+def check_tables(model: nn.Module) -> None:
+    """Check that a model's id tables can be divided.
+
+    Raises:
+        ValueError: If it has none, or some that are not those of `FeatureEmbedding`.
+    """
+    embeddings = _feature_embeddings(model)
+    if not embeddings:
+        raise ValueError("`shard_id_tables` must be False for a model without feature ids, got True.")
+    known = {id(module.table) for module in embeddings.values()}
+    plm = getattr(getattr(model, "trunk", None), "plm", None)
+    of_plm = set() if plm is None else {id(module) for module in plm.modules()}
+    others = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and id(module) not in known | of_plm
+    ]
+    if others:
+        raise ValueError(
+            f"`shard_id_tables` must be False for a model with other tables than those of `FeatureEmbedding`, got True "
+            f"with {listed(others)}."
+        )
+
+
+def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, optimizer_class: Any) -> None:
+    """Check that a trainer can train divided tables.
+
+    Args:
+        model: The model; its tables may be divided already.
+        args: Training arguments with `shard_id_tables`.
+        optimizers: As given to `Trainer`, or `None`.
+        optimizer_class: The class in `optimizer_cls_and_kwargs`, or `None`.
+
+    Raises:
+        ValueError: If not; the message says why.
+
+    Warns:
+        UserWarning: If there is one process, so nothing is divided.
+    """
+    wanted = "`shard_id_tables` must be False with"
+    if model is None:
+        raise ValueError(f"{wanted} `model_init`: divide the tables of a `model` instead.")
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError(f"{wanted} FSDP, which divides all weights, got True.")
+    if args.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        raise ValueError(f"{wanted} DeepSpeed, which divides all weights, got True.")
+    if isinstance(model, (PeftModel, PeftMixedModel)) or getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(f"{wanted} adapters of PEFT, whose checkpoints hold copies of the tables, got True.")
+    if (optimizers or (None, None))[0] is not None:
+        raise ValueError(f"{wanted} `optimizers`: the rows have an optimizer of their own (SparseAdam), got True.")
+    if optimizer_class is not None and is_optimizer_factory(optimizer_class):
+        raise ValueError(
+            f"{wanted} a factory in `optimizer_cls_and_kwargs`: the rows have an optimizer of their own (SparseAdam), "
+            "got True."
+        )
+    if args.fp16:
+        raise ValueError(f"{wanted} `fp16`: processes would skip different steps. Use `bf16`.")
+    if args.save_on_each_node:
+        raise ValueError(f"{wanted} `save_on_each_node`: all processes write into one file, got True.")
+    if args.parallel_mode == ParallelMode.NOT_DISTRIBUTED:
+        raise ValueError(f"{wanted} several devices in one process: start one process per device, got True.")
+    if not has_sharded_tables(model):
+        check_tables(plain_model(model))
+    if args.world_size == 1:
+        warnings.warn(
+            "`shard_id_tables` divides nothing in one process: it holds all rows. Start several, with `accelerate "
+            "launch` or torchrun.",
+            stacklevel=3,
+        )
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Raise in all processes if one of them raises: those that went on alone would wait for it.
+
+    Raises:
+        OSError: If another process raised one.
+        RuntimeError: If another process raised another error.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as own:
+        error = own
+    number = error.errno if isinstance(error, OSError) else None
+    text = (error.strerror if number is not None else str(error)) if error is not None else None
+    ends = gather_object([(number, text, isinstance(error, OSError))])
+    if error is not None:
+        raise error
+    for number, text, is_os_error in ends:
+        if is_os_error:
+            raise OSError(number, text) if number is not None else OSError(text)
+        if text is not None:
+            raise RuntimeError(f"Another process failed: {text}")
