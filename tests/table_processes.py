@@ -79,7 +79,9 @@ class Kill(TrainerCallback):
 
 def interrupted(output, prepared, processes, resume):
     def work():
-        trainer = trainer_of(output, prepared, model_of_case("deepfm", prepared[1]), processes, 14, **EPOCHS, **DIVIDED)
+        trainer = trainer_of(
+            output, prepared, model_of_case("deepfm", prepared[1]), processes, 14, **EPOCHS, **DIVIDED
+        )
         if not resume:
             trainer.add_callback(Kill())
         trainer.train(resume_from_checkpoint=resume)
@@ -100,7 +102,9 @@ def resumed(folder, prepared):
     weights = load_file(folder / "uninterrupted" / "model.safetensors")
     for processes in (1, 2):
         interrupted(folder / f"killed-{processes}", prepared, processes, None)
-    report = {"files": sorted(path.name for path in (folder / "killed-2" / "checkpoint-10").iterdir() if path.is_file())}
+    report = {
+        "files": sorted(path.name for path in (folder / "killed-2" / "checkpoint-10").iterdir() if path.is_file())
+    }
     for first, second in ((2, 2), (2, 1), (1, 2)):
         output = folder / f"resumed-{first}-{second}"
         shutil.copytree(folder / f"killed-{first}", output)
@@ -205,6 +209,14 @@ def failures(folder, prepared):
         spoiled = trainer_of(folder / "spoiled", prepared, model_of("alone", prepared[1]), 2, 14, **options)
         spoiled.add_callback(SpoilOneRow())
         errors["spoiled"] = error_of(spoiled.train)
+        options = {**options, "max_steps": 2, "save_strategy": "steps", "save_steps": 1, "freeze": ["ctr"]}
+        frozen = trained(folder / "frozen", prepared, 2, "pamlm", **options)
+        frozen.train(resume_from_checkpoint=str(folder / "frozen" / "checkpoint-1"))
+        before = dict(model_of("pamlm", prepared[1]).named_parameters())
+        errors["frozen"] = all(
+            table.weight.equal(before[name][table.first_row : table.first_row + table.num_embeddings])
+            for name, table in sharded_tables.sharded_tables(frozen.model).items()
+        )
         return errors
 
     return in_processes(2, work, folder)

@@ -141,8 +141,8 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
         sparse_group: A group with `params`, whose gradients are sparse, and `lr`.
         betas: Adam's, for the sparse group.
         eps: Adam's, for the sparse group.
-        saves_moments: Whether `state_dict` holds the moments of the sparse group. Those of tables that are divided over
-            processes are saved apart, see table_checkpoints.py.
+        saves_moments: Whether `state_dict` holds the moments of the sparse group. Those of tables that are divided
+            over processes are saved apart, see table_checkpoints.py.
     """
 
     def __init__(
@@ -227,7 +227,8 @@ def clip_grad_norm(
         (), the norm before clipping, the same in all processes.
     """
     of_rows = {id(parameter) for parameter in divided}
-    gradients, gradients_of_rows = [], []
+    gradients: list[torch.Tensor] = []
+    gradients_of_rows: list[torch.Tensor] = []
     for parameter in parameters:
         if parameter.grad is None:
             continue

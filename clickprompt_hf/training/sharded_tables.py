@@ -6,9 +6,9 @@ gradients the other way. Each process then has the gradients of its own rows alo
 as `sparse_embedding_updates` does. All other weights are those of DDP.
 
 Neither DTensor nor TorchRec does this under `Trainer`. DTensor's row-wise embedding (`RowwiseParallel`) has a dense
-gradient, so each step would cost as much as the table is large, and it refuses a sparse one. TorchRec divides tables
-well, but it wraps the model in a `DistributedModelParallel` of its own, with optimizers that are fused into the tables,
-which `Trainer` can neither clip, schedule nor save.
+gradient, so each step would cost as much as the table is large, and it cannot have a sparse one. TorchRec wraps the
+model in a `DistributedModelParallel` of its own, whose optimizers update the tables in the backward pass: before
+`Trainer` clips gradients.
 
 Shapes: W processes, N rows of a table over all processes, n rows of this process, E embedding size, U distinct ids of
 this process's batch, R ids that all processes want from this one.
@@ -97,9 +97,9 @@ class RowShardedTable(nn.Embedding):
             return super().forward(ids)
         if not self.all_look_up:
             raise RuntimeError(
-                f"Id tables are divided over {self.num_processes} processes, so all of them must run the model at once: "
-                "score with the trainer, or within `in_all_processes(model)`. To score in one process, save the model "
-                "with the trainer and load it with `from_pretrained`."
+                f"Id tables are divided over {self.num_processes} processes, so all of them must run the model at "
+                "once: score with the trainer, or within `in_all_processes(model)`. To score in one process, save the "
+                "model with the trainer and load it with `from_pretrained`."
             )
         # sorted, so those of one process are neighbours
         distinct, places = ids.unique(return_inverse=True)
@@ -111,10 +111,12 @@ class RowShardedTable(nn.Embedding):
         rows = exchanged(distinct, received, sent) - self.first_row
         # (R, E) -> (U, E)
         embeddings = _Exchange.apply(super().forward(rows), sent, received)
-        return embeddings[places]
+        return nn.functional.embedding(places, embeddings)
 
     def extra_repr(self) -> str:
-        return f"{self.num_rows}, {self.embedding_dim}, rows {self.first_row} to {self.first_row + self.num_embeddings}"
+        return (
+            f"{self.num_rows}, {self.embedding_dim}, rows {self.first_row} to {self.first_row + self.num_embeddings}"
+        )
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         # a part that looks like the whole would be saved as such
@@ -159,11 +161,9 @@ class _Exchange(torch.autograd.Function):
         return exchanged(gradient, ctx.received, ctx.sent) / len(ctx.sent), None, None
 
 
-def sharded_tables(model: nn.Module) -> dict[str, RowShardedTable]:
+def sharded_tables(model: Any) -> dict[str, RowShardedTable]:
     """The tables of a model that are divided over processes, by the names of their weights."""
-    return {
-        f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, RowShardedTable)
-    }
+    return {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, RowShardedTable)}
 
 
 def has_sharded_tables(model: Any) -> bool:
@@ -204,7 +204,7 @@ def in_all_processes(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def shard_id_tables(model: nn.Module, field_sizes: Sequence[int] | None = None, seed: int = 0) -> None:
-    """Divide the id tables of a model over the processes, in place; call it in all of them, before the trainer is made.
+    """Divide the id tables of a model over the processes, in place; call it in all of them, before making the trainer.
 
     A model whose tables fit into each process keeps its rows. For a larger one, build the model with one id per field
     and give the true `field_sizes`: each process then draws its rows, which depend on the seed and not on the number
@@ -250,7 +250,7 @@ def sharded_from_pretrained(
         model_class: Class of the model.
         name_or_path: Folder or Hub id of a checkpoint in safetensors format.
         config: As in `from_pretrained`; it is not changed.
-        field_sizes: New number of ids per field, as in `resize_feature_embeddings`; `None` for those of the checkpoint.
+        field_sizes: New number of ids per field, as in `resize_feature_embeddings`; `None` to keep the checkpoint's.
         seed: Of fresh rows.
         hub_arguments: Where to load from, as in `from_pretrained`.
 
@@ -260,7 +260,11 @@ def sharded_from_pretrained(
         OSError: If a file is missing, damaged or cut off.
     """
     known = {name: value for name, value in hub_arguments.items() if name in HUB_ARGUMENTS}
-    config = copy.deepcopy(config) if config is not None else model_class.config_class.from_pretrained(name_or_path, **known)
+    config = (
+        copy.deepcopy(config)
+        if config is not None
+        else model_class.config_class.from_pretrained(name_or_path, **known)
+    )
     old_sizes = list(config.ctr_config.field_sizes)
     new_sizes = old_sizes if field_sizes is None else list(field_sizes)
     check_growth(new_sizes, old_sizes)
@@ -285,7 +289,7 @@ def sharded_from_pretrained(
 
 
 @torch.no_grad()
-def load_sharded(model: nn.Module, folder: str | Path) -> Any:
+def load_sharded(model: Any, folder: str | Path) -> Any:
     """Load the weights of a checkpoint of the same model; each process reads its own rows of the tables.
 
     Args:
@@ -335,7 +339,9 @@ def _weights_beside_tables(
                     continue
                 rows = stored.get_slice(name)
                 if (found := rows.get_shape()[0]) != num_rows:
-                    raise ValueError(f"`{name}` in {file} must have {num_rows} rows, the ids of all fields, got {found}.")
+                    raise ValueError(
+                        f"`{name}` in {file} must have {num_rows} rows, the ids of all fields, got {found}."
+                    )
                 # read later; these have the right shape
                 weights[name] = torch.zeros(num_fields, rows.get_shape()[1], dtype=rows[:1].dtype)
                 places[name] = file
@@ -384,7 +390,7 @@ def _set_field_sizes(model: Any, field_sizes: Sequence[int]) -> None:
 
 def _leave_to_tables(model: nn.Module) -> None:
     """Tell DDP to leave the tables alone: it would copy the first process's rows to all."""
-    names = {name for name in sharded_tables(model)}
+    names = set(sharded_tables(model))
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
 
 
@@ -407,7 +413,7 @@ def check_tables(model: nn.Module) -> None:
     ]
     if others:
         raise ValueError(
-            f"`shard_id_tables` must be False for a model with other tables than those of `FeatureEmbedding`, got True "
+            "`shard_id_tables` must be False for a model with other tables than those of `FeatureEmbedding`, got True "
             f"with {listed(others)}."
         )
 
@@ -472,12 +478,18 @@ def failing_together() -> Iterator[None]:
         yield
     except Exception as own:
         error = own
-    number = error.errno if isinstance(error, OSError) else None
-    text = (error.strerror if number is not None else str(error)) if error is not None else None
-    ends = gather_object([(number, text, isinstance(error, OSError))])
+    end: tuple[bool, int | None, str | None] = (
+        isinstance(error, OSError),
+        None,
+        None if error is None else str(error),
+    )
+    if isinstance(error, OSError) and error.errno is not None:
+        end = (True, error.errno, str(error.strerror))
+    # of all processes
+    ends = gather_object([end])
     if error is not None:
         raise error
-    for number, text, is_os_error in ends:
+    for is_os_error, number, text in ends:
         if is_os_error:
             raise OSError(number, text) if number is not None else OSError(text)
         if text is not None:

@@ -41,7 +41,8 @@ def lay_out(path: Path, tables: Mapping[str, tuple[int, torch.Tensor]], source: 
         metadata = header.pop("__metadata__", metadata)
         tensors = header
     entries: dict[str, dict[str, Any]] = {
-        name: {"dtype": _TYPES[rows.dtype], "shape": [number, *rows.shape[1:]]} for name, (number, rows) in tables.items()
+        name: {"dtype": _TYPES[rows.dtype], "shape": [number, *rows.shape[1:]]}
+        for name, (number, rows) in tables.items()
     }
     sizes = {name: number * _row_bytes(rows) for name, (number, rows) in tables.items()}
     for name, tensor in tensors.items():

@@ -2,8 +2,8 @@
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, reproducible order and masks.
 
 optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows; resuming.py saves and
-resumes; sharded_tables.py divides id tables; divergence.py stops what is lost; text_caching.py freezes lower layers and
-caches their states.
+resumes; sharded_tables.py divides id tables; divergence.py stops what is lost; text_caching.py freezes lower layers
+and caches their states.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -167,9 +167,10 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         args = TrainingArguments("tmp_trainer") if args is None else copy_arguments(args)
         check_supported(args)
         settings = ClickPromptSettings.of(args)
-        if settings.sparse_embedding_updates and kwargs.get("optimizers", (None, None))[0] is not None:
+        has_optimizer = kwargs.get("optimizers", (None, None))[0] is not None
+        if settings.sparse_embedding_updates and has_optimizer and not settings.shard_id_tables:
             raise ValueError("`sparse_embedding_updates` must be False with `optimizers`, which are used as they are.")
-        if settings.embedding_l2 and kwargs.get("optimizers", (None, None))[0] is not None:
+        if settings.embedding_l2 and has_optimizer:
             raise ValueError("`embedding_l2` must be 0 with `optimizers`, which are used as they are.")
         callbacks = [*(callbacks or []), MaskEpochCallback()]
         self.model_card = model_card
