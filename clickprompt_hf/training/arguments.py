@@ -163,9 +163,12 @@ class ClickPromptTrainingArguments(TrainingArguments):
     sparse_embedding_updates: bool | None = field(
         default=None,
         metadata={
+            # without a value, as flags that are False by default
+            "nargs": "?",
+            "const": True,
             "help": "Update only the feature embeddings that a batch reads, so that the time of a step does not grow "
             "with the vocabulary. Rows that a batch does not read keep their moments (lazy Adam). Default: whether "
-            "tables are divided."
+            "tables are divided.",
         },
     )
     shard_id_tables: bool = field(
