@@ -148,10 +148,15 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
             field_sizes: New number of ids per field, F entries.
 
         Raises:
-            ValueError: If the number of fields changes, or a field would lose ids.
+            ValueError: If the number of fields changes, a field would lose ids, or this process has not all rows.
         """
         check_growth(field_sizes, self.field_sizes)
         weight = self.table.weight
+        if len(weight) != sum(self.field_sizes):
+            raise ValueError(
+                f"The table must have all {sum(self.field_sizes)} rows to get more ids, got {len(weight)}: it is "
+                "divided over processes. Give `field_sizes` to `sharded_from_pretrained` instead."
+            )
         rows = [
             part
             for new, old, own in zip(field_sizes, self.field_sizes, weight.split(self.field_sizes))

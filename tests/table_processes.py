@@ -196,6 +196,7 @@ def failures(folder, prepared):
         table = next(module for module in model.modules() if isinstance(module, RowShardedTable))
         first_weights = (output / "model.safetensors").read_bytes()
         errors = {"alone": error_of(lambda: model(feature_ids=ids)), "state": list(model.state_dict())}
+        errors["grown"] = error_of(lambda: model.resize_feature_embeddings([50] * len(prepared[1].field_sizes)))
         errors["rows"] = [len(table.weight), table.num_rows]
         # only the first process writes headers
         layer, table_checkpoints.lay_out = table_checkpoints.lay_out, full

@@ -72,19 +72,27 @@ class RowShardedTable(nn.Embedding):
     """
 
     def __init__(self, num_rows: int, embedding_size: int, like: torch.Tensor):
-        self.rank, self.num_processes = own_place()
-        self.num_rows = num_rows
-        self.rows_per_process = -(-num_rows // self.num_processes)
-        self.first_row = min(self.rank * self.rows_per_process, num_rows)
-        own_rows = min(self.rows_per_process, num_rows - self.first_row)
+        rank, num_processes = own_place()
+        rows_per_process = -(-num_rows // num_processes)
+        first_row = min(rank * rows_per_process, num_rows)
+        own_rows = min(rows_per_process, num_rows - first_row)
         weight = torch.empty(own_rows, embedding_size, dtype=like.dtype, device=like.device)
         super().__init__(own_rows, embedding_size, sparse=True, _weight=weight)
         self.weight.requires_grad_(like.requires_grad)
+        self.num_processes, self.rows_per_process, self.first_row = num_processes, rows_per_process, first_row
         self.all_look_up = False
+        self._num_rows = num_rows
 
     @property
     def is_divided(self) -> bool:
+        """Whether this process holds only a part of the rows."""
         return self.num_processes > 1
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        # a whole table may get more rows
+        return self._num_rows if self.is_divided else self.num_embeddings
 
     @torch.compiler.disable
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -64,6 +64,9 @@ class ShardedTablesTrainer(ResumableTrainer):
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not has_sharded_tables(self.model):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
         with failing_together():
             super()._save_optimizer_and_scheduler(output_dir)
         if rows := self._moments():
