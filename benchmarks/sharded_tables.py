@@ -4,8 +4,8 @@
 
 Generated rows: five fields of as many ids each, half of them drawn from the 1,000 first ids of their field; embeddings
 of 16 numbers, DCN-V2 with two hidden layers of 64. `ClickPromptTrainer` trains, processes use gloo and have a thread
-each. Memory is the peak of each process, from building the model to the end, without pages of files. `--save` also
-writes a checkpoint with the moments, and resumes it in new processes.
+each. Memory is the peak of each process without pages of files. `--save` also writes a checkpoint with the moments;
+new processes then load its model and resume the run.
 """
 
 import contextlib
@@ -27,10 +27,12 @@ from transformers import TrainerCallback
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, CTRConfig
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
-from clickprompt_hf.training.sharded_tables import shard_id_tables
+from clickprompt_hf.training.sharded_tables import shard_id_tables, sharded_from_pretrained
 
 NUM_FIELDS, EMBEDDING_SIZE, FREQUENT = 5, 16, 1000
 WARMUP = 5
+# until the model is there, and to the end
+MEMORY = ("memory of building, GB", "memory, GB")
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 row: dict[str, Any] = {"ids": f"{num_ids:,}", "processes": processes, **merged(figures)}
                 if args.save:
                     resumed = merged(in_processes(*step, resume=True))
-                    row |= {"load, s": resumed["start, s"], "memory of resuming, GB": resumed["memory, GB"]}
+                    row |= {"load, s": resumed["build, s"], "resume, s": resumed["start, s"]}
+                    row |= {f"{name} of the second run": resumed[name] for name in MEMORY}
             table.append(row)
             print(table[-1], flush=True)
     return measure.report("sharded_tables", table, args)
@@ -61,7 +64,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def merged(figures: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures of the first process, with the memory of all."""
-    return {**figures[0], "memory, GB": " + ".join(f"{figure['memory, GB']:.1f}" for figure in figures)}
+    return {**figures[0], **{name: " + ".join(f"{figure[name]:.1f}" for figure in figures) for name in MEMORY}}
 
 
 def in_processes(num_ids: int, processes: int, *args: Any, resume: bool) -> list[dict[str, Any]]:
@@ -143,9 +146,13 @@ def train(
         )
         times = StepTimes()
         rows = generated_rows(num_ids, num_rows * (num_steps + WARMUP))
-        trainer = ClickPromptTrainer(
-            build_model(num_ids, processes), args, train_dataset=rows, data_collator=tensors, callbacks=[times]
-        )
+        if resume:
+            model = load_model(Path(folder) / f"checkpoint-{num_steps}", processes)
+        else:
+            model = build_model(num_ids, processes)
+        # the trainer moves the weights to its device, which copies them
+        of_building = max(peak["gb"], measure.own_memory_gb())
+        trainer = ClickPromptTrainer(model, args, train_dataset=rows, data_collator=tensors, callbacks=[times])
         built = time.perf_counter()
         trainer.train(resume_from_checkpoint=resume or None)
     seconds = np.subtract(times.ends, times.begins)[0 if resume else WARMUP :]
@@ -153,10 +160,10 @@ def train(
         # the whole batch of all processes
         "rows/s": [num_rows / second for second in seconds],
         "build, s": round(built - start, 1),
-        # `train` begins with loading
+        # `train` begins with resuming
         "start, s": round(times.begins[0] - built, 1),
         **({"save, s": round(times.saved - times.ends[-1], 1)} if saves and not resume else {}),
-        "memory, GB": peak["gb"],
+        **dict(zip(MEMORY, (of_building, peak["gb"]))),
     }
 
 
@@ -175,6 +182,13 @@ def build_model(num_ids: int, processes: int) -> ClickPromptForCTR:
     if processes > 1:
         shard_id_tables(model, sizes, seed=0)
     return model
+
+
+def load_model(checkpoint: Path, processes: int) -> ClickPromptForCTR:
+    """The model of a checkpoint, of which each process reads its rows."""
+    if processes == 1:
+        return ClickPromptForCTR.from_pretrained(checkpoint)
+    return sharded_from_pretrained(ClickPromptForCTR, checkpoint)
 
 
 def generated_rows(num_ids: int, num_rows: int) -> ColumnarDataset:

@@ -10,7 +10,7 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import HPSearchBackend
 
-_NUMBERS_PER_PIECE = 2**24
+_NUMBERS_PER_PIECE = 2**22
 # What to lower, or raise, if training diverges.
 _ADVISED = ("learning_rate", "plm_learning_rate", "max_grad_norm", "warmup_steps")
 
