@@ -25,7 +25,7 @@ STEPS = 50
 QUIET = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "max_steps": STEPS}
 # what is trained, and the options of training
 CASES = {
-    "alone": ("alone", {"gradient_accumulation_steps": 2, "max_grad_norm": 0.05, "embedding_l2": 0.01}),
+    "alone": ("alone", {"gradient_accumulation_steps": 2, "max_grad_norm": 0.05, "embedding_l2": 5.0}),
     "deepfm": ("deepfm", {"max_grad_norm": 0.0}),
     "pamlm": ("pamlm", {"learning_rate": 1e-3, "plm_learning_rate": 5e-4}),
 }

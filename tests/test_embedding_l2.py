@@ -2,48 +2,86 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from tiny_models import tiny_ctr_config
-from torch import nn
+from torch.utils.data import IterableDataset
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
+from clickprompt_hf.layers_ctr import FeatureEmbedding
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
-from clickprompt_hf.training.optimizer import add_embedding_l2, feature_tables
+from clickprompt_hf.training import embedding_l2 as module
+from clickprompt_hf.training.embedding_l2 import EmbeddingL2, counts_of_ids
 
-WEIGHTS = torch.tensor([[1.0, -2.0], [3.0, 4.0], [5.0, 6.0]])
+# A field of three ids, and one of up to two of two ids.
+TRAIN_IDS = np.array([[1, 0, 1], [1, 1, -1], [2, -1, -1], [1, 1, -1]])
+WEIGHTS = torch.tensor([[1.0, -2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0], [9.0, 10.0]])
+
+
+def embedding(sparse):
+    layer = FeatureEmbedding([3, 2], 2, max_values=[1, 2])
+    layer.table.weight.data.copy_(WEIGHTS)
+    layer.table.sparse = sparse
+    return layer
+
+
+def test_ids_are_counted_in_every_slot(monkeypatch):
+    monkeypatch.setattr(module, "_COUNTED_ROWS", 3)
+    assert counts_of_ids(TRAIN_IDS, [0, 3, 3], 5).tolist() == [0, 3, 1, 1, 3]
 
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_gradient_by_hand(sparse):
-    """Row 1 is read twice, row 0 once, row 2 never; each read row counts once."""
-    table = nn.Embedding.from_pretrained(WEIGHTS.clone(), freeze=False, sparse=sparse)
-    table(torch.tensor([1, 0, 1])).sum().backward()
-    add_embedding_l2([table.weight], 0.1)
-    gradient = table.weight.grad.to_dense()
-    torch.testing.assert_close(gradient, torch.tensor([[1 + 0.1, 1 - 0.2], [2 + 0.3, 2 + 0.4], [0.0, 0.0]]))
-    assert table.weight.grad.is_sparse == sparse
+    """A step of two rows reads id 1 of the first field twice, and id 1 of the second; λ = 6."""
+    layer = embedding(sparse)
+    layer(torch.tensor([[1, 1, -1], [1, 1, -1]])).sum().backward()
+    EmbeddingL2(layer, 6.0, TRAIN_IDS, step_rows=2)()
+    gradient = layer.table.weight.grad
+    assert gradient.is_sparse == sparse
+    # 6 / (2 * 3) for ids that three values of the training rows have
+    expected = torch.zeros(5, 2)
+    expected[1], expected[4] = 2 + WEIGHTS[1], 2 + WEIGHTS[4]
+    torch.testing.assert_close(gradient.to_dense(), expected)
 
 
-def test_it_is_the_gradient_of_half_the_squared_norm():
-    table = nn.Embedding.from_pretrained(WEIGHTS.clone(), freeze=False)
-    loss = table(torch.tensor([0, 2])).exp().sum()
-    (expected,) = torch.autograd.grad(loss + 0.3 / 2 * table.weight[[0, 2]].square().sum(), table.weight)
-    table(torch.tensor([0, 2])).exp().sum().backward()
-    add_embedding_l2([table.weight], 0.3)
-    torch.testing.assert_close(table.weight.grad, expected)
+def test_frozen_tables_and_tables_without_a_gradient_are_left_alone():
+    layer = embedding(sparse=False)
+    EmbeddingL2(layer, 6.0, TRAIN_IDS, step_rows=2)()
+    assert layer.table.weight.grad is None
+    layer.table.weight.requires_grad_(False)
+    assert EmbeddingL2(layer, 6.0, TRAIN_IDS, step_rows=2).tables == []
 
 
-def test_tables_without_a_gradient_are_left_alone():
-    weight = nn.Parameter(WEIGHTS.clone())
-    add_embedding_l2([weight], 0.5)
-    assert weight.grad is None
+def test_logistic_regression_has_the_weights_of_scikit_learn(tmp_path):
+    """Full batches of plain gradient descent on the same objective, with the same prior on all weights."""
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 4, size=(60, 2))
+    clicks = (random.random(60) < 0.2 + 0.15 * ids[:, 0]).astype(float)
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config("lr", field_sizes=[4, 4], max_values=[1, 1]), fusion="ctr")
+    model = ClickPromptForCTR(config)
+    rows = [{"feature_ids": torch.tensor(row), "labels": click} for row, click in zip(ids, clicks)]
+    settings = {"per_device_train_batch_size": 60, "max_steps": 400, "learning_rate": 3.0, "optim": "sgd"}
+    settings |= {"eval_strategy": "no", "save_strategy": "no", "report_to": [], "disable_tqdm": True}
+    args = ClickPromptTrainingArguments(str(tmp_path), **settings, max_grad_norm=0.0, embedding_l2=20.0)
+    ClickPromptTrainer(model, args, train_dataset=rows).train()
+    one_hot = np.concatenate([np.eye(4)[ids[:, 0]], np.eye(4)[ids[:, 1]]], axis=1)
+    # each id is read once per step, so its sum over an epoch is smaller by how often the rows have it
+    counts = one_hot.sum(axis=0)
+    expected = LogisticRegression(C=1 / 20.0, tol=1e-10, max_iter=5000).fit(one_hot * np.sqrt(counts), clicks)
+    (table,) = [m.table.weight for m in model.modules() if isinstance(m, FeatureEmbedding)]
+    np.testing.assert_allclose(table.detach().numpy()[:, 0], expected.coef_[0] * np.sqrt(counts), rtol=0, atol=1e-3)
 
 
 def model_of_three_fields(backbone="dcnv2"):
     torch.manual_seed(0)
     sizes = {"field_sizes": [5, 6, 4], "max_values": [1, 1, 1], "backbone": backbone}
     return ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config(**sizes), fusion="ctr"))
+
+
+def table_of(model):
+    return next(m.table.weight.detach() for m in model.modules() if isinstance(m, FeatureEmbedding))
 
 
 def trained(tmp_path, model, **options):
@@ -64,12 +102,13 @@ def test_a_step_shrinks_the_rows_that_it_reads(tmp_path):
     plain, shrunk = (
         trained(tmp_path, copy.deepcopy(before), optim="sgd", embedding_l2=strength) for strength in (0.0, 0.2)
     )
-    weights = [feature_tables(model)[0].detach() for model in (before, plain, shrunk)]
+    weights = [table_of(model) for model in (before, plain, shrunk)]
     # rows of the table: field 0 from 0, field 1 from 5, field 2 from 11
     read = [1, 5 + 2, 5 + 4, 11 + 3]
     others = [row for row in range(15) if row not in [*read, 11]]
-    # learning rate 0.5 times 0.2
-    torch.testing.assert_close(weights[2][read], weights[1][read] - 0.1 * weights[0][read])
+    # learning rate 0.5 times 0.2 by the two rows of the step, and by two rows that have the first id
+    rates = 0.05 * torch.tensor([[0.5], [1.0], [1.0], [1.0]])
+    torch.testing.assert_close(weights[2][read], weights[1][read] - rates * weights[0][read])
     assert torch.equal(weights[2][others], weights[0][others])
     # the other weights know nothing of it
     of_plain, of_shrunk = (model.ctr_head.state_dict() for model in (plain, shrunk))
@@ -82,7 +121,7 @@ def test_sparse_updates_shrink_too(tmp_path):
         trained(tmp_path, copy.deepcopy(before), sparse_embedding_updates=True, embedding_l2=strength)
         for strength in (0.0, 50.0)
     )
-    weights = [feature_tables(model)[0].detach() for model in (before, plain, shrunk)]
+    weights = [table_of(model) for model in (before, plain, shrunk)]
     assert not torch.equal(weights[1], weights[2])
     # the first step of Adam goes towards zero by the learning rate if this gradient is the larger one
     read = weights[0][[1, 7, 9, 14]]
@@ -94,7 +133,14 @@ def test_wrong_uses_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`embedding_l2` must be"):
         ClickPromptTrainingArguments(str(tmp_path), embedding_l2=-1)
     model = model_of_three_fields("lr")
-    args = ClickPromptTrainingArguments(str(tmp_path), embedding_l2=0.1, report_to=[])
+    args = ClickPromptTrainingArguments(str(tmp_path), embedding_l2=0.1, report_to=[], max_steps=1, eval_strategy="no")
     given = (torch.optim.SGD(model.parameters(), lr=0.1), None)
     with pytest.raises(ValueError, match="`embedding_l2` must be 0 with `optimizers`"):
         ClickPromptTrainer(model, args, optimizers=given)
+    with pytest.raises(ValueError, match="`embedding_l2` must be 0 with a `train_dataset` without a length"):
+        ClickPromptTrainer(model, args, train_dataset=Endless())
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield {"feature_ids": torch.tensor([1, 2, 3]), "labels": 1.0}

@@ -188,8 +188,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
     embedding_l2: float = field(
         default=0.0,
         metadata={
-            "help": "L2 regularization of the feature embeddings that a step reads: adds half of it times their "
-            "squared norms to the loss, each embedding once."
+            "help": "Precision of a normal prior on the feature embeddings, as 1 / C of scikit-learn's logistic "
+            "regression: L2 regularization by embedding_l2 / 2 times their squared norms per epoch, which rows share "
+            "by how often they have an id. 0: none."
         },
     )
     early_stopping_patience: int = field(

@@ -101,33 +101,6 @@ def make_embeddings_sparse(model: nn.Module) -> None:
             module.table.sparse = True
 
 
-def feature_tables(model: nn.Module) -> list[torch.Tensor]:
-    """The trainable feature embeddings of a model, (ids, E) each; of an LR or a linear term, weights with E = 1."""
-    modules: Any = [module for module in model.modules() if is_named(module, "FeatureEmbedding")]
-    return [module.table.weight for module in modules if module.table.weight.requires_grad]
-
-
-@torch.no_grad()
-def add_embedding_l2(tables: Iterable[torch.Tensor], strength: float) -> None:
-    r"""Add the gradient of \\(\frac{\lambda}{2} \sum_i \lVert e_i \rVert^2\\) over the embeddings that a step read.
-
-    A row of a table was read if its gradient is not zero. Other rows keep a gradient of zero, so with sparse gradients
-    the cost does not grow with the table. Each row counts once, however many rows of the batch read it.
-
-    Args:
-        tables: Embedding tables (ids, E), with dense or sparse gradients or none.
-        strength: λ, at least 0.
-    """
-    for table in tables:
-        if (gradient := table.grad) is None:
-            continue
-        if gradient.is_sparse:
-            table.grad = gradient = without_zero_rows(gradient)
-            gradient.values().add_(table[gradient.indices()[0]], alpha=strength)
-        else:
-            gradient.add_(table * gradient.any(dim=1, keepdim=True), alpha=strength)
-
-
 def sparse_parameters(model: nn.Module) -> list[torch.Tensor]:
     """The parameters of a model whose gradients are sparse."""
     return [m.weight for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse]

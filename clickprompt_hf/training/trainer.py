@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 import transformers
 from huggingface_hub import ModelCard, constants
@@ -38,13 +39,12 @@ from .batch_size import DEFAULT_BATCH_SIZE, default_batch_size
 from .bf16 import keep_few_kernels
 from .calibration import calibration_of, reset_calibration
 from .distillation import distillation_loss
+from .embedding_l2 import EmbeddingL2
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
 from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
 from .optimizer import (
     OptimizerWithSparseGroup,
-    add_embedding_l2,
     clip_grad_norm,
-    feature_tables,
     freeze_parts,
     make_embeddings_sparse,
     parameter_groups,
@@ -96,8 +96,8 @@ class ClickPromptTrainer(ShardedTablesTrainer):
     - weight decay applies to matrices only, never to biases, norms or embeddings;
     - training rows with `teacher_logits` give the loss of `distillation_loss`, with `distill_temperature` and
       `distill_weight`; evaluation counts clicks only;
-    - `embedding_l2` shrinks the feature embeddings that a step reads, after gradients are clipped; the loss that is
-      logged leaves it out;
+    - `embedding_l2` is the precision of a normal prior on the feature embeddings, see embedding_l2.py; it comes after
+      gradients are clipped, and the loss that is logged leaves it out;
     - with `feature_dropout="unseen"`, training meets unseen values as often as evaluation does;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
     - with `shard_id_tables`, each process holds some of the rows of each table of feature embeddings; the model keeps
@@ -224,6 +224,11 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         if settings.sparse_embedding_updates and is_sharded:
             raise ValueError("`sparse_embedding_updates` must be False with FSDP and DeepSpeed, got True.")
+        if settings.embedding_l2 and train_dataset is not None and not has_length(train_dataset):
+            raise ValueError(
+                "`embedding_l2` must be 0 with a `train_dataset` without a length, whose ids cannot be counted; got "
+                f"{settings.embedding_l2} and {type(train_dataset).__name__}."
+            )
         if settings.embedding_l2 and is_sharded:
             raise ValueError("`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings.")
         check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
@@ -407,9 +412,13 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         if (strength := self.settings.embedding_l2) > 0:
             with left_as_it_was(self.model):
                 self._choose_trained_parts()
-                tables = feature_tables(self.model if model is None else model)
+                feature_ids = _feature_ids(self.train_dataset)
+                step_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+                l2 = EmbeddingL2(
+                    self.model if model is None else model, strength, feature_ids, min(step_rows, len(feature_ids))
+                )
             # after all processes' gradients are summed
-            optimizer.register_step_pre_hook(lambda *_: add_embedding_l2(tables, strength))
+            optimizer.register_step_pre_hook(lambda *_: l2())
         return optimizer
 
     def _created_optimizer(self, model) -> torch.optim.Optimizer:
@@ -741,6 +750,13 @@ def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> N
     name = name or ("eager" if on_cpu_in_bf16 else None)
     if name and isinstance(model, PreTrainedModel):
         model.set_attn_implementation(name)
+
+
+def _feature_ids(dataset: Any) -> np.ndarray:
+    """Feature ids of all rows of a dataset with a length, (N, C)."""
+    if isinstance(dataset, ColumnarDataset):
+        return dataset.feature_ids
+    return np.stack([np.asarray(row["feature_ids"]) for row in dataset])
 
 
 def _has_lengths(dataset: Any, length_column: str) -> bool:

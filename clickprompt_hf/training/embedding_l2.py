@@ -1,0 +1,81 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+r"""L2 regularization of the feature embeddings, with the same prior for rare and for frequent ids.
+
+With the mean loss over N training rows, \\(\frac{\lambda}{2N} \sum_j \lVert e_j \rVert^2\\) is the prior that each
+number of an embedding is drawn from a normal distribution of precision λ; scikit-learn's logistic regression has it
+with λ = 1 / C. Adding its gradient to all embeddings in every step would cost as much as the table is large. A step on
+B rows therefore adds \\(\frac{\lambda}{B n_j} e_j\\) to the gradients of the ids that it reads, where n_j is how often
+the training rows have id j: an epoch then adds the same to each, but less to ids that steps read several times at once
+(mini-batch aware regularization: Zhou et al. 2018, arXiv 1706.06978, section 5.1).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .optimizer import without_zero_rows
+from .plain_model import is_named
+from .sharded_tables import RowShardedTable
+
+_COUNTED_ROWS = 262_144
+
+
+def counts_of_ids(feature_ids: np.ndarray, column_offsets: Sequence[int], num_ids: int) -> np.ndarray:
+    """How often rows have each id, (ids,) int64.
+
+    Args:
+        feature_ids: (N, C) ids within their fields; negative in empty slots.
+        column_offsets: First id of each column's field among those of all fields, (C,).
+        num_ids: Number of ids of all fields.
+    """
+    counts, offsets = np.zeros(num_ids, dtype=np.int64), np.asarray(column_offsets, dtype=np.int64)
+    for start in range(0, len(feature_ids), _COUNTED_ROWS):
+        ids = feature_ids[start : start + _COUNTED_ROWS]
+        np.add.at(counts, (ids + offsets)[ids >= 0], 1)
+    return counts
+
+
+class EmbeddingL2:
+    r"""Adds the gradient of the L2 of the feature embeddings that a step has read.
+
+    An embedding was read if its gradient is not zero. Others keep a gradient of zero, so with sparse gradients the
+    cost does not grow with the table.
+
+    Args:
+        model: Its trainable feature embeddings are regularized; those of a linear term, too.
+        strength: λ, above 0.
+        feature_ids: Ids of the training rows, (N, C).
+        step_rows: B, number of rows of a step, of all processes.
+    """
+
+    def __init__(self, model: nn.Module, strength: float, feature_ids: np.ndarray, step_rows: int):
+        modules: Any = [module for module in model.modules() if is_named(module, "FeatureEmbedding")]
+        self.tables: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for module in modules:
+            weight = module.table.weight
+            if not weight.requires_grad:
+                continue
+            if not self.tables:
+                # the same for all tables of a model
+                counts = counts_of_ids(feature_ids, module.column_offsets.tolist(), sum(module.field_sizes))
+                rates = torch.from_numpy(strength / step_rows / np.maximum(counts, 1)).to(torch.float32).unsqueeze(1)
+            own = rates
+            if isinstance(module.table, RowShardedTable):
+                own = rates[module.table.first_row : module.table.first_row + len(weight)]
+            self.tables.append((weight, own.to(weight.device)))
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Add to the gradients, dense or sparse ones, that the backward pass has left."""
+        for weight, rates in self.tables:
+            if (gradient := weight.grad) is None:
+                continue
+            if gradient.is_sparse:
+                weight.grad = gradient = without_zero_rows(gradient)
+                rows = gradient.indices()[0]
+                gradient.values().add_(weight[rows] * rates[rows])
+            else:
+                gradient.add_(weight * rates * gradient.any(dim=1, keepdim=True))
