@@ -2,17 +2,19 @@
 
 import copy
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from tiny_models import tiny_ctr_config
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
 from clickprompt_hf.layers_ctr import FeatureEmbedding
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training import embedding_l2 as module
+from clickprompt_hf.training import trainer as trainer_module
 from clickprompt_hf.training.embedding_l2 import EmbeddingL2, counts_of_ids
 
 # A field of three ids, and one of up to two of two ids.
@@ -30,6 +32,12 @@ def embedding(sparse):
 def test_ids_are_counted_in_every_slot(monkeypatch):
     monkeypatch.setattr(module, "_COUNTED_ROWS", 3)
     assert counts_of_ids(TRAIN_IDS, [0, 3, 3], 5).tolist() == [0, 3, 1, 1, 3]
+
+
+def test_ids_that_feature_dropout_replaces_count_as_unseen():
+    """Half of the first field's ids and a quarter of the second's; the third row has no value there."""
+    counts = counts_of_ids(TRAIN_IDS, [0, 3, 3], 5, np.array([0.5, 0.25, 0.25]))
+    assert counts.tolist() == [2.0, 1.5, 0.5, 1 + 0.75, 3 - 0.75]
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -137,10 +145,40 @@ def test_wrong_uses_are_refused(tmp_path):
     given = (torch.optim.SGD(model.parameters(), lr=0.1), None)
     with pytest.raises(ValueError, match="`embedding_l2` must be 0 with `optimizers`"):
         ClickPromptTrainer(model, args, optimizers=given)
-    with pytest.raises(ValueError, match="`embedding_l2` must be 0 with a `train_dataset` without a length"):
+    with pytest.raises(ValueError, match="`train_dataset` must have a length with `embedding_l2`.*; got Endless"):
         ClickPromptTrainer(model, args, train_dataset=Endless())
+    for rows, reason in (
+        (None, "a length with `embedding_l2`.*; got NoneType"),
+        ([{"labels": 1.0}], r"`feature_ids` with `embedding_l2`, got \['labels'\] in row 0"),
+        ([{"feature_ids": [1, 2]}, {"feature_ids": [1]}], "the same number of `feature_ids`, got 2, and 1 in row 1"),
+    ):
+        with pytest.raises(ValueError, match=f"`train_dataset` must have {reason}"):
+            ClickPromptTrainer(model, args, train_dataset=rows).create_optimizer()
+
+
+@pytest.mark.parametrize("rows_format", [None, "torch", "numpy", "repeated"])
+def test_rows_of_every_kind_are_counted(rows_format, tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(trainer_module, "EmbeddingL2", lambda *args: counted.append(args) or (lambda: None))
+    rows = datasets.Dataset.from_dict({"feature_ids": [[1, 2, 3], [1, 4, 0]], "labels": [1, 0]})
+    rows = Repeated() if rows_format == "repeated" else rows.with_format(rows_format)
+    args = ClickPromptTrainingArguments(str(tmp_path), embedding_l2=0.2, report_to=[], eval_strategy="no")
+    ClickPromptTrainer(model_of_three_fields(), args, train_dataset=rows).create_optimizer()
+    ((_, _, feature_ids, step_rows, _),) = counted
+    assert feature_ids.tolist() == [[1, 2, 3], [1, 4, 0]]
+    assert step_rows == 2
 
 
 class Endless(IterableDataset):
     def __iter__(self):
         yield {"feature_ids": torch.tensor([1, 2, 3]), "labels": 1.0}
+
+
+class Repeated(Dataset):
+    """Two rows, again and again if it is iterated."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return {"feature_ids": [[1, 2, 3], [1, 4, 0]][index % 2], "labels": index % 2}

@@ -11,6 +11,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProc
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.feature_dropout import FeatureDropout, matching_dropout, unseen_shares
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training import trainer as trainer_module
 
 # a field, and one of two values per row
 IDS = np.array([[1, 3, -1], [0, 0, 4], [2, 1, 0], [0, 0, 0]])
@@ -110,6 +111,15 @@ def test_training_meets_unseen_values_as_often_as_evaluation(tmp_path, prepared)
     assert data["train"].feature_dropout is None
     # the embedding of unseen users has learned
     assert trainer.model.clickprompt.ctr.embedding.table.weight[0].abs().max() > 0
+
+
+def test_l2_counts_the_values_that_dropout_replaces(tmp_path, prepared, monkeypatch):
+    counted = []
+    monkeypatch.setattr(trainer_module, "EmbeddingL2", lambda *args: counted.append(args) or (lambda: None))
+    trained(tmp_path, prepared, feature_dropout="unseen", embedding_l2=1.0)
+    ((*_, step_rows, dropped),) = counted
+    assert step_rows == 32
+    assert dropped == pytest.approx([0.5, 0.0], abs=0.02)
 
 
 def test_by_default_training_meets_no_unseen_values(tmp_path, prepared):

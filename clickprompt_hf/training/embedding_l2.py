@@ -23,18 +23,23 @@ from .sharded_tables import RowShardedTable
 _COUNTED_ROWS = 262_144
 
 
-def counts_of_ids(feature_ids: np.ndarray, column_offsets: Sequence[int], num_ids: int) -> np.ndarray:
-    """How often rows have each id, (ids,) int64.
+def counts_of_ids(
+    feature_ids: np.ndarray, column_offsets: Sequence[int], num_ids: int, dropped: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """How often an epoch is expected to read each id, (ids,).
 
     Args:
         feature_ids: (N, C) ids within their fields; negative in empty slots.
         column_offsets: First id of each column's field among those of all fields, (C,).
         num_ids: Number of ids of all fields.
+        dropped: Probability that feature dropout replaces an id by that of unseen values, (C,) or one for all columns.
     """
-    counts, offsets = np.zeros(num_ids, dtype=np.int64), np.asarray(column_offsets, dtype=np.int64)
+    counts, offsets = np.zeros(num_ids), np.asarray(column_offsets, dtype=np.int64)
     for start in range(0, len(feature_ids), _COUNTED_ROWS):
         ids = feature_ids[start : start + _COUNTED_ROWS]
-        np.add.at(counts, (ids + offsets)[ids >= 0], 1)
+        is_present, replaced = ids >= 0, (ids > 0) * dropped
+        np.add.at(counts, (ids + offsets)[is_present], (1 - replaced)[is_present])
+        np.add.at(counts, offsets, replaced.sum(axis=0))
     return counts
 
 
@@ -49,9 +54,17 @@ class EmbeddingL2:
         strength: λ, above 0.
         feature_ids: Ids of the training rows, (N, C).
         step_rows: B, number of rows of a step, of all processes.
+        dropped: Probabilities of feature dropout, see `counts_of_ids`.
     """
 
-    def __init__(self, model: nn.Module, strength: float, feature_ids: np.ndarray, step_rows: int):
+    def __init__(
+        self,
+        model: nn.Module,
+        strength: float,
+        feature_ids: np.ndarray,
+        step_rows: int,
+        dropped: np.ndarray | float = 0.0,
+    ):
         modules: Any = [module for module in model.modules() if is_named(module, "FeatureEmbedding")]
         self.tables: list[tuple[torch.Tensor, torch.Tensor]] = []
         for module in modules:
@@ -60,11 +73,13 @@ class EmbeddingL2:
                 continue
             if not self.tables:
                 # the same for all tables of a model
-                counts = counts_of_ids(feature_ids, module.column_offsets.tolist(), sum(module.field_sizes))
-                rates = torch.from_numpy(strength / step_rows / np.maximum(counts, 1)).to(torch.float32).unsqueeze(1)
+                counts = counts_of_ids(feature_ids, module.column_offsets.tolist(), sum(module.field_sizes), dropped)
+                counts[counts == 0] = 1
+                rates = torch.from_numpy((strength / step_rows / counts).astype(np.float32)).unsqueeze(1)
             own = rates
             if isinstance(module.table, RowShardedTable):
-                own = rates[module.table.first_row : module.table.first_row + len(weight)]
+                # a view would keep the rates of all rows
+                own = rates[module.table.first_row : module.table.first_row + len(weight)].clone()
             self.tables.append((weight, own.to(weight.device)))
 
     @torch.no_grad()

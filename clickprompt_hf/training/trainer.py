@@ -224,11 +224,8 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         if settings.sparse_embedding_updates and is_sharded:
             raise ValueError("`sparse_embedding_updates` must be False with FSDP and DeepSpeed, got True.")
-        if settings.embedding_l2 and train_dataset is not None and not has_length(train_dataset):
-            raise ValueError(
-                "`embedding_l2` must be 0 with a `train_dataset` without a length, whose ids cannot be counted; got "
-                f"{settings.embedding_l2} and {type(train_dataset).__name__}."
-            )
+        if settings.embedding_l2 and train_dataset is not None:
+            _check_length(train_dataset)
         if settings.embedding_l2 and is_sharded:
             raise ValueError("`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings.")
         check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
@@ -412,10 +409,14 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         if (strength := self.settings.embedding_l2) > 0:
             with left_as_it_was(self.model):
                 self._choose_trained_parts()
-                feature_ids = _feature_ids(self.train_dataset)
+                feature_ids, dropped = _feature_ids(self.train_dataset), np.zeros(1)
+                if isinstance(self.train_dataset, ColumnarDataset):
+                    dropout = self._with_feature_dropout(self.train_dataset).feature_dropout
+                    dropped = dropped if dropout is None else dropout.probabilities
                 step_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
                 l2 = EmbeddingL2(
-                    self.model if model is None else model, strength, feature_ids, min(step_rows, len(feature_ids))
+                    self.model if model is None else model,
+                    *(strength, feature_ids, min(step_rows, len(feature_ids)), dropped),
                 )
             # after all processes' gradients are summed
             optimizer.register_step_pre_hook(lambda *_: l2())
@@ -752,11 +753,39 @@ def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> N
         model.set_attn_implementation(name)
 
 
+def _check_length(train_dataset: Any) -> None:
+    if train_dataset is None or not has_length(train_dataset):
+        raise ValueError(
+            "`train_dataset` must have a length with `embedding_l2`, which counts its ids; got "
+            f"{type(train_dataset).__name__}."
+        )
+
+
 def _feature_ids(dataset: Any) -> np.ndarray:
-    """Feature ids of all rows of a dataset with a length, (N, C)."""
+    """Feature ids of all rows of a training dataset, (N, C).
+
+    Raises:
+        ValueError: If it has no length, or rows have no `feature_ids` or other numbers of them.
+    """
     if isinstance(dataset, ColumnarDataset):
         return dataset.feature_ids
-    return np.stack([np.asarray(row["feature_ids"]) for row in dataset])
+    _check_length(dataset)
+    # not every dataset with a length ends when it is iterated
+    rows = dataset if isinstance(dataset, datasets.Dataset) else (dataset[i] for i in range(len(dataset)))
+    ids = []
+    for number, row in enumerate(rows):
+        if "feature_ids" not in row:
+            raise ValueError(
+                "Rows of `train_dataset` must have `feature_ids` with `embedding_l2`, got "
+                f"{sorted(row)} in row {number}."
+            )
+        ids.append(np.asarray(row["feature_ids"]))
+        if ids[-1].shape != ids[0].shape:
+            raise ValueError(
+                "Rows of `train_dataset` must have the same number of `feature_ids`, got "
+                f"{ids[0].size}, and {ids[-1].size} in row {number}."
+            )
+    return np.stack(ids)
 
 
 def _has_lengths(dataset: Any, length_column: str) -> bool:
