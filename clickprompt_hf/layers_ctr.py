@@ -119,6 +119,11 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         """First row of each field in the table."""
         return [sum(self.field_sizes[:f]) for f in range(len(self.field_sizes))]
 
+    @property
+    def has_all_rows(self) -> bool:
+        """Whether the table has all rows; training may divide them over processes."""
+        return len(self.table.weight) == sum(self.field_sizes)
+
     def init_own_parameters(self) -> None:
         weight = self.table.weight
         init.normal_(weight, std=self.initializer_range)
@@ -152,7 +157,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         """
         check_growth(field_sizes, self.field_sizes)
         weight = self.table.weight
-        if len(weight) != sum(self.field_sizes):
+        if not self.has_all_rows:
             raise ValueError(
                 f"The table must have all {sum(self.field_sizes)} rows to get more ids, got {len(weight)}: it is "
                 "divided over processes. Give `field_sizes` to `sharded_from_pretrained` instead."

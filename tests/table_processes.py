@@ -203,6 +203,7 @@ def failures(folder, prepared):
         first_weights = (output / "model.safetensors").read_bytes()
         errors = {"alone": error_of(lambda: model(feature_ids=ids)), "state": list(model.state_dict())}
         errors["grown"] = error_of(lambda: model.resize_feature_embeddings([50] * len(prepared[1].field_sizes)))
+        errors["saved"] = error_of(lambda: model.save_pretrained(folder / "part"))
         errors["rows"] = [len(table.weight), table.num_rows]
         # only the first process writes headers
         layer, table_checkpoints.lay_out = table_checkpoints.lay_out, full
@@ -212,6 +213,10 @@ def failures(folder, prepared):
         free, table_checkpoints.shutil.disk_usage = shutil.disk_usage, lambda path: shutil._ntuple_diskusage(9, 9, 0)
         errors["small disk"] = error_of(trainer.save_model)
         table_checkpoints.shutil.disk_usage = free
+        read, rank = sharded_tables.read_grown_rows, trainer.args.process_index
+        sharded_tables.read_grown_rows = full if rank == 1 else read
+        errors["not read"] = error_of(lambda: sharded_from_pretrained(ClickPromptForCTR, output))
+        sharded_tables.read_grown_rows = read
         options = {**options, "max_steps": 5}
         spoiled = trainer_of(folder / "spoiled", prepared, model_of("alone", prepared[1]), 2, 14, **options)
         spoiled.add_callback(SpoilOneRow())

@@ -75,10 +75,12 @@ def test_processes_fail_together(report):
         assert "failing/model.safetensors cannot be written: No space left on device" in outcome["full disk"]
         assert "its id tables need 0.0 GB, and 0.0 GB are free" in outcome["small disk"]
         assert outcome["unchanged"]
+        assert "OSError: [Errno 28] No space left on device" in outcome["not read"]
         assert "ValueError: Training diverged: after 3 steps" in outcome["spoiled"]
         assert outcome["frozen"]
         assert "ValueError: The table must have all 28 rows to get more ids, got 14" in outcome["grown"]
         # a part must not be saved as the whole
+        assert "ValueError: `state_dict` must be given to save a model whose id tables are divided" in outcome["saved"]
         assert not any("table" in name for name in outcome["state"])
         assert outcome["rows"] == [14, 28]
 

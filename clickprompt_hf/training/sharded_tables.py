@@ -263,37 +263,39 @@ def sharded_from_pretrained(
         hub_arguments: Where to load from, as in `from_pretrained`.
 
     Raises:
-        ValueError: If the weights are not in safetensors files, are not those of the model or not finite, or a field
-            would lose ids.
+        ValueError: If the weights are not in safetensors files, are not those of the model or not finite, a field
+            would lose ids, or the processes have not met yet.
         OSError: If a file is missing, damaged or cut off.
+        RuntimeError: If another process failed.
     """
-    known = {name: value for name, value in hub_arguments.items() if name in HUB_ARGUMENTS}
-    config = (
-        copy.deepcopy(config)
-        if config is not None
-        else model_class.config_class.from_pretrained(name_or_path, **known)
-    )
-    old_sizes = list(config.ctr_config.field_sizes)
-    new_sizes = old_sizes if field_sizes is None else list(field_sizes)
-    check_growth(new_sizes, old_sizes)
-    if not (files := find_weights(name_or_path, **known)):
-        raise ValueError(f"{name_or_path} must have its weights in safetensors files to divide its id tables.")
-    weights, places = _weights_beside_tables(files, sum(old_sizes), len(old_sizes))
-    config.ctr_config.field_sizes = [1] * len(old_sizes)
-    model = model_class.from_pretrained(name_or_path, config=config, state_dict=weights, **hub_arguments)
-    shard_id_tables(model, new_sizes, seed)
-    by_end = {name.removeprefix("clickprompt."): (file, name) for name, file in places.items()}
-    broken = []
-    for name, table in sharded_tables(model).items():
-        if (place := by_end.get(name.removeprefix("clickprompt."))) is None:
-            # with a warning of `from_pretrained`
-            continue
-        is_finite = read_grown_rows(*place, table.weight, table.first_row, old_sizes, new_sizes)
-        broken += [] if is_finite else [name]
+    own_place()
     with failing_together():
+        known = {name: value for name, value in hub_arguments.items() if name in HUB_ARGUMENTS}
+        config = (
+            copy.deepcopy(config)
+            if config is not None
+            else model_class.config_class.from_pretrained(name_or_path, **known)
+        )
+        old_sizes = list(config.ctr_config.field_sizes)
+        new_sizes = old_sizes if field_sizes is None else list(field_sizes)
+        check_growth(new_sizes, old_sizes)
+        if not (files := find_weights(name_or_path, **known)):
+            raise ValueError(f"{name_or_path} must have its weights in safetensors files to divide its id tables.")
+        weights, places = _weights_beside_tables(files, sum(old_sizes), len(old_sizes))
+        config.ctr_config.field_sizes = [1] * len(old_sizes)
+        model = model_class.from_pretrained(name_or_path, config=config, state_dict=weights, **hub_arguments)
+        shard_id_tables(model, new_sizes, seed)
+        by_end = {name.removeprefix("clickprompt."): (file, name) for name, file in places.items()}
+        broken = []
+        for name, table in sharded_tables(model).items():
+            if (place := by_end.get(name.removeprefix("clickprompt."))) is None:
+                # with a warning of `from_pretrained`
+                continue
+            is_finite = read_grown_rows(*place, table.weight, table.first_row, old_sizes, new_sizes)
+            broken += [] if is_finite else [name]
         if broken:
             raise ValueError(f"{listed(files)} must hold finite weights, but NaN or infinity is in {listed(broken)}.")
-    return model
+        return model
 
 
 @torch.no_grad()

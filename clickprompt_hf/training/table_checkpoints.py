@@ -38,7 +38,8 @@ class ShardedTablesTrainer(ResumableTrainer):
             super().save_model(output_dir, _internal_call)
             return
         folder = Path(str(output_dir or self.args.output_dir))
-        tables = sharded_tables(self.model)
+        model: Any = self.model
+        tables = sharded_tables(model)
         rows = {name: (table.num_rows, table.first_row, table.weight) for name, table in tables.items()}
         # the other tensors of the model are saved with their files first
         weights = SAFE_WEIGHTS_NAME
@@ -51,7 +52,8 @@ class ShardedTablesTrainer(ResumableTrainer):
                     check_space(folder, (1 + moments) * _num_bytes(rows))
                     if not self._writes_checkpoint:
                         stack.enter_context(whole_contents(folder))
-                    self._save(str(partial))
+                    # without the tables
+                    self._save(str(partial), model.state_dict())
                     with write_errors_naming(folder / weights, whole):
                         lay_out(whole, _tables(rows), partial / weights)
             _write_all(whole, rows, folder / weights)
