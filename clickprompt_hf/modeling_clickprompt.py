@@ -306,9 +306,11 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: If weights are missing, have other names, shapes or types than the model's, are NaN or
                 infinite, or are not those that `config.json` was saved with; if an index names files outside the
-                folder. The message names files and tensors.
+                folder; if there is a `state_dict` without a `config`. The message names files and tensors.
             OSError: If a file is missing, damaged or cut off.
         """
+        if kwargs.get("state_dict") is not None and kwargs.get("config") is None:
+            raise ValueError("`config` must be given with `state_dict`, got None.")
         files, types, saved = [], {}, {}
         if pretrained_model_name_or_path is not None:
             hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
@@ -402,7 +404,14 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
         Raises:
             OSError: If a file cannot be written; the message names the file and the reason.
+            ValueError: If this process has only some rows of the id tables, and no `state_dict` is given.
         """
+        tables = [module for module in self.modules() if isinstance(module, FeatureEmbedding)]
+        if state_dict is None and not all(module.has_all_rows for module in tables):
+            raise ValueError(
+                "`state_dict` must be given to save a model whose id tables are divided over processes, got None. To "
+                "save all rows, call the trainer's `save_model` in all processes."
+            )
         if not is_main_process or kwargs.get("distributed_checkpoint"):
             # others write nothing, or all processes write into one folder
             super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **kwargs)

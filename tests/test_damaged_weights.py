@@ -424,3 +424,13 @@ def test_files_that_are_no_processor_are_named(checkpoint):
         path.write_text(json.dumps(damaged))
         with pytest.raises((OSError, ValueError), match=r"processor_config\.json"):
             ClickPromptProcessor.from_pretrained(checkpoint)
+
+
+def test_tensors_are_loaded_instead_of_those_in_the_files(tmp_path):
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr"))
+    model.save_pretrained(tmp_path)
+    others = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match="`config` must be given with `state_dict`, got None"):
+        ClickPromptForCTR.from_pretrained(tmp_path, state_dict=others)
+    loaded = ClickPromptForCTR.from_pretrained(tmp_path, state_dict=others, config=model.config).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in others.items())
