@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate.utils import gather_object
 from peft import PeftMixedModel, PeftModel
 from safetensors import safe_open
 from torch import distributed, nn
@@ -36,6 +36,7 @@ from transformers.training_args import ParallelMode
 from ..layers_ctr import check_growth
 from ..loading_clickprompt import HUB_ARGUMENTS, find_weights, listed
 from .plain_model import is_named, plain_model
+from .sharding import engine_of_sharding
 from .table_rows import read_grown_rows, read_rows
 
 # Rows that are drawn together, whatever the number of processes.
@@ -446,10 +447,8 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
     wanted = "`shard_id_tables` must be False with"
     if model is None:
         raise ValueError(f"{wanted} `model_init`: divide the tables of a `model` instead.")
-    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        raise ValueError(f"{wanted} FSDP, which divides all weights, got True.")
-    if args.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
-        raise ValueError(f"{wanted} DeepSpeed, which divides all weights, got True.")
+    if (engine := engine_of_sharding(args)) is not None:
+        raise ValueError(f"{wanted} {engine}, which divides all weights, got True.")
     if isinstance(model, (PeftModel, PeftMixedModel)) or getattr(model, "_hf_peft_config_loaded", False):
         raise ValueError(f"{wanted} adapters of PEFT, whose checkpoints hold copies of the tables, got True.")
     if (optimizers or (None, None))[0] is not None:

@@ -16,10 +16,17 @@ from accelerate import Accelerator
 from accelerate.utils import parse_flag_from_env
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer_auto_wrap_policy
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from ..prompt_injection import checkpointing_layers, projection_modules
 from .plain_model import is_named, plain_model
+
+
+def engine_of_sharding(args: TrainingArguments) -> str | None:
+    """What was asked to divide all weights over the devices, "FSDP" or "DeepSpeed"; `None` for nothing."""
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return "FSDP"
+    return "DeepSpeed" if args.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") else None
 
 
 def check_sharding(trainer: Trainer, model: torch.nn.Module) -> None:
