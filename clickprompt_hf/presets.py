@@ -130,8 +130,8 @@ _MEDIUM_TRAINING = {**_TRAINING, "embedding_l2": 25.0}
 def table_preset(num_rows: int, num_fields: int, num_values: int) -> TablePreset | None:
     """Choose sizes and training settings by the size of a table.
 
-    Those of small tables, and the learning rate and the L2 of medium ones, were chosen on validation rows of eight
-    such tables. That medium ones are twice as wide was not.
+    Those of small tables were chosen on validation rows of eight such tables, the learning rate and the L2 of medium
+    ones on those of seven. That medium ones are twice as wide was not.
 
     Args:
         num_rows: Number of training rows.
