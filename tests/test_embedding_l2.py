@@ -15,7 +15,7 @@ from clickprompt_hf.layers_ctr import FeatureEmbedding
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training import embedding_l2 as module
 from clickprompt_hf.training import trainer as trainer_module
-from clickprompt_hf.training.embedding_l2 import EmbeddingL2, counts_of_ids
+from clickprompt_hf.training.embedding_l2 import EmbeddingL2, counts_of_ids, steps_that_read
 
 # A field of three ids, and one of up to two of two ids.
 TRAIN_IDS = np.array([[1, 0, 1], [1, 1, -1], [2, -1, -1], [1, 1, -1]])
@@ -40,6 +40,17 @@ def test_ids_that_feature_dropout_replaces_count_as_unseen():
     assert counts.tolist() == [2.0, 1.5, 0.5, 1 + 0.75, 3 - 0.75]
 
 
+def test_steps_that_read_an_id():
+    """Against drawn orders of the rows; an id in no row counts as read once."""
+    counts, draw = np.array([0, 1, 3, 40]), np.random.default_rng(0)
+    steps = np.arange(60) // 10
+    drawn = [[len(set(draw.permutation(steps)[:count])) for count in counts[1:]] for _ in range(4000)]
+    expected = steps_that_read(counts, 6.0)
+    assert expected[:2].tolist() == [1, pytest.approx(1)]
+    # rows are drawn with replacement in the formula
+    np.testing.assert_allclose(expected[1:], np.mean(drawn, axis=0), rtol=0.03)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_gradient_by_hand(sparse):
     """A step of two rows reads id 1 of the first field twice, and id 1 of the second; λ = 6."""
@@ -48,9 +59,9 @@ def test_the_gradient_by_hand(sparse):
     EmbeddingL2(layer, 6.0, TRAIN_IDS, step_rows=2)()
     gradient = layer.table.weight.grad
     assert gradient.is_sparse == sparse
-    # 6 / (2 * 3) for ids that three values of the training rows have
+    # three values of the training rows are expected in 2 * (1 - (1 - 1 / 2)³) = 1.75 of two steps
     expected = torch.zeros(5, 2)
-    expected[1], expected[4] = 2 + WEIGHTS[1], 2 + WEIGHTS[4]
+    expected[1], expected[4] = 2 + 3 / 1.75 * WEIGHTS[1], 2 + 3 / 1.75 * WEIGHTS[4]
     torch.testing.assert_close(gradient.to_dense(), expected)
 
 
@@ -75,11 +86,9 @@ def test_logistic_regression_has_the_weights_of_scikit_learn(tmp_path):
     args = ClickPromptTrainingArguments(str(tmp_path), **settings, max_grad_norm=0.0, embedding_l2=20.0)
     ClickPromptTrainer(model, args, train_dataset=rows).train()
     one_hot = np.concatenate([np.eye(4)[ids[:, 0]], np.eye(4)[ids[:, 1]]], axis=1)
-    # each id is read once per step, so its sum over an epoch is smaller by how often the rows have it
-    counts = one_hot.sum(axis=0)
-    expected = LogisticRegression(C=1 / 20.0, tol=1e-10, max_iter=5000).fit(one_hot * np.sqrt(counts), clicks)
+    expected = LogisticRegression(C=1 / 20.0, tol=1e-10, max_iter=5000).fit(one_hot, clicks)
     (table,) = [m.table.weight for m in model.modules() if isinstance(m, FeatureEmbedding)]
-    np.testing.assert_allclose(table.detach().numpy()[:, 0], expected.coef_[0] * np.sqrt(counts), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(table.detach().numpy()[:, 0], expected.coef_[0], rtol=0, atol=1e-3)
 
 
 def model_of_three_fields(backbone="dcnv2"):
@@ -114,9 +123,8 @@ def test_a_step_shrinks_the_rows_that_it_reads(tmp_path):
     # rows of the table: field 0 from 0, field 1 from 5, field 2 from 11
     read = [1, 5 + 2, 5 + 4, 11 + 3]
     others = [row for row in range(15) if row not in [*read, 11]]
-    # learning rate 0.5 times 0.2 by the two rows of the step, and by two rows that have the first id
-    rates = 0.05 * torch.tensor([[0.5], [1.0], [1.0], [1.0]])
-    torch.testing.assert_close(weights[2][read], weights[1][read] - rates * weights[0][read])
+    # learning rate 0.5 times 0.2 by the two rows of the only step of an epoch
+    torch.testing.assert_close(weights[2][read], weights[1][read] - 0.05 * weights[0][read])
     assert torch.equal(weights[2][others], weights[0][others])
     # the other weights know nothing of it
     of_plain, of_shrunk = (model.ctr_head.state_dict() for model in (plain, shrunk))

@@ -189,8 +189,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={
             "help": "Precision of a normal prior on the feature embeddings, as 1 / C of scikit-learn's logistic "
-            "regression: L2 regularization by embedding_l2 / 2 times their squared norms per epoch, which rows share "
-            "by how often they have an id. 0: none."
+            "regression: L2 regularization by embedding_l2 / 2 times their squared norms per epoch, which the steps "
+            "that read an embedding share. 0: none."
         },
     )
     early_stopping_patience: int = field(

@@ -4,9 +4,10 @@ r"""L2 regularization of the feature embeddings, with the same prior for rare an
 With the mean loss over N training rows, \\(\frac{\lambda}{2N} \sum_j \lVert e_j \rVert^2\\) is the prior that each
 number of an embedding is drawn from a normal distribution of precision λ; scikit-learn's logistic regression has it
 with λ = 1 / C. Adding its gradient to all embeddings in every step would cost as much as the table is large. A step on
-B rows therefore adds \\(\frac{\lambda}{B n_j} e_j\\) to the gradients of the ids that it reads, where n_j is how often
-the training rows have id j: an epoch then adds the same to each, but less to ids that steps read several times at once
-(mini-batch aware regularization: Zhou et al. 2018, arXiv 1706.06978, section 5.1).
+B rows therefore adds \\(\frac{\lambda}{B s_j} e_j\\) to the gradients of the ids that it reads, where s_j is the
+number of an epoch's S = N / B steps that read id j: \\(S (1 - (1 - 1/S)^{n_j})\\) of them, if the training rows have
+it n_j times. An epoch then adds the same to each (mini-batch aware regularization: Zhou et al. 2018, arXiv 1706.06978,
+section 5.1, which divides by n_j instead, and so regularizes frequent ids less).
 """
 
 from collections.abc import Sequence
@@ -43,6 +44,19 @@ def counts_of_ids(
     return counts
 
 
+def steps_that_read(counts: np.ndarray, num_steps: float) -> np.ndarray:
+    """Number of an epoch's steps that read each id, as expected of rows in random order, (ids,); 1 for unread ids.
+
+    Args:
+        counts: How often an epoch reads each id, (ids,).
+        num_steps: Number of steps of an epoch, at least 1.
+    """
+    if num_steps == 1:
+        return np.ones(len(counts))
+    reading = -num_steps * np.expm1(counts * np.log1p(-1 / num_steps))
+    return np.where(counts == 0, 1.0, reading)
+
+
 class EmbeddingL2:
     r"""Adds the gradient of the L2 of the feature embeddings that a step has read.
 
@@ -74,8 +88,8 @@ class EmbeddingL2:
             if not self.tables:
                 # the same for all tables of a model
                 counts = counts_of_ids(feature_ids, module.column_offsets.tolist(), sum(module.field_sizes), dropped)
-                counts[counts == 0] = 1
-                rates = torch.from_numpy((strength / step_rows / counts).astype(np.float32)).unsqueeze(1)
+                reading = steps_that_read(counts, len(feature_ids) / step_rows)
+                rates = torch.from_numpy((strength / step_rows / reading).astype(np.float32)).unsqueeze(1)
             own = rates
             if isinstance(module.table, RowShardedTable):
                 # a view would keep the rates of all rows
