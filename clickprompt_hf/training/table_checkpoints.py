@@ -88,14 +88,15 @@ class ShardedTablesTrainer(ResumableTrainer):
                     f"`shard_id_tables` must be {has_moments}, as it was when {checkpoint} was saved, got {wanted}."
                 )
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
+        if checkpoint is None or not (tables := self._trained_tables()):
             return
-        for table in self._trained_tables().values():
-            # `optimizer.pt` has only the steps
-            state = self._state(table.weight)
-            state.update({moment: torch.zeros_like(table.weight) for moment in _MOMENTS})
-        for name, (_, first_row, moments) in self._moments().items():
-            read_rows(Path(checkpoint) / MOMENTS_FILE, name, moments, first_row)
+        with failing_together():
+            for table in tables.values():
+                # `optimizer.pt` has only the steps, of tables that had a gradient
+                if "step" in (state := self._state(table.weight)):
+                    state.update({moment: torch.zeros_like(table.weight) for moment in _MOMENTS})
+            for name, (_, first_row, moments) in self._moments().items():
+                read_rows(Path(checkpoint) / MOMENTS_FILE, name, moments, first_row)
 
     def _trained_tables(self) -> dict[str, Any]:
         """The divided tables that the optimizer updates."""
