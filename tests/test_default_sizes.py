@@ -1,16 +1,12 @@
 """Sizes and training settings by the rows of a table: what is chosen, what wins over it, what a run records."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from own_tables import write_clicks
 
 from clickprompt_hf.presets import LARGE_ROWS, SMALL_ROWS, ctr_preset, table_preset
 from clickprompt_hf.runs import finetune
-from clickprompt_hf.runs.arguments import ModelArguments
-from clickprompt_hf.runs.table_defaults import choose_by_rows
-from clickprompt_hf.training import ClickPromptTrainingArguments
 
 SIZES = ("embedding_size", "dnn_hidden_sizes", "num_cross_layers", "dnn_dropout", "embedding_dropout")
 
@@ -55,21 +51,6 @@ def test_a_run_takes_and_prints_the_preset(table, tmp_path, caplog):
     # 2,400 rows in batches of 64 are 37 whole steps: several evaluations per epoch are too close, and so left out
     checkpoints = sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*"))
     assert checkpoints == [f"checkpoint-{-(-2_400 // 64)}"]
-
-
-@pytest.mark.parametrize("engine", [None, "FSDP", "DEEPSPEED"])
-def test_weights_that_are_sharded_have_no_l2(engine, tmp_path, monkeypatch):
-    data = SimpleNamespace(
-        training_data={"dataset": "csv"},
-        splits={"train": range(SMALL_ROWS)},
-        processor=SimpleNamespace(field_sizes=[10, 10]),
-    )
-    args = ClickPromptTrainingArguments(str(tmp_path), report_to=[])
-    if engine:
-        monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
-    choose_by_rows(ModelArguments(), data, args)
-    assert args.learning_rate == 0.003
-    assert args.embedding_l2 == (0 if engine else 25)
 
 
 def test_flags_win(table, tmp_path, caplog):

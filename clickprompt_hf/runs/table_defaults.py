@@ -9,7 +9,6 @@ from transformers.utils import logging
 from ..presets import preset_datasets
 from ..training.arguments import ClickPromptTrainingArguments
 from ..training.batch_size import default_batch_size
-from ..training.sharding import engine_of_sharding
 from ..training.table_settings import EVALUATION, preset_by_rows, settings_by_rows
 from .arguments import ModelArguments
 from .preparation import PreparedData
@@ -54,9 +53,6 @@ def choose_by_rows(
     if alone_args is not None:
         steps = num_rows // _rows_per_step(alone_args, num_rows, has_plm=False)
         settings = settings_by_rows(preset, steps, alone_args.load_best_model_at_end, named)
-        if engine_of_sharding(alone_args) is not None:
-            # a shard does not hold whole embeddings
-            settings.pop("embedding_l2", None)
     if plm_args is not None:
         steps = num_rows // _rows_per_step(plm_args, num_rows, has_plm=True)
         for name, value in settings_by_rows(preset, steps, plm_args.load_best_model_at_end, named).items():
