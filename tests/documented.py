@@ -35,20 +35,14 @@ FEW_ROWS = ["--max_train_rows", "64"]
 # test_demo.py and test_publishing.py draw them
 NO_PLOTS = ["--report_plots", "false"]
 QUICK_DEMO = ["--seeds", "0", "--pamlm_epochs", "1", "--plm_epochs", "1", "--ctr_epochs", "1", "--prompt_length", "1"]
-# Appended to the arguments of a command. If a flag is given twice, the last one counts.
+# Appended to the arguments of a command; those of other benchmarks get --quick. If a flag is given twice, the last one
+# counts.
 ADDED = {
     "runs.pretrain": [*QUICK, *FEW_ROWS, *NO_PLOTS],
     "runs.finetune": [*QUICK, *NO_PLOTS],
     "runs.demo": [*QUICK_DEMO, *FEW_ROWS, *NO_PLOTS, "--report_to", "none", "--disable_tqdm", "true"],
     "runs.serve": ["--port", "0"],
     "quality": ["--backbones", "dcnv2", "--seeds", "1", *QUICK, *FEW_ROWS, *NO_PLOTS],
-    **{
-        name: ["--quick"]
-        for name in (
-            *("ctr_only", "data", "export", "export_plm", "finetune", "growth", "id_tables", "inference", "pamlm"),
-            "serving",
-        )
-    },
 }
 # The scripts in `examples` and the modules that they run.
 EXAMPLES = {
@@ -140,12 +134,13 @@ def run_command(words: list[str], location: str) -> None:
     name, arguments = module_and_arguments(words, location)
     module = importlib.import_module(name)
     name = name.removeprefix("clickprompt_hf.")
+    added = ADDED.get(name, ["--quick"] if Path(str(module.__file__)).parent.name == "benchmarks" else [])
     printed = io.StringIO()
     with redirect_stdout(printed) if output else nullcontext():
         if module.main.__module__ == "plm_steps":
-            module.main(name, module.__doc__, [*arguments, *ADDED[name]])
+            module.main(name, module.__doc__, [*arguments, *added])
         else:
-            module.main([*arguments, *ADDED.get(name, [])])
+            module.main([*arguments, *added])
     if output:
         output.write_text(printed.getvalue(), encoding="utf-8")
 
