@@ -303,7 +303,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     with pytest.raises(ImportError, match=r'^The page needs nothing_here, .*: pip install "clickprompt_hf\[app\]"$'):
         require(["json", "nothing_here"], "app", "The page")
     find_spec = command.importlib.util.find_spec
-    missing = ("gradio", "onnx", "tensorboard", "matplotlib")
+    missing = ("gradio", "onnx", "tensorboard", "tensorboardX", "matplotlib")
     monkeypatch.setattr(
         command.importlib.util, "find_spec", lambda name, *rest: None if name in missing else find_spec(name, *rest)
     )
