@@ -11,14 +11,12 @@ section 5.1, which divides by n_j instead, and so regularizes frequent ids less)
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from .optimizer import without_zero_rows
-from .plain_model import is_named
+from .optimizer import feature_embeddings, without_zero_rows
 from .sharded_tables import RowShardedTable
 
 _COUNTED_ROWS = 262_144
@@ -79,9 +77,8 @@ class EmbeddingL2:
         step_rows: int,
         dropped: np.ndarray | float = 0.0,
     ):
-        modules: Any = [module for module in model.modules() if is_named(module, "FeatureEmbedding")]
         self.tables: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for module in modules:
+        for module in feature_embeddings(model).values():
             weight = module.table.weight
             if not weight.requires_grad:
                 continue

@@ -93,12 +93,15 @@ def freeze_parts(model: nn.Module, parts: Sequence[str]) -> None:
         raise ValueError(f"`freeze` must leave something to train, but {sorted(set(parts))} is the whole model.")
 
 
+def feature_embeddings(model: nn.Module) -> dict[str, Any]:
+    """The modules of a model with a table of feature embeddings, by name; those of linear terms among them."""
+    return {name: module for name, module in model.named_modules() if is_named(module, "FeatureEmbedding")}
+
+
 def make_embeddings_sparse(model: nn.Module) -> None:
     """Give all feature embeddings of a model sparse gradients."""
-    module: Any
-    for module in model.modules():
-        if is_named(module, "FeatureEmbedding"):
-            module.table.sparse = True
+    for module in feature_embeddings(model).values():
+        module.table.sparse = True
 
 
 def sparse_parameters(model: nn.Module) -> list[torch.Tensor]:

@@ -35,7 +35,8 @@ from transformers.training_args import ParallelMode
 
 from ..layers_ctr import check_growth
 from ..loading_clickprompt import HUB_ARGUMENTS, find_weights, listed
-from .plain_model import is_named, plain_model
+from .optimizer import feature_embeddings
+from .plain_model import plain_model
 from .sharding import engine_of_sharding
 from .table_rows import read_grown_rows, read_rows
 
@@ -177,7 +178,7 @@ def sharded_tables(model: Any) -> dict[str, RowShardedTable]:
 
 def has_sharded_tables(model: Any) -> bool:
     """Whether a model's tables are those of `shard_id_tables`, in one process or several."""
-    return model is not None and any(isinstance(module, RowShardedTable) for module in model.modules())
+    return model is not None and bool(sharded_tables(model))
 
 
 def is_divided(model: Any) -> bool:
@@ -200,7 +201,7 @@ def in_all_processes(model: nn.Module) -> Iterator[None]:
     Args:
         model: A model whose id tables are divided; others need no context.
     """
-    tables = [module for module in model.modules() if isinstance(module, RowShardedTable)]
+    tables = list(sharded_tables(model).values())
     before = [table.all_look_up for table in tables]
     for table in tables:
         table.all_look_up = True
@@ -230,7 +231,7 @@ def shard_id_tables(model: nn.Module, field_sizes: Sequence[int] | None = None, 
     """
     inner = plain_model(model)
     check_tables(inner)
-    embeddings = _feature_embeddings(inner)
+    embeddings = feature_embeddings(inner)
     if field_sizes is not None:
         _set_field_sizes(inner, field_sizes)
     for number, module in enumerate(embeddings.values()):
@@ -382,10 +383,6 @@ def draw_rows(module: Any, seed: int, number: int) -> None:
             table.weight[offset - first] = 0
 
 
-def _feature_embeddings(model: nn.Module) -> dict[str, Any]:
-    return {name: module for name, module in model.named_modules() if is_named(module, "FeatureEmbedding")}
-
-
 def _set_field_sizes(model: Any, field_sizes: Sequence[int]) -> None:
     config = model.config.ctr_config
     if any(size != 1 for size in config.field_sizes) or len(field_sizes) != len(config.field_sizes):
@@ -394,7 +391,7 @@ def _set_field_sizes(model: Any, field_sizes: Sequence[int]) -> None:
             f"{list(config.field_sizes)}. To divide the tables that it has, leave `field_sizes` out."
         )
     config.field_sizes = list(field_sizes)
-    for module in _feature_embeddings(model).values():
+    for module in feature_embeddings(model).values():
         module.field_sizes = list(field_sizes)
         module.fill_buffers()
 
@@ -411,7 +408,7 @@ def check_tables(model: nn.Module) -> None:
     Raises:
         ValueError: If it has none, or some that are not those of `FeatureEmbedding`.
     """
-    embeddings = _feature_embeddings(model)
+    embeddings = feature_embeddings(model)
     if not embeddings:
         raise ValueError("`shard_id_tables` must be False for a model without feature ids, got True.")
     known = {id(module.table) for module in embeddings.values()}

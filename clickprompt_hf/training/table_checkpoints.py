@@ -102,8 +102,7 @@ class ShardedTablesTrainer(ResumableTrainer):
         """The divided tables that the optimizer updates."""
         optimizer: Any = self.optimizer
         updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        tables = sharded_tables(self.model) if has_sharded_tables(self.model) else {}
-        return {name: table for name, table in tables.items() if id(table.weight) in updated}
+        return {name: table for name, table in sharded_tables(self.model).items() if id(table.weight) in updated}
 
     def _moments(self) -> dict[str, tuple[int, int, torch.Tensor]]:
         """Rows of the moments of the divided tables: how many there are, the first of this process, its own (n, E)."""
