@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def merged(figures: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures of the first process, with the memory of all."""
-    return {**figures[0], **{name: " + ".join(f"{figure[name]:.1f}" for figure in figures) for name in MEMORY}}
+    return {**figures[0], **{name: " + ".join(f"{figure[name]:.2f}" for figure in figures) for name in MEMORY}}
 
 
 def in_processes(num_ids: int, processes: int, *args: Any, resume: bool) -> list[dict[str, Any]]:

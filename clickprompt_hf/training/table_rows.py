@@ -20,7 +20,8 @@ import torch
 from safetensors import safe_open
 
 _TYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-_BYTES_PER_PIECE = 2**26
+# Checks and casts hold several pieces for a moment.
+_BYTES_PER_PIECE = 2**22
 _HEADER_ALIGNMENT = 8
 
 
