@@ -278,6 +278,21 @@ class FeatureEncoder:
         kept = [name for name in self.read_columns if name not in to_join]
         return list(dict.fromkeys([*kept, *to_join.values()]))
 
+    def joined_columns(self, columns: Mapping[str, Iterable], what: str = "The rows") -> dict[str, list]:
+        """Look up the columns of joined tables that rows lack.
+
+        Args:
+            columns: Columns of raw rows: lists, or columns of Arrow or of a data frame.
+            what: What the rows are, for the message.
+
+        Raises:
+            ValueError: If the rows lack a column that is read, and the key of a table that has it.
+        """
+        to_join = self.columns_to_join(columns)
+        check_columns(self.needed_columns(to_join), columns, what)
+        keys = {key: cells_of(columns[key]) for key in set(to_join.values())}
+        return self.tables.joined(keys, to_join) if to_join else {}
+
     @property
     def fingerprint(self) -> str:
         """Hash of schema and everything fitted: two encoders with the same one give rows the same ids and vectors."""
@@ -314,12 +329,8 @@ class FeatureEncoder:
             # Unknown columns must not decide whether this is one row or several.
             known = {*self.schema.columns, self.schema.label, *to_join.values()}
             rows = {name: rows[name] for name in rows if name in known}
-        needed = self.needed_columns(to_join)
-        columns = columns_of(rows, needed, row_offset)
-        if to_join:
-            check_columns(needed, columns)
-            columns = {**columns, **self.tables.joined(columns, to_join)}
-        check_columns(self.read_columns, columns)
+        columns = columns_of(rows, self.needed_columns(to_join), row_offset)
+        columns = {**columns, **self.joined_columns(columns)}
         self._check_cells(columns, row_offset)
         return columns
 

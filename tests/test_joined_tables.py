@@ -1,8 +1,10 @@
 """Tables of users and items, joined to a log of ids: the same ids and tokens as a table joined by hand."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -18,14 +20,16 @@ from clickprompt_hf.data import table_files
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.data.sources import load_source
 from clickprompt_hf.data.streaming import prepare, table_stream
 from clickprompt_hf.data.streaming.prepare import StreamedTable
 from clickprompt_hf.data.streaming.table_stream import TableStream
-from clickprompt_hf.data.table_files import read_table_files
+from clickprompt_hf.data.table_files import needed_columns, read_table_files
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.scorer import Scorer
 from clickprompt_hf.runs import finetune, predict
 from clickprompt_hf.runs.serve import load_engine
+from clickprompt_hf.schema_clickprompt import TableSchema
 from clickprompt_hf.scoring import score_table
 from clickprompt_hf.serving.service import _openapi
 from clickprompt_hf.tables_clickprompt import JoinedTable, JoinedTables
@@ -210,6 +214,34 @@ def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
     np.testing.assert_allclose(scored.column("click_probability").to_numpy(), expected, rtol=0, atol=1e-6)
 
 
+def test_datasets_are_joined(tmp_path):
+    """What `datasets` reads, a format of its own or a saved dataset, is joined as files are."""
+    log, users, items = made_tables()
+    write(users, tmp_path / "users.parquet")
+    write(items, tmp_path / "items" / "items.parquet")
+    tables = [TableSchema(**{**table, "file": str(tmp_path / table["file"].format("parquet"))}) for table in TABLES]
+    schema = Schema.from_dict({"fields": FIELDS, "label": "click"})
+    expected = pa.table(joined_by_hand(log, users, items)).select(needed_columns(schema))
+    schema = replace(schema, tables=tables)
+    rows = datasets.Dataset.from_dict({"unused": [0] * NUM_ROWS, **log})
+    rows.save_to_disk(tmp_path / "saved")
+    datasets.DatasetDict({"train": rows, "test": rows.select([3, 1])}).save_to_disk(tmp_path / "splits")
+    (tmp_path / "json").mkdir()
+    rows.to_json(tmp_path / "json" / "rows.json")
+    for name in ("saved", "json"):
+        table = load_source(str(tmp_path / name), schema=schema).table
+        assert table.to_pylist() == expected.to_pylist(), name
+    splits = load_source(str(tmp_path / "splits"), schema=schema).table
+    assert splits["train"].to_pylist() == expected.to_pylist()
+    assert splits["test"].to_pylist() == expected.take([3, 1]).to_pylist()
+
+    rows.remove_columns("item_id").save_to_disk(tmp_path / "keyless")
+    with pytest.raises(
+        ValueError, match=r"keyless must have the column 'item_id', by which .*items\.parquet is joined"
+    ):
+        load_source(str(tmp_path / "keyless"), schema=schema)
+
+
 def test_saved_times_are_read_as_in_training(tmp_path):
     """A field's `time_format` is for strings; the times of a typed column are read without it."""
     days = [FIRST_DAY + timedelta(days=day) for day in range(3)]
@@ -221,6 +253,22 @@ def test_saved_times_are_read_as_in_training(tmp_path):
     processor.tables = JoinedTables.read(tmp_path / "tables.jsonl")
     assert processor({"user_id": [1, 2, 3]})["feature_ids"] == processor(rows)["feature_ids"]
     assert processor.tables.tables[0].columns["tags"] == (["a"], None, ["b", "c"])
+
+
+@pytest.mark.parametrize("midnights", ["all", "some"])
+def test_days_of_a_saved_table_are_scored(midnights, tmp_path):
+    days = [datetime(2024, 1, day) for day in (29, 30, 31)]
+    if midnights == "some":
+        days[1] += timedelta(hours=13)
+    rows = {"user_id": [1, 2, 3, 4], "since": [*days, None], "click": [0, 1, 0, 1]}
+    schema = Schema.from_dict({"fields": ["user_id", "since"], "label": "click"})
+    processor = ClickPromptProcessor.fit(rows, schema)
+    JoinedTables([JoinedTable("user_id", ["1", "2", "3"], {"since": days})]).write(tmp_path / "tables.jsonl")
+    processor.tables = JoinedTables.read(tmp_path / "tables.jsonl")
+    ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=[1, 1])
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr, fusion="ctr")).eval()
+    by_hand = score_table(pa.table(rows), processor, model, 8)
+    np.testing.assert_array_equal(score_table(pa.table({"user_id": [1, 2, 3, 4]}), processor, model, 8), by_hand)
 
 
 def test_large_unsigned_cells_are_joined(tmp_path):

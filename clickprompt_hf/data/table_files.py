@@ -192,15 +192,23 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
     files = list_table_files(paths)
     to_join = read_dimension_tables(schema)
     for path in files:
-        file = open_joined_file(path, to_join, schema.csv, kind)
-        check_columns(file.schema.names, columns, str(path), file.advise_on_columns())
-        types = pa.schema([file.schema.field(name) for name in columns])
-        table = pa.Table.from_batches(file.batches(columns), types)
+        table = read_columns(open_joined_file(path, to_join, schema.csv, kind), columns)
         tables.append(table if len(files) == 1 else decoded_table(table))
         check_types(tables[0].schema, tables[-1].schema, files[0], path)
     if not any(map(len, tables)):
         raise ValueError(f"{' and '.join(map(str, files))} must have rows, but there are none.")
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+
+
+def read_columns(file: ReadableFile, columns: Sequence[str]) -> pa.Table:
+    """Read columns of all rows.
+
+    Raises:
+        ValueError: If the file is broken or lacks a column; the message names the file.
+    """
+    check_columns(file.schema.names, columns, str(file.path), file.advise_on_columns())
+    types = pa.schema([file.schema.field(name) for name in columns])
+    return pa.Table.from_batches(file.batches(columns), types)
 
 
 def list_table_files(paths: Paths) -> list[Path]:

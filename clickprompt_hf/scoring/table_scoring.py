@@ -10,7 +10,7 @@ import torch
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
 from ..distinct_rows import row_hashes, with_distinct_features
-from ..encoding_clickprompt import UnknownValues, cells_of, check_columns
+from ..encoding_clickprompt import UnknownValues
 from ..modeling_clickprompt import corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
@@ -50,7 +50,7 @@ def score_table(
             that are not lists of single values although its field is multi-valued or not vectors although it is one
             of vectors, or the model's probabilities are NaN.
     """
-    table = _with_joined_columns(table, processor)
+    table = with_joined_columns(table, processor)
     _check_types(table.schema, processor)
     columns = [decoded(table.column(name)) for name in processor.read_columns]
     fields = pa.table(columns, names=processor.read_columns)
@@ -88,19 +88,22 @@ def score_table(
     return probabilities
 
 
-def _with_joined_columns(table: pa.Table, processor: ClickPromptProcessor) -> pa.Table:
-    """The columns that the processor reads, those of its joined tables among them."""
-    to_join = processor.columns_to_join(table)
-    needed = processor.needed_columns(to_join)
-    check_columns(needed, table.column_names, "The table")
-    if to_join:
-        keys = {name: cells_of(table.column(name)) for name in set(to_join.values())}
-        for name, cells in processor.tables.joined(keys, to_join).items():
-            table = table.append_column(name, pa.chunked_array([_array_of(cells)]))
+def with_joined_columns(table: pa.Table, processor: ClickPromptProcessor) -> pa.Table:
+    """The table with the columns of the processor's joined tables that it lacks.
+
+    Raises:
+        ValueError: If the table lacks a column that the processor reads, and the key of a joined table that has it.
+    """
+    columns = dict(zip(table.column_names, table.columns))
+    for name, cells in processor.joined_columns(columns, "The table").items():
+        table = table.append_column(name, pa.chunked_array([_array_of(cells)]))
     return table
 
 
 def _array_of(cells: list) -> pa.Array:
+    if any(isinstance(cell, np.datetime64) for cell in cells):
+        # Arrow reads no days and mixes no units
+        return pa.array(np.array(cells, "datetime64"))
     try:
         return pa.array(cells)
     except OverflowError:

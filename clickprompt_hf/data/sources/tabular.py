@@ -4,7 +4,7 @@
 import glob
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,20 @@ import pyarrow as pa
 from datasets.data_files import SPLIT_KEYWORDS
 
 from ...schema_clickprompt import CsvFormat, Schema
-from ..table_files import Paths, TableKind, check_columns, needed_columns, read_table_files, table_kind
+from ..dimension_tables import with_joined_columns
+from ..table_files import (
+    Paths,
+    TableKind,
+    needed_columns,
+    read_columns,
+    read_dimension_tables,
+    read_table_files,
+    table_kind,
+)
 from .source import SPLIT_NAMES, SourceTable
 
+# Rows that are taken of a dataset at a time.
+_ROWS_PER_BATCH = 65_536
 _SPLIT_WORDS = {str(split): words for split, words in SPLIT_KEYWORDS.items()}
 _SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*")
 _FILE_ON_HUB = re.compile(r"hf://datasets/[^@]+@[^/]+/(.+)")
@@ -48,15 +59,49 @@ def load_folder(name: str, schema: Schema) -> SourceTable:
     """
     files, csv = _files_of_splits(name)
     if files is None:
-        loaded = datasets.load_dataset(name)
-        for split in loaded.values():
-            check_columns(split.column_names, needed_columns(schema), f"Dataset {name}")
-        columns = needed_columns(schema)
-        tables = {split: rows.select_columns(columns).with_format("arrow")[:] for split, rows in loaded.items()}
+        columns, to_join = needed_columns(schema), read_dimension_tables(schema)
+        tables = {
+            split: read_columns(with_joined_columns(_SplitOfDataset(name, rows), to_join), columns)
+            for split, rows in _load_dataset(name).items()
+        }
     else:
         format_of_files = schema if schema.csv or csv is None else replace(schema, csv=csv)
         tables = {split: read_table_files(paths, format_of_files) for split, paths in files.items()}
     return SourceTable(_known_splits(tables, name), schema)
+
+
+def _load_dataset(name: str) -> Mapping[str, datasets.Dataset]:
+    if Path(name, "state.json").is_file():
+        # of `Dataset.save_to_disk`, which `load_dataset` refuses
+        return {"train": datasets.load_from_disk(name)}
+    return datasets.load_dataset(name)
+
+
+class _SplitOfDataset:
+    """A split that `datasets` has read, as a file of rows."""
+
+    def __init__(self, name: str, rows: datasets.Dataset):
+        self.path, self._rows = Path(name), rows
+        self.schema: pa.Schema = rows.data.schema
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return len(self._rows)
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Iterate over the rows.
+
+        Args:
+            columns: Names of the columns to read; all by default.
+        """
+        wanted = self.schema.names if columns is None else list(columns)
+        for table in self._rows.select_columns(wanted).with_format("arrow").iter(_ROWS_PER_BATCH):
+            yield from table.select(wanted).to_batches()
+
+    def advise_on_columns(self) -> str:
+        """What may be wrong if a column is missing: nothing is known."""
+        return ""
 
 
 def _files_of_splits(name: str) -> tuple[dict[str, list[Path]] | None, CsvFormat | None]:
