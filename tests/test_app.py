@@ -3,10 +3,12 @@
 import re
 import shutil
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image, ImageColor
@@ -17,9 +19,11 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
+from clickprompt_hf.schema_clickprompt import TableSchema
 from clickprompt_hf.scoring import score_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+LOOK_UPS = {"/look_up": ["1", "2", "9"], "/look_up_2": ["a", "b", "c"]}
 ROW = {"user": "3", "price": 2.5, "tags": ["new", "rare"], "title": "Up"}
 
 
@@ -169,6 +173,66 @@ def test_one_widget_per_field(gradio, app_page):
     assert tags.max_choices == 2
     assert isinstance(title, gradio.Dropdown)
     assert title.value == next(value for value in processor.vocabularies[3] if value)
+
+
+@pytest.fixture(scope="module")
+def with_tables(tmp_path_factory):
+    """A checkpoint whose schema joins a table of users, with a key that is a field, and one of items, with another."""
+    folder = tmp_path_factory.mktemp("with-tables")
+    users = {"user": [1, 2], "price": [2.5, None], "since": [date(2024, 1, 31), None]}
+    pq.write_table(pa.table(users), folder / "users.parquet")
+    pq.write_table(
+        pa.table({"item": ["a", "b"], "tags": ["new|rare", None], "title": ["Up", "Heat"]}), folder / "items.parquet"
+    )
+    since = FieldSchema("since", "Since", "weekday", time_format="%d.%m.%Y")
+    tables = [TableSchema(str(folder / "users.parquet"), "user"), TableSchema(str(folder / "items.parquet"), "item")]
+    schema = Schema((*tiny_schema().fields, since), label="click", tables=tables)
+    rows = {**tiny_rows(), "since": [date(2024, 1, 30 + number % 2) for number in range(len(tiny_rows()["user"]))]}
+    processor = ClickPromptProcessor.fit(rows, schema)
+    torch.manual_seed(0)
+    sizes = {"field_sizes": processor.field_sizes, "max_values": processor.max_values}
+    ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config(**sizes), fusion="ctr")).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def test_keys_of_tables_fill_in_what_is_known_of_them(with_tables, app_page):
+    page = app_page.launch(str(with_tables), port=None, block=False)
+    try:
+        assert [widget.label for widget in page.blocks.values() if getattr(widget, "label", None) == "item"] == [
+            "item"
+        ]
+        client = pytest.importorskip("gradio_client").Client(page.local_url, verbose=False)
+        values = [client.predict(key, api_name=name) for name, keys in LOOK_UPS.items() for key in keys]
+        # as the processor itself joins the row
+        row = dict(zip(["user", "price", "tags", "title", "since"], ["1", *values[0][:1], *values[3], values[0][1]]))
+        assert row == {"user": "1", "price": 2.5, "tags": ["new", "rare"], "title": "Up", "since": "31.01.2024"}
+        processor = AutoProcessor.from_pretrained(with_tables)
+        assert processor(row)["feature_ids"] == processor({"user": 1, "item": "a"})["feature_ids"]
+        # users and items of which some or nothing is known
+        assert values[1:3] == [(None, None), (None, None)]
+        assert values[4:] == [([], "Heat"), ([], None)]
+    finally:
+        page.close()
+
+
+def test_columns_of_tables_are_looked_up_for_the_importance_of_fields(with_tables, app_page, tmp_path):
+    processor = AutoProcessor.from_pretrained(with_tables)
+    log = {"user": [1, 2, 3], "item": ["b", "a", "a"], "click": [0, 1, 0]}
+    pd.DataFrame(log).to_csv(tmp_path / "log.csv", index=False)
+    table, _ = app_page.labelled_rows(processor, tmp_path / "log.csv")
+    assert table.column("title").to_pylist() == ["Heat", "Up", "Up"]
+    assert table.column("price").to_pylist() == [2.5, None, None]
+    model = AutoModelForSequenceClassification.from_pretrained(with_tables)
+    chart = app_page.importance_chart(model, processor, tmp_path / "log.csv")
+    assert sorted(plotted({"value": chart.value})["field"]) == ["Price", "Since", "Tags", "Title", "User ID"]
+    # a column of the file itself counts first
+    pd.DataFrame({**log, "title": ["Up"] * 3}).to_csv(tmp_path / "log.csv", index=False)
+    table, _ = app_page.labelled_rows(processor, tmp_path / "log.csv")
+    assert table.column("title").to_pylist() == ["Up"] * 3
+    pd.DataFrame({"user": [1], "click": [0]}).to_csv(tmp_path / "log.csv", index=False)
+    with pytest.raises(ValueError, match="log.csv must have the column 'item'"):
+        app_page.labelled_rows(processor, tmp_path / "log.csv")
 
 
 def test_nothing_leaves_the_machine(page):

@@ -2,6 +2,8 @@
 """The web page of `clickprompt app`; needs gradio."""
 
 import os
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,20 @@ import pyarrow as pa
 import torch
 from transformers import AutoProcessor
 
-from ..data.table_files import ENDINGS, check_columns, needed_columns, open_table_file
+from ..data.table_files import ENDINGS, check_columns, open_table_file
 from ..encoding_clickprompt import UnknownValues
 from ..evaluation.importance import permutation_importance
 from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
+from ..lists_clickprompt import cell_values, kept_values
 from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
 from ..pipeline_clickprompt import default_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from ..scoring import score_table
-from ..values_clickprompt import check_labels
+from ..scoring.table_scoring import with_joined_columns
+from ..values_clickprompt import canonical, check_labels, number_of, read_time
 from .predict import load_model
 
 LONGEST_DROPDOWN = 50
@@ -66,6 +70,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
     processor.check_model(model.config)
     # parts of the same time share a widget
     fields = list({field.column: field for field in reversed(processor.schema.fields)}.values())[::-1]
+    keys = looked_up_columns(processor)
     num_prompts = model.config.num_prompts if model.config.use_plm else 0
     # what changes on the page is often not in the text
     recent_texts = RecentTexts()
@@ -94,11 +99,18 @@ def make_page(name_or_path: str) -> gr.Blocks:
         progress(0, "Scoring shuffled rows")
         return importance_chart(model, processor, Path(path), recent_texts)
 
+    def look_up(key: str, cell: Any) -> list[Any]:
+        found = processor.tables.joined({key: [cell]}, keys[key])
+        by_column = {field.column: field for field in fields}
+        return [widget_value(by_column[name], *found[name]) for name in keys[key]]
+
     # 3. The page: a widget per field, and the charts.
     with gr.Blocks(title="ClickPrompt", analytics_enabled=False) as page:
         gr.Markdown(f"## What {code(os.path.basename(os.path.normpath(name_or_path)))} makes of a row")
         with gr.Row():
             with gr.Column(scale=1):
+                # keys of joined tables that are no fields
+                key_widgets = {key: key_widget(processor, key) for key in keys if key not in processor.schema.columns}
                 widgets = [field_widget(processor, field) for field in fields]
                 text = gr.Textbox(label="What the language model reads", visible=processor.reads_text, lines=3)
             with gr.Column(scale=2):
@@ -135,15 +147,61 @@ def make_page(name_or_path: str) -> gr.Blocks:
                     height=320,
                 )
         labelled.upload(show_importance, [labelled], [importance])
-        gr.on(
-            [page.load, changed.input, *(widget.input for widget in widgets)],
-            show,
-            [changed, *widgets],
-            [probability, parts, changes, attention, text],
-            trigger_mode="always_last",
-            queue=False,
-        )
+        by_column = {field.column: widget for field, widget in zip(fields, widgets)}
+        row_and_charts = {
+            "fn": show,
+            "inputs": [changed, *widgets],
+            "outputs": [probability, parts, changes, attention, text],
+            "queue": False,
+        }
+        others = [widget for column, widget in by_column.items() if column not in keys]
+        gr.on([changed.input, *(widget.input for widget in others)], **row_and_charts, trigger_mode="always_last")
+        # one after the other, so that the row is shown when all of it is known
+        on_load = page.load
+        for key, columns in keys.items():
+            widget = {**key_widgets, **by_column}[key]
+            known_of_it = {
+                "fn": partial(look_up, key),
+                "inputs": [widget],
+                "outputs": [by_column[name] for name in columns],
+                "queue": False,
+                "api_name": "look_up",
+            }
+            widget.input(**known_of_it, trigger_mode="always_last").then(**row_and_charts)
+            on_load = on_load(**known_of_it).then
+        on_load(**row_and_charts)
     return page
+
+
+def looked_up_columns(processor: ClickPromptProcessor) -> dict[str, list[str]]:
+    """By key of the joined tables, the columns that it looks up."""
+    keys: dict[str, list[str]] = {}
+    for name, key in processor.columns_to_join({}).items():
+        keys.setdefault(key, []).append(name)
+    return keys
+
+
+def key_widget(processor: ClickPromptProcessor, key: str) -> Any:
+    """The widget for the key of a joined table; it starts at the key of the table's first row."""
+    known = next(table.keys for table in processor.tables.tables if table.key == key)
+    if 0 < len(known) <= LONGEST_DROPDOWN:
+        return gr.Dropdown(list(known), value=known[0], label=key, allow_custom_value=True)
+    return gr.Textbox(known[0] if known else "", label=key)
+
+
+def widget_value(field: FieldSchema, cell: Any) -> Any:
+    """A cell of a joined table as the field's widget holds it; `None` if it is missing."""
+    if field.kind == "multi_valued":
+        return kept_values(cell_values(cell, field), field)
+    if field.kind == "numeric":
+        return number if np.isfinite(number := number_of(cell)) else None
+    if field.is_vector and cell is not None and not isinstance(cell, str):
+        return str(list(cell))
+    if field.time_format is not None and isinstance(cell, (date, np.datetime64)):
+        # the format is for strings only
+        moment = read_time(cell)
+        return moment and moment.strftime(field.time_format)
+    return canonical(cell) or None
 
 
 def field_widget(processor: ClickPromptProcessor, field: FieldSchema) -> Any:
@@ -245,7 +303,8 @@ def labelled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table
     """
     schema = processor.schema
     file = open_table_file(path, schema.csv)
-    columns = [column for column in needed_columns(schema) if column in (*processor.read_columns, schema.label)]
+    to_join = processor.columns_to_join(dict.fromkeys(file.schema.names))
+    columns = list(dict.fromkeys([*processor.needed_columns(to_join), schema.label]))
     check_columns(file.schema.names, columns, path.name, file.advise_on_columns())
     read: list[pa.RecordBatch] = []
     for batch in file.batches(columns):
@@ -256,7 +315,7 @@ def labelled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table
     if not len(table):
         raise ValueError(f"{path.name} must have rows, but it has none.")
     chosen = np.sort(np.random.default_rng(0).permutation(len(table))[:IMPORTANCE_ROWS])
-    table = table.take(pa.array(chosen))
+    table = with_joined_columns(table.take(pa.array(chosen)), processor)
     clicks = check_labels(
         table.column(schema.label).to_pylist(), schema.label, schema.positive, where="the sample that was drawn"
     )
