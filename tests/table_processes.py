@@ -210,9 +210,9 @@ def failures(folder, prepared):
         errors["full disk"] = error_of(trainer.save_model)
         table_checkpoints.lay_out = layer
         errors["unchanged"] = (output / "model.safetensors").read_bytes() == first_weights
-        free, table_checkpoints.shutil.disk_usage = shutil.disk_usage, lambda path: shutil._ntuple_diskusage(9, 9, 0)
+        free, shutil.disk_usage = shutil.disk_usage, lambda path: shutil._ntuple_diskusage(9, 9, 0)
         errors["small disk"] = error_of(trainer.save_model)
-        table_checkpoints.shutil.disk_usage = free
+        shutil.disk_usage = free
         read, rank = sharded_tables.read_grown_rows, trainer.args.process_index
         sharded_tables.read_grown_rows = full if rank == 1 else read
         errors["not read"] = error_of(lambda: sharded_from_pretrained(ClickPromptForCTR, output))

@@ -26,11 +26,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..data.columnar import SIZES_FILE, write_notes
+from ..data.disk_space import check_disk_space
 from ..data.drift import count_training_values, with_trained_values
 from ..data.prepared_notes import notes_of_shards
 from ..data.sources.source import SPLIT_NAMES
 from ..data.streaming.distinct import DistinctValues
-from ..data.streaming.prepare import check_room, write_tokens
+from ..data.streaming.prepare import write_tokens
 from ..data.streaming.row_writer import RowWriter
 from ..data.streaming.spill import SpilledColumn
 from ..data.token_tables import first_clauses
@@ -86,7 +87,7 @@ def join_shards(
     with whole_folder(folder, flush=False) as partial:
         spill = partial / ".spill"
         spill.mkdir()
-        check_room(partial, _bytes_of_arrays(sum(sizes.values()), processor))
+        check_disk_space(partial, _bytes_of_arrays(sum(sizes.values()), processor), "the rows of the shards")
         clauses = _write_rows(paths, sizes, processor, partial, spill)
         if clauses:
             write_tokens(partial, spill, clauses, processor, sum(sizes.values()))

@@ -17,11 +17,9 @@ is unfinished: the next writer overwrites it. A file of states that lacks what t
 Shapes: N rows, B batch, U distinct texts, V variants per text, T text tokens of the longest text, H PLM hidden size.
 """
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +35,7 @@ from transformers.utils import logging
 from ..loading_clickprompt import hash_weights
 from ..whole_files import whole_file, write_errors_naming
 from .collators import ClickPromptCLMCollator, ClickPromptMLMCollator
+from .disk_space import check_disk_space
 from .text_variants import DistinctTexts, TextRows, chosen_variants, text_ids_of, variant_tokens
 
 logger = logging.get_logger(__name__)
@@ -435,19 +434,17 @@ def _announce(folder: Path, header: dict[str, Any], needed: _Needed, missing: _N
     """Say what will be written, and refuse if the disk is too small."""
     size = int(missing.lengths.sum()) * header["hidden_size"] * _STORED_TYPES[header["dtype"]].itemsize
     size += len(missing.keys) * _RECORD.itemsize
-    free = shutil.disk_usage(folder).free
     # a warning, because the default level hides anything less
     logger.warning(
         f"Caching the states of {len(missing.keys):,} texts in {folder}: {missing.lengths.sum():,} tokens, "
         f"{size / 1e6:,.1f} MB in {header['dtype']}. {len(needed.keys) - len(missing.keys):,} others are there."
     )
-    if size > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{folder} cannot hold the states of {len(missing.keys):,} texts: they take {size / 1e6:,.1f} MB, and the "
-            f"disk has {free / 1e6:,.1f} MB left. Choose another `text_state_dir`, a 16-bit `text_state_dtype`, or "
-            "fewer fields of text",
-        )
+    check_disk_space(
+        folder,
+        size,
+        f"the states of {len(missing.keys):,} texts",
+        "Choose another `text_state_dir`, a 16-bit `text_state_dtype`, or fewer fields of text",
+    )
 
 
 @contextmanager

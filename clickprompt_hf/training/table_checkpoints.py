@@ -7,7 +7,6 @@ have the same form: tables of all rows, of which each process writes and reads i
 
 import errno
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..data.disk_space import check_disk_space
 from ..loading_clickprompt import record_fingerprints
 from ..whole_files import PARTIAL_FOLDER, whole_contents, write_errors_naming
 from .resuming import ResumableTrainer, of_first_process
@@ -49,7 +49,7 @@ class ShardedTablesTrainer(ResumableTrainer):
             with failing_together():
                 if self.args.should_save:
                     moments = len(_MOMENTS) if self._writes_checkpoint and not self.args.save_only_model else 0
-                    check_space(folder, (1 + moments) * _num_bytes(rows))
+                    check_disk_space(folder, (1 + moments) * _num_bytes(rows), "the id tables")
                     if not self._writes_checkpoint:
                         stack.enter_context(whole_contents(folder))
                     # without the tables
@@ -137,21 +137,6 @@ class ShardedTablesTrainer(ResumableTrainer):
         with failing_together():
             result = load_sharded(self.model, folder)
         self._issue_warnings_after_load(result)
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Check that a disk has room, before anything is written.
-
-    Raises:
-        OSError: If not; the message names the folder and both numbers.
-    """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise OSError(
-            errno.ENOSPC,
-            f"{folder} cannot be written: its id tables need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
-        )
 
 
 def _tables(rows: Mapping[str, tuple[int, int, torch.Tensor]]) -> dict[str, tuple[int, torch.Tensor]]:

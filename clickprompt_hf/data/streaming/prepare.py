@@ -4,7 +4,6 @@
 Shapes: N rows, R rows of a chunk, D distinct values of a column, F fields, G fields in the text, C columns of ids.
 """
 
-import errno
 import json
 import shutil
 from collections import Counter
@@ -23,6 +22,7 @@ from ...schema_clickprompt import FieldSchema, Schema
 from ...whole_files import whole_folder, write_errors_naming
 from ..collators import hash_numbers
 from ..columnar import SIZES_FILE, write_notes
+from ..disk_space import check_disk_space
 from ..drift import TrainedValues, training_bins, with_trained_values
 from ..labels import checked_labels, count_words, warn_of_other_words
 from ..splits import DEFAULT_FRACTIONS, Split, check_split_sizes, check_time_column, choose_split_column
@@ -76,7 +76,8 @@ class StreamedTable:
                 name: SpilledColumn(folder / f"column-{number}", stream.types.field(name).type)
                 for number, name in enumerate(names)
             }
-            check_room(folder, stream.spill_bytes)
+            advice = "Choose an output folder on another disk"
+            check_disk_space(folder, stream.spill_bytes, "the rows while they are prepared", advice)
             with write_errors_naming(folder, folder):
                 self._read()
         except BaseException:
@@ -251,16 +252,6 @@ class StreamedTable:
         with whole_folder(folder, flush=False) as partial:
             _Encoding(self, processor, partial, self._folder).write(split_column)
             write_notes(partial, notes or {})
-
-
-def check_room(folder: Path, num_bytes: int) -> None:
-    """Raise an OSError that names the folder if its disk has no room for so many bytes."""
-    if (free := shutil.disk_usage(folder).free) < num_bytes:
-        raise OSError(
-            errno.ENOSPC,
-            f"{folder} needs room for about {num_bytes / 1e9:,.1f} GB while the table is prepared, but its disk has "
-            f"{free / 1e9:,.1f} GB. Choose an output folder on another disk",
-        )
 
 
 def check_can_be_streamed(schema: Schema) -> None:
