@@ -51,16 +51,10 @@ from .arm_processes import train_in_processes
 from .arms import Bench, make_arm
 from .command import require, run_command
 from .comparison_folder import claim_comparison, rows_file, rows_sha256
+from .data_record import SPLIT_ARGUMENTS, resolve_data_arguments
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES
-from .preparation import (
-    SPLIT_ARGUMENTS,
-    PreparedData,
-    prepare_data,
-    read_rows_of,
-    resolve_data_arguments,
-    warn_of_shared_rows,
-)
+from .preparation import PreparedData, prepare_data, read_rows_of, warn_of_shared_rows
 from .table_defaults import choose_by_rows
 
 logger = logging.get_logger(__name__)

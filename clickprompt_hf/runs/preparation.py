@@ -1,7 +1,6 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""From command-line arguments to prepared data, and the record of the data that a checkpoint keeps."""
+"""From command-line arguments to prepared data."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Collection
@@ -11,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from transformers.utils import logging
 
@@ -24,9 +22,8 @@ from ..data.schema_file import load_schema
 from ..data.shared_rows import count_shared_rows
 from ..data.sources import SourceTable, given_schema, needs_schema
 from ..data.sources.source import SPLIT_NAMES
-from ..data.split_files import file_format_of, own_split_files
+from ..data.split_files import own_split_files
 from ..data.splits import (
-    DEFAULT_FRACTIONS,
     check_split_arguments,
     choose_split_column,
     draw_validation_rows,
@@ -41,7 +38,19 @@ from ..schema_clickprompt import Schema
 from ..text_encoder_clickprompt import TextEncoder
 from ..training.arguments import ClickPromptTrainingArguments
 from .arguments import DataArguments, ModelArguments
-from .encoded_elsewhere import check_fits_plm, dataset_of, kept_shards
+from .data_record import (
+    CHECKPOINT,
+    SPLIT_ARGUMENTS,
+    TEACHER,
+    check_same_fields,
+    check_same_processor,
+    check_same_rows,
+    record_of,
+    resolve_against,
+    resolve_max_eval_rows,
+    saved_records,
+)
+from .encoded_elsewhere import check_fits_plm, kept_shards
 from .kept_data import KeptData, files_state
 from .output_folder import checkpoint_to_resume
 from .plms import ROWS_FOR_TOKENIZER, add_tokenizer, limit_text_length
@@ -56,14 +65,6 @@ from .text_encoders import reuse_text_encoder, text_encoder_of
 from .text_fields import choose_text_fields, is_schema_of, show_texts
 
 logger = logging.get_logger(__name__)
-
-_DATA_DEFAULTS = {
-    **{"dataset": None, "split": "random", "split_seed": 42, "split_column": None},
-    **{"split_fractions": list(DEFAULT_FRACTIONS), "max_train_rows": None, "min_count": 1, "stream": None},
-}
-SPLIT_ARGUMENTS = ("split", "split_seed", "max_train_rows", "split_column", "split_fractions")
-# How messages call the model whose data a run must share.
-_CHECKPOINT, _TEACHER = "the checkpoint", "the teacher"
 
 
 @dataclass
@@ -101,58 +102,6 @@ class PreparedData:
         return validation.take(draw_validation_rows(validation.labels, most, self.training_data["split_seed"]))
 
 
-def resolve_data_arguments(
-    given: DataArguments, saved: dict[str, Any] | None, owner: str = _CHECKPOINT
-) -> dict[str, Any]:
-    """Resolve the data arguments: those given, else those of the checkpoint, else the defaults.
-
-    Args:
-        given: Arguments of this run.
-        saved: The checkpoint's record of its data; `None` without a checkpoint.
-        owner: What the record belongs to, as messages call it.
-
-    Raises:
-        ValueError: If no dataset is named, or an argument differs from the checkpoint's.
-    """
-    resolved = {}
-    for name, default in _DATA_DEFAULTS.items():
-        value = getattr(given, name)
-        if saved is not None:
-            # records of earlier versions lack later arguments
-            kept = saved.get(name, default)
-            if name == "stream":
-                kept = bool(kept)
-            if value is not None and value != kept:
-                raise ValueError(
-                    f"`--{name}` must be {kept!r}, as in {owner}'s training, or left out; got {value!r}. "
-                    f"Another split would test on rows that {owner} has seen."
-                )
-            value = kept
-        resolved[name] = default if value is None else value
-    resolved["dataset"] = dataset_of(given, resolved["dataset"])
-    if resolved["dataset"] is None:
-        files = (given.train_file, given.validation_file, given.test_file, given.data_path)
-        resolved["dataset"] = file_format_of(next(filter(None, files), None))
-    if resolved["dataset"] is None:
-        raise ValueError("`--dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
-    return resolved
-
-
-def resumed_training_data(folder: Path) -> dict[str, Any]:
-    """Read the record of the data in the checkpoint that training resumes from.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    training_data = ClickPromptConfig.from_pretrained(folder).training_data
-    if training_data is None:
-        raise ValueError(
-            "`resume_from_checkpoint` must be a checkpoint that records which rows it was trained on; "
-            f"{folder} does not."
-        )
-    return training_data
-
-
 def prepare_data(
     data_args: DataArguments,
     training_args: ClickPromptTrainingArguments,
@@ -181,8 +130,8 @@ def prepare_data(
         OSError: If a file is missing or broken.
     """
     resumed = checkpoint_to_resume(training_args)
-    records = _saved_records(checkpoint, teacher, resumed)
-    resolved = _resolve_against(data_args, records)
+    records = saved_records(checkpoint, teacher, resumed)
+    resolved = resolve_against(data_args, records)
     if checkpoint is None:
         backbone_class(model_args.fresh_backbone)
 
@@ -196,7 +145,7 @@ def prepare_data(
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
             # the processor, if given, is the teacher's
-            owner = _CHECKPOINT if teacher is None else _TEACHER
+            owner = CHECKPOINT if teacher is None else TEACHER
             limit = data_args.max_text_length if teacher is None else None
             schema, files = None, {}
             if is_of_shards:
@@ -249,8 +198,8 @@ def prepare_data(
     if data_args.max_text_length is None and not (is_checked or is_of_shards) and processor.reads_text:
         prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
         check_text_lengths(data, processor, prompt_length)
-    resolved["max_eval_rows"] = _max_eval_rows(data_args.max_eval_rows, resumed)
-    training_data = _record_of(data, processor, resolved)
+    resolved["max_eval_rows"] = resolve_max_eval_rows(data_args.max_eval_rows, resumed)
+    training_data = record_of(data, processor, resolved)
     for owner, record in records:
         check_same_rows(record, training_data, owner)
     if resumed is not None:
@@ -340,49 +289,11 @@ def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> 
         rows.write(processor, request.folder, _column_of_users(resolved, facts), request.notes(facts))
 
 
-def _max_eval_rows(given: int | None, resumed: Path | None) -> int | None:
-    """The number of rows to evaluate on while training: the given one, or that of the run that is resumed."""
-    if resumed is None:
-        return given
-    # records of earlier versions do not tell
-    kept = resumed_training_data(resumed).get("max_eval_rows")
-    if given is not None and given != kept:
-        raise ValueError(
-            f"`--max_eval_rows` must be {kept}, as in the run that is resumed, or left out; got {given}. Other "
-            "validation rows would not compare the epochs before and after."
-        )
-    return kept
-
-
-def _saved_records(
-    checkpoint: ClickPromptConfig | None, teacher: ClickPromptConfig | None, resumed: Path | None
-) -> list[tuple[str, dict[str, Any]]]:
-    """Data records of the checkpoint to start from, of the teacher and of the checkpoint to resume, if any.
-
-    Each comes after what messages call its owner.
-    """
-    configs = ((_CHECKPOINT, checkpoint), (_TEACHER, teacher))
-    records = [(owner, config.training_data) for owner, config in configs if config is not None]
-    resume = resumed_training_data(resumed) if resumed is not None else None
-    return [(owner, record) for owner, record in (*records, (_CHECKPOINT, resume)) if record]
-
-
-def _resolve_against(data_args: DataArguments, records: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Resolve the data arguments with the first record, and refuse values that differ from the other ones."""
-    if not records:
-        return resolve_data_arguments(data_args, None)
-    (owner, first), *others = records
-    resolved = resolve_data_arguments(data_args, first, owner)
-    for other, record in others:
-        resolve_data_arguments(DataArguments(**resolved), record, other)
-    return resolved
-
-
 def read_rows_of(
     data_args: DataArguments,
     resolved: dict[str, Any],
     processor: ClickPromptProcessor | None = None,
-    owner: str = _CHECKPOINT,
+    owner: str = CHECKPOINT,
 ) -> SourceTable:
     """Read all rows with the schema of the checkpoint, the given one, or the dataset's own.
 
@@ -597,18 +508,6 @@ def _extend_processor(processor: ClickPromptProcessor, train: pa.Table, schema: 
     logger.warning(f"--extend_vocabulary added ids for new values: {', '.join(added) or 'none found'}.")
 
 
-def _record_of(
-    data: dict[str, ColumnarDataset], processor: ClickPromptProcessor, resolved: dict[str, Any]
-) -> dict[str, Any]:
-    """The record of the data that a checkpoint keeps: how to get the same rows again, and how to recognize them."""
-    return {
-        **resolved,
-        "num_rows": {name: len(split) for name, split in data.items()},
-        "test_rows_sha256": rows_digest(data["test"]),
-        "processor_fingerprint": processor.fingerprint,
-    }
-
-
 def check_text_lengths(data: dict[str, ColumnarDataset], processor: ClickPromptProcessor, prompt_length: int) -> None:
     """Refuse rows whose text would be truncated.
 
@@ -624,65 +523,4 @@ def check_text_lengths(data: dict[str, ColumnarDataset], processor: ClickPromptP
                 f"Row {longest} of the {name} split has {lengths[longest]} text tokens; with {prompt_length} prompts "
                 f"the PLM's positions leave {limit}. Reduce `--prompt_length`, or pass --max_text_length {limit} to "
                 "truncate."
-            )
-
-
-def rows_digest(split: ColumnarDataset) -> str:
-    """SHA-256 of a split's ids and labels, in order, to tell whether two runs test on the same rows."""
-    digest = hashlib.sha256(np.ascontiguousarray(split.feature_ids).data)
-    digest.update(np.ascontiguousarray(split.labels).data)
-    return digest.hexdigest()
-
-
-def check_same_processor(folder: Path, processor: ClickPromptProcessor) -> None:
-    """Refuse a processor whose ids differ from those of the checkpoint in `folder`.
-
-    Raises:
-        ValueError: If their fingerprints differ.
-    """
-    saved = ClickPromptProcessor.from_pretrained(folder).fingerprint
-    if saved != processor.fingerprint:
-        raise ValueError(
-            f"`resume_from_checkpoint` must be a checkpoint with the processor of the data: the processor in {folder} "
-            f"has fingerprint {saved}, the one of the given data, --schema and --text_fields {processor.fingerprint}."
-        )
-
-
-def check_same_fields(found: Schema, saved: Schema) -> None:
-    """Refuse a table with other fields.
-
-    Raises:
-        ValueError: If the schemas differ in more than the time column, the way CSV files are written and the tables
-            that are joined.
-    """
-    others: dict[str, Any] = {"time": None, "csv": None, "tables": ()}
-    if replace(found, **others) != replace(saved, **others):
-        raise ValueError(
-            f"`--dataset` must have the fields and the label of the checkpoint's schema, {saved.to_dict()}, got "
-            f"{found.to_dict()}."
-        )
-
-
-def check_same_rows(saved: dict[str, Any], found: dict[str, Any], owner: str = _CHECKPOINT) -> None:
-    """Refuse data that differ from those of a checkpoint or teacher, as `owner` says.
-
-    Raises:
-        ValueError: If own splits, split sizes or test rows differ.
-    """
-    # records of earlier versions do not tell
-    own = saved.get("own_splits", found["own_splits"])
-    if own != found["own_splits"]:
-        raise ValueError(
-            f"The data must have {own or 'no'} splits of their own, as in {owner}'s training, got "
-            f"{found['own_splits'] or 'none'}. Give the same of --train_file, --validation_file, --test_file and "
-            "--data_path."
-        )
-    advice = " To finetune on another table, pass --extend_vocabulary to `clickprompt finetune`."
-    if owner == _TEACHER:
-        advice = ""
-    for name in ("num_rows", "test_rows_sha256"):
-        if saved[name] != found[name]:
-            raise ValueError(
-                f"`--data_path` must hold the data that {owner} was trained on: its {name} is {saved[name]}, "
-                f"but {found[name]} in the given data.{advice}"
             )
