@@ -182,15 +182,16 @@ class SpoilOneRow(TrainerCallback):
                 table.weight[-1] = float("inf")
 
 
+def error_of(call):
+    try:
+        call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def failures(folder, prepared):
     """The errors in each process: a look-up outside the trainer, a full disk, a row that is not finite."""
-
-    def error_of(call):
-        try:
-            call()
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        return None
 
     def full(*args):
         raise OSError(28, "No space left on device")
@@ -234,6 +235,26 @@ def failures(folder, prepared):
     return in_processes(2, work, folder)
 
 
+def saved_alone(folder, prepared):
+    """How `save_model` ends in the first process if the second does not call it, waiting or ended."""
+
+    def work(second_ends):
+        trainer = trainer_of(folder / "one", prepared, model_of("alone", prepared[1]), 2, 14, **QUIET, **DIVIDED)
+        rank, error = trainer.args.process_index, None
+        if second_ends and rank == 1:
+            return None
+        if not second_ends:
+            trainer.args.ddp_timeout = 6
+        if trainer.is_world_process_zero():
+            error = error_of(trainer.save_model)
+        if not second_ends:
+            torch.distributed.barrier()
+        return error
+
+    ends = [in_processes(2, lambda ends=ends: work(ends), folder)[0] for ends in (False, True)]
+    return {"errors": ends, "files": [path.name for path in (folder / "one").glob("*.safetensors")]}
+
+
 def compared(folder, one, two):
     report = {}
     for case, (kind, _) in CASES.items():
@@ -271,6 +292,7 @@ def main():
         "built": [built(folder, prepared, processes) for processes in (1, 2)],
         "whole": whole_tables(folder, prepared),
         "failures": failures(folder, prepared),
+        "saved alone": saved_alone(folder, prepared),
     }
     print(json.dumps(report))
 

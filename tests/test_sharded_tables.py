@@ -85,6 +85,17 @@ def test_processes_fail_together(report):
         assert outcome["rows"] == [14, 28]
 
 
+def test_saving_in_one_process_alone_ends(report):
+    """Whether the other process goes on with something else or has ended: it must not wait forever."""
+    waiting, ended = report["saved alone"]["errors"]
+    told = (
+        "RuntimeError: `save_model` must be called in all 2 processes while each holds a part of the id tables, but "
+    )
+    assert waiting.startswith(f"{told}process 0 waited for others in vain, for at most 1 seconds")
+    assert ended.startswith(f"{told}process 0 waited for others in vain, for at most 300 seconds")
+    assert report["saved alone"]["files"] == []
+
+
 def test_a_file_is_laid_out_beside_other_tensors(tmp_path, monkeypatch):
     monkeypatch.setattr(table_rows, "_BYTES_PER_PIECE", 24)
     others = {"step": torch.tensor([7]), "half": torch.ones(3, dtype=torch.float16), "none": torch.zeros(0, 2)}

@@ -20,6 +20,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -469,6 +470,36 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
             "launch` or torchrun.",
             stacklevel=3,
         )
+
+
+class MeetingPoint:
+    """Where the processes wait for each other, but not forever. Create it in all of them at once.
+
+    A group of its own, on gloo: NCCL cannot tell who is missing.
+    """
+
+    def __init__(self) -> None:
+        self._group = distributed.new_group(backend="gloo")
+
+    def wait(self, what: str, seconds: float) -> None:
+        """Wait until all processes are here.
+
+        Args:
+            what: The call that all of them must make, for the message.
+            seconds: How long to wait.
+
+        Raises:
+            RuntimeError: If one has ended, or is still missing then.
+        """
+        rank, processes = own_place()
+        try:
+            distributed.monitored_barrier(self._group, timedelta(seconds=seconds), wait_all_ranks=True)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"{what} must be called in all {processes} processes while each holds a part of the id tables, but "
+                f"process {rank} waited for others in vain, for at most {seconds:g} seconds (a sixth of "
+                "`ddp_timeout`). Call it without `if trainer.is_world_process_zero()` around it."
+            ) from error
 
 
 @contextmanager

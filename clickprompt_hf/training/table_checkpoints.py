@@ -19,7 +19,14 @@ from ..data.disk_space import check_disk_space
 from ..loading_clickprompt import record_fingerprints
 from ..whole_files import PARTIAL_FOLDER, whole_contents, write_errors_naming
 from .resuming import ResumableTrainer, of_first_process
-from .sharded_tables import failing_together, has_sharded_tables, is_divided, load_sharded, sharded_tables
+from .sharded_tables import (
+    MeetingPoint,
+    failing_together,
+    has_sharded_tables,
+    is_divided,
+    load_sharded,
+    sharded_tables,
+)
 from .table_rows import lay_out, read_rows, write_rows
 
 MOMENTS_FILE = "id_table_moments.safetensors"
@@ -32,11 +39,21 @@ class ShardedTablesTrainer(ResumableTrainer):
     All processes must see the output folder.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._meeting_point = MeetingPoint() if is_divided(self.model) else None
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model as `ResumableTrainer` does; call it in all processes."""
-        if not is_divided(self.model):
+        """Save the model as `ResumableTrainer` does; call it in all processes.
+
+        Raises:
+            RuntimeError: If id tables are divided and another process does not call it within a sixth of the argument
+                `ddp_timeout`.
+        """
+        if self._meeting_point is None:
             super().save_model(output_dir, _internal_call)
             return
+        self._meeting_point.wait("`save_model`", self.args.ddp_timeout / 6)
         folder = Path(str(output_dir or self.args.output_dir))
         model: Any = self.model
         tables = sharded_tables(model)
