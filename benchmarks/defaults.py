@@ -28,7 +28,7 @@ from tables import TABLES
 from clickprompt_hf import ClickPromptProcessor, Schema
 from clickprompt_hf.comparison.baselines import Baseline, GradientBoosting, OneHotLogisticRegression
 from clickprompt_hf.data.bucket_choice import choose_buckets
-from clickprompt_hf.data.column_profile import rank_alone
+from clickprompt_hf.data.column_checks import rank_alone
 from clickprompt_hf.data.reading import load_source
 from clickprompt_hf.data.schema_draft import profile_columns
 from clickprompt_hf.data.splits import limit_train_rows, split_table

@@ -4,7 +4,8 @@
 import numpy as np
 
 from ..schema_clickprompt import Buckets, FieldSchema
-from .column_profile import ColumnProfile, cross_fitted_rates
+from .column_checks import cross_fitted_rates
+from .column_profile import ColumnProfile
 from .delong import compare_aucs, p_value
 from .vocabulary import bucket_boundaries
 

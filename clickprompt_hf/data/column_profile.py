@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from scipy.stats import chi2
-from sklearn.metrics import roc_auc_score
 
 from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
 from ..schema_clickprompt import FieldSchema
-from ..values_clickprompt import canonical, number_of, read_time, spellings
+from ..values_clickprompt import number_of, read_time, spellings
 from ..vectors_clickprompt import UnreadableVector, read_vectors
+from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
 
 # Written by people and programs for missing values, in any case. Among numbers and times they mean nothing else.
 _WORDS_FOR_MISSING = {
@@ -32,141 +32,10 @@ _NO_TIME = re.compile(r"-1|(?=.*0)[-0/.: TZ+]+|(9999[-/.]?12[-/.]?31|(31|12)[-/.
 _WHOLE_NUMBER = re.compile(r"-?\d+")
 _WORDS, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
 _CODE = re.compile(r"[A-Za-z]+[-_ ]?\d+|\d+[-_ ]?[A-Za-z]+|@\w+")
-_ID_WORDS = {
-    *("id", "ids", "uid", "uuid", "guid", "key", "code", "zip", "zipcode", "postcode", "postal", "sku", "isbn", "ean"),
-    *("asin", "hash", "ip", "iban", "index", "unnamed"),
-}
-_ACRONYMS = {"id", "uid", "uuid", "isbn", "asin", "sku", "ean", "ip", "url"}
-# Users, items and events: numbers under such a name alone are ids, unlike those of `user_age`.
-_ENTITY_WORDS = {
-    *(
-        "user",
-        "customer",
-        "client",
-        "member",
-        "visitor",
-        "viewer",
-        "reader",
-        "listener",
-        "player",
-        "patient",
-        "person",
-    ),
-    *("subscriber", "buyer", "seller", "merchant", "vendor", "supplier", "driver", "rider", "passenger", "guest"),
-    *("applicant", "candidate", "student", "teacher", "employee", "employer", "reviewer", "author", "artist", "actor"),
-    *(
-        "doctor",
-        "physician",
-        "provider",
-        "agent",
-        "advertiser",
-        "publisher",
-        "household",
-        "item",
-        "product",
-        "article",
-    ),
-    *(
-        "news",
-        "movie",
-        "film",
-        "book",
-        "song",
-        "track",
-        "album",
-        "anime",
-        "game",
-        "video",
-        "show",
-        "channel",
-        "podcast",
-    ),
-    *("app", "ad", "campaign", "creative", "banner", "site", "domain", "page", "listing", "property", "store", "shop"),
-    *("restaurant", "hotel", "business", "venue", "company", "job", "vacancy", "course", "recipe", "query", "keyword"),
-    *(
-        "session",
-        "device",
-        "account",
-        "card",
-        "policy",
-        "loan",
-        "contract",
-        "claim",
-        "order",
-        "transaction",
-        "invoice",
-    ),
-    *("encounter", "visit", "admission", "booking", "reservation", "impression", "request", "event", "record", "row"),
-    *("ticket", "tweet", "post", "review", "msno", "playlist", "brand", "model", "machine", "sensor", "station"),
-    *("cust", "usr", "respondent", "participant", "panelist", "subject", "tenant", "borrower", "donor", "resident"),
-}
-_NUMBER_WORDS = {"number", "no", "nr", "num", "nbr", "nmbr", "numb", "ref", "reference"}
-# Numbers under such names may occur equally often because of how rows were collected or cut.
-_ORDER_WORDS = {
-    *("rank", "position", "pos", "place", "slot", "percentile", "quantile", "decile", "score", "age", "price"),
-    *("step", "period", "lag", "horizon", "wave", "round", "trial", "turn", "page", "level", "index", "count"),
-    *("year", "month", "week", "day", "hour", "minute", "second", "quarter", "date", "time", "t"),
-}
-# Numbers under such names are codes of categories if they are few.
-_CATEGORY_WORDS = {
-    *("occupation", "profession", "category", "subcategory", "genre", "type", "class", "group", "segment", "cluster"),
-    *("department", "division", "sector", "industry", "gender", "sex", "race", "ethnicity", "weekday", "dayofweek"),
-    *("bucket", "region", "district", "country", "state", "city", "county", "province", "area"),
-}
 _MAX_CATEGORY_CODES = 1000
-_PLACE_WORDS = {
-    *("city", "town", "village", "country", "nation", "state", "province", "county", "region", "district", "location"),
-    *("place", "borough", "suburb", "neighborhood", "neighbourhood", "municipality", "continent", "area", "residence"),
-    *("origin", "destination", "birthplace", "hometown"),
-}
 _HEX, _BASE64 = re.compile(r"[0-9a-fA-F]{8,}"), re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CASE_CHANGES = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[a-z0-9]|(?<=[0-9])[A-Za-z]")
-_ID_ENDINGS = re.compile(
-    r".*(user|item|customer|client|product|patient|account|member|session|order|device|loan)id"
-    r"|(user|cust|customer|client|patient|account|acct|member|person|employee|emp|policy|loan|order)(no|nr|num|nbr|number)"
-)
-_TIME_WORDS = {
-    "time",
-    "timestamp",
-    "ts",
-    "unixtime",
-    "date",
-    "datetime",
-    "day",
-    "at",
-    "on",
-    "epoch",
-    "when",
-    "created",
-    "updated",
-}
-_OUTCOME_WORDS = {
-    *("click", "clicks", "clicked", "conversion", "conversions", "converted", "purchase", "purchases", "purchased"),
-    *("bought", "revenue", "checkout", "checkouts", "install", "installs", "installed", "payout", "gmv", "orders"),
-}
-_DURATIONS = {"time", "duration", "seconds", "secs", "sec", "ms", "millis", "minutes", "min", "length", "ratio", "pct"}
-_AGGREGATE_WORDS = {
-    *("past", "prev", "previous", "prior", "last", "history", "historical", "hist", "before", "earlier", "first"),
-    *(
-        "avg",
-        "mean",
-        "average",
-        "total",
-        "sum",
-        "num",
-        "count",
-        "cnt",
-        "number",
-        "rate",
-        "ctr",
-        "cvr",
-        "days",
-        "since",
-    ),
-    *("user", "item", "daily", "weekly", "monthly", "lifetime", "annual", "company"),
-}
-_PERIOD = re.compile(r"\d+(d|h|w|m|y|days?|hours?|weeks?|months?)?")
 _DATE_FORMATS = (
     *("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y", "%m/%d/%y"),
     *("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%b-%Y", "%Y-%m"),
@@ -185,17 +54,14 @@ _LIST_TYPES = (
 )
 # In columns whose names do not suggest ids, fewer codes may be categories that mean something, such as age ranges.
 _MIN_CODES, _SHARE_OF_CODES = 50, 0.9
-_MAX_NUMBERS_AS_CATEGORIES = 10
+MAX_NUMBERS_AS_CATEGORIES = 10
 _MOST_OTHER_THAN_NUMBERS, _MOST_OTHER_THAN_TIMES = 0.05, 0.01
 _MIN_TEXTS, _WORDS_OF_TEXT = 50, 3
 _LONG_TEXT = 200
-_MIN_ROWS_OF_IDS = 20
+MIN_ROWS_OF_IDS = 20
 _MIN_EQUAL_VALUES = 20
-_MIN_ROWS_TO_RANK = 100
-_MIN_ROWS_OF_CLASS = 10
-_LEAK, _NEAR_LEAK = 0.97, 0.9
-_CLICKED_SHARE, _CHANCE = 0.98, 1e-6
-_NUMBERS_BINS = 50
+# What is less likely is not by chance.
+CHANCE = 1e-6
 
 
 @dataclass
@@ -245,20 +111,17 @@ class ColumnProfile:
     @property
     def words(self) -> set[str]:
         """The words of the column's name, in lower case."""
-        spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", self.name)
-        return set(re.split(r"[^a-z0-9]+", spaced.lower())) - {""}
+        return words_of(self.name)
 
     @property
     def is_named_id(self) -> bool:
         """Whether the column's name suggests ids or codes."""
-        names_entity = bool(self.words & _ENTITY_WORDS) and self.words <= _ENTITY_WORDS | _NUMBER_WORDS
-        named = bool(self.words & _ID_WORDS) or any(_ID_ENDINGS.fullmatch(word) for word in self.words)
-        return named or names_entity
+        return suggests_ids(self.words)
 
     @property
     def is_named_place(self) -> bool:
         """Whether the column's name suggests places."""
-        return bool(self.words & _PLACE_WORDS)
+        return suggests_places(self.words)
 
     @property
     def has_only_codes(self) -> bool:
@@ -367,20 +230,25 @@ def _guess_kind(profile: ColumnProfile, cell_type: pa.DataType, raw: Mapping[str
     """Set the kind of a column of single values, and what follows from it. `raw` has a cell as read for each value."""
     if pa.types.is_temporal(cell_type) and not pa.types.is_time(cell_type) and not pa.types.is_duration(cell_type):
         _try_time_format(profile, None, most_unread=1)
-    elif all(map(_means_missing, profile.values)) or len(profile.values) == 2 or pa.types.is_boolean(cell_type):
+    elif all(map(means_missing, profile.values)) or len(profile.values) == 2 or pa.types.is_boolean(cell_type):
         pass
     elif not (_try_numbers(profile) or _try_times(profile) or _is_place(profile) or _try_multi_valued(profile, raw)):
         _try_text(profile)
     if profile.kind not in ("numeric", "time") and "missing" not in profile.options:
         for v, value in enumerate(profile.values):
-            if _means_missing(value) and value.lower() not in _DOUBTFUL_WORDS:
+            if means_missing(value) and value.lower() not in _DOUBTFUL_WORDS:
                 profile.doubts.append(
                     f"{value!r} ({percent(profile.share(v))}) is treated as an ordinary value; if it means missing, "
                     f"add `missing: [{value!r}]` to the field"
                 )
 
 
-def _means_missing(value: str) -> bool:
+def is_no_time(value: str) -> bool:
+    """Whether a value stands for no time, such as `0000-00-00`, among times."""
+    return bool(_NO_TIME.fullmatch(value))
+
+
+def means_missing(value: str) -> bool:
     return value.lower() in _WORDS_FOR_MISSING
 
 
@@ -399,8 +267,8 @@ def _words_beside(profile: ColumnProfile, is_read: np.ndarray, what: str, most_u
         The words; `None` if the column holds too much else.
     """
     unread = np.flatnonzero(~is_read).tolist()
-    words = [v for v in unread if _means_missing(profile.values[v])]
-    others = [v for v in unread if not _means_missing(profile.values[v])]
+    words = [v for v in unread if means_missing(profile.values[v])]
+    others = [v for v in unread if not means_missing(profile.values[v])]
     if len(others) == 1:
         word, count = profile.values[others[0]], profile.counts[others[0]]
         if 2 <= count <= profile.counts.sum() / 2 and not re.search(r"\d", word):
@@ -418,7 +286,7 @@ def _words_beside(profile: ColumnProfile, is_read: np.ndarray, what: str, most_u
 def _try_numbers(profile: ColumnProfile) -> bool:
     """Tell whether the values are numbers, including ids, codes and times in digits, and set what follows."""
     numbers = np.asarray([number_of(value) for value in profile.values])
-    numbers[[_means_missing(value) for value in profile.values]] = np.nan
+    numbers[[means_missing(value) for value in profile.values]] = np.nan
     numeric = np.isfinite(numbers)
     doubts = list(profile.doubts)
     words = _words_beside(profile, numeric, "numbers", _MOST_OTHER_THAN_NUMBERS)
@@ -426,21 +294,21 @@ def _try_numbers(profile: ColumnProfile) -> bool:
         return False
     whole = bool((numbers[numeric] % 1 == 0).all())
     time_formats: tuple[str | None, ...] = ()
-    if profile.words & _TIME_WORDS:
+    if profile.words & TIME_WORDS:
         time_formats = ("%Y%m%d", None) if whole else (None,)
-    if profile.words & {*_TIME_WORDS, "hour"} and whole:
+    if profile.words & {*TIME_WORDS, "hour"} and whole:
         time_formats = (*time_formats, *_hour_formats(profile.values))
     if any(_try_time_format(profile, time_format, 0.0) for time_format in time_formats):
         return True
     has_leading_zeros = any(re.fullmatch(r"0\d+", value) for value in profile.values)
     code = next((value for value in profile.values if _CODE.fullmatch(value)), None)
-    is_category = whole and bool(profile.words & _CATEGORY_WORDS) and numeric.sum() <= _MAX_CATEGORY_CODES
-    is_id = profile.is_named_id and (whole or bool(profile.words & _ID_WORDS))
-    few = numeric.sum() <= _MAX_NUMBERS_AS_CATEGORIES
-    repeats_as_id = whole and not profile.words & _ORDER_WORDS and _repeat_equally(profile.counts[numeric])
+    is_category = whole and bool(profile.words & CATEGORY_WORDS) and numeric.sum() <= _MAX_CATEGORY_CODES
+    is_id = profile.is_named_id and (whole or bool(profile.words & ID_WORDS))
+    few = numeric.sum() <= MAX_NUMBERS_AS_CATEGORIES
+    repeats_as_id = whole and not profile.words & ORDER_WORDS and _repeat_equally(profile.counts[numeric])
     if is_id or is_category or has_leading_zeros or code or few or repeats_as_id:
         profile.doubts = doubts
-        if words and all(map(_means_missing, words)):
+        if words and all(map(means_missing, words)):
             profile.options["missing"] = words
         if not profile.is_named_id and (has_leading_zeros or code):
             because = "leading zeros" if has_leading_zeros else f"cells such as {code!r}"
@@ -453,7 +321,7 @@ def _try_numbers(profile: ColumnProfile) -> bool:
         return True
     if words:
         profile.options["missing"] = words
-    _set_numeric(profile, numbers)
+    set_numeric(profile, numbers)
     low, high = np.nanmin(numbers), np.nanmax(numbers)
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
@@ -468,7 +336,7 @@ def _repeat_equally(counts: np.ndarray) -> bool:
     """
     if len(counts) < _MIN_EQUAL_VALUES or counts.mean() < 2:
         return False
-    return bool(chi2.cdf(len(counts) * counts.var() / counts.mean(), len(counts) - 1) < _CHANCE)
+    return bool(chi2.cdf(len(counts) * counts.var() / counts.mean(), len(counts) - 1) < CHANCE)
 
 
 def _hour_formats(values: Sequence[str]) -> list[str]:
@@ -477,7 +345,7 @@ def _hour_formats(values: Sequence[str]) -> list[str]:
     return [form for form, length in (("%y%m%d%H", 8), ("%Y%m%d%H", 10)) if lengths == {length}]
 
 
-def _set_numeric(profile: ColumnProfile, numbers: np.ndarray) -> None:
+def set_numeric(profile: ColumnProfile, numbers: np.ndarray) -> None:
     """Make the column numeric, with `numbers` (V,) for its values, NaN where they are none."""
     profile.kind, profile.numbers = "numeric", numbers
     known = np.isfinite(numbers)
@@ -487,7 +355,7 @@ def _set_numeric(profile: ColumnProfile, numbers: np.ndarray) -> None:
 
 def _try_times(profile: ColumnProfile) -> bool:
     """Tell whether the values are times in a known format, and set what follows."""
-    known = [value for value in profile.values if re.search(r"\d", value) and not _NO_TIME.fullmatch(value)]
+    known = [value for value in profile.values if re.search(r"\d", value) and not is_no_time(value)]
     sample = known[:: max(1, len(known) // 200)]
     for time_format in _TIME_FORMATS:
         if not sample or not all(read_time(value, time_format) for value in sample[:3]):
@@ -525,7 +393,7 @@ def _day_and_month_swapped(time_format: str | None) -> str | None:
 def _try_time_format(profile: ColumnProfile, time_format: str | None, most_unread: float) -> bool:
     """Make the column one of times if nearly all values are times in this format."""
     doubts = list(profile.doubts)
-    is_sentinel = np.asarray([bool(_NO_TIME.fullmatch(value)) for value in profile.values])
+    is_sentinel = np.asarray([is_no_time(value) for value in profile.values])
     is_read = np.asarray([read_time(value, time_format) is not None for value in profile.values])
     words = _words_beside(profile, is_read | is_sentinel, "times", most_unread)
     if words is None or not (is_read & ~is_sentinel).any():
@@ -617,7 +485,7 @@ def _are_amounts(values: Sequence[str]) -> bool:
     """Whether the values are numbers with symbols or separators, such as `1,200`, instead of lists of numbers."""
     # Amounts begin with one to three digits.
     has_triples_only = all(re.fullmatch(r"\d{3}([, ]\d{3})*", value) for value in values)
-    return all(map(_AMOUNT.fullmatch, values)) and not (has_triples_only and len(values) > _MIN_ROWS_OF_IDS)
+    return all(map(_AMOUNT.fullmatch, values)) and not (has_triples_only and len(values) > MIN_ROWS_OF_IDS)
 
 
 def _recur(elements: Counter[str], cells: list[list[str]], counts: np.ndarray, separator: str) -> bool:
@@ -675,238 +543,6 @@ def _try_text(profile: ColumnProfile) -> None:
         profile.summary = f"{words:.0f} words on average, up to {lengths.max():,}"
         if lengths.max() > _LONG_TEXT:
             profile.doubts.append("long texts; with a PLM, set max_text_length to truncate them")
-
-
-def is_header_a_row(profiles: Sequence[ColumnProfile]) -> bool:
-    """Whether the column names look like another row of the table, so that the file has no header.
-
-    They do if each column of numbers or times has a name that is one too, or if names are values of their columns.
-    """
-    names = [profile.name for profile in profiles]
-    # pandas numbers the columns of frames without names.
-    if names in ([str(c + first) for c in range(len(names))] for first in (0, 1)):
-        return False
-    num_typed, num_repeated = 0, 0
-    for profile in profiles:
-        if not profile.values or not profile.name.strip():
-            continue
-        numbers = np.asarray([number_of(value) for value in profile.values])
-        is_numeric = profile.counts[np.isfinite(numbers)].sum() >= 0.5 * profile.counts.sum()
-        if profile.kind == "time":
-            fits = read_time(profile.name, profile.options.get("time_format")) is not None
-        elif is_numeric:
-            fits = bool(np.isfinite(number_of(profile.name)))
-        else:
-            num_repeated += canonical(profile.name) in profile.values
-            continue
-        is_missing = _means_missing(profile.name) or (profile.kind == "time" and _NO_TIME.fullmatch(profile.name))
-        if not fits and not is_missing:
-            return False
-        num_typed += fits
-    return num_typed > 0 or num_repeated >= 2
-
-
-def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
-    """Leave a column out if it numbers or names the rows, and question one whose values hardly repeat.
-
-    Args:
-        profile: A column.
-        num_distinct_rows: Number of rows without copies of others, which have the same id.
-    """
-    if profile.reason_left_out:
-        return
-    is_unique = _MIN_ROWS_OF_IDS <= num_distinct_rows <= len(profile.values)
-    if profile.kind == "numeric" and profile.numbers is not None:
-        whole = bool((profile.numbers % 1 == 0).all())
-        is_unique = is_unique and whole and float(np.ptp(profile.numbers)) == num_distinct_rows - 1
-    if is_unique and profile.kind in ("categorical", "numeric"):
-        profile.reason_left_out, profile.doubts = "row ids, as no two rows share a value", []
-        if num_distinct_rows < profile.num_rows:
-            profile.reason_left_out = "row ids, as no two rows but copies of one row share a value"
-    elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > _MIN_ROWS_OF_IDS:
-        profile.doubts.append("most values occur only once, so their ids learn little; see min_count")
-
-
-def unite_families(profiles: Sequence[ColumnProfile]) -> None:
-    """Give one kind to columns whose names differ only by a number, such as `PAY_0` and `PAY_2`, if values are alike.
-
-    Columns of numbers are alike if the intervals from their 5 % to their 95 % quantiles share at least a quarter of
-    what they cover together. Their kind is categorical if they have at most 20 distinct numbers in all.
-    """
-    for family in _families(profiles):
-        if len({profile.kind for profile in family}) < 2:
-            continue
-        numbers = [np.asarray([number_of(value) for value in profile.values]) for profile in family]
-        if not _are_alike(numbers, [profile.counts for profile in family]):
-            continue
-        distinct = len(np.unique(np.concatenate([each[np.isfinite(each)] for each in numbers])))
-        for profile, each in zip(family, numbers):
-            if distinct > 2 * _MAX_NUMBERS_AS_CATEGORIES and profile.kind == "categorical":
-                _set_numeric(profile, each)
-            elif distinct <= 2 * _MAX_NUMBERS_AS_CATEGORIES and profile.kind == "numeric":
-                profile.kind, profile.numbers, profile.summary = "categorical", None, ""
-
-
-def unite_buckets(profiles: Sequence[ColumnProfile]) -> None:
-    """Give one kind of buckets, that of most of them, to numeric columns whose names differ only by a number."""
-    for family in _families(profiles):
-        with_log = [profile for profile in family if profile.options.get("buckets") == "log"]
-        if not with_log or len(with_log) == len(family) or any(profile.kind != "numeric" for profile in family):
-            continue
-        becomes_log = 2 * len(with_log) > len(family)
-        for profile in family:
-            if becomes_log == (profile in with_log):
-                continue
-            profile.doubts = [doubt for doubt in profile.doubts if not doubt.startswith("log buckets")]
-            if becomes_log:
-                profile.options["buckets"] = "log"
-                profile.doubts.append("log buckets, as in most columns of this name; the alternative is `quantile`")
-            else:
-                del profile.options["buckets"]
-
-
-def _families(profiles: Sequence[ColumnProfile]) -> list[list[ColumnProfile]]:
-    """Groups of columns of numbers whose names differ only by a number."""
-    families: dict[str, list[ColumnProfile]] = {}
-    for profile in profiles:
-        is_number = profile.kind == "numeric" or (
-            profile.kind == "categorical"
-            and not profile.is_named_id
-            and bool(profile.values)
-            and bool(np.isfinite([number_of(value) for value in profile.values if not _means_missing(value)]).all())
-            and not any(re.fullmatch(r"0\d+", value) for value in profile.values)
-        )
-        if is_number and not profile.reason_left_out and re.search(r"\d", profile.name):
-            families.setdefault(re.sub(r"\d+", "0", profile.name), []).append(profile)
-    return [family for family in families.values() if len(family) > 1]
-
-
-def _are_alike(numbers: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> bool:
-    """Whether columns have numbers of the same range; see `unite_families`."""
-    lows, highs = [], []
-    for each, rows in zip(numbers, counts):
-        known = np.isfinite(each)
-        if not known.any():
-            return False
-        low, high = np.quantile(np.repeat(each[known], rows[known]), (0.05, 0.95))
-        lows.append(low)
-        highs.append(high)
-    return bool(min(highs) - max(lows) >= 0.25 * (max(highs) - min(lows)))
-
-
-def propose_ids_only(profiles: Sequence[ColumnProfile]) -> None:
-    """Keep ids and codes out of the text by `in_text: false`, unless nothing else is left to read.
-
-    Args:
-        profiles: The columns that become fields.
-    """
-    codes = [profile for profile in profiles if profile.has_only_codes]
-    if len(codes) < len(profiles):
-        for profile in codes:
-            profile.options["in_text"] = False
-
-
-def count_copies(profiles: Sequence[ColumnProfile]) -> tuple[int, bool]:
-    """Count rows that repeat an earlier row in all columns.
-
-    Returns:
-        Their number, and whether the table itself seems to be copied: all rows occur equally often, or none more than
-        twice. Otherwise equal rows may be different impressions.
-    """
-    rows = pd.DataFrame({c: profile.value_ids for c, profile in enumerate(profiles)})
-    times = rows.groupby(list(rows.columns)).size().to_numpy()
-    return len(rows) - len(times), bool(times.max() <= 2 or times.min() == times.max())
-
-
-def question_outcome(profile: ColumnProfile) -> None:
-    """Leave a column out if its name says that it is another outcome of the impression, such as a purchase.
-
-    Names of aggregates, such as `past_purchases` or `clicks_7d`, are left alone.
-    """
-    is_aggregate = bool(profile.words & _AGGREGATE_WORDS) or any(map(_PERIOD.fullmatch, profile.words))
-    is_outcome = bool(profile.words & _OUTCOME_WORDS) or profile.words >= {"order", "id"}
-    is_outcome = is_outcome or bool(profile.words & {"dwell", "watch", "view", "play"} and profile.words & _DURATIONS)
-    if is_outcome and not is_aggregate and not profile.reason_left_out:
-        profile.reason_left_out = "by its name an outcome; is it known before the impression? Then keep it"
-
-
-def rank_alone(profile: ColumnProfile, clicks: np.ndarray) -> None:
-    """Set the AUC of ranking rows by the column alone, and leave the column out if it is a likely leak.
-
-    A row's score is the share of clicks among rows with the same value in the other half of the rows. A column that
-    ranks almost perfectly is usually known only after the click.
-
-    Args:
-        profile: A column.
-        clicks: (N,) 1, 0, or NaN if unknown.
-    """
-    rows = np.flatnonzero(np.isfinite(clicks))
-    if len(rows) < _MIN_ROWS_TO_RANK or profile.reason_left_out or np.ptp(clicks[rows]) == 0:
-        return
-    if profile.numbers is None:
-        groups = profile.value_ids
-    else:
-        numbers = np.append(profile.numbers, np.nan)[profile.value_ids]
-        edges = np.nanquantile(numbers, np.linspace(0, 1, _NUMBERS_BINS + 1)[1:-1])
-        # Each edge is its own bin, as it may be the value of most rows, such as zero.
-        bins = np.searchsorted(edges, numbers, side="left") + np.searchsorted(edges, numbers, side="right")
-        groups = np.where(np.isfinite(numbers), bins, -1)
-    profile.auc = float(roc_auc_score(clicks[rows], cross_fitted_rates(groups, clicks)[rows]))
-    if min(clicks[rows].sum(), (1 - clicks[rows]).sum()) < _MIN_ROWS_OF_CLASS:
-        return
-    if profile.auc >= _LEAK:
-        profile.reason_left_out = (
-            "predicts the label almost perfectly, so it is a leak unless it is known before the click"
-        )
-    elif _only_for_clicks(profile.value_ids[rows], clicks[rows]):
-        profile.reason_left_out = (
-            "empty, or always the same, in rows without a click, so it is a leak unless it is known before the click"
-        )
-    elif profile.auc >= _NEAR_LEAK:
-        profile.doubts.append("predicts much of the label; is it known before the click?")
-
-
-def cross_fitted_rates(groups: np.ndarray, clicks: np.ndarray) -> np.ndarray:
-    """Score each row by the share of clicks in its group, in the half of the rows that does not include it.
-
-    Args:
-        groups: (N,) group of each row, -1 for missing values.
-        clicks: (N,) 1, 0, or NaN if unknown.
-
-    Returns:
-        (N,) shares; NaN for rows without a label.
-    """
-    order = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(clicks)))
-    halves = order[::2], order[1::2]
-    scores = np.full(len(clicks), np.nan)
-    for half, other in (halves, halves[::-1]):
-        shown = np.bincount(groups[other] + 1, minlength=groups.max() + 2)
-        clicked = np.bincount(groups[other] + 1, weights=clicks[other], minlength=groups.max() + 2)
-        # One additional row with the overall mean keeps the scores of rare values near it.
-        scores[half] = ((clicked + clicks[other].mean()) / (shown + 1))[groups[half] + 1]
-    return scores
-
-
-def _only_for_clicks(value_ids: np.ndarray, clicks: np.ndarray) -> bool:
-    """Whether the column is empty, or has its most frequent value, in all rows but clicked ones, and not by chance."""
-    rate = clicks.mean()
-    for usual in ([-1], [0], [-1, 0]):
-        of_others = clicks[~np.isin(value_ids, usual)]
-        is_enough = len(of_others) >= _MIN_ROWS_OF_CLASS and len(of_others) * np.log(rate) < np.log(_CHANCE)
-        if is_enough and rate < _NEAR_LEAK and of_others.mean() >= _CLICKED_SHARE:
-            return True
-    return False
-
-
-def display_name(column: str) -> str:
-    """Make a field's name from a column's name: `"Loan amount"` from `loan_amount`, `"User ID"` from `userId`."""
-    words = (
-        re.sub(r"([a-z])([A-Z])", r"\1 \2", re.sub(r"(?<=[^\W_])[-.](?=[^\W_])", " ", column))
-        .replace("_", " ")
-        .split()
-    )
-    shown = [word.upper() if word.lower() in _ACRONYMS else word for word in words]
-    return " ".join([shown[0][:1].upper() + shown[0][1:], *(w if w.isupper() else w.lower() for w in shown[1:])])
 
 
 def percent(share: float) -> str:

@@ -10,18 +10,17 @@ import pyarrow as pa
 
 from ..schema_clickprompt import FieldSchema, Schema
 from .bucket_choice import choose_buckets
-from .column_profile import (
-    ColumnProfile,
+from .column_checks import (
     count_copies,
-    display_name,
     leave_out_row_ids,
-    profile_column,
     propose_ids_only,
     question_outcome,
     rank_alone,
     unite_buckets,
     unite_families,
 )
+from .column_names import display_name
+from .column_profile import ColumnProfile, profile_column
 from .label_guess import LabelGuess, guess_labels, named_label
 
 # A draft of a larger table looks at this many rows.

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.bucket_choice import choose_buckets
-from ..data.column_profile import (
+from ..data.column_checks import (
     leave_out_row_ids,
     propose_ids_only,
     rank_alone,

@@ -20,7 +20,8 @@ import pyarrow as pa
 import yaml
 from transformers import AutoTokenizer
 
-from ..data.column_profile import ColumnProfile, is_header_a_row, percent
+from ..data.column_checks import is_header_a_row
+from ..data.column_profile import ColumnProfile, percent
 from ..data.label_guess import may_be_graded_label
 from ..data.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
 from ..data.table_files import ENDINGS, open_table_file, table_kind
