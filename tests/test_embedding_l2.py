@@ -11,6 +11,7 @@ from tiny_models import tiny_ctr_config
 from torch.utils.data import Dataset, IterableDataset
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
+from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.layers_ctr import FeatureEmbedding
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training import embedding_l2 as module
@@ -175,6 +176,100 @@ def test_rows_of_every_kind_are_counted(rows_format, tmp_path, monkeypatch):
     ((_, _, feature_ids, step_rows, _),) = counted
     assert feature_ids.tolist() == [[1, 2, 3], [1, 4, 0]]
     assert step_rows == 2
+
+
+def columnar(ids):
+    """Rows of one field."""
+    ids = np.asarray(ids)[:, None]
+    return ColumnarDataset(ids, np.arange(len(ids)) % 2, np.arange(len(ids)))
+
+
+def model_of_one_field(num_ids):
+    torch.manual_seed(0)
+    ctr = tiny_ctr_config("lr", field_sizes=[num_ids], max_values=[1])
+    return ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr, fusion="ctr"))
+
+
+def test_an_id_that_feature_dropout_replaces_is_counted_once(tmp_path):
+    """Half of the values to evaluate are unseen, so half of the ids are replaced: what training reads, by hand."""
+    options = {"embedding_l2": 6.0, "feature_dropout": "unseen", "per_device_train_batch_size": 2, "report_to": []}
+    args = ClickPromptTrainingArguments(str(tmp_path), **options)
+    train, evaluated = columnar([1, 1, 2, 1]), columnar([0, 1])
+    trainer = ClickPromptTrainer(model_of_one_field(3), args, train_dataset=train, eval_dataset=evaluated)
+    trainer.create_optimizer()
+    ((_, rates),) = trainer._embedding_l2.tables
+    # of 4 rows, an epoch reads id 0 in 2, id 1 in 1.5 and id 2 in 0.5; it has 2 steps of 2 rows
+    steps = [2 * (1 - 0.5**2), 2 * (1 - 0.5**1.5), 2 * (1 - 0.5**0.5)]
+    np.testing.assert_allclose(rates[:, 0], [6 / 2 / reading for reading in steps], rtol=1e-6)
+    rows = trainer.get_train_dataloader().dataset
+    read = np.zeros(3)
+    for epoch in range(2000):
+        rows.set_epoch(epoch)
+        read += np.bincount(rows.__getitems__(range(4))[0]["feature_ids"][:, 0], minlength=3)
+    np.testing.assert_allclose(read / 2000, [2, 1.5, 0.5], atol=0.05)
+
+
+def fit_eight_rows(model, args, inputs):
+    if len(inputs["feature_ids"]) > 8:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_a_batch_size_that_is_found_is_counted(tmp_path):
+    """As if the batches had had the size that fits from the start."""
+    tables = []
+    for found in (True, False):
+        model = model_of_one_field(6)
+        if found:
+            model.register_forward_pre_hook(fit_eight_rows, with_kwargs=True)
+        settings = {"per_device_train_batch_size": 12 if found else 8, "auto_find_batch_size": found}
+        settings |= {"embedding_l2": 5.0, "num_train_epochs": 2, "learning_rate": 0.5, "optim": "sgd"}
+        settings |= {"eval_strategy": "no", "save_strategy": "no", "report_to": [], "disable_tqdm": True}
+        args = ClickPromptTrainingArguments(str(tmp_path), max_grad_norm=0.0, **settings)
+        rows = [{"feature_ids": [row % 5 + 1], "labels": float(row % 2)} for row in range(16)]
+        trainer = ClickPromptTrainer(model, args, train_dataset=rows)
+        trainer.train()
+        tables.append(table_of(model))
+        assert trainer.state.global_step == 4
+    assert torch.equal(*tables)
+
+
+@pytest.mark.parametrize(("split", "step_rows"), [(False, 12), (True, 6)])
+def test_batches_that_processes_split_are_counted(split, step_rows, tmp_path, monkeypatch):
+    """Two processes: batches of 3 rows each, or the halves of one; 2 of them are a step."""
+    counted = []
+    monkeypatch.setattr(trainer_module, "EmbeddingL2", lambda *args: counted.append(args) or (lambda: None))
+    settings = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "eval_strategy": "no"}
+    settings |= {"accelerator_config": {"split_batches": split}, "report_to": []}
+    args = ClickPromptTrainingArguments(str(tmp_path), embedding_l2=0.2, **settings)
+    trainer = ClickPromptTrainer(model_of_one_field(6), args, train_dataset=columnar(np.arange(50) % 5 + 1))
+    monkeypatch.setattr(ClickPromptTrainingArguments, "world_size", 2)
+    trainer.create_optimizer()
+    assert counted[0][3] == step_rows
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1e9])
+def test_gradients_that_fp16_scales_are_unscaled_first(sparse, max_grad_norm, tmp_path):
+    """The step and the norm that is logged are those of fp32, but for rounding."""
+    before = model_of_three_fields()
+    rows = [{"feature_ids": torch.tensor([1, second, 3]), "labels": second % 4 / 2} for second in (2, 4)]
+    settings = {"per_device_train_batch_size": 2, "max_steps": 1, "learning_rate": 0.5, "logging_steps": 1}
+    settings |= {"eval_strategy": "no", "save_strategy": "no", "report_to": [], "disable_tqdm": True, "use_cpu": True}
+    settings |= {"embedding_l2": 0.5, "sparse_embedding_updates": sparse, "max_grad_norm": max_grad_norm}
+    # Adam's first step has the size of the learning rate, whatever the scale
+    settings |= {} if sparse else {"optim": "sgd"}
+    tables, norms = [], []
+    for fp16 in (False, True):
+        args = ClickPromptTrainingArguments(str(tmp_path), fp16=fp16, **settings)
+        trainer = ClickPromptTrainer(copy.deepcopy(before), args, train_dataset=rows)
+        if fp16:
+            # as accelerate does on a GPU
+            trainer.accelerator.scaler, trainer.accelerator.native_amp = torch.amp.GradScaler("cpu"), True
+        trainer.train()
+        tables.append(table_of(trainer.model))
+        norms.append(trainer.state.log_history[0]["grad_norm"])
+    torch.testing.assert_close(*tables, rtol=0, atol=2e-3)
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
 
 
 class Endless(IterableDataset):

@@ -180,6 +180,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         self._prepared: tuple[Any, dict[str, Any]] = (None, {})
         self._compiled_call: Callable | None = None
         self._cached_rows = CachedRows()
+        self._embedding_l2: Any = None
         if isinstance(model, OptimizedModule):
             # `Trainer` inspects, saves and loads the model under it
             model, compiled = model._orig_mod, model
@@ -316,14 +317,25 @@ class ClickPromptTrainer(ShardedTablesTrainer):
                 self._warn_of_unshared_texts(rows)
         self._cached_rows.update(plain_model(self.model), self.args, self.settings, self.data_collator, wanted)
 
+    @property
+    def _batch_rows(self) -> int:
+        """Rows of a batch of all processes, in training."""
+        # `auto_find_batch_size` changes that of the arguments
+        batch_rows, config = self._train_batch_size, self.args.accelerator_config
+        return batch_rows if getattr(config, "split_batches", False) else batch_rows * self.args.world_size
+
+    @property
+    def _step_rows(self) -> int:
+        """Rows of a step of all processes."""
+        return self._batch_rows * self.args.gradient_accumulation_steps
+
     def _warn_of_unshared_texts(self, rows: ColumnarDataset) -> None:
         variants = num_variants(self.settings.masked_variants, task_of(plain_model(self.model)))
         if variants == 1 and self.settings.text_state_dir is not None:
             # later runs read the same states
             return
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         limited = self.args.max_steps > 0
-        epochs = self.args.max_steps * batch / len(rows) if limited else self.args.num_train_epochs
+        epochs = self.args.max_steps * self._step_rows / len(rows) if limited else self.args.num_train_epochs
         warn_of_unshared_texts(rows, epochs, variants)
 
     def _check_feature_dropout(self) -> None:
@@ -406,21 +418,27 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         if self.optimizer is not None:
             return super().create_optimizer(model)
         optimizer = self._created_optimizer(model)
-        if (strength := self.settings.embedding_l2) > 0:
-            with left_as_it_was(self.model):
-                self._choose_trained_parts()
-                feature_ids, dropped = _feature_ids(self.train_dataset), np.zeros(1)
-                if isinstance(self.train_dataset, ColumnarDataset):
-                    dropout = self._with_feature_dropout(self.train_dataset).feature_dropout
-                    dropped = dropped if dropout is None else dropout.probabilities
-                step_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-                l2 = EmbeddingL2(
-                    self.model if model is None else model,
-                    *(strength, feature_ids, min(step_rows, len(feature_ids)), dropped),
-                )
+        if self.settings.embedding_l2 > 0:
+            self._embedding_l2 = self._l2_of_steps(self.model if model is None else model)
             # after all processes' gradients are summed
-            optimizer.register_step_pre_hook(lambda *_: l2())
+            optimizer.register_step_pre_hook(lambda *_: self._embedding_l2())
         return optimizer
+
+    def _l2_of_steps(self, model) -> EmbeddingL2:
+        with left_as_it_was(self.model):
+            self._choose_trained_parts()
+            feature_ids, dropped = _feature_ids(self.train_dataset), np.zeros(1)
+            if isinstance(self.train_dataset, ColumnarDataset):
+                dropout = self._with_feature_dropout(self.train_dataset).feature_dropout
+                dropped = dropped if dropout is None else dropout.probabilities
+            step_rows = min(self._step_rows, len(feature_ids))
+            return EmbeddingL2(model, self.settings.embedding_l2, feature_ids, step_rows, dropped)
+
+    def _update_auto_batch_size(self, batch_size):
+        super()._update_auto_batch_size(batch_size)
+        # the optimizer of the attempt that did not fit in memory goes on
+        if self.optimizer is not None and self._embedding_l2 is not None:
+            self._embedding_l2 = self._l2_of_steps(self.model)
 
     def _created_optimizer(self, model) -> torch.optim.Optimizer:
         given, optimized = self.optimizer_cls_and_kwargs, self.model if model is None else model
@@ -470,6 +488,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
 
     def _get_grad_norm(self, model, grad_norm=None):
         if grad_norm is None and self.settings.sparse_embedding_updates:
+            self.accelerator.unscale_gradients()
             grad_norm = clip_grad_norm(model.parameters(), float("inf"), self._divided_weights())
         return super()._get_grad_norm(model, grad_norm)
 
@@ -488,13 +507,12 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         if not isinstance(dataset, ColumnarDataset):
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        step_rows = self.args.world_size * self.args.train_batch_size
         return EpochSampler(
             len(dataset),
             seed,
-            multiple_of=step_rows if self.args.world_size > 1 else 1,
+            multiple_of=self._batch_rows if self.args.world_size > 1 else 1,
             lengths=dataset.text_lengths() if by_length else None,
-            batch_size=step_rows,
+            batch_size=self._batch_rows,
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
