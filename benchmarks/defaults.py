@@ -27,11 +27,11 @@ from tables import TABLES
 
 from clickprompt_hf import ClickPromptProcessor, Schema
 from clickprompt_hf.comparison.baselines import Baseline, GradientBoosting, OneHotLogisticRegression
-from clickprompt_hf.data.bucket_choice import choose_buckets
-from clickprompt_hf.data.column_checks import rank_alone
 from clickprompt_hf.data.reading import load_source
-from clickprompt_hf.data.schema_draft import profile_columns
 from clickprompt_hf.data.splits import limit_train_rows, split_table
+from clickprompt_hf.drafting.bucket_choice import choose_buckets
+from clickprompt_hf.drafting.column_checks import rank_alone
+from clickprompt_hf.drafting.schema_draft import profile_columns
 from clickprompt_hf.evaluation.report import ClickIntervals
 from clickprompt_hf.runs import finetune
 from clickprompt_hf.training.metrics import auc_and_log_loss

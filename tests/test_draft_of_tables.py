@@ -12,10 +12,10 @@ import pytest
 from own_tables import clinic, loans, shop
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema
-from clickprompt_hf.data import schema_draft
 from clickprompt_hf.data.delong import compare_aucs, p_value
-from clickprompt_hf.data.schema_draft import draft_schema_of
 from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.drafting import schema_draft
+from clickprompt_hf.drafting.schema_draft import draft_schema_of
 from clickprompt_hf.runs.draft_schema import draft_schema
 
 

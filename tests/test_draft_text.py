@@ -8,9 +8,9 @@ from tiny_data import tiny_bert_tokenizer
 from transformers import BertConfig
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.data.column_profile import profile_column
 from clickprompt_hf.data.schema_file import load_schema
-from clickprompt_hf.data.text_estimate import TextEstimate, estimate_text
+from clickprompt_hf.drafting.column_profile import profile_column
+from clickprompt_hf.drafting.text_estimate import TextEstimate, estimate_text
 from clickprompt_hf.runs.draft_schema import draft_schema, main
 
 

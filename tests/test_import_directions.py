@@ -15,7 +15,7 @@ LAYERS = (
     ("runs",),
     ("estimator",),
     ("comparison", "serving", "cluster"),
-    ("evaluation", "export", "scoring", "inspection"),
+    ("evaluation", "export", "scoring", "inspection", "drafting"),
     ("training",),
     ("data",),
     ("presets",),

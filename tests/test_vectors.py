@@ -33,8 +33,8 @@ from clickprompt_hf import (
 from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.schema_draft import draft_schema_of
 from clickprompt_hf.distinct_rows import with_distinct_features
+from clickprompt_hf.drafting.schema_draft import draft_schema_of
 from clickprompt_hf.layers_ctr import FeatureEmbedding, FirstOrder, VectorProjection
 from clickprompt_hf.modeling_ctr import BACKBONES as REGISTERED
 from clickprompt_hf.modeling_ctr import build_backbone

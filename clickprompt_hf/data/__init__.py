@@ -3,7 +3,6 @@
 
 | step | module |
 |---|---|
-| draft a schema | `schema_draft.py`, `column_*.py`, `label_guess.py`, `bucket_choice.py` |
 | read | `sources/`, `table_files.py`, `split_files.py`, `schema_file.py` |
 | check labels | `labels.py` |
 | split | `splits.py` |

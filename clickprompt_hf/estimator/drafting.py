@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..data.bucket_choice import choose_buckets
-from ..data.column_checks import (
+from ..data.schema_file import load_schema
+from ..drafting.bucket_choice import choose_buckets
+from ..drafting.column_checks import (
     leave_out_row_ids,
     propose_ids_only,
     rank_alone,
     unite_buckets,
     unite_families,
 )
-from ..data.schema_draft import MAX_ROWS, draw_rows, fields_of, profile_columns
-from ..data.schema_file import load_schema
+from ..drafting.schema_draft import MAX_ROWS, draw_rows, fields_of, profile_columns
 from ..schema_clickprompt import FieldSchema, Schema, check_positive
 from ..values_clickprompt import canonical, labels_of
 

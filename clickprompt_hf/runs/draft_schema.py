@@ -20,12 +20,12 @@ import pyarrow as pa
 import yaml
 from transformers import AutoTokenizer
 
-from ..data.column_checks import is_header_a_row
-from ..data.column_profile import ColumnProfile, percent
-from ..data.label_guess import may_be_graded_label
-from ..data.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
 from ..data.table_files import ENDINGS, open_table_file, table_kind
-from ..data.text_estimate import (
+from ..drafting.column_checks import is_header_a_row
+from ..drafting.column_profile import ColumnProfile, percent
+from ..drafting.label_guess import may_be_graded_label
+from ..drafting.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
+from ..drafting.text_estimate import (
     ROWS_PER_TEXT,
     TextEstimate,
     TokenCounter,

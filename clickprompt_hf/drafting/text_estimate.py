@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.text_variants import distinct_texts
 from ..encoding_clickprompt import time_part
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from .column_profile import ColumnProfile
-from .text_variants import distinct_texts
 
 # Returns the number of tokens of each text, without special tokens.
 TokenCounter = Callable[[Sequence[str]], Sequence[float]]

@@ -3,11 +3,11 @@
 
 import numpy as np
 
+from ..data.delong import compare_aucs, p_value
+from ..data.vocabulary import bucket_boundaries
 from ..schema_clickprompt import Buckets, FieldSchema
 from .column_checks import cross_fitted_rates
 from .column_profile import ColumnProfile
-from .delong import compare_aucs, p_value
-from .vocabulary import bucket_boundaries
 
 # A difference of AUCs that decides is at least this large, and as unlikely by chance.
 _LEAST_DIFFERENCE, _LARGEST_P_VALUE = 0.002, 0.01

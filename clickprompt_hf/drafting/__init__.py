@@ -1,0 +1,14 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""From an unknown table to a schema.
+
+| step | module |
+|---|---|
+| what a column's name suggests | `column_names.py` |
+| which kind of field its cells are | `column_profile.py` |
+| row ids, families of columns, leaks | `column_checks.py` |
+| which column is the label | `label_guess.py` |
+| buckets of numbers | `bucket_choice.py` |
+| what text costs the PLM | `text_estimate.py` |
+
+`schema_draft.py` runs them.
+"""
