@@ -110,6 +110,44 @@ def test_scores_are_those_of_one_machine(session, models, part):
     assert scored.select(table.column_names).to_pylist() == table.take(order).to_pylist()
 
 
+@pytest.fixture(scope="module")
+def with_vectors(tmp_path_factory):
+    """Rows with lists of numbers, some of them missing, and a checkpoint and an export that read them."""
+    folder, draw = tmp_path_factory.mktemp("vectors"), np.random.default_rng(1)
+    vectors = [None if row % 7 == 0 else draw.normal(size=3).tolist() for row in range(40)]
+    columns = {"user": [row % 4 for row in range(40)], "image": pa.array(vectors, pa.list_(pa.float32()))}
+    table = pa.table({"row": range(40), **columns, "click": draw.integers(2, size=40)})
+    schema = Schema((FieldSchema("user"), FieldSchema("image", kind="vector")), label="click")
+    processor = ClickPromptProcessor.fit(table, schema)
+    torch.manual_seed(0)
+    ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=[1], vector_sizes=processor.vector_sizes)
+    ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr, fusion="ctr")).save_pretrained(folder / "checkpoint")
+    processor.save_pretrained(folder / "checkpoint")
+    export_ctr(folder / "checkpoint", folder / "export")
+    return table, processor, folder
+
+
+@pytest.mark.parametrize("part", ["checkpoint", "export"])
+def test_vectors_are_scored(session, with_vectors, part):
+    table, _, folder = with_vectors
+    scored = spark.score(session.createDataFrame(table).repartition(3), folder / part).toArrow().sort_by("row")
+    expected = TableScorer(folder / part).score(table)
+    assert len(set(expected.round(4))) > 20
+    np.testing.assert_allclose(scored.column("click_probability").to_numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_rows_with_vectors_are_prepared_elsewhere(session, with_vectors, tmp_path):
+    table, processor, _ = with_vectors
+    rows = session.createDataFrame(table)
+    message = r"must have no fields of vectors to be {}, got \['image'\]\. Prepare such rows on one machine"
+    before = jobs(session)
+    with pytest.raises(ValueError, match="`schema` " + message.format("fitted in Spark")):
+        spark.fit_processor(rows, processor.schema)
+    with pytest.raises(ValueError, match="The schema of `processor` " + message.format("encoded in Spark")):
+        spark.encode(rows, processor, str(tmp_path / "shards"))
+    assert jobs(session) == before
+
+
 def test_integers_beside_missing_values_and_times_keep_their_ids(session, tmp_path):
     """Pandas would make floats of the former, and local times of the latter."""
     table = every_kind(60)
@@ -189,12 +227,10 @@ def test_mistakes_are_told_before_any_job(session, models, tmp_path):
             spark.score(wrong, models / "export", **options)
     with pytest.raises(FileNotFoundError, match="`model` must be a checkpoint, an exported folder or a Hub id"):
         spark.score(rows, tmp_path / "missing" / "model")
-    vectors = Schema((FieldSchema("user"), FieldSchema("history", kind="vector")), label="click")
     for wrong, schema, min_count, message in (
         (rows.drop("price"), tiny_schema(), 1, r"The data frame must have the columns .*; missing \['price'\]"),
         (rows.withColumn("user", F.array("user")), tiny_schema(), 1, "'user' of kind 'categorical' must hold one"),
         (rows, tiny_schema(), 0, "`min_count` must be at least 1, got 0"),
-        (rows, vectors, 1, r"no fields of vectors .*, got \['history'\]"),
     ):
         with pytest.raises(ValueError, match=message):
             spark.fit_processor(wrong, schema, min_count=min_count)

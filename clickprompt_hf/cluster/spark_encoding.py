@@ -16,7 +16,7 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..values_clickprompt import canonical, each_distinct, holds_several
 from .engines import require_engine
 from .shards import COUNTS_FOLDER
-from .spark_vocabulary import check_rows, plain_column
+from .spark_vocabulary import check_no_vectors, check_rows, plain_column
 from .spark_workers import check_workers, send_model, with_plain_names, without_pandas_warning
 from .worker_models import processor_of_process
 
@@ -44,14 +44,15 @@ def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> Non
     Raises:
         ImportError: If Spark is missing; the message names the extra.
         RuntimeError: If a worker lacks this package.
-        ValueError: If a column or the label is missing, or a column holds lists although its field is single-valued;
-            this is noticed before any row is read.
+        ValueError: If a column or the label is missing, a column holds lists although its field is single-valued, or a
+            field is a vector; this is noticed before any row is read.
         pyspark.errors.PySparkException: If a label is not 0 or 1, or `path` is there already.
     """
     require_engine("pyspark", "spark")
     from pyspark.sql import functions as F
 
     schema = processor.schema
+    check_no_vectors(schema, "The schema of `processor` must have no fields of vectors to be encoded in Spark")
     check_rows(rows, schema)
     check_columns([schema.label], rows.columns, "The data frame")
     session = rows.sparkSession

@@ -71,6 +71,7 @@ def fit_processor(
     require_engine("pyspark", "spark")
     if min_count < 1:
         raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
+    check_no_vectors(schema, "`schema` must have no fields of vectors to be fitted in Spark")
     check_rows(train, schema)
     check_workers(train.sparkSession.sparkContext, ["clickprompt_hf"])
     vocabularies: list[Sequence[str]] = []
@@ -86,15 +87,25 @@ def fit_processor(
     return processor
 
 
+def check_no_vectors(schema: Schema, requirement: str) -> None:
+    """Refuse a schema with fields of vectors: shards hold ids and text alone.
+
+    Raises:
+        ValueError: If there are some; the message starts with `requirement`.
+    """
+    if vectors := [schema.fields[f].key for f in schema.vector_fields]:
+        raise ValueError(
+            f"{requirement}, got {vectors}. Prepare such rows on one machine, with `clickprompt finetune --prepared`; "
+            "Spark scores them with the trained model."
+        )
+
+
 def check_rows(rows: "DataFrame", schema: Schema) -> None:
     """Refuse a data frame that does not fit a schema, by its columns and their types.
 
     Raises:
-        ValueError: If a column is missing or repeated, or holds lists although its field is single-valued, or a field
-            is a vector.
+        ValueError: If a column is missing or repeated, or holds lists although its field is single-valued.
     """
-    if vectors := [schema.fields[f].key for f in schema.vector_fields]:
-        raise ValueError(f"`schema` must have no fields of vectors to be fitted or encoded in Spark, got {vectors}.")
     check_different(rows.columns, "the data frame")
     check_columns(schema.columns, rows.columns, "The data frame")
     check_single_values(schema, {field.name: is_nested(field.dataType) for field in rows.schema.fields})
