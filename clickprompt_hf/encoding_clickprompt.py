@@ -27,7 +27,8 @@ import numpy as np
 from .lists_clickprompt import UnreadableCell, cell_values, kept_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .values_clickprompt import FIRST_INEXACT, canonical, each_distinct, holds_several, is_column, is_missing
-from .values_clickprompt import meaning_of, normal_spelling, number_of, read_time, with_another_spelling
+from .values_clickprompt import format_of_digits, meaning_of, normal_spelling, number_of, read_time
+from .values_clickprompt import with_another_spelling
 from .vectors_clickprompt import UnreadableVector, VectorScale, read_vectors
 # isort: on
 
@@ -436,7 +437,7 @@ class FeatureEncoder:
     def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
         """Look up the ids of one field's raw values; each distinct value is looked up once.
 
-        Warns about cells of numeric fields and parts of times that cannot be read.
+        Warns about cells of numeric fields and parts of times that cannot be read, or are read as other times.
 
         Args:
             field_index: Index of the field in the schema.
@@ -468,6 +469,7 @@ class FeatureEncoder:
         if field.kind == "categorical":
             ids = each_distinct(values, lambda cell: id_of_cell(cell, index))
         else:
+            warn_of_dates_as_seconds(field, values)
             ids = each_distinct(values, lambda cell: index.ids.get(vocabulary_keys(cell, field, boundaries)[0], 0))
             missing_id = index.ids.get("", 0)
             if missing_id in ids:
@@ -492,6 +494,27 @@ class FeatureEncoder:
                 f"{example!r:.80} count as missing.",
                 stacklevel=3,
             )
+
+
+def warn_of_dates_as_seconds(field: FieldSchema, cells: Iterable) -> None:
+    """Warn if all cells that a field without `time_format` reads as seconds since 1970 are dates in digits."""
+    if field.kind not in TIME_PARTS or field.time_format is not None:
+        return
+    example, time_format = "", None
+    for cell in cells:
+        if isinstance(cell, (str, int, float, np.number)) and (text := canonical(cell)).isdigit() and read_time(text):
+            time_format = format_of_digits(text)
+            if time_format is None:
+                return
+            example = example or text
+    if example:
+        warnings.warn(
+            f"Column {field.column!r} of kind {field.kind!r} has no `time_format`, so cells like {example!r} are read "
+            f"as seconds since 1970, or fractions of them: as {read_time(example):%Y-%m-%d %H:%M}. If they are dates "
+            f"in digits, give the field `time_format: {time_format!r}`; if its model is trained, write them as in "
+            "training.",
+            stacklevel=3,
+        )
 
 
 def id_of_cell(cell: Any, index: ValueIndex) -> int:

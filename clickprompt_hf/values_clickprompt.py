@@ -49,6 +49,10 @@ _TIME = re.compile(
 _DURATION = re.compile(
     r"(?=.)(?:(-?\d{1,12}) days?)?(?:(?:^|,? )([+-]?)(\d{1,2}):(\d\d):(\d\d)(?:\.(\d{1,9}))?)?", re.ASCII
 )
+# Of dates in digits alone, by their length: from ten digits on, they are also numbers of seconds since 1970, or of
+# fractions of them.
+_FORMATS_OF_DIGITS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_FORMATS_OF_DIGITS |= dict.fromkeys((17, 20), "%Y%m%d%H%M%S%f")
 _NANOSECONDS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86_400 * 10**9}
 _NANOSECONDS |= {"ns": 1, "W": 7 * _NANOSECONDS["D"]}
 
@@ -109,6 +113,18 @@ def read_time(value: Any, time_format: str | None = None) -> datetime | None:
     # A time at the ends of Python's years may leave them in UTC.
     except (ValueError, OverflowError):
         return None
+
+
+def format_of_digits(value: Any) -> str | None:
+    """The format of a date of the years 1900 to 2099 in digits alone, such as `20220103194039`; `None` for others.
+
+    Such numbers of seconds, or of fractions of them, since 1970 are times after 2030 or before 1977.
+    """
+    text = canonical(value)
+    time_format = _FORMATS_OF_DIGITS.get(len(text))
+    if time_format is None or text[:2] not in ("19", "20") or not (text.isascii() and text.isdigit()):
+        return None
+    return None if read_time(text, time_format) is None else time_format
 
 
 def _time_of_number(number: float) -> datetime | None:

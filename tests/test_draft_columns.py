@@ -119,6 +119,48 @@ def test_days_that_are_none_are_missing(word, form, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("name", "time_format"),
+    [
+        *((name, form) for name in ("when", "timestamp") for form in ("%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S")),
+        *(("when", "%Y%m%d%H%M%S%f"), ("when", "%y%m%d%H%M%S"), ("bestellt", "%Y%m%d%H%M"), ("hour", "%Y%m%d%H")),
+    ],
+)
+def test_dates_in_digits_are_no_seconds(name, time_format, ending, tmp_path):
+    moments = DAYS + pd.to_timedelta(np.arange(ROWS) * 1_234_567, unit="ms")
+    written = moments.dt.strftime(time_format)
+    cells = [int(cell) if len(cell) < 19 else cell for cell in written]
+    text, fields = drafted({name: cells}, tmp_path, ending)
+    assert [field["kind"] for field in fields[name]] == ["hour", "weekday", "month"]
+    assert {field["time_format"] for field in fields[name]} == {time_format}
+    assert yaml.safe_load(text)["time_format"] == time_format
+    assert "from 2023-01-01" in text
+    assert "are these times read" not in text
+
+
+def test_a_few_cells_that_are_no_dates_do_not_make_dates_seconds(tmp_path):
+    cells = DAYS.dt.strftime("%Y%m%d%H%M%S").tolist()
+    text, fields = drafted({"when": [*cells[:-1], "20231341000000"]}, tmp_path)
+    assert {field["time_format"] for field in fields["when"]} == {"%Y%m%d%H%M%S"}
+    assert "cells such as '20231341000000' are not times and count as missing" in text
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_seconds_since_1970_stay_seconds(unit, tmp_path):
+    text, fields = drafted({"timestamp": (SECONDS * unit).tolist()}, tmp_path)
+    assert all("time_format" not in field for field in fields["timestamp"])
+    assert "from 2024-01-31 14:05:00" in text
+    assert "are these times read" not in text
+
+
+@pytest.mark.parametrize(("first", "is_far"), [("2610-10-01", True), ("1850-01-01", True), ("2023-01-01", False)])
+def test_times_far_from_now_are_questioned(first, is_far, tmp_path):
+    days = np.datetime64(first, "D") + 2 * np.arange(ROWS)
+    text, _ = drafted({"when": days.astype(str).tolist()}, tmp_path)
+    assert ("CHECK: are these times read as they are meant" in text) == is_far
+
+
 def test_zero_is_no_time(tmp_path):
     _, fields = drafted({"ts": with_words(SECONDS.tolist(), [0, -1], 0.1)}, tmp_path, "parquet")
     assert [field["kind"] for field in fields["ts"]] == ["hour", "weekday"]

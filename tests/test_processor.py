@@ -36,7 +36,7 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 from transformers.utils import TensorType
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.values_clickprompt import read_time
+from clickprompt_hf.values_clickprompt import canonical, read_time
 
 SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")
 TRAIN = {"user": [7, 7, 7, 3, 3, 9], "title": ["b", "a", "a", "b", None, "a"]}
@@ -596,6 +596,41 @@ def test_cells_that_are_not_numbers_or_times_give_one_warning_per_field_and_call
         ClickPromptProcessor.fit({"price": [1, 2], "at": ["2024-01-31 14:05"] * 2}, schema)(
             {"price": [None, " "], "at": [float("nan"), ""]}
         )
+
+
+def _warnings_of(call) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize(
+    ("cell", "read_as", "time_format"),
+    [
+        ("20220103194039", "2610-10-01 23:19", "%Y%m%d%H%M%S"),
+        (20220103194039, "2610-10-01 23:19", "%Y%m%d%H%M%S"),
+        (20220103194039.0, "2610-10-01 23:19", "%Y%m%d%H%M%S"),
+        ("202205051000", "1976-05-29 08:04", "%Y%m%d%H%M"),
+        ("2022010319", "2034-01-27 21:31", "%Y%m%d%H"),
+        ("20220103194039123", "2610-10-01 23:19", "%Y%m%d%H%M%S%f"),
+    ],
+)
+def test_dates_in_digits_that_are_read_as_seconds_trigger_a_warning(cell, read_as, time_format):
+    at = {"column": "at", "kind": "hour"}
+    schema = Schema.from_dict({"fields": [at], "label": "click"})
+    expected = [
+        f"Column 'at' of kind 'hour' has no `time_format`, so cells like '{canonical(cell)}' are read as "
+        f"seconds since 1970, or fractions of them: as {read_as}. If they are dates in digits, give the field `time_format: "
+        f"{time_format!r}`; if its model is trained, write them as in training."
+    ]
+    assert _warnings_of(lambda: ClickPromptProcessor.fit({"at": [cell, None, ""]}, schema)) == expected
+    seconds = [1706709900, 1706709900_000, "2024-01-31 14:05"]
+    trained = ClickPromptProcessor.fit({"at": seconds}, schema)
+    assert _warnings_of(lambda: trained({"at": [None, cell]})) == expected
+    assert _warnings_of(lambda: trained({"at": [*seconds, cell, "2022-01-03"]})) == []
+    read = Schema.from_dict({"fields": [{**at, "time_format": time_format}], "label": "click"})
+    assert _warnings_of(lambda: ClickPromptProcessor.fit({"at": [cell]}, read)({"at": [cell]})) == []
 
 
 @pytest.mark.parametrize(

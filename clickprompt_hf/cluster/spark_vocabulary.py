@@ -24,9 +24,16 @@ from ..data.streaming.vocabulary import (
 )
 from ..data.table_files import joined_tables
 from ..data.vocabulary import check_kind, count_keys, count_listed, keys_of_lists, warn_of_ids_as_floats, warn_of_lists
-from ..encoding_clickprompt import cells_of, check_columns, check_different, vocabulary_keys, without_missing_words
+from ..encoding_clickprompt import (
+    cells_of,
+    check_columns,
+    check_different,
+    vocabulary_keys,
+    warn_of_dates_as_seconds,
+    without_missing_words,
+)
 from ..processing_clickprompt import ClickPromptProcessor
-from ..schema_clickprompt import FieldSchema, Schema
+from ..schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .engines import require_engine
 from .spark_scoring import is_nested
 from .spark_workers import check_workers, without_pandas_warning
@@ -37,8 +44,8 @@ if TYPE_CHECKING:
 
     BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
-# Distinct lists that a field's separator and weights are judged by.
-_LISTS_TRIED = 1000
+# Distinct lists that a field's separator and weights are judged by, and times that its missing format is.
+_VALUES_TRIED = 1000
 
 
 def fit_processor(
@@ -128,12 +135,14 @@ def _fit_field(train: "DataFrame", field: FieldSchema, min_count: int) -> Fitted
     found = _to_driver(summed.filter(F.col("rows") >= min_count))
     texts = found.column("key").cast(pa.large_string()).combine_chunks()
     if field.kind == "multi_valued":
-        some = _to_driver(counted.limit(_LISTS_TRIED))
+        some = _to_driver(counted.limit(_VALUES_TRIED))
         warn_of_lists(count_listed(cells_of(some.column("value")), some.column("rows").to_pylist(), field), field)
     elif field.kind == "categorical":
         _warn_of_ids_as_floats(counted, field)
     elif set(texts.to_pylist()) <= {""} and not summed.filter(F.col("key") != "").take(1):
         _refuse_kind(counted, field)
+    if field.kind in TIME_PARTS:
+        warn_of_dates_as_seconds(field, cells_of(_to_driver(counted.limit(_VALUES_TRIED)).column("value")))
     order = most_frequent_first(texts, found.column("rows").to_numpy())
     return FittedField(texts.take(pa.array(order)))
 

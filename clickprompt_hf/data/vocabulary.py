@@ -22,6 +22,7 @@ from ..encoding_clickprompt import (
     check_columns,
     index_of,
     vocabulary_keys,
+    warn_of_dates_as_seconds,
     without_missing_words,
 )
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
@@ -83,6 +84,7 @@ def fit_vocabularies(
         counts = _count_values(columns[field.column], field)
         check_kind(counts, field)
         warn_of_ids_as_floats(counts, field)
+        warn_of_dates_as_seconds(field, (value for value, _ in counts))
         boundaries.append(_boundaries_of(counts, field) if field.kind == "numeric" else [])
         vocabularies.append(frequent_keys(count_keys(_keys_of_values(counts, field, boundaries[-1])), min_count))
     return vocabularies, boundaries

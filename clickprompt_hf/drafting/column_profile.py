@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.stats import chi2
 
 from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
 from ..schema_clickprompt import FieldSchema
-from ..values_clickprompt import number_of, read_time, spellings
+from ..values_clickprompt import format_of_digits, number_of, read_time, spellings
 from ..vectors_clickprompt import UnreadableVector, read_vectors
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
 
@@ -40,6 +40,10 @@ _DATE_FORMATS = (
     *("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y", "%m/%d/%y"),
     *("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%b-%Y", "%Y-%m"),
 )
+# So long dates in digits are no other numbers, whatever their column is called.
+_SURE_FORMATS = ("%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m%d%H%M%S%f")
+# Times outside of these years, the last of them counted from now, are probably read wrongly.
+_FIRST_YEAR, _YEARS_AHEAD = 1900, 10
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _TIME_FORMATS = (None, *(day + clock for clock in _CLOCKS for day in _DATE_FORMATS))
 _AMOUNT = re.compile(r"[-+(]?[$€£¥]? ?[-+]?(\d{1,3}([,. ']\d{3})+([.,]\d+)?|\d+(\.\d+|,\d{1,2})?)( ?[%$€£¥kKmM])?\)?")
@@ -298,6 +302,8 @@ def _try_numbers(profile: ColumnProfile) -> bool:
         time_formats = ("%Y%m%d", None) if whole else (None,)
     if profile.words & {*TIME_WORDS, "hour"} and whole:
         time_formats = (*time_formats, *_hour_formats(profile.values))
+    if whole and _try_dates_in_digits(profile):
+        return True
     if any(_try_time_format(profile, time_format, 0.0) for time_format in time_formats):
         return True
     has_leading_zeros = any(re.fullmatch(r"0\d+", value) for value in profile.values)
@@ -326,6 +332,22 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
     return True
+
+
+def _try_dates_in_digits(profile: ColumnProfile) -> bool:
+    """Tell whether nearly all values are dates in digits that would be read as seconds since 1970."""
+    found: Counter[str] = Counter()
+    for value, count in zip(profile.values, profile.counts.tolist()):
+        if (time_format := format_of_digits(value)) not in (None, "%Y%m%d"):
+            found[str(time_format)] += count
+    if profile.words & TIME_WORDS and set(map(len, profile.values)) == {12}:
+        found["%y%m%d%H%M%S"] += 1
+    is_likely = bool(profile.words & {*TIME_WORDS, "hour"})
+    return any(
+        _try_time_format(profile, time_format, _MOST_OTHER_THAN_TIMES)
+        for time_format, _ in found.most_common()
+        if is_likely or (time_format in _SURE_FORMATS and not profile.is_named_id)
+    )
 
 
 def _repeat_equally(counts: np.ndarray) -> bool:
@@ -413,6 +435,12 @@ def _set_times(profile: ColumnProfile, time_format: str | None, words: Collectio
     known = [moment for moment in moments if moment is not None]
     first, last = min(known), max(known)
     profile.summary = f"from {first} to {last}".replace(" 00:00:00", "")
+    middle = datetime(1970, 1, 1) + timedelta(seconds=float(np.nanmedian(np.repeat(seconds, profile.counts))))
+    this_year = datetime.now(UTC).year
+    if not 1970 <= middle.year <= this_year + 1 or first.year < _FIRST_YEAR or last.year > this_year + _YEARS_AHEAD:
+        profile.doubts.append(
+            f"are these times read as they are meant, from {first:%Y} to {last:%Y}? If not, set `time_format`"
+        )
     if time_format is not None:
         profile.options["time_format"] = time_format
     if words:
