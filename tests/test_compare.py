@@ -3,18 +3,20 @@
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from own_tables import shop
 from tiny_data import tiny_roberta_tokenizer
-from transformers import RobertaModel
+from transformers import AutoModelForSequenceClassification, RobertaModel
 
-from clickprompt_hf import ClickPromptConfig
+from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor
 from clickprompt_hf.comparison.results import load_run
 from clickprompt_hf.comparison.speed import MOST_REPEATS
 from clickprompt_hf.data.columnar import ColumnarDataset
@@ -31,6 +33,7 @@ from clickprompt_hf.runs.comparison_folder import (
 from clickprompt_hf.runs.plms import scratch_text_config
 from clickprompt_hf.runs.preparation import PreparedData
 from clickprompt_hf.runs.tuning import Parameter, Trial, suggest, tune
+from clickprompt_hf.scoring import score_table
 from clickprompt_hf.text_encoder_clickprompt import TextEncoder
 
 SCHEMA = {
@@ -87,12 +90,6 @@ def test_every_arm_is_tested_on_the_same_rows(finished):
 
 
 def test_models_of_the_first_seed_are_kept_and_score_as_reported(finished):
-    import pyarrow.parquet as pq
-    from transformers import AutoModelForSequenceClassification
-
-    from clickprompt_hf import ClickPromptProcessor
-    from clickprompt_hf.scoring import score_table
-
     folder, _, _ = finished
     model = AutoModelForSequenceClassification.from_pretrained(folder / "arms" / "clickprompt" / "model")
     processor = ClickPromptProcessor.from_pretrained(folder / "arms" / "clickprompt" / "model")
@@ -347,6 +344,28 @@ def test_fewer_validation_rows_are_those_that_finetuning_draws(table):
         assert len(expected) == 30
         assert drawn[seed].equals(whole.take(expected.row_ids))
     assert not drawn[42].equals(drawn[43])
+
+
+def test_tables_beside_a_schema_are_joined_wherever_the_command_runs(tmp_path, monkeypatch):
+    rows = shop(400)
+    of_items = rows[["title"]].drop_duplicates().assign(item=lambda of: [f"i{n}" for n in range(len(of))])
+    log = rows.merge(of_items, on="title")
+    (tmp_path / "data").mkdir()
+    log.drop(columns="title").to_parquet(tmp_path / "data" / "log.parquet")
+    of_items.to_parquet(tmp_path / "data" / "items.parquet")
+    fields = [{"column": "item"}, *SCHEMA["fields"]]
+    schema = {**SCHEMA, "fields": fields, "tables": [{"file": "items.parquet", "key": "item"}]}
+    (tmp_path / "data" / "schema.yaml").write_text(yaml.safe_dump(schema))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data_path", "data/log.parquet", "--schema", "data/schema.yaml", *SMALL, "--output_dir", "out"]
+    compare.main([*arguments, "--trials", "1", "--seeds", "1", "--arms", "constant", "backbone"])
+    # the model that is kept scores rows of the log
+    kept = tmp_path / "out" / "arms" / "backbone" / "model"
+    processor = ClickPromptProcessor.from_pretrained(kept)
+    assert not Path(processor.schema.tables[0].file).is_absolute()
+    rows = pq.read_table(tmp_path / "out" / "rows" / "test.parquet").drop_columns("title")
+    scored = score_table(rows, processor, AutoModelForSequenceClassification.from_pretrained(kept), 64)
+    assert scored == pytest.approx(runs_in(tmp_path / "out")["backbone"].probabilities, abs=1e-5)
 
 
 def test_test_rows_without_a_user_are_counted_as_such(tmp_path, monkeypatch):

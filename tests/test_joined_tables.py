@@ -1,6 +1,7 @@
 """Tables of users and items, joined to a log of ids: the same ids and tokens as a table joined by hand."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -365,6 +366,31 @@ def test_mistakes_in_tables_are_named(given, error, message, read, tmp_path):
     schema = small(tmp_path, **given)
     with pytest.raises(error, match=message):
         read(tmp_path / "log.parquet", schema)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            ["u1", "u2", None, "u1"],
+            r"100% of 3 rows have a key in column 'user_id' that .*users\.parquet lacks, ",
+        ),
+        (["1", "u2", "u3", None], r"67% of 3 rows .*, such as 'u2', so .*has keys such as '1'\."),
+        (["1", "u2", "2", "u1"], None),
+        ([None] * 4, None),
+    ],
+)
+@pytest.mark.parametrize(
+    "read", [read_table_files, lambda path, schema: list(TableStream({"": [path]}, schema).chunks())]
+)
+def test_keys_that_a_table_lacks_are_told(read, keys, message, tmp_path, recwarn):
+    schema = small(
+        tmp_path, log={"user_id": keys, "click": [0, 1, 1, 0]}, users={"user_id": ["1", "2"], "age": [3, 4]}
+    )
+    read(tmp_path / "log.parquet", schema)
+    told = [str(warning.message) for warning in recwarn if "have a key" in str(warning.message)]
+    assert len(told) == (message is not None)
+    assert message is None or re.match(message, told[0])
 
 
 def test_two_tables_with_one_column_need_a_prefix(tmp_path):

@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Join tables of users and items to the rows of files while these are read; see `TableSchema`."""
 
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from .hive_folders import ReadableFile
 
 # Rows, or bytes of the log, whose keys are looked up at a time.
 _ROWS_HELD, _BYTES_HELD = 1 << 20, 1 << 26
+# A table that lacks a larger share of the rows' keys was probably written otherwise than the log.
+_MOST_LOST = 0.5
 
 
 class DimensionTable:
@@ -27,6 +30,9 @@ class DimensionTable:
 
     Attributes:
         columns: The columns that were read, under their names with the prefix.
+        num_keys: Number of rows with a key that were looked up.
+        num_lost: How many of them have a key that the table lacks.
+        lost_key: One such key; `None` if there is none.
 
     Raises:
         ValueError: If the file is broken, or the column of the key is missing, lacks a value in a row or repeats one.
@@ -34,6 +40,8 @@ class DimensionTable:
 
     def __init__(self, file: ReadableFile, described: TableSchema, wanted: Collection[str]):
         self.path, self.key = file.path, described.key
+        self.num_keys = self.num_lost = 0
+        self.lost_key: Any = None
         given = file.schema.names
         if given.count(self.key) != 1:
             raise ValueError(
@@ -80,7 +88,28 @@ class DimensionTable:
         found |= ((cell, row) for cell, row in zip(new, self._index.positions(new)) if row >= 0)
         rows = pa.array([found.get(cell) for cell in cells], pa.int64())
         # a null among the codes is a missing key
-        return [rows.take(chunk.indices) for chunk in encoded.chunks]
+        taken = [rows.take(chunk.indices) for chunk in encoded.chunks]
+        self.num_keys += len(encoded) - encoded.null_count
+        self.num_lost += sum(chunk.null_count for chunk in taken) - encoded.null_count
+        if self.lost_key is None and rows.null_count:
+            self.lost_key = cells[rows.is_null().index(True).as_py()]
+        return taken
+
+    def warn_of_lost_keys(self) -> None:
+        """Warn if the table lacks most of the keys that were looked up; the next warning counts from here.
+
+        Warns:
+            UserWarning: If more than half of the rows with a key have one that the table lacks.
+        """
+        if self.num_lost > _MOST_LOST * self.num_keys:
+            known = f"has keys such as {self._index.keys[0]!r}" if self._index.keys else "is empty"
+            warnings.warn(
+                f"{self.num_lost / self.num_keys:.0%} of {self.num_keys:,} rows have a key in column {self.key!r} "
+                f"that {self.path} lacks, such as {self.lost_key!r:.80}, so the columns it joins are missing there. "
+                f"The table {known}. If they should be the same, write them in one way.",
+                stacklevel=2,
+            )
+        self.num_keys, self.num_lost, self.lost_key = 0, 0, None
 
     def joined_table(self, wanted: Collection[str]) -> JoinedTable:
         """The table as it is saved with a processor, with the columns that are wanted."""

@@ -195,6 +195,8 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
         table = read_columns(open_joined_file(path, to_join, schema.csv, kind), columns)
         tables.append(table if len(files) == 1 else decoded_table(table))
         check_types(tables[0].schema, tables[-1].schema, files[0], path)
+    for joined in to_join:
+        joined.warn_of_lost_keys()
     if not any(map(len, tables)):
         raise ValueError(f"{' and '.join(map(str, files))} must have rows, but there are none.")
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")

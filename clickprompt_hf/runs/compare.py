@@ -16,6 +16,7 @@ at a time, which share the cores and the GPU.
 """
 
 import json
+import os
 import sys
 import warnings
 from argparse import SUPPRESS
@@ -310,8 +311,9 @@ def prepare(
             with whole_file(path) as partial:
                 pq.write_table(tables[name], partial)
     with whole_file(rows / "schema.json") as partial:
-        # labels are 0 and 1 by now
-        written = replace(schema, positive=None, csv=None).to_dict()
+        # labels are 0 and 1 by now, and tables are joined: the models that are kept join them when they score
+        tables_of_schema = (replace(table, file=os.path.relpath(table.file, rows)) for table in schema.tables)
+        written = replace(schema, positive=None, csv=None, tables=tuple(tables_of_schema)).to_dict()
         partial.write_text(json.dumps(written, indent=2, ensure_ascii=False), encoding="utf-8")
     of_files = DataArguments(
         dataset="parquet",

@@ -64,6 +64,8 @@ def load_folder(name: str, schema: Schema) -> SourceTable:
             split: read_columns(with_joined_columns(_SplitOfDataset(name, rows), to_join), columns)
             for split, rows in _load_dataset(name).items()
         }
+        for table in to_join:
+            table.warn_of_lost_keys()
     else:
         format_of_files = schema if schema.csv or csv is None else replace(schema, csv=csv)
         tables = {split: read_table_files(paths, format_of_files) for split, paths in files.items()}
