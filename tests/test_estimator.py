@@ -274,6 +274,21 @@ def test_a_column_that_gives_the_label_away_is_used_with_a_warning():
     assert classifier.schema_.columns == ["leak", "shop"]
 
 
+def test_columns_that_are_left_out_are_told_unless_they_say_nothing():
+    X, y = table_of(120)
+    columns = {"shop": X["shop"], "empty": [None] * 120, "constant": [1] * 120}
+    columns |= {"price": [f"1,{row % 90 + 100}.50" for row in range(120)], "uid": [f"x{row}" for row in range(120)]}
+    with pytest.warns(UserWarning, match="left out") as told:
+        classifier = tiny_classifier(validation_fraction=0).fit(columns, y)
+    assert classifier.schema_.columns == ["shop"]
+    (message,) = [str(warning.message) for warning in told if "left out" in str(warning.message)]
+    assert message.startswith("Columns left out: 'price' (amounts with symbols or separators; write plain numbers")
+    assert "'uid' (row ids, as no two rows share a value)" in message
+    assert "empty" not in message
+    assert "constant" not in message
+    assert told[0].filename == __file__
+
+
 def test_columns_of_like_names_are_fields_of_one_kind():
     # few distinct numbers are categories, many are not
     few, many = np.arange(60) % 9 * 5, np.arange(60)

@@ -30,7 +30,8 @@ def drafted_schema(
 
     Columns are read as `clickprompt draft-schema` reads them, but whoever passes a column wants it used: columns that
     predict the label almost perfectly are fields too, and a warning names them. Only columns that cannot say anything
-    are left out: empty ones, constant ones, ids that no two rows share, and cells that cannot be fields.
+    are left out: empty and constant ones, and with a warning that gives the reason, ids that no two rows share and
+    cells that cannot be fields.
 
     Args:
         table: (N, C) training rows, at least one. Of more than 100,000, as many are drawn at random with a fixed seed.
@@ -74,6 +75,9 @@ def drafted_schema(
             "`X` must have a column that can be a field with ids. Free text: "
             f"{[field.column for field in fields]}; left out: {left_out}. To use them all the same, pass a `schema`."
         )
+    lost = [f"{p.name!r} ({p.reason_left_out})" for p in profiles if p.reason_left_out and len(p.values) > 1]
+    if lost:
+        warnings.warn(f"Columns left out: {'; '.join(lost)}. To use them all the same, pass a `schema`.", stacklevel=4)
     if likely_leaks:
         warnings.warn(
             f"Columns {likely_leaks} predict the label almost perfectly on their own. Make sure that their values are "
