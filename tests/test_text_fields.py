@@ -347,12 +347,19 @@ def test_a_checkpoint_takes_the_schema_file_that_it_was_trained_with(table, capl
     # a file may be the checkpoint's itself
     write_schema(table / "schema.yaml", saved)
     assert prepared(data_of(table), table / "out", **start).training_data == first.training_data
-    # one with another choice is another schema, and so is one without the fields of the checkpoint's text
+    # what a file says of the text does not count beside the choice
     others = [replace(field, in_text=field.column in ("title", "user")) for field in tiny_schema().fields]
-    for fields in (others, tiny_schema().fields[:3]):
+    write_schema(table / "schema.yaml", replace(tiny_schema(), fields=tuple(others)))
+    assert prepared(data_of(table), table / "out", **start).training_data == first.training_data
+    # without one, it does
+    unchosen = {**first.training_data, "text_fields": None}
+    fields_changed = (others, {**start, "checkpoint": ClickPromptConfig(training_data=unchosen)})
+    # a file without the fields of the checkpoint's text is another
+    fields_missing = (tiny_schema().fields[:3], start)
+    for fields, options in (fields_changed, fields_missing):
         write_schema(table / "schema.yaml", replace(tiny_schema(), fields=tuple(fields)))
         with pytest.raises(ValueError, match=r"`--schema` must be left out or be the checkpoint's schema"):
-            prepared(data_of(table), table / "out", **start)
+            prepared(data_of(table), table / "out", **options)
 
 
 def test_without_a_plm_the_choice_has_no_effect(table, caplog):

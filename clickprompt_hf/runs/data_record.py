@@ -59,7 +59,10 @@ def resolve_data_arguments(
         files = (given.train_file, given.validation_file, given.test_file, given.data_path)
         resolved["dataset"] = file_format_of(next(filter(None, files), None))
     if resolved["dataset"] is None:
-        raise ValueError("`--dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
+        advice = ""
+        if given.prepared is not None:
+            advice = f" The rows in {given.prepared} are those of an earlier run: repeat its arguments of the data."
+        raise ValueError(f"`--dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.{advice}")
     return resolved
 
 

@@ -132,6 +132,7 @@ def prepare_data(
     resumed = checkpoint_to_resume(training_args)
     records = saved_records(checkpoint, teacher, resumed)
     resolved = resolve_against(data_args, records)
+    resolved["text_fields"] = records[0][1].get("text_fields") if records else None
     if checkpoint is None:
         backbone_class(model_args.fresh_backbone)
 
@@ -326,7 +327,7 @@ def _saved_schema(
         given = load_schema(data_args.schema)
         # The file may be written otherwise.
         saved_schema = replace(saved_schema, csv=given.csv, tables=given.tables)
-        if not is_schema_of(given, saved_schema, data_args.text_fields):
+        if not is_schema_of(given, saved_schema, data_args.text_fields, resolved.get("text_fields")):
             raise ValueError(
                 f"`--schema` must be left out or be {owner}'s schema, but {data_args.schema} differs from it."
             )
@@ -414,7 +415,7 @@ def _kept_data(
     rows["tables"] = files_state(joined) if joined else None
     fitted = {
         "schema": None if schema is None else replace(schema, csv=None, tables=()).to_dict(),
-        "text_fields": data_args.text_fields or (records[0][1].get("text_fields") if records else None),
+        "text_fields": data_args.text_fields or resolved["text_fields"],
         "min_count": resolved["min_count"],
         "plm": [model_args.plm_name_or_path, data_args.text_encoder],
         "prompts": model_args.fresh_prompt_length if model_args.plm_name_or_path else None,

@@ -46,21 +46,27 @@ def choose_text_fields(
     return chosen
 
 
-def is_schema_of(given: Schema, saved: Schema, text_fields: Sequence[str] | None) -> bool:
+def is_schema_of(
+    given: Schema, saved: Schema, text_fields: Sequence[str] | None, recorded: Sequence[str] | None = None
+) -> bool:
     """Whether a schema file is that of a checkpoint, whose fields in the text `--text_fields` may have chosen.
 
     Args:
         given: Content of the file.
         saved: The checkpoint's schema.
         text_fields: As `given` of `choose_text_fields`.
+        recorded: Keys of the fields that it chose in the checkpoint's training, whatever the file said; `None` if it
+            was not given.
 
     Raises:
         ValueError: If a given field is unknown.
     """
     if text_fields is not None:
         given = given.with_text_fields(text_fields)
-    elif all(field.in_text for field in given.fields) and saved.text_keys and {*saved.text_keys} <= {*given.keys}:
-        given = given.with_text_fields(saved.text_keys)
+    elif recorded is not None or all(field.in_text for field in given.fields):
+        chosen = saved.text_keys if recorded is None else recorded
+        if chosen and {*chosen} <= {*given.keys}:
+            given = given.with_text_fields(chosen)
     return given == saved
 
 
