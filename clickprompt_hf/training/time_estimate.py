@@ -122,9 +122,10 @@ class TimeEstimateCallback(TrainerCallback):
         training, evaluating = (state.max_steps - state.global_step) * per_step, rows * per_row
         dataset = train_dataloader.dataset
         parts = [f"{tokens:.0f} tokens per row"] if (tokens := _tokens_per_row(dataset, processor)) else []
+        epochs = state.max_steps / steps_per_epoch
         parts.append(
             f"{state.max_steps:,} steps of {rows_per_step * args.world_size:,} rows "
-            f"({state.max_steps / steps_per_epoch:.3g} epochs)"
+            f"({epochs:.3g} epoch{'s' * (epochs != 1)})"
         )
         parts.append(
             f"about {_duration(training + evaluating)} left: {_duration(training)} of training and "
