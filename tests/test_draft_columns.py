@@ -119,6 +119,49 @@ def test_days_that_are_none_are_missing(word, form, tmp_path):
     ]
 
 
+AMOUNTS = 900 + 7 * np.arange(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("cells", "doubts"),
+    [
+        (
+            [f"{n:,}".replace(",", ".") for n in AMOUNTS],
+            [
+                "all fractions have exactly three digits: '1.005' is read as 1.005; if the points separate thousands, write 1005"
+            ],
+        ),
+        (
+            [*(f"{n:,}".replace(",", ".") for n in AMOUNTS[:-1]), "1.415.011"],
+            [
+                "cells such as '1.415.011' are not numbers and count as missing",
+                "the points probably separate thousands, as in '1.415.011', which counts as missing: '1.005' is read as "
+                "1.005, not as 1005; write 1005",
+            ],
+        ),
+        # measurements with three decimals
+        ([f"{n / 1000:.3f}" for n in 10_001 + AMOUNTS], ["all fractions have exactly three digits"]),
+        # which are no thousands, as of zeros or longer numbers
+        ([f"{n / 1000:.3f}" for n in AMOUNTS], []),
+        ([f"{n:.3f}" for n in AMOUNTS], []),
+        ([f"{n / 1000:g}" for n in 10_000 + AMOUNTS], []),
+        ([str(n) for n in AMOUNTS], []),
+    ],
+)
+def test_points_that_may_separate_thousands_are_questioned(cells, doubts, tmp_path):
+    text, fields = drafted({"price": cells}, tmp_path)
+    assert fields["price"][0]["kind"] == "numeric"
+    found = re.findall("# CHECK: (.*(?:three digits|points|not numbers).*)", text)
+    assert len(found) == len(doubts)
+    assert all(said.startswith(doubt) for said, doubt in zip(found, doubts))
+
+
+def test_lists_of_three_digits_may_be_amounts(tmp_path):
+    text, fields = drafted({"codes": [f"{n + 100_000:,}" for n in 1_000 * np.arange(ROWS) + 123]}, tmp_path)
+    assert fields["codes"][0]["kind"] == "multi_valued"
+    assert "CHECK: cells such as '100,123' are lists of numbers; if ',' separates thousands, write 100123" in text
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 @pytest.mark.parametrize(
     ("name", "time_format"),

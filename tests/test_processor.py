@@ -621,8 +621,8 @@ def test_dates_in_digits_that_are_read_as_seconds_trigger_a_warning(cell, read_a
     schema = Schema.from_dict({"fields": [at], "label": "click"})
     expected = [
         f"Column 'at' of kind 'hour' has no `time_format`, so cells like '{canonical(cell)}' are read as "
-        f"seconds since 1970, or fractions of them: as {read_as}. If they are dates in digits, give the field `time_format: "
-        f"{time_format!r}`; if its model is trained, write them as in training."
+        f"seconds since 1970, or fractions of them: as {read_as}. If they are dates in digits, give the field "
+        f"`time_format: {time_format!r}`; if its model is trained, write them as in training."
     ]
     assert _warnings_of(lambda: ClickPromptProcessor.fit({"at": [cell, None, ""]}, schema)) == expected
     seconds = [1706709900, 1706709900_000, "2024-01-31 14:05"]

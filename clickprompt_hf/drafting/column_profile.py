@@ -18,6 +18,7 @@ from ..schema_clickprompt import FieldSchema
 from ..values_clickprompt import format_of_digits, number_of, read_time, spellings
 from ..vectors_clickprompt import UnreadableVector, read_vectors
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
+from .written_numbers import are_triples, question_points, question_triples
 
 # Written by people and programs for missing values, in any case. Among numbers and times they mean nothing else.
 _WORDS_FOR_MISSING = {
@@ -328,6 +329,8 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     if words:
         profile.options["missing"] = words
     set_numeric(profile, numbers)
+    if doubt := question_points(profile.values):
+        profile.doubts.append(doubt)
     low, high = np.nanmin(numbers), np.nanmax(numbers)
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
@@ -500,6 +503,8 @@ def _try_multi_valued(profile: ColumnProfile, raw: Mapping[str, Any]) -> bool:
             if weighted:
                 profile.options["weight_separator"] = ":"
             _set_multi_valued(profile, cells, profile.counts, f"split at {separator!r}")
+            if doubt := question_triples(profile.values, separator):
+                profile.doubts.append(doubt)
             return True
     return False
 
@@ -512,8 +517,7 @@ def _in_brackets(values: Sequence[str]) -> list[int]:
 def _are_amounts(values: Sequence[str]) -> bool:
     """Whether the values are numbers with symbols or separators, such as `1,200`, instead of lists of numbers."""
     # Amounts begin with one to three digits.
-    has_triples_only = all(re.fullmatch(r"\d{3}([, ]\d{3})*", value) for value in values)
-    return all(map(_AMOUNT.fullmatch, values)) and not (has_triples_only and len(values) > MIN_ROWS_OF_IDS)
+    return all(map(_AMOUNT.fullmatch, values)) and not (are_triples(values) and len(values) > MIN_ROWS_OF_IDS)
 
 
 def _recur(elements: Counter[str], cells: list[list[str]], counts: np.ndarray, separator: str) -> bool:
