@@ -128,15 +128,16 @@ AMOUNTS = 900 + 7 * np.arange(ROWS)
         (
             [f"{n:,}".replace(",", ".") for n in AMOUNTS],
             [
-                "all fractions have exactly three digits: '1.005' is read as 1.005; if the points separate thousands, write 1005"
+                "all fractions have exactly three digits: '1.005' is read as 1.005; if points separate thousands, "
+                "write 1005"
             ],
         ),
         (
             [*(f"{n:,}".replace(",", ".") for n in AMOUNTS[:-1]), "1.415.011"],
             [
                 "cells such as '1.415.011' are not numbers and count as missing",
-                "the points probably separate thousands, as in '1.415.011', which counts as missing: '1.005' is read as "
-                "1.005, not as 1005; write 1005",
+                "the points probably separate thousands, as in '1.415.011', which counts as missing: '1.005' is read "
+                "as 1.005, not as 1005; write 1005",
             ],
         ),
         # measurements with three decimals
