@@ -125,7 +125,7 @@ def test_better_log_loss_with_the_same_auc_pays():
     factors = {arm: 3 for arm in EQUAL if arm != "clickprompt_pamlm"}
     found = verdict({"clickprompt_pamlm": 1.0}, log_loss_factor=factors)
     assert (found.kind, found.serve) == ("plm_pays", "clickprompt_pamlm")
-    assert "leaves AUC as it is" in found.text
+    assert "does not significantly change AUC" in found.text
     assert "lowers log loss by" in found.text
 
 

@@ -327,7 +327,7 @@ def _changes(analysis: Analysis, arm: str) -> str:
             words.append(
                 change(difference)
                 if difference.significant
-                else f"leaves {METRIC_NAMES[metric]} as it is ({_number_of(difference)})"
+                else f"does not significantly change {METRIC_NAMES[metric]} ({_number_of(difference)})"
             )
     return listed(words)
 
