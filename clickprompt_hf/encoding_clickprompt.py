@@ -39,6 +39,7 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"),
     "December",
 )
+_PARTS_OF_TIMES = {"hour": tuple(map(str, range(24))), "weekday": _WEEKDAYS, "month": _MONTHS}
 # Vocabularies from so many values on are read as a `TextList`.
 LONG_VOCABULARY = 1 << 16
 # Attributes of Arrow tables and datasets, and of data frames.
@@ -566,9 +567,11 @@ class UnknownValues:
         self.unknown[field_index] += int(repeats[is_unknown].sum())
         if (missing_id := index.id_of_missing) > 1:
             self.missing[field_index] += int(repeats[ids[:, 0] == missing_id].sum())
-        examples = self.examples[field_index]
+        examples, field = self.examples[field_index], self.encoder.schema.fields[field_index]
         if is_unknown.any() and len(examples) < _NUM_EXAMPLES:
-            for value in compress(cells_of(values), is_unknown):
+            for cell in compress(cells_of(values), is_unknown):
+                # the parts of times are what training knew
+                value = (time_part(cell, field) or cell) if field.kind in TIME_PARTS else cell
                 if len(examples) < _NUM_EXAMPLES and (example := f"{value!r:.80}") not in examples:
                     examples.append(example)
 
@@ -631,9 +634,13 @@ class UnknownValues:
                 continue
             found = f"{unknown / rows:.0%} of {rows:,} values" if unknown else f"All {rows:,} values"
             what = f"unknown, such as {', '.join(self.examples[f])}" if unknown else "missing"
+            advice = "If they should be the same, write the column as in training."
+            if field.kind in TIME_PARTS and {*self.examples[f]} <= {*map(repr, _PARTS_OF_TIMES[field.kind])}:
+                found += f" of the {field.kind}"
+                advice = f"That is right if training rows are of other {field.kind}s, as after a split by time."
             warnings.warn(
                 f"{found} in column {field.column!r}{where} are {what}; training had values such as "
-                f"{', '.join(known)}. If they should be the same, write the column as in training.",
+                f"{', '.join(known)}. {advice}",
                 stacklevel=stacklevel + 1,
             )
 

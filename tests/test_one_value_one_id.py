@@ -670,6 +670,24 @@ def test_a_column_of_unknown_values_is_reported(unknown_processor, changes, coun
     assert caught(unknown_processor, {name: cells[:9] for name, cells in rows.items()}) == []
 
 
+def test_unknown_parts_of_times_are_named_as_parts():
+    schema = Schema((FieldSchema("at", kind="month"), FieldSchema("at", "At", "hour")), label="click")
+    processor = ClickPromptProcessor.fit({"at": ["2024-01-31 10:00", "2024-02-28 11:00"] * 10}, schema)
+    (said,) = caught(processor, {"at": ["2024-03-01 10:00", "2024-04-01 11:00"] * 10})
+    assert said.startswith(
+        "100% of 20 values of the month in column 'at' are unknown, such as 'March', 'April'; training"
+    )
+    assert said.endswith(
+        "such as 'February', 'January'. That is right if training rows are of other months, as after a split by time."
+    )
+    # no times at all
+    said = caught(processor, {"at": ["spring"] * 20})
+    assert [part.split(";")[0] for part in said] == [
+        "100% of 20 values in column 'at' are unknown, such as 'spring'"
+    ] * 2
+    assert all(part.endswith("write the column as in training.") for part in said)
+
+
 def test_what_training_did_not_have_or_had_most_of_is_not_reported():
     assert caught(ClickPromptProcessor.fit({"x": [None] * 20}, X), {"x": ["a"] * 20}) == []
     assert caught(ClickPromptProcessor.fit({"x": [None] * 20 + ["a"] * 5}, X), {"x": [None] * 20}) == []
