@@ -106,6 +106,28 @@ def test_both_arms_after_pamlm_share_one_run(finished):
         assert runs_in(folder)[arm].train_seconds > seconds
 
 
+def test_reports_name_the_settings_of_their_arms_alone(tmp_path):
+    schema = SimpleNamespace(fields=[SimpleNamespace(name="Title")], fields_in_text=[0])
+    model_args = {"fresh_backbone": "dcnv2", "plm_name_or_path": str(tmp_path / "minilm" / "model")}
+    bench = SimpleNamespace(
+        tables={"test": [1, 2]},
+        model_args=SimpleNamespace(**model_args, prompt_depth=None, pooling="mean"),
+        training_args=SimpleNamespace(bf16=True, plm_learning_rate=1e-4),
+        data=SimpleNamespace(processor=SimpleNamespace(schema=schema)),
+        **{"num_trials": 1, "metric": "auc", "seeds": [42], "pamlm_epochs": 3},
+    )
+    of_plm = ["prompts enter the last layers", "pooling", "learning rate of the PLM"]
+    for arms_of, expected in (
+        ({}, []),
+        ({"with_plm": True}, of_plm),
+        ({"with_plm": False, "starts_from_pamlm": True}, [*of_plm, "PA-MLM epochs"]),
+    ):
+        made = [SimpleNamespace(**{"with_plm": False, "starts_from_pamlm": False, **arms_of})]
+        found = compare.settings_of(bench, DataArguments(), made)
+        assert found["PLM"] == "minilm/model"
+        assert list(found)[list(found).index("text") + 1 :] == expected
+
+
 def test_a_finished_comparison_trains_nothing_again(finished):
     folder, arguments, names = finished
     before = {path: path.stat().st_mtime_ns for path in folder.glob("arms/*/*.npz")}

@@ -127,6 +127,7 @@ class Arm:
     """
 
     uses_plm_at_serving = False
+    with_plm = False
     starts_from_pamlm = False
 
     def __init__(self, name: str, bench: Bench):

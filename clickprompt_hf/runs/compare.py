@@ -20,7 +20,7 @@ import os
 import sys
 import warnings
 from argparse import SUPPRESS
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -49,7 +49,7 @@ from ..training.quiet_transformers import quiet_transformers
 from ..whole_files import whole_file
 from .arguments import CompareArguments, DataArguments, ModelArguments, TrainingParser
 from .arm_processes import train_in_processes
-from .arms import Bench, make_arm
+from .arms import Arm, Bench, make_arm
 from .command import require, run_command
 from .comparison_folder import claim_comparison, rows_file, rows_sha256
 from .data_record import SPLIT_ARGUMENTS, resolve_data_arguments
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> Any:
     importance = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
     comparison = Comparison(
         title=title_of(data_args),
-        settings=settings_of(bench, data_args, compare_args, late),
+        settings=settings_of(bench, data_args, list(made.values())),
         labels=bench.clicks["test"],
         train_counts={role: counts_in_training(data, f, tables["test"]) for role, f in roles.items()},
         runs=[run for arm in made.values() for run in arm.runs()],
@@ -401,8 +401,8 @@ def title_of(data_args: DataArguments) -> str:
     return " ".join(Path(file).name for file in files)
 
 
-def settings_of(bench: Bench, data_args: DataArguments, compare_args: CompareArguments, late: bool) -> dict[str, Any]:
-    """What the head of the report says."""
+def settings_of(bench: Bench, data_args: DataArguments, arms: Sequence[Arm]) -> dict[str, Any]:
+    """What the head of the report says: the settings that some arm has."""
     settings: dict[str, Any] = {
         "split": data_args.split or "random",
         "rows": {name: len(table) for name, table in bench.tables.items()},
@@ -414,11 +414,14 @@ def settings_of(bench: Bench, data_args: DataArguments, compare_args: CompareArg
     }
     if bench.model_args.plm_name_or_path is not None:
         schema = bench.data.processor.schema
-        settings["PLM"] = Path(bench.model_args.plm_name_or_path).name
+        # the name of a folder alone may be "model"
+        settings["PLM"] = "/".join(Path(bench.model_args.plm_name_or_path).parts[-2:])
         settings["text"] = [schema.fields[f].name for f in schema.fields_in_text]
+    if any(arm.with_plm or arm.starts_from_pamlm for arm in arms):
         settings["prompts enter the last layers"] = bench.model_args.prompt_depth or "all"
         settings["pooling"] = bench.model_args.pooling or "default"
         settings["learning rate of the PLM"] = bench.training_args.plm_learning_rate
+    if any(arm.starts_from_pamlm for arm in arms):
         settings["PA-MLM epochs"] = bench.pamlm_epochs
     return settings
 
