@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import threading
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, compress, pairwise
@@ -27,8 +26,8 @@ import numpy as np
 from .lists_clickprompt import UnreadableCell, cell_values, kept_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .values_clickprompt import FIRST_INEXACT, canonical, each_distinct, holds_several, is_column, is_missing
-from .values_clickprompt import format_of_digits, meaning_of, normal_spelling, number_of, read_time
-from .values_clickprompt import with_another_spelling
+from .values_clickprompt import format_of_digits, meaning_of, normal_spelling, number_of, percent, plain_number
+from .values_clickprompt import read_time, warn_at_caller, with_another_spelling
 from .vectors_clickprompt import UnreadableVector, VectorScale, read_vectors
 # isort: on
 
@@ -435,7 +434,7 @@ class FeatureEncoder:
             "compute the vectors with `text_vectors` of clickprompt_hf.data.text_vectors."
         )
 
-    def encode_values(self, field_index: int, values: Iterable) -> np.ndarray:
+    def encode_values(self, field_index: int, values: Iterable, repeats: np.ndarray | None = None) -> np.ndarray:
         """Look up the ids of one field's raw values; each distinct value is looked up once.
 
         Warns about cells of numeric fields and parts of times that cannot be read, or are read as other times.
@@ -443,6 +442,7 @@ class FeatureEncoder:
         Args:
             field_index: Index of the field in the schema.
             values: B raw values.
+            repeats: (B,) number of rows of each, for warnings; one by default.
 
         Returns:
             Ids (B, number of the field's columns) int64; -1 marks an empty slot of a multi-valued field.
@@ -474,7 +474,7 @@ class FeatureEncoder:
             ids = each_distinct(values, lambda cell: index.ids.get(vocabulary_keys(cell, field, boundaries)[0], 0))
             missing_id = index.ids.get("", 0)
             if missing_id in ids:
-                self._warn_of_unread(field, (cell for cell, cell_id in zip(values, ids) if cell_id == missing_id))
+                self._warn_of_unread(field, values, np.asarray(ids) == missing_id, repeats)
         return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
 
     def missing_cells(self, field_index: int, cells: Iterable) -> np.ndarray:
@@ -483,18 +483,43 @@ class FeatureEncoder:
         known = without_missing_words(cells_of(cells), field)
         return np.asarray([vocabulary_keys(cell, field, boundaries) == [""] for cell in known], dtype=bool)
 
-    def _warn_of_unread(self, field: FieldSchema, cells: Iterable) -> None:
-        """Warn if one of the cells of a numeric field or a part of a time is neither missing nor readable."""
-        unread = (cell for cell in cells if vocabulary_keys(cell, field, []) == [""] and not is_missing(cell))
-        example = next(unread, None)
-        if example is not None:
-            what = "numbers" if field.kind == "numeric" else "times"
-            written = f" in the `time_format` {field.time_format!r}" if field.time_format else ""
-            warnings.warn(
-                f"Column {field.column!r} of kind {field.kind!r} should hold {what}{written}; cells like "
-                f"{example!r:.80} count as missing.",
-                stacklevel=3,
-            )
+    def _warn_of_unread(
+        self, field: FieldSchema, values: list, is_missing_id: np.ndarray, repeats: np.ndarray | None
+    ) -> None:
+        """Warn about cells of a numeric field or a part of a time that are neither missing nor readable.
+
+        Args:
+            field: The field.
+            values: V raw values.
+            is_missing_id: (V,) whether each has the id of a missing value, as all such cells have.
+            repeats: As in `encode_values`.
+        """
+        candidates = np.flatnonzero(is_missing_id).tolist()
+        is_unread = each_distinct(
+            [values[v] for v in candidates],
+            lambda cell: vocabulary_keys(cell, field, []) == [""] and not is_missing(cell),
+        )
+        unread = list(compress(candidates, is_unread))
+        if not unread:
+            return
+        example = values[unread[0]]
+        count, total = (len(unread), len(values)) if repeats is None else (repeats[unread].sum(), repeats.sum())
+        what = "numbers" if field.kind == "numeric" else "times"
+        written = f" in the `time_format` {field.time_format!r}" if field.time_format else ""
+        warn_at_caller(
+            f"Column {field.column!r} of kind {field.kind!r} should hold {what}{written}; {int(count):,} of "
+            f"{int(total):,} cells ({percent(count / total)}), such as {example!r:.80}, count as missing."
+            f"{_advice_on(example, field)}"
+        )
+
+
+def _advice_on(cell: Any, field: FieldSchema) -> str:
+    """How an unread cell should be written or read: a sentence that starts with a space, or nothing."""
+    if field.kind == "numeric":
+        written = plain_number(canonical(cell))
+        return f" Write {written} for {cell!r}." if written else ""
+    time_format = None if field.time_format else format_of_digits(cell)
+    return f" They may be dates in the `time_format` {time_format!r}." if time_format else ""
 
 
 def warn_of_dates_as_seconds(field: FieldSchema, cells: Iterable) -> None:
@@ -509,12 +534,11 @@ def warn_of_dates_as_seconds(field: FieldSchema, cells: Iterable) -> None:
                 return
             example = example or text
     if example:
-        warnings.warn(
+        warn_at_caller(
             f"Column {field.column!r} of kind {field.kind!r} has no `time_format`, so cells like {example!r} are read "
             f"as seconds since 1970, or fractions of them: as {read_time(example):%Y-%m-%d %H:%M}. If they are dates "
             f"in digits, give the field `time_format: {time_format!r}`; if its model is trained, write them as in "
-            "training.",
-            stacklevel=3,
+            "training."
         )
 
 
@@ -611,12 +635,11 @@ class UnknownValues:
             mine[:] = map(sum, zip(mine, others))
         self.examples = [list(dict.fromkeys(chain(*pair)))[:_NUM_EXAMPLES] for pair in zip(self.examples, examples)]
 
-    def warn(self, where: str = "", stacklevel: int = 2, but_for: str | None = None) -> None:
+    def warn(self, where: str = "", but_for: str | None = None) -> None:
         """Warn about each field whose values, at least 10, are unknown to 90 % or all missing.
 
         Args:
             where: What the rows are part of, for the message, such as `" of the test split"`; empty for a call's rows.
-            stacklevel: As in `warnings.warn`.
             but_for: A column whose values are expected to be unknown.
         """
         for f, field in enumerate(self.encoder.schema.fields):
@@ -625,10 +648,9 @@ class UnknownValues:
             known, rows, unknown = self._known(f), self.rows[f], self.unknown[f]
             all_missing = unknown + self.missing[f] == rows
             if field.is_vector and rows >= _LEAST_ROWS and all_missing:
-                warnings.warn(
+                warn_at_caller(
                     f"All {rows:,} vectors in column {field.column!r}{where} are missing; training rows had some. "
-                    "Check how the column is read.",
-                    stacklevel=stacklevel + 1,
+                    "Check how the column is read."
                 )
             if not known or rows < _LEAST_ROWS or (unknown < _UNKNOWN_SHARE * rows and not all_missing):
                 continue
@@ -638,10 +660,9 @@ class UnknownValues:
             if field.kind in TIME_PARTS and {*self.examples[f]} <= {*map(repr, _PARTS_OF_TIMES[field.kind])}:
                 found += f" of the {field.kind}"
                 advice = f"That is right if training rows are of other {field.kind}s, as after a split by time."
-            warnings.warn(
+            warn_at_caller(
                 f"{found} in column {field.column!r}{where} are {what}; training had values such as "
-                f"{', '.join(known)}. {advice}",
-                stacklevel=stacklevel + 1,
+                f"{', '.join(known)}. {advice}"
             )
 
     def _known(self, field_index: int) -> list[str]:
@@ -663,7 +684,7 @@ def warn_of_unknown_values(
     if len(feature_ids) >= _LEAST_ROWS:
         unknown = UnknownValues(encoder)
         unknown.add_rows(columns, feature_ids, feature_vectors)
-        unknown.warn(stacklevel=3)
+        unknown.warn()
 
 
 def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> list[Sequence[str]]:

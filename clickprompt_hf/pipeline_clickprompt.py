@@ -161,7 +161,7 @@ class ClickPromptPipeline(Pipeline):
                 parameters[0]["row_offset"] = start
                 inputs = self.preprocess(slice_of(start, min(start + num_converted, num_rows)), **parameters[0])
                 scores += self.score_inputs(inputs, size, bar.update, **parameters[2])
-        unknown.warn(stacklevel=2)
+        unknown.warn()
         return scores[0] if is_row else scores
 
     def score_inputs(

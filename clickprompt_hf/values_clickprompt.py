@@ -5,8 +5,11 @@ This file ships with every checkpoint and with exported folders that serve witho
 the standard library.
 """
 
+import os
 import re
+import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -53,6 +56,9 @@ _DURATION = re.compile(
 # fractions of them.
 _FORMATS_OF_DIGITS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _FORMATS_OF_DIGITS |= dict.fromkeys((17, 20), "%Y%m%d%H%M%S%f")
+# Numbers with separators of thousands, or a comma before the fraction, which cells should not have.
+_SEPARATED = re.compile(r"([-+]?[1-9]\d{0,2})((?:([,. '\u2019\u00a0\u202f])\d{3})(?:\3\d{3})*)([.,]\d+)?")
+_WITH_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
 _NANOSECONDS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86_400 * 10**9}
 _NANOSECONDS |= {"ns": 1, "W": 7 * _NANOSECONDS["D"]}
 
@@ -371,6 +377,37 @@ def number_of(value: Any) -> float:
         return float(text)
     except ValueError:
         return _TRUTHS.get(text.lower(), float("nan"))
+
+
+def plain_number(text: str) -> str | None:
+    """How a number with separators of thousands, or a comma before its fraction, should be written.
+
+    Returns:
+        As in `2067` for `2,067`, `2067.11` for `2.067,11` and `14.7` for `14,7`; `None` if the text is not such a
+        number.
+    """
+    found = _SEPARATED.fullmatch(text)
+    if found and found[3] != (found[4] or "")[:1]:
+        return found[1] + re.sub(r"\D", "", found[2]) + (found[4] or "").replace(",", ".")
+    with_comma = _WITH_COMMA.fullmatch(text)
+    return f"{with_comma[1]}.{with_comma[2]}" if with_comma else None
+
+
+def percent(share: float) -> str:
+    """Format a share as a percentage such as `"13 %"`, with more digits near 0 and 100."""
+    value = 100 * share
+    if value < 1:
+        return f"{value:.1g} %"
+    return f"{value:.0f} %" if value <= 99 or value == 100 else f"{value:.2f} %"
+
+
+def warn_at_caller(message: str) -> None:
+    """Warn at the line that called this package; of a thread of its own, at the line that runs the thread."""
+    folder = os.path.dirname(__file__) + os.sep
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(folder):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def labels_of(values: Iterable, positive: str | None = None) -> np.ndarray:

@@ -135,7 +135,8 @@ AMOUNTS = 900 + 7 * np.arange(ROWS)
         (
             [*(f"{n:,}".replace(",", ".") for n in AMOUNTS[:-1]), "1.415.011"],
             [
-                "cells such as '1.415.011' are not numbers and count as missing",
+                "cells such as '1.415.011' are not numbers and count as missing: 1 (0.3 %); write 1415011 for "
+                "'1.415.011'",
                 "the points probably separate thousands, as in '1.415.011', which counts as missing: '1.005' is read "
                 "as 1.005, not as 1005; write 1005",
             ],
@@ -187,7 +188,7 @@ def test_a_few_cells_that_are_no_dates_do_not_make_dates_seconds(tmp_path):
     cells = DAYS.dt.strftime("%Y%m%d%H%M%S").tolist()
     text, fields = drafted({"when": [*cells[:-1], "20231341000000"]}, tmp_path)
     assert {field["time_format"] for field in fields["when"]} == {"%Y%m%d%H%M%S"}
-    assert "cells such as '20231341000000' are not times and count as missing" in text
+    assert "cells such as '20231341000000' are not times and count as missing: 1 (0.3 %)" in text
 
 
 @pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])

@@ -36,7 +36,8 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 from transformers.utils import TensorType
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.values_clickprompt import canonical, read_time
+from clickprompt_hf.data.columnar import encode_tables
+from clickprompt_hf.values_clickprompt import canonical, plain_number, read_time
 
 SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")
 TRAIN = {"user": [7, 7, 7, 3, 3, 9], "title": ["b", "a", "a", "b", None, "a"]}
@@ -588,9 +589,11 @@ def test_cells_that_are_not_numbers_or_times_give_one_warning_per_field_and_call
                 }
             )
     assert [str(warning.message) for warning in caught] == [
-        "Column 'price' of kind 'numeric' should hold numbers; cells like 'cheap' count as missing.",
-        "Column 'at' of kind 'hour' should hold times; cells like '31/01/2024' count as missing.",
+        "Column 'price' of kind 'numeric' should hold numbers; 3 of 5 cells (60 %), such as 'cheap', count as "
+        "missing.",
+        "Column 'at' of kind 'hour' should hold times; 3 of 5 cells (60 %), such as '31/01/2024', count as missing.",
     ] * times
+    assert {warning.filename for warning in caught} == {__file__}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ClickPromptProcessor.fit({"price": [1, 2], "at": ["2024-01-31 14:05"] * 2}, schema)(
@@ -603,6 +606,46 @@ def _warnings_of(call) -> list[str]:
         warnings.simplefilter("always")
         call()
     return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        *(("2,067", "2067"), ("-12,345,678.90", "-12345678.90"), ("2.067,11", "2067.11"), ("1.415.011", "1415011")),
+        *(("2 067", "2067"), ("2\u202f067,5", "2067.5"), ("2'067.5", "2067.5"), ("14,7", "14.7"), ("0,123", "0.123")),
+        *(("1,2,3", None), ("12,34.5", None), ("cheap", None), ("1.234.5", None), ("2,067,5", None), ("", None)),
+    ],
+)
+def test_unread_numbers_are_counted_with_the_way_to_write_them(cell, written):
+    assert plain_number(cell) == written
+    processor = ClickPromptProcessor.fit(
+        {"x": [1, 2, 3, 4]}, Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
+    )
+    expected = (
+        f"Column 'x' of kind 'numeric' should hold numbers; 1 of 200 cells (0.5 %), such as {cell!r}, count as "
+        f"missing.{f' Write {written} for {cell!r}.' if written else ''}"
+    )
+    assert _warnings_of(lambda: processor({"x": [*range(199), cell]})) == [expected] * bool(cell)
+
+
+def test_unread_cells_are_counted_by_row():
+    processor = ClickPromptProcessor.fit(
+        {"x": [1, 2, 3, 4]}, Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
+    )
+    (message,) = _warnings_of(lambda: processor.encode_values(0, ["1", "?!", None], np.asarray([2, 5, 3])))
+    assert "5 of 10 cells (50 %), such as '?!', count as missing" in message
+    rows = pa.table({"x": ["1", "?!", "?!", "2"], "click": [0, 1, 0, 1]})
+    (message,) = _warnings_of(lambda: encode_tables([rows], processor, with_text=False, with_value_fields=False))
+    assert "2 of 4 cells (50 %), such as '?!', count as missing" in message
+
+
+def test_unread_dates_in_digits_are_counted_with_their_format():
+    at = {"column": "at", "kind": "weekday"}
+    processor = ClickPromptProcessor.fit({"at": ["2024-01-31"]}, Schema.from_dict({"fields": [at], "label": "click"}))
+    assert _warnings_of(lambda: processor({"at": ["2024-01-31", "20240131"]})) == [
+        "Column 'at' of kind 'weekday' should hold times; 1 of 2 cells (50 %), such as '20240131', count as missing. "
+        "They may be dates in the `time_format` '%Y%m%d'."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def encoded_batch(table: pa.Table, processor: ClickPromptProcessor) -> pa.Record
     for f, field in enumerate(processor.schema.fields):
         values, codes = distinct_cells([table.column(field.column)])
         if field.num_columns:
-            ids.append(processor.encode_values(f, values)[codes])
+            ids.append(processor.encode_values(f, values, np.bincount(codes, minlength=len(values)))[codes])
         keys.append(keys_of(pa.array(each_distinct(values, _shown), pa.large_string()))[codes])
         if processor.reads_text and field.in_text:
             clauses.append(np.asarray(processor.render_values(f, values), dtype=object)[codes])

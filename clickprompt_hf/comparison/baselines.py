@@ -64,7 +64,8 @@ class RawRows:
         found = []
         for f in self.fields_with_ids:
             cells, indices = distinct_cells([table.column(self.processor.schema.fields[f].column)])
-            found.append(self.processor.encode_values(f, cells).astype(np.int32)[indices])
+            rows = np.bincount(indices, minlength=len(cells))
+            found.append(self.processor.encode_values(f, cells, rows).astype(np.int32)[indices])
         return found
 
     def numbers(self, table: pa.Table) -> np.ndarray:

@@ -236,7 +236,7 @@ def _write_splits(
     arrays, token_tables, vectors = encode_tables(tables, processor, processor.reads_text, True, unknown=unknown)
     for name, counted in zip(splits, unknown):
         if name != "train":
-            counted.warn(f" of the {name} split", stacklevel=2, but_for=split_column)
+            counted.warn(f" of the {name} split", but_for=split_column)
     if token_tables is not None:
         token_tables.save(folder)
         arrays["text_ids"] = distinct_texts(arrays["clause_ids"])[1]
@@ -320,7 +320,7 @@ def encode_tables(
             continue
         values, indices = distinct_cells([table.column(field.column) for table in tables])
         try:
-            ids_of_values = processor.encode_values(f, values)
+            ids_of_values = processor.encode_values(f, values, np.bincount(indices, minlength=len(values)))
         except UnreadableCell as error:
             raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
         feature_ids.append(ids_of_values.astype(np.int32)[indices])

@@ -6,7 +6,6 @@ only read what was fitted.
 """
 
 import heapq
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -27,7 +26,7 @@ from ..encoding_clickprompt import (
 )
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, Buckets, FieldSchema, Schema
-from ..values_clickprompt import holds_several, number_of, read_time
+from ..values_clickprompt import holds_several, number_of, read_time, warn_at_caller
 from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
 
@@ -156,10 +155,9 @@ def _warn_of_inferred_types(train: datasets.Dataset, schema: Schema) -> None:
     inferred = {name: kind for name, kind in types.items() if not _holds_strings(kind)}
     if any(not pa.types.is_integer(kind) for kind in inferred.values()):
         found = ", ".join(f"{name!r} ({kind})" for name, kind in inferred.items())
-        warnings.warn(
+        warn_at_caller(
             f"load_dataset inferred types for the categories in {found}, which loses how the CSV file spells them, "
-            f"as in 007, 1.50 or NA. {_READ_AS_STRINGS}",
-            stacklevel=5,
+            f"as in 007, 1.50 or NA. {_READ_AS_STRINGS}"
         )
 
 
@@ -175,11 +173,10 @@ def warn_of_ids_as_floats(counts: ValueCounts, field: FieldSchema) -> None:
         return
     known = [value for value, _ in counts if value is not None and value == value]
     if 0 < len(known) < len(counts) and all(map(float.is_integer, known)):
-        warnings.warn(
+        warn_at_caller(
             f"Column {field.column!r} of kind 'categorical' holds whole numbers as floats beside missing values, e.g. "
             f"{known[0]!r}. Readers such as pandas.read_csv make such columns of ids with gaps, which loses leading "
-            f"zeros and digits. {_READ_AS_STRINGS}",
-            stacklevel=4,
+            f"zeros and digits. {_READ_AS_STRINGS}"
         )
 
 
@@ -281,28 +278,25 @@ def warn_of_lists(lists: Sequence[CountedList], field: FieldSchema) -> None:
     if texts and all(len(counted.values) == 1 for counted in texts):
         for mark in ("|", ";", ",", "\t", "\x1d"):
             if mark != field.separator and sum(mark in counted.cell for counted in texts) > len(texts) / 2:
-                warnings.warn(
+                warn_at_caller(
                     f"No cell of column {field.column!r} has its `separator` {field.separator!r}, but most have "
-                    f"{mark!r}: each cell counts as one value.",
-                    stacklevel=4,
+                    f"{mark!r}: each cell counts as one value."
                 )
                 break
     if field.weight_separator is None and looks_weighted({value for counted in lists for value in counted.values}):
         example = next(counted.cell for counted in lists if counted.values)
-        warnings.warn(
+        warn_at_caller(
             f"The values of column {field.column!r} seem to have weights, as in {example!r:.80}: each pair of value "
-            "and weight counts as one value. Set `weight_separator: ':'` in the schema.",
-            stacklevel=4,
+            "and weight counts as one value. Set `weight_separator: ':'` in the schema."
         )
     rows = sum(counted.rows for counted in lists)
     if too_long := sum(counted.rows for counted in lists if len(counted.values) > field.max_values):
         longest = max(len(counted.values) for counted in lists)
         other = "last" if field.keep == "first" else "first"
-        warnings.warn(
+        warn_at_caller(
             f"{too_long:,} of {rows:,} training rows have more than {field.max_values} values in column "
             f"{field.column!r}, up to {longest}: the {field.keep} {field.max_values} get ids. Raise its `max_values`, "
-            f"or set `keep: {other}`.",
-            stacklevel=4,
+            f"or set `keep: {other}`."
         )
 
 

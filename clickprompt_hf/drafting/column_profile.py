@@ -15,7 +15,7 @@ from scipy.stats import chi2
 
 from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
 from ..schema_clickprompt import FieldSchema
-from ..values_clickprompt import format_of_digits, number_of, read_time, spellings
+from ..values_clickprompt import format_of_digits, number_of, percent, plain_number, read_time, spellings
 from ..vectors_clickprompt import UnreadableVector, read_vectors
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
 from .written_numbers import are_triples, question_points, question_triples
@@ -284,7 +284,13 @@ def _words_beside(profile: ColumnProfile, is_read: np.ndarray, what: str, most_u
         return None
     if others:
         shown = ", ".join(repr(profile.values[v]) for v in others[:3])
-        profile.doubts.append(f"cells such as {shown} are not {what} and count as missing")
+        rows = int(profile.counts[others].sum())
+        written = plain_number(profile.values[others[0]]) if what == "numbers" else None
+        advice = f"; write {written} for {profile.values[others[0]]!r}" if written else ""
+        profile.doubts.append(
+            f"cells such as {shown} are not {what} and count as missing: {rows:,} "
+            f"({percent(rows / profile.num_rows)}){advice}"
+        )
     return [profile.values[v] for v in words]
 
 
@@ -575,11 +581,3 @@ def _try_text(profile: ColumnProfile) -> None:
         profile.summary = f"{words:.0f} words on average, up to {lengths.max():,}"
         if lengths.max() > _LONG_TEXT:
             profile.doubts.append("long texts; with a PLM, set max_text_length to truncate them")
-
-
-def percent(share: float) -> str:
-    """Format a share as a percentage such as `"13 %"`, with more digits near 0 and 100."""
-    value = 100 * share
-    if value < 1:
-        return f"{value:.1g} %"
-    return f"{value:.0f} %" if value <= 99 or value == 100 else f"{value:.2f} %"

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 from ..data.table_files import ENDINGS, open_table_file, table_kind
 from ..drafting.column_checks import is_header_a_row
-from ..drafting.column_profile import ColumnProfile, percent
+from ..drafting.column_profile import ColumnProfile
 from ..drafting.label_guess import may_be_graded_label
 from ..drafting.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
 from ..drafting.text_estimate import (
@@ -35,7 +35,7 @@ from ..drafting.text_estimate import (
     tokens_by_characters,
 )
 from ..schema_clickprompt import CsvFormat, FieldSchema
-from ..values_clickprompt import number_of
+from ..values_clickprompt import number_of, percent
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of, written_options
 from .paths import check_folder_or_hub_id

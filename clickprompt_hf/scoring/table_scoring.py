@@ -58,7 +58,7 @@ def score_table(
     with_text = model.config.use_plm
     arrays, tables, vectors = encode_tables([fields], processor, with_text, row_offset=row_offset, unknown=[counted])
     if unknown is None:
-        counted.warn(stacklevel=2)
+        counted.warn()
     recent_texts = RecentTexts() if recent_texts is None else recent_texts
     feature_ids, order = arrays["feature_ids"], np.arange(len(table))
     if tables is not None:

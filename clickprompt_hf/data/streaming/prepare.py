@@ -333,7 +333,7 @@ class _Encoding:
             self.clause_ids = [(name, indices + np.int32(of)) for (name, indices), of in zip(self.clause_ids, firsts)]
         for name, counted in zip(names, unknown):
             if name != "train":
-                counted.warn(f" of the {name} split", stacklevel=2, but_for=split_column)
+                counted.warn(f" of the {name} split", but_for=split_column)
 
     def _ids_of(self, f: int, unknown: Sequence[UnknownValues]) -> np.ndarray:
         """Ids of a field's values, (D, C); counts those that training rows did not have, per split."""
@@ -341,7 +341,8 @@ class _Encoding:
         column = self.columns[field.column]
         if not field.num_columns:
             return np.zeros((column.num_distinct, 0), dtype=np.int32)
-        ids = ids_of_column(column, self._fitted(f), self.processor, f)
+        of_all = self.counts[field.column].sum(axis=0)
+        ids = ids_of_column(column, self._fitted(f), self.processor, f, of_all)
         for counted, counts in zip(unknown, self.counts[field.column]):
             count_unknown(column, ids, counts, f, counted)
         return ids

@@ -223,9 +223,17 @@ def counted_values(column: SpilledColumn, counts: np.ndarray) -> Iterator[tuple[
 
 
 def ids_of_column(
-    column: SpilledColumn, fitted: FittedField, processor: FeatureEncoder, field_index: int
+    column: SpilledColumn, fitted: FittedField, processor: FeatureEncoder, field_index: int, counts: np.ndarray
 ) -> np.ndarray:
-    """Ids (D, C) int32 of all values of a field's column, as `FeatureEncoder.encode_values` gives them."""
+    """Ids (D, C) int32 of all values of a field's column, as `FeatureEncoder.encode_values` gives them.
+
+    Args:
+        column: The field's column.
+        fitted: What was fitted.
+        processor: Encodes other kinds of fields than categories.
+        field_index: Index of the field in the schema.
+        counts: (D,) number of rows of each value, for warnings.
+    """
     field = processor.schema.fields[field_index]
     if field.kind == "categorical" and not pa.types.is_floating(column.kind):
         if fitted.ids is not None:
@@ -236,21 +244,27 @@ def ids_of_column(
         ids[left] = _ids_by_meaning(texts.take(pa.array(left)), fitted.vocabulary)
         return ids.astype(np.int32).reshape(-1, 1)
     parts = []
+    start = 0
     for values in column.values():
+        of_slice = counts[start : start + len(values)]
+        start += len(values)
         if field.kind == "numeric" and _are_numbers(values.type) and not field.missing:
-            parts.append(_ids_of_numbers(values, processor, field_index))
+            parts.append(_ids_of_numbers(values, processor, field_index, of_slice))
         else:
-            parts.append(processor.encode_values(field_index, cells_of(values)))
+            parts.append(processor.encode_values(field_index, cells_of(values), of_slice))
     return np.concatenate(parts).astype(np.int32)
 
 
-def _ids_of_numbers(values: pa.Array, processor: FeatureEncoder, field_index: int) -> np.ndarray:
-    """Ids (slice, 1) of Arrow numbers."""
+def _ids_of_numbers(values: pa.Array, processor: FeatureEncoder, field_index: int, counts: np.ndarray) -> np.ndarray:
+    """Ids (slice, 1) of Arrow numbers, given the number of rows of each (slice,)."""
     boundaries, known = processor.boundaries[field_index], processor.indexes[field_index].ids
     of_buckets = np.asarray([known.get(str(bucket), 0) for bucket in range(len(boundaries) + 1)])
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
     ids = of_buckets[np.searchsorted(boundaries, numbers, side="right")]
-    others = np.flatnonzero(~np.isfinite(numbers))
+    if np.isinf(numbers).any():
+        # which causes a warning
+        return processor.encode_values(field_index, cells_of(values), counts)
+    others = np.flatnonzero(np.isnan(numbers))
     if len(others):
         ids[others] = processor.encode_values(field_index, cells_of(values.take(pa.array(others))))[:, 0]
     return ids.reshape(-1, 1)
