@@ -22,6 +22,8 @@ FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "vector", 
 Buckets = Literal["quantile", "log"]
 Keep = Literal["first", "last"]
 TIME_PARTS = ("hour", "weekday", "month")
+# Blanks that separate thousands: the usual one, and those that do not break lines.
+BLANKS = " \u00a0\u202f\u2009"
 # Default of `CsvFormat.lines_per_cell`.
 LINES_PER_CELL = 100
 # Upper bounds: more would take minutes or all memory before anything is learnt.
@@ -162,6 +164,9 @@ class CsvFormat:
         column_names: Names of the columns, for files without a header.
         lines_per_cell: Largest number of lines of a cell, at least 1; 100 by default. A cell with more is taken for
             one whose quote is never closed. If given, cells of several lines that all look like rows are accepted.
+        decimal: What precedes the fraction of a number in the columns of numeric fields, one character such as `","`.
+        thousands: What separates the thousands of such numbers, one character such as `"."`; `None` or `"none"` if
+            nothing does. A blank stands for every blank that does not break lines, too.
 
     Raises:
         ValueError: If a value is not as described; the message names its key.
@@ -173,6 +178,8 @@ class CsvFormat:
     encoding: str = "utf-8"
     column_names: tuple[str, ...] | None = None
     lines_per_cell: int | None = None
+    decimal: str = "."
+    thousands: str | None = None
 
     def __post_init__(self) -> None:
         for key in ("delimiter", "quote", "escape"):
@@ -201,6 +208,29 @@ class CsvFormat:
             raise ValueError(
                 f"`lines_per_cell` of `csv` must be a whole number of at least 1, got {self.lines_per_cell!r}."
             )
+        if self.thousands == "none":
+            object.__setattr__(self, "thousands", None)
+        self._check_marks()
+
+    @property
+    def has_plain_numbers(self) -> bool:
+        """Whether numbers are written as `1234.5`."""
+        return self.decimal == "." and self.thousands is None
+
+    def _check_marks(self) -> None:
+        others = {"delimiter": self.delimiter, "quote": self.quote, "escape": self.escape, "decimal": self.decimal}
+        for key, mark in (("decimal", self.decimal), ("thousands", self.thousands)):
+            if mark is None and key == "thousands":
+                continue
+            is_mark = isinstance(mark, str) and len(mark) == 1 and not mark.isalnum() and mark not in "+-"
+            if not is_mark or (str(mark).isspace() and (key == "decimal" or str(mark) not in BLANKS)):
+                raise ValueError(
+                    f'`{key}` of `csv` must be one character, such as "," or ".", and no digit, letter or sign, got '
+                    f"{mark!r}."
+                )
+            for other, character in others.items():
+                if other != key and character == mark:
+                    raise ValueError(f"`{key}` of `csv` must differ from `{other}`, got {mark!r} for both.")
 
 
 def _character(key: str, value: Any) -> str | None:
@@ -323,6 +353,11 @@ class Schema:
     def keys(self) -> list[str]:
         """Key of each field, in order; see `FieldSchema.key`."""
         return [field.key for field in self.fields]
+
+    @property
+    def numeric_columns(self) -> list[str]:
+        """Columns of numeric fields, whose cells CSV files may write as `CsvFormat.decimal` and `thousands` say."""
+        return [field.column for field in self.fields if field.kind == "numeric"]
 
     @property
     def fields_in_text(self) -> list[int]:

@@ -273,8 +273,9 @@ def test_weighted_lists_lose_their_weights(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "kind"),
     [
-        ([f"{n // 100},{n % 100:03d}.50" for n in range(100, 100 + ROWS)], None),
-        ([f"{n},{n % 100:02d}" for n in range(ROWS)], None),
+        ([f"{n // 100},{n % 100:03d}.50" for n in range(100, 100 + ROWS)], {"kind": "numeric"}),
+        ([f"{n},{n % 100:02d}" for n in range(ROWS)], {"kind": "numeric"}),
+        ([f"{n},{n % 100:02d} €" for n in range(ROWS)], None),
         ([f"+49 30 {n:07d}" for n in DRAW.permutation(40)] * 8, {}),
         ([f"room {n % 40} on floor {n % 7}, quiet" for n in range(ROWS)], {"kind": "text"}),
         ([f"({'draft' if n % 3 else 'final'})" for n in range(ROWS)], {}),

@@ -106,6 +106,7 @@ RIGHT_VALUES = {
     **{"fields": (["a"],), "label": ("x",), "time": ("x", None), "positive": ("x", None)},
     **{
         "time_format": (None,),
+        "thousands": (None,),
         "csv": (None, {}),
         "tables": (None, []),
         "delimiter": (None, "x"),

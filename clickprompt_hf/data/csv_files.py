@@ -7,8 +7,9 @@ A file is decoded and cut into blocks of whole records. Arrow parses each block,
 
 import codecs
 import json
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ..schema_clickprompt import LINES_PER_CELL, CsvFormat
+from ..schema_clickprompt import BLANKS, LINES_PER_CELL, CsvFormat
 from .csv_grammar import CsvFault, CsvGrammar, Layout, Record
 from .opened_files import count_line_ends, errors_naming, opened
 
@@ -68,8 +69,43 @@ class _Block:
         return (record for record in self.grammar.records(self.text, 0, is_last=True) if record.cells)
 
 
+def plain_numbers(cells: pa.Array | pa.ChunkedArray, csv_format: CsvFormat) -> pa.Array | pa.ChunkedArray:
+    """Write the numbers of a CSV file's cells as `1234.5`.
+
+    Args:
+        cells: (n,) strings.
+        csv_format: Says how the file writes numbers.
+
+    Returns:
+        (n,) strings. Cells that are not numbers stay as they are. Those with a point that is neither `decimal` nor
+        where `thousands` are separated, such as `2.06`, are marked, so that they are not read as numbers.
+    """
+    if csv_format.has_plain_numbers:
+        return cells
+    decimal, thousands = re.escape(csv_format.decimal), csv_format.thousands
+    separator = "" if thousands is None else f"[{BLANKS}]" if thousands in BLANKS else re.escape(thousands)
+    whole = rf"(?:\d{{1,3}}(?:{separator}\d{{3}})+|\d+)" if separator else r"\d+"
+    sign, exponent = r"^\s*[-+]?", r"(?:[eE][-+]?\d+)?\s*$"
+    is_written = pc.match_substring_regex(cells, rf"{sign}(?:{whole}(?:{decimal}\d*)?|{decimal}\d+){exponent}")
+    has_point = pc.match_substring_regex(cells, rf"{sign}(?:\d+\.\d*|\.\d+){exponent}")
+    joined = pc.replace_substring_regex(cells, separator, "") if separator else cells
+    plain = pc.replace_substring(joined, csv_format.decimal, ".")
+    marked = pc.binary_join_element_wise(cells, f"(not with decimal {csv_format.decimal!r})", " ")
+    return pc.if_else(is_written, plain, pc.if_else(has_point, marked, cells))
+
+
+def with_plain_numbers(table: pa.Table, columns: Collection[str], csv_format: CsvFormat | None) -> pa.Table:
+    """A table of a CSV file with the numbers in some columns written as `1234.5`; see `plain_numbers`."""
+    if csv_format is None or csv_format.has_plain_numbers:
+        return table
+    for index, name in enumerate(table.column_names):
+        if name in columns:
+            table = table.set_column(index, name, plain_numbers(table.column(index), csv_format))
+    return table
+
+
 class CsvFile:
-    """A CSV file, compressed or not. All cells are strings, unchanged.
+    """A CSV file, compressed or not. All cells are strings, unchanged but for numbers.
 
     Blank lines are skipped. A byte order mark decides the encoding. Columns without a name at the end of the header,
     which come from trailing delimiters, must be empty and are left out.
@@ -77,6 +113,7 @@ class CsvFile:
     Args:
         path: The file. Names that end in .gz or .zst are decompressed.
         csv_format: How it is written.
+        numeric_columns: Columns of numbers, which are read as `decimal` and `thousands` of the format say.
 
     Attributes:
         schema: Column names and types.
@@ -87,8 +124,9 @@ class CsvFile:
             the message names the file.
     """
 
-    def __init__(self, path: Path, csv_format: CsvFormat | None = None):
+    def __init__(self, path: Path, csv_format: CsvFormat | None = None, numeric_columns: Collection[str] = ()):
         self.path, self.format = path, csv_format or CsvFormat()
+        self.numeric_columns = numeric_columns
         self.num_rows: int | None = None
         self._encoding = self.format.encoding
         is_tsv = ".tsv" in [suffix.lower() for suffix in path.suffixes]
@@ -125,7 +163,8 @@ class CsvFile:
             for block in self._blocks():
                 table = self._parsed(block, [names.index(name) for name in wanted])
                 num_rows += block.num_rows
-                yield from table.rename_columns(wanted).to_batches()
+                table = with_plain_numbers(table.rename_columns(wanted), self.numeric_columns, self.format)
+                yield from table.to_batches()
         self.num_rows = num_rows
 
     def advise_on_columns(self) -> str:

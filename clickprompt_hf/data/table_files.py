@@ -3,7 +3,7 @@
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -83,13 +83,19 @@ def table_kind(path: Path) -> TableKind | None:
     return _KINDS[(endings[-1][1] or "parquet").lower()]
 
 
-def open_table_file(path: Path, csv_format: CsvFormat | None = None, kind: TableKind | None = None) -> TableFile:
+def open_table_file(
+    path: Path,
+    csv_format: CsvFormat | None = None,
+    kind: TableKind | None = None,
+    numeric_columns: Collection[str] = (),
+) -> TableFile:
     """Open a table.
 
     Args:
         path: The file.
         csv_format: How CSV files are written.
         kind: What the file is; by default, its name's ending tells.
+        numeric_columns: Columns whose numbers CSV files write as `csv_format` says; other files have no such format.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -103,7 +109,7 @@ def open_table_file(path: Path, csv_format: CsvFormat | None = None, kind: Table
             f"There must be a file at {path}, but there is {'a folder' if path.is_dir() else 'none'}."
         )
     if kind == "csv":
-        return CsvFile(path, csv_format)
+        return CsvFile(path, csv_format, numeric_columns)
     return JsonLinesFile(path) if kind == "jsonl" else ParquetFile(path)
 
 
@@ -112,6 +118,7 @@ def open_joined_file(
     tables: Sequence[DimensionTable],
     csv_format: CsvFormat | None = None,
     kind: TableKind | None = None,
+    numeric_columns: Collection[str] = (),
 ) -> ReadableFile:
     """Open a table with the columns in the names of its folders and those of joined tables.
 
@@ -120,12 +127,13 @@ def open_joined_file(
         tables: As `read_dimension_tables` returns them.
         csv_format: As in `open_table_file`.
         kind: As in `open_table_file`.
+        numeric_columns: As in `open_table_file`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the ending is unknown, the file is broken or it lacks the key of a table.
     """
-    return with_joined_columns(with_folder_columns(open_table_file(path, csv_format, kind)), tables)
+    return with_joined_columns(with_folder_columns(open_table_file(path, csv_format, kind, numeric_columns)), tables)
 
 
 def read_dimension_tables(schema: Schema, wanted: Sequence[str] | None = None) -> list[DimensionTable]:
@@ -147,7 +155,12 @@ def read_dimension_tables(schema: Schema, wanted: Sequence[str] | None = None) -
             raise FileNotFoundError(
                 f"`file` of one of the `tables` of the schema must be a file, but there is none at {path}."
             )
-        tables.append(DimensionTable(open_table_file(path, schema.csv), described, wanted))
+        # the table's own names, without the prefix of its columns but the key
+        numeric = [name for name in schema.numeric_columns if name == described.key]
+        prefix = described.prefix
+        numeric += [name[len(prefix) :] for name in schema.numeric_columns if name.startswith(prefix)]
+        file = open_table_file(path, schema.csv, numeric_columns=numeric)
+        tables.append(DimensionTable(file, described, wanted))
     check_different_columns(tables)
     return tables
 
@@ -192,7 +205,7 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
     files = list_table_files(paths)
     to_join = read_dimension_tables(schema)
     for path in files:
-        table = read_columns(open_joined_file(path, to_join, schema.csv, kind), columns)
+        table = read_columns(open_joined_file(path, to_join, schema.csv, kind, schema.numeric_columns), columns)
         tables.append(table if len(files) == 1 else decoded_table(table))
         check_types(tables[0].schema, tables[-1].schema, files[0], path)
     for joined in to_join:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..schema_clickprompt import FieldSchema, Schema
+from ..data.csv_files import plain_numbers
+from ..schema_clickprompt import CsvFormat, FieldSchema, Schema
 from .bucket_choice import choose_buckets
 from .column_checks import (
     count_copies,
@@ -22,6 +23,7 @@ from .column_checks import (
 from .column_names import display_name
 from .column_profile import ColumnProfile, profile_column
 from .label_guess import LabelGuess, guess_labels, named_label
+from .written_numbers import looks_numeric
 
 # A draft of a larger table looks at this many rows.
 MAX_ROWS = 100_000
@@ -121,9 +123,23 @@ def draw_rows(num_rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(num_rows, MAX_ROWS, replace=False))
 
 
-def profile_columns(table: pa.Table) -> list[ColumnProfile]:
-    """Profile each column of a table, in order."""
-    return [profile_column(name, table.column(index)) for index, name in enumerate(table.column_names)]
+def profile_columns(table: pa.Table, csv_format: CsvFormat | None = None) -> list[ColumnProfile]:
+    """Profile each column of a table, in order.
+
+    Args:
+        table: The rows.
+        csv_format: Of a table whose cells are those of a CSV file: how it writes the numbers of numeric fields.
+    """
+    profiles = []
+    for name, column in zip(table.column_names, table.columns):
+        profile = None
+        if csv_format is not None and looks_numeric(column, csv_format):
+            profile = profile_column(name, plain_numbers(column, csv_format))
+        # other fields are read as they are written
+        if profile is None or profile.kind != "numeric":
+            profile = profile_column(name, column)
+        profiles.append(profile)
+    return profiles
 
 
 def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positive: str | None = None) -> SchemaDraft:

@@ -2,8 +2,26 @@
 """What the marks within written numbers mean: the point of a fraction, or separators of thousands."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 
+import numpy as np
+import pyarrow as pa
+
+from ..data.csv_files import plain_numbers
+from ..schema_clickprompt import CsvFormat
+from ..values_clickprompt import is_missing, number_of
+
+# Decimals and thousands, the plainest first.
+_MARKS: tuple[tuple[str, str | None], ...] = (
+    *((",", None), (".", ","), (",", "."), (",", " "), (".", " "), (".", "'"), (",", "'")),
+)
+_PLAIN = (".", None)
+_MOST_OTHERS = 0.05
+_VALUES_TRIED = 1000
+_THREE_DIGITS_BEHIND_COMMA = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _THREE_DIGITS_BEHIND_POINT = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}")
 _SEVERAL_POINTS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3}){2,}(,\d+)?")
 _TRIPLES = re.compile(r"\d{3}([, ]\d{3})*")
@@ -47,3 +65,61 @@ def question_triples(values: Sequence[str], separator: str) -> str | None:
         f"cells such as {example!r} are lists of numbers; if {separator!r} separates thousands, write "
         f"{re.sub('[, ]', '', example)}"
     )
+
+
+def with_guessed_marks(table: pa.Table, csv_format: CsvFormat | None) -> CsvFormat | None:
+    """The format of a CSV file with the `decimal` and `thousands` that most of its columns of numbers seem to have.
+
+    Args:
+        table: Rows of the file, as strings.
+        csv_format: How the file is written; returned as it is if it says how numbers are, or plain ones are usual.
+    """
+    if csv_format is not None and not csv_format.has_plain_numbers:
+        return csv_format
+    votes: Counter[tuple[str, str | None]] = Counter()
+    num_plain = num_columns = 0
+    for column in table.columns:
+        found = _marks_of(column)
+        votes.update(found)
+        num_plain += found == [_PLAIN]
+        num_columns += found != []
+    best = max(_MARKS, key=lambda marks: votes[marks])
+    # plain numbers have no comma before their fraction, but may do without separators
+    num_read = votes[best] + (num_plain if best[0] == "." else 0)
+    taken = (csv_format or CsvFormat()).delimiter, (csv_format or CsvFormat()).quote
+    if not votes[best] or 2 * num_read <= num_columns or {*best} & {*filter(None, taken)}:
+        return csv_format
+    return replace(csv_format or CsvFormat(), decimal=best[0], thousands=best[1])
+
+
+def looks_numeric(column: pa.ChunkedArray, csv_format: CsvFormat | None) -> bool:
+    """Whether nearly all cells of a column are numbers as a CSV format writes them, some of which are not plain."""
+    if csv_format is None or csv_format.has_plain_numbers:
+        return False
+    values = _some_values(column)
+    return bool(values) and any(np.isnan(number_of(value)) for value in values) and _are_read(values, csv_format)
+
+
+def _some_values(column: pa.ChunkedArray) -> list[str]:
+    return list(islice((value for value in column.unique().to_pylist() if not is_missing(value)), _VALUES_TRIED))
+
+
+def _are_read(values: Sequence[str], csv_format: CsvFormat) -> bool:
+    plain = plain_numbers(pa.array(values, pa.string()), csv_format).to_pylist()
+    return float(np.mean([np.isfinite(number_of(value)) for value in plain])) >= 1 - _MOST_OTHERS
+
+
+def _marks_of(column: pa.ChunkedArray) -> list[tuple[str, str | None]]:
+    """Which decimals and thousands a column of numbers may have; none if they are whole, or are no numbers."""
+    values = _some_values(column)
+    if not values or are_triples(values):
+        return []
+    if np.mean([np.isfinite(number_of(value)) for value in values]) >= 1 - _MOST_OTHERS:
+        is_plain = any("." in value for value in values) and question_points(values) is None
+        return [_PLAIN] if is_plain else []
+    found = [marks for marks in _MARKS if _are_read(values, CsvFormat(decimal=marks[0], thousands=marks[1]))]
+    with_comma = [value for value in values if "," in value]
+    if (",", None) in found and all(map(_THREE_DIGITS_BEHIND_COMMA.fullmatch, with_comma)):
+        # as in 2,067 beside 613
+        found = [marks for marks in found if marks[0] != ","]
+    return found

@@ -302,7 +302,7 @@ def labelled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table
         ValueError: If the file is no table, has no rows or lacks a column, or a label is neither 0 nor 1.
     """
     schema = processor.schema
-    file = open_table_file(path, schema.csv)
+    file = open_table_file(path, schema.csv, numeric_columns=schema.numeric_columns)
     to_join = processor.columns_to_join(dict.fromkeys(file.schema.names))
     columns = list(dict.fromkeys([*processor.needed_columns(to_join), schema.label]))
     check_columns(file.schema.names, columns, path.name, file.advise_on_columns())

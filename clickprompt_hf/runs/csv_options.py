@@ -14,6 +14,8 @@ _HELP = {
     "encoding": "text encoding, e.g. cp1252 (default: utf-8)",
     "column_names": "names of the columns, for a file without a header",
     "lines_per_cell": "largest number of lines of a cell; accepts cells whose lines look like rows (default: 100)",
+    "decimal": "precedes the fraction in numbers of numeric fields, e.g. a comma (default: a point)",
+    "thousands": "separates thousands in numbers of numeric fields, e.g. a point (default: none)",
 }
 
 

@@ -34,6 +34,7 @@ from ..drafting.text_estimate import (
     shared_text_fields,
     tokens_by_characters,
 )
+from ..drafting.written_numbers import with_guessed_marks
 from ..schema_clickprompt import CsvFormat, FieldSchema
 from ..values_clickprompt import number_of, percent
 from .command import CommandParser, run_command
@@ -60,7 +61,7 @@ def draft_schema(
         max_rows: Number of rows to read, at least 1; the first ones are taken.
         label: Name of the label column; guessed by default.
         positive: Value of the label that means a click; guessed by default. Needs `label`.
-        csv_format: How a CSV file is written; the draft repeats it.
+        csv_format: How a CSV file is written; the draft repeats it, and adds how most columns write numbers.
         tokenizer: Hub id or folder of the tokenizer that counts the tokens of a text; by default, a token has four
             characters.
 
@@ -74,8 +75,10 @@ def draft_schema(
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
     table, is_whole = read_first_rows(path, max_rows, csv_format)
-    profiles = profile_columns(table)
-    has_header = table_kind(path) == "csv" and (csv_format is None or csv_format.column_names is None)
+    is_csv = table_kind(path) == "csv"
+    given, csv_format = csv_format, with_guessed_marks(table, csv_format) if is_csv else csv_format
+    profiles = profile_columns(table, csv_format if is_csv else None)
+    has_header = is_csv and (csv_format is None or csv_format.column_names is None)
     if has_header and is_header_a_row(profiles):
         shown = ",".join(table.column_names)
         raise ValueError(
@@ -103,7 +106,12 @@ def draft_schema(
     lines += _text_lines(texts, "one per four characters" if tokenizer is None else f"of {tokenizer}")
     lines += ["", *_label_lines(draft), "", *_time_lines(draft.times)]
     if options := written_options(csv_format):
-        lines += ["", "# How the CSV file is written.", _flow({"csv": options})[1:-1]]
+        lines += ["", "# How the CSV file is written."]
+        if csv_format != given:
+            lines.append(
+                "# CHECK: are numbers written so, with this `decimal`? Those of numeric fields are read by it."
+            )
+        lines += [_flow({"csv": options})[1:-1]]
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,9 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, tqdm
 
+from ..data.csv_files import with_plain_numbers
 from ..data.drift import DriftCounts, FieldDrift
+from ..data.table_files import table_kind
 from ..data.table_pieces import open_table
 from ..encoding_clickprompt import check_columns, check_different
 from ..processing_clickprompt import ClickPromptProcessor
@@ -77,6 +79,7 @@ def score_file(
     recent_texts = RecentTexts() if recent_texts is None else recent_texts
     csv_format = csv_format or processor.schema.csv
     reader = open_table(input_path, piece_rows, csv_format)
+    numeric_columns = processor.schema.numeric_columns if table_kind(input_path) == "csv" else []
     needed = processor.needed_columns(processor.columns_to_join(dict.fromkeys(reader.schema.names)))
     _check_columns(reader.schema.names, needed, input_path, reader.advise_on_columns())
     state = PartialState()
@@ -108,8 +111,10 @@ def score_file(
                 bar.write(f"Resuming after {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
             for number, table in reader.read(is_mine):
                 unknown = DriftCounts(processor, processor.trained_values)
+                # the output keeps the cells as they are
+                rows = with_plain_numbers(table, numeric_columns, csv_format)
                 probabilities = score_table(
-                    table, processor, model, batch_size, bf16, number * piece_rows, unknown, recent_texts
+                    rows, processor, model, batch_size, bf16, number * piece_rows, unknown, recent_texts
                 )
                 if number == 0 and len(table) == piece_rows:
                     # Before hours of scoring.

@@ -160,6 +160,8 @@ def _csv_format(config: datasets.BuilderConfig) -> CsvFormat | None:
         escape=config.escapechar,
         encoding=config.encoding or "utf-8",
         column_names=config.names or config.column_names,
+        decimal=config.decimal,
+        thousands=config.thousands,
     )
 
 

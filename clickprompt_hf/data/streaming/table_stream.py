@@ -86,7 +86,7 @@ class TableStream:
             for path in paths:
                 # before it is opened: JSON lines are read for their columns
                 state = _state_of(path)
-                file = open_joined_file(path, self.tables, schema.csv, kind)
+                file = open_joined_file(path, self.tables, schema.csv, kind, schema.numeric_columns)
                 check_columns(file.schema.names, needed, str(path), file.advise_on_columns())
                 types.append(pa.schema([(name, _decoded(file.schema.field(name).type)) for name in self.columns]))
                 check_types(types[0], types[-1], self._files[0][1].path if self._files else path, path)
