@@ -436,3 +436,29 @@ def test_the_draft_repeats_how_the_file_is_written(tmp_path, capsys):
     assert load_splits("csv", path, schema)[0]["train"]["title"][0].as_py().startswith("a;é")
     with pytest.raises(ValueError, match="`delimiter` of `csv` must be one ASCII character"):
         main([str(path), "--delimiter", "::"])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("click", ["Yes", "No", "YES", "NO"], "Write these alike: 'NO', 'No'; 'YES', 'Yes', and draft again."),
+        ("click", ["Yes", "No", "maybe"], "Keep two of its values, or make a column of 0 and 1, and draft again."),
+        ("click", ["Yes", "No"], None),
+        ("shade", ["Yes", "No", "YES", "NO"], None),
+    ],
+)
+def test_columns_that_are_the_label_by_name_are_not_passed_over(name, values, said, tmp_path):
+    rows = {
+        "user": [f"u{n % 30}" for n in range(240)],
+        "member": [bool(n % 5) for n in range(240)],
+        name: [values[n % len(values)] for n in range(240)],
+    }
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    text = draft_schema(tmp_path / "rows.csv")
+    found = [line for line in text.splitlines() if line.startswith("# CHECK: by its name")]
+    assert len(found) == (said is not None)
+    if said is not None:
+        assert yaml.safe_load(text)["label"] == "member"
+        assert found[0].startswith(f'# CHECK: by its name, "click" is the label, but it has {len(values)} values')
+        assert all(part in found[0] for part in re.findall("'[^']+'", said))
+        assert ("Write these alike" in found[0]) == ("Write these alike" in said)

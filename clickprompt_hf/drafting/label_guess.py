@@ -60,6 +60,8 @@ _WORDS_FOR_NO = {
 }
 # In columns of these names, what is bad is what is predicted.
 _RISK_WORDS = {"risk", "default", "defaulted", "fraud", "delinquent", "delinquency", "credit", "loan", "churn"}
+# More values are no label, whatever the column is called.
+_MOST_LABELS = 10
 _LIMIT = re.compile(r"(<=|>=|<|>|≤|≥)\s*(.*\d.*)")
 _NEGATION = re.compile(r"(not|non|no|un)[ _-]?(.+)")
 _NUMBER = re.compile(r"-?[\d.]+")
@@ -132,9 +134,27 @@ def named_label(profiles: Sequence[ColumnProfile], label: str, positive: str | N
     return LabelGuess(profile, positive, _clicks(profile, positive), likelihood=1)
 
 
+def is_named_label(profile: ColumnProfile) -> bool:
+    """Whether a column is the label by its name."""
+    return bool(profile.words & _LABEL_WORDS)
+
+
 def may_be_graded_label(profile: ColumnProfile) -> bool:
     """Whether a column may hold grades, such as stars, from which a label can be derived."""
     return len(profile.values) > 2 and bool(profile.words & _GRADED_LABEL_WORDS) and "marital" not in profile.words
+
+
+def question_named(profile: ColumnProfile) -> str | None:
+    """What to do about a column that is the label by its name, but has a few values more than two; else `None`."""
+    if not 2 < len(profile.values) <= _MOST_LABELS or not profile.words & _LABEL_WORDS:
+        return None
+    alike: dict[str, list[str]] = {}
+    for value in profile.values:
+        alike.setdefault(value.lower(), []).append(value)
+    shown = "; ".join(", ".join(map(repr, values)) for values in alike.values() if len(values) > 1)
+    if len(alike) == 2:
+        return f"Write these alike: {shown}"
+    return f"{f'Write these alike: {shown}. ' if shown else ''}Keep two of its values, or make a column of 0 and 1"
 
 
 def _is_binary(profile: ColumnProfile) -> bool:
@@ -160,7 +180,7 @@ def _opposites(words: Sequence[str]) -> int | None:
 
 
 def _guess_positive(profile: ColumnProfile) -> str | None:
-    """Guess which of two values means a click: a word for yes, or else the rarer value.
+    """Guess which of two values means a click: 1, or a word for yes, or else the rarer value.
 
     Returns:
         The value; `None` if it would be a number other than 1.

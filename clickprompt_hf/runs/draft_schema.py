@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 from ..data.table_files import ENDINGS, open_table_file, table_kind
 from ..drafting.column_checks import is_header_a_row
 from ..drafting.column_profile import ColumnProfile
-from ..drafting.label_guess import may_be_graded_label
+from ..drafting.label_guess import is_named_label, may_be_graded_label, question_named
 from ..drafting.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
 from ..drafting.text_estimate import (
     ROWS_PER_TEXT,
@@ -331,6 +331,13 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         )
         return [*lines, "label:"]
     profile = label.profile
+    if not is_named_label(profile):
+        for other in draft.columns:
+            if advice := question_named(other):
+                lines.append(
+                    f"# CHECK: by its name, {_quoted(other.name)} is the label, but it has {len(other.values)} values "
+                    f"({_examples(other)}). {_NOT_IN_COMMENTS.sub('?', advice)}, and draft again."
+                )
     clicks = label.clicks[np.isfinite(label.clicks)]
     lines.append(
         f"# CHECK: is {_quoted(profile.name)} the label? It has {len(profile.values)} values ({_examples(profile)}), "
