@@ -184,6 +184,19 @@ def test_dates_in_digits_are_no_seconds(name, time_format, ending, tmp_path):
     assert "are these times read" not in text
 
 
+@pytest.mark.parametrize("time_format", ["%d.%m.%y", "%d.%m.%y %H:%M", "%Y.%m.%d", "%d.%m.%Y"])
+def test_dates_with_points_are_dates(time_format, tmp_path):
+    moments = DAYS + pd.to_timedelta(np.arange(ROWS), unit="h")
+    text, fields = drafted({"when": moments.dt.strftime(time_format).tolist()}, tmp_path)
+    assert {field["time_format"] for field in fields["when"]} == {time_format}
+    assert "from 2023-01-01" in text
+
+
+def test_versions_with_points_are_no_dates(tmp_path):
+    _, fields = drafted({"version": [f"{n % 5}.{n % 17}.{n % 3}" for n in range(ROWS)]}, tmp_path)
+    assert [field.get("kind") for field in fields["version"]] == [None]
+
+
 def test_a_few_cells_that_are_no_dates_do_not_make_dates_seconds(tmp_path):
     cells = DAYS.dt.strftime("%Y%m%d%H%M%S").tolist()
     text, fields = drafted({"when": [*cells[:-1], "20231341000000"]}, tmp_path)

@@ -39,6 +39,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CASE_CHANGES = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[a-z0-9]|(?<=[0-9])[A-Za-z]")
 _DATE_FORMATS = (
     *("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y", "%m/%d/%y"),
+    *("%d.%m.%y", "%Y.%m.%d"),
     *("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%b-%Y", "%Y-%m"),
 )
 # So long dates in digits are no other numbers, whatever their column is called.
