@@ -192,6 +192,14 @@ def test_dates_with_points_are_dates(time_format, tmp_path):
     assert "from 2023-01-01" in text
 
 
+def test_columns_of_one_display_name_are_told_apart(tmp_path):
+    columns = {"price": NUMBERS, "Price": NUMBERS[::-1], "unit_price": NUMBERS}
+    text, _ = drafted({**columns, "sold_at": DAYS.dt.strftime("%Y-%m-%d"), "soldAt": SECONDS.tolist()}, tmp_path)
+    names = {(field["column"], field["name"]) for field in yaml.safe_load(text)["fields"]}
+    assert {("price", "price"), ("Price", "Price"), ("unit_price", "Unit price")} <= names
+    assert {("sold_at", "sold_at weekday"), ("soldAt", "soldAt weekday")} <= names
+
+
 def test_versions_with_points_are_no_dates(tmp_path):
     _, fields = drafted({"version": [f"{n % 5}.{n % 17}.{n % 3}" for n in range(ROWS)]}, tmp_path)
     assert [field.get("kind") for field in fields["version"]] == [None]

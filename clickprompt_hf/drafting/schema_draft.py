@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Draft the schema of an unknown table: guess its label, its time and what each column is."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,6 +164,7 @@ def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positi
     num_rows = profiles[0].num_rows
     num_copies, is_copied = count_copies(profiles)
     draft = SchemaDraft(list(profiles), guess, guesses, num_copies)
+    _tell_names_apart(draft.columns)
     unite_families(draft.columns)
     for profile in draft.columns:
         leave_out_row_ids(profile, num_rows - num_copies if is_copied else num_rows)
@@ -175,12 +177,20 @@ def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positi
     return draft
 
 
+def _tell_names_apart(profiles: Sequence[ColumnProfile]) -> None:
+    """Let columns keep their names in the text if their fields would have the same, as of `price` and `Price`."""
+    names = Counter(display_name(profile.name) for profile in profiles if profile.name.strip())
+    for profile in profiles:
+        if profile.name.strip() and names[display_name(profile.name)] > 1:
+            profile.options["name"] = profile.name
+
+
 def fields_of(profile: ColumnProfile) -> list[dict[str, Any]]:
     """The fields that a column suggests, as plain data."""
     if not profile.values or not profile.name.strip():
         return []
-    name = display_name(profile.name)
-    options = {key: value for key, value in profile.options.items() if key != "parts"}
+    name = profile.options.get("name", display_name(profile.name))
+    options = {key: value for key, value in profile.options.items() if key not in ("parts", "name")}
     if profile.kind == "time":
         return [
             {"column": profile.name, "name": _with_part(name, part), "kind": part, **options}
