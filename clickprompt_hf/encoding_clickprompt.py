@@ -38,7 +38,7 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"),
     "December",
 )
-_PARTS_OF_TIMES = {"hour": tuple(map(str, range(24))), "weekday": _WEEKDAYS, "month": _MONTHS}
+_NO_TIME = " (not a time)"
 # Vocabularies from so many values on are read as a `TextList`.
 LONG_VOCABULARY = 1 << 16
 # Attributes of Arrow tables and datasets, and of data frames.
@@ -593,10 +593,8 @@ class UnknownValues:
             self.missing[field_index] += int(repeats[ids[:, 0] == missing_id].sum())
         examples, field = self.examples[field_index], self.encoder.schema.fields[field_index]
         if is_unknown.any() and len(examples) < _NUM_EXAMPLES:
-            for cell in compress(cells_of(values), is_unknown):
-                # the parts of times are what training knew
-                value = (time_part(cell, field) or cell) if field.kind in TIME_PARTS else cell
-                if len(examples) < _NUM_EXAMPLES and (example := f"{value!r:.80}") not in examples:
+            for example in each_distinct(list(compress(cells_of(values), is_unknown)), partial(_example_of, field)):
+                if len(examples) < _NUM_EXAMPLES and example not in examples:
                     examples.append(example)
 
     def add_vectors(self, field_index: int, is_missing: np.ndarray) -> None:
@@ -657,7 +655,7 @@ class UnknownValues:
             found = f"{unknown / rows:.0%} of {rows:,} values" if unknown else f"All {rows:,} values"
             what = f"unknown, such as {', '.join(self.examples[f])}" if unknown else "missing"
             advice = "If they should be the same, write the column as in training."
-            if field.kind in TIME_PARTS and {*self.examples[f]} <= {*map(repr, _PARTS_OF_TIMES[field.kind])}:
+            if field.kind in TIME_PARTS and unknown and not any(text.endswith(_NO_TIME) for text in self.examples[f]):
                 found += f" of the {field.kind}"
                 advice = f"That is right if training rows are of other {field.kind}s, as after a split by time."
             warn_at_caller(
@@ -671,6 +669,13 @@ class UnknownValues:
             return [f"{number:g}" for number in self.encoder.boundaries[field_index][:_NUM_EXAMPLES]]
         vocabulary = self.encoder.indexes[field_index].vocabulary[: _NUM_EXAMPLES + 1]
         return [repr(value) for value in vocabulary if value][:_NUM_EXAMPLES]
+
+
+def _example_of(field: FieldSchema, cell: Any) -> str:
+    """An unknown cell as warnings show it: the part of a time, which is what training knew, or the cell itself."""
+    if field.kind not in TIME_PARTS:
+        return f"{cell!r:.80}"
+    return repr(part) if (part := time_part(cell, field)) else f"{cell!r:.80}{_NO_TIME}"
 
 
 def warn_of_unknown_values(

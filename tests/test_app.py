@@ -21,6 +21,7 @@ from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.inspection import logit_parts, prompt_attention, what_if
 from clickprompt_hf.schema_clickprompt import TableSchema
 from clickprompt_hf.scoring import score_table
+from clickprompt_hf.tables_clickprompt import JoinedTable, JoinedTables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LOOK_UPS = {"/look_up": ["1", "2", "9"], "/look_up_2": ["a", "b", "c"]}
@@ -212,6 +213,22 @@ def test_keys_of_tables_fill_in_what_is_known_of_them(with_tables, app_page):
         # users and items of which some or nothing is known
         assert values[1:3] == [(None, None), (None, None)]
         assert values[4:] == [([], "Heat"), ([], None)]
+    finally:
+        page.close()
+
+
+def test_tables_of_one_column_fill_in_their_values(with_tables, app_page, tmp_path):
+    processor = AutoProcessor.from_pretrained(with_tables)
+    users, items = processor.tables.tables
+    kept = ((users, "price"), (items, "tags"))
+    processor.tables = JoinedTables([JoinedTable(of.key, of.keys, {name: of.columns[name]}) for of, name in kept])
+    shutil.copytree(with_tables, tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    page = app_page.launch(str(tmp_path / "model"), port=None, block=False)
+    try:
+        client = pytest.importorskip("gradio_client").Client(page.local_url, verbose=False)
+        assert client.predict("1", api_name="/look_up") == 2.5
+        assert client.predict("a", api_name="/look_up_2") == ["new", "rare"]
     finally:
         page.close()
 

@@ -233,12 +233,12 @@ def test_a_batch_size_that_is_found_is_counted(tmp_path):
     assert torch.equal(*tables)
 
 
-@pytest.mark.parametrize(("split", "step_rows"), [(False, 12), (True, 6)])
+@pytest.mark.parametrize(("split", "step_rows"), [(False, 16), (True, 8)])
 def test_batches_that_processes_split_are_counted(split, step_rows, tmp_path, monkeypatch):
-    """Two processes: batches of 3 rows each, or the halves of one; 2 of them are a step."""
+    """Two processes: batches of 4 rows each, or the halves of one; 2 of them are a step."""
     counted = []
     monkeypatch.setattr(trainer_module, "EmbeddingL2", lambda *args: counted.append(args) or (lambda: None))
-    settings = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "eval_strategy": "no"}
+    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "eval_strategy": "no"}
     settings |= {"accelerator_config": {"split_batches": split}, "report_to": []}
     args = ClickPromptTrainingArguments(str(tmp_path), embedding_l2=0.2, **settings)
     trainer = ClickPromptTrainer(model_of_one_field(6), args, train_dataset=columnar(np.arange(50) % 5 + 1))

@@ -377,6 +377,8 @@ def test_mistakes_in_tables_are_named(given, error, message, read, tmp_path):
         ),
         (["1", "u2", "u3", None], r"67% of 3 rows .*, such as 'u2', so .*has keys such as '1'\."),
         (["1", "u2", "2", "u1"], None),
+        # missing keys are none
+        (["1", "", " NA ", None], None),
         ([None] * 4, None),
     ],
 )

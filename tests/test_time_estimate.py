@@ -60,7 +60,9 @@ def run(
     """Steps of one second, a quarter of it forward; the first `slow` take a minute."""
     options = {"train_batch_size": 10, "gradient_accumulation_steps": 1, "world_size": 1, "eval_strategy": "epoch"}
     args = SimpleNamespace(**{**options, "torch_compile": False, "device": torch.device("cpu"), **given})
-    state = SimpleNamespace(max_steps=max_steps, global_step=first, eval_steps=30, is_world_process_zero=zero)
+    state = SimpleNamespace(
+        train_batch_size=None, max_steps=max_steps, global_step=first, eval_steps=30, is_world_process_zero=zero
+    )
     loader, model = Batches(size=batches, dataset=dataset), Clocked(0.25 / args.gradient_accumulation_steps)
     callback.on_train_begin(args, state, None, model=model)
     for step in range(steps):

@@ -16,7 +16,7 @@ from .hive_folders import ReadableFile
 
 # Rows, or bytes of the log, whose keys are looked up at a time.
 _ROWS_HELD, _BYTES_HELD = 1 << 20, 1 << 26
-# A table that lacks a larger share of the rows' keys was probably written otherwise than the log.
+# If a table lacks a larger share of the rows' keys, the two are probably spelled differently.
 _MOST_LOST = 0.5
 
 
@@ -89,14 +89,20 @@ class DimensionTable:
         rows = pa.array([found.get(cell) for cell in cells], pa.int64())
         # a null among the codes is a missing key
         taken = [rows.take(chunk.indices) for chunk in encoded.chunks]
-        self.num_keys += len(encoded) - encoded.null_count
-        self.num_lost += sum(chunk.null_count for chunk in taken) - encoded.null_count
-        if self.lost_key is None and rows.null_count:
-            self.lost_key = cells[rows.is_null().index(True).as_py()]
+        lost = [bool(canonical(cell)) and cell not in found for cell in cells]
+        is_lost = pa.array(lost, pa.bool_())
+        num_lost = sum(is_lost.take(chunk.indices).true_count for chunk in encoded.chunks)
+        self.num_keys += num_lost + sum(len(chunk) - chunk.null_count for chunk in taken)
+        self.num_lost += num_lost
+        if self.lost_key is None and num_lost:
+            self.lost_key = cells[lost.index(True)]
         return taken
 
-    def warn_of_lost_keys(self) -> None:
+    def warn_of_lost_keys(self, where: str = "") -> None:
         """Warn if the table lacks most of the keys that were looked up; the next warning counts from here.
+
+        Args:
+            where: What the rows are part of, such as `" of the test split"`.
 
         Warns:
             UserWarning: If more than half of the rows with a key have one that the table lacks.
@@ -104,9 +110,9 @@ class DimensionTable:
         if self.num_lost > _MOST_LOST * self.num_keys:
             known = f"has keys such as {self._index.keys[0]!r}" if self._index.keys else "is empty"
             warnings.warn(
-                f"{self.num_lost / self.num_keys:.0%} of {self.num_keys:,} rows have a key in column {self.key!r} "
-                f"that {self.path} lacks, such as {self.lost_key!r:.80}, so the columns it joins are missing there. "
-                f"The table {known}. If they should be the same, write them in one way.",
+                f"{self.num_lost / self.num_keys:.0%} of {self.num_keys:,} rows{where} have a key in column "
+                f"{self.key!r} that {self.path} lacks, such as {self.lost_key!r:.80}, so the columns it joins are "
+                f"missing there. The table {known}. If they should be the same, spell them the same in both.",
                 stacklevel=2,
             )
         self.num_keys, self.num_lost, self.lost_key = 0, 0, None

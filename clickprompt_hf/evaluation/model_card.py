@@ -269,7 +269,7 @@ def _training_settings(
         **({"Learning rate of the PLM": settings.plm_learning_rate} if has_own_rate else {}),
         "Schedule": f"{SchedulerType(args.lr_scheduler_type).value}, warm-up {args.warmup_steps}",
         "Weight decay": args.weight_decay,
-        "Rows per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "Rows per step": trainer.step_rows,
         "Epochs": f"{trainer.state.epoch or 0:g} of {args.num_train_epochs:g}{kept}",
         **({} if teacher is None else {"Distilled from": f"{teacher}, {shares}"}),
         **({"Masked": f"{settings.mlm_probability:.0%} by {settings.masking}"} if masks else {}),

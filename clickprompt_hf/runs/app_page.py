@@ -99,10 +99,12 @@ def make_page(name_or_path: str) -> gr.Blocks:
         progress(0, "Scoring shuffled rows")
         return importance_chart(model, processor, Path(path), recent_texts)
 
-    def look_up(key: str, cell: Any) -> list[Any]:
+    def look_up(key: str, cell: Any) -> Any:
         found = processor.tables.joined({key: [cell]}, keys[key])
         by_column = {field.column: field for field in fields}
-        return [widget_value(by_column[name], *found[name]) for name in keys[key]]
+        values = [widget_value(by_column[name], *found[name]) for name in keys[key]]
+        # gradio wraps the value of a single widget itself
+        return values if len(values) > 1 else values[0]
 
     # 3. The page: a widget per field, and the charts.
     with gr.Blocks(title="ClickPrompt", analytics_enabled=False) as page:

@@ -312,8 +312,8 @@ def prepare(
                 pq.write_table(tables[name], partial)
     with whole_file(rows / "schema.json") as partial:
         # labels are 0 and 1 by now, and tables are joined: the models that are kept join them when they score
-        tables_of_schema = (replace(table, file=os.path.relpath(table.file, rows)) for table in schema.tables)
-        written = replace(schema, positive=None, csv=None, tables=tuple(tables_of_schema)).to_dict()
+        tables_of_schema = tuple(replace(table, file=_path_from(rows, table.file)) for table in schema.tables)
+        written = replace(schema, positive=None, csv=None, tables=tables_of_schema).to_dict()
         partial.write_text(json.dumps(written, indent=2, ensure_ascii=False), encoding="utf-8")
     of_files = DataArguments(
         dataset="parquet",
@@ -326,6 +326,14 @@ def prepare(
     if model_args.preset is None and data_args.dataset in preset_datasets():
         model_args.preset = data_args.dataset
     return prepare_data(of_files, training_args, model_args)
+
+
+def _path_from(folder: Path, file: str) -> str:
+    """The path of a file from a folder, so that no absolute path is kept unless they are on different drives."""
+    try:
+        return os.path.relpath(os.path.realpath(file), os.path.realpath(folder))
+    except ValueError:
+        return os.path.realpath(file)
 
 
 def role_fields(schema: Schema, compare_args: CompareArguments) -> dict[str, int]:
@@ -415,7 +423,8 @@ def settings_of(bench: Bench, data_args: DataArguments, arms: Sequence[Arm]) -> 
     if bench.model_args.plm_name_or_path is not None:
         schema = bench.data.processor.schema
         # the name of a folder alone may be "model"
-        settings["PLM"] = "/".join(Path(bench.model_args.plm_name_or_path).parts[-2:])
+        plm = Path(bench.model_args.plm_name_or_path)
+        settings["PLM"] = "/".join(plm.relative_to(plm.anchor).parts[-2:])
         settings["text"] = [schema.fields[f].name for f in schema.fields_in_text]
     if any(arm.with_plm or arm.starts_from_pamlm for arm in arms):
         settings["prompts enter the last layers"] = bench.model_args.prompt_depth or "all"

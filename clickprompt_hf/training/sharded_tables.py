@@ -497,8 +497,9 @@ class MeetingPoint:
         except RuntimeError as error:
             raise RuntimeError(
                 f"{what} must be called in all {processes} processes while each holds a part of the id tables, but "
-                f"process {rank} waited for others in vain, for at most {seconds:g} seconds (a sixth of "
-                "`ddp_timeout`). Call it without `if trainer.is_world_process_zero()` around it."
+                f"process {rank} waited for others in vain, for {seconds:g} seconds (a sixth of `ddp_timeout`) or "
+                "until one had ended. See what the others print, and call it without "
+                "`if trainer.is_world_process_zero()` around it."
             ) from error
 
 

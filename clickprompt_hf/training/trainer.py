@@ -321,12 +321,12 @@ class ClickPromptTrainer(ShardedTablesTrainer):
     def _batch_rows(self) -> int:
         """Rows of a batch of all processes, in training."""
         # `auto_find_batch_size` changes that of the arguments
-        batch_rows, config = self._train_batch_size, self.args.accelerator_config
-        return batch_rows if getattr(config, "split_batches", False) else batch_rows * self.args.world_size
+        batch_rows = self._train_batch_size
+        return batch_rows if self.accelerator.split_batches else batch_rows * self.args.world_size
 
     @property
-    def _step_rows(self) -> int:
-        """Rows of a step of all processes."""
+    def step_rows(self) -> int:
+        """Rows of an optimizer step of all processes."""
         return self._batch_rows * self.args.gradient_accumulation_steps
 
     def _warn_of_unshared_texts(self, rows: ColumnarDataset) -> None:
@@ -335,7 +335,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
             # later runs read the same states
             return
         limited = self.args.max_steps > 0
-        epochs = self.args.max_steps * self._step_rows / len(rows) if limited else self.args.num_train_epochs
+        epochs = self.args.max_steps * self.step_rows / len(rows) if limited else self.args.num_train_epochs
         warn_of_unshared_texts(rows, epochs, variants)
 
     def _check_feature_dropout(self) -> None:
@@ -431,7 +431,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
             if isinstance(self.train_dataset, ColumnarDataset):
                 dropout = self._with_feature_dropout(self.train_dataset).feature_dropout
                 dropped = dropped if dropout is None else dropout.probabilities
-            step_rows = min(self._step_rows, len(feature_ids))
+            step_rows = min(self.step_rows, len(feature_ids))
             return EmbeddingL2(model, self.settings.embedding_l2, feature_ids, step_rows, dropped)
 
     def _update_auto_batch_size(self, batch_size):

@@ -60,12 +60,11 @@ def load_folder(name: str, schema: Schema) -> SourceTable:
     files, csv = _files_of_splits(name)
     if files is None:
         columns, to_join = needed_columns(schema), read_dimension_tables(schema)
-        tables = {
-            split: read_columns(with_joined_columns(_SplitOfDataset(name, rows), to_join), columns)
-            for split, rows in _load_dataset(name).items()
-        }
-        for table in to_join:
-            table.warn_of_lost_keys()
+        tables = {}
+        for split, rows in _load_dataset(name).items():
+            tables[split] = read_columns(with_joined_columns(_SplitOfDataset(name, rows), to_join), columns)
+            for table in to_join:
+                table.warn_of_lost_keys(f" of the {split} split")
     else:
         format_of_files = schema if schema.csv or csv is None else replace(schema, csv=csv)
         tables = {split: read_table_files(paths, format_of_files) for split, paths in files.items()}

@@ -125,8 +125,8 @@ class TableStream:
             if held:
                 yield Chunk(self._table(held), split, first_row)
                 first_row += num_rows
-        for table in self.tables:
-            table.warn_of_lost_keys()
+            for table in self.tables:
+                table.warn_of_lost_keys(f" of the {split} split" if split else "")
 
     def check_unchanged(self, path: Path) -> None:
         """Refuse a file that is no longer as it was when it was opened.
