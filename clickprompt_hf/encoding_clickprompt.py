@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, compress, pairwise
+from itertools import chain, compress, islice, pairwise
 from operator import eq
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 from .lists_clickprompt import UnreadableCell, cell_values, kept_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema, Schema
 from .values_clickprompt import FIRST_INEXACT, canonical, each_distinct, holds_several, is_column, is_missing
-from .values_clickprompt import format_of_digits, meaning_of, normal_spelling, number_of, percent, plain_number
+from .values_clickprompt import advice_on_numbers, format_of_digits, meaning_of, normal_spelling, number_of, percent
 from .values_clickprompt import read_time, warn_at_caller, with_another_spelling
 from .vectors_clickprompt import UnreadableVector, VectorScale, read_vectors
 # isort: on
@@ -44,6 +44,8 @@ LONG_VOCABULARY = 1 << 16
 # Attributes of Arrow tables and datasets, and of data frames.
 _NAMES_OF_COLUMNS = ("column_names", "columns")
 _INDEX_LOCK = threading.Lock()
+# Cells that tell how a column is written.
+_CELLS_TRIED = 1000
 # Fewer rows, or a smaller share of unknown values, do not tell a column that is read wrongly from new values.
 _LEAST_ROWS, _UNKNOWN_SHARE = 10, 0.9
 _NUM_EXAMPLES = 3
@@ -434,7 +436,13 @@ class FeatureEncoder:
             "compute the vectors with `text_vectors` of clickprompt_hf.data.text_vectors."
         )
 
-    def encode_values(self, field_index: int, values: Iterable, repeats: np.ndarray | None = None) -> np.ndarray:
+    def encode_values(
+        self,
+        field_index: int,
+        values: Iterable,
+        repeats: np.ndarray | None = None,
+        unread: "UnreadCells | None" = None,
+    ) -> np.ndarray:
         """Look up the ids of one field's raw values; each distinct value is looked up once.
 
         Warns about cells of numeric fields and parts of times that cannot be read, or are read as other times.
@@ -443,6 +451,7 @@ class FeatureEncoder:
             field_index: Index of the field in the schema.
             values: B raw values.
             repeats: (B,) number of rows of each, for warnings; one by default.
+            unread: Counts cells that cannot be read, to warn of those of several calls at once.
 
         Returns:
             Ids (B, number of the field's columns) int64; -1 marks an empty slot of a multi-valued field.
@@ -470,11 +479,14 @@ class FeatureEncoder:
         if field.kind == "categorical":
             ids = each_distinct(values, lambda cell: id_of_cell(cell, index))
         else:
-            warn_of_dates_as_seconds(field, values)
+            if unread is None or not unread.total:
+                warn_of_dates_as_seconds(field, values)
             ids = each_distinct(values, lambda cell: index.ids.get(vocabulary_keys(cell, field, boundaries)[0], 0))
             missing_id = index.ids.get("", 0)
-            if missing_id in ids:
-                self._warn_of_unread(field, values, np.asarray(ids) == missing_id, repeats)
+            found = UnreadCells(field) if unread is None else unread
+            found.add(values, np.asarray(ids) == missing_id, repeats)
+            if unread is None:
+                found.warn()
         return np.asarray(ids, dtype=np.int64).reshape(-1, 1)
 
     def missing_cells(self, field_index: int, cells: Iterable) -> np.ndarray:
@@ -483,51 +495,66 @@ class FeatureEncoder:
         known = without_missing_words(cells_of(cells), field)
         return np.asarray([vocabulary_keys(cell, field, boundaries) == [""] for cell in known], dtype=bool)
 
-    def _warn_of_unread(
-        self, field: FieldSchema, values: list, is_missing_id: np.ndarray, repeats: np.ndarray | None
-    ) -> None:
-        """Warn about cells of a numeric field or a part of a time that are neither missing nor readable.
+
+class UnreadCells:
+    """Counts cells of a numeric field, or of a part of a time, that are neither missing nor readable.
+
+    Args:
+        field: The field.
+    """
+
+    def __init__(self, field: FieldSchema):
+        self.field, self.count, self.total = field, 0, 0
+        self.examples: list[Any] = []
+
+    def add(self, values: Sequence, is_missing_id: np.ndarray, repeats: np.ndarray | None = None) -> None:
+        """Count cells.
 
         Args:
-            field: The field.
             values: V raw values.
             is_missing_id: (V,) whether each has the id of a missing value, as all such cells have.
             repeats: As in `encode_values`.
         """
-        candidates = np.flatnonzero(is_missing_id).tolist()
+        repeats = np.ones(len(values), dtype=np.int64) if repeats is None else repeats
+        self.total += int(repeats.sum())
+        candidates = np.flatnonzero(is_missing_id & (repeats > 0)).tolist()
         is_unread = each_distinct(
             [values[v] for v in candidates],
-            lambda cell: vocabulary_keys(cell, field, []) == [""] and not is_missing(cell),
+            lambda cell: vocabulary_keys(cell, self.field, []) == [""] and not is_missing(cell),
         )
         unread = list(compress(candidates, is_unread))
-        if not unread:
+        self.count += int(repeats[unread].sum())
+        self.examples += [values[v] for v in unread[: max(0, _CELLS_TRIED - len(self.examples))]]
+
+    def warn(self) -> None:
+        """Warn about the cells, if there are any."""
+        if not self.examples:
             return
-        example = values[unread[0]]
-        count, total = (len(unread), len(values)) if repeats is None else (repeats[unread].sum(), repeats.sum())
+        field, example = self.field, self.examples[0]
         what = "numbers" if field.kind == "numeric" else "times"
         written = f" in the `time_format` {field.time_format!r}" if field.time_format else ""
         warn_at_caller(
-            f"Column {field.column!r} of kind {field.kind!r} should hold {what}{written}; {int(count):,} of "
-            f"{int(total):,} cells ({percent(count / total)}), such as {example!r:.80}, count as missing."
-            f"{_advice_on(example, field)}"
+            f"Column {field.column!r} of kind {field.kind!r} should hold {what}{written}; {self.count:,} of "
+            f"{self.total:,} cells ({percent(self.count / self.total)}), such as {example!r:.80}, count as missing."
+            f"{self._advice()}"
         )
 
-
-def _advice_on(cell: Any, field: FieldSchema) -> str:
-    """How an unread cell should be written or read: a sentence that starts with a space, or nothing."""
-    if field.kind == "numeric":
-        written = plain_number(canonical(cell))
-        return f" Write {written} for {cell!r}." if written else ""
-    time_format = None if field.time_format else format_of_digits(cell)
-    return f" They may be dates in the `time_format` {time_format!r}." if time_format else ""
+    def _advice(self) -> str:
+        """How the cells should be written or read: a sentence that starts with a space, or nothing."""
+        if self.field.kind == "numeric":
+            texts = (cell.strip() if isinstance(cell, str) else canonical(cell) for cell in self.examples)
+            advice = advice_on_numbers(texts)
+            return f" {advice[0].upper()}{advice[1:]}." if advice else ""
+        time_format = None if self.field.time_format else format_of_digits(self.examples[0])
+        return f" They may be dates in the `time_format` {time_format!r}." if time_format else ""
 
 
 def warn_of_dates_as_seconds(field: FieldSchema, cells: Iterable) -> None:
-    """Warn if all cells that a field without `time_format` reads as seconds since 1970 are dates in digits."""
+    """Warn if the first thousand cells that a field without `time_format` reads as seconds are dates in digits."""
     if field.kind not in TIME_PARTS or field.time_format is not None:
         return
     example, time_format = "", None
-    for cell in cells:
+    for cell in islice(cells, _CELLS_TRIED):
         if isinstance(cell, (str, int, float, np.number)) and (text := canonical(cell)).isdigit() and read_time(text):
             time_format = format_of_digits(text)
             if time_format is None:

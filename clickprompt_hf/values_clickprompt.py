@@ -379,18 +379,27 @@ def number_of(value: Any) -> float:
         return _TRUTHS.get(text.lower(), float("nan"))
 
 
-def plain_number(text: str) -> str | None:
-    """How a number with separators of thousands, or a comma before its fraction, should be written.
+def plain_readings(text: str) -> list[str]:
+    """How a number with separators of thousands, or a comma before its fraction, may be written plainly.
 
     Returns:
-        As in `2067` for `2,067`, `2067.11` for `2.067,11` and `14.7` for `14,7`; `None` if the text is not such a
-        number.
+        `["2067"]` for `2 067`, `["2067.11"]` for `2.067,11`, `["14.7"]` for `14,7`, both `["2067", "2.067"]` for
+        `2,067`, and nothing for a text that is not such a number.
     """
-    found = _SEPARATED.fullmatch(text)
+    found, with_comma = _SEPARATED.fullmatch(text), _WITH_COMMA.fullmatch(text)
+    readings = []
     if found and found[3] != (found[4] or "")[:1]:
-        return found[1] + re.sub(r"\D", "", found[2]) + (found[4] or "").replace(",", ".")
-    with_comma = _WITH_COMMA.fullmatch(text)
-    return f"{with_comma[1]}.{with_comma[2]}" if with_comma else None
+        readings.append(found[1] + re.sub(r"\D", "", found[2]) + (found[4] or "").replace(",", "."))
+    return [*readings, f"{with_comma[1]}.{with_comma[2]}"] if with_comma else readings
+
+
+def advice_on_numbers(texts: Iterable[str]) -> str:
+    """How numbers that cannot be read should be written, by one that leaves no doubt if there is one; or nothing."""
+    readings = {text: found for text in texts if (found := plain_readings(text))}
+    if not readings:
+        return ""
+    text = min(readings, key=lambda text: len(readings[text]))
+    return f"write {' or '.join(readings[text])} for {text!r}, or name `decimal` and `thousands` of a CSV file"
 
 
 def percent(share: float) -> str:

@@ -136,7 +136,7 @@ AMOUNTS = 900 + 7 * np.arange(ROWS)
             [*(f"{n:,}".replace(",", ".") for n in AMOUNTS[:-1]), "1.415.011"],
             [
                 "cells such as '1.415.011' are not numbers and count as missing: 1 (0.3 %); write 1415011 for "
-                "'1.415.011'",
+                "'1.415.011', or name `decimal` and `thousands` of a CSV file",
                 "the points probably separate thousands, as in '1.415.011', which counts as missing: '1.005' is read "
                 "as 1.005, not as 1005; write 1005",
             ],
@@ -220,10 +220,18 @@ def test_seconds_since_1970_stay_seconds(unit, tmp_path):
     assert "are these times read" not in text
 
 
-@pytest.mark.parametrize(("first", "is_far"), [("2610-10-01", True), ("1850-01-01", True), ("2023-01-01", False)])
-def test_times_far_from_now_are_questioned(first, is_far, tmp_path):
+@pytest.mark.parametrize(
+    ("first", "written", "is_far"),
+    [
+        *(("2610-10-01", "seconds", True), ("2023-01-01", "seconds", False)),
+        # nobody doubts their years
+        *(("2050-01-01", "dates", False), ("1935-01-01", "dates", False)),
+    ],
+)
+def test_numbers_that_are_far_times_are_questioned(first, written, is_far, tmp_path):
     days = np.datetime64(first, "D") + 2 * np.arange(ROWS)
-    text, _ = drafted({"when": days.astype(str).tolist()}, tmp_path)
+    cells = days.astype(str) if written == "dates" else days.astype("datetime64[s]").astype(np.int64).astype(str)
+    text, _ = drafted({"when": cells.tolist()}, tmp_path)
     assert ("CHECK: are these times read as they are meant" in text) == is_far
 
 

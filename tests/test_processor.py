@@ -37,7 +37,8 @@ from transformers.utils import TensorType
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import encode_tables
-from clickprompt_hf.values_clickprompt import canonical, plain_number, read_time
+from clickprompt_hf.encoding_clickprompt import UnreadCells
+from clickprompt_hf.values_clickprompt import canonical, plain_readings, read_time
 
 SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")
 TRAIN = {"user": [7, 7, 7, 3, 3, 9], "title": ["b", "a", "a", "b", None, "a"]}
@@ -611,21 +612,50 @@ def _warnings_of(call) -> list[str]:
 @pytest.mark.parametrize(
     ("cell", "written"),
     [
-        *(("2,067", "2067"), ("-12,345,678.90", "-12345678.90"), ("2.067,11", "2067.11"), ("1.415.011", "1415011")),
+        *(
+            ("2,067", "2067 or 2.067"),
+            ("-12,345,678.90", "-12345678.90"),
+            ("2.067,11", "2067.11"),
+            ("1.415.011", "1415011"),
+        ),
         *(("2 067", "2067"), ("2\u202f067,5", "2067.5"), ("2'067.5", "2067.5"), ("14,7", "14.7"), ("0,123", "0.123")),
         *(("1,2,3", None), ("12,34.5", None), ("cheap", None), ("1.234.5", None), ("2,067,5", None), ("", None)),
     ],
 )
 def test_unread_numbers_are_counted_with_the_way_to_write_them(cell, written):
-    assert plain_number(cell) == written
+    assert plain_readings(cell) == (written.split(" or ") if written else [])
     processor = ClickPromptProcessor.fit(
         {"x": [1, 2, 3, 4]}, Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
     )
+    advice = f" Write {written} for {cell!r}, or name `decimal` and `thousands` of a CSV file."
     expected = (
         f"Column 'x' of kind 'numeric' should hold numbers; 1 of 200 cells (0.5 %), such as {cell!r}, count as "
-        f"missing.{f' Write {written} for {cell!r}.' if written else ''}"
+        f"missing.{advice if written else ''}"
     )
     assert _warnings_of(lambda: processor({"x": [*range(199), cell]})) == [expected] * bool(cell)
+
+
+def test_the_way_to_write_a_number_is_that_of_one_without_doubt():
+    schema = Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
+    processor = ClickPromptProcessor.fit({"x": [1, 2, 3, 4]}, schema)
+    for cells, expected in (
+        (["n/k", "1,250", "14,7"], "such as 'n/k', count as missing. Write 14.7 for '14,7', or"),
+        (["1,250", "1,228.86"], "Write 1228.86 for '1,228.86', or"),
+    ):
+        (message,) = _warnings_of(lambda cells=cells: processor({"x": cells}))
+        assert expected in message
+
+
+def test_unread_cells_of_many_slices_are_counted_together(monkeypatch):
+    schema = Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
+    processor = ClickPromptProcessor.fit({"x": [1, 2, 3, 4]}, schema)
+    unread = UnreadCells(schema.fields[0])
+    for cells, repeats in ((["1", "?"], [3, 2]), (["none left", "2"], [0, 4]), (["!"], [1])):
+        assert _warnings_of(lambda c=cells, r=repeats: processor.encode_values(0, c, np.asarray(r), unread)) == []
+    (message,) = _warnings_of(unread.warn)
+    assert "3 of 10 cells (30 %), such as '?', count as missing" in message
+    # values of no row
+    assert _warnings_of(lambda: processor.encode_values(0, ["?"], np.asarray([0]))) == []
 
 
 def test_unread_cells_are_counted_by_row():

@@ -15,7 +15,7 @@ from scipy.stats import chi2
 
 from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
 from ..schema_clickprompt import FieldSchema
-from ..values_clickprompt import format_of_digits, number_of, percent, plain_number, read_time, spellings
+from ..values_clickprompt import advice_on_numbers, format_of_digits, number_of, percent, read_time, spellings
 from ..vectors_clickprompt import UnreadableVector, read_vectors
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
 from .written_numbers import are_triples, question_points, question_triples
@@ -42,7 +42,7 @@ _DATE_FORMATS = (
     *("%d.%m.%y", "%Y.%m.%d"),
     *("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%b-%Y", "%Y-%m"),
 )
-# So long dates in digits are no other numbers, whatever their column is called.
+# Digits this long that parse as dates are dates, whatever their column is called.
 _SURE_FORMATS = ("%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m%d%H%M%S%f")
 # Times outside of these years, the last of them counted from now, are probably read wrongly.
 _FIRST_YEAR, _YEARS_AHEAD = 1900, 10
@@ -66,7 +66,7 @@ _MIN_TEXTS, _WORDS_OF_TEXT = 50, 3
 _LONG_TEXT = 200
 MIN_ROWS_OF_IDS = 20
 _MIN_EQUAL_VALUES = 20
-# What is less likely is not by chance.
+# What is less likely than this is no coincidence.
 CHANCE = 1e-6
 
 
@@ -286,8 +286,8 @@ def _words_beside(profile: ColumnProfile, is_read: np.ndarray, what: str, most_u
     if others:
         shown = ", ".join(repr(profile.values[v]) for v in others[:3])
         rows = int(profile.counts[others].sum())
-        written = plain_number(profile.values[others[0]]) if what == "numbers" else None
-        advice = f"; write {written} for {profile.values[others[0]]!r}" if written else ""
+        written = advice_on_numbers(profile.values[v] for v in others) if what == "numbers" else ""
+        advice = f"; {written}" if written else ""
         profile.doubts.append(
             f"cells such as {shown} are not {what} and count as missing: {rows:,} "
             f"({percent(rows / profile.num_rows)}){advice}"
@@ -309,7 +309,8 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     if profile.words & TIME_WORDS:
         time_formats = ("%Y%m%d", None) if whole else (None,)
     if profile.words & {*TIME_WORDS, "hour"} and whole:
-        time_formats = (*time_formats, *_hour_formats(profile.values))
+        # days followed by an hour, as in 14102123
+        time_formats = (*time_formats, *(["%y%m%d%H"] if set(map(len, profile.values)) == {8} else []))
     if whole and _try_dates_in_digits(profile):
         return True
     if any(_try_time_format(profile, time_format, 0.0) for time_format in time_formats):
@@ -369,12 +370,6 @@ def _repeat_equally(counts: np.ndarray) -> bool:
     if len(counts) < _MIN_EQUAL_VALUES or counts.mean() < 2:
         return False
     return bool(chi2.cdf(len(counts) * counts.var() / counts.mean(), len(counts) - 1) < CHANCE)
-
-
-def _hour_formats(values: Sequence[str]) -> list[str]:
-    """Formats of days followed by an hour, as in 14102123, that all values may have."""
-    lengths = set(map(len, values))
-    return [form for form, length in (("%y%m%d%H", 8), ("%Y%m%d%H", 10)) if lengths == {length}]
 
 
 def set_numeric(profile: ColumnProfile, numbers: np.ndarray) -> None:
@@ -447,7 +442,12 @@ def _set_times(profile: ColumnProfile, time_format: str | None, words: Collectio
     profile.summary = f"from {first} to {last}".replace(" 00:00:00", "")
     middle = datetime(1970, 1, 1) + timedelta(seconds=float(np.nanmedian(np.repeat(seconds, profile.counts))))
     this_year = datetime.now(UTC).year
-    if not 1970 <= middle.year <= this_year + 1 or first.year < _FIRST_YEAR or last.year > this_year + _YEARS_AHEAD:
+    is_far = (
+        not 1970 <= middle.year <= this_year + 1 or first.year < _FIRST_YEAR or last.year > this_year + _YEARS_AHEAD
+    )
+    # others leave no doubt of their year
+    in_digits = bool(np.isfinite([number_of(value) for value in profile.values]).any())
+    if is_far and (in_digits or "%y" in (time_format or "")):
         profile.doubts.append(
             f"are these times read as they are meant, from {first:%Y} to {last:%Y}? If not, set `time_format`"
         )

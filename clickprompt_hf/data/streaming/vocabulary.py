@@ -21,6 +21,7 @@ from ...encoding_clickprompt import (
     FeatureEncoder,
     TextList,
     UnknownValues,
+    UnreadCells,
     cells_of,
     vocabulary_keys,
     without_missing_words,
@@ -244,29 +245,34 @@ def ids_of_column(
         ids[left] = _ids_by_meaning(texts.take(pa.array(left)), fitted.vocabulary)
         return ids.astype(np.int32).reshape(-1, 1)
     parts = []
-    start = 0
+    start, unread = 0, UnreadCells(field)
     for values in column.values():
         of_slice = counts[start : start + len(values)]
         start += len(values)
         if field.kind == "numeric" and _are_numbers(values.type) and not field.missing:
-            parts.append(_ids_of_numbers(values, processor, field_index, of_slice))
+            parts.append(_ids_of_numbers(values, processor, field_index, of_slice, unread))
         else:
-            parts.append(processor.encode_values(field_index, cells_of(values), of_slice))
+            parts.append(processor.encode_values(field_index, cells_of(values), of_slice, unread))
+    unread.warn()
     return np.concatenate(parts).astype(np.int32)
 
 
-def _ids_of_numbers(values: pa.Array, processor: FeatureEncoder, field_index: int, counts: np.ndarray) -> np.ndarray:
+def _ids_of_numbers(
+    values: pa.Array, processor: FeatureEncoder, field_index: int, counts: np.ndarray, unread: UnreadCells
+) -> np.ndarray:
     """Ids (slice, 1) of Arrow numbers, given the number of rows of each (slice,)."""
     boundaries, known = processor.boundaries[field_index], processor.indexes[field_index].ids
     of_buckets = np.asarray([known.get(str(bucket), 0) for bucket in range(len(boundaries) + 1)])
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
     ids = of_buckets[np.searchsorted(boundaries, numbers, side="right")]
     if np.isinf(numbers).any():
-        # which causes a warning
-        return processor.encode_values(field_index, cells_of(values), counts)
+        # which are counted as unread
+        return processor.encode_values(field_index, cells_of(values), counts, unread)
     others = np.flatnonzero(np.isnan(numbers))
     if len(others):
-        ids[others] = processor.encode_values(field_index, cells_of(values.take(pa.array(others))))[:, 0]
+        ids[others] = processor.encode_values(
+            field_index, cells_of(values.take(pa.array(others))), counts[others], unread
+        )[:, 0]
     return ids.reshape(-1, 1)
 
 
