@@ -1,7 +1,7 @@
 """The authors' model on prepared batches, for same_work.py to compare with; runs in an environment of their versions.
 
     python3.11 -m venv authors
-    authors/bin/pip install torch transformers==4.26.1 datasets h5py pandas scikit-learn "numpy<2"
+    authors/bin/pip install torch transformers==4.26.1 datasets h5py pandas scikit-learn "numpy<2" "pyarrow<22"
     authors/bin/python benchmarks/authors_clickprompt.py CODE FOLDER
 
 CODE holds their repository (github.com/CHIANGEL/ClickPrompt). FOLDER holds what same_work.py writes there. The model,
