@@ -101,7 +101,7 @@ def test_a_german_export_gives_the_ids_boundaries_and_scores_of_the_plain_table(
     np.testing.assert_array_equal(fitted["german"][1], fitted["plain"][1])
     assert scores["german"]["click_probability"].tolist() == scores["plain"]["click_probability"].tolist()
     assert scores["german"]["price"].tolist() == [german(n, 2) for n in PRICES]
-    # codes are no numbers
+    # codes stay as they are
     assert "1.2" in fitted["german"][0].vocabularies[2]
 
 

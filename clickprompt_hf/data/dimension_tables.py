@@ -1,7 +1,6 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Join tables of users and items to the rows of files while these are read; see `TableSchema`."""
 
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 from ..encoding_clickprompt import cells_of
 from ..schema_clickprompt import TableSchema
 from ..tables_clickprompt import JoinedTable
-from ..values_clickprompt import canonical
+from ..values_clickprompt import canonical, warn_at_caller
 from .arrow_cells import decoded
 from .hive_folders import ReadableFile
 
@@ -89,7 +88,7 @@ class DimensionTable:
         rows = pa.array([found.get(cell) for cell in cells], pa.int64())
         # a null among the codes is a missing key
         taken = [rows.take(chunk.indices) for chunk in encoded.chunks]
-        lost = [bool(canonical(cell)) and cell not in found for cell in cells]
+        lost = [cell not in found and bool(canonical(cell)) for cell in cells]
         is_lost = pa.array(lost, pa.bool_())
         num_lost = sum(is_lost.take(chunk.indices).true_count for chunk in encoded.chunks)
         self.num_keys += num_lost + sum(len(chunk) - chunk.null_count for chunk in taken)
@@ -109,11 +108,10 @@ class DimensionTable:
         """
         if self.num_lost > _MOST_LOST * self.num_keys:
             known = f"has keys such as {self._index.keys[0]!r}" if self._index.keys else "is empty"
-            warnings.warn(
+            warn_at_caller(
                 f"{self.num_lost / self.num_keys:.0%} of {self.num_keys:,} rows{where} have a key in column "
                 f"{self.key!r} that {self.path} lacks, such as {self.lost_key!r:.80}, so the columns it joins are "
-                f"missing there. The table {known}. If they should be the same, spell them the same in both.",
-                stacklevel=2,
+                f"missing there. The table {known}. If they should be the same, spell them the same in both."
             )
         self.num_keys, self.num_lost, self.lost_key = 0, 0, None
 

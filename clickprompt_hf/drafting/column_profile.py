@@ -308,9 +308,9 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     time_formats: tuple[str | None, ...] = ()
     if profile.words & TIME_WORDS:
         time_formats = ("%Y%m%d", None) if whole else (None,)
-    if profile.words & {*TIME_WORDS, "hour"} and whole:
+    if profile.words & {*TIME_WORDS, "hour"} and whole and set(map(len, profile.values)) == {8}:
         # days followed by an hour, as in 14102123
-        time_formats = (*time_formats, *(["%y%m%d%H"] if set(map(len, profile.values)) == {8} else []))
+        time_formats = (*time_formats, "%y%m%d%H")
     if whole and _try_dates_in_digits(profile):
         return True
     if any(_try_time_format(profile, time_format, 0.0) for time_format in time_formats):

@@ -110,11 +110,11 @@ def _are_read(values: Sequence[str], csv_format: CsvFormat) -> bool:
 
 
 def _marks_of(column: pa.ChunkedArray) -> list[tuple[str, str | None]]:
-    """Which decimals and thousands a column of numbers may have; none if they are whole, or are no numbers."""
+    """Marks that read a column of numbers; none if the column has no marks or holds something else."""
     values = _some_values(column)
     if not values or are_triples(values):
         return []
-    if np.mean([np.isfinite(number_of(value)) for value in values]) >= 1 - _MOST_OTHERS:
+    if _are_read(values, CsvFormat()):
         is_plain = any("." in value for value in values) and question_points(values) is None
         return [_PLAIN] if is_plain else []
     found = [marks for marks in _MARKS if _are_read(values, CsvFormat(decimal=marks[0], thousands=marks[1]))]

@@ -1,7 +1,6 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The schema of an estimator's features, drafted from them or given."""
 
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ..drafting.column_checks import (
 )
 from ..drafting.schema_draft import MAX_ROWS, draw_rows, fields_of, profile_columns
 from ..schema_clickprompt import FieldSchema, Schema, check_positive
-from ..values_clickprompt import canonical, labels_of
+from ..values_clickprompt import canonical, labels_of, warn_at_caller
 
 
 def drafted_schema(
@@ -77,12 +76,11 @@ def drafted_schema(
         )
     lost = [f"{p.name!r} ({p.reason_left_out})" for p in profiles if p.reason_left_out and len(p.values) > 1]
     if lost:
-        warnings.warn(f"Columns left out: {'; '.join(lost)}. To use them all the same, pass a `schema`.", stacklevel=4)
+        warn_at_caller(f"Columns left out: {'; '.join(lost)}. To use them all the same, pass a `schema`.")
     if likely_leaks:
-        warnings.warn(
+        warn_at_caller(
             f"Columns {likely_leaks} predict the label almost perfectly on their own. Make sure that their values are "
-            "known before the outcome.",
-            stacklevel=4,
+            "known before the outcome."
         )
     return Schema(tuple(fields), label=label)
 
