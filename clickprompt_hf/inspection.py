@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput, corrected_probabilities
+from .click_probabilities import corrected_probabilities
+from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput
 from .processing_clickprompt import ClickPromptProcessor
 from .recent_texts import RecentTexts
 from .schema_clickprompt import FieldSchema

@@ -19,13 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, cached_file
 
-from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig, CTRConfig
+from .configuration_clickprompt import FINGERPRINTS
 
 HUB_ARGUMENTS = ("cache_dir", "local_files_only", "proxies", "token", "revision", "subfolder")
-# Beside an adapter, which has no config.json: with one, transformers would take its folder for a whole model.
-CLICK_PROBABILITIES_FILE = "click_probabilities.json"
-# The options of ClickPromptConfig that turn logits into probabilities, with their defaults.
-_OF_PROBABILITIES = {"calibration_scale": 1.0, "calibration_shift": 0.0, "negative_sampling_rate": 1.0}
 _TRUNK = "clickprompt."
 # Weights of up to this many bytes are hashed completely, which takes a third of a second; of larger ones, blocks.
 _MOST_BYTES_HASHED = 2**30
@@ -219,38 +215,3 @@ def listed(names: Iterable[str]) -> str:
     names = sorted(names)
     more = f" and {len(names) - _MOST_NAMES_SHOWN} more" if len(names) > _MOST_NAMES_SHOWN else ""
     return ", ".join(names[:_MOST_NAMES_SHOWN]) + more
-
-
-def save_click_probabilities(config: ClickPromptConfig, path: str | Path) -> None:
-    """Write how a model's logits become probabilities, for a folder with its adapter but without a configuration."""
-    # configurations with the code of older checkpoints lack some options
-    options = {name: getattr(config, name, default) for name, default in _OF_PROBABILITIES.items()}
-    Path(path).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-
-
-def load_click_probabilities(config: ClickPromptConfig, name_or_path: str | Path, **hub_arguments: Any) -> None:
-    """Set in a model's configuration what `save_click_probabilities` wrote beside an adapter; without it, nothing.
-
-    Args:
-        config: Changed in place.
-        name_or_path: Folder or Hub id of the adapter.
-        hub_arguments: Those of `HUB_ARGUMENTS`.
-
-    Raises:
-        ValueError: If the file is damaged, or an option is out of its range.
-    """
-    path = cached_file(
-        name_or_path, CLICK_PROBABILITIES_FILE, _raise_exceptions_for_missing_entries=False, **hub_arguments
-    )
-    if path is None:
-        # saved by PEFT itself, or by an earlier version
-        return
-    try:
-        options = json.loads(Path(path).read_text(encoding="utf-8"))
-        named = {name: options[name] for name in _OF_PROBABILITIES}
-        # a configuration checks its options
-        checked = ClickPromptConfig(ctr_config=CTRConfig(), fusion="ctr", **named)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must hold {[*_OF_PROBABILITIES]} as they were saved: {error}.") from error
-    for name in _OF_PROBABILITIES:
-        setattr(config, name, getattr(checked, name))

@@ -7,7 +7,6 @@ batch. A batch has U texts and G rows of ids: B of each, unless its rows share t
 """
 
 import inspect
-import math
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -37,11 +36,11 @@ from transformers.utils import ModelOutput, logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
+from .click_probabilities import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig, attention_by_part
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear, xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types, find_weights, listed
-from .loading_clickprompt import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .loading_clickprompt import non_finite, part_of, record_fingerprints, stored_types
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
@@ -196,27 +195,6 @@ class Fusion(SelfInitialized, nn.Module):
             return ctr_logits + text_logits
         alpha_on_ctr = self.alpha if self.alpha_on == "ctr" else 1 - self.alpha
         return alpha_on_ctr * ctr_logits + (1 - alpha_on_ctr) * text_logits
-
-
-def corrected_probabilities(logits: torch.Tensor, config: ClickPromptConfig) -> torch.Tensor:
-    r"""Convert click logits to P(click): calibrated, and corrected for the sampling of rows without a click.
-
-    \\(\sigma(s z + t + \log r)\\), with the config's `calibration_scale` s, `calibration_shift` t (Platt 1999,
-    "Probabilistic Outputs for Support Vector Machines") and `negative_sampling_rate` r. For \\(p = \sigma(s z + t)\\)
-    this is \\(p / (p + (1 - p) / r)\\) (He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at Facebook",
-    6.3). The order of rows does not change. Everything that scores rows calls this function, once.
-
-    Args:
-        logits: Any shape, before the sigmoid, as the models return them.
-        config: Configuration of the model that returned them.
-
-    Returns:
-        Probabilities in float32, shaped like `logits`.
-    """
-    # a model that was loaded with the code of an older checkpoint has no such options
-    scale, shift = getattr(config, "calibration_scale", 1.0), getattr(config, "calibration_shift", 0.0)
-    rate = getattr(config, "negative_sampling_rate", 1.0)
-    return torch.sigmoid(logits.float() * scale + (shift + math.log(rate)))
 
 
 def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:

@@ -17,9 +17,9 @@ from tiny_models import tiny_config
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
+from clickprompt_hf.click_probabilities import corrected_probabilities
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.evaluation.model_card import model_card
-from clickprompt_hf.modeling_clickprompt import corrected_probabilities
 from clickprompt_hf.runs import finetune
 from clickprompt_hf.runs.arguments import ModelArguments
 from clickprompt_hf.runs.model_building import load_checkpoint

@@ -12,12 +12,12 @@ from tiny_models import tiny_config, tiny_ctr_config
 from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf.click_probabilities import corrected_probabilities
 from clickprompt_hf.evaluation.model_card import model_card
 from clickprompt_hf.export.ctr_program import torch_export
 from clickprompt_hf.export.export_ctr import ONNX_FILE, export_ctr
 from clickprompt_hf.export.scorer import Scorer
 from clickprompt_hf.inspection import what_if
-from clickprompt_hf.modeling_clickprompt import corrected_probabilities
 from clickprompt_hf.runs import predict
 from clickprompt_hf.runs.arguments import ModelArguments
 from clickprompt_hf.runs.model_building import load_checkpoint

@@ -9,7 +9,7 @@ from tiny_models import tiny_batch, tiny_config
 from transformers import AutoModelForSequenceClassification
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
-from clickprompt_hf.modeling_clickprompt import corrected_probabilities
+from clickprompt_hf.click_probabilities import corrected_probabilities
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training.optimizer import plm_parameters
 

@@ -17,8 +17,8 @@ from small_runs import SMALL_SYNTHETIC, make_plms_small, make_synthetic_small
 from test_loading import SHIPPING
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf.click_probabilities import corrected_probabilities
 from clickprompt_hf.evaluation.plots import AUC_BY_FREQUENCY, CALIBRATION, TRAINING_CURVES
-from clickprompt_hf.modeling_clickprompt import corrected_probabilities
 from clickprompt_hf.runs import finetune as run_ctr
 from clickprompt_hf.runs import pretrain as run_pamlm
 from clickprompt_hf.training import ClickPromptTrainingArguments

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
+from ..click_probabilities import corrected_probabilities
+from ..modeling_clickprompt import ClickPromptForCTR
 
 # ONNX files are protobuf, which is limited to 2 GiB
 _LARGEST_SINGLE_FILE = 2**30

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
+from ..click_probabilities import corrected_probabilities
+from ..modeling_clickprompt import ClickPromptForCTR
 from .ctr_program import random_inputs
 
 # Tokens per text in the rows that the program is traced and checked with, at most.

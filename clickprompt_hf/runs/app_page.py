@@ -14,13 +14,14 @@ import pyarrow as pa
 import torch
 from transformers import AutoProcessor
 
+from ..click_probabilities import corrected_probabilities
 from ..data.table_files import ENDINGS, check_columns, open_table_file
 from ..encoding_clickprompt import UnknownValues
 from ..evaluation.importance import permutation_importance
 from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
 from ..lists_clickprompt import cell_values, kept_values
-from ..modeling_clickprompt import ClickPromptForCTR, corrected_probabilities
+from ..modeling_clickprompt import ClickPromptForCTR
 from ..pipeline_clickprompt import default_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts

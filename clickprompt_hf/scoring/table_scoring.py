@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from ..click_probabilities import corrected_probabilities
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
 from ..distinct_rows import row_hashes, with_distinct_features
 from ..encoding_clickprompt import UnknownValues
-from ..modeling_clickprompt import corrected_probabilities
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 

@@ -29,10 +29,10 @@ from transformers.trainer_optimizer import is_optimizer_factory
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, BestRun, has_length
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
+from ..click_probabilities import CLICK_PROBABILITIES_FILE, save_click_probabilities
 from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
 from ..data.feature_dropout import matching_dropout
-from ..loading_clickprompt import CLICK_PROBABILITIES_FILE, save_click_probabilities
 from ..whole_files import remove_partial, whole_file
 from .arguments import ClickPromptSettings, ClickPromptTrainingArguments, check_supported, copy_arguments
 from .batch_size import DEFAULT_BATCH_SIZE, default_batch_size
