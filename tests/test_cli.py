@@ -27,7 +27,7 @@ from clickprompt_hf import (
     cli,
 )
 from clickprompt_hf.runs import command, finetune, paths
-from clickprompt_hf.runs.command import COMMANDS, CommandParser, require, run_command
+from clickprompt_hf.runs.command import COMMANDS, MISTAKE_EXIT_CODE, CommandParser, require, run_command
 from clickprompt_hf.runs.help_files import FOLDER, help_text
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +88,13 @@ def test_help_loads_no_torch(program, tmp_path, arguments):
     modules = json.loads(loaded.read_text())
     assert "clickprompt_hf.cli" in modules
     assert not {"torch", "transformers", "numpy", *HEAVY} & set(modules)
+
+
+def test_the_package_runs_as_the_command():
+    assert python("-m", "clickprompt_hf", "--version").stdout == f"clickprompt {__version__}\n"
+    refused = python("-m", "clickprompt_hf", "predikt")
+    assert refused.returncode == MISTAKE_EXIT_CODE
+    assert "Did you mean predict?" in refused.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "clickprompt_hf"
 # Each layer imports only from the layers below it. Rooms of one layer do not import each other.
 LAYERS = (
+    ("__main__",),
     ("cli",),
     ("runs",),
     ("estimator",),
@@ -26,7 +27,7 @@ DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 # it.
 ROOT = {"", "public_names"}
 # flat modules that do not ship in checkpoints
-NOT_SHIPPED = {*ROOT, "cli", "inspection", "presets"}
+NOT_SHIPPED = {*ROOT, "__main__", "cli", "inspection", "presets"}
 ALLOWED_IN_SHIPPED = {"torch", "transformers", "numpy", "safetensors", *sys.stdlib_module_names}
 # What transformers searches for, line by line, when it copies a checkpoint's code.
 COPIED_IMPORT = re.compile(r"^\s*(?:from\s+\.|import\s+\.)")
