@@ -506,6 +506,7 @@ class UnreadCells:
     def __init__(self, field: FieldSchema):
         self.field, self.count, self.total = field, 0, 0
         self.examples: list[Any] = []
+        self._has_warned = False
 
     def add(self, values: Sequence, is_missing_id: np.ndarray, repeats: np.ndarray | None = None) -> None:
         """Count cells.
@@ -526,16 +527,33 @@ class UnreadCells:
         self.count += int(repeats[unread].sum())
         self.examples += [values[v] for v in unread[: max(0, _CELLS_TRIED - len(self.examples))]]
 
-    def warn(self) -> None:
-        """Warn about the cells, if there are any."""
-        if not self.examples:
+    @property
+    def counts(self) -> list:
+        """Number of unread cells, number of all cells, and examples of unread ones, as plain data."""
+        return [self.count, self.total, self.examples]
+
+    def merge(self, counts: list) -> None:
+        """Add the `counts` of other rows, which may come from another process."""
+        count, total, examples = counts
+        self.count, self.total = self.count + count, self.total + total
+        self.examples = [*self.examples, *examples][:_CELLS_TRIED]
+
+    def warn(self, where: str = "") -> None:
+        """Warn about the cells, if there are any, once.
+
+        Args:
+            where: What the cells are part of, for the message, such as `" of rows.csv"`.
+        """
+        if not self.examples or self._has_warned:
             return
+        self._has_warned = True
         field, example = self.field, self.examples[0]
         what = "numbers" if field.kind == "numeric" else "times"
         written = f" in the `time_format` {field.time_format!r}" if field.time_format else ""
         warn_at_caller(
             f"Column {field.column!r} of kind {field.kind!r} should hold {what}{written}; {self.count:,} of "
-            f"{self.total:,} cells ({percent(self.count / self.total)}), such as {example!r:.80}, count as missing."
+            f"{self.total:,} cells{where} ({percent(self.count / self.total)}), such as {example!r:.80}, count as "
+            f"missing."
             f"{self._advice()}"
         )
 
@@ -598,6 +616,7 @@ class UnknownValues:
         # Missing values that training knew.
         self.missing = [0] * len(encoder.schema.fields)
         self.examples: list[list[str]] = [[] for _ in encoder.schema.fields]
+        self._warned: set[int] = set()
 
     def add(self, field_index: int, values: Sequence, ids: np.ndarray, repeats: np.ndarray | None = None) -> None:
         """Count values of one field.
@@ -661,24 +680,26 @@ class UnknownValues:
         self.examples = [list(dict.fromkeys(chain(*pair)))[:_NUM_EXAMPLES] for pair in zip(self.examples, examples)]
 
     def warn(self, where: str = "", but_for: str | None = None) -> None:
-        """Warn about each field whose values, at least 10, are unknown to 90 % or all missing.
+        """Warn about each field whose values, at least 10, are unknown to 90 % or all missing, once per field.
 
         Args:
             where: What the rows are part of, for the message, such as `" of the test split"`; empty for a call's rows.
             but_for: A column whose values are expected to be unknown.
         """
         for f, field in enumerate(self.encoder.schema.fields):
-            if field.column == but_for:
+            if field.column == but_for or f in self._warned:
                 continue
             known, rows, unknown = self._known(f), self.rows[f], self.unknown[f]
             all_missing = unknown + self.missing[f] == rows
             if field.is_vector and rows >= _LEAST_ROWS and all_missing:
+                self._warned.add(f)
                 warn_at_caller(
                     f"All {rows:,} vectors in column {field.column!r}{where} are missing; training rows had some. "
                     "Check how the column is read."
                 )
             if not known or rows < _LEAST_ROWS or (unknown < _UNKNOWN_SHARE * rows and not all_missing):
                 continue
+            self._warned.add(f)
             found = f"{unknown / rows:.0%} of {rows:,} values" if unknown else f"All {rows:,} values"
             what = f"unknown, such as {', '.join(self.examples[f])}" if unknown else "missing"
             advice = "If they should be the same, write the column as in training."

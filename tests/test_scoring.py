@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tiny_data import (
 )
 from tiny_models import tiny_ctr_config, tiny_text_config
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, Schema
 from clickprompt_hf.data.token_tables import TokenTables
 from clickprompt_hf.runs import predict
 from clickprompt_hf.schema_clickprompt import CsvFormat
@@ -368,6 +369,44 @@ def test_files_are_written_as_the_saved_schema_says(rows, with_plm, tmp_path):
     score_file(tmp_path / "rows.csv", tmp_path / "scores.csv", processor, model, **OPTIONS)
     score_file(tmp_path / "other.csv", tmp_path / "other-scores.csv", other, model, **OPTIONS)
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "other-scores.csv").read_bytes()
+
+
+def test_cells_that_are_no_numbers_are_warned_of_once_per_run(tmp_path):
+    """Not once per piece: a file of millions of rows has hundreds of them."""
+    schema = Schema.from_dict(
+        {
+            "fields": ["item", {"column": "price", "kind": "numeric"}, {"column": "at", "kind": "hour"}],
+            "label": "click",
+        }
+    )
+    train = {"item": ["a", "b"] * 10, "price": range(20), "at": [f"2024-01-01 {h:02}:00:00" for h in range(20)]}
+    processor = ClickPromptProcessor.fit(train, schema)
+    torch.manual_seed(0)
+    ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, fusion="ctr")).eval()
+
+    def warnings_of(prices, times, num_pieces):
+        rows = pd.DataFrame({"item": [f"new {n}" for n in range(len(prices))], "price": prices, "at": times})
+        rows.to_csv(tmp_path / "rows.csv", index=False)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            score_file(tmp_path / "rows.csv", tmp_path / "scores.csv", processor, model, 8, len(prices) // num_pieces)
+        return sorted(str(warning.message) for warning in caught)
+
+    # every piece has them: the first one is enough to warn of
+    price, at, item = (
+        "Column 'price' of kind 'numeric'",
+        "Column 'at' of kind 'hour'",
+        "100% of 16 values in column 'item'",
+    )
+    said = warnings_of(["1", "12 kg"] * 32, ["2024-01-01 10:00:00", "noon"] * 32, 4)
+    assert [message.partition(" should")[0].partition(" of the first")[0] for message in said] == [item, at, price]
+    assert "8 of 16 cells of the first rows of " in said[2]
+    assert "rows.csv (50 %), such as '12 kg', count as missing." in said[2]
+    # only later pieces have them: the whole file is counted
+    said = warnings_of([1] * 48 + ["12 kg"] * 16, ["2024-01-01 10:00:00"] * 64, 4)
+    assert [message.partition(" should")[0].partition(" of the first")[0] for message in said] == [item, price]
+    assert f"16 of 64 cells of {tmp_path / 'rows.csv'} (25 %)" in said[1]
 
 
 @pytest.mark.parametrize("name", ["batch_size", "piece_rows"])

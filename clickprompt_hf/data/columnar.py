@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
-from ..encoding_clickprompt import UnknownValues
+from ..encoding_clickprompt import UnknownValues, UnreadCells
 from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
 from ..vectors_clickprompt import UnreadableVector
@@ -278,6 +278,7 @@ def encode_tables(
     with_value_fields: bool = False,
     row_offset: int = 0,
     unknown: Sequence[UnknownValues] = (),
+    unread: Sequence[UnreadCells] = (),
 ) -> tuple[dict[str, np.ndarray], TokenTables | None, FeatureVectors | None]:
     """Encode the fields of several tables as one; each distinct value is encoded and tokenized once.
 
@@ -288,6 +289,8 @@ def encode_tables(
         with_value_fields: Whether tokens record which field's value they show, which takes longer.
         row_offset: Number of the first row in messages, which count the rows of all tables.
         unknown: Per table, where to count values that training rows did not have.
+        unread: Per field, where to count cells that are not numbers or times, to warn of those of several calls at
+            once. By default, this call warns.
 
     Returns:
         `feature_ids` (N, C), `value_ids` (N, F), with fields of vectors `vector_ids` (N, V) and with text `clause_ids`
@@ -320,7 +323,8 @@ def encode_tables(
             continue
         values, indices = distinct_cells([table.column(field.column) for table in tables])
         try:
-            ids_of_values = processor.encode_values(f, values, np.bincount(indices, minlength=len(values)))
+            repeats = np.bincount(indices, minlength=len(values))
+            ids_of_values = processor.encode_values(f, values, repeats, unread[f] if unread else None)
         except UnreadableCell as error:
             raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
         feature_ids.append(ids_of_values.astype(np.int32)[indices])

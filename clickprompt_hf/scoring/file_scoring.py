@@ -18,7 +18,7 @@ from ..data.csv_files import with_plain_numbers
 from ..data.drift import DriftCounts, FieldDrift
 from ..data.table_files import table_kind
 from ..data.table_pieces import open_table
-from ..encoding_clickprompt import check_columns, check_different
+from ..encoding_clickprompt import UnreadCells, check_columns, check_different
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import CsvFormat
@@ -105,6 +105,7 @@ def score_file(
             return number % state.num_processes == state.process_index and number not in finished
 
         unknown_of_file = DriftCounts(processor, processor.trained_values)
+        unread_of_file = [UnreadCells(field) for field in processor.schema.fields]
         # All processes read through the file at the same pace, so the main one shows the progress of all.
         with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
             if finished and state.is_main_process:
@@ -113,23 +114,26 @@ def score_file(
                 unknown = DriftCounts(processor, processor.trained_values)
                 # the output keeps the cells as they are
                 rows = with_plain_numbers(table, numeric_columns, csv_format)
+                offset = number * piece_rows
                 probabilities = score_table(
-                    rows, processor, model, batch_size, bf16, number * piece_rows, unknown, recent_texts
+                    rows, processor, model, batch_size, bf16, offset, unknown, unread_of_file, recent_texts
                 )
+                unknown_of_file.merge(unknown.counts)
                 if number == 0 and len(table) == piece_rows:
                     # Before hours of scoring.
-                    unknown.warn(f" of {input_path}")
-                unknown_of_file.merge(unknown.counts)
+                    for counted in (unknown_of_file, *unread_of_file):
+                        counted.warn(f" of the first rows of {input_path}")
                 pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
-                bar.update(number * piece_rows + len(table) - bar.n)
+                bar.update(offset + len(table) - bar.n)
         state.wait_for_everyone()
-        counts_of_processes = gather_object([unknown_of_file.counts])
+        all_counts = [counted.counts for counted in (unknown_of_file, *unread_of_file)]
+        counts_of_processes = gather_object([all_counts])
         if state.is_main_process:
             for counts in counts_of_processes[1:]:
-                unknown_of_file.merge(counts)
-            # A single full piece has been warned about.
-            if reader.num_rows != piece_rows:
-                unknown_of_file.warn(f" of {input_path}")
+                for counted, others in zip((unknown_of_file, *unread_of_file), counts):
+                    counted.merge(others)
+            for counted in (unknown_of_file, *unread_of_file):
+                counted.warn(f" of {input_path}")
             num_pieces = -(-(reader.num_rows or 0) // piece_rows)
             pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
             return unknown_of_file.drifts()

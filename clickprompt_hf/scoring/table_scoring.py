@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Click probabilities of raw rows in memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..click_probabilities import corrected_probabilities
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
 from ..distinct_rows import row_hashes, with_distinct_features
-from ..encoding_clickprompt import UnknownValues
+from ..encoding_clickprompt import UnknownValues, UnreadCells
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 
@@ -25,6 +26,7 @@ def score_table(
     bf16: bool = False,
     row_offset: int = 0,
     unknown: UnknownValues | None = None,
+    unread: Sequence[UnreadCells] = (),
     recent_texts: RecentTexts | None = None,
 ) -> np.ndarray:
     """Predict P(click) of each row of `table`, (N,) float64.
@@ -43,6 +45,7 @@ def score_table(
         row_offset: Number of the first row in messages.
         unknown: Counts values that training rows did not have. By default, this call counts its own and warns about
             columns of which it finds hardly any known value.
+        unread: Per field, counts cells that are not numbers or times. By default, this call warns about its own.
         recent_texts: States of texts that earlier calls have read. By default, this call keeps its own.
 
     Raises:
@@ -56,7 +59,9 @@ def score_table(
     fields = pa.table(columns, names=processor.read_columns)
     counted = UnknownValues(processor) if unknown is None else unknown
     with_text = model.config.use_plm
-    arrays, tables, vectors = encode_tables([fields], processor, with_text, row_offset=row_offset, unknown=[counted])
+    arrays, tables, vectors = encode_tables(
+        [fields], processor, with_text, row_offset=row_offset, unknown=[counted], unread=unread
+    )
     if unknown is None:
         counted.warn()
     recent_texts = RecentTexts() if recent_texts is None else recent_texts
