@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
-from .values_clickprompt import canonical, number_of
+from .values_clickprompt import canonical
 # isort: on
 
 FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "vector", "hour", "weekday", "month"]
@@ -288,8 +286,8 @@ class Schema:
         label: Name of the click column, which holds 0 and 1.
         time: Name of the time column, used only by the chronological split.
         template: Clause of one field, with the placeholders `{name}` and `{value}`. Clauses are joined by a space.
-        positive: For labels that are words instead of 0 and 1: the word that means a click, such as `"Yes"`. Any other
-            word means no click.
+        positive: For labels other than 0 and 1: the value that means a click, such as `"Yes"` or `"2"`. Any other
+            value means no click. Upper and lower case are the same.
         time_format: Format of strings in the time column, as in `FieldSchema`.
         csv: How CSV files with these columns are written; `None` for the defaults.
         tables: Tables of users or items that are joined to the rows. A column that the rows have themselves counts
@@ -297,7 +295,7 @@ class Schema:
 
     Raises:
         ValueError: If there are no fields or too many, no field has ids, a column is repeated, a value has the wrong
-            type, `template` lacks a placeholder or repeats `{value}`, or `positive` is not a word.
+            type, or `template` lacks a placeholder or repeats `{value}`.
     """
 
     fields: tuple[FieldSchema, ...]
@@ -483,12 +481,6 @@ def check_positive(positive: Any) -> None:
         raise ValueError(
             f"`positive` of a schema must be a value of the label as a string, got {positive!r}. Put Yes, No, true "
             "and numbers in quotes: YAML does not read them as strings otherwise."
-        )
-    # 0 and 1 keep their meaning next to words
-    is_number = np.isfinite(number_of(positive)) and positive.lower() not in ("true", "false")
-    if is_number and positive != "1":
-        raise ValueError(
-            f"`positive` of a schema must be a word or '1', got {positive!r}. Recode such labels to 0 and 1."
         )
 
 

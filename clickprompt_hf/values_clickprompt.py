@@ -424,11 +424,13 @@ def labels_of(values: Iterable, positive: str | None = None) -> np.ndarray:
 
     Args:
         values: Labels as numbers, truth values or strings of these; with `positive`, any words.
-        positive: `Schema.positive`: the word that means a click. Any other word means no click, 0 and 1 keep their
-            meaning, and a missing value is not a label.
+        positive: `Schema.positive`: the value that means a click, in upper or lower case. Any other value means no
+            click, and a missing one is not a label. Next to a word, 0 and 1 keep their meaning; next to a number,
+            truth values keep theirs.
     """
     if positive is not None:
-        return np.asarray(each_distinct(values, _label_in_words(positive)), dtype=np.float64)
+        label_of = _label_by_number(positive) if is_number_of_click(positive) else _label_in_words(positive)
+        return np.asarray(each_distinct(values, label_of), dtype=np.float64)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         labels = values.astype(np.float64)
     else:
@@ -436,12 +438,29 @@ def labels_of(values: Iterable, positive: str | None = None) -> np.ndarray:
     return np.where(np.isin(labels, (0, 1)), labels, np.nan)
 
 
+def is_number_of_click(positive: str | None) -> bool:
+    """Whether `Schema.positive` is a number other than 1, so that 1 may be the label of no click."""
+    return positive is not None and _normal_number(canonical(positive)) not in (None, "1")
+
+
 def _label_in_words(positive: str) -> Callable[[Any], float]:
-    clicks = {"1": 1.0, positive: 1.0, meaning_of(positive) or positive: 1.0}
+    clicks = {"1", canonical(positive).casefold(), (meaning_of(positive) or positive).casefold()}
 
     def label_of(value: Any) -> float:
         text = canonical(value)
-        return clicks.get(text) or clicks.get(meaning_of(text) or "", 0.0) if text else float("nan")
+        return float(not clicks.isdisjoint((text.casefold(), meaning_of(text)))) if text else float("nan")
+
+    return label_of
+
+
+def _label_by_number(positive: str) -> Callable[[Any], float]:
+    click = _normal_number(canonical(positive))
+
+    def label_of(value: Any) -> float:
+        if isinstance(value, (bool, np.bool_)):
+            return float(value)
+        text = canonical(value)
+        return float(_normal_number(text) == click) if text else float("nan")
 
     return label_of
 
@@ -477,8 +496,10 @@ def check_labels(
         found = next(islice(values, row, None))
         found = found.item() if isinstance(found, np.generic) else found
         expected = "0 or 1" if positive is None else f"0, 1 or words ({positive!r} for a click)"
-        if positive is None and isinstance(found, str):
-            advice = f" For labels that are words, set `positive` in the schema to the word for a click.{advice}"
+        if is_number_of_click(positive):
+            expected = f"numbers or words ({positive!r} for a click)"
+        if positive is None and canonical(found):
+            advice = f" For other labels, set `positive` in the schema to the one that means a click.{advice}"
         raise ValueError(
             f"Labels in column {column!r} must be {expected}, got {found!r} in row {row_offset + row} of {where}, "
             f"counted from 0.{advice}"

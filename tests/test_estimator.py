@@ -28,6 +28,7 @@ from clickprompt_hf import ClickPromptForCTR, ClickPromptModel, ClickPromptProce
 from clickprompt_hf.estimator import ClickPromptClassifier, classifier, drafting
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.scoring import score_table
+from clickprompt_hf.values_clickprompt import labels_of
 
 TINY = {"embedding_size": 4, "dnn_hidden_sizes": [8], "num_cross_layers": 1}
 
@@ -187,6 +188,9 @@ def test_any_two_labels(labels, expected):
     assert classifier.classes_.tolist() == expected
     column = expected.index(labels[0])
     assert roc_auc_score(y == "yes", classifier.predict_proba(X)[:, column]) > 0.99
+    # the checkpoint reads these labels as the estimator did
+    clicks = labels_of(given, classifier.schema_.positive)
+    assert clicks.tolist() == [float(label == expected[1]) for label in given]
 
 
 def test_nullable_labels_of_pandas():

@@ -65,7 +65,7 @@ def test_parts_of_a_time_share_a_column():
         ),
         ({"fields": ["a"], "label": None}, "`label` of a schema must be the name of a column, got None"),
         ({"fields": ["a"], "label": "y", "positive": True}, "`positive` of a schema must be .* quotes"),
-        ({"fields": ["a"], "label": "y", "positive": "2"}, "`positive` of a schema must be a word or '1', got '2'"),
+        ({"fields": ["a"], "label": "y", "positive": 2}, "`positive` of a schema must be .* got 2. Put .* in quotes"),
         ({"fields": [{"column": "a", "kind": "hour"}] * 2, "label": "y"}, r"repeated: \['a.hour'\]"),
         ({"fields": [{"column": "y", "kind": "hour"}], "label": "y"}, r"repeated: \['y'\]"),
         (

@@ -215,7 +215,8 @@ def test_labels_are_checked_once_and_before_rows_are_shuffled(own_splits, tmp_pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["Yes", "No", "no", "No"], ["'Yes' in 12, 'no' in 12 rows. 'no' differs from it only in case."]),
+        (["Yes", "No", "no", "NO"], []),
+        (["Yes", "No", "YES", "no"], []),
         (
             ["Yes", "No", "maybe", "No"],
             ["2 values other than 'No', which all mean no click: 'Yes' in 12"],
@@ -229,9 +230,41 @@ def test_further_label_words_trigger_a_warning(words, said):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         labels = checked(table(48, click=words * 12), schema)["click"].to_pylist()
-    assert labels == [int(word in ("No", "1")) for word in words] * 12
+    assert labels == [int(word.lower() in ("no", "1")) for word in words] * 12
     assert len(caught) == len(said)
     assert all(part in str(warning.message) for part, warning in zip(said, caught))
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive", "clicks"),
+    [
+        ([1, 2, 2, 1], "2", [0, 1, 1, 0]),
+        (["1", "2.0", "02", "1.0"], "2", [0, 1, 1, 0]),
+        ([2.0, 1.0, 2.0, 4.0], "2.0", [1, 0, 1, 0]),
+        ([1, -1, -1, 1], "-1", [0, 1, 1, 0]),
+        ([1, 0, 0, 1], "0", [0, 1, 1, 0]),
+        ([1, -1, -1, 1], "1", [1, 0, 0, 1]),
+        (["0.5", "x", ".5", "true"], "0.5", [1, 0, 1, 0]),
+    ],
+)
+def test_the_label_of_a_click_may_be_any_number(labels, positive, clicks):
+    schema = Schema.from_dict({"fields": ["user"], "label": "click", "positive": positive})
+    processor = ClickPromptProcessor.fit({"user": [1]}, schema)
+    assert processor({"user": [1] * 4, "click": labels})["labels"] == clicks
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = checked(pa.table({"user": [1] * 4, "click": labels}), schema)
+    assert rows["click"].to_pylist() == clicks
+    # labels that were read once stay as they are, although 1 means no click in the file
+    again = processor(rows.to_pandas().to_dict("list"))["labels"]
+    assert again == processor(rows.to_pylist())["labels"] == clicks
+    assert checked(rows, schema)["click"].to_pylist() == clicks
+    splits = split_table(checked(table(48, click=labels * 12), schema), schema)
+    check_splits(splits, schema)
+    assert sum(int(split["click"].to_numpy().sum()) for split in splits.values()) == 12 * sum(clicks)
+    message = "must be numbers or words \\('2' for a click\\), got None in row 1" if positive == "2" else "got None"
+    with pytest.raises(ValueError, match=message):
+        processor({"user": [1, 1], "click": [labels[0], None]})
 
 
 def test_labels_in_words_must_be_known():

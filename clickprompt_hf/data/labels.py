@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..schema_clickprompt import Schema
-from ..values_clickprompt import canonical, check_labels
+from ..values_clickprompt import canonical, check_labels, is_number_of_click, labels_of
 from .sources.source import SourceTable
 
 
@@ -34,11 +34,13 @@ def check_source_labels(source: SourceTable, name: str | Mapping[str, str]) -> S
 
 
 def with_checked_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table:
-    """Convert the label column to int8.
+    """Convert the label column to int8, or to truth values if 1 may be the label of no click.
+
+    Either way, reading the labels again by the same schema gives the same.
 
     Args:
         table: Raw rows.
-        schema: Names the label and the word for a click.
+        schema: Names the label and the value for a click.
         where: What the rows are part of, for messages.
 
     Raises:
@@ -48,7 +50,10 @@ def with_checked_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table
     if schema.positive is not None:
         warn_of_other_words(count_words(column), schema.label, schema.positive)
     index = table.column_names.index(schema.label)
-    return table.set_column(index, schema.label, pa.array(checked_labels(column, schema, where)))
+    labels = checked_labels(column, schema, where)
+    if is_number_of_click(schema.positive):
+        labels = labels.astype(bool)
+    return table.set_column(index, schema.label, pa.array(labels))
 
 
 def checked_labels(column: pa.ChunkedArray, schema: Schema, where: str, row_offset: int = 0) -> np.ndarray:
@@ -56,7 +61,7 @@ def checked_labels(column: pa.ChunkedArray, schema: Schema, where: str, row_offs
 
     Args:
         column: The label column.
-        schema: Names the label and the word for a click.
+        schema: Names the label and the value for a click.
         where: What the rows are part of, for messages.
         row_offset: Number of the first row, for messages.
 
@@ -81,17 +86,20 @@ def warn_of_other_words(words: Counter[str], label: str, positive: str) -> None:
     """Warn if several words mean no click, as one of them may be a misspelled click.
 
     Args:
-        words: Number of rows of each word, as `count_words` returns them.
+        words: Number of rows of each word, as `count_words` returns them. Upper and lower case are the same.
         label: Name of the column.
         positive: The word for a click.
     """
-    others = Counter({word: rows for word, rows in words.items() if word not in (positive, "0", "1")})
-    alike = [word for word in others if word.casefold() == positive.casefold()]
-    if len(others) > 1 or alike:
+    others: Counter[str] = Counter()
+    spelled: dict[str, str] = {}
+    counted = words.most_common()
+    for (word, rows), click in zip(counted, labels_of([word for word, _ in counted], positive)):
+        if click == 0 and (word != "0" or is_number_of_click(positive)):
+            others[spelled.setdefault(word.casefold(), word)] += rows
+    if len(others) > 1:
         shown = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))
-        case = f" {alike[0]!r} differs from it only in case." if alike else ""
         warnings.warn(
             f"Column {label!r} has {len(others)} values other than {positive!r}, which all mean no click: "
-            f"{shown} rows{', ...' if len(others) > 5 else ''}.{case}",
+            f"{shown} rows{', ...' if len(others) > 5 else ''}.",
             stacklevel=3,
         )

@@ -2,14 +2,15 @@
 """Guess which column of an unknown table is the label, and which of its values means a click."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..schema_clickprompt import check_positive
-from ..values_clickprompt import labels_of
-from .column_profile import ColumnProfile
+from ..values_clickprompt import labels_of, meaning_of, number_of, percent
+from .column_profile import ColumnProfile, means_missing
 
 _BINARY_LABELS = ("0", "1", "false", "true")
 _LABEL_WORDS = {
@@ -23,7 +24,7 @@ _LABEL_WORDS = {
 _GRADED_LABEL_WORDS = {*_LABEL_WORDS, "rating", "ratings", "score", "stars", "status"}
 _WORDS_FOR_YES = {
     *("yes", "y", "t", "true", "positive", "pos", "clicked", "default", "defaulted", "charged off"),
-    *("ja", "oui", "sí", "si", "sim"),
+    *("ja", "oui", "sí", "si", "sim", "malignant", "present", "abnormal"),
     *("good", "hired", "accepted", "accept", "approved", "admitted", "success", "successful", "won", "win", "passed"),
     *(
         "pass",
@@ -53,6 +54,7 @@ _WORDS_FOR_YES = {
 }
 _WORDS_FOR_NO = {
     *("no", "n", "f", "false", "negative", "neg", "not clicked", "paid", "fully paid", "none"),
+    *("benign", "absent", "normal"),
     *("nein", "nee", "non", "não"),
     *("bad", "rejected", "reject", "declined", "denied", "refused", "failure", "failed", "fail", "lost", "loss"),
     *("dislike", "disliked", "dissatisfied", "neutral or dissatisfied", "stayed", "retained", "existing", "active"),
@@ -61,10 +63,9 @@ _WORDS_FOR_NO = {
 # In columns of these names, what is bad is what is predicted.
 _RISK_WORDS = {"risk", "default", "defaulted", "fraud", "delinquent", "delinquency", "credit", "loan", "churn"}
 # More values are no label, whatever the column is called.
-_MOST_LABELS = 10
+_MOST_LABELS, _MOST_SPELLINGS = 10, 50
 _LIMIT = re.compile(r"(<=|>=|<|>|≤|≥)\s*(.*\d.*)")
 _NEGATION = re.compile(r"(not|non|no|un)[ _-]?(.+)")
-_NUMBER = re.compile(r"-?[\d.]+")
 
 
 @dataclass
@@ -83,19 +84,41 @@ class LabelGuess:
     clicks: np.ndarray
     likelihood: int
 
+    @property
+    def is_larger_number(self) -> bool:
+        """Whether `positive` is the larger of two numbers."""
+        numbers = [number_of(spellings[0]) for spellings in _classes(self.profile)]
+        return len(numbers) == 2 and self.positive is not None and number_of(self.positive) == max(numbers)
+
+    @property
+    def doubts(self) -> list[str]:
+        """Sentences on what a person should check."""
+        classes, doubts = _classes(self.profile), []
+        if alike := [", ".join(map(repr, spellings)) for spellings in classes if len(spellings) > 1]:
+            doubts.append(f"each of these is read as one value: {'; '.join(alike)}")
+        known = {value for spellings in classes for value in spellings}
+        others = [value for value in self.profile.values if value not in known]
+        if others and self.positive is not None:
+            shown = [
+                f"{value!r} ({percent(self.profile.share(self.profile.values.index(value)))})" for value in others
+            ]
+            doubts.append(f"no click: {', '.join(shown)}; remove these rows if their label is unknown")
+        return doubts
+
 
 def guess_labels(profiles: Sequence[ColumnProfile]) -> list[LabelGuess]:
     """Guess the label: all columns with two values, the likeliest label first."""
     guesses = []
     for index, profile in enumerate(profiles):
-        if len(profile.values) != 2 or profile.kind != "categorical" or profile.reason_left_out:
+        if profile.kind != "categorical" or profile.reason_left_out:
             continue
-        words = [value.lower() for value in profile.values]
+        classes = _classes(profile)
+        if len(classes) != 2:
+            continue
+        words = [spellings[0].lower() for spellings in classes]
         positive = None
         if not _is_binary(profile):
             positive = _guess_positive(profile)
-            if positive is None:
-                continue
         named = bool(profile.words & _LABEL_WORDS)
         typical = any(word in (*_BINARY_LABELS, *_WORDS_FOR_YES) for word in words) or _opposites(words) is not None
         is_last = index == len(profiles) - 1
@@ -118,13 +141,20 @@ def named_label(profiles: Sequence[ColumnProfile], label: str, positive: str | N
     profile = next((profile for profile in profiles if profile.name == label), None)
     if profile is None:
         raise ValueError(f"`label` must be one of the columns {[p.name for p in profiles]}, got {label!r}.")
-    if len(profile.values) < 2:
-        raise ValueError(f"`label` must have at least two values, but {label!r} has {len(profile.values)}.")
+    classes = _classes(profile)
+    if len(classes) < 2:
+        raise ValueError(
+            f"`label` must have at least two values, but {label!r} has {len(classes)}"
+            f"{': ' if classes else ''}{', '.join(map(repr, profile.values[:10]))}."
+        )
     if positive is not None:
         check_positive(positive)
     if positive is not None or not _is_binary(profile):
-        if positive is None and len(profile.values) == 2:
+        if positive is None and len(classes) == 2:
             positive = _guess_positive(profile)
+        elif positive is not None:
+            wanted = _class_of(positive)
+            positive = next((value for value in profile.values if _class_of(value) == wanted), positive)
         if positive not in profile.values:
             more = ", ..." if len(profile.values) > 10 else ""
             raise ValueError(
@@ -146,20 +176,39 @@ def may_be_graded_label(profile: ColumnProfile) -> bool:
 
 def question_named(profile: ColumnProfile) -> str | None:
     """What to do about a column that is the label by its name, but has a few values more than two; else `None`."""
-    if not 2 < len(profile.values) <= _MOST_LABELS or not profile.words & _LABEL_WORDS:
+    if not 2 < len(_classes(profile)) <= _MOST_LABELS or not profile.words & _LABEL_WORDS:
         return None
-    alike: dict[str, list[str]] = {}
-    for value in profile.values:
-        alike.setdefault(value.lower(), []).append(value)
-    shown = "; ".join(", ".join(map(repr, values)) for values in alike.values() if len(values) > 1)
-    if len(alike) == 2:
-        return f"Write these alike: {shown}"
-    return f"{f'Write these alike: {shown}. ' if shown else ''}Keep two of its values, or make a column of 0 and 1"
+    return (
+        "Keep two of its values, make a column of 0 and 1, or name its value for a click with --label and --positive"
+    )
+
+
+def _class_of(value: str) -> str:
+    """What a value of a label is read as: spellings of one number or truth value, and words in any case, are one."""
+    number = labels_of([value])[0]
+    if np.isfinite(number):
+        return str(int(number))
+    return (meaning_of(value) or value).casefold()
+
+
+def _classes(profile: ColumnProfile) -> list[list[str]]:
+    """The spellings of each value of a label, most frequent first.
+
+    Words for missing values, such as `NA`, are left out if there are two values without them.
+    """
+    spellings: dict[str, list[str]] = {}
+    rows: Counter[str] = Counter()
+    for value, count in zip(profile.values[:_MOST_SPELLINGS], profile.counts.tolist()):
+        spellings.setdefault(key := _class_of(value), []).append(value)
+        rows[key] += count
+    known = [key for key in spellings if not means_missing(key)]
+    return [spellings[key] for key in sorted(known if len(known) >= 2 else spellings, key=lambda key: -rows[key])]
 
 
 def _is_binary(profile: ColumnProfile) -> bool:
-    """Whether all values are labels without a word for a click: 0 and 1, or false and true."""
-    return bool(np.isfinite(labels_of(profile.values)).all())
+    """Whether the values are labels without a word for a click: 0 and 1, or false and true."""
+    first = [spellings[0] for spellings in _classes(profile)]
+    return sorted(labels_of(first).tolist()) == [0, 1]
 
 
 def _clicks(profile: ColumnProfile, positive: str | None) -> np.ndarray:
@@ -179,20 +228,17 @@ def _opposites(words: Sequence[str]) -> int | None:
     return None
 
 
-def _guess_positive(profile: ColumnProfile) -> str | None:
-    """Guess which of two values means a click: 1, or a word for yes, or else the rarer value.
-
-    Returns:
-        The value; `None` if it would be a number other than 1.
-    """
-    words = [value.lower() for value in profile.values]
+def _guess_positive(profile: ColumnProfile) -> str:
+    """Guess which of two values means a click: the larger number, or a word for yes, or else the rarer value."""
+    values = [spellings[0] for spellings in _classes(profile)]
+    words = [value.lower() for value in values]
+    numbers = [number_of(value) for value in values]
+    if np.isfinite(numbers).all():
+        return values[int(np.argmax(numbers))]
     if {*words} == {"good", "bad"} and profile.words & _RISK_WORDS:
-        return profile.values[words.index("bad")]
+        return values[words.index("bad")]
     if (index := _opposites(words)) is not None:
-        return profile.values[index]
-    yes = [value for value, word in zip(profile.values, words) if word in _WORDS_FOR_YES]
-    not_no = [value for value, word in zip(profile.values, words) if word not in _WORDS_FOR_NO]
-    likely = (yes or not_no or profile.values)[-1]
-    if "1" in profile.values:
-        likely = "1"
-    return None if _NUMBER.fullmatch(likely) and likely != "1" else likely
+        return values[index]
+    yes = [value for value, word in zip(values, words) if word in _WORDS_FOR_YES]
+    not_no = [value for value, word in zip(values, words) if word not in _WORDS_FOR_NO]
+    return "1" if "1" in values else (yes or not_no or values)[-1]

@@ -18,7 +18,7 @@ from ..drafting.column_checks import (
     unite_families,
 )
 from ..drafting.schema_draft import MAX_ROWS, draw_rows, fields_of, profile_columns
-from ..schema_clickprompt import FieldSchema, Schema, check_positive
+from ..schema_clickprompt import FieldSchema, Schema
 from ..values_clickprompt import canonical, labels_of, warn_at_caller
 
 
@@ -106,7 +106,7 @@ def given_schema(schema: Any) -> Schema:
 def positive_class(classes: np.ndarray, positive: str | None = None) -> tuple[str | None, int]:
     """Tell which of two classes means a click.
 
-    It is the one that the schema names, or 1 or true, or else the last one, whose word the schema then gets.
+    It is the one that the schema names, or 1 or true, or else the last one, which the schema then names.
 
     Args:
         classes: (2,) the labels, in order.
@@ -123,10 +123,4 @@ def positive_class(classes: np.ndarray, positive: str | None = None) -> tuple[st
         return positive, int(clicks.argmax())
     if positive is not None:
         raise ValueError(f"One class of `y` must be the schema's `positive`, {positive!r}, got {classes.tolist()}.")
-    word = canonical(classes[1])
-    try:
-        check_positive(word)
-    except ValueError:
-        # a number other than 1 cannot be named
-        return None, 1
-    return word, 1
+    return canonical(classes[1]) or None, 1

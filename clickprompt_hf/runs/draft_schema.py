@@ -347,13 +347,14 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         lines.append(f"# Other columns with two values: {_listed(others)}.")
     if len(clicks) < profile.num_rows:
         lines.append(
-            f"# CHECK: {percent(profile.missing)} of the rows have no label. Training refuses them: remove them first."
+            f"# CHECK: {percent(1 - len(clicks) / profile.num_rows)} of the rows have no label. Training refuses "
+            "them: remove them first."
         )
+    lines += [f"# CHECK: {_NOT_IN_COMMENTS.sub('?', doubt)}." for doubt in label.doubts]
     lines.append(_flow({"label": profile.name})[1:-1])
     if label.positive is not None:
-        # The only number that may be `positive`.
-        recode = " To predict the other value, recode the column to 0 and 1." if label.positive == "1" else ""
-        lines.append(f"# CHECK: is this the value that counts as a click? Its probability is predicted.{recode}")
+        because = " It is the larger number." if label.is_larger_number else ""
+        lines.append(f"# CHECK: is this the value that counts as a click? Its probability is predicted.{because}")
         lines.append(_flow({"positive": label.positive})[1:-1])
     return lines
 

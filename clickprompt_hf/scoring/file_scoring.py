@@ -106,6 +106,7 @@ def score_file(
 
         unknown_of_file = DriftCounts(processor, processor.trained_values)
         unread_of_file = [UnreadCells(field) for field in processor.schema.fields]
+        counts_of_file: list[DriftCounts | UnreadCells] = [unknown_of_file, *unread_of_file]
         # All processes read through the file at the same pace, so the main one shows the progress of all.
         with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
             if finished and state.is_main_process:
@@ -121,18 +122,18 @@ def score_file(
                 unknown_of_file.merge(unknown.counts)
                 if number == 0 and len(table) == piece_rows:
                     # Before hours of scoring.
-                    for counted in (unknown_of_file, *unread_of_file):
+                    for counted in counts_of_file:
                         counted.warn(f" of the first rows of {input_path}")
                 pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
                 bar.update(offset + len(table) - bar.n)
         state.wait_for_everyone()
-        all_counts = [counted.counts for counted in (unknown_of_file, *unread_of_file)]
+        all_counts = [counted.counts for counted in counts_of_file]
         counts_of_processes = gather_object([all_counts])
         if state.is_main_process:
             for counts in counts_of_processes[1:]:
-                for counted, others in zip((unknown_of_file, *unread_of_file), counts):
+                for counted, others in zip(counts_of_file, counts):
                     counted.merge(others)
-            for counted in (unknown_of_file, *unread_of_file):
+            for counted in counts_of_file:
                 counted.warn(f" of {input_path}")
             num_pieces = -(-(reader.num_rows or 0) // piece_rows)
             pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
