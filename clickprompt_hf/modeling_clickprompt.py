@@ -38,6 +38,7 @@ from transformers.utils import ModelOutput, logging
 # isort: off
 from .click_probabilities import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig, attention_by_part
+from .input_checks import check_inputs, check_split, check_text_length
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear, xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types, find_weights, listed
@@ -571,8 +572,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: If the model has no layers below the prompts.
         """
+        check_split(self.config, "`freeze_lower_layers`")
         trunk = self.trunk
-        trunk.check_split("`freeze_lower_layers`")
         for module in trunk.lower_modules():
             module.requires_grad_(False)
         trunk.lower_is_frozen = True
@@ -596,10 +597,9 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: If the model has no layers below the prompts, or the text exceeds the PLM's positions.
         """
-        trunk = self.trunk
-        trunk.check_split("`encode_text`")
-        trunk.check_text_length(input_ids)
-        return trunk.run_below_prompts(input_ids, attention_mask).text
+        check_split(self.config, "`encode_text`")
+        check_text_length(self.config, input_ids)
+        return self.trunk.run_below_prompts(input_ids, attention_mask).text
 
     def _returns_dict(self, return_dict: bool | None) -> bool:
         return bool(self.config.return_dict if return_dict is None else return_dict)
@@ -713,8 +713,15 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             ValueError: If ids or text that the model needs are missing, shapes disagree, text is given twice, the
                 model has no layers below the prompts for `text_states`, or the text exceeds the PLM's positions.
         """
-        self.check_inputs(
-            feature_ids, input_ids, attention_mask, text_states, text_rows, feature_rows, feature_vectors
+        check_inputs(
+            self.config,
+            feature_ids,
+            input_ids,
+            attention_mask,
+            text_states=text_states,
+            text_rows=text_rows,
+            feature_rows=feature_rows,
+            feature_vectors=feature_vectors,
         )
         interaction = None if self.ctr is None else self.ctr(feature_ids, *self.vectors_of(feature_vectors))
         prompts = self.make_prompts(interaction)
@@ -778,110 +785,6 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
     def lower_modules(self) -> list[nn.Module]:
         """The PLM's modules below the prompts: embeddings and layers."""
         return [] if self.split is None else self.split.lower_modules(self.plm, self.config.num_lower_layers)
-
-    def check_split(self, what: str) -> None:
-        """Raise a ValueError that names `what` if the model has no layers below the prompts."""
-        if self.split is None:
-            raise ValueError(
-                f"{what} needs a model with PLM layers below the prompts, `prompt_depth` below the PLM's number of "
-                f"layers; got prompt_depth={self.config.prompt_depth} with "
-                f"prompt_strategy={self.config.prompt_strategy!r} and fusion={self.config.fusion!r}."
-            )
-
-    def check_text_length(self, input_ids: torch.Tensor) -> None:
-        """Raise a ValueError if texts (U, T), with prompts where those take positions, exceed the PLM's positions."""
-        limit = self.config.max_text_length
-        if limit is None or input_ids.shape[1] <= limit:
-            return
-        fit = "fits" if self.config.num_lower_layers else f"and {self.config.num_prompts} prompts fit"
-        raise ValueError(
-            f"`input_ids` must have at most {limit} tokens per row, so that the text {fit} the PLM's positions; got "
-            f"{input_ids.shape[1]}."
-        )
-
-    def check_inputs(
-        self,
-        feature_ids: Any,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None = None,
-        text_states: torch.Tensor | None = None,
-        text_rows: torch.Tensor | None = None,
-        feature_rows: torch.Tensor | None = None,
-        feature_vectors: torch.Tensor | None = None,
-    ) -> None:
-        """Check that the inputs that the model needs are given, fit each other and fit the PLM's positions.
-
-        Raises:
-            ValueError: If not.
-        """
-        if self.ctr is not None and feature_ids is None:
-            raise ValueError("`feature_ids` must be given: this model uses them.")
-        if self.ctr is not None:
-            self._check_vectors(feature_ids, feature_vectors)
-        text = None
-        if self.plm is not None:
-            text = self._check_text(input_ids, attention_mask, text_states)
-        if text_states is None and text_rows is None and feature_rows is None:
-            return
-        for name, rows in (("text_rows", text_rows), ("feature_rows", feature_rows)):
-            if rows is not None and rows.dim() != 1:
-                raise ValueError(f"`{name}` must have one entry per row, (B,), got {tuple(rows.shape)}.")
-        if self.ctr is None or text is None:
-            return
-        # shapes rather than lengths: tracing keeps those symbolic
-        rows_of_text = (text if text_rows is None else text_rows).shape[0]
-        rows_of_ids = (feature_ids if feature_rows is None else feature_rows).shape[0]
-        if rows_of_text != rows_of_ids:
-            raise ValueError(
-                "Text (`text_rows`, else one text per row) and ids (`feature_rows`, else `feature_ids`) must be of "
-                f"the same rows, got {rows_of_text} of text and {rows_of_ids} of ids."
-            )
-
-    def _check_vectors(self, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None) -> None:
-        sizes = self.config.ctr_config.vector_sizes
-        if feature_vectors is None and not sizes:
-            return
-        if feature_vectors is None or not sizes:
-            expected = (
-                f"given: the model has vectors of the sizes {sizes}" if sizes else "left out: the model has none"
-            )
-            raise ValueError(f"`feature_vectors` must be {expected}.")
-        shape, found = (feature_ids.shape[0], sum(sizes)), tuple(feature_vectors.shape)
-        if found != shape or not feature_vectors.is_floating_point():
-            raise ValueError(
-                f"`feature_vectors` must be floating-point numbers {shape}, a row of vectors per row of "
-                f"`feature_ids`, got {feature_vectors.dtype} {found}."
-            )
-
-    def _check_text(
-        self,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        text_states: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Return the text, ids or states, or raise a ValueError."""
-        if text_states is None:
-            if input_ids is None:
-                raise ValueError(
-                    "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
-                )
-            self.check_text_length(input_ids)
-            return input_ids
-        if input_ids is not None:
-            raise ValueError("`input_ids` and `text_states` must not both be given: states replace the ids.")
-        self.check_split("`text_states`")
-        hidden_size = self.config.hidden_size
-        if text_states.dim() != 3 or text_states.shape[2] != hidden_size or not text_states.is_floating_point():
-            raise ValueError(
-                f"`text_states` must be floating-point numbers (U, T, {hidden_size}), got {text_states.dtype} "
-                f"{tuple(text_states.shape)}."
-            )
-        if attention_mask is not None and attention_mask.shape != text_states.shape[:2]:
-            raise ValueError(
-                f"`attention_mask` must be that of the texts, {tuple(text_states.shape[:2])} as `text_states`, got "
-                f"{tuple(attention_mask.shape)}."
-            )
-        return text_states
 
 
 def _from_the_bottom(

@@ -158,7 +158,7 @@ def test_the_pipeline_needs_no_package(checkpoints):
 
 def test_what_is_saved_without_the_package_keeps_all_code(checkpoints):
     folder, _, _ = checkpoints
-    parts = ("click", "configuration", "layers", "lm", "loading", "m", "packed", "plm", "prompt", "rows", "whole")
+    parts = ("click", "configuration", "input", "layers", "lm", "loading", "m", "packed", "plm", "prompt", "rows", "whole")
     of_the_model = [name for name in SHIPPING if name.startswith(parts)]
     for name, code in (
         *((name, SHIPPING) for name in ("ctr", "alone", "pamlm", "paclm", "pipeline")),

@@ -1,0 +1,113 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checks what a model's forward is given: that all it needs is there, in shapes that fit each other and the model.
+
+Shapes: B batch, U texts, G rows of ids, C columns of ids, S entries of all vectors, T text tokens, H PLM hidden size.
+"""
+
+import torch
+
+from .configuration_clickprompt import ClickPromptConfig
+
+
+def check_inputs(
+    config: ClickPromptConfig,
+    feature_ids: torch.Tensor | None,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    *,
+    text_states: torch.Tensor | None,
+    text_rows: torch.Tensor | None,
+    feature_rows: torch.Tensor | None,
+    feature_vectors: torch.Tensor | None,
+) -> None:
+    """Check the inputs of `ClickPromptModel.forward`, which describes them.
+
+    Raises:
+        ValueError: If one that the model needs is missing, or does not fit the others or the PLM's positions.
+    """
+    for name, rows in (("text_rows", text_rows), ("feature_rows", feature_rows)):
+        if rows is not None and rows.dim() != 1:
+            raise ValueError(f"`{name}` must have one entry per row, (B,), got {tuple(rows.shape)}.")
+    # shapes rather than lengths: tracing keeps those symbolic
+    of_ids = of_text = None
+    if config.use_ctr:
+        if feature_ids is None:
+            raise ValueError("`feature_ids` must be given: this model uses them.")
+        _check_vectors(config, feature_ids, feature_vectors)
+        of_ids = (feature_ids if feature_rows is None else feature_rows).shape[0]
+    if config.use_plm:
+        text = _checked_text(config, input_ids, attention_mask, text_states)
+        of_text = (text if text_rows is None else text_rows).shape[0]
+    if of_ids is not None and of_text is not None and of_ids != of_text:
+        raise ValueError(
+            "Text (`text_rows`, else one text per row) and ids (`feature_rows`, else `feature_ids`) must be of "
+            f"the same rows, got {of_text} of text and {of_ids} of ids."
+        )
+
+
+def check_split(config: ClickPromptConfig, what: str) -> None:
+    """Raise a ValueError that names `what` if the model has no layers below the prompts."""
+    if not config.num_lower_layers:
+        raise ValueError(
+            f"{what} needs a model with PLM layers below the prompts, `prompt_depth` below the PLM's number of "
+            f"layers; got prompt_depth={config.prompt_depth} with "
+            f"prompt_strategy={config.prompt_strategy!r} and fusion={config.fusion!r}."
+        )
+
+
+def check_text_length(config: ClickPromptConfig, input_ids: torch.Tensor) -> None:
+    """Raise a ValueError if texts (U, T), with prompts where those take positions, exceed the PLM's positions."""
+    limit = config.max_text_length
+    if limit is None or input_ids.shape[1] <= limit:
+        return
+    fit = "fits" if config.num_lower_layers else f"and {config.num_prompts} prompts fit"
+    raise ValueError(
+        f"`input_ids` must have at most {limit} tokens per row, so that the text {fit} the PLM's positions; got "
+        f"{input_ids.shape[1]}."
+    )
+
+
+def _check_vectors(config: ClickPromptConfig, feature_ids: torch.Tensor, feature_vectors: torch.Tensor | None) -> None:
+    sizes = config.ctr_config.vector_sizes
+    if feature_vectors is None and not sizes:
+        return
+    if feature_vectors is None or not sizes:
+        expected = f"given: the model has vectors of the sizes {sizes}" if sizes else "left out: the model has none"
+        raise ValueError(f"`feature_vectors` must be {expected}.")
+    shape, found = (feature_ids.shape[0], sum(sizes)), tuple(feature_vectors.shape)
+    if found != shape or not feature_vectors.is_floating_point():
+        raise ValueError(
+            f"`feature_vectors` must be floating-point numbers {shape}, a row of vectors per row of "
+            f"`feature_ids`, got {feature_vectors.dtype} {found}."
+        )
+
+
+def _checked_text(
+    config: ClickPromptConfig,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    text_states: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return the text, ids or states, or raise a ValueError."""
+    if text_states is None:
+        if input_ids is None:
+            raise ValueError(
+                "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
+            )
+        check_text_length(config, input_ids)
+        return input_ids
+    if input_ids is not None:
+        raise ValueError("`input_ids` and `text_states` must not both be given: states replace the ids.")
+    check_split(config, "`text_states`")
+    hidden_size = config.hidden_size
+    if text_states.dim() != 3 or text_states.shape[2] != hidden_size or not text_states.is_floating_point():
+        raise ValueError(
+            f"`text_states` must be floating-point numbers (U, T, {hidden_size}), got {text_states.dtype} "
+            f"{tuple(text_states.shape)}."
+        )
+    if attention_mask is not None and attention_mask.shape != text_states.shape[:2]:
+        raise ValueError(
+            f"`attention_mask` must be that of the texts, {tuple(text_states.shape[:2])} as `text_states`, got "
+            f"{tuple(attention_mask.shape)}."
+        )
+    return text_states
