@@ -6,7 +6,6 @@ L PLM layers, N of them with prompts, A attention heads, K prompt length, V voca
 batch. A batch has U texts and G rows of ids: B of each, unless its rows share them by `text_rows` or `feature_rows`.
 """
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -19,16 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import (
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForTextEncoding,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutput
@@ -45,6 +35,7 @@ from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types,
 from .loading_clickprompt import non_finite, part_of, record_fingerprints, stored_types
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
+from .plm_loading import build_plm, load_plm, plm_auto_class
 from .plm_split import PLM_SPLITS
 from .prompt_injection import checkpointing_layers, choose_injection, layer_lists, take_rows
 from .whole_files import whole_contents
@@ -196,39 +187,6 @@ class Fusion(SelfInitialized, nn.Module):
             return ctr_logits + text_logits
         alpha_on_ctr = self.alpha if self.alpha_on == "ctr" else 1 - self.alpha
         return alpha_on_ctr * ctr_logits + (1 - alpha_on_ctr) * text_logits
-
-
-def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
-    """Build a PLM with fresh weights, without its unused pooler and without the decoder of an encoder-decoder pair.
-
-    Raises:
-        ValueError: If `text_config` is not that of a language model or of a pair with a separate text encoder.
-    """
-    plm_class: Any = _encoder_of_a_pair(text_config)
-    if plm_class is None:
-        if type(text_config) not in MODEL_MAPPING or text_config.is_encoder_decoder:
-            raise ValueError(
-                "`text_config` must be that of a language model, or of a pair with a separate text encoder such as "
-                f"T5; got {type(text_config).__name__}."
-            )
-        plm_class = MODEL_MAPPING[type(text_config)]
-    has_pooler = "add_pooling_layer" in inspect.signature(plm_class).parameters
-    options = {"add_pooling_layer": False} if has_pooler else {}
-    return plm_auto_class(text_config).from_config(text_config, **options)
-
-
-def plm_auto_class(text_config: PreTrainedConfig) -> Any:
-    """Return the Auto class of the PLM without a head and without the decoder of a pair."""
-    return AutoModelForTextEncoding if _encoder_of_a_pair(text_config) else AutoModel
-
-
-def _encoder_of_a_pair(text_config: PreTrainedConfig) -> Any:
-    """The class of the text encoder alone, if the PLM is an encoder-decoder pair that has one; `None` otherwise."""
-    family = type(text_config)
-    if family not in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        return None
-    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING[family]
-    return None if family in MODEL_MAPPING and MODEL_MAPPING[family] is encoder_class else encoder_class
 
 
 class ClickPromptPreTrainedModel(PreTrainedModel):
@@ -481,31 +439,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return model
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        self._load_whole_plm(plm_auto_class(self.config.text_config), plm_name_or_path, plm_kwargs)
-
-    def _load_whole_plm(self, auto_class, plm_name_or_path, plm_kwargs: dict) -> tuple[PreTrainedModel, set[str]]:
-        """Load a PLM and copy its trunk; it may have more parts: a pooler, a head, a decoder.
-
-        Returns:
-            The PLM, and the names of its tensors that were not found.
-
-        Raises:
-            ValueError: If weights of the trunk are missing, NaN or infinite.
-        """
-        whole, info = auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
-        missing, given, own = set(info["missing_keys"]), whole.base_model.state_dict(), self.trunk.plm
-        weights = {name: given[name] for name in own.state_dict()}
-        prefix = "" if whole.base_model is whole else f"{whole.base_model_prefix}."
-        if lost := [name for name in weights if f"{prefix}{name}" in missing]:
-            raise ValueError(
-                f"{plm_name_or_path} must hold all weights of {type(own).__name__}, but lacks {listed(lost)}."
-            )
-        if broken := non_finite(weights):
-            raise ValueError(
-                f"{plm_name_or_path} must hold finite weights, but NaN or infinity is in {listed(broken)}."
-            )
-        own.load_state_dict(weights)
-        return whole, missing
+        load_plm(self.trunk.plm, plm_auto_class(self.config.text_config), plm_name_or_path, plm_kwargs)
 
     def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=checkpoint, *args, **kwargs):
         options = gradient_checkpointing_func.keywords if isinstance(gradient_checkpointing_func, partial) else {}
@@ -955,7 +889,7 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
         family = self.head_family
-        whole, lost = self._load_whole_plm(family.auto_class, plm_name_or_path, plm_kwargs)
+        whole, lost = load_plm(self.trunk.plm, family.auto_class, plm_name_or_path, plm_kwargs)
         missing = [key for key in lost if key.startswith(tuple(family.parts.values()))]
         if missing:
             logger.warning(
@@ -993,7 +927,7 @@ class ClickPromptForPACLM(ClickPromptForPretraining):
         self.post_init()
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        whole: Any = self._load_whole_plm(AutoModelForCausalLM, plm_name_or_path, plm_kwargs)[0]
+        whole, _ = load_plm(self.trunk.plm, AutoModelForCausalLM, plm_name_or_path, plm_kwargs)
         self.get_output_embeddings().load_state_dict(whole.get_output_embeddings().state_dict())
         self.tie_weights()
 

@@ -8,7 +8,6 @@ Shapes: N texts, B batch, T tokens of the longest text of a batch, H hidden size
 
 import copy
 import hashlib
-import inspect
 import json
 import os
 import threading
@@ -33,6 +32,7 @@ from transformers.utils import logging
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig, CTRConfig
 from .loading_clickprompt import hash_weights
+from .plm_loading import without_pooler
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, tokenize
 # isort: on
 
@@ -289,11 +289,8 @@ def load_frozen(name_or_path: str, **hub_arguments: Any) -> Any:
     is_encoder = family in MODEL_FOR_TEXT_ENCODING_MAPPING
     auto_class = AutoModelForTextEncoding if is_encoder else AutoModel
     model_class: Any = (MODEL_FOR_TEXT_ENCODING_MAPPING if is_encoder else MODEL_MAPPING)[family]
-    has_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
-    options = {"add_pooling_layer": False} if has_pooler else {}
-    model, info = auto_class.from_pretrained(
-        name_or_path, dtype=torch.float32, output_loading_info=True, **options, **hub_arguments
-    )
+    options = {**without_pooler(model_class), **hub_arguments}
+    model, info = auto_class.from_pretrained(name_or_path, dtype=torch.float32, output_loading_info=True, **options)
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"{name_or_path} must hold all weights of {model_class.__name__}, but lacks {missing[:6]}.")
     return model.requires_grad_(False).eval().to(_device())

@@ -23,7 +23,7 @@ from transformers import (
     AutoProcessor,
     pipeline,
 )
-from transformers.dynamic_module_utils import get_relative_imports
+from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
 import clickprompt_hf
 from clickprompt_hf import (
@@ -158,8 +158,8 @@ def test_the_pipeline_needs_no_package(checkpoints):
 
 def test_what_is_saved_without_the_package_keeps_all_code(checkpoints):
     folder, _, _ = checkpoints
-    parts = ("click", "configuration", "input", "layers", "lm", "loading", "m", "packed", "plm", "prompt", "rows", "whole")
-    of_the_model = [name for name in SHIPPING if name.startswith(parts)]
+    model_code = PACKAGE / "modeling_clickprompt.py"
+    of_the_model = sorted({model_code.name, *(Path(file).name for file in get_relative_import_files(model_code))})
     for name, code in (
         *((name, SHIPPING) for name in ("ctr", "alone", "pamlm", "paclm", "pipeline")),
         *(("config", ["configuration_clickprompt.py"]), ("hub", of_the_model)),
