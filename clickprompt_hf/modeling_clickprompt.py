@@ -19,7 +19,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers import initialization as init
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
@@ -27,9 +26,10 @@ from transformers.utils import ModelOutput, logging
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .click_probabilities import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
+from .click_heads import Fusion, TextHead, click_loss, loss_divisor, pool
 from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig, attention_by_part
 from .input_checks import check_inputs, check_split, check_text_length
-from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear, xavier_linear
+from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types, find_weights, listed
 from .loading_clickprompt import non_finite, part_of, record_fingerprints, stored_types
@@ -127,66 +127,6 @@ class BelowPrompts:
     text: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] = ()
     attentions: tuple[torch.Tensor, ...] = ()
-
-
-class TextHead(nn.Module):
-    r"""Text logit of the pooled text t: \\(z = v^T \tanh(U t + c) + d\\).
-
-    Fresh weights are Xavier normal. With a PLM's normal(0.02), the text side of a narrow PLM starts so slowly that the
-    CTR side learns what both could.
-
-    Args:
-        hidden_size: H.
-    """
-
-    def __init__(self, hidden_size: int):
-        super().__init__()
-        self.dense = xavier_linear(hidden_size, hidden_size)
-        self.output = xavier_linear(hidden_size, 1)
-
-    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """pooled (B, H) to logits (B, 1)."""
-        return self.output(torch.tanh(self.dense(pooled)))
-
-
-class Fusion(SelfInitialized, nn.Module):
-    r"""Fuses the two sides' logits into the click logit (ClickPrompt, arXiv 2310.09234).
-
-    \\(z_{ctr} + z_{text}\\), or with `fusion="weighted"` \\(\alpha z_{ctr} + (1 - \alpha) z_{text}\\); in the authors'
-    code α weighs the text. If only one logit exists, it passes through. A fixed α is a buffer.
-
-    Args:
-        config: Configuration of the fusion.
-    """
-
-    def __init__(self, config: ClickPromptConfig):
-        super().__init__()
-        self.initial_alpha = float(config.fusion_alpha)
-        self.alpha_on = config.fusion_alpha_on
-        self.alpha: Any
-        alpha = torch.full((1,), self.initial_alpha) if config.fusion == "weighted" else None
-        if alpha is not None and config.learn_fusion_alpha:
-            self.alpha = nn.Parameter(alpha)
-        else:
-            self.register_buffer("alpha", alpha)
-
-    def init_own_parameters(self) -> None:
-        if self.alpha is not None:
-            init.constant_(self.alpha, self.initial_alpha)
-
-    def forward(self, ctr_logits: torch.Tensor | None, text_logits: torch.Tensor | None) -> torch.Tensor:
-        """Logits (B, 1), at least one of them, to the click logit (B, 1)."""
-        if ctr_logits is None:
-            assert text_logits is not None  # every configuration has a side
-            return text_logits
-        if text_logits is None:
-            return ctr_logits
-        # under `device_map`, the sides may be on two devices
-        text_logits = text_logits.to(ctr_logits.device)
-        if self.alpha is None:
-            return ctr_logits + text_logits
-        alpha_on_ctr = self.alpha if self.alpha_on == "ctr" else 1 - self.alpha
-        return alpha_on_ctr * ctr_logits + (1 - alpha_on_ctr) * text_logits
 
 
 class ClickPromptPreTrainedModel(PreTrainedModel):
@@ -842,7 +782,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             correct = torch.zeros_like(labels)
             correct[masked] = (logits.argmax(dim=-1) == labels[masked]).long()
             outputs = ClickPromptForPAMLMOutput(
-                loss=total_loss / _loss_divisor(num_items_in_batch, masked),
+                loss=total_loss / loss_divisor(num_items_in_batch, masked),
                 masked_correct=correct.sum(dim=1),
                 masked_count=masked.sum(dim=1),
                 prompts=trunk.prompts,
@@ -1013,7 +953,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             vectors = self.clickprompt.vectors_of(feature_vectors)
             ctr_logits = take_rows(self.ctr_head(trunk.interaction, feature_ids, *vectors), feature_rows)
         if self.text_head is not None:
-            text_logits = self.text_head(self.pool(trunk, take_rows(attention_mask, text_rows)))
+            text_logits = self.text_head(self.pooled_text(trunk, take_rows(attention_mask, text_rows)))
         logits = self.fusion(ctr_logits, text_logits)
         outputs = ClickPromptForCTROutput(
             loss=None if labels is None else click_loss(logits, labels, num_items_in_batch),
@@ -1032,14 +972,11 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
                 f"states after layer {self.config.num_lower_layers}. Pass `input_ids`."
             )
 
-    def pool(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Pool the trunk's states of the text to (B, H), without padding."""
-        states: Any = trunk.last_hidden_state
-        if attention_mask is not None:
-            attention_mask = attention_mask.to(states.device)
-        num_prompts = 0
+    def pooled_text(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Pool the trunk's states of the text to (B, H), with the prompts if `pool_prompts`."""
+        states, num_prompts = trunk.last_hidden_state, 0
         if trunk.hidden_states is not None:
-            first, second = _POOLED_LAYERS.get(str(self.config.pooling), (-1, -1))
+            first, second = _POOLED_LAYERS.get(self.config.pooling, (-1, -1))
             if len(trunk.hidden_states) <= self.config.text_config.num_hidden_layers and first > 0:
                 # the first ones, those below `text_states`, are missing
                 first -= self.config.num_lower_layers
@@ -1048,38 +985,4 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
                 num_prompts = self.config.num_prompts
             else:
                 states = self.clickprompt.injection.text_states(states)
-        if self.config.pooling == "cls":
-            return states[:, 0]
-        if self.config.pooling == "last":
-            if attention_mask is None:
-                return states[:, -1]
-            # the position of the mask's last 1, whichever side is padded
-            last = num_prompts + (
-                attention_mask * torch.arange(1, attention_mask.shape[1] + 1, device=states.device)
-            ).argmax(1)
-            return states[torch.arange(states.shape[0], device=states.device), last]
-        if attention_mask is None:
-            return states.mean(dim=1)
-        weights = F.pad(attention_mask, (num_prompts, 0), value=1).unsqueeze(-1).to(states.dtype)
-        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
-def click_loss(
-    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-) -> torch.Tensor:
-    """Compute the mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,) not labelled -100."""
-    labels = labels.to(logits.device)
-    counted = labels != -100
-    losses = F.binary_cross_entropy_with_logits(
-        logits.squeeze(-1).float(), labels.clamp(min=0).float(), reduction="none"
-    )
-    return (losses * counted).sum() / _loss_divisor(num_items_in_batch, counted)
-
-
-def _loss_divisor(num_items_in_batch: torch.Tensor | int | None, counted: torch.Tensor) -> torch.Tensor | int:
-    """Divisor of a summed loss: at least 1, so that a batch without anything to predict has loss 0."""
-    if num_items_in_batch is None:
-        return counted.sum().clamp(min=1)
-    if isinstance(num_items_in_batch, torch.Tensor):
-        return num_items_in_batch.to(counted.device).clamp(min=1)
-    return max(num_items_in_batch, 1)
+        return pool(states, attention_mask, self.config.pooling, num_prompts)

@@ -17,12 +17,12 @@ from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import RobertaForMaskedLM, TrainingArguments, set_seed
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf.click_heads import click_loss
 from clickprompt_hf.data.collators import ClickPromptCollator
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.text_states import TextStates
 from clickprompt_hf.data.text_variants import DistinctTexts
-from clickprompt_hf.modeling_clickprompt import click_loss
 from clickprompt_hf.runs import finetune, pretrain, teacher
 from clickprompt_hf.runs.plms import scratch_tokenizer
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments

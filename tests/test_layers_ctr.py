@@ -7,6 +7,7 @@ import torch
 from tiny_models import BACKBONES, tiny_batch, tiny_config, tiny_ctr_config
 
 from clickprompt_hf import ClickPromptModel
+from clickprompt_hf.click_heads import TextHead
 from clickprompt_hf.layers_ctr import (
     DNN,
     BilinearInteraction,
@@ -22,7 +23,6 @@ from clickprompt_hf.layers_ctr import (
     SecondOrder,
     SENet,
 )
-from clickprompt_hf.modeling_clickprompt import TextHead
 from clickprompt_hf.modeling_ctr import build_backbone
 
 # fields (1, 2), (3, 4), (5, 6)

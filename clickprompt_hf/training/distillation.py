@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..click_heads import click_loss
 from ..data.collators import states_tensor
 from ..data.columnar import ColumnarDataset
 from ..data.number_ranges import NumberRange
 from ..data.text_states import fingerprint_of
-from ..modeling_clickprompt import click_loss
 
 TEMPERATURES = NumberRange(0, 100, above=True)
 WEIGHTS = NumberRange(0, 1)
