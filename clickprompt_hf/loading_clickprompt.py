@@ -12,22 +12,113 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, cached_file
 
 from .configuration_clickprompt import FINGERPRINTS
 
 HUB_ARGUMENTS = ("cache_dir", "local_files_only", "proxies", "token", "revision", "subfolder")
+# Parts of `ClickPromptModel`; the others are heads.
+TRUNK_PARTS = ("ctr", "plm", "prompt_encoder")
+# Classes of stage 1, whose checkpoints have no click heads.
+_PRETRAINING_CLASSES = {"ClickPromptForPAMLM", "ClickPromptForPACLM"}
 _TRUNK = "clickprompt."
 # Weights of up to this many bytes are hashed completely, which takes a third of a second; of larger ones, blocks.
 _MOST_BYTES_HASHED = 2**30
 _BLOCK_BYTES, _BYTES_OF_BLOCKS = 2**16, 2**28
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MOST_NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What the files of a checkpoint hold, to check the model that transformers has loaded from them.
+
+    Args:
+        name: Its weights, for messages: their files, or the Hub id.
+        files: Its safetensors files.
+        types: The type of each tensor in them, as `stored_types` returns them.
+        config: Content of its `config.json`; empty without one.
+        fingerprints: The fingerprints in `config.json` that the weights must have; `None` for any.
+    """
+
+    name: str
+    files: list[str]
+    types: dict[str, str]
+    config: dict[str, Any]
+    fingerprints: Any
+
+    @classmethod
+    def find(cls, config_class: Any, name_or_path: Any, variant: str | None, **hub_arguments: Any) -> "Checkpoint":
+        """Look into a checkpoint, given as in `find_weights`; without a name, it is empty."""
+        files, config = [], {}
+        if name_or_path is not None:
+            files = find_weights(name_or_path, variant, **hub_arguments)
+            # adapters have none; without one, loading raises a better error, unless a configuration is given
+            with suppress(OSError, ValueError):
+                config, _ = config_class.get_config_dict(name_or_path, **hub_arguments)
+        # `config.json` has the fingerprints of the weights that are no variant
+        fingerprints = config.get(FINGERPRINTS) if variant is None else None
+        return cls(listed(files) or str(name_or_path), files, stored_types(files), config, fingerprints)
+
+    def check(self, model: PreTrainedModel, info: Mapping[str, Any], may_mismatch: bool) -> tuple[str, ...]:
+        """Refuse weights that are not whole or not right.
+
+        Args:
+            model: The model that was loaded.
+            info: The loading info of transformers.
+            may_mismatch: Whether tensors of other shapes start fresh instead.
+
+        Returns:
+            Names of the model's tensors that the checkpoint was saved without.
+
+        Raises:
+            ValueError: If tensors are missing, surplus, of other shapes or types, not finite, or not those that
+                `config.json` was saved with; the message names them.
+        """
+        self._check_keys(model, info, may_mismatch)
+        tensors = model.state_dict()
+        if getattr(model.config, "quantization_config", None) is None:
+            check_types(self.files, self.types, tensors)
+        if broken := non_finite(tensors):
+            raise ValueError(f"{self.name} must hold finite weights, but NaN or infinity is in {listed(broken)}.")
+        check_fingerprints(self.files, self.fingerprints, set(map(part_of, tensors)))
+        return tuple(sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}))
+
+    def _check_keys(self, model: PreTrainedModel, info: Mapping[str, Any], may_mismatch: bool) -> None:
+        saved_parts = self._saved_parts(model.config)
+        lost = [key for key in info["missing_keys"] if part_of(key) in saved_parts]
+        mismatched = [] if may_mismatch else sorted(info["mismatched_keys"])
+        misshapen = [f"{key} {[*found]} instead of {[*own]}" for key, found, own in mismatched]
+        surplus = [key for key in info["unexpected_keys"] if part_of(key) in TRUNK_PARTS]
+        faults = {"lacks": lost, "has the shapes": misshapen, "also has": surplus}
+        if found := [f"{what} [{listed(map(repr, names))}]" for what, names in faults.items() if names]:
+            raise ValueError(
+                f"{self.name} must hold the weights of {type(model).__name__} with this configuration, but "
+                f"{'; '.join(found)}. One of the files is damaged or comes from another checkpoint."
+            )
+
+    def _saved_parts(self, own: Any) -> set[str]:
+        """Parts that the checkpoint must hold; `own` is the model's configuration, for options that it lacks."""
+        architectures = set(self.config.get("architectures") or ())
+        fusion = self.config.get("fusion", own.fusion)
+        has_prompts = self.config.get("prompt_strategy", own.prompt_strategy) != "none"
+        parts = {
+            "plm": fusion != "ctr",
+            "prompt_encoder": fusion != "ctr" and has_prompts,
+            "ctr": fusion != "text" or has_prompts,
+            "lm_head": bool(architectures & _PRETRAINING_CLASSES),
+        }
+        if "ClickPromptForCTR" in architectures:
+            parts |= {"ctr_head": fusion != "text", "text_head": fusion != "ctr", "fusion": fusion == "weighted"}
+        return {part for part, is_saved in parts.items() if is_saved}
 
 
 def find_weights(name_or_path: str | Path, variant: str | None = None, **hub_arguments: Any) -> list[str]:

@@ -8,7 +8,7 @@ batch. A batch has U texts and G rows of ids: B of each, unless its rows share t
 
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,11 @@ from transformers.utils import ModelOutput, logging
 # isort: off
 from .click_probabilities import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .click_heads import Fusion, TextHead, click_loss, loss_divisor, pool
-from .configuration_clickprompt import FINGERPRINTS, ClickPromptConfig, attention_by_part
+from .configuration_clickprompt import ClickPromptConfig, attention_by_part
 from .input_checks import check_inputs, check_split, check_text_length
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear
 from .layers_prompt import make_prompt_encoder
-from .loading_clickprompt import HUB_ARGUMENTS, check_fingerprints, check_types, find_weights, listed
-from .loading_clickprompt import non_finite, part_of, record_fingerprints, stored_types
+from .loading_clickprompt import HUB_ARGUMENTS, TRUNK_PARTS, Checkpoint, listed, record_fingerprints
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
 from .plm_loading import build_plm, load_plm, plm_auto_class
@@ -43,10 +42,6 @@ from .whole_files import whole_contents
 
 logger = logging.get_logger(__name__)
 
-# Classes of stage 1, whose checkpoints have no click heads.
-PRETRAINING_CLASSES = ("ClickPromptForPAMLM", "ClickPromptForPACLM")
-# Parts of `ClickPromptModel`.
-_TRUNK_PARTS = ("ctr", "plm", "prompt_encoder")
 _HUB_SAVING_ARGUMENTS = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 
@@ -188,14 +183,10 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         """
         if kwargs.get("state_dict") is not None and kwargs.get("config") is None:
             raise ValueError("`config` must be given with `state_dict`, got None.")
-        files, types, saved = [], {}, {}
-        if pretrained_model_name_or_path is not None:
-            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-            files = find_weights(pretrained_model_name_or_path, kwargs.get("variant"), **hub_arguments)
-            types = stored_types(files)
-            # adapters have none; without one, loading raises a better error, unless a configuration is given
-            with suppress(OSError, ValueError):
-                saved, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **hub_arguments)
+        hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        checkpoint = Checkpoint.find(
+            cls.config_class, pretrained_model_name_or_path, kwargs.get("variant"), **hub_arguments
+        )
         if kwargs.get("attn_implementation") is not None:
             kwargs["attn_implementation"] = attention_by_part(kwargs["attn_implementation"])
         loaded: Any = super().from_pretrained(
@@ -208,63 +199,15 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             **kwargs,
         )
         model, info = loaded
-        where = listed(files) or str(pretrained_model_name_or_path)
-        model._check_keys(where, saved, info, ignore_mismatched_sizes)
-        tensors = model.state_dict()
-        if getattr(model.config, "quantization_config", None) is None:
-            check_types(files, types, tensors)
-        if broken := non_finite(tensors):
-            raise ValueError(f"{where} must hold finite weights, but NaN or infinity is in {listed(broken)}.")
-        if kwargs.get("variant") is None:
-            check_fingerprints(files, saved.get(FINGERPRINTS), {part_of(key) for key in tensors})
+        model.fresh_weights = checkpoint.check(model, info, ignore_mismatched_sizes)
+        if model.fresh_weights:
+            warnings.warn(
+                f"{checkpoint.name} was saved without {listed(model.fresh_weights)}, which start fresh: train the "
+                "model before you use it.",
+                stacklevel=2,
+            )
         model._load_uncalled_weights()
         return (model, info) if output_loading_info else model
-
-    def _check_keys(self, where: str, saved: dict[str, Any], info: dict[str, Any], may_mismatch: bool) -> None:
-        """Refuse missing, unexpected and misshapen tensors, and set `fresh_weights`.
-
-        Args:
-            where: Files of the checkpoint.
-            saved: Its `config.json`.
-            info: The loading info of transformers.
-            may_mismatch: Whether tensors of other shapes start fresh instead.
-
-        Raises:
-            ValueError: If a tensor is not in the checkpoint although it should be, or the reverse.
-        """
-        missing, mismatched = set(info["missing_keys"]), sorted(info["mismatched_keys"])
-        lost = [key for key in missing if part_of(key) in self._saved_parts(saved)]
-        misshapen = [] if may_mismatch else [f"{key} {[*found]} instead of {[*own]}" for key, found, own in mismatched]
-        surplus = [key for key in info["unexpected_keys"] if part_of(key) in _TRUNK_PARTS]
-        faults = {"lacks": lost, "has the shapes": misshapen, "also has": surplus}
-        if found := [f"{what} [{listed(map(repr, names))}]" for what, names in faults.items() if names]:
-            raise ValueError(
-                f"{where} must hold the weights of {type(self).__name__} with this configuration, but "
-                f"{'; '.join(found)}. One of the files is damaged or comes from another checkpoint."
-            )
-        self.fresh_weights = tuple(sorted(missing | {key for key, *_ in mismatched}))
-        if self.fresh_weights:
-            warnings.warn(
-                f"{where} was saved without {listed(self.fresh_weights)}, which start fresh: train the model before "
-                "you use it.",
-                stacklevel=3,
-            )
-
-    def _saved_parts(self, saved: dict[str, Any]) -> set[str]:
-        """Parts of the model that a checkpoint with the `config.json` `saved` must hold."""
-        architectures = set(saved.get("architectures") or ())
-        own = self.config
-        fusion = saved.get("fusion", own.fusion)
-        has_prompts = saved.get("prompt_strategy", own.prompt_strategy) != "none"
-        parts = {
-            "plm": fusion != "ctr",
-            "prompt_encoder": fusion != "ctr" and has_prompts,
-            "ctr": fusion != "text" or has_prompts,
-            "lm_head": bool(architectures & set(PRETRAINING_CLASSES)),
-        }
-        if ClickPromptForCTR.__name__ in architectures:
-            parts |= {"ctr_head": fusion != "text", "text_head": fusion != "ctr", "fusion": fusion == "weighted"}
-        return {part for part, is_saved in parts.items() if is_saved}
 
     def save_pretrained(  # type: ignore[override]  # passes the other arguments on
         self,
@@ -516,7 +459,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
             if config.num_prompts:
                 self.prompt_encoder = make_prompt_encoder(self.ctr.interaction_size, self.injection.sizes, config)
         self._no_split_modules = self._unsplittable_modules()
-        absent = [part for part in _TRUNK_PARTS if getattr(self, part) is None]
+        absent = [part for part in TRUNK_PARTS if getattr(self, part) is None]
         self._keys_to_ignore_on_load_unexpected = [
             *self._keys_to_ignore_on_load_unexpected,
             *(rf"^(clickprompt\.)?{part}\." for part in absent),
@@ -974,9 +917,10 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
 
     def pooled_text(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Pool the trunk's states of the text to (B, H), with the prompts if `pool_prompts`."""
-        states, num_prompts = trunk.last_hidden_state, 0
+        states: Any = trunk.last_hidden_state
+        num_prompts = 0
         if trunk.hidden_states is not None:
-            first, second = _POOLED_LAYERS.get(self.config.pooling, (-1, -1))
+            first, second = _POOLED_LAYERS.get(str(self.config.pooling), (-1, -1))
             if len(trunk.hidden_states) <= self.config.text_config.num_hidden_layers and first > 0:
                 # the first ones, those below `text_states`, are missing
                 first -= self.config.num_lower_layers
