@@ -45,13 +45,22 @@ def check_inputs(
         )
 
 
-def check_split(config: ClickPromptConfig, what: str) -> None:
-    """Raise a ValueError that names `what` if the model has no layers below the prompts."""
+def check_has_lower_layers(config: ClickPromptConfig, name: str) -> None:
+    """Raise a ValueError that names the argument or method `name` if the PLM has no layers below the prompts."""
     if not config.num_lower_layers:
         raise ValueError(
-            f"{what} needs a model with PLM layers below the prompts, `prompt_depth` below the PLM's number of "
-            f"layers; got prompt_depth={config.prompt_depth} with "
+            f"`{name}` needs PLM layers below the prompts: `prompt_depth` must be below the PLM's number of layers, "
+            f"and `prompt_strategy` 'layerwise' or 'none'; got prompt_depth={config.prompt_depth}, "
             f"prompt_strategy={config.prompt_strategy!r} and fusion={config.fusion!r}."
+        )
+
+
+def check_pooled_layers(config: ClickPromptConfig) -> None:
+    """Raise a ValueError if `pooling` reads a layer below the states that `text_states` hold."""
+    if config.pooling == "mean_first_last" and config.num_lower_layers > 1:
+        raise ValueError(
+            "`pooling` must not be 'mean_first_last' with `text_states`: it reads the first layer, and they are "
+            f"states after layer {config.num_lower_layers}. Pass `input_ids`."
         )
 
 
@@ -98,7 +107,7 @@ def _checked_text(
         return input_ids
     if input_ids is not None:
         raise ValueError("`input_ids` and `text_states` must not both be given: states replace the ids.")
-    check_split(config, "`text_states`")
+    check_has_lower_layers(config, "text_states")
     hidden_size = config.hidden_size
     if text_states.dim() != 3 or text_states.shape[2] != hidden_size or not text_states.is_floating_point():
         raise ValueError(

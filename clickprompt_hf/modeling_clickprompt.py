@@ -25,10 +25,10 @@ from transformers.utils import ModelOutput, logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
-from .click_probabilities import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .click_heads import Fusion, TextHead, click_loss, loss_divisor, pool
+from .click_probabilities import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .configuration_clickprompt import ClickPromptConfig, attention_by_part
-from .input_checks import check_inputs, check_split, check_text_length
+from .input_checks import check_inputs, check_has_lower_layers, check_pooled_layers, check_text_length
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, TRUNK_PARTS, Checkpoint, listed, record_fingerprints
@@ -389,7 +389,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: If the model has no layers below the prompts.
         """
-        check_split(self.config, "`freeze_lower_layers`")
+        check_has_lower_layers(self.config, "freeze_lower_layers")
         trunk = self.trunk
         for module in trunk.lower_modules():
             module.requires_grad_(False)
@@ -414,7 +414,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: If the model has no layers below the prompts, or the text exceeds the PLM's positions.
         """
-        check_split(self.config, "`encode_text`")
+        check_has_lower_layers(self.config, "encode_text")
         check_text_length(self.config, input_ids)
         return self.trunk.run_below_prompts(input_ids, attention_mask).text
 
@@ -871,20 +871,16 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         Raises:
             ValueError: As in `ClickPromptModel.forward`; also if `pooling` reads a layer below `text_states`.
         """
-        all_layers = self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts
         if text_states is not None:
-            self.check_pooled_layers()
-        positions = None
+            check_pooled_layers(self.config)
         text = next((given for given in (text_rows, input_ids, text_states) if given is not None), None)
-        if self.config.pooling == "cls" and not all_layers and text is not None:
-            positions = torch.zeros(text.shape[0], 1, dtype=torch.int64, device=text.device)
         trunk = self.clickprompt(
             feature_ids,
             input_ids,
             attention_mask,
             output_prompts,
-            all_layers,
-            read_positions=positions,
+            output_hidden_states=self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts,
+            read_positions=self.pooled_positions(text),
             return_dict=True,
             text_states=text_states,
             text_rows=text_rows,
@@ -907,13 +903,11 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
-    def check_pooled_layers(self) -> None:
-        """Raise a ValueError if `pooling` reads a layer below the states that `text_states` hold."""
-        if self.config.pooling == "mean_first_last" and self.config.num_lower_layers > 1:
-            raise ValueError(
-                "`pooling` must not be 'mean_first_last' with `text_states`: it reads the first layer, and they are "
-                f"states after layer {self.config.num_lower_layers}. Pass `input_ids`."
-            )
+    def pooled_positions(self, text: torch.Tensor | None) -> torch.Tensor | None:
+        """The only position (B, 1) that pooling reads of B texts, the first; `None` if it reads others."""
+        if text is None or self.config.pooling != "cls" or self.config.pool_prompts:
+            return None
+        return torch.zeros(text.shape[0], 1, dtype=torch.int64, device=text.device)
 
     def pooled_text(self, trunk: ClickPromptModelOutput, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Pool the trunk's states of the text to (B, H), with the prompts if `pool_prompts`."""

@@ -622,7 +622,7 @@ def test_inputs_that_contradict_each_other_are_refused():
             lambda m: m.freeze_lower_layers(),
             lambda m: m.encode_text(batch["input_ids"]),
         ):
-            with pytest.raises(ValueError, match="needs a model with PLM layers below the prompts"):
+            with pytest.raises(ValueError, match="needs PLM layers below the prompts"):
                 call(whole)
 
 

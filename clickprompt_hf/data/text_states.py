@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from ..input_checks import check_has_lower_layers
 from ..loading_clickprompt import hash_weights
 from ..whole_files import whole_file, write_errors_naming
 from .collators import ClickPromptCLMCollator, ClickPromptMLMCollator
@@ -342,26 +343,8 @@ def lower_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
     return [(name, parameter) for name, parameter in model.trunk.plm.named_parameters() if id(parameter) in lower]
 
 
-def check_has_lower_layers(config: Any, name: str = "cache_text_states") -> None:
-    """Refuse a configuration whose PLM has no layers below the prompts.
-
-    Args:
-        config: A `ClickPromptConfig` with a PLM.
-        name: The argument that needs such layers.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    if not config.num_lower_layers:
-        raise ValueError(
-            f"`{name}` needs PLM layers below the prompts: `prompt_depth` must be below the PLM's "
-            f"{config.text_config.num_hidden_layers} layers, and `prompt_strategy` 'layerwise' or 'none'; got "
-            f"{config.prompt_depth} and {config.prompt_strategy!r}."
-        )
-
-
 def _header_of(model: Any, dtype: StateType) -> dict[str, Any]:
-    check_has_lower_layers(model.config)
+    check_has_lower_layers(model.config, "cache_text_states")
     return {
         "version": _VERSION,
         "fingerprint": fingerprint_of(model, dtype),

@@ -7,7 +7,7 @@ from typing import TypeVar
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
-from ..data.text_states import check_has_lower_layers
+from ..input_checks import check_has_lower_layers
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
 from ..presets import ctr_preset, preset_backbones, preset_datasets

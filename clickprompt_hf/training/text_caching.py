@@ -15,8 +15,9 @@ from transformers.utils import logging
 
 from ..data.collators import ClickPromptCLMCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
-from ..data.text_states import TextStates, check_has_lower_layers, fingerprint_of
+from ..data.text_states import TextStates, fingerprint_of
 from ..data.text_variants import DEFAULT_MASKED_VARIANTS, DistinctTexts, text_ids_of
+from ..input_checks import check_has_lower_layers, check_pooled_layers
 from .arguments import ClickPromptSettings
 from .plain_model import Task, is_named, plain_model, task_of
 
@@ -114,7 +115,7 @@ def _check_caching(model: Any, settings: ClickPromptSettings, collator: Any, dat
             )
     task = task_of(model)
     if task == "clicks":
-        model.check_pooled_layers()
+        check_pooled_layers(model.config)
     elif not isinstance(collator, (ClickPromptMLMCollator, ClickPromptCLMCollator)):
         raise ValueError(
             "`cache_text_states` needs a ClickPromptMLMCollator or a ClickPromptCLMCollator in pretraining, got "
