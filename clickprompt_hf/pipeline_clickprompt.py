@@ -14,12 +14,13 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .click_probabilities import corrected_probabilities
+from .columns_clickprompt import check_columns, check_different, columns_of
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 from .distinct_rows import row_hashes, with_distinct_features
-from .encoding_clickprompt import UnknownValues, check_columns, check_different, columns_of
 from .recent_texts import DEFAULT_MEGABYTES, RecentTexts
 from .text_options_clickprompt import check_positive_integer
+from .unknown_values_clickprompt import UnknownValues
 from .values_clickprompt import is_column
 from .whole_files import whole_contents
 

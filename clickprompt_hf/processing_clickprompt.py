@@ -20,8 +20,9 @@ from transformers.utils import cached_file
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
-from .encoding_clickprompt import VOCABULARIES_FILE, FeatureEncoder, UnknownValues, read_vocabularies
-from .encoding_clickprompt import warn_of_unknown_values
+from .encoding_clickprompt import FeatureEncoder
+from .processor_files_clickprompt import VOCABULARIES_FILE, read_vocabularies
+from .unknown_values_clickprompt import UnknownValues, warn_of_unknown_values
 from .rendering_clickprompt import TextRenderer
 from .schema_clickprompt import FieldSchema, Schema
 from .tables_clickprompt import TABLES_FILE, JoinedTables

@@ -12,7 +12,10 @@ import numpy as np
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
-from .encoding_clickprompt import FeatureEncoder, ValueIndex, cells_of, columns_of, time_part, without_missing_words
+from .cells_clickprompt import time_part, without_missing_words
+from .columns_clickprompt import cells_of, columns_of
+from .encoding_clickprompt import FeatureEncoder
+from .vocabularies_clickprompt import ValueIndex
 from .lists_clickprompt import cell_values
 from .schema_clickprompt import TIME_PARTS, FieldSchema
 from .values_clickprompt import canonical, each_distinct, number_of

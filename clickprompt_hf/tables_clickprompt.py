@@ -15,7 +15,8 @@ import numpy as np
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
-from .encoding_clickprompt import ValueIndex, check_columns, id_of_cell
+from .columns_clickprompt import check_columns
+from .vocabularies_clickprompt import ValueIndex, id_of_cell
 from .values_clickprompt import canonical, each_distinct
 # isort: on
 

@@ -106,7 +106,7 @@ sys.meta_path.insert(0, Refuse())
 folder, rows, results = sys.argv[1:]
 # as pip names the entry point, for which the package does not load torch
 sys.argv[0] = "clickprompt"
-from clickprompt_hf.encoding_clickprompt import UnknownValues
+from clickprompt_hf.unknown_values_clickprompt import UnknownValues
 from clickprompt_hf.runs.serve import load_engine
 
 engine = load_engine(folder)

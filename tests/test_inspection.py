@@ -14,7 +14,7 @@ from clickprompt_hf import (
     FieldSchema,
     Schema,
 )
-from clickprompt_hf.encoding_clickprompt import time_part
+from clickprompt_hf.cells_clickprompt import time_part
 from clickprompt_hf.inspection import frequent_values, logit_parts, other_times, prompt_attention, what_if
 
 

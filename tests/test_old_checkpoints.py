@@ -1,6 +1,7 @@
 """Checkpoints written by version 0.1.0 load and reproduce its outputs."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,18 @@ def test_the_pipeline_scores_with_an_old_checkpoint():
     found = [row["click_probability"] for row in score(EXPECTED["rows"])]
     expected = torch.tensor(EXPECTED["outputs"]["ctr"]["values"]).sigmoid().squeeze(-1)
     torch.testing.assert_close(torch.tensor(found), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "encoding_clickprompt.TextList",
+        "encoding_clickprompt.ValueIndex",
+        "modeling_clickprompt.Fusion",
+        "modeling_clickprompt.TextHead",
+    ],
+)
+def test_pickles_of_earlier_versions_find_classes_that_have_moved(name):
+    module, class_name = name.split(".")
+    found = pickle.loads(f"cclickprompt_hf.{module}\n{class_name}\n.".encode())
+    assert found.__name__ == class_name

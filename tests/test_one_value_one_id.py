@@ -23,14 +23,16 @@ from tiny_data import tiny_roberta_tokenizer
 from transformers import AutoProcessor
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, CTRConfig, FieldSchema, Schema
+from clickprompt_hf.columns_clickprompt import cells_of
 from clickprompt_hf.data.columnar import encode_tables, load_prepared, prepare_splits
 from clickprompt_hf.data.splits import split_table
-from clickprompt_hf.encoding_clickprompt import FeatureEncoder, ValueIndex, cells_of
+from clickprompt_hf.encoding_clickprompt import FeatureEncoder
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.inspection import unknown_fields
 from clickprompt_hf.pipeline_clickprompt import ClickPromptPipeline
 from clickprompt_hf.scoring import score_file, score_table
 from clickprompt_hf.values_clickprompt import canonical, is_missing, labels_of, meaning_of, number_of, read_time
+from clickprompt_hf.vocabularies_clickprompt import ValueIndex
 
 X = Schema((FieldSchema("x"),), label="click")
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-5))

@@ -131,8 +131,7 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-    # written into an export, beside the file
-    imported -= {*sys.stdlib_module_names, "clickprompt_hf", "encoding_clickprompt"}
+    imported -= {*sys.stdlib_module_names, "clickprompt_hf"}
 
     extras = project["optional-dependencies"]
     names = ("tensorboard", "plots", "app", "onnx", "serve", "search", "compare", "spark", "ray")

@@ -37,7 +37,7 @@ from transformers.utils import TensorType
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import encode_tables
-from clickprompt_hf.encoding_clickprompt import UnreadCells
+from clickprompt_hf.unread_cells_clickprompt import UnreadCells
 from clickprompt_hf.values_clickprompt import canonical, plain_readings, read_time
 
 SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")

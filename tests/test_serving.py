@@ -22,9 +22,9 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from clickprompt_hf import ClickPromptPipeline
 from clickprompt_hf.data.drift import count_training_values
-from clickprompt_hf.encoding_clickprompt import UnknownValues
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.scorer import Scorer
+from clickprompt_hf.unknown_values_clickprompt import UnknownValues
 
 pytest.importorskip("prometheus_client", reason="needs the extra serve: pip install 'clickprompt_hf[serve]'")
 from starlette.testclient import TestClient, httpx

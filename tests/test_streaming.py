@@ -27,10 +27,10 @@ from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.data.streaming.vocabulary import most_frequent_first
 from clickprompt_hf.data.table_files import list_table_files, read_table_files
 from clickprompt_hf.data.table_pieces import join_pieces, write_piece
-from clickprompt_hf.encoding_clickprompt import TextList
 from clickprompt_hf.runs import compare, finetune, pretrain
 from clickprompt_hf.schema_clickprompt import FieldSchema, Schema
 from clickprompt_hf.values_clickprompt import canonical, normal_spelling
+from clickprompt_hf.vocabularies_clickprompt import TextList
 
 NUM_ROWS = 700
 SCHEMA = Schema(
@@ -558,7 +558,7 @@ def test_long_vocabularies_behave_as_lists(monkeypatch, tmp_path):
     with pytest.raises(IndexError):
         texts[6]
 
-    monkeypatch.setattr("clickprompt_hf.encoding_clickprompt.LONG_VOCABULARY", 3)
+    monkeypatch.setattr("clickprompt_hf.processor_files_clickprompt.LONG_VOCABULARY", 3)
     schema = Schema((FieldSchema("x"), FieldSchema("y"), FieldSchema("z")), label="click")
     processor = ClickPromptProcessor(schema, [values, ["7"], []], [[], [], []])
     processor.save_pretrained(tmp_path)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..columns_clickprompt import check_columns
 from ..data.arrow_cells import distinct_cells
 from ..data.labels import checked_labels
 from ..data.streaming.distinct import keys_of
-from ..encoding_clickprompt import check_columns
 from ..processing_clickprompt import ClickPromptProcessor
 from ..values_clickprompt import canonical, each_distinct, holds_several
 from .engines import require_engine

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..encoding_clickprompt import check_different
+from ..columns_clickprompt import check_different
 from ..export.exported_folder import is_export
 from .engines import require_engine
 from .spark_workers import check_workers, send_model, with_plain_names, without_pandas_warning

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..cells_clickprompt import vocabulary_keys, without_missing_words
+from ..columns_clickprompt import cells_of, check_columns, check_different
 from ..data.streaming.vocabulary import (
     FittedField,
     fit_numbers,
@@ -24,16 +26,9 @@ from ..data.streaming.vocabulary import (
 )
 from ..data.table_files import joined_tables
 from ..data.vocabulary import check_kind, count_keys, count_listed, keys_of_lists, warn_of_ids_as_floats, warn_of_lists
-from ..encoding_clickprompt import (
-    cells_of,
-    check_columns,
-    check_different,
-    vocabulary_keys,
-    warn_of_dates_as_seconds,
-    without_missing_words,
-)
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS, FieldSchema, Schema
+from ..unread_cells_clickprompt import warn_of_dates_as_seconds
 from .engines import require_engine
 from .spark_scoring import is_nested
 from .spark_workers import check_workers, without_pandas_warning

@@ -12,10 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..encoding_clickprompt import FeatureEncoder, UnknownValues, check_columns
+from ..columns_clickprompt import check_columns
+from ..encoding_clickprompt import FeatureEncoder
 from ..export.exported_folder import is_export
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
+from ..unknown_values_clickprompt import UnknownValues
 
 # Scores a table, and counts unknown values without a warning: one per batch would drown the engine's log.
 _Score: TypeAlias = Callable[[pa.Table], np.ndarray]

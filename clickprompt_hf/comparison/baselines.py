@@ -21,9 +21,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from ..cells_clickprompt import without_missing_words
 from ..data.arrow_cells import distinct_cells
 from ..data.vector_columns import encode_vector_column
-from ..encoding_clickprompt import without_missing_words
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS
 from ..training.calibration import Calibration, fit_calibration

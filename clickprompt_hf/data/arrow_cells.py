@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..encoding_clickprompt import cells_of
+from ..columns_clickprompt import cells_of
 
 # Arrow does not take rows of views.
 _TYPES_OF_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}

@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
-from ..encoding_clickprompt import UnknownValues, UnreadCells
 from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
+from ..unknown_values_clickprompt import UnknownValues
+from ..unread_cells_clickprompt import UnreadCells
 from ..vectors_clickprompt import UnreadableVector
 from ..whole_files import whole_folder
 from .arrow_cells import distinct_cells

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..encoding_clickprompt import cells_of
+from ..columns_clickprompt import cells_of
 from ..schema_clickprompt import TableSchema
 from ..tables_clickprompt import JoinedTable
 from ..values_clickprompt import canonical, warn_at_caller

@@ -17,7 +17,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..encoding_clickprompt import FeatureEncoder, UnknownValues, ValueIndex, cells_of
+from ..columns_clickprompt import cells_of
+from ..encoding_clickprompt import FeatureEncoder
+from ..unknown_values_clickprompt import UnknownValues
+from ..vocabularies_clickprompt import ValueIndex
 
 # By key of a field: `ends`, the last id of each bin, and `counts`, the number of training values of each bin, of
 # values without an id of their own, and of missing cells.

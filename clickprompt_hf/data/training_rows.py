@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import datasets
 import pyarrow as pa
 
-from ..encoding_clickprompt import check_columns, check_different, columns_of
+from ..columns_clickprompt import check_columns, check_different, columns_of
 
 # A data frame of pandas is none of them, as the package works without pandas.
 TrainingRows: TypeAlias = (

@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..encoding_clickprompt import FeatureEncoder, cells_of, texts_of
+from ..cells_clickprompt import texts_of
+from ..columns_clickprompt import cells_of
+from ..encoding_clickprompt import FeatureEncoder
 from ..schema_clickprompt import FieldSchema, Schema
 from ..text_encoder_clickprompt import TextEncoder
 from ..vectors_clickprompt import UnreadableVector, VectorScale, check_finite, read_vectors

@@ -15,18 +15,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from ..encoding_clickprompt import (
-    ValueIndex,
-    cells_of,
-    check_columns,
-    index_of,
-    vocabulary_keys,
-    warn_of_dates_as_seconds,
-    without_missing_words,
-)
+from ..cells_clickprompt import index_of, vocabulary_keys, without_missing_words
+from ..columns_clickprompt import cells_of, check_columns
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, Buckets, FieldSchema, Schema
+from ..unread_cells_clickprompt import warn_of_dates_as_seconds
 from ..values_clickprompt import holds_several, number_of, read_time, warn_at_caller
+from ..vocabularies_clickprompt import ValueIndex
 from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
 

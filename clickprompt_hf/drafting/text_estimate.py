@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..cells_clickprompt import time_part
 from ..data.text_variants import distinct_texts
-from ..encoding_clickprompt import time_part
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from .column_profile import ColumnProfile
 

@@ -13,8 +13,8 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
+from ..columns_clickprompt import check_different, columns_of
 from ..data.arrow_cells import decoded_table
-from ..encoding_clickprompt import check_different, columns_of
 from ..values_clickprompt import is_column, spellings
 
 

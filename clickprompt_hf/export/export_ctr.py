@@ -25,7 +25,8 @@ logger = logging.get_logger(__name__)
 TOLERANCE = 1e-5
 TORCH_FILE = "model.pt2"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_SERVING_MODULES = ("schema", "values", "lists", "vectors", "encoding", "tables")
+# an import of a sibling, as shipped files write it, or of a shipped file
+_OWN_IMPORT = re.compile(r"^from \.+(\w+) import", re.MULTILINE)
 
 
 def export_ctr(
@@ -144,13 +145,15 @@ def load_click_model(checkpoint: str, config: ClickPromptConfig, **options: bool
 
 
 def write_serving_code(folder: Path) -> None:
-    """Copy the modules that score without this package; they import only each other."""
+    """Copy `scorer.py` and the modules that it imports, directly or not, so that they score without this package."""
     package = Path(__file__).parent.parent
-    modules = (*(f"{name}_clickprompt.py" for name in _SERVING_MODULES), "export/scorer.py")
-    for module in modules:
-        source = (package / module).read_text(encoding="utf-8")
-        alone = re.sub(r"^from \.+(\w+) import", r"from \1 import", source, flags=re.MULTILINE)
-        (folder / Path(module).name).write_text(alone, encoding="utf-8")
+    waiting, written = [Path(__file__).with_name("scorer.py")], set()
+    while waiting:
+        module = waiting.pop()
+        source = module.read_text(encoding="utf-8")
+        (folder / module.name).write_text(_OWN_IMPORT.sub(r"from \1 import", source), encoding="utf-8")
+        written.add(module)
+        waiting += {package / f"{name}.py" for name in _OWN_IMPORT.findall(source)} - written
 
 
 def check_scores(model: ClickPromptForCTR, folder: Path) -> list[np.ndarray]:

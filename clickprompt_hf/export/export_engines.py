@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..encoding_clickprompt import UnknownValues
+from ..unknown_values_clickprompt import UnknownValues
 from .plm_scorer import PLMScorer
 from .scorer import Scorer, read_processor_config
 

@@ -17,15 +17,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ..encoding_clickprompt import (
-    VOCABULARIES_FILE,
-    FeatureEncoder,
-    UnknownValues,
-    read_vocabularies,
-    warn_of_unknown_values,
-)
+from ..encoding_clickprompt import FeatureEncoder
+from ..processor_files_clickprompt import VOCABULARIES_FILE, read_vocabularies
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
+from ..unknown_values_clickprompt import UnknownValues, warn_of_unknown_values
 
 ONNX_FILE = "model.onnx"
 # Larger blocks are not faster and take more memory.

@@ -16,7 +16,6 @@ from transformers import AutoProcessor
 
 from ..click_probabilities import corrected_probabilities
 from ..data.table_files import ENDINGS, check_columns, open_table_file
-from ..encoding_clickprompt import UnknownValues
 from ..evaluation.importance import permutation_importance
 from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
@@ -28,6 +27,7 @@ from ..recent_texts import RecentTexts
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from ..scoring import score_table
 from ..scoring.table_scoring import with_joined_columns
+from ..unknown_values_clickprompt import UnknownValues
 from ..values_clickprompt import canonical, check_labels, number_of, read_time
 from .predict import load_model
 

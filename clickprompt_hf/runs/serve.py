@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..data.number_ranges import NumberRange, check_numbers
-from ..encoding_clickprompt import UnknownValues
+from ..unknown_values_clickprompt import UnknownValues
 from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
 

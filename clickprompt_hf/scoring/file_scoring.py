@@ -14,14 +14,15 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, tqdm
 
+from ..columns_clickprompt import check_columns, check_different
 from ..data.csv_files import with_plain_numbers
 from ..data.drift import DriftCounts, FieldDrift
 from ..data.table_files import table_kind
 from ..data.table_pieces import open_table
-from ..encoding_clickprompt import UnreadCells, check_columns, check_different
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import CsvFormat
+from ..unread_cells_clickprompt import UnreadCells
 from .finished_pieces import FinishedPieces
 from .table_scoring import score_table
 

@@ -12,9 +12,10 @@ from ..click_probabilities import corrected_probabilities
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
 from ..distinct_rows import row_hashes, with_distinct_features
-from ..encoding_clickprompt import UnknownValues, UnreadCells
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
+from ..unknown_values_clickprompt import UnknownValues
+from ..unread_cells_clickprompt import UnreadCells
 
 
 @torch.inference_mode()

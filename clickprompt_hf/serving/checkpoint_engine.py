@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..encoding_clickprompt import UnknownValues
 from ..pipeline_clickprompt import ClickPromptPipeline, default_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
+from ..unknown_values_clickprompt import UnknownValues
 from .engine import Rows
 
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..data.drift import TrainedValues
-from ..encoding_clickprompt import FeatureEncoder, UnknownValues
+from ..encoding_clickprompt import FeatureEncoder
+from ..unknown_values_clickprompt import UnknownValues
 
 Rows = Sequence[Mapping[str, Any]]
 

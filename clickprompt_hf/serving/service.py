@@ -22,7 +22,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
-from ..encoding_clickprompt import UnknownValues
+from ..unknown_values_clickprompt import UnknownValues
 from .batching import Batcher, QueueIsFull
 from .engine import Engine
 from .metrics import ServedValues, ServiceMetrics

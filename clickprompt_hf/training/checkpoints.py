@@ -16,7 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..encoding_clickprompt import VOCABULARIES_FILE, fingerprint_of
+from ..processor_files_clickprompt import VOCABULARIES_FILE, fingerprint_of
 
 logger = logging.get_logger(__name__)
 

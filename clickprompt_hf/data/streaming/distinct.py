@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ...encoding_clickprompt import cells_of
+from ...columns_clickprompt import cells_of
 from ..arrow_cells import plain_type
 from ..collators import hash_numbers
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...encoding_clickprompt import UnknownValues
 from ...processing_clickprompt import ClickPromptProcessor
 from ...schema_clickprompt import FieldSchema, Schema
+from ...unknown_values_clickprompt import UnknownValues
 from ...whole_files import whole_folder, write_errors_naming
 from ..collators import hash_numbers
 from ..columnar import SIZES_FILE, write_notes

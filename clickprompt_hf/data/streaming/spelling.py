@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...encoding_clickprompt import cells_of
+from ...columns_clickprompt import cells_of
 from ...values_clickprompt import WORDS, canonical, meaning_of
 from .distinct import text_buffers
 

@@ -16,20 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...encoding_clickprompt import (
-    LONG_VOCABULARY,
-    FeatureEncoder,
-    TextList,
-    UnknownValues,
-    UnreadCells,
-    cells_of,
-    vocabulary_keys,
-    without_missing_words,
-)
+from ...cells_clickprompt import vocabulary_keys, without_missing_words
+from ...columns_clickprompt import cells_of
+from ...encoding_clickprompt import FeatureEncoder
 from ...processing_clickprompt import ClickPromptProcessor
 from ...rendering_clickprompt import UNKNOWN_TEXT
 from ...schema_clickprompt import FieldSchema
+from ...unknown_values_clickprompt import UnknownValues
+from ...unread_cells_clickprompt import UnreadCells
 from ...values_clickprompt import normal_spelling, number_of
+from ...vocabularies_clickprompt import LONG_VOCABULARY, TextList
 from ..vocabulary import (
     CountedList,
     KeyCounts,
