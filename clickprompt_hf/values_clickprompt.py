@@ -59,6 +59,46 @@ _FORMATS_OF_DIGITS |= dict.fromkeys((17, 20), "%Y%m%d%H%M%S%f")
 # Numbers with separators of thousands, or a comma before the fraction, which cells should not have.
 _SEPARATED = re.compile(r"([-+]?[1-9]\d{0,2})((?:([,. '\u2019\u00a0\u202f])\d{3})(?:\3\d{3})*)([.,]\d+)?")
 _WITH_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
+# Numbers with a currency or a unit before or behind them.
+_WITH_UNIT = re.compile(
+    r"([-+]?)([^\d\s.,+-][^\d\s,+-]{0,3})? ?([-+]?(?:\d(?:[\d.,'\u2019 ]*\d)?|\.\d+)) ?([^\d\s.,+-][^.,+]{0,14}\.?)?"
+)
+_MAGNITUDES = {"k": 3, "tsd": 3, "thousand": 3, "mio": 6, "mn": 6, "million": 6, "bn": 9, "billion": 9, "mrd": 9}
+_CURRENCIES = {
+    *("usd", "eur", "gbp", "chf", "jpy", "cny", "rmb", "inr", "rub", "pln", "sek", "nok", "dkk", "czk", "huf", "ron"),
+    *("aud", "nzd", "cad", "brl", "mxn", "ars", "clp", "zar", "krw", "thb", "sgd", "hkd", "twd", "idr", "aed", "ils"),
+    *("us$", "a$", "c$", "hk$", "r$", "s$", "rs", "kr", "zł", "kč", "euro", "euros", "dollar", "dollars"),
+}
+_UNITS = {
+    *_CURRENCIES,
+    *_MAGNITUDES,
+    *("m", "b", "%", "‰", "pct", "percent", "prozent"),
+    *("kg", "g", "mg", "t", "lb", "lbs", "oz", "ton", "tons", "tonnes"),
+    *(
+        "km",
+        "m",
+        "cm",
+        "mm",
+        "mi",
+        "mile",
+        "miles",
+        "ft",
+        "in",
+        "inch",
+        "inches",
+        "m2",
+        "m²",
+        "m3",
+        "m³",
+        "sqm",
+        "sqft",
+    ),
+    *("ms", "s", "sec", "secs", "second", "seconds", "min", "mins", "minute", "minutes", "h", "hr", "hrs", "hour"),
+    *("hours", "d", "day", "days", "w", "week", "weeks", "mo", "month", "months", "y", "yr", "yrs", "year", "years"),
+    *("tag", "tage", "woche", "wochen", "monat", "monate", "jahr", "jahre", "an", "ans", "jours", "años"),
+    *("kb", "mb", "gb", "tb", "l", "ml", "cl", "km/h", "kmh", "mph", "kmpl", "hp", "bhp", "ps", "kw", "kwh", "mah"),
+    *("hz", "khz", "mhz", "ghz", "cc", "bar", "°c", "°f", "°", "kcal", "kj", "pcs", "stk"),
+}
 _NANOSECONDS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86_400 * 10**9}
 _NANOSECONDS |= {"ns": 1, "W": 7 * _NANOSECONDS["D"]}
 
@@ -379,13 +419,45 @@ def number_of(value: Any) -> float:
         return _TRUTHS.get(text.lower(), float("nan"))
 
 
-def plain_readings(text: str) -> list[str]:
-    """How a number with separators of thousands, or a comma before its fraction, may be written plainly.
+def number_and_unit(text: str, any_unit: bool = False) -> tuple[str, str] | None:
+    """Split a number with a currency or unit, such as `12 kg`, `€ 5`, `14,7 %` or `1.2k`.
+
+    Args:
+        text: As `canonical` spells it.
+        any_unit: Whether a doubtful unit counts too: a word that is not a known one, or one letter without a blank.
 
     Returns:
-        `["2067"]` for `2 067`, `["2067.11"]` for `2.067,11`, `["14.7"]` for `14,7`, both `["2067", "2.067"]` for
-        `2,067`, and nothing for a text that is not such a number.
+        The number as it is written, and the unit in lower case; `None` for another text.
     """
+    found = _WITH_UNIT.fullmatch(text)
+    if found is None or bool(found[2]) == bool(found[4]):
+        return None
+    sign, before, number, behind = found.groups("")
+    unit = (before or behind).casefold().rstrip(". ")
+    is_known = unit in (_CURRENCIES if before else _UNITS) or any(unicodedata.category(c) == "Sc" for c in unit)
+    has_blank = bool(behind) and text[-len(behind) - 1] == " "
+    if unit.isalpha() and not any_unit and not has_blank and len(unit) == 1 and unit != "k":
+        # as in 12b, which may be a code
+        is_known = False
+    is_number = np.isfinite(number_of(number)) or bool(plain_readings(number))
+    return (sign + number, unit) if is_number and (is_known or (any_unit and has_blank and unit.isalpha())) else None
+
+
+def plain_readings(text: str) -> list[str]:
+    """How a number with separators of thousands, a comma before its fraction, or a unit may be written plainly.
+
+    Returns:
+        `["2067"]` for `2 067`, `["2067.11"]` for `2.067,11`, `["14.7"]` for `14,7 %`, `["1200"]` for `1.2k`, both
+        `["2067", "2.067"]` for `2,067`, and nothing for a text that is not such a number, or may mean meters or
+        millions.
+    """
+    if split := number_and_unit(text):
+        number, unit = split
+        readings = plain_readings(number) or [number]
+        if unit in ("m", "b"):
+            return []
+        power = _MAGNITUDES.get(unit, 0)
+        return [_normal_number(f"{reading}e{power}") or reading for reading in readings] if power else readings
     found, with_comma = _SEPARATED.fullmatch(text), _WITH_COMMA.fullmatch(text)
     readings = []
     if found and found[3] != (found[4] or "")[:1]:
@@ -399,7 +471,8 @@ def advice_on_numbers(texts: Iterable[str]) -> str:
     if not readings:
         return ""
     text = min(readings, key=lambda text: len(readings[text]))
-    return f"write {' or '.join(readings[text])} for {text!r}, or name `decimal` and `thousands` of a CSV file"
+    option = "" if number_and_unit(text) else ", or name `decimal` and `thousands` of a CSV file"
+    return f"write {' or '.join(readings[text])} for {text!r}{option}"
 
 
 def percent(share: float) -> str:

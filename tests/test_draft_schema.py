@@ -185,7 +185,10 @@ def test_kinds_of_columns(name, values, field, said, tmp_path):
         (["a"] * 200, "same value in every row"),
         (range(7, 207), "row ids"),
         ([f"{n:x}" for n in range(200)], "row ids"),
-        ([f"${n},{n:03d}.50" for n in range(100, 300)], "amounts with symbols or separators; write plain numbers"),
+        (
+            [f"${n},{n:03d}.50" for n in range(100, 300)],
+            "numbers with '\\$', such as .*, are read as words: write plain numbers",
+        ),
         (5 * CLICKS, "predicts the label almost perfectly"),
         (CLICKS * np.arange(0.1, 20.1, 0.1), "predicts the label almost perfectly"),
         (100 - CLICKS * np.arange(0.1, 20.1, 0.1), "predicts the label almost perfectly"),

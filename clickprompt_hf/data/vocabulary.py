@@ -20,7 +20,7 @@ from ..columns_clickprompt import cells_of, check_columns
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, Buckets, FieldSchema, Schema
 from ..unread_cells_clickprompt import warn_of_dates_as_seconds
-from ..values_clickprompt import holds_several, number_of, read_time, warn_at_caller
+from ..values_clickprompt import advice_on_numbers, holds_several, number_of, read_time, warn_at_caller
 from ..vocabularies_clickprompt import ValueIndex
 from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
@@ -261,9 +261,10 @@ def check_kind(counts: ValueCounts, field: FieldSchema) -> None:
         return
     if not found:
         written = f" in the `time_format` {field.time_format!r}" if field.time_format else ""
+        advice = advice_on_numbers(value for value, _ in counts) if field.kind == "numeric" else ""
         raise ValueError(
             f"Column {field.column!r} of kind {field.kind!r} must hold {what}{written}, but none of its training "
-            f"values is one, e.g. {counts[0][0]!r}."
+            f"values is one, e.g. {counts[0][0]!r}.{f' {advice[0].upper()}{advice[1:]}.' if advice else ''}"
         )
 
 

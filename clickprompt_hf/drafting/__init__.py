@@ -6,6 +6,8 @@
 | what a column's name suggests | `column_names.py` |
 | which kind of field its cells are | `column_profile.py` |
 | what the marks within numbers mean | `written_numbers.py` |
+| numbers with currencies, units or separators | `amounts.py` |
+| numbers that stand for missing cells | `stand_ins.py` |
 | row ids, families of columns, leaks | `column_checks.py` |
 | which column is the label | `label_guess.py` |
 | buckets of numbers | `bucket_choice.py` |

@@ -15,10 +15,19 @@ from scipy.stats import chi2
 
 from ..lists_clickprompt import UnreadableCell, cell_values, looks_weighted
 from ..schema_clickprompt import FieldSchema
-from ..values_clickprompt import advice_on_numbers, format_of_digits, number_of, percent, read_time, spellings
+from ..values_clickprompt import (
+    advice_on_numbers,
+    format_of_digits,
+    number_and_unit,
+    number_of,
+    percent,
+    read_time,
+    spellings,
+)
 from ..vectors_clickprompt import UnreadableVector, read_vectors
+from .amounts import question_amounts
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
-from .written_numbers import are_triples, question_points, question_triples
+from .written_numbers import question_points, question_triples
 
 # Written by people and programs for missing values, in any case. Among numbers and times they mean nothing else.
 _WORDS_FOR_MISSING = {
@@ -48,7 +57,6 @@ _SURE_FORMATS = ("%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m%d%H%M%S%f")
 _FIRST_YEAR, _YEARS_AHEAD = 1900, 10
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _TIME_FORMATS = (None, *(day + clock for clock in _CLOCKS for day in _DATE_FORMATS))
-_AMOUNT = re.compile(r"[-+(]?[$€£¥]? ?[-+]?(\d{1,3}([,. ']\d{3})+([.,]\d+)?|\d+(\.\d+|,\d{1,2})?)( ?[%$€£¥kKmM])?\)?")
 # The separators of ASCII and other white space go first: cells are squeezed when they are spelled.
 _SEPARATORS = ("\x1d", "\x1e", "\x1f", "\t", "\n", "|", ";", ", ", ",", " ")
 
@@ -89,6 +97,7 @@ class ColumnProfile:
         reason_left_out: Why the column should not be a field; empty if it should.
         auc: AUC of ranking rows by this column alone; `None` if unknown.
         numbers: (V,) values as numbers, times as seconds, NaN if a value is neither; `None` for other kinds.
+        are_amounts: Whether the values are numbers that are not written plainly, such as `12 kg`.
     """
 
     name: str
@@ -102,6 +111,7 @@ class ColumnProfile:
     reason_left_out: str = ""
     auc: float | None = None
     numbers: np.ndarray | None = None
+    are_amounts: bool = False
 
     @property
     def num_rows(self) -> int:
@@ -132,7 +142,7 @@ class ColumnProfile:
     @property
     def has_only_codes(self) -> bool:
         """Whether the values are ids or codes, such as `4711`, `u17f3` or `02139`, without any words."""
-        if self.kind not in ("categorical", "multi_valued") or not self.values:
+        if self.kind not in ("categorical", "multi_valued") or not self.values or self.are_amounts:
             return False
         is_code = np.asarray([_is_code(value) or _is_hash(value) for value in self.values])
         has_codes = self.counts[is_code].sum() >= _SHARE_OF_CODES * self.counts.sum()
@@ -238,7 +248,13 @@ def _guess_kind(profile: ColumnProfile, cell_type: pa.DataType, raw: Mapping[str
         _try_time_format(profile, None, most_unread=1)
     elif all(map(means_missing, profile.values)) or len(profile.values) == 2 or pa.types.is_boolean(cell_type):
         pass
-    elif not (_try_numbers(profile) or _try_times(profile) or _is_place(profile) or _try_multi_valued(profile, raw)):
+    elif not (
+        _try_numbers(profile)
+        or _try_times(profile)
+        or _try_amounts(profile)
+        or _is_place(profile)
+        or _try_multi_valued(profile, raw)
+    ):
         _try_text(profile)
     if profile.kind not in ("numeric", "time") and "missing" not in profile.options:
         for v, value in enumerate(profile.values):
@@ -316,7 +332,7 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     if any(_try_time_format(profile, time_format, 0.0) for time_format in time_formats):
         return True
     has_leading_zeros = any(re.fullmatch(r"0\d+", value) for value in profile.values)
-    code = next((value for value in profile.values if _CODE.fullmatch(value)), None)
+    code = next((value for value in profile.values if _CODE.fullmatch(value) and not number_and_unit(value)), None)
     is_category = whole and bool(profile.words & CATEGORY_WORDS) and numeric.sum() <= _MAX_CATEGORY_CODES
     is_id = profile.is_named_id and (whole or bool(profile.words & ID_WORDS))
     few = numeric.sum() <= MAX_NUMBERS_AS_CATEGORIES
@@ -460,18 +476,27 @@ def _set_times(profile: ColumnProfile, time_format: str | None, words: Collectio
     profile.options["parts"] = [part for part, varies in parts.items() if varies]
 
 
+def _try_amounts(profile: ColumnProfile) -> bool:
+    """Tell whether the values are numbers with units or separators; leave the column out if they hardly repeat."""
+    known = [v for v, value in enumerate(profile.values) if not means_missing(value)]
+    doubt = question_amounts([profile.values[v] for v in known], profile.counts[known])
+    if doubt is None:
+        return False
+    profile.are_amounts = True
+    if 2 * len(profile.values) > profile.counts.sum():
+        profile.reason_left_out = doubt
+    else:
+        profile.doubts.append(doubt)
+    return True
+
+
 def _try_multi_valued(profile: ColumnProfile, raw: Mapping[str, Any]) -> bool:
-    """Tell whether cells hold several values, split at a separator, or amounts, and set what follows.
+    """Tell whether cells hold several values, split at a separator, and set what follows.
 
     Args:
         profile: The column.
         raw: For each value, a cell as it was read, before white space was collapsed.
     """
-    if _are_amounts(profile.values[:200]):
-        profile.reason_left_out = (
-            "amounts with symbols or separators; write plain numbers (1234.5) to make the field numeric"
-        )
-        return True
     if profile.counts[_in_brackets(profile.values)].sum() >= 0.5 * profile.counts.sum():
         field = FieldSchema(profile.name, kind="multi_valued")
         try:
@@ -519,12 +544,6 @@ def _try_multi_valued(profile: ColumnProfile, raw: Mapping[str, Any]) -> bool:
 def _in_brackets(values: Sequence[str]) -> list[int]:
     """Indices of values that begin with a bracket and end with its counterpart."""
     return [v for v, value in enumerate(values) if (value[0], value[-1]) in (("[", "]"), ("(", ")"), ("{", "}"))]
-
-
-def _are_amounts(values: Sequence[str]) -> bool:
-    """Whether the values are numbers with symbols or separators, such as `1,200`, instead of lists of numbers."""
-    # Amounts begin with one to three digits.
-    return all(map(_AMOUNT.fullmatch, values)) and not (are_triples(values) and len(values) > MIN_ROWS_OF_IDS)
 
 
 def _recur(elements: Counter[str], cells: list[list[str]], counts: np.ndarray, separator: str) -> bool:

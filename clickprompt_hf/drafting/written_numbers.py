@@ -2,6 +2,7 @@
 """What the marks within written numbers mean: the point of a fraction, or separators of thousands."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,15 +41,29 @@ def question_points(values: Sequence[str]) -> str | None:
         return None
     example = single[0]
     meant = example.replace(".", "")
+    flags = _advice((",", "."))
     if several:
         return (
             f"the points probably separate thousands, as in {several[0]!r}, which counts as missing: {example!r} is "
-            f"read as {example}, not as {meant}; write {meant}"
+            f"read as {example}, not as {meant}; write {meant}{flags}"
         )
     return (
         f"all fractions have exactly three digits: {example!r} is read as {example}; if points separate thousands, "
-        f"write {meant}"
+        f"write {meant}{flags}"
     )
+
+
+def marks_advice(values: Sequence[str]) -> str:
+    """The options that read numbers with decimal commas or separators of thousands; nothing if none does."""
+    marks = _marks_of(values[:_VALUES_TRIED])
+    return _advice(marks[0]) if marks and marks[0] != _PLAIN else ""
+
+
+def _advice(marks: tuple[str, str | None]) -> str:
+    decimal, thousands = marks
+    options = ["--decimal", decimal] if decimal != "." else []
+    options += ["--thousands", thousands] if thousands is not None else []
+    return f", or draft again with {shlex.join(options)} if the CSV file writes all numbers so"
 
 
 def are_triples(values: Sequence[str]) -> bool:
@@ -63,7 +78,7 @@ def question_triples(values: Sequence[str], separator: str) -> str | None:
     example = max(values, key=len)
     return (
         f"cells such as {example!r} are lists of numbers; if {separator!r} separates thousands, write "
-        f"{re.sub('[, ]', '', example)}"
+        f"{re.sub('[, ]', '', example)}{_advice(('.', separator.strip() or ' '))}"
     )
 
 
@@ -79,7 +94,7 @@ def with_guessed_marks(table: pa.Table, csv_format: CsvFormat | None) -> CsvForm
     votes: Counter[tuple[str, str | None]] = Counter()
     num_plain = num_columns = 0
     for column in table.columns:
-        found = _marks_of(column)
+        found = _marks_of(_some_values(column))
         votes.update(found)
         num_plain += found == [_PLAIN]
         num_columns += found != []
@@ -109,9 +124,8 @@ def _are_read(values: Sequence[str], csv_format: CsvFormat) -> bool:
     return float(np.mean([np.isfinite(number_of(value)) for value in plain])) >= 1 - _MOST_OTHERS
 
 
-def _marks_of(column: pa.ChunkedArray) -> list[tuple[str, str | None]]:
+def _marks_of(values: Sequence[str]) -> list[tuple[str, str | None]]:
     """Marks that read a column of numbers; none if the column has no marks or holds something else."""
-    values = _some_values(column)
     if not values or are_triples(values):
         return []
     if _are_read(values, CsvFormat()):

@@ -1,0 +1,57 @@
+# Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
+"""Numbers that are not written plainly: with a currency, a unit, or separators of thousands."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..values_clickprompt import number_and_unit, number_of, plain_readings
+from .written_numbers import are_triples, marks_advice
+
+_MOST_OTHERS = 0.05
+_MOST_UNITS = 5
+# Letters behind a number without a blank are a code if there are several, unless they are magnitudes.
+_MAGNITUDES = {"k", "m", "b"}
+# So many lists of whole numbers would not all have three digits in each entry.
+_LEAST_LISTS = 20
+
+
+def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
+    """What to do about a column whose values are numbers, but hardly any of them are plain ones; else `None`.
+
+    Args:
+        values: Distinct values of a column, without words for missing ones.
+        counts: (V,) rows of each.
+    """
+    if not values or (are_triples(values) and len(values) > _LEAST_LISTS):
+        return None
+    units: Counter[str] = Counter()
+    rows, is_unspaced_letter, example = 0, False, ""
+    for value, count in zip(values, counts.tolist()):
+        plain = value.removeprefix("(").removesuffix(")") if value[:1] == "(" else value
+        split = number_and_unit(plain, any_unit=True)
+        if split is None and not (np.isfinite(number_of(plain)) or plain_readings(plain)):
+            if (rows := rows + count) > _MOST_OTHERS * counts.sum():
+                return None
+            continue
+        if split is not None:
+            units[split[1]] += count
+            is_unspaced_letter |= len(split[1]) == 1 and split[1].isalpha() and " " not in plain
+        if not example and not np.isfinite(number_of(value)):
+            example = value
+    if len(units) > _MOST_UNITS or (is_unspaced_letter and len(units) > 1 and not {*units} <= _MAGNITUDES):
+        return None
+    readings = plain_readings(example)
+    written = f" ({' or '.join(readings)})" if readings else ""
+    if not units:
+        return (
+            f"numbers with separators, such as {example!r}, are read as words: write plain numbers{written} to make "
+            f"the field numeric{marks_advice(values)}"
+        )
+    shown = ", ".join(map(repr, units))
+    same = " in one unit" if len(units) > 1 or units.total() < counts.sum() else ""
+    return (
+        f"numbers with {shown}, such as {example!r}, are read as words: write plain numbers{written}{same} to make "
+        "the field numeric"
+    )

@@ -1,0 +1,200 @@
+"""What the draft says about numbers that may be misread: those that stand for missing cells, and those with units."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from clickprompt_hf import ClickPromptProcessor, Schema
+from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.runs.draft_schema import draft_schema
+
+ROWS = 400
+DRAW = np.random.default_rng(21)
+CLICKS = DRAW.integers(0, 2, ROWS)
+AGES = DRAW.integers(18, 96, ROWS)
+AMOUNTS = np.round(np.exp(DRAW.normal(5, 1, ROWS)), 2)
+
+
+def drafted(values, folder, ending="csv") -> tuple[str, list[dict]]:
+    """The draft's lines on a column `x` beside a label, and its fields."""
+    frame = pd.DataFrame({"x": values, "user": np.arange(ROWS) % 40, "click": CLICKS})
+    path = folder / f"table.{ending}"
+    frame.to_parquet(path) if ending == "parquet" else frame.to_csv(path, index=False)
+    text = draft_schema(path)
+    (folder / "schema.yaml").write_text(text, encoding="utf-8")
+    lines = re.search(r'  # "x":.*?(?=\n  # "user")', text, re.DOTALL)
+    return lines[0], [field for field in yaml.safe_load(text)["fields"] if field["column"] == "x"]
+
+
+def with_share(values, others, share=0.05) -> list:
+    mixed = list(values)
+    for place, row in enumerate(np.random.default_rng(3).permutation(ROWS)[: round(share * ROWS)]):
+        mixed[row] = others[place % len(others)]
+    return mixed
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (with_share(AGES, [-999]), "does -999 (5 %) mean missing, beside numbers from 18 to 95?"),
+        (with_share(AMOUNTS, [-1.0]), "does -1 (5 %) mean missing"),
+        (with_share(AGES, [9999]), "does 9999 (5 %) mean missing, beside numbers from 18 to 95?"),
+        # nearer than the others' span, but far more frequent than they are
+        (with_share(AGES, [99], 0.2), "does 99 (20 %) mean missing"),
+        (with_share(AGES, [0]), "does 0 (5 %) mean missing, beside numbers from 18 to 95?"),
+        (with_share(AMOUNTS - 150, [-9999.0]), "does -9999 (5 %) mean missing"),
+        (with_share(AGES, [-8, -9], 0.3), "do -9 (15 %) and -8 (15 %) mean missing"),
+        (with_share(AGES, [-1, 2147483647]), "do -1 (2 %) and 2147483647 (2 %) mean missing"),
+        (with_share(DRAW.random(ROWS).round(4), [999.99]), "does 999.99 (5 %) mean missing"),
+    ],
+)
+def test_numbers_that_may_stand_for_missing_cells_are_questioned(values, said, ending, tmp_path):
+    lines, (field,) = drafted(values, tmp_path, ending)
+    assert field["kind"] == "numeric"
+    assert said in lines
+    # the advice, followed, makes them missing
+    advice = re.search(r"the field needs `(missing: .*)`", lines)[1]
+    schema = yaml.safe_load((tmp_path / "schema.yaml").read_text())
+    schema["fields"][0] |= yaml.safe_load(advice)
+    splits, _ = load_splits(ending, tmp_path / f"table.{ending}", Schema.from_dict(schema))
+    processor = ClickPromptProcessor.fit(splits["train"], Schema.from_dict(schema))
+    numbers = [*re.findall(r"(-?[\d.]+) \(", said)]
+    ids = processor.encode({"x": ["", *numbers, "18"], "user": ["1"] * (len(numbers) + 2)})[:, 0].tolist()
+    assert len(set(ids[:-1])) == 1
+    assert ids[-1] != ids[0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        AGES,
+        AMOUNTS,
+        # balances and temperatures below zero, and counts from zero on
+        DRAW.normal(0, 5, ROWS).round(),
+        DRAW.normal(0, 500, ROWS).round(2),
+        DRAW.integers(-3, 40, ROWS),
+        DRAW.integers(0, 13, ROWS),
+        with_share(AMOUNTS, [0], 0.4),
+        # percentages and prices that go beyond
+        DRAW.integers(0, 101, ROWS),
+        with_share(DRAW.integers(1, 20_000, ROWS), [9999]),
+        # most rows have nothing
+        with_share(AMOUNTS + 200, [0], 0.7),
+        # a slip
+        [-999, *AGES[1:]],
+    ],
+)
+def test_usual_numbers_are_not_questioned(values, tmp_path):
+    lines, (field,) = drafted(values, tmp_path)
+    assert field["kind"] == "numeric"
+    assert "mean missing" not in lines
+
+
+def test_words_and_numbers_for_missing_cells_go_together(tmp_path):
+    lines, (field,) = drafted(with_share(AGES, ["NA", -999], 0.1), tmp_path)
+    assert field["missing"] == ["NA"]
+    assert "needs `missing: ['NA', -999]`" in lines
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("{:.2f} EUR", "numbers with 'eur', such as '{}'"),
+        ("€ {}", "numbers with '€', such as '{}'"),
+        ("${:,}.50", "numbers with '$', such as '{}'"),
+        ("{} years", "numbers with 'years', such as '{}'"),
+        ("{},7 %", "numbers with '%', such as '{}'"),
+        ("{}k", "numbers with 'k', such as '{}'"),
+        ("{} kg", "numbers with 'kg', such as '{}'"),
+        # a word that no list of units has
+        ("{} wheels", "numbers with 'wheels', such as '{}'"),
+        ("{}m", "numbers with 'm', such as '{}'"),
+        ("(${:,})", "numbers with '$', such as '{}'"),
+    ],
+)
+def test_numbers_with_units_are_questioned(cell, said, tmp_path):
+    # repeated ones are categories as they are
+    lines, (field,) = drafted([cell.format(int(age)) for age in AGES], tmp_path)
+    assert set(field) == {"column", "name"}
+    most_frequent = cell.format(pd.Series(AGES).value_counts(sort=True).index[0])
+    example = re.search("such as '(.*?)'", lines)[1]
+    assert f"CHECK: {said.format(example)}, are read as words: write plain numbers" in lines
+    assert len(example) == len(most_frequent)
+    # others say nothing as categories
+    lines, fields = drafted([cell.format(1000 + n) for n in range(ROWS)], tmp_path)
+    assert fields == []
+    assert "LEFT OUT: numbers with " in lines
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["1.2k", "3k", "700"], "with 'k', such as '1.2k', are read as words: write plain numbers (1200) in one unit"),
+        (["1.2k", "3M", "7k"], "with 'k', 'm', such as '1.2k', are read as words: write plain numbers (1200) in one"),
+        (["3 kg", "700 g", "2 kg"], "with 'kg', 'g', such as '3 kg', are read as words: write plain numbers (3) in"),
+        (
+            ["1,200", "2,500", "613"],
+            "numbers with separators, such as '1,200', are read as words: write plain numbers",
+        ),
+    ],
+)
+def test_units_that_differ_are_told(cells, said, tmp_path):
+    values = [cells[0]] * 200 + (cells[1:] * 100)
+    lines, _ = drafted(values, tmp_path)
+    assert said in lines
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1A", "2B", "3C", "4D"],
+        ["1A", "1B", "2A", "2B"],
+        ["A1", "B2", "C3"],
+        ["10 Main Street", "7 Oak Road", "3 Elm"],
+        ["18-25", "26-35", "36-45"],
+        ["< 1 year", "10+ years", "3 years"],
+        ["Week 1", "Week 2", "Week 3"],
+        ["1st", "2nd", "3rd"],
+        ["5W30", "10W40", "0W20"],
+        ["2 doors", "SUV", "4 doors", "van"],
+    ],
+)
+def test_codes_ranges_and_names_are_no_numbers_with_units(cells, tmp_path):
+    lines, (field,) = drafted([cells[n % len(cells)] for n in range(ROWS)], tmp_path)
+    assert "are read as words" not in lines
+    assert "kind" not in field
+
+
+def test_a_few_units_among_numbers_are_missing_and_told(tmp_path):
+    lines, (field,) = drafted(with_share(AGES.astype(str), ["12 kg"], 0.02), tmp_path)
+    assert field["kind"] == "numeric"
+    assert "cells such as '12 kg' are not numbers and count as missing: 8 (2 %); write 12 for '12 kg'" in lines
+
+
+def test_numeric_fields_of_numbers_with_units_are_refused_with_advice():
+    schema = Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
+    message = r"none of its training values is one, e.g. '1.2k'. Write 1200 for '1.2k'\."
+    with pytest.raises(ValueError, match=message):
+        ClickPromptProcessor.fit({"x": ["1.2k", "3k"]}, schema)
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        (lambda n: f"{n:,}".replace(",", "."), "--decimal , --thousands ."),
+        (lambda n: f"{n:,}".replace(",", " ") + ",5", "--decimal , --thousands ' '"),
+        (lambda n: f"{n % 1000},{n % 7}", "--decimal ,"),
+    ],
+)
+def test_advice_on_separators_names_the_options_that_read_them(form, options, tmp_path):
+    """One column beside plain ones: the draft does not take its marks for those of the whole file."""
+    frame = pd.DataFrame({"x": [form(900 + 7 * n) for n in range(ROWS)], "click": CLICKS})
+    for name in "abc":
+        frame[name] = (DRAW.random(ROWS) * 100).round(2)
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    text = draft_schema(tmp_path / "table.csv")
+    assert f"or draft again with {options} if the CSV file writes all numbers so" in text
