@@ -13,8 +13,9 @@
 `backbones`: each backbone alone, and with the PLM: layerwise prompts, shallow prompts, and layerwise after PA-MLM.
 `encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each backbone at
 its published size, trained as in the paper. `depths`: a pretrained PLM for one epoch, with prompts in its last layers
-over cached states of the item's text, in all layers, and in none. `distillation`: two models to serve without the PLM,
-distilled from one with the PLM and pretrained by PA-MLM, beside the backbone alone and the model with the PLM.
+over cached states of the item's text, in all layers, and in none. `distillation`: models to serve without the PLM,
+distilled from one with the PLM or from the backbone itself, or pretrained by PA-MLM, beside the backbone alone and the
+model with the PLM.
 `feature_dropout`: the backbone alone, with and without unseen ids in training.
 
 If interrupted, run it again: finished runs are kept. With --into FILE the table replaces the lines between
@@ -166,6 +167,8 @@ def distillation_runs(args: argparse.Namespace) -> list[Run]:
             Run(name, "backbone alone", seed, "run_ctr", alone),
             Run(name, "with the PLM", seed, "run_ctr", (*data, *late, *clicks)),
             Run(name, "distilled from it", seed, "run_ctr", alone, taught_by="with the PLM"),
+            # what a teacher adds that knows no more than its student
+            Run(name, "distilled from the backbone", seed, "run_ctr", alone, taught_by="backbone alone"),
             Run(name, "PA-MLM", seed, "run_pamlm", (*data, *late, *pamlm)),
             Run(
                 *(name, "PA-MLM, without the PLM", seed, "run_ctr"),
