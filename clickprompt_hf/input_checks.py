@@ -48,9 +48,10 @@ def check_inputs(
 def check_has_lower_layers(config: ClickPromptConfig, name: str) -> None:
     """Raise a ValueError that names the argument or method `name` if the PLM has no layers below the prompts."""
     if not config.num_lower_layers:
+        layers = f"{config.text_config.num_hidden_layers} layers" if config.use_plm else "number of layers"
         raise ValueError(
-            f"`{name}` needs PLM layers below the prompts: `prompt_depth` must be below the PLM's number of layers, "
-            f"and `prompt_strategy` 'layerwise' or 'none'; got prompt_depth={config.prompt_depth}, "
+            f"`{name}` needs PLM layers below the prompts: `prompt_depth` must be below the PLM's {layers}, and "
+            f"`prompt_strategy` 'layerwise' or 'none'; got prompt_depth={config.prompt_depth}, "
             f"prompt_strategy={config.prompt_strategy!r} and fusion={config.fusion!r}."
         )
 

@@ -561,7 +561,7 @@ def lora_above(model):
     ("options", "model_options", "change", "message"),
     [
         ({"freeze_lower_layers": True}, {"prompt_depth": None}, None, "`freeze_lower_layers` needs PLM layers below"),
-        ({"cache_text_states": True}, {"prompt_depth": 2}, None, "`cache_text_states` needs .* 2 layers, .* got 2"),
+        ({"cache_text_states": True}, {"prompt_depth": 2}, None, "needs .* 2 layers, .* got prompt_depth=2"),
         (
             {"cache_text_states": True, "bf16_full_eval": True},
             *({}, None, "`bf16_full_eval` must be False with `cache_text_states`"),
