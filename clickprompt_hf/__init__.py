@@ -6,25 +6,52 @@ Importing the package registers its classes with transformers' Auto classes and 
 
 import importlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
 
+__all__ = [
+    "CTRBackbone",
+    "CTRConfig",
+    "CTRHead",
+    "ClickPromptClassifier",
+    "ClickPromptConfig",
+    "ClickPromptForCTR",
+    "ClickPromptForPACLM",
+    "ClickPromptForPAMLM",
+    "ClickPromptModel",
+    "ClickPromptPipeline",
+    "ClickPromptProcessor",
+    "ClickPromptTrainer",
+    "ClickPromptTrainingArguments",
+    "FieldSchema",
+    "Schema",
+    "register_backbone",
+]
+
+# Modules of the names that are loaded on first use: they need all of training, which takes seconds to load.
+_LAZY_MODULES = {
+    "ClickPromptClassifier": "estimator",
+    "ClickPromptTrainer": "training",
+    "ClickPromptTrainingArguments": "training",
+}
+
 if TYPE_CHECKING:
-    from .estimator import ClickPromptClassifier as ClickPromptClassifier
+    from .estimator import ClickPromptClassifier
     from .public_names import *  # noqa: F403
-elif Path(*sys.argv[:1]).name.removesuffix(".exe") != "clickprompt":
-    # the command prints help and version without loading torch, so it gets the public names on first use
+    from .training import ClickPromptTrainer, ClickPromptTrainingArguments
+elif "clickprompt_command" not in sys.modules:
+    # the command gets the public names on first use, see there
     from .public_names import *  # noqa: F403
 
 
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        if name.startswith("_"):
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        # the estimator needs all of training, which takes seconds to load
-        module = "estimator" if name == "ClickPromptClassifier" else "public_names"
         # not `from . import`, which would ask this function for the name of the module
-        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY_MODULES.get(name, 'public_names')}"), name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from tiny_data import tiny_rows
 from tiny_models import tiny_ctr_config
 
+import clickprompt_hf
 from clickprompt_hf import (
     ClickPromptConfig,
     ClickPromptForCTR,
@@ -25,6 +26,7 @@ from clickprompt_hf import (
     Schema,
     __version__,
     cli,
+    public_names,
 )
 from clickprompt_hf.runs import command, finetune, paths
 from clickprompt_hf.runs.command import COMMANDS, MISTAKE_EXIT_CODE, CommandParser, require, run_command
@@ -61,7 +63,7 @@ def program(tmp_path):
     path = tmp_path / "bin" / "clickprompt"
     path.parent.mkdir()
     path.write_text(
-        "import json, os, sys\nfrom clickprompt_hf.cli import main\n"
+        "import json, os, sys\nfrom clickprompt_command import main\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        while '--then' in sys.argv:\n"
@@ -142,9 +144,10 @@ def test_runs_through_the_command(program, tmp_path):
 def test_a_public_name_is_loaded_on_first_use_in_the_command(tmp_path):
     path = tmp_path / "clickprompt"
     path.write_text(
-        "import sys, clickprompt_hf\nassert 'torch' not in sys.modules\n"
+        "import sys, clickprompt_command, clickprompt_hf\nassert 'torch' not in sys.modules\n"
         "from clickprompt_hf import ClickPromptConfig\nfrom transformers import AutoConfig\n"
         "assert type(AutoConfig.for_model('clickprompt')) is ClickPromptConfig\n"
+        "assert clickprompt_hf.ClickPromptTrainer.__module__ == 'clickprompt_hf.training.trainer'\n"
     )
     finished = python(str(path))
     assert finished.returncode == 0, finished.stderr
@@ -160,8 +163,20 @@ def test_importing_the_package_loads_torch_transformers_and_numpy_only():
     assert not {f"clickprompt_hf.{room}" for room in rooms} & of_ours
 
 
-def test_a_script_called_like_the_command_registers_the_auto_classes(tmp_path):
-    script = tmp_path / "clickprompt.py"
+def test_public_names_are_listed_and_exist():
+    assert set(clickprompt_hf.__all__) == {
+        *(name for name in vars(public_names) if name[0].isalpha()),
+        *("ClickPromptClassifier", "ClickPromptTrainer", "ClickPromptTrainingArguments"),
+    }
+    assert set(clickprompt_hf.__all__) <= set(dir(clickprompt_hf))
+    assert all(getattr(clickprompt_hf, name).__name__ == name for name in clickprompt_hf.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'ClickPromptTrainr'"):
+        clickprompt_hf.ClickPromptTrainr  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["clickprompt", "clickprompt.py", "clickprompt.exe", "clickprompt_command.py"])
+def test_a_script_called_like_the_command_registers_the_auto_classes(tmp_path, name):
+    script = tmp_path / name
     script.write_text("import clickprompt_hf, transformers\ntransformers.AutoConfig.for_model('clickprompt')\n")
     finished = python(str(script))
     assert finished.returncode == 0, finished.stderr

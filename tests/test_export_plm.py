@@ -104,8 +104,8 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 folder, rows, results = sys.argv[1:]
-# as pip names the entry point, for which the package does not load torch
-sys.argv[0] = "clickprompt"
+# as the command does, for which the package does not load torch
+import clickprompt_command
 from clickprompt_hf.unknown_values_clickprompt import UnknownValues
 from clickprompt_hf.runs.serve import load_engine
 

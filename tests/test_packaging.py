@@ -50,7 +50,7 @@ def project():
 def dist(tmp_path_factory):
     """A folder with the wheel and the sdist, built in a copy: builds pick up what earlier ones left in the tree."""
     tree, dist = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "clickprompt_command.py"):
         shutil.copy(ROOT / name, tree)
     shutil.copytree(PACKAGE, tree / "clickprompt_hf", ignore=shutil.ignore_patterns("__pycache__"))
     # without isolation: with it, the build would download setuptools
@@ -76,14 +76,14 @@ def package_files():
 def test_the_wheel_holds_every_file_of_the_package(wheel, package_files):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert packed == package_files
+    assert packed == {*package_files, "clickprompt_command.py"}
 
 
 def test_the_sdist_holds_every_file_of_the_package(dist, package_files):
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         packed = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
-    assert {*package_files, "setup.py", "pyproject.toml", "README.md", "LICENSE"} <= packed
+    assert {*package_files, "clickprompt_command.py", "setup.py", "pyproject.toml", "README.md", "LICENSE"} <= packed
     assert not any(name.startswith("tests/") for name in packed)
 
 
@@ -99,7 +99,7 @@ def test_what_the_metadata_states(wheel, project):
     languages = [c.split(" :: ")[-1] for c in metadata.get_all("Classifier") if re.search(r"Python :: 3\.\d", c)]
     assert tuple(languages) == PYTHONS
     assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
-    assert "clickprompt = clickprompt_hf.cli:main" in entry_points.splitlines()
+    assert "clickprompt = clickprompt_command:main" in entry_points.splitlines()
 
 
 def test_building_imports_nothing_of_the_package(tmp_path):

@@ -347,7 +347,7 @@ class Refuse:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Refuse())
-from clickprompt_hf.cli import main
+from clickprompt_command import main
 
 main()
 """
