@@ -4,6 +4,9 @@
 Importing the package registers its classes with transformers' Auto classes and `pipeline`.
 """
 
+# __all__ names what `public_names` exports
+# ruff: noqa: F403, F405
+
 import importlib
 import sys
 from typing import TYPE_CHECKING
@@ -38,11 +41,11 @@ _LAZY_MODULES = {
 
 if TYPE_CHECKING:
     from .estimator import ClickPromptClassifier
-    from .public_names import *  # noqa: F403
+    from .public_names import *
     from .training import ClickPromptTrainer, ClickPromptTrainingArguments
 elif "clickprompt_command" not in sys.modules:
     # the command gets the public names on first use, see there
-    from .public_names import *  # noqa: F403
+    from .public_names import *
 
 
 if not TYPE_CHECKING:

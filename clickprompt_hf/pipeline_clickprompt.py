@@ -136,7 +136,7 @@ class ClickPromptPipeline(Pipeline):
         """
         if batch_size is not None:
             check_positive_integer("batch_size", batch_size)
-        size = batch_size or self._batch_size or default_batch_size(self.model.config)
+        size = batch_size or self._batch_size or scoring_batch_size(self.model.config)
         if hasattr(inputs, "iloc") and not hasattr(inputs, "columns"):
             # A row of a pandas data frame.
             inputs = inputs.to_dict()
@@ -239,7 +239,7 @@ class ClickPromptPipeline(Pipeline):
             self.processor.save_pretrained(partial, **kwargs)
 
 
-def default_batch_size(config: Any) -> int:
+def scoring_batch_size(config: Any) -> int:
     """Rows per batch when scoring with a model of this configuration."""
     # Without a PLM a row takes microseconds, so the fixed cost of a batch would show.
     return 256 if config.use_plm else 4096

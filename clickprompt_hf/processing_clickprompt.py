@@ -30,9 +30,6 @@ from .text_encoder_clickprompt import TEXT_ENCODER_FOLDER, TextEncoder
 from .text_options_clickprompt import TextOptions, check_positive_integer
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, special_tokens_around
 from .tokenization_clickprompt import tokenize
-
-# Until 0.2.0 it was defined here.
-from .tokenization_clickprompt import plain_backend  # noqa: F401
 from .values_clickprompt import check_labels
 from .whole_files import whole_contents
 # isort: on

@@ -134,7 +134,7 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
     imported -= {*sys.stdlib_module_names, "clickprompt_hf"}
 
     extras = project["optional-dependencies"]
-    names = ("tensorboard", "plots", "app", "onnx", "serve", "search", "compare", "spark", "ray")
+    names = ("tensorboard", "plots", "app", "onnx", "serve", "compare", "spark", "ray")
     optional = distributions(requirement for name in names for requirement in extras[name])
     required = distributions(project["dependencies"])
     declared = {MODULES.get(name, name) for name in required | optional}

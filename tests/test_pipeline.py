@@ -31,7 +31,7 @@ from clickprompt_hf import (
     ClickPromptPipeline,
     ClickPromptProcessor,
 )
-from clickprompt_hf.pipeline_clickprompt import default_batch_size
+from clickprompt_hf.pipeline_clickprompt import scoring_batch_size
 
 ROWS = {name: values for name, values in tiny_rows(11, seed=3).items() if name != "click"}
 LIST = [dict(zip(ROWS, row)) for row in zip(*ROWS.values())]
@@ -282,7 +282,7 @@ def test_without_a_plm_no_text_is_tokenized(monkeypatch):
     monkeypatch.setattr(processor, "render", lambda rows: pytest.fail("rendered text that nothing reads"))
     score = ClickPromptPipeline(model, processor, device="cpu")
     assert list(score(LIST[0], return_logits=True)) == ["click_probability", "logit", "ctr_logit"]
-    assert default_batch_size(score.model.config) == 4096
+    assert scoring_batch_size(score.model.config) == 4096
 
 
 def test_a_text_only_model_scores_too():

@@ -92,7 +92,7 @@ def _load_checkpoint(
 
     from ..configuration_clickprompt import ClickPromptConfig
     from ..export.export_ctr import load_click_model
-    from ..pipeline_clickprompt import default_batch_size
+    from ..pipeline_clickprompt import scoring_batch_size
     from ..processing_clickprompt import ClickPromptProcessor
     from ..recent_texts import RecentTexts
     from ..scoring.device import scoring_device
@@ -105,7 +105,7 @@ def _load_checkpoint(
     processor.check_model(config)
     model: Any = load_click_model(checkpoint, config)
     model = model.to(device or scoring_device())
-    rows, texts = batch_size or default_batch_size(config), RecentTexts()
+    rows, texts = batch_size or scoring_batch_size(config), RecentTexts()
     return processor, lambda table: score_table(
         table, processor, model, rows, unknown=UnknownValues(processor), recent_texts=texts
     )

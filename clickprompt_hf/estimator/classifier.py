@@ -27,14 +27,14 @@ from ..data.number_ranges import LARGEST_SEED, NumberRange
 from ..data.splits import split_at_random
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..modeling_ctr import backbone_class
-from ..pipeline_clickprompt import default_batch_size
+from ..pipeline_clickprompt import scoring_batch_size
 from ..presets import TablePreset, ctr_preset, preset_backbones
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
 from ..scoring import score_table
 from ..scoring.device import scoring_device
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
-from ..training.batch_size import default_batch_size as batch_size_for_training
+from ..training.batch_size import default_batch_size
 from ..training.calibration import calibrate
 from ..training.quiet_transformers import quiet_transformers
 from ..training.table_settings import preset_by_rows, settings_by_rows
@@ -230,7 +230,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         table = checked_table(self, X, reset=False).rename_columns(self._columns)
         # the model's precision, to which a probability does not depend on the other rows
-        clicks = score_table(table, self.processor_, self.model_, default_batch_size(self.model_.config)).astype("f4")
+        clicks = score_table(table, self.processor_, self.model_, scoring_batch_size(self.model_.config)).astype("f4")
         others = 1 - clicks
         return np.column_stack([others, clicks] if self._positive == 1 else [clicks, others])
 
@@ -433,7 +433,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         train, validation = data["train"], data.get("validation")
         if processor.reads_text:
             _warn_of_truncation(data.values(), processor)
-        batch_size = self.batch_size or batch_size_for_training(len(train), model.config.use_plm)
+        batch_size = self.batch_size or default_batch_size(len(train), model.config.use_plm)
         options: dict[str, Any] = {
             "report_to": "none",
             "disable_tqdm": not self.verbose,

@@ -21,7 +21,7 @@ from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
 from ..lists_clickprompt import cell_values, kept_values
 from ..modeling_clickprompt import ClickPromptForCTR
-from ..pipeline_clickprompt import default_batch_size
+from ..pipeline_clickprompt import scoring_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import TIME_PARTS, FieldSchema
@@ -281,7 +281,7 @@ def importance_chart(
     """
     table, clicks = labelled_rows(processor, path)
     # shuffled values need no warning
-    unknown, batch_size = UnknownValues(processor), default_batch_size(model.config)
+    unknown, batch_size = UnknownValues(processor), scoring_batch_size(model.config)
 
     def score(rows: pa.Table) -> np.ndarray:
         return score_table(rows, processor, model, batch_size, unknown=unknown, recent_texts=recent_texts)

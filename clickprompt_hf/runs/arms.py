@@ -32,7 +32,7 @@ from ..data.feature_dropout import unseen_shares
 from ..data.text_vectors import StoredTextEncoder
 from ..evaluation.importance import permutation_importance
 from ..modeling_clickprompt import ClickPromptForCTR
-from ..pipeline_clickprompt import default_batch_size
+from ..pipeline_clickprompt import scoring_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import FieldSchema
@@ -43,8 +43,8 @@ from ..training.arguments import copy_arguments
 from ..training.calibration import calibrate
 from ..training.checkpoints import newest_whole_checkpoint
 from ..training.metrics import auc_and_log_loss
-from ..training.plain_model import task_of
 from ..training.text_caching import caching_pays, num_variants
+from ..training.unwrapping import task_of
 from ..whole_files import whole_file, whole_folder
 from .arguments import ModelArguments
 from .model_building import fresh_model, fresh_pretraining_model, load_checkpoint
@@ -489,7 +489,7 @@ class NeuralArm(Arm):
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
     def _score(self, model: Any, table: pa.Table, texts: RecentTexts | None = None) -> np.ndarray:
-        batch_size, bf16 = default_batch_size(model.config), self.bench.training_args.bf16
+        batch_size, bf16 = scoring_batch_size(model.config), self.bench.training_args.bf16
         return score_table(table, self.data.processor, model, batch_size, bf16, recent_texts=texts)
 
 

@@ -26,7 +26,7 @@ from ..data.number_ranges import NumberRange, check_numbers
 from ..data.table_files import ENDINGS, table_kind
 from ..data.table_pieces import ENDINGS_WRITTEN, table_format
 from ..data.text_states import StateType
-from ..pipeline_clickprompt import default_batch_size
+from ..pipeline_clickprompt import scoring_batch_size
 from ..recent_texts import DEFAULT_MEGABYTES, RecentTexts, reads_states
 from ..scoring import StoredTexts, score_file
 from .backbone_modules import add_backbone_module, import_backbone_module
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
 
     # 3. Piece by piece: read, score, write. The output gets its name once it is complete.
-    batch_size, piece_rows = default_batch_size(model.config), 16_384 if model.config.use_plm else 131_072
+    batch_size, piece_rows = scoring_batch_size(model.config), 16_384 if model.config.use_plm else 131_072
     drifts = score_file(
         args.input,
         args.output,

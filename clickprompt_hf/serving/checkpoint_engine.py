@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..pipeline_clickprompt import ClickPromptPipeline, default_batch_size
+from ..pipeline_clickprompt import ClickPromptPipeline, scoring_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..unknown_values_clickprompt import UnknownValues
 from .engine import Rows
@@ -26,7 +26,7 @@ class CheckpointEngine:
     def __init__(self, model: Any, processor: ClickPromptProcessor):
         self.pipeline = ClickPromptPipeline(model=model.eval(), processor=processor, device=model.device)
         self.encoder, self.trained_values = processor, processor.trained_values
-        self.batch_rows = default_batch_size(model.config)
+        self.batch_rows = scoring_batch_size(model.config)
         self.name = f"{'with' if model.config.use_plm else 'without'} the PLM, PyTorch on {model.device}"
 
     def read(self, rows: Rows, unknown: UnknownValues) -> dict[str, torch.Tensor]:

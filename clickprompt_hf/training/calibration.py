@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from transformers import Trainer
 from transformers.utils import logging
 
-from .plain_model import plain_model
 from .resuming import of_first_process
+from .unwrapping import unwrap_model
 
 logger = logging.get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Calibration:
 
 def calibration_of(model: nn.Module) -> tuple[float, float]:
     """Return `calibration_scale` and `calibration_shift` of a model, (1, 0) if it has none."""
-    config = plain_model(model).config
+    config = unwrap_model(model).config
     # models loaded with the code of an older checkpoint, and models that are not ours, have none
     return getattr(config, "calibration_scale", 1.0), getattr(config, "calibration_shift", 0.0)
 
@@ -56,7 +56,7 @@ def calibration_of(model: nn.Module) -> tuple[float, float]:
 def reset_calibration(model: nn.Module) -> None:
     """Remove the calibration of a model whose weights will change."""
     if calibration_of(model) != (1, 0):
-        plain_model(model).config.reset_calibration()
+        unwrap_model(model).config.reset_calibration()
 
 
 def fit_calibration(logits: np.ndarray, clicks: np.ndarray) -> Calibration:
@@ -141,7 +141,7 @@ def calibrate(trainer: Trainer, validation: Dataset) -> dict[str, float]:
     found = fit_calibration(logits, clicks) if np.isfinite(logits).all() else Calibration()
     # the gathered rows are the same in all processes; sums in another order must not make two models
     found = of_first_process(found)
-    config = plain_model(model).config
+    config = unwrap_model(model).config
     config.calibration_scale, config.calibration_shift = found.scale, found.shift
     return {
         "calibration_scale": found.scale,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .plain_model import is_named
+from .unwrapping import is_named
 
 
 def parameter_groups(

@@ -37,9 +37,9 @@ from transformers.training_args import ParallelMode
 from ..layers_ctr import check_growth
 from ..loading_clickprompt import HUB_ARGUMENTS, find_weights, listed
 from .optimizer import feature_embeddings
-from .plain_model import plain_model
 from .sharding import engine_of_sharding
 from .table_rows import read_grown_rows, read_rows
+from .unwrapping import unwrap_model
 
 # Rows that are drawn together, whatever the number of processes.
 _ROWS_PER_DRAW = 2**16
@@ -230,7 +230,7 @@ def shard_id_tables(model: nn.Module, field_sizes: Sequence[int] | None = None, 
         ValueError: If the model has no table to divide, has other tables than those of `FeatureEmbedding`, or was
             built with more than one id per field although `field_sizes` are given.
     """
-    inner = plain_model(model)
+    inner = unwrap_model(model)
     check_tables(inner)
     embeddings = feature_embeddings(inner)
     if field_sizes is not None:
@@ -463,7 +463,7 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
     if args.parallel_mode == ParallelMode.NOT_DISTRIBUTED:
         raise ValueError(f"{wanted} several devices in one process: start one process per device, got True.")
     if not has_sharded_tables(model):
-        check_tables(plain_model(model))
+        check_tables(unwrap_model(model))
     if args.world_size == 1:
         warnings.warn(
             "`shard_id_tables` divides nothing in one process: it holds all rows. Start several, with `accelerate "

@@ -19,7 +19,7 @@ from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer
 from transformers import Trainer, TrainingArguments
 
 from ..prompt_injection import checkpointing_layers, projection_modules
-from .plain_model import is_named, plain_model
+from .unwrapping import is_named, unwrap_model
 
 
 def engine_of_sharding(args: TrainingArguments) -> str | None:
@@ -132,7 +132,7 @@ def _mesh(accelerator: Accelerator) -> Any:
 
 def projections_read_by_prompts(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The projections of PLM layers that make prompts of hidden states."""
-    inner = plain_model(model)
+    inner = unwrap_model(model)
     if not is_named(inner, "ClickPromptPreTrainedModel") or inner.config.prompt_encoder != "paper":
         return []
     injection, plm = inner.trunk.injection, inner.trunk.plm

@@ -19,7 +19,7 @@ from ..data.text_states import TextStates, fingerprint_of
 from ..data.text_variants import DEFAULT_MASKED_VARIANTS, DistinctTexts, text_ids_of
 from ..input_checks import check_has_lower_layers, check_pooled_layers
 from .arguments import ClickPromptSettings
-from .plain_model import Task, is_named, plain_model, task_of
+from .unwrapping import Task, is_named, task_of, unwrap_model
 
 logger = logging.get_logger(__name__)
 
@@ -33,7 +33,7 @@ _LEAST_READS = 2
 
 def freezes_lower_layers(model: nn.Module, settings: ClickPromptSettings, datasets: Iterable[Any] = ()) -> bool:
     """Whether training leaves the PLM's lower layers as they are: as the settings say, or as cached rows need it."""
-    inner = plain_model(model)
+    inner = unwrap_model(model)
     if not is_named(inner, "ClickPromptPreTrainedModel") or not inner.config.use_plm:
         return False
     return bool(settings.freeze_lower_layers or settings.cache_text_states or _any_cached(datasets))
@@ -76,7 +76,7 @@ def check_lower_layers(
     if settings.freeze_lower_layers is False:
         raise ValueError("`freeze_lower_layers` must be True or left out for rows with cached states, got False.")
     name = "cache_text_states" if settings.cache_text_states else "freeze_lower_layers"
-    inner = plain_model(model)
+    inner = unwrap_model(model)
     check_has_lower_layers(inner.config, name)
     lower = inner.trunk.lower_modules()
     if any(isinstance(part, BaseTunerLayer) for module in lower for part in module.modules()):

@@ -51,7 +51,6 @@ from .optimizer import (
     sparse_parameters,
     with_options,
 )
-from .plain_model import is_named, plain_model, task_of
 from .resuming import EarlyStoppingCallback
 from .sampling import EpochSampler
 from .sharded_tables import (
@@ -72,6 +71,7 @@ from .text_caching import (
     rows_with_states,
     warn_of_unshared_texts,
 )
+from .unwrapping import is_named, task_of, unwrap_model
 
 logger = logging.get_logger(__name__)
 
@@ -276,7 +276,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
 
     def _choose_kernels(self) -> None:
         """Choose the attention implementation and the compiled forward."""
-        choose_attention(plain_model(self.model), self.args, self.settings.attn_implementation)
+        choose_attention(unwrap_model(self.model), self.args, self.settings.attn_implementation)
         if self._compiled_call is not None:
             self.model._compiled_call_impl = self._compiled_call
 
@@ -315,7 +315,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
             is_new = rows is self.train_dataset and self._cached_rows.get(rows) is None
             if is_new and self.args.local_process_index == 0:
                 self._warn_of_unshared_texts(rows)
-        self._cached_rows.update(plain_model(self.model), self.args, self.settings, self.data_collator, wanted)
+        self._cached_rows.update(unwrap_model(self.model), self.args, self.settings, self.data_collator, wanted)
 
     @property
     def _batch_rows(self) -> int:
@@ -330,7 +330,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         return self._batch_rows * self.args.gradient_accumulation_steps
 
     def _warn_of_unshared_texts(self, rows: ColumnarDataset) -> None:
-        variants = num_variants(self.settings.masked_variants, task_of(plain_model(self.model)))
+        variants = num_variants(self.settings.masked_variants, task_of(unwrap_model(self.model)))
         if variants == 1 and self.settings.text_state_dir is not None:
             # later runs read the same states
             return
@@ -349,7 +349,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
 
     def _with_feature_dropout(self, dataset: ColumnarDataset) -> ColumnarDataset:
         """Training rows with as many unseen values as the rows of evaluation have."""
-        config = plain_model(self.model).config.ctr_config
+        config = unwrap_model(self.model).config.ctr_config
         if self.settings.feature_dropout == "none" or config is None:
             return dataset
         _, *evaluated = self._datasets()
@@ -373,7 +373,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
     def _choose_trained_parts(self) -> None:
         """Freeze parts and make gradients of embeddings sparse."""
         if freezes_lower_layers(self.model, self.settings, self._datasets()):
-            plain_model(self.model).freeze_lower_layers()
+            unwrap_model(self.model).freeze_lower_layers()
         freeze_parts(self.model, self.settings.frozen_parts)
         if self.settings.sparse_embedding_updates:
             make_embeddings_sparse(self.model)
@@ -606,7 +606,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
 
     def _count_recovered(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, T, V) and token labels (B, T) to the numbers of recovered and of masked tokens, (B,) each."""
-        positions, labels = plain_model(self.model).predicting_positions(labels)
+        positions, labels = unwrap_model(self.model).predicting_positions(labels)
         predicted = logits.argmax(dim=-1)
         if positions is not None:
             predicted = predicted.gather(1, positions)
@@ -658,7 +658,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
             unique = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
             state_dict = {name: value for name, value in self.model.state_dict().items() if name in unique}
         super()._save(output_dir, state_dict)
-        inner = plain_model(self.model)
+        inner = unwrap_model(self.model)
         if isinstance(self.accelerator.unwrap_model(self.model), PeftModel) and task_of(inner) == "clicks":
             # PEFT saves no configuration
             folder = Path(str(output_dir or self.args.output_dir))
@@ -745,7 +745,7 @@ def _choose_batch_size(args: TrainingArguments, model: Any, train_dataset: Any) 
     is_known = args.per_device_train_batch_size == DEFAULT_BATCH_SIZE and model is not None
     if not is_known or train_dataset is None or not has_length(train_dataset):
         return
-    inner = plain_model(model)
+    inner = unwrap_model(model)
     has_plm = is_named(inner, "ClickPromptPreTrainedModel") and inner.config.use_plm
     args.per_device_train_batch_size = default_batch_size(len(train_dataset), has_plm)
     if args.process_index == 0:

@@ -17,15 +17,15 @@ _TASKS: dict[str, Task] = {
 }
 
 
-def plain_model(model: nn.Module) -> Any:
+def unwrap_model(model: nn.Module) -> Any:
     """Return the model under `torch.compile`, adapters of PEFT and wrappers of distributed training, in any order."""
     inner = unwrap_peft_model(extract_model_from_parallel(model, keep_torch_compile=False))
-    return model if inner is model else plain_model(inner)
+    return model if inner is model else unwrap_model(inner)
 
 
 def task_of(model: nn.Module) -> Task:
     """Return what a model predicts, by the names of its classes; `"clicks"` for models that are not ours."""
-    names = [base.__name__ for base in type(plain_model(model)).__mro__]
+    names = [base.__name__ for base in type(unwrap_model(model)).__mro__]
     return next((_TASKS[name] for name in names if name in _TASKS), "clicks")
 
 
