@@ -63,6 +63,8 @@ _WITH_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
 _WITH_UNIT = re.compile(
     r"([-+]?)([^\d\s.,+-][^\d\s,+-]{0,3})? ?([-+]?(?:\d(?:[\d.,'\u2019 ]*\d)?|\.\d+)) ?([^\d\s.,+-][^.,+]{0,14}\.?)?"
 )
+# Minus signs that Python does not read, parentheses of accountants, and signs behind numbers.
+_NEGATIVE = re.compile(r"\(([^-+()]+)\)|([^-+()]+)-|[\u2212\u2013] ?([^-+()]+)")
 _MAGNITUDES = {"k": 3, "tsd": 3, "thousand": 3, "mio": 6, "mn": 6, "million": 6, "bn": 9, "billion": 9, "mrd": 9}
 _CURRENCIES = {
     *("usd", "eur", "gbp", "chf", "jpy", "cny", "rmb", "inr", "rub", "pln", "sek", "nok", "dkk", "czk", "huf", "ron"),
@@ -447,10 +449,14 @@ def plain_readings(text: str) -> list[str]:
     """How a number with separators of thousands, a comma before its fraction, or a unit may be written plainly.
 
     Returns:
-        `["2067"]` for `2 067`, `["2067.11"]` for `2.067,11`, `["14.7"]` for `14,7 %`, `["1200"]` for `1.2k`, both
-        `["2067", "2.067"]` for `2,067`, and nothing for a text that is not such a number, or may mean meters or
-        millions.
+        `["2067"]` for `2 067`, `["2067.11"]` for `2.067,11`, `["14.7"]` for `14,7 %`, `["1200"]` for `1.2k`,
+        `["-5"]` for `(5)` and `5-`, both `["2067", "2.067"]` for `2,067`, and nothing for a text that is not such a
+        number, or may mean meters or millions.
     """
+    if negative := _NEGATIVE.fullmatch(text):
+        number = next(filter(None, negative.groups())).strip()
+        is_plain = number[:1].isdigit() and np.isfinite(number_of(number))
+        return ["-" + reading for reading in plain_readings(number) or ([number] if is_plain else [])]
     if split := number_and_unit(text):
         number, unit = split
         readings = plain_readings(number) or [number]
@@ -471,7 +477,8 @@ def advice_on_numbers(texts: Iterable[str]) -> str:
     if not readings:
         return ""
     text = min(readings, key=lambda text: len(readings[text]))
-    option = "" if number_and_unit(text) else ", or name `decimal` and `thousands` of a CSV file"
+    has_marks = not (number_and_unit(text) or _NEGATIVE.fullmatch(text))
+    option = "" if not has_marks else ", or name `decimal` and `thousands` of a CSV file"
     return f"write {' or '.join(readings[text])} for {text!r}{option}"
 
 

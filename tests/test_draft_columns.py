@@ -104,6 +104,60 @@ def test_codes_stay_categories(values, said, tmp_path):
     assert said in text
 
 
+@pytest.mark.parametrize("share", [0.04, 0.5])
+def test_times_in_several_formats_are_told(share, tmp_path):
+    iso, german = DAYS.dt.strftime("%Y-%m-%d").tolist(), DAYS.dt.strftime("%d.%m.%Y").tolist()
+    rows = set(np.random.default_rng(3).permutation(ROWS)[: int(share * ROWS)].tolist())
+    mixed = [german[n] if n in rows else iso[n] for n in range(ROWS)]
+    text, fields = drafted({"seen": mixed, "repeated": [mixed[n % 100] for n in range(ROWS)]}, tmp_path)
+    said = re.findall(
+        "(CHECK|LEFT OUT): times in several formats, such as (.*), are read as words: write them in", text
+    )
+    assert [mark for mark, _ in said] == ["LEFT OUT", "CHECK"]
+    assert all(re.search(r"'\d{4}-\d\d-\d\d'", cells) and re.search(r"'\d\d.\d\d.\d{4}'", cells) for _, cells in said)
+    assert fields["seen"] == []
+    assert "kind" not in fields["repeated"][0]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["Red", "red", "RED", "blue"], "each of these counts as a value of its own: 'Red', 'red', 'RED'; write them"),
+        (["TRUE", "1", "FALSE", "0"], "each of these counts as a value of its own: 'TRUE', '1'; 'FALSE', '0'; write"),
+        (["red", "blue", "green"], None),
+        (["TRUE", "FALSE", "maybe"], None),
+        # hashes
+        (["aGVsbG8gd29ybGQ1Xy", "AGVsbG8gd29ybGQ1Xy", "aGVsbG8gd29ybGQ2Xz"], None),
+    ],
+)
+def test_categories_in_several_spellings_are_told(values, said, tmp_path):
+    text, fields = drafted({"x": [values[n % len(values)] for n in range(ROWS)]}, tmp_path)
+    assert "kind" not in fields["x"][0]
+    assert ("each of these counts as" in text) == (said is not None)
+    assert said is None or said in text
+
+
+def test_a_row_of_totals_is_questioned(tmp_path):
+    path = tmp_path / "table.csv"
+    rows = "".join(f"Total wine,{n % 40},{click}\n" for n, click in enumerate(CLICKS))
+    for last, is_told in ((f"Total,{20 * ROWS},{CLICKS.sum()}\n", True), ("Totals:,7,\n", True), ("Red,7,1\n", False)):
+        path.write_text(f"shop,x,click\n{rows}{last}")
+        text = draft_schema(path)
+        assert ("CHECK: the last row seems to hold totals of the others ('Total" in text) == is_told
+    # of the first rows alone, nobody knows
+    path.write_text(f"shop,x,click\n{rows}Total,7,1\n{rows}")
+    assert "hold totals" not in draft_schema(path, max_rows=ROWS + 1)
+
+
+def test_a_title_above_the_header_is_suspected(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("Sales of 2024,,\nuser,x,click\n1,2,1\n")
+    with pytest.raises(
+        ValueError, match=r"it has only \['Sales of 2024'\]. If lines above the header are a title, remove"
+    ):
+        draft_schema(path)
+
+
 @pytest.mark.parametrize("word", ["NULL", "unknown", "0000-00-00", "0000-00-00 00:00:00", "9999-12-31", "never"])
 @pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S"])
 def test_days_that_are_none_are_missing(word, form, tmp_path):

@@ -94,6 +94,24 @@ def test_usual_numbers_are_not_questioned(values, tmp_path):
     assert "mean missing" not in lines
 
 
+@pytest.mark.parametrize("fraction", [0, 0.25])
+def test_days_that_spreadsheets_count_are_questioned(fraction, tmp_path):
+    frame = pd.DataFrame({"date": 45_200 + np.arange(ROWS) // 2 + fraction, "click": CLICKS})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    # 2024-01-01 is day 45292, and the last one here is day 45399
+    said = (
+        f"if these are days since 1900, as spreadsheets count them, write dates: 2024-04-17 for {45_399 + fraction:g}"
+    )
+    assert said in draft_schema(tmp_path / "table.csv")
+
+
+def test_infinite_numbers_do_not_spoil_the_others(tmp_path):
+    lines, (field,) = drafted(with_share(AMOUNTS, ["inf", "-inf", "1e400"], 0.04), tmp_path)
+    assert field["kind"] == "numeric"
+    assert "4 % missing" in lines
+    assert "AUC alone" in lines
+
+
 def test_words_and_numbers_for_missing_cells_go_together(tmp_path):
     lines, (field,) = drafted(with_share(AGES, ["NA", -999], 0.1), tmp_path)
     assert field["missing"] == ["NA"]
@@ -138,11 +156,17 @@ def test_numbers_with_units_are_questioned(cell, said, tmp_path):
         (["3 kg", "700 g", "2 kg"], "with 'kg', 'g', such as '3 kg', are read as words: write plain numbers (3) in"),
         (
             ["1,200", "2,500", "613"],
-            "numbers with separators, such as '1,200', are read as words: write plain numbers",
+            "separators or signs, such as '1,200', are read as words: write plain numbers (1200",
         ),
+        (
+            ["(12.5)", "7", "3"],
+            "separators or signs, such as '(12.5)', are read as words: write plain numbers (-12.5)",
+        ),
+        (["12-", "7", "3-"], "such as '12-', are read as words: write plain numbers (-12)"),
+        (["\u221212.5", "\u22127", "3"], "such as '\u221212.5', are read as words: write plain numbers (-12.5)"),
     ],
 )
-def test_units_that_differ_are_told(cells, said, tmp_path):
+def test_units_and_signs_that_differ_are_told(cells, said, tmp_path):
     values = [cells[0]] * 200 + (cells[1:] * 100)
     lines, _ = drafted(values, tmp_path)
     assert said in lines
@@ -161,6 +185,7 @@ def test_units_that_differ_are_told(cells, said, tmp_path):
         ["1st", "2nd", "3rd"],
         ["5W30", "10W40", "0W20"],
         ["2 doors", "SUV", "4 doors", "van"],
+        ["2020-", "1999-2004", "2011-"],
     ],
 )
 def test_codes_ranges_and_names_are_no_numbers_with_units(cells, tmp_path):

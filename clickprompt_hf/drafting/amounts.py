@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Numbers that are not written plainly: with a currency, a unit, or separators of thousands."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import numpy as np
 from ..values_clickprompt import number_and_unit, number_of, plain_readings
 from .written_numbers import are_triples, marks_advice
 
+_WITHOUT_PARENTHESES = re.compile(r"^\((.*)\)$")
 _MOST_OTHERS = 0.05
 _MOST_UNITS = 5
 # Letters behind a number without a blank are a code if there are several, unless they are magnitudes.
@@ -29,9 +31,9 @@ def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
     units: Counter[str] = Counter()
     rows, is_unspaced_letter, example = 0, False, ""
     for value, count in zip(values, counts.tolist()):
-        plain = value.removeprefix("(").removesuffix(")") if value[:1] == "(" else value
+        plain = _WITHOUT_PARENTHESES.sub(r"\1", value)
         split = number_and_unit(plain, any_unit=True)
-        if split is None and not (np.isfinite(number_of(plain)) or plain_readings(plain)):
+        if split is None and not (np.isfinite(number_of(value)) or plain_readings(value)):
             if (rows := rows + count) > _MOST_OTHERS * counts.sum():
                 return None
             continue
@@ -45,9 +47,12 @@ def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
     readings = plain_readings(example)
     written = f" ({' or '.join(readings)})" if readings else ""
     if not units:
+        if all(value[0] == "(" for value in values):
+            # lists
+            return None
         return (
-            f"numbers with separators, such as {example!r}, are read as words: write plain numbers{written} to make "
-            f"the field numeric{marks_advice(values)}"
+            f"numbers with separators or signs, such as {example!r}, are read as words: write plain numbers{written} "
+            f"to make the field numeric{marks_advice(values)}"
         )
     shown = ", ".join(map(repr, units))
     same = " in one unit" if len(units) > 1 or units.total() < counts.sum() else ""

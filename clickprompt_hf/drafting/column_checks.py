@@ -25,6 +25,10 @@ _MIN_ROWS_OF_CLASS = 10
 _NUMBERS_BINS = 50
 _LEAK, _NEAR_LEAK = 0.97, 0.9
 _CLICKED_SHARE = 0.98
+_WORDS_FOR_TOTALS = {
+    *("total", "totals", "grand total", "subtotal", "sum", "summe", "gesamt", "gesamtsumme", "insgesamt", "totale"),
+    *("average", "mean", "mittelwert", "durchschnitt", "somme", "suma"),
+}
 
 
 def is_header_a_row(profiles: Sequence[ColumnProfile]) -> bool:
@@ -166,6 +170,16 @@ def count_copies(profiles: Sequence[ColumnProfile]) -> tuple[int, bool]:
     rows = pd.DataFrame({c: profile.value_ids for c, profile in enumerate(profiles)})
     times = rows.groupby(list(rows.columns)).size().to_numpy()
     return len(rows) - len(times), bool(times.max() <= 2 or times.min() == times.max())
+
+
+def question_last_row(profiles: Sequence[ColumnProfile]) -> str | None:
+    """A doubt if the last row holds the totals of the others, as below tables of spreadsheets; else `None`."""
+    for profile in profiles:
+        last = profile.value_ids[-1]
+        word = profile.values[last] if last >= 0 else ""
+        if word.casefold().rstrip(":") in _WORDS_FOR_TOTALS and profile.counts[last] == 1:
+            return f"the last row seems to hold totals of the others ({word!r} in column {profile.name!r}): remove it"
+    return None
 
 
 def question_outcome(profile: ColumnProfile) -> None:

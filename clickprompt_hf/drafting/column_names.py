@@ -24,6 +24,7 @@ _ENTITY_WORDS = _words(
     domain page listing property store shop restaurant hotel business venue company job vacancy course recipe query
     keyword session device account card policy loan contract claim order transaction invoice encounter visit
     admission booking reservation impression request event record row ticket tweet post review msno playlist brand
+    kunde nutzer benutzer artikel produkt cliente usuario producto utilisateur produit
     model machine sensor station cust usr respondent participant panelist subject tenant borrower donor resident
     """
 )

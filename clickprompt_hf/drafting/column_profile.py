@@ -18,6 +18,7 @@ from ..schema_clickprompt import FieldSchema
 from ..values_clickprompt import (
     advice_on_numbers,
     format_of_digits,
+    labels_of,
     number_and_unit,
     number_of,
     percent,
@@ -52,6 +53,9 @@ _DATE_FORMATS = (
     *("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%b-%Y", "%Y-%m"),
 )
 # Digits this long that parse as dates are dates, whatever their column is called.
+_TIMES_TRIED, _MOST_TIME_FORMATS, _GROUPS_SHOWN = 100, 4, 3
+# The days of the years 1955 to 2064, as spreadsheets count them.
+_FIRST_DAY, _LAST_DAY = 20_000, 60_000
 _SURE_FORMATS = ("%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m%d%H%M%S%f")
 # Times outside of these years, the last of them counted from now, are probably read wrongly.
 _FIRST_YEAR, _YEARS_AHEAD = 1900, 10
@@ -251,11 +255,14 @@ def _guess_kind(profile: ColumnProfile, cell_type: pa.DataType, raw: Mapping[str
     elif not (
         _try_numbers(profile)
         or _try_times(profile)
+        or _try_mixed_times(profile)
         or _try_amounts(profile)
         or _is_place(profile)
         or _try_multi_valued(profile, raw)
     ):
         _try_text(profile)
+    if profile.kind == "categorical" and not profile.has_only_codes and (doubt := _question_spellings(profile.values)):
+        profile.doubts.append(doubt)
     if profile.kind not in ("numeric", "time") and "missing" not in profile.options:
         for v, value in enumerate(profile.values):
             if means_missing(value) and value.lower() not in _DOUBTFUL_WORDS:
@@ -316,6 +323,7 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     numbers = np.asarray([number_of(value) for value in profile.values])
     numbers[[means_missing(value) for value in profile.values]] = np.nan
     numeric = np.isfinite(numbers)
+    numbers[~numeric] = np.nan
     doubts = list(profile.doubts)
     words = _words_beside(profile, numeric, "numbers", _MOST_OTHER_THAN_NUMBERS)
     if words is None:
@@ -356,6 +364,11 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     if doubt := question_points(profile.values):
         profile.doubts.append(doubt)
     low, high = np.nanmin(numbers), np.nanmax(numbers)
+    if profile.words & TIME_WORDS and low >= _FIRST_DAY and high < _LAST_DAY:
+        day = (datetime(1899, 12, 30) + timedelta(days=float(high))).date()
+        profile.doubts.append(
+            f"if these are days since 1900, as spreadsheets count them, write dates: {day} for {high:g}"
+        )
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
     return True
@@ -416,6 +429,28 @@ def _try_times(profile: ColumnProfile) -> bool:
             profile.doubts += [doubt] if doubt else []
             return True
     return False
+
+
+def _try_mixed_times(profile: ColumnProfile) -> bool:
+    """Tell whether the values are times, but in several formats, and question or leave out the column."""
+    known = [value for value in profile.values if not means_missing(value) and not is_no_time(value)]
+    sample = known[:: max(1, len(known) // _TIMES_TRIED)]
+    if not sample or not all(_DIGIT.search(value) for value in sample[:5]):
+        return False
+    found: list[str] = []
+    left = sample
+    while left and len(found) < _MOST_TIME_FORMATS:
+        read = [[value for value in left if read_time(value, time_format)] for time_format in _TIME_FORMATS]
+        best = max(read, key=len)
+        if not best:
+            break
+        found.append(best[0])
+        left = [value for value in left if value not in best]
+    if len(found) < 2 or len(left) > _MOST_OTHER_THAN_NUMBERS * len(sample):
+        return False
+    shown = ", ".join(map(repr, found))
+    _question_words(profile, f"times in several formats, such as {shown}, are read as words: write them in one format")
+    return True
 
 
 def _span(values: Collection[str], time_format: str | None) -> timedelta:
@@ -483,11 +518,30 @@ def _try_amounts(profile: ColumnProfile) -> bool:
     if doubt is None:
         return False
     profile.are_amounts = True
+    _question_words(profile, doubt)
+    return True
+
+
+def _question_words(profile: ColumnProfile, doubt: str) -> None:
+    """Question a column that is categorical because of how it is written, or leave it out if values hardly repeat."""
     if 2 * len(profile.values) > profile.counts.sum():
         profile.reason_left_out = doubt
     else:
         profile.doubts.append(doubt)
-    return True
+
+
+def _question_spellings(values: Sequence[str]) -> str | None:
+    """A doubt if values differ only in upper and lower case, or are truth values in several spellings."""
+    groups: dict[str, list[str]] = {}
+    truths = labels_of(values).tolist()
+    are_truths = bool(np.isfinite(truths).all())
+    for value, truth in zip(values, truths):
+        groups.setdefault(str(truth) if are_truths else value.casefold(), []).append(value)
+    alike = [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    if not alike:
+        return None
+    more = f" and {len(alike) - _GROUPS_SHOWN:,} more" if len(alike) > _GROUPS_SHOWN else ""
+    return f"each of these counts as a value of its own: {'; '.join(alike[:_GROUPS_SHOWN])}{more}; write them alike"
 
 
 def _try_multi_valued(profile: ColumnProfile, raw: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ valid schema file.
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from ..data.table_files import ENDINGS, open_table_file, table_kind
-from ..drafting.column_checks import is_header_a_row
+from ..drafting.column_checks import is_header_a_row, question_last_row
 from ..drafting.column_profile import ColumnProfile
 from ..drafting.label_guess import is_named_label, may_be_graded_label, question_named
 from ..drafting.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
@@ -91,10 +92,13 @@ def draft_schema(
     texts = _Texts.of(used, count_tokens)
     lines = _head(path, len(table), is_whole, draft, texts)
     if draft.num_copies:
+        repeat = "row repeats" if draft.num_copies == 1 else "rows repeat"
         lines.append(
-            f"# CHECK: {draft.num_copies:,} rows repeat an earlier row in all columns. Remove them if they are "
-            "copies: a random split tests on copies of training rows."
+            f"# CHECK: {draft.num_copies:,} {repeat} an earlier row in all columns. Remove copies: a random split "
+            "tests on copies of training rows."
         )
+    if is_whole and (doubt := question_last_row(profiles)):
+        lines.append(f"# CHECK: {_NOT_IN_COMMENTS.sub('?', doubt)}.")
     lines += ["", "fields:"]
     for profile in draft.columns:
         lines += _field_lines(profile)
@@ -130,7 +134,9 @@ def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = No
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path} must have unique column names, but it repeats {repeated}; rename them.")
     if len(names) < 2:
-        advice = " `--column_names` takes names separated by blanks." if names and "," in names[0] else ""
+        advice = " If lines above the header are a title, remove them."
+        if names and "," in names[0]:
+            advice = " `--column_names` takes names separated by blanks."
         raise ValueError(f"{path} must have at least two columns, a field and the label; it has only {names}.{advice}")
     read: list[pa.RecordBatch] = []
     num_rows = 0
@@ -325,6 +331,7 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         )
         if others:
             lines.append(f"# Columns with two values: {_listed(others)}.")
+        lines += _named_lines(draft.profiles)
         lines += [_derivation(profile) for profile in draft.profiles if may_be_graded_label(profile)]
         lines.append(
             "# Draft again with --label COLUMN, which also finds leaks, or name the label here and remove its field."
@@ -332,12 +339,7 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         return [*lines, "label:"]
     profile = label.profile
     if not is_named_label(profile):
-        for other in draft.columns:
-            if advice := question_named(other):
-                lines.append(
-                    f"# CHECK: by its name, {_quoted(other.name)} is the label, but it has {len(other.values)} values "
-                    f"({_examples(other)}). {_NOT_IN_COMMENTS.sub('?', advice)}, and draft again."
-                )
+        lines += _named_lines(draft.columns)
     clicks = label.clicks[np.isfinite(label.clicks)]
     lines.append(
         f"# CHECK: is {_quoted(profile.name)} the label? It has {len(profile.values)} values ({_examples(profile)}), "
@@ -357,6 +359,16 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         lines.append(f"# CHECK: is this the value that counts as a click? Its probability is predicted.{because}")
         lines.append(_flow({"positive": label.positive})[1:-1])
     return lines
+
+
+def _named_lines(profiles: Sequence[ColumnProfile]) -> list[str]:
+    """Question columns that are the label by their name, but have a few values more than two."""
+    return [
+        f"# CHECK: by its name, {_quoted(profile.name)} is the label, but it has {len(profile.values)} values "
+        f"({_examples(profile)}). {advice}, and draft again."
+        for profile in profiles
+        if (advice := question_named(profile))
+    ]
 
 
 def _derivation(profile: ColumnProfile) -> str:
