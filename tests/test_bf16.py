@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainingArguments
 
 from clickprompt_hf.training import bf16
-from clickprompt_hf.training.trainer import choose_attention
+from clickprompt_hf.training.bf16 import choose_attention
 
 
 class Products(TorchDispatchMode):

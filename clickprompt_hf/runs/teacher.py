@@ -26,9 +26,9 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import reads_states
 from ..scoring.file_scoring import checkpoint_digest
 from ..training.arguments import ClickPromptSettings, ClickPromptTrainingArguments
+from ..training.bf16 import choose_attention
 from ..training.distillation import click_logits
 from ..training.text_caching import states_folder
-from ..training.trainer import choose_attention
 from ..whole_files import whole_file
 from .arguments import ModelArguments
 from .paths import check_folder_or_hub_id

@@ -11,11 +11,15 @@ section 5.1, which divides by n_j instead, and so regularizes frequent ids less)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
+from transformers.trainer_utils import has_length
 
+from ..data.columnar import ColumnarDataset
 from .optimizer import feature_embeddings, without_zero_rows
 from .sharded_tables import RowShardedTable
 
@@ -105,3 +109,39 @@ class EmbeddingL2:
                 gradient.values().add_(weight[rows] * rates[rows])
             else:
                 gradient.add_(weight * rates * gradient.any(dim=1, keepdim=True))
+
+
+def check_has_length(train_dataset: Any) -> None:
+    """Refuse a training dataset whose rows cannot be counted."""
+    if not has_length(train_dataset):
+        raise ValueError(
+            "`train_dataset` must have a length with `embedding_l2`, which counts its ids; got "
+            f"{type(train_dataset).__name__}."
+        )
+
+
+def feature_ids_of(dataset: Any) -> np.ndarray:
+    """Feature ids of all rows of a training dataset, (N, C).
+
+    Raises:
+        ValueError: If it has no length, or rows have no `feature_ids` or other numbers of them.
+    """
+    if isinstance(dataset, ColumnarDataset):
+        return dataset.feature_ids
+    check_has_length(dataset)
+    # not every dataset with a length ends when it is iterated
+    rows = dataset if isinstance(dataset, datasets.Dataset) else (dataset[i] for i in range(len(dataset)))
+    ids = []
+    for number, row in enumerate(rows):
+        if "feature_ids" not in row:
+            raise ValueError(
+                "Rows of `train_dataset` must have `feature_ids` with `embedding_l2`, got "
+                f"{sorted(row)} in row {number}."
+            )
+        ids.append(np.asarray(row["feature_ids"]))
+        if ids[-1].shape != ids[0].shape:
+            raise ValueError(
+                "Rows of `train_dataset` must have the same number of `feature_ids`, got "
+                f"{ids[0].size}, and {ids[-1].size} in row {number}."
+            )
+    return np.stack(ids)

@@ -2,9 +2,13 @@
 """The order in which training visits its rows."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import datasets
 import numpy as np
 from torch.utils.data import Sampler
+
+from ..data.columnar import ColumnarDataset
 
 _BATCHES_SORTED_TOGETHER = 50
 # their permutation takes 80 MB
@@ -75,6 +79,13 @@ class EpochSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.length
+
+
+def has_lengths(dataset: Any, length_column: str) -> bool:
+    """Whether rows can be grouped by the length of their text."""
+    if isinstance(dataset, ColumnarDataset):
+        return dataset.tables is not None
+    return not isinstance(dataset, datasets.Dataset) or bool({"input_ids", length_column} & {*dataset.column_names})
 
 
 def permutation(size: int, draw: np.random.Generator, piece: int) -> Iterator[np.ndarray]:

@@ -2,8 +2,8 @@
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, reproducible order and masks.
 
 optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows; resuming.py saves and
-resumes; sharded_tables.py divides id tables; divergence.py stops what is lost; text_caching.py freezes lower layers
-and caches their states.
+resumes; publishing.py uploads; sharded_tables.py divides id tables; divergence.py stops what is lost; text_caching.py
+freezes lower layers and caches their states.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,33 +13,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import ModelCard, constants
-from huggingface_hub.errors import LocalTokenNotFoundError
-from huggingface_hub.utils import httpx
+from huggingface_hub import ModelCard
 from peft import PeftMixedModel, PeftModel
 from safetensors.torch import load_model
 from torch._dynamo import OptimizedModule
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import EvalPrediction, PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, BestRun, has_length
+from transformers.trainer_utils import BestRun, has_length
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..click_probabilities import CLICK_PROBABILITIES_FILE, save_click_probabilities
 from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
 from ..data.columnar import ColumnarDataset
 from ..data.feature_dropout import matching_dropout
-from ..whole_files import remove_partial, whole_file
+from ..whole_files import whole_file
 from .arguments import ClickPromptSettings, ClickPromptTrainingArguments, check_supported, copy_arguments
 from .batch_size import DEFAULT_BATCH_SIZE, default_batch_size
-from .bf16 import keep_few_kernels
+from .bf16 import choose_attention
 from .calibration import calibration_of, reset_calibration
 from .distillation import distillation_loss
-from .embedding_l2 import EmbeddingL2
+from .embedding_l2 import EmbeddingL2, check_has_length, feature_ids_of
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
 from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
 from .optimizer import (
@@ -51,8 +48,9 @@ from .optimizer import (
     sparse_parameters,
     with_options,
 )
+from .publishing import PublishingTrainer
 from .resuming import EarlyStoppingCallback
-from .sampling import EpochSampler
+from .sampling import EpochSampler, has_lengths
 from .sharded_tables import (
     check_shard_id_tables,
     has_sharded_tables,
@@ -75,9 +73,6 @@ from .unwrapping import is_named, task_of, unwrap_model
 
 logger = logging.get_logger(__name__)
 
-# Trials' checkpoints, which hold pickles, and files that nobody has finished.
-_UNPUBLISHED = (f"*/{PREFIX_CHECKPOINT_DIR}-*", "*/.*.partial", ".*.parts")
-
 
 class MaskEpochCallback(TrainerCallback):
     """Passes the epoch to the training dataset, whose masks depend on it: accelerate passes it to the sampler only."""
@@ -87,7 +82,7 @@ class MaskEpochCallback(TrainerCallback):
             train_dataloader.dataset.set_epoch(int(state.epoch or 0))
 
 
-class ClickPromptTrainer(ShardedTablesTrainer):
+class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     """A `Trainer` for `ClickPromptForCTR`, `ClickPromptForPAMLM` and `ClickPromptForPACLM`.
 
     It differs from `Trainer` in these points:
@@ -167,11 +162,6 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         args = TrainingArguments("tmp_trainer") if args is None else copy_arguments(args)
         check_supported(args)
         settings = ClickPromptSettings.of(args)
-        has_optimizer = kwargs.get("optimizers", (None, None))[0] is not None
-        if settings.sparse_embedding_updates and has_optimizer and not settings.shard_id_tables:
-            raise ValueError("`sparse_embedding_updates` must be False with `optimizers`, which are used as they are.")
-        if settings.embedding_l2 and has_optimizer:
-            raise ValueError("`embedding_l2` must be 0 with `optimizers`, which are used as they are.")
         callbacks = [*(callbacks or []), MaskEpochCallback()]
         self.model_card = model_card
         self.run_metrics: dict[str, float] = {}
@@ -210,29 +200,38 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         if args.metric_for_best_model == "auc" and (self.is_pretraining or args.prediction_loss_only):
             # the default is meant for finetuning; pretraining has no clicks to rank
             args.metric_for_best_model, args.greater_is_better = "loss", False
-        if (
-            settings.sparse_embedding_updates
-            and not settings.shard_id_tables
-            and args.world_size > 1
-            and (backend := torch.distributed.get_backend()) != "gloo"
-        ):
-            raise ValueError(
-                "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
-                f"gradients, as gloo can; got {backend!r}."
-            )
-        if settings.feature_dropout == "unseen":
-            self._check_feature_dropout()
-        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if settings.sparse_embedding_updates and is_sharded:
-            raise ValueError("`sparse_embedding_updates` must be False with FSDP and DeepSpeed, got True.")
-        if settings.embedding_l2 and train_dataset is not None:
-            _check_length(train_dataset)
-        if settings.embedding_l2 and is_sharded:
-            raise ValueError("`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings.")
-        check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
+        self._check_settings(settings)
         with left_as_it_was(self.model):
             self._choose_kernels()
             self._choose_trained_parts()
+
+    def _check_settings(self, settings: ClickPromptSettings) -> None:
+        """Refuse settings that do not fit each other, the rows or the processes."""
+        args, is_sharded = self.args, self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if settings.sparse_embedding_updates and not settings.shard_id_tables:
+            if self.optimizer is not None:
+                raise ValueError(
+                    "`sparse_embedding_updates` must be False with `optimizers`, which are used as they are."
+                )
+            if args.world_size > 1 and (backend := torch.distributed.get_backend()) != "gloo":
+                raise ValueError(
+                    "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
+                    f"gradients, as gloo can; got {backend!r}."
+                )
+        if settings.sparse_embedding_updates and is_sharded:
+            raise ValueError("`sparse_embedding_updates` must be False with FSDP and DeepSpeed, got True.")
+        if settings.feature_dropout == "unseen":
+            self._check_feature_dropout()
+        if settings.embedding_l2:
+            if self.optimizer is not None:
+                raise ValueError("`embedding_l2` must be 0 with `optimizers`, which are used as they are.")
+            if self.train_dataset is not None:
+                check_has_length(self.train_dataset)
+            if is_sharded:
+                raise ValueError(
+                    "`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings."
+                )
+        check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
 
     @staticmethod
     def _shard_id_tables(model: Any, args: TrainingArguments, settings: ClickPromptSettings, options: dict) -> None:
@@ -427,7 +426,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
     def _l2_of_steps(self, model) -> EmbeddingL2:
         with left_as_it_was(self.model):
             self._choose_trained_parts()
-            feature_ids, dropped = _feature_ids(self.train_dataset), np.zeros(1)
+            feature_ids, dropped = feature_ids_of(self.train_dataset), np.zeros(1)
             if isinstance(self.train_dataset, ColumnarDataset):
                 dropout = self._with_feature_dropout(self.train_dataset).feature_dropout
                 dropped = dropped if dropout is None else dropout.probabilities
@@ -500,7 +499,7 @@ class ClickPromptTrainer(ShardedTablesTrainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         by_length = self.args.train_sampling_strategy == "group_by_length"
-        if by_length and not _has_lengths(dataset, self.args.length_column_name):
+        if by_length and not has_lengths(dataset, self.args.length_column_name):
             raise ValueError(
                 "`train_sampling_strategy` must be 'random' for rows without text, got 'group_by_length'."
             )
@@ -677,65 +676,6 @@ class ClickPromptTrainer(ShardedTablesTrainer):
         else:
             super()._load_best_model()
 
-    def init_hf_repo(self, token=None, private=None):
-        with _explained_hub_errors(self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name):
-            super().init_hf_repo(token, private)
-
-    def push_to_hub(self, *args, **kwargs):
-        """Save the model, write the model card and upload the output folder.
-
-        Checkpoints and files whose names begin with an underscore stay local. The arguments are those of
-        `Trainer.push_to_hub`, which passes keyword arguments on to `create_model_card`.
-
-        Raises:
-            OSError: If the Hub cannot be reached or refuses the upload.
-            ValueError: If the output folder holds checkpoints of a search's trials or unfinished predictions.
-        """
-        if self.args.should_save:
-            _check_publishable(Path(str(self.args.output_dir)))
-        with _explained_hub_errors(self.hub_model_id or self.args.hub_model_id or ""):
-            return super().push_to_hub(*args, **kwargs)
-
-    def create_model_card(self, **options) -> None:  # type: ignore[override]  # both kinds of card take keywords
-        """Write the model card, `README.md` in the output folder: that of `model_card`, or `Trainer`'s.
-
-        Args:
-            options: Keyword arguments of `model_card` or of `Trainer.create_model_card`: `license`, `tags`, ...
-        """
-        if self.model_card is None or isinstance(self.accelerator.unwrap_model(self.model), PeftModel):
-            super().create_model_card(**options)
-        elif self.is_world_process_zero():
-            folder = Path(str(self.args.output_dir))
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(folder / "README.md") as partial:
-                self.model_card(self, **options).save(partial)
-
-
-def _check_publishable(folder: Path) -> None:
-    """Remove what killed writers have left in a folder, and refuse the rest that `Trainer` would upload.
-
-    `Trainer` leaves out only what is named `checkpoint-*` or `_*` in the folder itself.
-    """
-    remove_partial(folder)
-    found = [path.relative_to(folder) for pattern in _UNPUBLISHED for path in folder.glob(pattern)]
-    if private := sorted(str(path) for path in found if not path.parts[0].startswith(("_", PREFIX_CHECKPOINT_DIR))):
-        raise ValueError(
-            f"`push_to_hub` would publish {', '.join(private)}: move or remove these, or finish the `clickprompt "
-            f"predict` that writes into {folder}."
-        )
-
-
-@contextmanager
-def _explained_hub_errors(hub_id: str) -> Iterator[None]:
-    """Turn connection errors into an `OSError` that names the model and the Hub."""
-    try:
-        yield
-    except (httpx.HTTPError, ConnectionError, LocalTokenNotFoundError) as error:
-        raise OSError(
-            f"`push_to_hub` could not publish {hub_id} on {constants.ENDPOINT}. Log in with `hf auth login`, check "
-            f"the network, or leave --push_to_hub out. The error: {error}"
-        ) from error
-
 
 def _choose_batch_size(args: TrainingArguments, model: Any, train_dataset: Any) -> None:
     """Set the default batch size for a model and its training rows in `args`, unless one was given, and say so."""
@@ -755,59 +695,3 @@ def _choose_batch_size(args: TrainingArguments, model: Any, train_dataset: Any) 
             f"{'with a PLM' if has_plm else f'for {len(train_dataset):,} rows without a PLM'}; "
             "`per_device_train_batch_size` sets another size."
         )
-
-
-def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> None:
-    """Set the PLM's attention implementation to `name`, or to the fastest one, and limit the kernels that bf16 keeps.
-
-    The backward pass of torch's fused attention is slow in bf16 on CPUs: at 4 layers x 256 and 62 keys it takes a
-    fifth of a training step, 7 times as long as plain matrix products.
-    """
-    on_cpu_in_bf16 = args.bf16 and args.device.type == "cpu"
-    if on_cpu_in_bf16:
-        keep_few_kernels()
-    name = name or ("eager" if on_cpu_in_bf16 else None)
-    if name and isinstance(model, PreTrainedModel):
-        model.set_attn_implementation(name)
-
-
-def _check_length(train_dataset: Any) -> None:
-    if train_dataset is None or not has_length(train_dataset):
-        raise ValueError(
-            "`train_dataset` must have a length with `embedding_l2`, which counts its ids; got "
-            f"{type(train_dataset).__name__}."
-        )
-
-
-def _feature_ids(dataset: Any) -> np.ndarray:
-    """Feature ids of all rows of a training dataset, (N, C).
-
-    Raises:
-        ValueError: If it has no length, or rows have no `feature_ids` or other numbers of them.
-    """
-    if isinstance(dataset, ColumnarDataset):
-        return dataset.feature_ids
-    _check_length(dataset)
-    # not every dataset with a length ends when it is iterated
-    rows = dataset if isinstance(dataset, datasets.Dataset) else (dataset[i] for i in range(len(dataset)))
-    ids = []
-    for number, row in enumerate(rows):
-        if "feature_ids" not in row:
-            raise ValueError(
-                "Rows of `train_dataset` must have `feature_ids` with `embedding_l2`, got "
-                f"{sorted(row)} in row {number}."
-            )
-        ids.append(np.asarray(row["feature_ids"]))
-        if ids[-1].shape != ids[0].shape:
-            raise ValueError(
-                "Rows of `train_dataset` must have the same number of `feature_ids`, got "
-                f"{ids[0].size}, and {ids[-1].size} in row {number}."
-            )
-    return np.stack(ids)
-
-
-def _has_lengths(dataset: Any, length_column: str) -> bool:
-    """Whether rows can be grouped by the length of their text."""
-    if isinstance(dataset, ColumnarDataset):
-        return dataset.tables is not None
-    return not isinstance(dataset, datasets.Dataset) or bool({"input_ids", length_column} & {*dataset.column_names})
