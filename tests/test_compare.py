@@ -21,8 +21,11 @@ from clickprompt_hf.comparison.results import load_run
 from clickprompt_hf.comparison.speed import MOST_REPEATS
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.presets import table_preset
-from clickprompt_hf.runs import arms, compare, comparison_folder
+from clickprompt_hf.runs import compare, comparison_folder
 from clickprompt_hf.runs.arguments import DataArguments
+from clickprompt_hf.runs.arms import arm as every_arm
+from clickprompt_hf.runs.arms import baseline_arm, neural_arm, pamlm
+from clickprompt_hf.runs.arms.neural_arm import TextVectorArm
 from clickprompt_hf.runs.comparison_folder import (
     COMPARISON_FILE,
     claim_comparison,
@@ -182,7 +185,7 @@ def test_pamlm_caches_states_only_where_that_pays(epochs, cached, table, tmp_pat
     RobertaModel(config).save_pretrained(tmp_path / "plm")
     tokenizer.save_pretrained(tmp_path / "plm")
     seen = []
-    monkeypatch.setattr(arms, "ClickPromptTrainer", lambda model, args, **of: seen.append((args, of)) or 1 / 0)
+    monkeypatch.setattr(pamlm, "ClickPromptTrainer", lambda model, args, **of: seen.append((args, of)) or 1 / 0)
     arguments = [*table, *SMALL, "--plm_name_or_path", str(tmp_path / "plm"), "--trials", "1", "--seeds", "1"]
     arguments += ["--text_fields", "title", "--arms", "clickprompt_pamlm", "--pamlm_epochs", epochs, "--output_dir"]
     with pytest.raises(ZeroDivisionError):
@@ -248,7 +251,7 @@ def test_the_speed_of_text_vectors_is_that_of_new_texts(tmp_path, monkeypatch):
         training_args=SimpleNamespace(bf16=False),
         seeds=[1],
     )
-    arm, read = arms.TextVectorArm("backbone_text_vectors", bench), []
+    arm, read = TextVectorArm("backbone_text_vectors", bench), []
     compute = TextEncoder.compute
     monkeypatch.setattr(
         TextEncoder, "compute", lambda self, texts, *of: read.append(len(texts)) or compute(self, texts)
@@ -294,9 +297,9 @@ def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, m
     arguments = [*table, *SMALL, "--num_train_epochs", "2", "--arms", "gradient_boosting", "backbone"]
     arguments += ["--trials", "2", "--seeds", "2", "--output_dir"]
 
-    def interrupted(name, after):
-        """Run with a function of arms.py that interrupts its call number `after`."""
-        calls, function = [], getattr(arms, name)
+    def interrupted(module, name, after):
+        """Run with a function of an arm's module that interrupts its call number `after`."""
+        calls, function = [], getattr(module, name)
 
         def interrupting(*args, **kwargs):
             calls.append(args)
@@ -305,16 +308,16 @@ def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, m
             return function(*args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(arms, name, interrupting)
+            patch.setattr(module, name, interrupting)
             with pytest.raises(KeyboardInterrupt):
                 compare.main([*arguments, str(tmp_path / "part")])
 
     compare.main([*arguments, str(tmp_path / "whole")])
     # within the tuning of the first arm, after the training of a model, and before its results are kept
-    interrupted("suggest", 2)
-    interrupted("calibrate", 1)
+    interrupted(baseline_arm, "suggest", 2)
+    interrupted(neural_arm, "calibrate", 1)
     assert list((tmp_path / "part").glob("arms/backbone/_seed-42/checkpoint-*"))
-    interrupted("save_run", 2)
+    interrupted(every_arm, "save_run", 2)
     compare.main([*arguments, str(tmp_path / "part")])
     whole, part = (
         {path.relative_to(tmp_path / name): load_run(path) for path in (tmp_path / name).glob("arms/*/seed-*.npz")}

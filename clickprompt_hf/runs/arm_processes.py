@@ -15,7 +15,8 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import torch
 
-from .arms import Arm, Bench, make_arm, pamlm_checkpoint
+from .arms import Arm, Bench, make_arm
+from .arms.pamlm import pamlm_checkpoint
 from .comparison_folder import rows_file
 
 # The bench of this process, and its arms by name.
