@@ -63,51 +63,60 @@ def launch(name_or_path: str, port: int | None, block: bool = True) -> gr.Blocks
     return page
 
 
-def make_page(name_or_path: str) -> gr.Blocks:
-    """Build the page; its first row holds frequent values."""
-    # 1. The checkpoint: a processor that reads raw rows, and a model.
-    processor = AutoProcessor.from_pretrained(name_or_path)
-    model = load_model(name_or_path)
-    processor.check_model(model.config)
-    # parts of the same time share a widget
-    fields = list({field.column: field for field in reversed(processor.schema.fields)}.values())[::-1]
-    keys = looked_up_columns(processor)
-    num_prompts = model.config.num_prompts if model.config.use_plm else 0
-    # what changes on the page is often not in the text
-    recent_texts = RecentTexts()
+class Explanations:
+    """What the page shows of a checkpoint's rows. Its methods are the functions that gradio calls.
 
-    # 2. From a row to what the page shows.
+    Args:
+        name_or_path: Folder or Hub id of the checkpoint.
+    """
+
+    def __init__(self, name_or_path: str):
+        self.processor: Any = AutoProcessor.from_pretrained(name_or_path)
+        self.model: Any = load_model(name_or_path)
+        self.processor.check_model(self.model.config)
+        # parts of the same time share a widget
+        self.fields = list({field.column: field for field in reversed(self.processor.schema.fields)}.values())[::-1]
+        # by key of the joined tables, the columns that it looks up
+        self.keys: dict[str, list[str]] = {}
+        for name, key in self.processor.columns_to_join({}).items():
+            self.keys.setdefault(key, []).append(name)
+        self.num_prompts = self.model.config.num_prompts if self.model.config.use_plm else 0
+        # what changes on the page is often not in the text
+        self.recent_texts = RecentTexts()
+
     @torch.no_grad()
-    def show(column: str, *values: Any) -> tuple:
-        row = {field.column: value for field, value in zip(fields, values)}
+    def show(self, column: str, *values: Any) -> tuple:
+        """The charts and the text of a row, given the column to change and the row's values."""
+        model, processor = self.model, self.processor
+        row = {field.column: value for field, value in zip(self.fields, values)}
         inputs = processor([row], return_tensors="pt").to(model.device)
-        outputs = model(**recent_texts.shared(model, inputs))
-        parts = {SIDES[side]: logit.item() for side, logit in logit_parts(model, outputs).items()}
-        parts_table = pd.DataFrame([*parts.items(), ("together", outputs.logits.item())], columns=["part", "logit"])
-        unknown = ", ".join(unknown_fields(processor, row))
-        title = f"{PARTS_TITLE}; training did not have this {unknown}" if unknown else PARTS_TITLE
+        outputs = model(**self.recent_texts.shared(model, inputs))
         return (
             f"{corrected_probabilities(outputs.logits, model.config).item():.1%}",
-            gr.BarPlot(
-                parts_table, title=title, sort=parts_table["part"].tolist(), y_lim=with_zero(parts_table["logit"])
-            ),
-            changes_chart(model, processor, row, column, recent_texts),
-            attention_chart(model, inputs, num_prompts) if num_prompts else None,
+            parts_chart(model, processor, row, outputs),
+            changes_chart(model, processor, row, column, self.recent_texts),
+            attention_chart(model, inputs, self.num_prompts) if self.num_prompts else None,
             processor.render([row])[0],
         )
 
-    def show_importance(path: str, progress: gr.Progress = gr.Progress()) -> gr.BarPlot:  # noqa: B008  # gradio's way
+    def show_importance(self, path: str, progress: gr.Progress = gr.Progress()) -> gr.BarPlot:  # noqa: B008  # gradio's way
+        """How much each field matters on an uploaded file."""
         progress(0, "Scoring shuffled rows")
-        return importance_chart(model, processor, Path(path), recent_texts)
+        return importance_chart(self.model, self.processor, Path(path), self.recent_texts)
 
-    def look_up(key: str, cell: Any) -> Any:
-        found = processor.tables.joined({key: [cell]}, keys[key])
-        by_column = {field.column: field for field in fields}
-        values = [widget_value(by_column[name], *found[name]) for name in keys[key]]
+    def look_up(self, key: str, cell: Any) -> Any:
+        """The values of the widgets of a joined table's columns, given its key."""
+        found = self.processor.tables.joined({key: [cell]}, self.keys[key])
+        by_column = {field.column: field for field in self.fields}
+        values = [widget_value(by_column[name], *found[name]) for name in self.keys[key]]
         # gradio wraps the value of a single widget itself
         return values if len(values) > 1 else values[0]
 
-    # 3. The page: a widget per field, and the charts.
+
+def make_page(name_or_path: str) -> gr.Blocks:
+    """Build the page, a widget per field and the charts; its first row holds frequent values."""
+    explanations = Explanations(name_or_path)
+    processor, fields, keys = explanations.processor, explanations.fields, explanations.keys
     with gr.Blocks(title="ClickPrompt", analytics_enabled=False) as page:
         gr.Markdown(f"## What {code(os.path.basename(os.path.normpath(name_or_path)))} makes of a row")
         with gr.Row():
@@ -134,7 +143,9 @@ def make_page(name_or_path: str) -> gr.Blocks:
                     title="Click probability with this value and with other values of the field",
                     height=320,
                 )
-                attention = gr.BarPlot(x="layer", y="attention", y_lim=[0, 1], height=220, visible=num_prompts > 0)
+                attention = gr.BarPlot(
+                    x="layer", y="attention", y_lim=[0, 1], height=220, visible=explanations.num_prompts > 0
+                )
         gr.Markdown("## Which fields matter?")
         with gr.Row():
             labelled = gr.File(
@@ -149,10 +160,10 @@ def make_page(name_or_path: str) -> gr.Blocks:
                     title="How far the AUC drops when one field is shuffled among the rows",
                     height=320,
                 )
-        labelled.upload(show_importance, [labelled], [importance])
+        labelled.upload(explanations.show_importance, [labelled], [importance])
         by_column = {field.column: widget for field, widget in zip(fields, widgets)}
         row_and_charts = {
-            "fn": show,
+            "fn": explanations.show,
             "inputs": [changed, *widgets],
             "outputs": [probability, parts, changes, attention, text],
             "queue": False,
@@ -164,7 +175,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
         for key, columns in keys.items():
             widget = {**key_widgets, **by_column}[key]
             known_of_it = {
-                "fn": partial(look_up, key),
+                "fn": partial(explanations.look_up, key),
                 "inputs": [widget],
                 "outputs": [by_column[name] for name in columns],
                 "queue": False,
@@ -174,14 +185,6 @@ def make_page(name_or_path: str) -> gr.Blocks:
             on_load = on_load(**known_of_it).then
         on_load(**row_and_charts)
     return page
-
-
-def looked_up_columns(processor: ClickPromptProcessor) -> dict[str, list[str]]:
-    """By key of the joined tables, the columns that it looks up."""
-    keys: dict[str, list[str]] = {}
-    for name, key in processor.columns_to_join({}).items():
-        keys.setdefault(key, []).append(name)
-    return keys
 
 
 def key_widget(processor: ClickPromptProcessor, key: str) -> Any:
@@ -225,6 +228,17 @@ def field_widget(processor: ClickPromptProcessor, field: FieldSchema) -> Any:
     if 0 < len(values) <= LONGEST_DROPDOWN:
         return gr.Dropdown(values, value=values[0], label=field.name, allow_custom_value=True)
     return gr.Textbox(values[0] if values else "", label=field.name)
+
+
+def parts_chart(
+    model: ClickPromptForCTR, processor: ClickPromptProcessor, row: dict[str, Any], outputs: Any
+) -> gr.BarPlot:
+    """The logit of a row and what each side adds to it; the title names values that training did not have."""
+    parts = {SIDES[side]: logit.item() for side, logit in logit_parts(model, outputs).items()}
+    table = pd.DataFrame([*parts.items(), ("together", outputs.logits.item())], columns=["part", "logit"])
+    unknown = ", ".join(unknown_fields(processor, row))
+    title = f"{PARTS_TITLE}; training did not have this {unknown}" if unknown else PARTS_TITLE
+    return gr.BarPlot(table, title=title, sort=table["part"].tolist(), y_lim=with_zero(table["logit"]))
 
 
 def attention_chart(model: ClickPromptForCTR, inputs: Any, num_prompts: int) -> gr.BarPlot:
