@@ -580,6 +580,9 @@ def check_labels(
             expected = f"numbers or words ({positive!r} for a click)"
         if positive is None and canonical(found):
             advice = f" For other labels, set `positive` in the schema to the one that means a click.{advice}"
+        elif not canonical(found):
+            num_missing = sum(not canonical(value) for value in values)
+            advice = f" {num_missing:,} of {len(labels):,} labels are missing: remove these rows first.{advice}"
         raise ValueError(
             f"Labels in column {column!r} must be {expected}, got {found!r} in row {row_offset + row} of {where}, "
             f"counted from 0.{advice}"

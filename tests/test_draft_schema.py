@@ -483,3 +483,50 @@ def test_columns_that_are_the_label_by_name_are_not_passed_over(name, values, sa
         assert said in found[0]
     elif name == "click":
         assert yaml.safe_load(text)["label"] == "click"
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_tables_of_users_and_items_are_joined_and_written_into_the_draft(ending, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(4)
+    log = {
+        "user_id": draw.integers(0, 60, 400),
+        "item_id": draw.integers(0, 40, 400),
+        "click": draw.integers(0, 2, 400),
+    }
+    pd.DataFrame(log).to_csv("log.csv", index=False)
+    users = pd.DataFrame(
+        {"user_id": range(60), "age": draw.integers(18, 90, 60), "joined": pd.Timestamp("2024-01-01")}
+    )
+    users["joined"] += pd.to_timedelta(np.arange(60) * 9, "D")
+    items = pd.DataFrame({"item_id": range(40), "price": np.arange(40) / 4, "color": ["red", "blue"] * 20})
+    for name, frame in (("users", users), ("items", items)):
+        frame.to_csv(f"{name}.csv", index=False) if ending == "csv" else frame.to_parquet(f"{name}.parquet")
+
+    main(["log.csv"])
+    assert 'say more about "user_id", "item_id", one row per id, draft again with --join FILE user_id' in (
+        capsys.readouterr().out
+    )
+    joins = ["--join", f"users.{ending}", "user_id", "user_", "--join", f"items.{ending}", "item_id"]
+    main(["log.csv", *joins])
+    text = capsys.readouterr().out
+    assert "draft again with --join" not in text
+    Path("schema.yaml").write_text(text, encoding="utf-8")
+    splits, schema = load_splits("csv", "log.csv", "schema.yaml")
+    assert schema.keys == [
+        *("user_id", "item_id", "user_age", "user_joined.weekday", "user_joined.month", "price", "color"),
+    ]
+    assert [(table.key, table.prefix) for table in schema.tables] == [("user_id", "user_"), ("item_id", "")]
+    row = splits["train"].slice(0, 1).to_pylist()[0]
+    assert float(row["user_age"]) == users["age"][int(row["user_id"])]
+    assert float(row["price"]) == int(row["item_id"]) / 4
+
+    with pytest.raises(ValueError, match="--join must have a file, a key and perhaps a prefix, got 'users.csv'"):
+        main(["log.csv", "--join", "users.csv"])
+    with pytest.raises(ValueError, match=r"must have the column 'user' once, the `key`"):
+        main(["log.csv", "--join", f"users.{ending}", "user"])
+    with pytest.raises(FileNotFoundError, match="There must be a file at people.csv"):
+        main(["log.csv", "--join", "people.csv", "user_id"])
+    pd.DataFrame({"user_id": range(900, 960), "age": range(60)}).to_csv("others.csv", index=False)
+    with pytest.warns(UserWarning, match="100% of 400 rows have a key in column 'user_id' that others.csv lacks"):
+        main(["log.csv", "--join", "others.csv", "user_id"])

@@ -160,7 +160,8 @@ def test_labels_become_integers(labels):
     [
         ([0, 2] * 25, "must be 0 or 1, got 2 in row 1 of rows.csv, counted from 0"),
         ([0.0, 0.5] * 25, "must be 0 or 1, got 0.5 in row 1"),
-        ([1, None] * 25, "must be 0 or 1, got None in row 1"),
+        ([1, None] * 25, "got None in row 1 .* 25 of 50 labels are missing: remove these rows first"),
+        ([0, 2] * 25, "For other labels, set `positive` in the schema to the one that means a click"),
         (["yes", "no"] * 25, "must be 0 or 1, got 'yes' in row 0 .* `positive` in the schema"),
     ],
 )

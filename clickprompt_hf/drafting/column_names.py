@@ -83,6 +83,11 @@ def suggests_ids(words: set[str]) -> bool:
     return bool(words & ID_WORDS) or any(map(_ID_ENDINGS.fullmatch, words)) or names_entity
 
 
+def suggests_entities(words: set[str]) -> bool:
+    """Whether the words of a name suggest ids of users, items or the like, of which other tables may say more."""
+    return suggests_ids(words) and (bool(words & _ENTITY_WORDS) or any(map(_ID_ENDINGS.fullmatch, words)))
+
+
 def suggests_places(words: set[str]) -> bool:
     """Whether the words of a name suggest places."""
     return bool(words & _PLACE_WORDS)

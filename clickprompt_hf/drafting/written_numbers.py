@@ -94,6 +94,9 @@ def with_guessed_marks(table: pa.Table, csv_format: CsvFormat | None) -> CsvForm
     votes: Counter[tuple[str, str | None]] = Counter()
     num_plain = num_columns = 0
     for column in table.columns:
+        if not pa.types.is_string(column.type):
+            # of a joined table with types
+            continue
         found = _marks_of(_some_values(column))
         votes.update(found)
         num_plain += found == [_PLAIN]
@@ -109,7 +112,7 @@ def with_guessed_marks(table: pa.Table, csv_format: CsvFormat | None) -> CsvForm
 
 def looks_numeric(column: pa.ChunkedArray, csv_format: CsvFormat | None) -> bool:
     """Whether nearly all cells of a column are numbers as a CSV format writes them, some of which are not plain."""
-    if csv_format is None or csv_format.has_plain_numbers:
+    if csv_format is None or csv_format.has_plain_numbers or not pa.types.is_string(column.type):
         return False
     values = _some_values(column)
     return bool(values) and any(np.isnan(number_of(value)) for value in values) and _are_read(values, csv_format)

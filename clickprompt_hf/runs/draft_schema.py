@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ import pyarrow as pa
 import yaml
 from transformers import AutoTokenizer
 
+from ..data.dimension_tables import DimensionTable, check_different_columns, with_joined_columns
 from ..data.table_files import ENDINGS, open_table_file, table_kind
 from ..drafting.column_checks import is_header_a_row, question_last_row
+from ..drafting.column_names import suggests_entities
 from ..drafting.column_profile import ColumnProfile
 from ..drafting.label_guess import is_named_label, may_be_graded_label, question_named
 from ..drafting.schema_draft import MAX_ROWS, SchemaDraft, draft_of, fields_of, profile_columns
@@ -36,7 +38,7 @@ from ..drafting.text_estimate import (
     tokens_by_characters,
 )
 from ..drafting.written_numbers import with_guessed_marks
-from ..schema_clickprompt import CsvFormat, FieldSchema
+from ..schema_clickprompt import CsvFormat, FieldSchema, TableSchema
 from ..values_clickprompt import number_of, percent
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of, written_options
@@ -54,6 +56,7 @@ def draft_schema(
     positive: str | None = None,
     csv_format: CsvFormat | None = None,
     tokenizer: str | None = None,
+    tables: Sequence[TableSchema] = (),
 ) -> str:
     """Draft a schema file for a table, as YAML with comments.
 
@@ -65,9 +68,10 @@ def draft_schema(
         csv_format: How a CSV file is written; the draft repeats it, and adds how most columns write numbers.
         tokenizer: Hub id or folder of the tokenizer that counts the tokens of a text; by default, a token has four
             characters.
+        tables: Tables of users and items to join to the rows; the draft repeats them.
 
     Raises:
-        OSError: If the file or the tokenizer does not exist.
+        OSError: If a file or the tokenizer does not exist.
         ValueError: If the file has another format, is broken, has no rows, fewer than two columns, repeated column
             names or no header, or if an argument does not fit it. The message names the file or the argument.
     """
@@ -75,11 +79,11 @@ def draft_schema(
     count_tokens = _token_counter(tokenizer)
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
-    table, is_whole = read_first_rows(path, max_rows, csv_format)
+    table, is_whole = read_first_rows(path, max_rows, csv_format, tables)
     is_csv = table_kind(path) == "csv"
     given, csv_format = csv_format, with_guessed_marks(table, csv_format) if is_csv else csv_format
     profiles = profile_columns(table, csv_format if is_csv else None)
-    has_header = is_csv and (csv_format is None or csv_format.column_names is None)
+    has_header = is_csv and not tables and (csv_format is None or csv_format.column_names is None)
     if has_header and is_header_a_row(profiles):
         shown = ",".join(table.column_names)
         raise ValueError(
@@ -107,6 +111,7 @@ def draft_schema(
         lines += ["  # CHECK: no column can be a field with ids, and training needs at least one."]
     if not kinds:
         lines += ["  []"]
+    lines += _table_lines(used, tables)
     lines += _text_lines(texts, "one per four characters" if tokenizer is None else f"of {tokenizer}")
     lines += ["", *_label_lines(draft), "", *_time_lines(draft.times)]
     if options := written_options(csv_format):
@@ -119,8 +124,10 @@ def draft_schema(
     return "\n".join(lines) + "\n"
 
 
-def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = None) -> tuple[pa.Table, bool]:
-    """Read the first rows of a table.
+def read_first_rows(
+    path: Path, max_rows: int, csv_format: CsvFormat | None = None, tables: Sequence[TableSchema] = ()
+) -> tuple[pa.Table, bool]:
+    """Read the first rows of a table, with the columns of the `tables` that are joined.
 
     Returns:
         The rows, and whether they are the whole table.
@@ -129,7 +136,9 @@ def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = No
         FileNotFoundError: As in `draft_schema`.
         ValueError: As in `draft_schema`.
     """
-    file = open_table_file(path, csv_format)
+    to_join = [_opened(described, csv_format) for described in tables]
+    check_different_columns(to_join)
+    file = with_joined_columns(open_table_file(path, csv_format), to_join)
     names, batches = file.schema.names, file.batches()
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path} must have unique column names, but it repeats {repeated}; rename them.")
@@ -147,7 +156,31 @@ def read_first_rows(path: Path, max_rows: int, csv_format: CsvFormat | None = No
             break
     if not num_rows:
         raise ValueError(f"{path} must have rows, but it has none below its header {names}.")
+    for joined in to_join:
+        joined.warn_of_lost_keys()
     return pa.Table.from_batches(read).slice(0, max_rows), num_rows <= max_rows
+
+
+def _opened(described: TableSchema, csv_format: CsvFormat | None) -> DimensionTable:
+    """A table of users or items with all its columns."""
+    file = open_table_file(Path(described.file), csv_format)
+    return DimensionTable(file, described, [described.prefix + name for name in file.schema.names])
+
+
+def _table_lines(used: Sequence[ColumnProfile], tables: Sequence[TableSchema]) -> list[str]:
+    """Write the joined tables, or say how to join some to the ids of users and items that repeat."""
+    if tables:
+        written = [{key: value for key, value in asdict(table).items() if value} for table in tables]
+        lines = ["", "# Joined to the rows; paths are relative to the schema's folder.", "tables:"]
+        return [*lines, *(f"  - {_flow(table)}" for table in written)]
+    ids = [profile.name for profile in used if profile.has_only_codes and suggests_entities(profile.words)]
+    if not ids:
+        return []
+    return [
+        "",
+        f"# If other files say more about {_listed(ids)}, one row per id, draft again with --join FILE "
+        f"{_NOT_IN_COMMENTS.sub('?', shlex.quote(ids[0]))}, which joins their columns.",
+    ]
 
 
 @dataclass(frozen=True)
@@ -443,6 +476,15 @@ def make_parser() -> CommandParser:
     parser.add_argument("--label", help="label column (default: guessed)")
     parser.add_argument("--positive", help="value of the label that means a click (default: guessed)")
     parser.add_argument(
+        "--join",
+        action="append",
+        default=[],
+        nargs="+",
+        metavar=("FILE KEY", "PREFIX"),
+        help="table of users or items to join by the column KEY; PREFIX is put before its "
+        "other columns' names; may be repeated",
+    )
+    parser.add_argument(
         "--tokenizer", help="Hub id or folder of a tokenizer to count tokens with (default: one per four characters)"
     )
     add_csv_options(parser, "how a CSV file is written, which the draft repeats")
@@ -461,7 +503,11 @@ def main(arguments: list[str] | None = None) -> None:
     """
     args = make_parser().parse_args(arguments)
     csv_format = csv_format_of(args, None)
-    print(draft_schema(args.table, args.max_rows, args.label, args.positive, csv_format, args.tokenizer), end="")
+    if wrong := [values for values in args.join if len(values) not in (2, 3)]:
+        raise ValueError(f"--join must have a file, a key and perhaps a prefix, got {' '.join(wrong[0])!r}")
+    tables = [TableSchema(*values) for values in args.join]
+    draft = draft_schema(args.table, args.max_rows, args.label, args.positive, csv_format, args.tokenizer, tables)
+    print(draft, end="")
 
 
 if __name__ == "__main__":
