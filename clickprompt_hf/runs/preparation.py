@@ -148,30 +148,12 @@ def prepare_data(
             # the processor, if given, is the teacher's
             owner = CHECKPOINT if teacher is None else TEACHER
             limit = data_args.max_text_length if teacher is None else None
-            schema, files = None, {}
-            if is_of_shards:
-                kept: KeptData | None = kept_shards(data_args, processor)
-            else:
-                schema = _schema_to_read(data_args, resolved, processor, owner)
-                files = _files_of(data_args, resolved)
-                kept = _kept_data(data_args, model_args, resolved, records, schema, files, processor, limit)
-            if kept is not None and extend_vocabulary:
-                raise ValueError("`--prepared` must be left out beside `--extend_vocabulary`.")
-            request = _Request(
-                *(data_args, model_args, resolved, records, processor, owner, limit, extend_vocabulary),
-                *(output_dir, folder, kept),
+            _encode(
+                _Request(
+                    *(data_args, model_args, resolved, records, processor, owner, limit, extend_vocabulary),
+                    *(output_dir, folder),
+                )
             )
-            with kept.locked() if kept is not None else nullcontext():
-                if kept is None or not kept.is_there():
-                    streamed = _files_to_stream(data_args, resolved, schema, files, extend_vocabulary)
-                    if schema is None or not streamed:
-                        _prepare_in_memory(request)
-                    else:
-                        _stream(request, schema, streamed)
-            if kept is not None:
-                # for what else a run maps
-                claim_prepared_folder(output_dir)
-                prepared_data(output_dir).mkdir()
         is_fresh = processor is None
         reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
         data, processor = load_prepared(folder)
@@ -229,7 +211,7 @@ class _Request:
     extend_vocabulary: bool
     output_dir: str
     folder: Path
-    kept: KeptData | None
+    kept: KeptData | None = None
 
     def notes(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Plain data to write beside the encoded rows, by name of the file."""
@@ -241,6 +223,35 @@ class _Request:
         if self.processor is not None:
             reads_text = self.processor.reads_text
         return _chosen_text(schema, self.data_args, self.records, self.processor, reads_text, self.owner)
+
+
+def _encode(request: _Request) -> None:
+    """Encode the rows, unless `--prepared` names a folder that has them."""
+    data_args, resolved, processor = request.data_args, request.resolved, request.processor
+    schema, files = None, {}
+    if resolved["dataset"] == SHARDS:
+        kept: KeptData | None = kept_shards(data_args, processor)
+    else:
+        schema = _schema_to_read(data_args, resolved, processor, request.owner)
+        files = _files_of(data_args, resolved)
+        kept = _kept_data(
+            *(data_args, request.model_args, resolved, request.records, schema, files, processor),
+            request.max_text_length,
+        )
+    if kept is not None and request.extend_vocabulary:
+        raise ValueError("`--prepared` must be left out beside `--extend_vocabulary`.")
+    request = replace(request, kept=kept)
+    with kept.locked() if kept is not None else nullcontext():
+        if kept is None or not kept.is_there():
+            streamed = _files_to_stream(data_args, resolved, schema, files, request.extend_vocabulary)
+            if schema is None or not streamed:
+                _prepare_in_memory(request)
+            else:
+                _stream(request, schema, streamed)
+    if kept is not None:
+        # for what else a run maps
+        claim_prepared_folder(request.output_dir)
+        prepared_data(request.output_dir).mkdir()
 
 
 def _prepare_in_memory(request: _Request) -> None:
