@@ -451,19 +451,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         tokenizer = None
         if processor_dict["reads_text"] and "tokenizer" not in kwargs:
             arguments = {name: value for name, value in kwargs.items() if name not in _OWN_ARGUMENTS}
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **arguments)
-            # json raises it for a damaged file, transformers for a missing one.
-            except ValueError as error:
-                raise OSError(
-                    f"{pretrained_model_name_or_path} must hold the tokenizer that was saved with it, but "
-                    f"tokenizer.json or tokenizer_config.json is missing or damaged: {error}"
-                ) from error
-            if tokenizer.pad_token_id is None:
-                raise OSError(
-                    f"{pretrained_model_name_or_path} must hold a tokenizer with a padding token, as it was saved, "
-                    "but tokenizer_config.json is missing or belongs to another tokenizer."
-                )
+            tokenizer = _load_tokenizer(pretrained_model_name_or_path, arguments)
         unused = _unused_arguments(kwargs, tokenizer)
         # A pipeline passes the model's arguments as well.
         if unused and "_from_pipeline" not in kwargs and not kwargs.get("return_unused_kwargs"):
@@ -477,11 +465,11 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         text_encoder = None
         if (fingerprint := (processor_dict.get("vectors") or {}).get("text_encoder")) is not None:
             # loaded on first use: a prepared dataset needs none
-            place = "/".join(filter(None, (hub_arguments.pop("subfolder", None), TEXT_ENCODER_FOLDER)))
-            text_encoder = TextEncoder(pretrained_model_name_or_path, fingerprint, subfolder=place, **hub_arguments)
+            place = "/".join(filter(None, (hub_arguments.get("subfolder"), TEXT_ENCODER_FOLDER)))
+            of_encoder = {**hub_arguments, "subfolder": place}
+            text_encoder = TextEncoder(pretrained_model_name_or_path, fingerprint, **of_encoder)
         tables = None
         if processor_dict["schema"].get("tables"):
-            hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
             optional = {**hub_arguments, "_raise_exceptions_for_missing_entries": False}
             if (found := cached_file(pretrained_model_name_or_path, TABLES_FILE, **optional)) is not None:
                 tables = JoinedTables.read(found)
@@ -502,6 +490,28 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         processor.trained_values = processor_dict.get("trained_values")
         processor.tables = tables
         return (processor, _unused_arguments(kwargs, tokenizer)) if kwargs.get("return_unused_kwargs") else processor
+
+
+def _load_tokenizer(name_or_path: Any, arguments: dict[str, Any]) -> Any:
+    """Load the tokenizer that a processor was saved with.
+
+    Raises:
+        OSError: If it is missing, damaged or another one.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **arguments)
+    # json raises it for a damaged file, transformers for a missing one.
+    except ValueError as error:
+        raise OSError(
+            f"{name_or_path} must hold the tokenizer that was saved with it, but tokenizer.json or "
+            f"tokenizer_config.json is missing or damaged: {error}"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise OSError(
+            f"{name_or_path} must hold a tokenizer with a padding token, as it was saved, but tokenizer_config.json "
+            "is missing or belongs to another tokenizer."
+        )
+    return tokenizer
 
 
 def _unused_arguments(arguments: dict[str, Any], tokenizer) -> dict[str, Any]:
