@@ -612,6 +612,7 @@ def test_inputs_that_contradict_each_other_are_refused():
         ({**given, "text_rows": rows}, "of the same rows, got 3 of text and 5 of ids"),
         ({**given, "feature_rows": rows}, "of the same rows, got 5 of text and 3 of ids"),
         ({**given, "text_rows": rows[None]}, r"`text_rows` must have one entry per row, \(B,\), got \(1, 3\)"),
+        ({**batch, "feature_ids": ids[:3]}, "of the same rows, got 5 of text and 3 of ids"),
         ({"feature_ids": ids}, "`input_ids` must be given"),
     ):
         with pytest.raises(ValueError, match=message):
