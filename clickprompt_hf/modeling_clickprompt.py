@@ -34,7 +34,7 @@ from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, TRUNK_PARTS, Checkpoint, listed, record_fingerprints
 from .lm_heads import CAUSAL_LM_HEAD, LMHeadFamily, masked_lm_head
 from .modeling_ctr import build_backbone
-from .plm_loading import build_plm, load_plm, plm_auto_class
+from .plm_loading import build_plm, load_plm, plm_classes
 from .plm_split import PLM_SPLITS
 from .prompt_injection import checkpointing_layers, choose_injection, layer_lists, take_rows
 from .whole_files import whole_contents
@@ -322,7 +322,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return model
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        load_plm(self.trunk.plm, plm_auto_class(self.config.text_config), plm_name_or_path, plm_kwargs)
+        auto_class, _ = plm_classes(self.config.text_config)
+        load_plm(self.trunk.plm, plm_name_or_path, plm_kwargs, auto_class)
 
     def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=checkpoint, *args, **kwargs):
         options = gradient_checkpointing_func.keywords if isinstance(gradient_checkpointing_func, partial) else {}
@@ -772,7 +773,7 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
         family = self.head_family
-        whole, lost = load_plm(self.trunk.plm, family.auto_class, plm_name_or_path, plm_kwargs)
+        whole, lost = load_plm(self.trunk.plm, plm_name_or_path, plm_kwargs, family.auto_class)
         missing = [key for key in lost if key.startswith(tuple(family.parts.values()))]
         if missing:
             logger.warning(
@@ -810,7 +811,7 @@ class ClickPromptForPACLM(ClickPromptForPretraining):
         self.post_init()
 
     def _load_plm(self, plm_name_or_path, plm_kwargs: dict) -> None:
-        whole, _ = load_plm(self.trunk.plm, AutoModelForCausalLM, plm_name_or_path, plm_kwargs)
+        whole, _ = load_plm(self.trunk.plm, plm_name_or_path, plm_kwargs, AutoModelForCausalLM)
         self.get_output_embeddings().load_state_dict(whole.get_output_embeddings().state_dict())
         self.tie_weights()
 

@@ -22,15 +22,13 @@ def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
     Raises:
         ValueError: If `text_config` is not that of a language model or of a pair with a separate text encoder.
     """
-    plm_class: Any = _encoder_of_a_pair(text_config)
-    if plm_class is None:
-        if type(text_config) not in MODEL_MAPPING or text_config.is_encoder_decoder:
-            raise ValueError(
-                "`text_config` must be that of a language model, or of a pair with a separate text encoder such as "
-                f"T5; got {type(text_config).__name__}."
-            )
-        plm_class = MODEL_MAPPING[type(text_config)]
-    return plm_auto_class(text_config).from_config(text_config, **without_pooler(plm_class))
+    auto_class, plm_class = plm_classes(text_config)
+    if plm_class is None or (auto_class is AutoModel and text_config.is_encoder_decoder):
+        raise ValueError(
+            "`text_config` must be that of a language model, or of a pair with a separate text encoder such as "
+            f"T5; got {type(text_config).__name__}."
+        )
+    return auto_class.from_config(text_config, **without_pooler(plm_class))
 
 
 def without_pooler(plm_class: type[PreTrainedModel]) -> dict[str, bool]:
@@ -38,30 +36,27 @@ def without_pooler(plm_class: type[PreTrainedModel]) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(plm_class).parameters else {}
 
 
-def plm_auto_class(text_config: PreTrainedConfig) -> Any:
-    """Return the Auto class of the PLM without a head and without the decoder of a pair."""
-    return AutoModelForTextEncoding if _encoder_of_a_pair(text_config) else AutoModel
+def plm_classes(text_config: PreTrainedConfig) -> tuple[Any, Any]:
+    """Return the Auto class and the class of a PLM without a head, or of the encoder alone if it is half of a pair.
 
-
-def _encoder_of_a_pair(text_config: PreTrainedConfig) -> Any:
-    """The class of the text encoder alone, if the PLM is an encoder-decoder pair that has one; `None` otherwise."""
+    The latter is `None` if no Auto class knows the configuration.
+    """
     family = type(text_config)
-    if family not in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        return None
-    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING[family]
-    return None if family in MODEL_MAPPING and MODEL_MAPPING[family] is encoder_class else encoder_class
+    whole = MODEL_MAPPING.get(family, None)
+    encoder = MODEL_FOR_TEXT_ENCODING_MAPPING.get(family, whole)
+    return (AutoModel, whole) if encoder is whole else (AutoModelForTextEncoding, encoder)
 
 
 def load_plm(
-    plm: PreTrainedModel, auto_class: Any, plm_name_or_path: Any, plm_kwargs: dict[str, Any]
+    plm: PreTrainedModel, plm_name_or_path: Any, plm_kwargs: dict[str, Any], auto_class: Any
 ) -> tuple[Any, set[str]]:
     """Load a pretrained PLM and copy its trunk; it may have more parts: a pooler, a head, a decoder.
 
     Args:
         plm: The trunk to copy to, as `build_plm` builds it.
-        auto_class: The Auto class to load the pretrained PLM with.
-        plm_name_or_path: Its Hub id or folder.
+        plm_name_or_path: Hub id or folder of the pretrained PLM.
         plm_kwargs: Keyword arguments of its `from_pretrained`.
+        auto_class: The Auto class to load it with.
 
     Returns:
         The pretrained PLM, and the names of its tensors that were not found.

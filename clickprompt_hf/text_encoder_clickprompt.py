@@ -18,21 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForTextEncoding,
-    AutoTokenizer,
-)
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig, CTRConfig
 from .loading_clickprompt import hash_weights
-from .plm_loading import without_pooler
+from .plm_loading import plm_classes, without_pooler
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, tokenize
 # isort: on
 
@@ -278,17 +271,12 @@ def load_frozen(name_or_path: str, **hub_arguments: Any) -> Any:
         ValueError: If it is a ClickPrompt checkpoint or not a language model, or its files lack weights.
     """
     config = AutoConfig.from_pretrained(name_or_path, **hub_arguments)
-    family = type(config)
-    if config.model_type == ClickPromptConfig.model_type or (
-        family not in MODEL_MAPPING and family not in MODEL_FOR_TEXT_ENCODING_MAPPING
-    ):
+    auto_class, model_class = plm_classes(config)
+    if config.model_type == ClickPromptConfig.model_type or model_class is None:
         raise ValueError(
             f"`text_encoder` must be a language model, but {name_or_path} is a model of the type "
             f"{config.model_type!r}."
         )
-    is_encoder = family in MODEL_FOR_TEXT_ENCODING_MAPPING
-    auto_class = AutoModelForTextEncoding if is_encoder else AutoModel
-    model_class: Any = (MODEL_FOR_TEXT_ENCODING_MAPPING if is_encoder else MODEL_MAPPING)[family]
     options = {**without_pooler(model_class), **hub_arguments}
     model, info = auto_class.from_pretrained(name_or_path, dtype=torch.float32, output_loading_info=True, **options)
     if missing := sorted(info["missing_keys"]):
