@@ -40,7 +40,7 @@ from clickprompt_hf import (
 from clickprompt_hf.modeling_ctr import BACKBONES
 
 PACKAGE = Path(clickprompt_hf.__file__).parent
-SHIPPING = sorted({path.name for path in PACKAGE.glob("*_*.py")} - {"__init__.py", "public_names.py"})
+SHIPPING = sorted({path.name for path in PACKAGE.glob("[!_]*_*.py")} - {"public_names.py"})
 SCRIPT = Path(__file__).parent / "without_package.py"
 ROWS = {name: values for name, values in tiny_rows(7, seed=3).items() if name != "click"}
 
