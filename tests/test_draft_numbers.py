@@ -194,6 +194,32 @@ def test_codes_ranges_and_names_are_no_numbers_with_units(cells, tmp_path):
     assert "kind" not in field
 
 
+@pytest.mark.parametrize("form", ["{:02}:{:02}", "{}:{:02}:30", "{}:{:02} PM"])
+def test_times_of_day_and_durations_are_questioned(form, tmp_path):
+    lines, (field,) = drafted([form.format(n % 12, n % 20) for n in range(ROWS)], tmp_path)
+    assert "kind" not in field
+    assert "CHECK: times of day or durations, such as '" in lines
+
+
+def test_ids_that_a_spreadsheet_has_rounded_are_questioned(tmp_path):
+    frame = pd.DataFrame({"account": [f"1.{n % 60:05d}E+14" for n in range(ROWS)], "click": CLICKS})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    assert "CHECK: ids such as '1.00000E+14' have lost digits" in draft_schema(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("large", "csv"),
+    [("1,248.60", {"thousands": ","}), ("12,001,248", {"thousands": ","}), ("12 kg", None), ("1.248,60", None)],
+)
+def test_few_separators_of_thousands_are_enough_to_propose_them(large, csv, tmp_path):
+    """Most amounts are below a thousand: the others would be missing."""
+    cells = [large if n % 50 == 0 else f"{n % 900 + 0.5}" for n in range(ROWS)]
+    pd.DataFrame({"x": cells, "y": np.arange(ROWS) / 4, "click": CLICKS}).to_csv(tmp_path / "t.csv", index=False)
+    text = draft_schema(tmp_path / "t.csv")
+    assert yaml.safe_load(text).get("csv") == csv
+    assert ("count as missing" in text) == (csv is None)
+
+
 def test_a_few_units_among_numbers_are_missing_and_told(tmp_path):
     lines, (field,) = drafted(with_share(AGES.astype(str), ["12 kg"], 0.02), tmp_path)
     assert field["kind"] == "numeric"

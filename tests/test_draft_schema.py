@@ -462,6 +462,11 @@ def test_the_draft_repeats_how_the_file_is_written(tmp_path, capsys):
     ("name", "values", "said"),
     [
         ("click", ["Yes", "No", "maybe"], "Keep two of its values, make a column of 0 and 1, or"),
+        (
+            "click",
+            ["x", None],
+            "If its empty cells mean no click, write a word into them, 50 % of the rows, and draft",
+        ),
         ("click", ["Yes", "No"], None),
         ("click", ["Yes", "No", "YES", "NO"], None),
         ("shade", ["Yes", "No", "YES", "NO"], None),
@@ -479,7 +484,9 @@ def test_columns_that_are_the_label_by_name_are_not_passed_over(name, values, sa
     assert len(found) == (said is not None)
     if said is not None:
         assert yaml.safe_load(text)["label"] == "member"
-        assert found[0].startswith(f'# CHECK: by its name, "click" is the label, but it has {len(values)} values')
+        assert found[0].startswith(
+            f'# CHECK: by its name, "click" is the label, but it has {len({*values} - {None})} value'
+        )
         assert said in found[0]
     elif name == "click":
         assert yaml.safe_load(text)["label"] == "click"

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Numbers that are not written plainly: with a currency, a unit, or separators of thousands."""
+"""Numbers that are not written plainly: with a currency, a unit, or separators of thousands; times of day."""
 
 import re
 from collections import Counter
@@ -11,12 +11,23 @@ from ..values_clickprompt import number_and_unit, number_of, plain_readings
 from .written_numbers import are_triples, marks_advice
 
 _WITHOUT_PARENTHESES = re.compile(r"^\((.*)\)$")
+_CLOCK = re.compile(r"-?\d{1,4}:\d\d(:\d\d(\.\d+)?)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
 _MOST_OTHERS = 0.05
 _MOST_UNITS = 5
 # Letters behind a number without a blank are a code if there are several, unless they are magnitudes.
 _MAGNITUDES = {"k", "m", "b"}
 # So many lists of whole numbers would not all have three digits in each entry.
 _LEAST_LISTS = 20
+
+
+def question_clocks(values: Sequence[str]) -> str | None:
+    """What to do about a column of times of day or durations, such as `43:07`; else `None`."""
+    if not values or not all(map(_CLOCK.fullmatch, values)):
+        return None
+    return (
+        f"times of day or durations, such as {values[0]!r}, are read as words: write numbers, e.g. of minutes, to "
+        "make the field numeric"
+    )
 
 
 def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:

@@ -26,7 +26,7 @@ from ..values_clickprompt import (
     spellings,
 )
 from ..vectors_clickprompt import UnreadableVector, read_vectors
-from .amounts import question_amounts
+from .amounts import question_amounts, question_clocks
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
 from .written_numbers import question_points, question_triples
 
@@ -40,7 +40,7 @@ _WORDS_FOR_MISSING = {
 _DOUBTFUL_WORDS = {"unknown", "unk", "none", "nil", "empty", "missing", "undefined", "not applicable", "...", "[null]"}
 # Dates without digits other than zero, and the last day that databases can write.
 _NO_TIME = re.compile(r"-1|(?=.*0)[-0/.: TZ+]+|(9999[-/.]?12[-/.]?31|(31|12)[-/.](12|31)[-/.]9999).*")
-_WHOLE_NUMBER = re.compile(r"-?\d+")
+_WHOLE_NUMBER, _ROUNDED_ID = re.compile(r"-?\d+"), re.compile(r"\d[.,]\d+E\+\d\d")
 _WORDS, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
 _CODE = re.compile(r"[A-Za-z]+[-_ ]?\d+|\d+[-_ ]?[A-Za-z]+|@\w+")
 _MAX_CATEGORY_CODES = 1000
@@ -347,6 +347,11 @@ def _try_numbers(profile: ColumnProfile) -> bool:
     repeats_as_id = whole and not profile.words & ORDER_WORDS and _repeat_equally(profile.counts[numeric])
     if is_id or is_category or has_leading_zeros or code or few or repeats_as_id:
         profile.doubts = doubts
+        if is_id and (rounded := [value for value in profile.values if _ROUNDED_ID.fullmatch(value)]):
+            profile.doubts.append(
+                f"ids such as {rounded[0]!r} have lost digits in a spreadsheet, so that different ones are one value: "
+                "export the column as text"
+            )
         if words and all(map(means_missing, words)):
             profile.options["missing"] = words
         if not profile.is_named_id and (has_leading_zeros or code):
@@ -512,9 +517,10 @@ def _set_times(profile: ColumnProfile, time_format: str | None, words: Collectio
 
 
 def _try_amounts(profile: ColumnProfile) -> bool:
-    """Tell whether the values are numbers with units or separators; leave the column out if they hardly repeat."""
+    """Tell whether the values are numbers with units or separators, or times of day, and question the column."""
     known = [v for v, value in enumerate(profile.values) if not means_missing(value)]
-    doubt = question_amounts([profile.values[v] for v in known], profile.counts[known])
+    values = [profile.values[v] for v in known]
+    doubt = question_clocks(values) or question_amounts(values, profile.counts[known])
     if doubt is None:
         return False
     profile.are_amounts = True

@@ -175,7 +175,9 @@ def may_be_graded_label(profile: ColumnProfile) -> bool:
 
 
 def question_named(profile: ColumnProfile) -> str | None:
-    """What to do about a column that is the label by its name, but has a few values more than two; else `None`."""
+    """What to do about a column that is the label by its name, but has one value, or more than two; else `None`."""
+    if len(profile.values) == 1 and profile.missing and profile.words & _LABEL_WORDS:
+        return f"If its empty cells mean no click, write a word into them, {percent(profile.missing)} of the rows"
     if not 2 < len(_classes(profile)) <= _MOST_LABELS or not profile.words & _LABEL_WORDS:
         return None
     return (

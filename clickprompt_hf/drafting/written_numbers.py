@@ -123,8 +123,12 @@ def _some_values(column: pa.ChunkedArray) -> list[str]:
 
 
 def _are_read(values: Sequence[str], csv_format: CsvFormat) -> bool:
+    return _share_read(values, csv_format) >= 1 - _MOST_OTHERS
+
+
+def _share_read(values: Sequence[str], csv_format: CsvFormat) -> float:
     plain = plain_numbers(pa.array(values, pa.string()), csv_format).to_pylist()
-    return float(np.mean([np.isfinite(number_of(value)) for value in plain])) >= 1 - _MOST_OTHERS
+    return float(np.mean([np.isfinite(number_of(value)) for value in plain]))
 
 
 def _marks_of(values: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -132,6 +136,10 @@ def _marks_of(values: Sequence[str]) -> list[tuple[str, str | None]]:
     if not values or are_triples(values):
         return []
     if _are_read(values, CsvFormat()):
+        # most amounts need no separator of thousands
+        share, with_separators = _share_read(values, CsvFormat()), (".", ",")
+        if share < 1 and _share_read(values, CsvFormat(thousands=",")) > share and question_points(values) is None:
+            return [with_separators]
         is_plain = any("." in value for value in values) and question_points(values) is None
         return [_PLAIN] if is_plain else []
     found = [marks for marks in _MARKS if _are_read(values, CsvFormat(decimal=marks[0], thousands=marks[1]))]

@@ -395,10 +395,10 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
 
 
 def _named_lines(profiles: Sequence[ColumnProfile]) -> list[str]:
-    """Question columns that are the label by their name, but have a few values more than two."""
+    """Question columns that are the label by their name, but have one value, or a few more than two."""
     return [
-        f"# CHECK: by its name, {_quoted(profile.name)} is the label, but it has {len(profile.values)} values "
-        f"({_examples(profile)}). {advice}, and draft again."
+        f"# CHECK: by its name, {_quoted(profile.name)} is the label, but it has {len(profile.values)} "
+        f"value{'' if len(profile.values) == 1 else 's'} ({_examples(profile)}). {advice}, and draft again."
         for profile in profiles
         if (advice := question_named(profile))
     ]
