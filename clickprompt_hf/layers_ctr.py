@@ -160,7 +160,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         if not self.has_all_rows:
             raise ValueError(
                 f"The table must have all {sum(self.field_sizes)} rows to get more ids, got {len(weight)}: it is "
-                "divided over processes. Give `field_sizes` to `sharded_from_pretrained` instead."
+                "sharded across processes. Pass `field_sizes` to `sharded_from_pretrained` instead."
             )
         rows = [
             part

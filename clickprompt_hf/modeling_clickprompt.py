@@ -147,7 +147,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             raise ValueError(
                 f"{type(self).__name__} must be built whole, but DeepSpeed's ZeRO-3 is set to build it in parts. "
                 "Create the model before the training arguments, or call `unset_hf_deepspeed_config()` of "
-                "transformers.integrations first; the trainer divides the weights."
+                "transformers.integrations first; the trainer shards the weights."
             )
         super().__init__(config)
         # names of tensors that the checkpoint lacked
@@ -202,8 +202,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         model.fresh_weights = checkpoint.check(model, info, ignore_mismatched_sizes)
         if model.fresh_weights:
             warnings.warn(
-                f"{checkpoint.name} was saved without {listed(model.fresh_weights)}, which start fresh: train the "
-                "model before you use it.",
+                f"{checkpoint.name} was saved without {listed(model.fresh_weights)}, which are now randomly "
+                "initialised: train the model before you use it.",
                 stacklevel=2,
             )
         model._load_uncalled_weights()
@@ -229,8 +229,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         tables = [module for module in self.modules() if isinstance(module, FeatureEmbedding)]
         if state_dict is None and not all(module.has_all_rows for module in tables):
             raise ValueError(
-                "`state_dict` must be given to save a model whose id tables are divided over processes, got None. To "
-                "save all rows, call the trainer's `save_model` in all processes."
+                "`state_dict` must be given to save a model whose id tables are sharded across processes, got "
+                "None. To save all rows, call the trainer's `save_model` in all processes."
             )
         if not is_main_process or kwargs.get("distributed_checkpoint"):
             # others write nothing, or all processes write into one folder
@@ -777,8 +777,8 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
         missing = [key for key in lost if key.startswith(tuple(family.parts.values()))]
         if missing:
             logger.warning(
-                f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} start fresh, in the shape "
-                f"of {type(self.lm_head).__name__}. PA-MLM trains them."
+                f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} are randomly "
+                f"initialised, in the shape of {type(self.lm_head).__name__}. PA-MLM trains them."
             )
         self.lm_head.load_state_dict(
             {

@@ -278,7 +278,7 @@ def loaded_scores(folder, prepared):
 
 
 def main():
-    warnings.filterwarnings("ignore", "`shard_id_tables` divides nothing")
+    warnings.filterwarnings("ignore", "`shard_id_tables` has no effect")
     folder = Path(sys.argv[1])
     prepared = prepared_rows(folder)
     one, two = (in_processes(number, lambda n=number: all_cases(folder, prepared, n), folder)[0] for number in (1, 2))

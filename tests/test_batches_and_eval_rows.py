@@ -123,7 +123,7 @@ def test_finetuning_evaluates_on_the_drawn_rows_and_tests_on_all(tmp_path, monke
     assert "limited to 10" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
     resumed = [*run, "--num_train_epochs", "2", "--resume_from_checkpoint", "true", "--overwrite_output_dir", "true"]
-    with pytest.raises(ValueError, match="`--max_eval_rows` must be 10, as in the run that is resumed, .* got 12"):
+    with pytest.raises(ValueError, match="`--max_eval_rows` must be 10, as in the run being resumed, .* got 12"):
         finetune.main([*resumed, "--max_eval_rows", "12"])
     finetune.main(resumed)
     assert sizes == [10, 40, 10, 40]

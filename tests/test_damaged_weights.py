@@ -201,7 +201,7 @@ def test_files_of_another_checkpoint_of_the_same_sizes_are_refused(file, saved, 
 
 
 def test_a_pretraining_checkpoint_starts_finetuning_with_a_warning_but_does_not_score(saved, tmp_path):
-    with pytest.warns(UserWarning, match=r"pamlm/model\.safetensors was saved without ctr_head\.\S+, .* start fresh"):
+    with pytest.warns(UserWarning, match=r"pamlm/model\.safetensors was saved without ctr_head\.\S+, .* initialised"):
         model = ClickPromptForCTR.from_pretrained(saved / "pamlm")
     assert model.fresh_weights == tuple(
         sorted(key for key in model.state_dict() if key.startswith(("ctr_head", "text_head")))
@@ -213,7 +213,7 @@ def test_a_pretraining_checkpoint_starts_finetuning_with_a_warning_but_does_not_
     edited = Path(shutil.copytree(saved / "pamlm", tmp_path / "edited"))
     edit_config(edited, architectures=None, weights_fingerprints=None)
     with (
-        pytest.warns(UserWarning, match="start fresh"),
+        pytest.warns(UserWarning, match="randomly initialised"),
         pytest.raises(ValueError, match=r"was saved without ctr_head"),
     ):
         pipeline("ctr-prediction", model=str(edited))
@@ -238,7 +238,7 @@ def test_what_a_checkpoint_legitimately_lacks_or_has_too_much(saved, checkpoint)
             assert load().fresh_weights == ()
     with pytest.warns(UserWarning, match="without lm_head"):
         AutoModelForMaskedLM.from_pretrained(checkpoint)
-    with pytest.warns(UserWarning, match=r"without fusion\.alpha, which start fresh"):
+    with pytest.warns(UserWarning, match=r"without fusion\.alpha, which are now randomly initialised"):
         assert ClickPromptForCTR.from_pretrained(checkpoint, fusion="weighted").fresh_weights == ("fusion.alpha",)
     edit_config(checkpoint, weights_fingerprints=None)
     edit_weights(checkpoint, DAMAGES["another shape"][0])

@@ -324,9 +324,9 @@ def test_the_draft_chooses_the_text_that_rows_share(tmp_path):
 def test_free_cells_that_differ_from_row_to_row_are_named(tmp_path):
     notes = [f"a note on {n} by its owner" for n in range(ROWS)]
     text = printed(tmp_path, user=REPEATED, notes=notes, title=TITLES)
-    assert '# "notes": nearly every row has words of its own' in text
+    assert '# "notes": nearly every row has different words' in text
     assert "--text_fields title leaves 90 texts" in text
-    assert "but other free text is unused then" in text
+    assert "but other free text is then unused" in text
     # the command keeps the notes, and caches nothing
     command = next(line for line in text.splitlines() if "finetune" in line and "MODEL" in line)
     assert "--text_fields" not in command

@@ -215,4 +215,4 @@ def test_the_table_of_many_fields_is_cut(monkeypatch):
     ]
     lines = predict.drift_table(drifts).splitlines()
     assert lines[2].split() == ["wild", "50.0%", "0.0%", "0.500"]
-    assert lines[3:] == ["and 1 more, which changed less"]
+    assert lines[3:] == ["and 1 more that changed less"]

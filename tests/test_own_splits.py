@@ -231,7 +231,7 @@ def test_the_commands_keep_own_splits(tables, tmp_path):
     finetune.main([*finetuned, *files, "--output_dir", str(tmp_path / "ctr")])
     assert ClickPromptConfig.from_pretrained(tmp_path / "ctr").training_data == record
     for other, message in (
-        (["--data_path", f"{tables}/part-1.csv"], r"must have \['train', 'test'\] splits of their own, .* got none"),
+        (["--data_path", f"{tables}/part-1.csv"], r"must have \['train', 'test'\] predefined splits, .* got none"),
         ([*files[:2], "--test_file", f"{tables}/part-1.csv"], "`test_file` must have other files"),
         ([*files, "--split", "user"], "`--split` must be 'random'"),
         ([*files, "--split_fractions", "0.6", "0.2", "0.2"], r"`--split_fractions` must be \[0.8, 0.1, 0.1\]"),

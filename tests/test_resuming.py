@@ -306,7 +306,7 @@ def test_incomplete_checkpoints_are_skipped_in_one_line(prepared, tmp_path, capl
     assert "checkpoint-10, which is incomplete: it has a damaged optimizer.pt, which is cut off" in skipped[1]
     check_same_end(end_of(resumed), expected)
     assert resumed_metrics == metrics
-    with pytest.raises(ValueError, match="has no whole checkpoint"):
+    with pytest.raises(ValueError, match="has no complete checkpoint"):
         run(tmp_path / "nothing", prepared, resume=True, **options)
 
 

@@ -499,9 +499,9 @@ def test_arguments_that_a_checkpoint_or_split_makes_idle_trigger_a_warning(pretr
     files = [f"--{name}_file={tmp_path}/{name}.csv" for name in ("train", "validation", "test")]
     for data in (["--dataset", str(tmp_path)], ["--dataset", "csv", "--data_path", str(tmp_path)], files):
         (given,) = idle_warnings(monkeypatch, [*data, "--split_seed", "3"])
-        assert "a --dataset without its own splits" in given
+        assert "a --dataset without predefined splits" in given
         (given,) = idle_warnings(monkeypatch, [*data, "--split_fractions", "0.6", "0.2", "0.2"])
-        assert given.startswith("--split_fractions 0.6 0.2 0.2 has no effect: it needs a --dataset without its own")
+        assert given.startswith("--split_fractions 0.6 0.2 0.2 has no effect: it needs a --dataset without predefined")
     # what has an effect
     assert not idle_warnings(monkeypatch, [*files[:2], "--split_seed", "3", "--negative_sampling_rate", "0.1"])
 

@@ -71,7 +71,7 @@ def test_checkpoints_are_loaded_divided_and_with_more_ids(report):
 def test_processes_fail_together(report):
     first, second = report["failures"]
     for outcome in (first, second):
-        assert "RuntimeError: Id tables are divided over 2 processes, so all of them must run" in outcome["alone"]
+        assert "RuntimeError: Id tables are sharded across 2 processes, so all of them must call" in outcome["alone"]
         assert "failing/model.safetensors cannot be written: No space left on device" in outcome["full disk"]
         assert "has no room for the id tables: 0.0 MB needed, 0.0 MB free" in outcome["small disk"]
         assert outcome["unchanged"]
@@ -80,7 +80,7 @@ def test_processes_fail_together(report):
         assert outcome["frozen"]
         assert "ValueError: The table must have all 28 rows to get more ids, got 14" in outcome["grown"]
         # a part must not be saved as the whole
-        assert "ValueError: `state_dict` must be given to save a model whose id tables are divided" in outcome["saved"]
+        assert "ValueError: `state_dict` must be given to save a model whose id tables are sharded" in outcome["saved"]
         assert not any("table" in name for name in outcome["state"])
         assert outcome["rows"] == [14, 28]
 
@@ -89,10 +89,11 @@ def test_saving_in_one_process_alone_ends(report):
     """Whether the other process goes on with something else or has ended: it must not wait forever."""
     waiting, ended = report["saved alone"]["errors"]
     told = (
-        "RuntimeError: `save_model` must be called in all 2 processes while each holds a part of the id tables, but "
+        "RuntimeError: `save_model` must be called in all 2 processes, because each holds a part of the id tables, "
+        "but "
     )
-    assert waiting.startswith(f"{told}process 0 waited for others in vain, for 1 seconds")
-    assert ended.startswith(f"{told}process 0 waited for others in vain, for 300 seconds")
+    assert waiting.startswith(f"{told}process 0 waited in vain for the others, for 1 seconds")
+    assert ended.startswith(f"{told}process 0 waited in vain for the others, for 300 seconds")
     assert report["saved alone"]["files"] == []
 
 
@@ -160,13 +161,13 @@ def test_one_process_keeps_the_whole_table_and_warns(tmp_path):
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     ids = no_ids()
     before, count = model(ids).logits, model.num_parameters()
-    with pytest.warns(UserWarning, match="`shard_id_tables` divides nothing in one process"):
+    with pytest.warns(UserWarning, match="`shard_id_tables` has no effect in a single process"):
         trainer = ClickPromptTrainer(model, arguments(tmp_path))
     assert trainer.settings.sparse_embedding_updates
     assert all(tensor.equal(weights[name]) for name, tensor in model.state_dict().items())
     assert model(ids).logits.equal(before)
     assert num_parameters(model) == count
-    with pytest.raises(ValueError, match="`shard_id_tables` must be True for a model whose id tables are divided"):
+    with pytest.raises(ValueError, match="`shard_id_tables` must be True for a model whose id tables are sharded"):
         ClickPromptTrainer(model, arguments(tmp_path, shard_id_tables=False))
 
 
@@ -186,7 +187,7 @@ def test_arguments_that_do_not_go_together_are_refused(options, reason, tmp_path
 def test_other_divisions_are_refused(engine, name, tmp_path, monkeypatch):
     args = arguments(tmp_path)
     monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
-    with pytest.raises(ValueError, match=rf"`shard_id_tables` must be False with {name}, which divides all weights"):
+    with pytest.raises(ValueError, match=rf"`shard_id_tables` must be False with {name}, which shards all weights"):
         ClickPromptTrainer(ctr_model(), args)
 
 
@@ -216,7 +217,7 @@ def test_other_tables_are_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr("clickprompt_hf.modeling_ctr.BACKBONES", dict(BACKBONES))
     register_backbone("with_table")(WithTable)
-    reason = r"other tables than those of `FeatureEmbedding`, got True with clickprompt\.ctr\.positions"
+    reason = r"tables other than `FeatureEmbedding`, got True with clickprompt\.ctr\.positions"
     with pytest.raises(ValueError, match=reason):
         ClickPromptTrainer(ctr_model(backbone="with_table"), arguments(tmp_path))
     text = ClickPromptForCTR(tiny_config(fusion="text", prompt_strategy="none"))
@@ -232,11 +233,11 @@ def test_field_sizes_are_for_models_with_one_id_per_field():
 def test_tables_are_divided_after_the_processes_have_met(monkeypatch):
     assert own_place() == (0, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="after the 2 processes have met: create the training arguments first"):
+    with pytest.raises(ValueError, match="after the process group of 2 processes is initialised: create the"):
         own_place()
 
 
-@pytest.mark.filterwarnings("ignore:`shard_id_tables` divides nothing")
+@pytest.mark.filterwarnings("ignore:`shard_id_tables` has no effect")
 def test_checkpoints_with_and_without_division_do_not_resume_each_other(tmp_path):
     rows = [{"feature_ids": no_ids()[0], "labels": 1.0}] * 4
     steps = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, "sparse_embedding_updates": True}

@@ -151,9 +151,7 @@ def test_training_without_the_wanted_fsdp_is_announced(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         ClickPromptTrainer(ClickPromptForCTR(config), ClickPromptTrainingArguments(str(tmp_path), **options))
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.warns(
-        UserWarning, match=r"FSDP was asked for, but .* 1 process\(es\) on cpu, each holds the whole model"
-    ):
+    with pytest.warns(UserWarning, match=r"FSDP was requested, but .* 1 process\(es\) on cpu holds the full model"):
         ClickPromptTrainer(ClickPromptForCTR(config), ClickPromptTrainingArguments(str(tmp_path), **options))
 
 
@@ -162,5 +160,5 @@ def test_training_without_the_wanted_deepspeed_is_announced(tmp_path, monkeypatc
     trainer.is_fsdp_enabled, trainer.args = False, TrainingArguments(str(tmp_path), use_cpu=True)
     # which would import DeepSpeed
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.warns(UserWarning, match=r"DeepSpeed was asked for, .* 1 process\(es\) holds the whole model"):
+    with pytest.warns(UserWarning, match=r"DeepSpeed was requested, .* 1 process\(es\) holds the full model"):
         check_sharding(trainer, ClickPromptForPAMLM(tiny_config()))

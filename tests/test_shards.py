@@ -174,7 +174,10 @@ def test_training_maps_joined_shards(tmp_path):
     assert record_of("ctr") == record_of("pamlm")
     for more, message in (
         ([*QUICK, *start], "`--prepared` must name the folder of joined shards that the checkpoint was trained on"),
-        ([*arguments, "--ctr_only", "--split", "time"], "`--split` must be left out: the rows in .* are split and"),
+        (
+            [*arguments, "--ctr_only", "--split", "time"],
+            "`--split` must be left out: the rows in .* are already split",
+        ),
         ([*arguments, "--ctr_only", "--dataset", "csv"], "`--dataset` must be left out"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -286,7 +286,7 @@ def test_predict_reads_the_states_that_training_has_left(tmp_path, monkeypatch, 
     scores, num_computed = predict_with("--text_state_dir", str(tmp_path / "states"), "--text_state_dtype", "bf16")
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
     assert num_computed > len(new_texts)
-    assert "has no bf16 states of this model's lower layers: they are computed" in caplog.text
+    assert "has no bf16 states of this model's lower layers; computing them" in caplog.text
     TextStates.build(model, texts_in(tmp_path / "prepared"), tmp_path / "states", "bf16")
     scores, num_computed = predict_with("--text_state_dir", str(tmp_path / "states"), "--text_state_dtype", "bf16")
     np.testing.assert_allclose(scores, expected, rtol=0, atol=0.02)
@@ -295,5 +295,5 @@ def test_predict_reads_the_states_that_training_has_left(tmp_path, monkeypatch, 
         predict_with("--text_state_dir", str(tmp_path / "states"), "--text_state_memory", "0")
     with pytest.raises(ValueError, match="`text_state_dir` must be a folder of cached states, got .*nowhere"):
         predict_with("--text_state_dir", str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="`text_state_dir` needs a model that reads states of texts"):
+    with pytest.raises(ValueError, match="`text_state_dir` needs a model with layers below the prompts"):
         StoredTexts(checkpoint(prompt_depth=None)[1], tmp_path / "states")

@@ -520,7 +520,7 @@ def test_prepared_rows_are_kept_and_used_again(arguments, files, table, tmp_path
             ([*plm[:2], "--prompt_length", "2"], "another number of prompts"),
             ([*plm, "--text_fields", "genre"], "another choice of text fields"),
         ):
-            with pytest.raises(ValueError, match=f"holds rows that were prepared with {message}"):
+            with pytest.raises(ValueError, match=f"holds rows prepared with {message}"):
                 run(pretrain, "other", *more)
         pq.write_table(table, files[0])
         with pytest.raises(ValueError, match="another state of the files. Name another folder, or delete this one"):

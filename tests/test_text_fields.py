@@ -337,7 +337,7 @@ def data_of(table):
 def test_a_checkpoint_takes_the_schema_file_that_it_was_trained_with(table, caplog):
     chosen = ["--text_fields", "title"]
     first = prepared([*data_of(table), *chosen, "--plm_name_or_path", "scratch-tiny"], table / "out")
-    assert "--text_fields leaves out note, which the model then does not use at all" in caplog.text
+    assert "--text_fields leaves out note, so the model ignores them" in caplog.text
     saved = first.processor.schema
     assert saved.keys == ["user", "price", "tags", "title"]
     assert saved.text_keys == ["title"]

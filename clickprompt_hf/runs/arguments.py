@@ -34,8 +34,8 @@ class ReportArguments:
     report_plots: bool | None = field(
         default=None,
         metadata={
-            "help": "Draw loss, AUC, calibration and AUC by frequency as PNG files in the folder plots of output_dir, "
-            "and show them in the model card. Default: if matplotlib is installed."
+            "help": "Plot loss, AUC, calibration and AUC by frequency as PNG files in output_dir/plots, and "
+            "include them in the model card. Default: if matplotlib is installed."
         },
     )
 
@@ -55,17 +55,17 @@ class ClickReportArguments(ReportArguments):
 
     gauc_field: str | None = field(
         default=None,
-        metadata={"help": "Column, e.g. user_id: report the AUC within each of its values, weighted by rows (GAUC)."},
+        metadata={"help": "Column, e.g. user_id: report the AUC within each value, weighted by rows (GAUC)."},
     )
     frequency_fields: list[str] | None = field(
         default=None,
-        metadata={"help": "Columns, e.g. user_id movie_id: report the AUC of frequent, rare and unseen values."},
+        metadata={"help": "Columns, e.g. user_id movie_id: report the AUC on frequent, rare and unseen values."},
     )
     baseline_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Output folder of another run on the same test rows: report RelaImpr, and the AUC difference with "
-            "its 95 %% interval (DeLong)."
+            "help": "Output folder of another run on the same test rows: report RelaImpr and the AUC difference "
+            "with DeLong's 95 %% interval."
         },
     )
 
@@ -77,9 +77,9 @@ class CalibrationArguments:
     calibrate: bool = field(
         default=True,
         metadata={
-            "help": "Fit scale and shift of the kept weights' logits on the validation rows, if held-out halves of "
-            "them show a better log loss. Probabilities change wherever rows are scored; logits and the order of rows "
-            "do not."
+            "help": "Fit a scale and shift for the best weights' logits on the validation rows, if that lowers the "
+            "log loss of held-out halves. This changes probabilities wherever rows are scored, but not "
+            "logits or the ranking."
         },
     )
 
@@ -95,39 +95,42 @@ class DataArguments:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, jsonl, parquet, or the id "
-            "of a dataset on the Hub. Default: the ending of the given files."
+            "help": "ml-1m, ml-100k, bookcrossing, amazon-toys, goodreads, synthetic, csv, jsonl, parquet, or a "
+            "dataset's Hub id. Default: the extension of the given files."
         },
     )
     data_path: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Zip file, folder or file with the raw data; for csv, jsonl and parquet, one or several files, "
-            "folders or patterns such as 'part-*.csv'. Files named train beside validation or test are kept apart."
+            "help": "Zip file, folder or file with the raw data; for csv, jsonl and parquet, one or more files, "
+            "folders or patterns such as 'part-*.csv'. In a folder or pattern, files named like splits "
+            "(train, validation, test) stay separate splits."
         },
     )
     train_file: list[str] | None = field(
         default=None,
-        metadata={"help": "Files, folders or patterns of the training split, instead of --data_path."},
+        metadata={"help": "Training files, folders or patterns, instead of --data_path."},
     )
     validation_file: list[str] | None = field(
         default=None,
-        metadata={"help": "Those of the validation split. Default: cut from the training rows, see --split."},
+        metadata={"help": "Validation files, folders or patterns. Default: cut from the training rows, see --split."},
     )
     test_file: list[str] | None = field(
-        default=None, metadata={"help": "Those of the test split. Default: cut from the training rows, see --split."}
+        default=None,
+        metadata={"help": "Test files, folders or patterns. Default: cut from the training rows, see --split."},
     )
     schema: str | None = field(
         default=None,
         metadata={
-            "help": "YAML or JSON file with the fields, the label and the text template. For csv, jsonl, parquet, Hub."
+            "help": "YAML or JSON file with the fields, the label and the text template. For csv, jsonl, parquet "
+            "and Hub datasets."
         },
     )
     split: Split | None = field(
         default=None,
         metadata={
-            "help": "How rows are split: at random, stratified if a class is rare; by the schema's time column, "
-            "testing on the latest rows; or user: all rows with the same value of --split_column together. Default: "
+            "help": "random: at random, stratified if a class is rare. time: by the schema's time column, testing "
+            "on the latest rows. user: rows with the same value of --split_column stay together. Default: "
             "random."
         },
     )
@@ -137,10 +140,10 @@ class DataArguments:
     )
     split_fractions: list[float] | None = field(
         default=None,
-        metadata={"help": "Shares of the rows for training, validation and test. Default: 0.8 0.1 0.1."},
+        metadata={"help": "Fractions of the rows for training, validation and test. Default: 0.8 0.1 0.1."},
     )
     split_seed: int | None = field(
-        default=None, metadata={"help": "Seed of the random split and the split by user only. Default: 42."}
+        default=None, metadata={"help": "Seed of the random and user splits only. Default: 42."}
     )
     max_train_rows: int | None = field(
         default=None,
@@ -151,52 +154,54 @@ class DataArguments:
     max_eval_rows: int | None = field(
         default=None,
         metadata={
-            "help": "Number of validation rows to evaluate on while training, at least 2: drawn once by --split_seed, "
-            "with the click rate of all. The test split stays whole. Default: all."
+            "help": "Number of validation rows to evaluate on during training, at least 2: drawn once with "
+            "--split_seed, at the same click rate. The test split is always used in full. Default: all."
         },
     )
     stream: bool | None = field(
         default=None,
         metadata={
-            "help": "Prepare the files chunk by chunk on the disk instead of in memory; a random split then draws "
-            "other rows. For csv, jsonl, parquet. Default: from 5 million rows of Parquet or 1 GB of CSV or JSON "
-            "lines on."
+            "help": "Prepare files chunk by chunk on disk instead of in memory; a random split then draws "
+            "different rows. For csv, jsonl and parquet. Default: from 5 million Parquet rows or 1 GB of "
+            "CSV or JSON lines."
         },
     )
     prepared: str | None = field(
         default=None,
         metadata={
-            "help": "Folder in which the encoded rows are kept for later runs on the same files with the same schema, "
-            "split and tokenizer; or the folder of rows that a cluster has encoded, which names the data alone. "
-            "Default: they are removed when the run ends."
+            "help": "Folder that keeps the encoded rows for later runs with the same files, schema, split and "
+            "tokenizer; or a folder of rows encoded on a cluster, which replaces --dataset. Default: "
+            "encoded rows are removed when the run ends."
         },
     )
     min_count: int | None = field(
-        default=None, metadata={"help": "Minimum training rows for a value to get its own id. Default: 1."}
+        default=None, metadata={"help": "Minimum number of training rows for a value to get its own id. Default: 1."}
     )
     max_text_length: int | None = field(
         default=None,
-        metadata={"help": "Truncate longer texts to this many tokens. Default: refuse texts that are too long."},
+        metadata={
+            "help": "Truncate longer texts to this many tokens. Default: raise an error for texts that are too long."
+        },
     )
     text_fields: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Columns of the fields that the PLM reads, e.g. title genre; the others have ids only. Default: "
-            "all fields but those with in_text: false in the schema."
+            "help": "Columns of the fields that the PLM reads, e.g. title genre; other fields are ids-only. "
+            "Default: all fields except those with in_text: false in the schema."
         },
     )
     text_encoder: str | None = field(
         default=None,
         metadata={
-            "help": "Hub id or folder of the frozen PLM that makes vectors of texts with as: vector in the schema. "
-            "Default: that of --plm_name_or_path, as it was pretrained."
+            "help": "Hub id or folder of the frozen PLM that turns texts with as: vector in the schema into "
+            "vectors. Default: --plm_name_or_path with its pretrained weights."
         },
     )
     text_vector_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder in which these vectors are kept, by PLM and text, for later runs. Default: _text_vectors "
-            "in output_dir."
+            "help": "Folder that caches these vectors, by PLM and text, for later runs. Default: _text_vectors in "
+            "output_dir."
         },
     )
 
@@ -213,8 +218,8 @@ class PLMArguments:
         default=None,
         metadata={
             "help": "Hub id or folder of a pretrained encoder or decoder, e.g. RoBERTa, DeBERTa, T5 or GPT-2; or "
-            "scratch-tiny (2 layers x 128) or scratch-small (4 x 256): a RoBERTa with fresh weights and a tokenizer "
-            "trained on the training text."
+            "scratch-tiny (2 layers x 128) or scratch-small (4 x 256): a randomly initialised RoBERTa with "
+            "a tokenizer trained on the training text."
         },
     )
 
@@ -270,13 +275,13 @@ class BackboneArguments(_CTRFlags):
     """The CTR backbone."""
 
     backbone_module: str | None = field(
-        default=None, metadata={"help": "Python file or module that registers your own backbone; imported first."}
+        default=None, metadata={"help": "Python file or module that registers a custom backbone; imported first."}
     )
     preset: str | None = field(
         default=None,
         metadata={
-            "help": "Dataset whose published backbone sizes are used. Default: --dataset's if it has some; else sizes "
-            "by the number of training rows, and ml-1m's from 200,000 rows on."
+            "help": "Dataset whose published backbone sizes are used. Default: --dataset's, if published; "
+            "otherwise chosen by the number of training rows, with ml-1m's from 200,000 rows."
         },
     )
 
@@ -326,15 +331,15 @@ class StartArguments:
         default=None, metadata={"help": "Folder or Hub id of the checkpoint to finetune."}
     )
     without_plm: bool = field(default=False, metadata={"help": "Finetune only the checkpoint's CTR part."})
-    ctr_only: bool = field(default=False, metadata={"help": "Train a fresh backbone alone."})
+    ctr_only: bool = field(default=False, metadata={"help": "Train a randomly initialised backbone alone."})
     extend_vocabulary: bool = field(
-        default=False, metadata={"help": "Finetune the checkpoint on another table: its new values get new ids."}
+        default=False, metadata={"help": "Finetune the checkpoint on another table, with new ids for new values."}
     )
     distill_from: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or Hub id of a finished click model: train a model without a PLM on clicks and on its "
-            "logits of the training rows. See --distill_weight and --distill_temperature."
+            "help": "Folder or Hub id of a finetuned click model (the teacher): train a model without a PLM on "
+            "clicks and on the teacher's logits. See --distill_weight and --distill_temperature."
         },
     )
 
@@ -354,32 +359,33 @@ class CompareArguments:
     arms: list[str] | None = field(
         default=None,
         metadata={
-            "help": f"Arms to train, of {', '.join(ARMS)}. Default: all; without a PLM, all that need none.",
+            "help": f"Arms to train: {', '.join(ARMS)}. Default: all; without a PLM, all that need none.",
         },
     )
     trials: int = field(
         default=5,
-        metadata={"help": "Tuning trials per arm, the first of which has the defaults. 1: no tuning. Default: 5."},
+        metadata={"help": "Tuning trials per arm; the first one uses the defaults. 1: no tuning. Default: 5."},
     )
     metric: Literal["auc", "log_loss"] = field(
-        default="auc", metadata={"help": "What tuning and early stopping improve on validation rows. Default: auc."}
+        default="auc", metadata={"help": "Validation metric for tuning and early stopping. Default: auc."}
     )
     seeds: int = field(
-        default=3, metadata={"help": "Number of seeds that each arm is trained with, counted from --seed. Default: 3."}
+        default=3, metadata={"help": "Number of seeds to train each arm with, starting at --seed. Default: 3."}
     )
     pamlm_epochs: float = field(default=3, metadata={"help": "Epochs of PA-MLM. Default: 3."})
     jobs: int = field(
         default=1,
         metadata={
-            "help": "Number of arms and seeds to train at a time, in processes that share the cores and the GPU. They "
-            "slow each other down, so training seconds and scoring speeds are then no measure of cost. Default: 1."
+            "help": "Number of arms and seeds to train in parallel, in processes that share the cores and the GPU. "
+            "They slow each other down, so training times and scoring speeds are then not meaningful. "
+            "Default: 1."
         },
     )
     user_field: str | None = field(
         default=None,
         metadata={
-            "help": "Column of the user: report rows of users that are unseen, rare or frequent in training. Default: "
-            "guessed from the names of columns; none: no users."
+            "help": "User column: report metrics for users that are unseen, rare or frequent in training. Default: "
+            "guessed from the column names; none: no users."
         },
     )
     item_field: str | None = field(default=None, metadata={"help": "The same for the item."})
@@ -407,7 +413,7 @@ _SECTIONS: dict[str, tuple[Any, ...]] = {
     "comparison": (CompareArguments,),
     "what to start from": (StartArguments, PLMArguments),
     "data": (DataArguments,),
-    "backbone (sizes default to the published ones, or else to those below)": (*(_CTRFlags, BackboneArguments),),
+    "backbone (sizes default to the published ones, otherwise to those below)": (*(_CTRFlags, BackboneArguments),),
     "prompts, fusion and probabilities": (_ClickPromptFlags, CalibrationArguments),
     "training": (ClickPromptTrainingArguments,),
     "report": (ReportArguments, ClickReportArguments),

@@ -23,14 +23,14 @@ COMMANDS = {
     "pretrain": "stage 1: prompt-augmented masked language modelling (PA-MLM), or PA-CLM for a decoder",
     "finetune": "stage 2: finetune for clicks, with or without the PLM",
     "predict": "score raw rows with a trained checkpoint",
-    "compare": "compare models with and without a PLM on a table, tuned alike, and say what pays",
+    "compare": "compare models with and without a PLM on a table, equally tuned, and report what pays",
     "compare-scores": "compare the click probabilities of two models on the same rows",
-    "draft-schema": "draft the schema of an unknown table",
+    "draft-schema": "draft a schema for a table",
     "export": "export a checkpoint, or its CTR part alone, to ONNX",
     "serve": "serve click probabilities of raw rows over HTTP",
     "convert": "convert a checkpoint of the authors' implementation",
-    "app": "look inside a trained checkpoint on a local web page",
-    "demo": "run everything on generated data",
+    "app": "inspect a trained checkpoint on a local web page",
+    "demo": "run both stages on generated data",
 }
 # Those that load torch and the Auto classes only if their arguments ask for it.
 COMMANDS_WITHOUT_TORCH = ("serve",)

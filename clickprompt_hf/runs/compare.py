@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> Any:
     # 1. Arguments.
     given = sys.argv[1:] if arguments is None else list(arguments)
     if "--scores" in given:
-        raise ValueError("--scores compares files of scored rows: that is clickprompt compare-scores")
+        raise ValueError("--scores compares files of scored rows: use clickprompt compare-scores")
     parser = make_parser()
     compare_args, model_args, data_args, training_args = parser.parse(arguments)
     require(["lightgbm", "optuna", "matplotlib"], "compare", "clickprompt compare")
@@ -215,7 +215,8 @@ def chosen_arms(given: list[str] | None, plm: str | None) -> list[str]:
         raise ValueError(f"`--arms` {' '.join(needing)} need a PLM: pass --plm_name_or_path.")
     if plm in SCRATCH_SIZES and "backbone_text_vectors" in given:
         raise ValueError(
-            f"`--arms` backbone_text_vectors needs a pretrained PLM, got {plm}: a fresh one's vectors say nothing."
+            f"`--arms` backbone_text_vectors needs a pretrained PLM, got {plm}: vectors of a randomly initialised "
+            "one are meaningless."
         )
     return [arm for arm in ARMS if arm in given]
 
@@ -262,7 +263,7 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
     if data_args.prepared is not None:
         raise ValueError(
             f"`--prepared` must be left out, got {data_args.prepared}: the arms of a comparison need the raw rows. "
-            "Name their files or their dataset."
+            "Pass their files or dataset."
         )
     if data_args.stream:
         raise ValueError("`--stream` must be false or left out: the arms of a comparison read the rows into memory.")
@@ -393,11 +394,11 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) 
         if role in roles:
             bench.say(f"The {role} is {fields[roles[role]].column}. Change it with --{role}_field.")
         else:
-            bench.say(f"No column was taken for the {role}. Name one with --{role}_field.")
+            bench.say(f"No {role} column was found. Name one with --{role}_field.")
     if late:
         bench.say(
-            f"Prompts enter the PLM's last {_LATE_LAYERS} layers; the states of the layers below are computed once "
-            "per text. --prompt_depth changes it. --pooling changes how the text's states are summed up."
+            f"Prompts enter the PLM's last {_LATE_LAYERS} layers; the layers below run once per text. "
+            "--prompt_depth changes this, --pooling how text states are pooled."
         )
 
 
@@ -427,7 +428,7 @@ def settings_of(bench: Bench, data_args: DataArguments, arms: Sequence[Arm]) -> 
         settings["PLM"] = "/".join(plm.relative_to(plm.anchor).parts[-2:])
         settings["text"] = [schema.fields[f].name for f in schema.fields_in_text]
     if any(arm.with_plm or arm.starts_from_pamlm for arm in arms):
-        settings["prompts enter the last layers"] = bench.model_args.prompt_depth or "all"
+        settings["number of last layers with prompts"] = bench.model_args.prompt_depth or "all"
         settings["pooling"] = bench.model_args.pooling or "default"
         settings["learning rate of the PLM"] = bench.training_args.plm_learning_rate
     if any(arm.starts_from_pamlm for arm in arms):

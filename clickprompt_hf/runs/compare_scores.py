@@ -26,7 +26,7 @@ def make_parser() -> CommandParser:
     """The parser of `clickprompt compare-scores`."""
     parser = CommandParser("compare-scores", __doc__, "--scores FILE --baseline FILE --label COLUMN [options]")
     parser.add_argument("--scores", required=True, type=Path, help="scored rows of the model")
-    parser.add_argument("--baseline", required=True, type=Path, help="scored rows of the model to compare it with")
+    parser.add_argument("--baseline", required=True, type=Path, help="scored rows of the baseline model")
     parser.add_argument(
         "--label", required=True, help="column with the clicks: 0 and 1, or words or -1 and 1 with --positive"
     )

@@ -115,9 +115,9 @@ def _warn_of_versions(folder: Path, recorded: dict[str, str] | None) -> None:
     """Warn if other versions, as far as they are known, began the comparison in a folder."""
     if recorded is None:
         logger.warning(
-            f"{folder} holds a comparison of an earlier version of clickprompt_hf, which did not record its versions: "
-            "its finished trials and seeds are kept, and may differ from what this version gives. "
-            "--overwrite_output_dir trains all arms again."
+            f"{folder} holds a comparison of an earlier version of clickprompt_hf, which did not record its "
+            "versions: its finished trials and seeds are kept, and may differ from this version's results. "
+            "--overwrite_output_dir retrains all arms."
         )
         return
     now = versions_in_use()
@@ -125,9 +125,8 @@ def _warn_of_versions(folder: Path, recorded: dict[str, str] | None) -> None:
     if names:
         shown = [f"{name} {recorded.get(name, 'absent')}, now {now.get(name, 'absent')}" for name in names]
         logger.warning(
-            f"{folder} holds a comparison that other versions began ({'; '.join(shown)}): its finished trials and "
-            "seeds are kept, and may differ from what these versions give. --overwrite_output_dir trains all arms "
-            "again."
+            f"{folder} holds a comparison started with other versions ({'; '.join(shown)}): its finished trials and "
+            "seeds are kept, and may differ from these versions' results. --overwrite_output_dir retrains all arms."
         )
 
 

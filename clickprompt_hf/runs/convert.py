@@ -25,7 +25,7 @@ def make_parser() -> CommandParser:
     """The parser of `clickprompt convert`."""
     parser = CommandParser("convert", __doc__, "CHECKPOINT ORIGINAL OUTPUT_DIR")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="pytorch_model.bin or a .safetensors file")
-    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="JSON file that describes it")
+    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="JSON file with its training settings")
     parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, help="folder of the converted checkpoint")
     return parser
 

@@ -12,10 +12,10 @@ _HELP = {
     "quote": 'encloses cells; one character, or none if quotes are ordinary text (default: ")',
     "escape": "precedes quotes within cells, e.g. a backslash as Spark writes (default: none)",
     "encoding": "text encoding, e.g. cp1252 (default: utf-8)",
-    "column_names": "names of the columns, for a file without a header",
-    "lines_per_cell": "largest number of lines of a cell; accepts cells whose lines look like rows (default: 100)",
-    "decimal": "precedes the fraction in numbers of numeric fields, e.g. a comma (default: a point)",
-    "thousands": "separates thousands in numbers of numeric fields, e.g. a point (default: none)",
+    "column_names": "column names, for a file without a header",
+    "lines_per_cell": "maximum lines per cell; also accepts cells whose lines look like rows (default: 100)",
+    "decimal": "decimal separator of numeric fields, e.g. a comma (default: a point)",
+    "thousands": "thousands separator of numeric fields, e.g. a point (default: none)",
 }
 
 

@@ -61,7 +61,7 @@ def resolve_data_arguments(
     if resolved["dataset"] is None:
         advice = ""
         if given.prepared is not None:
-            advice = f" The rows in {given.prepared} are those of an earlier run: repeat its arguments of the data."
+            advice = f" The rows in {given.prepared} are from an earlier run: repeat its data arguments."
         raise ValueError(f"`--dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.{advice}")
     return resolved
 
@@ -75,8 +75,7 @@ def resumed_training_data(folder: Path) -> dict[str, Any]:
     training_data = ClickPromptConfig.from_pretrained(folder).training_data
     if training_data is None:
         raise ValueError(
-            "`resume_from_checkpoint` must be a checkpoint that records which rows it was trained on; "
-            f"{folder} does not."
+            f"`resume_from_checkpoint` must be a checkpoint with a record of its training rows; {folder} has none."
         )
     return training_data
 
@@ -126,8 +125,8 @@ def resolve_max_eval_rows(given: int | None, resumed: Path | None) -> int | None
     kept = resumed_training_data(resumed).get("max_eval_rows")
     if given is not None and given != kept:
         raise ValueError(
-            f"`--max_eval_rows` must be {kept}, as in the run that is resumed, or left out; got {given}. Other "
-            "validation rows would not compare the epochs before and after."
+            f"`--max_eval_rows` must be {kept}, as in the run being resumed, or left out; got {given}. With other "
+            "validation rows, epochs before and after could not be compared."
         )
     return kept
 
@@ -160,8 +159,9 @@ def check_same_processor(folder: Path, processor: ClickPromptProcessor) -> None:
     saved = ClickPromptProcessor.from_pretrained(folder).fingerprint
     if saved != processor.fingerprint:
         raise ValueError(
-            f"`resume_from_checkpoint` must be a checkpoint with the processor of the data: the processor in {folder} "
-            f"has fingerprint {saved}, the one of the given data, --schema and --text_fields {processor.fingerprint}."
+            "`resume_from_checkpoint` must be a checkpoint whose processor matches the data: the processor in "
+            f"{folder} has fingerprint {saved}, but the given data, --schema and --text_fields give "
+            f"{processor.fingerprint}."
         )
 
 
@@ -190,8 +190,8 @@ def check_same_rows(saved: dict[str, Any], found: dict[str, Any], owner: str = C
     own = saved.get("own_splits", found["own_splits"])
     if own != found["own_splits"]:
         raise ValueError(
-            f"The data must have {own or 'no'} splits of their own, as in {owner}'s training, got "
-            f"{found['own_splits'] or 'none'}. Give the same of --train_file, --validation_file, --test_file and "
+            f"The data must have {own or 'no'} predefined splits, as in {owner}'s training, got "
+            f"{found['own_splits'] or 'none'}. Pass the same --train_file, --validation_file, --test_file and "
             "--data_path."
         )
     advice = " To finetune on another table, pass --extend_vocabulary to `clickprompt finetune`."

@@ -37,7 +37,7 @@ RANGES = {
 def make_parser() -> CommandParser:
     """The parser of `clickprompt demo`."""
     parser = CommandParser("demo", __doc__, "--output_dir FOLDER [options]")
-    parser.add_argument("--output_dir", required=True, type=Path, help="folder of all runs and their results")
+    parser.add_argument("--output_dir", required=True, type=Path, help="output folder for all runs and their results")
     parser.add_argument("--dataset", default="synthetic", help="as in clickprompt finetune (default: %(default)s)")
     parser.add_argument("--data_path", help="file or folder with the raw data")
     parser.add_argument("--max_train_rows", type=int, help="number of training rows to use (default: all)")
@@ -64,7 +64,9 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--ctr_batch_size", type=int, default=256, help="batch size without the PLM (default: %(default)s)"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="run all once per seed (default: 42)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[42], help="run everything once per seed (default: 42)"
+    )
     return parser
 
 

@@ -98,8 +98,8 @@ def draft_schema(
     if draft.num_copies:
         repeat = "row repeats" if draft.num_copies == 1 else "rows repeat"
         lines.append(
-            f"# CHECK: {draft.num_copies:,} {repeat} an earlier row in all columns. Remove copies: a random split "
-            "tests on copies of training rows."
+            f"# CHECK: {draft.num_copies:,} {repeat} an earlier row in all columns. Remove duplicates, or a random "
+            "split will test on training rows."
         )
     if is_whole and (doubt := question_last_row(profiles)):
         lines.append(f"# CHECK: {_NOT_IN_COMMENTS.sub('?', doubt)}.")
@@ -108,18 +108,16 @@ def draft_schema(
         lines += _field_lines(profile)
     kinds = [profile.kind for profile in used]
     if set(kinds) <= {"text"}:
-        lines += ["  # CHECK: no column can be a field with ids, and training needs at least one."]
+        lines += ["  # CHECK: training needs at least one field with ids, but no column can be one."]
     if not kinds:
         lines += ["  []"]
     lines += _table_lines(used, tables)
     lines += _text_lines(texts, "one per four characters" if tokenizer is None else f"of {tokenizer}")
     lines += ["", *_label_lines(draft), "", *_time_lines(draft.times)]
     if options := written_options(csv_format):
-        lines += ["", "# How the CSV file is written."]
+        lines += ["", "# The CSV dialect of the file."]
         if csv_format != given:
-            lines.append(
-                "# CHECK: are numbers written so, with this `decimal`? Those of numeric fields are read by it."
-            )
+            lines.append("# CHECK: do numbers use this `decimal`? It applies to all numeric fields.")
         lines += [_flow({"csv": options})[1:-1]]
     return "\n".join(lines) + "\n"
 
@@ -145,7 +143,7 @@ def read_first_rows(
     if len(names) < 2:
         advice = " If lines above the header are a title, remove them."
         if names and "," in names[0]:
-            advice = " `--column_names` takes names separated by blanks."
+            advice = " `--column_names` takes names separated by spaces."
         raise ValueError(f"{path} must have at least two columns, a field and the label; it has only {names}.{advice}")
     read: list[pa.RecordBatch] = []
     num_rows = 0
@@ -247,7 +245,7 @@ def _head(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft, texts: 
     lines = [
         f"# Draft of a schema, guessed from {read} {num_rows:,} rows of {path.name}. Review and edit it before use.",
         "# Above each field: its kind, number of distinct values, missing cells, most frequent values, and the AUC of",
-        "# ranking rows by this column alone (0.5: it says nothing about the label).",
+        "# ranking rows by this column alone (0.5 = uninformative).",
         "# CHECK marks what needs a decision. LEFT OUT fields are commented out: remove the `# ` to use one.",
         "# docs/data.md explains the keys. The comments quote cells of the table.",
     ]
@@ -258,13 +256,13 @@ def _head(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft, texts: 
     if not texts.has_words:
         return [
             *lines,
-            "# Beside other models (no field has enough words for a language model to add to its ids):",
+            "# Compare with other models (no field has enough text for a language model):",
             f"#   clickprompt compare {data} --arms logistic_regression gradient_boosting backbone "
             "--output_dir runs/compare",
         ]
     return [
         *lines,
-        "# Whether a language model pays (MODEL: its folder or Hub id; without --arms, all arms):",
+        "# Does a language model pay? (MODEL: its folder or Hub id; without --arms, all arms)",
         f"#   clickprompt compare {data} --plm_name_or_path MODEL{texts.chosen} "
         "--arms gradient_boosting_text backbone backbone_text_vectors clickprompt --output_dir runs/compare",
         "# With a language model:",
@@ -294,7 +292,9 @@ def _field_lines(profile: ColumnProfile) -> list[str]:
     if profile.reason_left_out:
         lines.append(f"  # LEFT OUT: {profile.reason_left_out}")
     if not profile.options.get("in_text", True):
-        lines.append("  # IDS ONLY: ids or codes say nothing to a language model; `in_text: false` keeps them from it")
+        lines.append(
+            "  # IDS ONLY: ids and codes mean nothing to a language model; `in_text: false` hides them from it"
+        )
     lines += [f"  # CHECK: {doubt}" for doubt in profile.doubts]
     mark = "# - " if profile.reason_left_out else "- "
     return lines + [f"  {mark}{_flow(field)}" for field in fields_of(profile)]
@@ -339,16 +339,16 @@ def _text_lines(texts: _Texts, counted: str) -> list[str]:
         )
     if texts.unshared_columns and not found.is_shared:
         lines.append(
-            f"# {_listed(texts.unshared_columns)}: nearly every row has words of its own, so that rows share no texts "
-            "and --cache_text_states cannot pay."
+            f"# {_listed(texts.unshared_columns)}: nearly every row has different words, so rows share no texts and "
+            "--cache_text_states cannot pay off."
         )
     if texts.shared is not None:
         others = [name for name in texts.columns if name not in texts.shared_columns]
         lines += [
             f"# Because of {_listed(others)}, hardly any rows share a text.",
             f"# --text_fields {shlex.join(texts.shared_columns)} leaves {texts.shared.distinct_texts:,} texts of "
-            f"about {texts.shared.tokens:.0f} tokens, whose states can be cached; the other fields keep their ids"
-            f"{', but other free text is unused then' if texts.unshared_columns else ''}.",
+            f"about {texts.shared.tokens:.0f} tokens, whose states can be cached; the other fields keep their "
+            f"ids{', but other free text is then unused' if texts.unshared_columns else ''}.",
         ]
     return lines
 
@@ -360,7 +360,7 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
     lines = []
     if label is None:
         lines.append(
-            "# CHECK: which column is the label? It must hold 0 and 1, or two words, one of them named by `positive`."
+            "# CHECK: which column is the label? It must hold 0 and 1, or two words, one of which `positive` names."
         )
         if others:
             lines.append(f"# Columns with two values: {_listed(others)}.")
@@ -382,8 +382,8 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
         lines.append(f"# Other columns with two values: {_listed(others)}.")
     if len(clicks) < profile.num_rows:
         lines.append(
-            f"# CHECK: {percent(1 - len(clicks) / profile.num_rows)} of the rows have no label. Training refuses "
-            "them: remove them first."
+            f"# CHECK: {percent(1 - len(clicks) / profile.num_rows)} of the rows have no label. Remove them, or "
+            "training raises an error."
         )
     lines += [f"# CHECK: {_NOT_IN_COMMENTS.sub('?', doubt)}." for doubt in label.doubts]
     lines.append(_flow({"label": profile.name})[1:-1])
@@ -424,7 +424,9 @@ def _time_lines(times: list[ColumnProfile]) -> list[str]:
     keys = {"time": time.name, **{key: time.options[key] for key in ("time_format",) if key in time.options}}
     text = [_flow({key: value})[1:-1] for key, value in keys.items()]
     if time.missing:
-        lines.append(f"# CHECK: {percent(time.missing)} of its cells are missing, which --split time refuses.")
+        lines.append(
+            f"# CHECK: {percent(time.missing)} of its cells are missing, so --split time would raise an error."
+        )
         text = [f"# {line}" for line in text]
     return [*lines, *text]
 
@@ -472,7 +474,9 @@ def make_parser() -> CommandParser:
     """The parser of `clickprompt draft-schema`."""
     parser = CommandParser("draft-schema", __doc__, "TABLE [options]")
     parser.add_argument("table", metavar="TABLE", type=Path, help=f"file that ends in {ENDINGS}")
-    parser.add_argument("--max_rows", type=int, default=MAX_ROWS, help="first rows to read (default: %(default)s)")
+    parser.add_argument(
+        "--max_rows", type=int, default=MAX_ROWS, help="number of rows to read from the start (default: %(default)s)"
+    )
     parser.add_argument("--label", help="label column (default: guessed)")
     parser.add_argument("--positive", help="value of the label that means a click (default: guessed)")
     parser.add_argument(
@@ -487,7 +491,7 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--tokenizer", help="Hub id or folder of a tokenizer to count tokens with (default: one per four characters)"
     )
-    add_csv_options(parser, "how a CSV file is written, which the draft repeats")
+    add_csv_options(parser, "CSV dialect of the file; included in the draft")
     return parser
 
 

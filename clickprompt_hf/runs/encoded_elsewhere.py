@@ -37,7 +37,7 @@ def dataset_of(data_args: DataArguments, recorded: Any) -> Any:
     given = [name for name in ("dataset", *_DECIDED) if getattr(data_args, name) not in (None, SHARDS)]
     if given:
         raise ValueError(
-            f"`--{given[0]}` must be left out: the rows in {data_args.prepared} are split and encoded already."
+            f"`--{given[0]}` must be left out: the rows in {data_args.prepared} are already split and encoded."
         )
     return SHARDS
 
@@ -66,8 +66,8 @@ def check_fits_plm(processor: ClickPromptProcessor, model_args: ModelArguments, 
         and AutoTokenizer.from_pretrained(name).get_vocab() != processor.tokenizer.get_vocab()
     ):
         raise ValueError(
-            f"`--plm_name_or_path` must be the PLM whose tokenizer encoded the rows in {folder}, but {name} has "
-            "another one."
+            f"`--plm_name_or_path` must be the PLM whose tokenizer encoded the rows in {folder}, but {name} has a "
+            "different tokenizer."
         )
     limit = text_side_config(model_args, processor.tokenizer).max_text_length
     if limit is not None and (processor.max_text_length is None or processor.max_text_length > limit):

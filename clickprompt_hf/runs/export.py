@@ -23,19 +23,19 @@ def make_parser() -> CommandParser:
     """The parser of `clickprompt export`."""
     parser = CommandParser("export", __doc__, "CHECKPOINT FOLDER [options]")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint finetuned for clicks: a folder or Hub id")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="output folder, new or empty")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="output folder; must be new or empty")
     parser.add_argument("--with_plm", action="store_true", help="export the model with its PLM")
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="with --with_plm: weights of 8 bits, a quarter of the size; changes probabilities",
+        help="with --with_plm: 8-bit weights, a quarter of the size; changes probabilities",
     )
     parser.add_argument(
         "--id_table_dtype",
         choices=get_args(IdTableDtype),
         default="float32",
-        help="without --with_plm: type of the id embedding tables; bfloat16 halves their size, int8 quarters it; both "
-        "change probabilities (default: %(default)s)",
+        help="without --with_plm: type of the id embedding tables; bfloat16 halves their size, int8 quarters it; "
+        "both change probabilities slightly (default: %(default)s)",
     )
     parser.add_argument("--torch_program", action="store_true", help=f"also write {TORCH_FILE} for torch.export.load")
     add_backbone_module(parser)

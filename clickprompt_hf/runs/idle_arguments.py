@@ -69,7 +69,7 @@ class Run:
     distill_weight: float
 
 
-_OTHER_SPLITS = "a --dataset without its own splits"
+_OTHER_SPLITS = "a --dataset without predefined splits"
 # Arguments that are not options of a configuration: what they need, and whether a run has it.
 _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
     (
@@ -83,7 +83,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Run], bool]], ...] = (
     (CACHE_ARGUMENTS, "--cache_text_states true", lambda run: run.caches_text_states),
     (("distill_temperature", "distill_weight"), "--distill_from", lambda run: run.distills),
     (("distill_temperature",), "a --distill_weight above 0", lambda run: run.distill_weight > 0),
-    (("data_path",), "a --dataset that is read from files", lambda run: run.dataset != "synthetic"),
+    (("data_path",), "a --dataset read from files", lambda run: run.dataset != "synthetic"),
     (("data_path",), "a --dataset that is not a Hub id or folder itself", lambda run: "/" not in run.dataset),
     (("split_column",), "--split user", lambda run: run.split == "user"),
     (("split_seed",), "--split random or user", lambda run: run.split != "time"),

@@ -51,7 +51,7 @@ class KeptData:
             return False
         if not (self.folder / KEY_FILE).is_file():
             raise ValueError(
-                f"`--prepared` must be a new or empty folder, or one that an earlier run prepared, got {self.folder}."
+                f"`--prepared` must be a new or empty folder, or one prepared by an earlier run, got {self.folder}."
             )
         found = json.loads((self.folder / KEY_FILE).read_text(encoding="utf-8"))
         expected = {"layout": LAYOUT, **self.rows, **(self.fitted if self.processor is None else {})}
@@ -66,8 +66,8 @@ class KeptData:
             if found.get(name) != value:
                 shown = f": {found.get(name)!r:.200} instead of {value!r:.200}" if name in _SHOWN else ""
                 raise ValueError(
-                    f"`--prepared` {self.folder} holds rows that were prepared with another {_NAMES[name]}{shown}. "
-                    "Name another folder, or delete this one."
+                    f"`--prepared` {self.folder} holds rows prepared with a different {_NAMES[name]}{shown}. Name "
+                    "another folder, or delete this one."
                 )
         return True
 

@@ -152,8 +152,8 @@ def load_checkpoint(
         config.training_data = None
     elif config.training_data is None:
         raise ValueError(
-            f"`model_name_or_path` {model_name_or_path} has no record of the rows it was trained on, so its test rows "
-            "cannot be kept apart. Finetune it with Trainer in your own code, or on other rows with "
+            f"`model_name_or_path` {model_name_or_path} has no record of its training rows, so they cannot be kept "
+            "out of the test split. Finetune it with Trainer in your own code, or on other rows with "
             "--extend_vocabulary."
         )
     # finetuning changes the weights that it was fitted to

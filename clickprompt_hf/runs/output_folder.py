@@ -55,7 +55,7 @@ def check_output_dir(training_args: ClickPromptTrainingArguments) -> None:
     resumed = checkpoint_to_resume(training_args)
     if resumed is not None:
         # a warning, because the default level hides anything less
-        logger.warning(f"Training continues from {resumed}.")
+        logger.warning(f"Resuming training from {resumed}.")
     training_args.resume_from_checkpoint = None if resumed is None else str(resumed)
 
 
@@ -77,7 +77,7 @@ def checkpoint_to_resume(training_args: ClickPromptTrainingArguments) -> Path | 
         if resumed is None and partial:
             raise ValueError(_INCOMPLETE.format(partial[0], fault_of(partial[0])))
         if resumed is None and folder.is_dir() and not (folder / RESULTS_FILE).exists():
-            logger.warning(f"{folder} holds no checkpoint yet: the run starts from the beginning.")
+            logger.warning(f"{folder} has no checkpoint yet: starting from the beginning.")
             return None
     else:
         resumed = Path(resume) if Path(resume).is_dir() else None

@@ -55,19 +55,19 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--piece_rows",
         type=int,
-        help="rows in memory at a time; an interrupted run loses at most these; default: 16,384, or 131,072 "
+        help="rows in memory at a time, and the most that an interruption loses; default: 16,384, or 131,072 "
         "without a PLM",
     )
     parser.add_argument(
         "--text_state_memory",
         type=float,
-        help="megabytes per process for the states of the texts read last, so that language model layers below the "
+        help="megabytes per process for the states of recent texts, so that language model layers below the "
         f"prompts run once per text; 0: run them for every row; default: {DEFAULT_MEGABYTES}",
     )
     parser.add_argument(
         "--text_state_dir",
         type=Path,
-        help="read states of texts that finetuning with --cache_text_states has left there",
+        help="folder of text states saved by finetuning with --cache_text_states",
     )
     parser.add_argument(
         "--text_state_dtype",
@@ -75,9 +75,9 @@ def make_parser() -> CommandParser:
         default="fp32",
         help="type of the states in --text_state_dir (default: %(default)s)",
     )
-    parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
+    parser.add_argument("--bf16", action="store_true", help="compute in bf16")
     add_backbone_module(parser)
-    add_csv_options(parser, "how a CSV input is written; default: as the training data, by the checkpoint's schema")
+    add_csv_options(parser, "CSV dialect of the input; default: the checkpoint's schema")
     return parser
 
 
@@ -116,8 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
         recent_texts = RecentTexts(memory)
         if args.text_state_memory is not None and not reads_states(model.config):
             logger.warning(
-                "--text_state_memory has no effect: it needs a model with layers that see the text alone "
-                "(prompt_depth)."
+                "--text_state_memory has no effect: it needs a model with layers below the prompts (prompt_depth)."
             )
 
     # 3. Piece by piece: read, score, write. The output gets its name once it is complete.
@@ -156,7 +155,7 @@ def drift_table(drifts: Sequence[FieldDrift]) -> str:
         for line in lines
     ]
     if len(order) > _MOST_FIELDS:
-        text.append(f"and {len(order) - _MOST_FIELDS:,} more, which changed less")
+        text.append(f"and {len(order) - _MOST_FIELDS:,} more that changed less")
     return "\n".join(["Values of the scored rows, next to the training rows:", *text])
 
 

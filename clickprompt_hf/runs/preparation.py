@@ -385,7 +385,7 @@ def _files_to_stream(
         return {}
     reasons = {
         "`--dataset` is a file format": kind is None,
-        "fields of kind vector are left out": schema is not None and bool(schema.vector_fields),
+        "the schema has no vector fields": schema is not None and bool(schema.vector_fields),
         "`--extend_vocabulary` is left out": extend_vocabulary,
     }
     unmet = [reason for reason, is_unmet in reasons.items() if is_unmet]
@@ -415,7 +415,7 @@ def _kept_data(
     paths: list[Path] = [*chain(*files.values())] or list(map(Path, several(data_args.data_path or [])))
     if not paths and resolved["dataset"] != "synthetic":
         raise ValueError(
-            f"`--prepared` must be left out unless the dataset is in files that are named, got {resolved['dataset']}."
+            f"`--prepared` must be left out unless the dataset is read from files, got {resolved['dataset']}."
         )
     split = {name: resolved[name] for name in ("dataset", *SPLIT_ARGUMENTS)}
     rows: dict[str, Any] = {
@@ -490,8 +490,8 @@ def warn_of_shared_rows(data: dict[str, ColumnarDataset], split: str, own_splits
         logger.warning(
             f"{found.shared:,} of the {found.rows:,} {drawn[0]} rows ({found.shared / found.rows:.1%}) equal a "
             f"training row in all fields, and {found.with_label:,} of them have its label too. A model can memorize "
-            f"such rows: metrics on the {drawn[0]} split are then too good for new rows. Remove repeated rows, or "
-            "keep them on one side: --split user, with --split_column COLUMN if it is not the user."
+            f"such rows, so metrics on the {drawn[0]} split would be too optimistic. Remove duplicates, or keep "
+            "them in one split: --split user, with --split_column COLUMN if it is not the user."
         )
 
 

@@ -44,32 +44,30 @@ RANGES = {
 def make_parser() -> CommandParser:
     """The parser of `clickprompt serve`."""
     parser = CommandParser("serve", __doc__, "MODEL [options]")
-    parser.add_argument("model", metavar="MODEL", help="exported folder; or a checkpoint: a folder or Hub id")
+    parser.add_argument("model", metavar="MODEL", help="exported folder, or a checkpoint's folder or Hub id")
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 accepts other machines, without encryption or passwords "
-        "(default: %(default)s)",
+        help="address to listen on; 0.0.0.0 accepts other machines, without encryption or authentication (default: "
+        "%(default)s)",
     )
     parser.add_argument("--port", type=int, default=8000, help="port; 0: any free one (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads per batch; 0: one per core (default: 0)")
-    parser.add_argument("--max_rows", type=int, default=1024, help="rows per request (default: 1,024)")
-    parser.add_argument("--max_bytes", type=int, default=4 * 2**20, help="bytes per request (default: 4 MiB)")
-    parser.add_argument(
-        "--batch_size", type=int, help="rows at which a batch is full; default: 256, or 4,096 without a PLM"
-    )
+    parser.add_argument("--max_rows", type=int, default=1024, help="maximum rows per request (default: 1,024)")
+    parser.add_argument("--max_bytes", type=int, default=4 * 2**20, help="maximum bytes per request (default: 4 MiB)")
+    parser.add_argument("--batch_size", type=int, help="maximum rows per batch; default: 256, or 4,096 without a PLM")
     parser.add_argument(
         "--queue_rows",
         type=int,
         default=16_384,
-        help="rows that may wait; further requests are refused with status 503 (default: 16,384)",
+        help="maximum queued rows; further requests get status 503 (default: 16,384)",
     )
     parser.add_argument(
         "--max_wait_ms",
         type=float,
         default=0.0,
-        help="milliseconds that a batch waits to be filled; 0: a batch holds what arrived while the previous one was "
-        "scored (default: 0)",
+        help="milliseconds that a batch waits to fill up; 0: a batch holds the rows that arrived while the "
+        "previous one was scored (default: 0)",
     )
     parser.add_argument(
         "--stop_seconds",

@@ -64,7 +64,7 @@ def choose_by_rows(
     if (missing or settings) and not is_silent:
         alone = f"; to train without a PLM: {_flags(settings)}" if settings else ""
         # A warning, because the default level hides anything less.
-        logger.warning(f"Defaults for {preset.reason}: {_flags(missing)}{alone}. Flags that you give win.")
+        logger.warning(f"Defaults for {preset.reason}: {_flags(missing)}{alone}. Explicit flags take precedence.")
 
 
 def _rows_per_step(args: ClickPromptTrainingArguments, num_rows: int, has_plm: bool) -> int:

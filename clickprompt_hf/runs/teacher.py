@@ -96,18 +96,18 @@ def load_teacher(name_or_path: str, model_args: ModelArguments) -> Teacher:
     processor.check_model(config)
     if config.training_data is None:
         raise ValueError(
-            f"{_ARGUMENT} {name_or_path} has no record of the rows it was trained on, so they may be the test rows. "
+            f"{_ARGUMENT} {name_or_path} has no record of its training rows, which may include the test rows. "
             "Distill it with ClickPromptTrainer in your own code."
         )
     rate = config.negative_sampling_rate
     if model_args.negative_sampling_rate not in (None, rate):
         raise ValueError(
-            f"`--negative_sampling_rate` must be {rate}, as in the teacher {name_or_path}, which has learned from the "
+            f"`--negative_sampling_rate` must be {rate}, as in the teacher {name_or_path}, which was trained on the "
             f"same sampled rows, or left out; got {model_args.negative_sampling_rate}."
         )
     model_args.negative_sampling_rate = rate
     if not config.use_plm:
-        logger.warning(f"{_ARGUMENT} {name_or_path} has no PLM: the student learns from a CTR part alone.")
+        logger.warning(f"{_ARGUMENT} {name_or_path} has no PLM: the student learns from a CTR model only.")
     return Teacher(name_or_path, config, processor)
 
 
@@ -132,9 +132,9 @@ def check_student(teacher: Teacher, start: ClickPromptConfig, processor: ClickPr
         )
     if differences:
         raise ValueError(
-            f"{_ARGUMENT} must be a teacher that was trained on the data of `--model_name_or_path`, but "
+            f"{_ARGUMENT} must be a teacher trained on the same data as `--model_name_or_path`, but "
             f"{teacher.name_or_path} and {name} differ: {'; '.join(differences)}. The teacher may have seen the "
-            "student's test rows, or means other values by the same ids."
+            "student's test rows, or its ids may stand for other values."
         )
 
 

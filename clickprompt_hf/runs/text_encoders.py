@@ -43,7 +43,7 @@ def text_encoder_of(
     name = data_args.text_encoder or model_args.plm_name_or_path
     if name is None or name in SCRATCH_SIZES:
         raise ValueError(
-            f"`--text_encoder` must name the pretrained PLM that makes vectors of the fields {keys}, got "
+            f"`--text_encoder` must name the pretrained PLM that turns the fields {keys} into vectors, got "
             f"{name or 'none'}."
         )
     check_folder_or_hub_id(name, "text_encoder")
@@ -58,7 +58,7 @@ def reuse_text_encoder(processor: ClickPromptProcessor, data_args: DataArguments
     """
     if data_args.text_encoder is not None:
         raise ValueError(
-            f"`--text_encoder` must be left out: the checkpoint fixes what its vectors are, got "
+            "`--text_encoder` must be left out: the checkpoint has its own text encoder, got "
             f"{data_args.text_encoder!r}."
         )
     if (saved := processor.text_encoder) is not None:

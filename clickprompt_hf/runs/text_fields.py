@@ -37,8 +37,8 @@ def choose_text_fields(
             )
         if dropped := [key for key in schema.keys if key not in chosen.keys]:
             logger.warning(
-                f"--text_fields leaves out {', '.join(dropped)}, which the model then does not use at all: fields of "
-                "kind text have no ids."
+                f"--text_fields leaves out {', '.join(dropped)}, so the model ignores them: fields of kind text "
+                "have no ids."
             )
     # a schema without these fields is another dataset's, which the check against the checkpoint's rows refuses
     if saved and chosen.text_keys != list(saved) and {*saved} <= {*schema.keys}:

@@ -111,8 +111,8 @@ class FinishedPieces:
             if changed := [name for name, value in origin.items() if earlier.get(name) != value]:
                 differences = "; ".join(f"{name} was {earlier.get(name)}, is {origin[name]}" for name in changed)
                 raise ValueError(
-                    f"{self.folder} holds finished pieces of an earlier run that this run cannot resume: "
-                    f"{differences}. Delete that folder to score all rows again, or choose another output file."
+                    f"{self.folder} holds finished pieces of an earlier run that cannot be resumed: {differences}. "
+                    "Delete that folder to score all rows again, or choose another output file."
                 )
             return
         # Pieces without a manifest are left over from a folder that was being removed.

@@ -41,8 +41,8 @@ class StoredTexts(RecentTexts):
             )
         if not reads_states(model.config):
             raise ValueError(
-                "`text_state_dir` needs a model that reads states of texts: with layers that see the text alone "
-                f"(`prompt_depth`) and, above one such layer, a pooling other than 'mean_first_last'; got "
+                "`text_state_dir` needs a model with layers below the prompts (`prompt_depth`) and, with more than "
+                "one such layer, a `pooling` other than 'mean_first_last'; got "
                 f"prompt_depth={model.config.prompt_depth}, pooling={model.config.pooling!r}."
             )
         if not Path(folder).is_dir():
@@ -53,8 +53,8 @@ class StoredTexts(RecentTexts):
         self.states = TextStates(place) if place.is_dir() else None
         if self.states is None:
             logger.warning(
-                f"{folder} has no {dtype} states of this model's lower layers: they are computed. Training with "
-                "--cache_text_states writes them."
+                f"{folder} has no {dtype} states of this model's lower layers; computing them. Training with "
+                "`cache_text_states=True` saves them."
             )
 
     def read(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[torch.Tensor]:

@@ -106,18 +106,20 @@ class ClickPromptTrainingArguments(TrainingArguments):
         default="token", metadata={"help": "What PA-MLM masks: single tokens, or whole field values."}
     )
     mlm_probability: float = field(
-        default=0.15, metadata={"help": "Share of text tokens, or of field values, that PA-MLM masks."}
+        default=0.15, metadata={"help": "Fraction of text tokens, or of field values, that PA-MLM masks."}
     )
     distill_temperature: float = field(
         default=1.0,
         metadata={
-            "help": "Temperature that divides the logits of student and teacher in distillation; above 0. Above 1 it "
+            "help": "Distillation temperature, above 0: divides the logits of student and teacher. Above 1, it "
             "softens both probabilities."
         },
     )
     distill_weight: float = field(
         default=0.5,
-        metadata={"help": "Share of the teacher's term in the loss of distillation, 0 to 1; clicks have the rest."},
+        metadata={
+            "help": "Weight of the teacher's term in the distillation loss, 0 to 1; the rest is the click loss."
+        },
     )
     plm_learning_rate: float = field(
         default=5e-5, metadata={"help": "Learning rate for the PLM and its LM head; 0 freezes them."}
@@ -129,15 +131,15 @@ class ClickPromptTrainingArguments(TrainingArguments):
     freeze_lower_layers: bool | None = field(
         default=None,
         metadata={
-            "help": "Freeze the PLM's embeddings and its layers below the last --prompt_depth ones. Default: whether "
-            "their states are cached."
+            "help": "Freeze the PLM's embeddings and its layers below the last `prompt_depth` ones. Default: "
+            "whether their states are cached."
         },
     )
     cache_text_states: bool = field(
         default=False,
         metadata={
-            "help": "Run each distinct text through the frozen lower layers once, and train on the states, from a "
-            "memory-mapped file."
+            "help": "Run each distinct text through the frozen lower layers once, and train on the states, read "
+            "from a memory-mapped file."
         },
     )
     text_state_dir: str | None = field(
@@ -147,11 +149,11 @@ class ClickPromptTrainingArguments(TrainingArguments):
         },
     )
     text_state_dtype: StateType = field(
-        default="fp32", metadata={"help": "Type of cached states. The 16-bit ones take half the disk."}
+        default="fp32", metadata={"help": "Type of cached states. 16-bit states take half the disk space."}
     )
     masked_variants: int | None = field(
         default=None,
-        metadata={"help": "Masked variants per text whose states PA-MLM caches, used in turn. Default: 8."},
+        metadata={"help": "Masked variants per text that PA-MLM caches and uses in turn. Default: 8."},
     )
     attn_implementation: str | None = field(
         default=None,
@@ -166,31 +168,31 @@ class ClickPromptTrainingArguments(TrainingArguments):
             # without a value, as flags that are False by default
             "nargs": "?",
             "const": True,
-            "help": "Update only the feature embeddings that a batch reads, so that the time of a step does not grow "
-            "with the vocabulary. Rows that a batch does not read keep their moments (lazy Adam). Default: whether "
-            "tables are divided.",
+            "help": "Update only the feature embeddings that a batch reads, so the step time does not grow with "
+            "the vocabulary. Other rows keep their moments (lazy Adam). Default: whether tables are "
+            "sharded.",
         },
     )
     shard_id_tables: bool = field(
         default=False,
         metadata={
-            "help": "Divide the rows of each table of feature embeddings over the processes, for tables larger than a "
-            "device. Rows are updated as with --sparse_embedding_updates."
+            "help": "Shard the rows of each feature embedding table across processes, for tables larger than a "
+            "device. Rows are updated as with `sparse_embedding_updates`."
         },
     )
     feature_dropout: FeatureDropoutKind = field(
         default="none",
         metadata={
-            "help": "Whether training replaces feature ids by the id of unseen values: unseen does, per field as "
-            "often as the evaluation rows have values that the training rows lack."
+            "help": "unseen: replace feature ids in training with the id of unseen values, per field as often as "
+            "the evaluation rows have unseen values."
         },
     )
     embedding_l2: float = field(
         default=0.0,
         metadata={
             "help": "Precision of a normal prior on the feature embeddings, as 1 / C of scikit-learn's logistic "
-            "regression: L2 regularization by embedding_l2 / 2 times their squared norms per epoch, which the steps "
-            "that read an embedding share. 0: none."
+            "regression: L2 regularization by embedding_l2 / 2 times their squared norms per epoch, spread "
+            "over the steps that read an embedding. 0: none."
         },
     )
     early_stopping_patience: int = field(
@@ -205,7 +207,9 @@ class ClickPromptTrainingArguments(TrainingArguments):
     )
     lr_scheduler_type: str = field(
         default="constant",
-        metadata={"help": "Learning rate schedule. The default is constant, as early stopping has no known end."},
+        metadata={
+            "help": "Learning rate schedule. Default: constant, because with early stopping there is no known end."
+        },
     )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
@@ -214,26 +218,29 @@ class ClickPromptTrainingArguments(TrainingArguments):
         default=True, metadata={"help": "Load the best checkpoint when training ends."}
     )
     metric_for_best_model: str | None = field(
-        default="auc", metadata={"help": "Metric that decides which checkpoint is best."}
+        default="auc", metadata={"help": "Metric that selects the best checkpoint."}
     )
-    greater_is_better: bool | None = field(default=None, metadata={"help": "Whether that metric should be high."})
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "Whether higher values of that metric are better."}
+    )
     per_device_train_batch_size: int | None = field(  # type: ignore[assignment]  # a number once built
         default=None,
         metadata={
-            "help": "Rows per training batch and device. Default: 64 with a PLM; without one 64 to 1024, by the "
-            "number of training rows."
+            "help": "Rows per training batch and device. Default: 64 with a PLM; without one, 64 to 1024, "
+            "depending on the number of training rows."
         },
     )
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Rows per evaluation batch and device."})
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Drop columns that `forward` does not take; our datasets have none."}
+        default=False, metadata={"help": "Drop columns that `forward` does not accept; our datasets have none."}
     )
     hub_license: str | None = field(
         default=None,
         metadata={"help": "License of the weights for the model card, as the Hub spells it: apache-2.0, cc-by-nc-4.0"},
     )
     hub_strategy: str = field(
-        default="end", metadata={"help": "When --push_to_hub pushes. Only end: the other strategies push pickles."}
+        default="end",
+        metadata={"help": "When `push_to_hub` pushes. Only end is allowed: the other strategies push pickles."},
     )
     logging_steps: float = field(default=100, metadata={"help": "Number of steps between logs."})
 
@@ -253,15 +260,15 @@ class ClickPromptTrainingArguments(TrainingArguments):
         check_state_type(self.text_state_dtype)
         if self.cache_text_states and self.freeze_lower_layers is False:
             raise ValueError(
-                "`freeze_lower_layers` must be True with `cache_text_states`, or left out: training would change the "
-                "layers whose states are cached; got False."
+                "`freeze_lower_layers` must be True with `cache_text_states`, or left out: otherwise, training "
+                "changes the layers whose states are cached; got False."
             )
         if self.text_state_dir is not None and Path(self.text_state_dir).is_file():
             raise ValueError(f"`text_state_dir` must be a folder, got {self.text_state_dir}, which is a file.")
         if self.shard_id_tables and self.sparse_embedding_updates is False:
             raise ValueError(
-                "`sparse_embedding_updates` must be True with `shard_id_tables`, or left out: divided tables have no "
-                "other updates; got False."
+                "`sparse_embedding_updates` must be True with `shard_id_tables`, or left out: sharded tables only "
+                "support sparse updates; got False."
             )
         self.sparse_embedding_updates = self.shard_id_tables or bool(self.sparse_embedding_updates)
         check_supported(self)
@@ -341,7 +348,7 @@ def check_supported(args: TrainingArguments) -> None:
     """
     if args.dataloader_persistent_workers:
         raise ValueError(
-            "`dataloader_persistent_workers` must be False: masks change with the epoch, and workers that outlive it "
+            "`dataloader_persistent_workers` must be False: masks change with the epoch, and persistent workers "
             "would not see the change."
         )
     if args.push_to_hub and args.hub_strategy != "end":
@@ -353,7 +360,7 @@ def check_supported(args: TrainingArguments) -> None:
         )
     if args.train_sampling_strategy not in ("random", "group_by_length"):
         raise ValueError(
-            "`train_sampling_strategy` must be 'random' or 'group_by_length': the order of rows is a function of "
+            "`train_sampling_strategy` must be 'random' or 'group_by_length': the row order is a function of "
             f"(seed, epoch); got {args.train_sampling_strategy!r}."
         )
     optim = OptimizerNames(args.optim)

@@ -174,7 +174,7 @@ def warn_of_worse_than_constant(trainer: Trainer, validation: Any, metrics: Mapp
     constant = constant_log_loss(np.asarray(rows.labels), np.asarray(validation.labels))
     if loss is not None and not loss <= constant and trainer.is_world_process_zero():
         logger.warning(
-            f"The kept weights have a validation log loss of {loss:.4f}, worse than the {constant:.4f} of the "
-            "training rows' click rate as a constant. The order of the rows may be of use, the probabilities are not. "
-            "Train for fewer epochs, with dropout or a smaller model, or leave --calibrate on."
+            f"The best weights have a validation log loss of {loss:.4f}, worse than always predicting the click rate "
+            f"({constant:.4f}). The ranking may still be useful; the probabilities are not. Train for fewer epochs, "
+            "with dropout or a smaller model, and do not set `calibrate=False`."
         )

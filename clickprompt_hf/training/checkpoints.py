@@ -134,7 +134,7 @@ def _missing_vocabularies(folder: Path, processor: dict) -> Iterator[str]:
         return
     fitted = (processor["schema"], processor["boundaries"], path.read_bytes(), processor.get("vectors"))
     if fingerprint_of(*fitted) != processor["fingerprint"]:
-        yield f"has a damaged {VOCABULARIES_FILE}, which is not the one of processor_config.json"
+        yield f"has a damaged {VOCABULARIES_FILE}, which does not match processor_config.json"
 
 
 def _fault_of_file(path: Path) -> str | None:
@@ -143,7 +143,7 @@ def _fault_of_file(path: Path) -> str | None:
         try:
             json.loads(path.read_bytes())
         except ValueError:
-            return "is no JSON"
+            return "is not JSON"
     elif path.suffix == ".safetensors":
         return _fault_of_safetensors(path)
     elif path.suffix in (".pt", ".pth", ".bin", ".distcp"):

@@ -95,8 +95,8 @@ class DivergenceCheckingTrainer(Trainer):
         settings = {key: given[key] for key in _ADVISED if key in given}
         advised = ", ".join(f"`{key}` ({value})" for key, value in settings.items())
         message = (
-            f"Training diverged: after {self.state.global_step} steps {problem}. Lower the learning rates "
-            f"or `max_grad_norm`, or warm up for longer; now {advised}. This step was not saved."
+            f"Training diverged: after {self.state.global_step} steps {problem}. Lower the learning rates or "
+            f"`max_grad_norm`, or warm up for longer; now {advised}. The diverged weights were not saved."
         )
         self._diverged = None
         if self.hp_search_backend == HPSearchBackend.OPTUNA:

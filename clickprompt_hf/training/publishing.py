@@ -79,5 +79,5 @@ def _explained_hub_errors(hub_id: str) -> Iterator[None]:
     except (httpx.HTTPError, ConnectionError, LocalTokenNotFoundError) as error:
         raise OSError(
             f"`push_to_hub` could not publish {hub_id} on {constants.ENDPOINT}. Log in with `hf auth login`, check "
-            f"the network, or leave --push_to_hub out. The error: {error}"
+            f"the network, or leave `push_to_hub` out. The error: {error}"
         ) from error

@@ -98,7 +98,7 @@ def _check_names(model: torch.nn.Module, weights: Mapping[str, Any], path: Path)
     unexpected = weights.keys() - wanted
     if missing or unexpected:
         raise ValueError(
-            f"{path} must have the weights of the model that resumes: missing {_shown(missing)}, unexpected "
+            f"{path} must have the weights of the model being resumed: missing {_shown(missing)}, unexpected "
             f"{_shown(unexpected)}."
         )
 

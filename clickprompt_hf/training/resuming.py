@@ -131,7 +131,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             newest = newest_whole_checkpoint(folder) if self.is_world_process_zero() else None
             name = of_first_process(None if newest is None else newest.name)
             if name is None:
-                raise ValueError(f"`resume_from_checkpoint` must be False, as {folder} has no whole checkpoint.")
+                raise ValueError(f"`resume_from_checkpoint` must be False, as {folder} has no complete checkpoint.")
             resume_from_checkpoint = str(folder / name)
         if self.args.should_save:
             remove_partial(folder)

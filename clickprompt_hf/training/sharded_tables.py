@@ -56,7 +56,8 @@ def own_place() -> tuple[int, int]:
         return distributed.get_rank(), distributed.get_world_size()
     if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
         raise ValueError(
-            f"Id tables must be divided after the {processes} processes have met: create the training arguments first."
+            f"Id tables must be sharded after the process group of {processes} processes is initialised: create the "
+            "training arguments first."
         )
     return 0, 1
 
@@ -108,9 +109,9 @@ class RowShardedTable(nn.Embedding):
             return super().forward(ids)
         if not self.all_look_up:
             raise RuntimeError(
-                f"Id tables are divided over {self.num_processes} processes, so all of them must run the model at "
-                "once: score with the trainer, or within `in_all_processes(model)`. To score in one process, save the "
-                "model with the trainer and load it with `from_pretrained`."
+                f"Id tables are sharded across {self.num_processes} processes, so all of them must call the model "
+                "at the same time: score with the trainer, or within `in_all_processes(model)`. To score in one "
+                "process, save the model with the trainer and load it with `from_pretrained`."
             )
         # sorted, so those of one process are neighbours
         distinct, places = ids.unique(return_inverse=True)
@@ -283,7 +284,7 @@ def sharded_from_pretrained(
         new_sizes = old_sizes if field_sizes is None else list(field_sizes)
         check_growth(new_sizes, old_sizes)
         if not (files := find_weights(name_or_path, **known)):
-            raise ValueError(f"{name_or_path} must have its weights in safetensors files to divide its id tables.")
+            raise ValueError(f"{name_or_path} must have its weights in safetensors files to shard its id tables.")
         weights, places = _weights_beside_tables(files, sum(old_sizes), len(old_sizes))
         config.ctr_config.field_sizes = [1] * len(old_sizes)
         model = model_class.from_pretrained(name_or_path, config=config, state_dict=weights, **hub_arguments)
@@ -389,7 +390,7 @@ def _set_field_sizes(model: Any, field_sizes: Sequence[int]) -> None:
     if any(size != 1 for size in config.field_sizes) or len(field_sizes) != len(config.field_sizes):
         raise ValueError(
             f"The model must be built with one id per field for {len(field_sizes)} `field_sizes`, got "
-            f"{list(config.field_sizes)}. To divide the tables that it has, leave `field_sizes` out."
+            f"{list(config.field_sizes)}. To shard its existing tables, leave `field_sizes` out."
         )
     config.field_sizes = list(field_sizes)
     for module in feature_embeddings(model).values():
@@ -422,8 +423,8 @@ def check_tables(model: nn.Module) -> None:
     ]
     if others:
         raise ValueError(
-            "`shard_id_tables` must be False for a model with other tables than those of `FeatureEmbedding`, got True "
-            f"with {listed(others)}."
+            "`shard_id_tables` must be False for a model with tables other than `FeatureEmbedding`, got True with "
+            f"{listed(others)}."
         )
 
 
@@ -444,17 +445,17 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
     """
     wanted = "`shard_id_tables` must be False with"
     if model is None:
-        raise ValueError(f"{wanted} `model_init`: divide the tables of a `model` instead.")
+        raise ValueError(f"{wanted} `model_init`: shard the tables of a `model` instead.")
     if (engine := engine_of_sharding(args)) is not None:
-        raise ValueError(f"{wanted} {engine}, which divides all weights, got True.")
+        raise ValueError(f"{wanted} {engine}, which shards all weights, got True.")
     if isinstance(model, (PeftModel, PeftMixedModel)) or getattr(model, "_hf_peft_config_loaded", False):
-        raise ValueError(f"{wanted} adapters of PEFT, whose checkpoints hold copies of the tables, got True.")
+        raise ValueError(f"{wanted} PEFT adapters, whose checkpoints copy the tables, got True.")
     if (optimizers or (None, None))[0] is not None:
-        raise ValueError(f"{wanted} `optimizers`: the rows have an optimizer of their own (SparseAdam), got True.")
+        raise ValueError(f"{wanted} `optimizers`: sharded rows have a separate optimizer (SparseAdam), got True.")
     if optimizer_class is not None and is_optimizer_factory(optimizer_class):
         raise ValueError(
-            f"{wanted} a factory in `optimizer_cls_and_kwargs`: the rows have an optimizer of their own (SparseAdam), "
-            "got True."
+            f"{wanted} a factory in `optimizer_cls_and_kwargs`: sharded rows have a separate optimizer "
+            "(SparseAdam), got True."
         )
     if args.fp16:
         raise ValueError(f"{wanted} `fp16`: processes would skip different steps. Use `bf16`.")
@@ -466,8 +467,8 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
         check_tables(unwrap_model(model))
     if args.world_size == 1:
         warnings.warn(
-            "`shard_id_tables` divides nothing in one process: it holds all rows. Start several, with `accelerate "
-            "launch` or torchrun.",
+            "`shard_id_tables` has no effect in a single process, which holds all rows. Start several with "
+            "`accelerate launch` or torchrun.",
             stacklevel=3,
         )
 
@@ -496,10 +497,10 @@ class MeetingPoint:
             distributed.monitored_barrier(self._group, timedelta(seconds=seconds), wait_all_ranks=True)
         except RuntimeError as error:
             raise RuntimeError(
-                f"{what} must be called in all {processes} processes while each holds a part of the id tables, but "
-                f"process {rank} waited for others in vain, for {seconds:g} seconds (a sixth of `ddp_timeout`) or "
-                "until one had ended. See what the others print, and call it without "
-                "`if trainer.is_world_process_zero()` around it."
+                f"{what} must be called in all {processes} processes, because each holds a part of the id tables, "
+                f"but process {rank} waited in vain for the others, for {seconds:g} seconds (a sixth of "
+                "`ddp_timeout`) or until one ended. Check the output of the others, and do not call it under `if "
+                "trainer.is_world_process_zero()`."
             ) from error
 
 

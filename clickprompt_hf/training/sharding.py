@@ -40,15 +40,15 @@ def check_sharding(trainer: Trainer, model: torch.nn.Module) -> None:
     """
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and not trainer.is_deepspeed_enabled:
         warnings.warn(
-            "DeepSpeed was asked for, but accelerate does not use it with `use_cpu`: each of "
-            f"{trainer.args.world_size} process(es) holds the whole model.",
+            "DeepSpeed was requested, but accelerate does not use it with `use_cpu`: each of "
+            f"{trainer.args.world_size} process(es) holds the full model.",
             stacklevel=3,
         )
     if not trainer.is_fsdp_enabled:
         if parse_flag_from_env("ACCELERATE_USE_FSDP") or trainer.args.fsdp:
             warnings.warn(
-                "FSDP was asked for, but accelerate uses it with several accelerators only: here, "
-                f"{trainer.args.world_size} process(es) on {trainer.args.device.type}, each holds the whole model.",
+                "FSDP was requested, but accelerate only uses it with several accelerators: here, each of "
+                f"{trainer.args.world_size} process(es) on {trainer.args.device.type} holds the full model.",
                 stacklevel=3,
             )
         return
@@ -57,13 +57,13 @@ def check_sharding(trainer: Trainer, model: torch.nn.Module) -> None:
         return
     if plugin.cpu_ram_efficient_loading:
         raise ValueError(
-            "`fsdp_cpu_ram_efficient_loading` must be false with FSDP2, got true: every process needs the weights of "
-            "which it keeps a shard."
+            "`fsdp_cpu_ram_efficient_loading` must be false with FSDP2, got true: every process needs the full "
+            "weights to keep its shard."
         )
     if plugin.activation_checkpointing:
         raise ValueError(
-            "`fsdp_activation_checkpointing` must be false, got true: it would draw other dropout masks when it runs "
-            "a layer again. Use `gradient_checkpointing`."
+            "`fsdp_activation_checkpointing` must be false, got true: it would draw different dropout masks when "
+            "it recomputes a layer. Use `gradient_checkpointing`."
         )
     if plugin.auto_wrap_policy is size_based_auto_wrap_policy and has_tied_weights(model):
         raise ValueError(

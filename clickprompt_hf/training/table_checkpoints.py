@@ -168,7 +168,9 @@ def _write_all(path: Path, rows: Mapping[str, tuple[int, int, torch.Tensor]], sh
     """Write the rows of all processes into a file that has its layout; messages call it `shown`."""
     with failing_together():
         if not path.is_file():
-            raise OSError(errno.ENOENT, f"{shown} must be in a folder that all processes see, but it is not here")
+            raise OSError(
+                errno.ENOENT, f"{shown} must be in a folder that all processes share, but it is not visible here"
+            )
         with write_errors_naming(shown, path):
             for name, (_, first_row, own) in rows.items():
                 write_rows(path, name, own, first_row)

@@ -93,15 +93,15 @@ def check_lower_layers(
         dispatches: Any = args.accelerator_config
         if is_sharded or args.n_gpu > 1 or dispatches.dispatch_batches:
             raise ValueError(
-                "`cache_text_states` must be False with DataParallel, FSDP, DeepSpeed and `dispatch_batches`, which "
-                "split batches or weights: rows of a batch share its texts. For several devices, use `accelerate "
-                "launch`, which trains with DDP."
+                "`cache_text_states` must be False with DataParallel, FSDP, DeepSpeed and `dispatch_batches`, "
+                "which split batches or weights, but rows of a batch share texts. For several devices, use "
+                "`accelerate launch`, which trains with DDP."
             )
         for cast in ("bf16_full_eval", "fp16_full_eval"):
             if getattr(args, cast):
                 raise ValueError(
-                    f"`{cast}` must be False with `cache_text_states`: it casts the model, whose lower layers are no "
-                    f"longer those of the states. `{cast.removesuffix('_full_eval')}` computes in 16 bits without."
+                    f"`{cast}` must be False with `cache_text_states`: it casts the model, so its lower layers no "
+                    f"longer match the states. `{cast.removesuffix('_full_eval')}` computes in 16 bits without."
                 )
         _check_caching(inner, settings, collator, datasets)
 
@@ -173,7 +173,7 @@ class CachedRows:
             if rows.cached_texts is not None:
                 raise ValueError(
                     f"{states.folder} holds states of another PLM or another `prompt_depth`, or the model's lower "
-                    "layers were trained since. Compute those of this model with `TextStates.build`."
+                    "layers have been trained since. Compute this model's states with `TextStates.build`."
                 )
             missing.append(rows)
         if not missing:
@@ -217,10 +217,10 @@ def warn_of_unshared_texts(rows: ColumnarDataset, epochs: float, variants: int =
         return
     versions = f", in {variants} masked variants each" if variants > 1 else ""
     logger.warning(
-        f"`cache_text_states`: the {len(rows):,} training rows have {_num_texts(rows):,} distinct texts{versions}; in "
-        f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'} their states are read too seldom to pay. Leave fields "
-        "that differ from row to row, such as user ids, out of the text (--text_fields, or `in_text: false` in the "
-        "schema), or do without the cache: --freeze_lower_layers true trains the same layers."
+        f"`cache_text_states`: the {len(rows):,} training rows have {_num_texts(rows):,} distinct texts{versions}; "
+        f"in {epochs:.3g} {'epoch' if epochs == 1 else 'epochs'} caching will not pay off. Leave fields that differ "
+        "from row to row, such as user ids, out of the text (`text_fields`, or `in_text: false` in the schema), or "
+        "use `freeze_lower_layers=True` without the cache, which trains the same layers."
     )
 
 

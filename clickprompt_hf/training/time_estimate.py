@@ -134,7 +134,7 @@ class TimeEstimateCallback(TrainerCallback):
         )
         line = ", ".join(parts)
         if isinstance(dataset, ColumnarDataset) and dataset.cached_texts is not None:
-            line += "; the texts' states are cached already, which is not included"
+            line += "; text states are already cached"
         return f"{line}."
 
 

@@ -211,12 +211,12 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         if settings.sparse_embedding_updates and not settings.shard_id_tables:
             if self.optimizer is not None:
                 raise ValueError(
-                    "`sparse_embedding_updates` must be False with `optimizers`, which are used as they are."
+                    "`sparse_embedding_updates` must be False with `optimizers`, which are used unchanged."
                 )
             if args.world_size > 1 and (backend := torch.distributed.get_backend()) != "gloo":
                 raise ValueError(
-                    "`sparse_embedding_updates` must be False with several processes whose backend cannot sum sparse "
-                    f"gradients, as gloo can; got {backend!r}."
+                    "`sparse_embedding_updates` must be False with several processes unless the backend can sum "
+                    f"sparse gradients, like gloo; got {backend!r}."
                 )
         if settings.sparse_embedding_updates and is_sharded:
             raise ValueError("`sparse_embedding_updates` must be False with FSDP and DeepSpeed, got True.")
@@ -224,12 +224,12 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             self._check_feature_dropout()
         if settings.embedding_l2:
             if self.optimizer is not None:
-                raise ValueError("`embedding_l2` must be 0 with `optimizers`, which are used as they are.")
+                raise ValueError("`embedding_l2` must be 0 with `optimizers`, which are used unchanged.")
             if self.train_dataset is not None:
                 check_has_length(self.train_dataset)
             if is_sharded:
                 raise ValueError(
-                    "`embedding_l2` must be 0 with sharded weights: a shard does not hold whole embeddings."
+                    "`embedding_l2` must be 0 with sharded weights: a shard does not hold full embeddings."
                 )
         check_lower_layers(self.model, args, settings, self.data_collator, self._datasets(), is_sharded)
 
@@ -242,7 +242,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             if not has_sharded_tables(model):
                 shard_id_tables(model)
         elif has_sharded_tables(model):
-            raise ValueError("`shard_id_tables` must be True for a model whose id tables are divided, got False.")
+            raise ValueError("`shard_id_tables` must be True for a model whose id tables are sharded, got False.")
 
     @property
     def settings(self) -> ClickPromptSettings:
@@ -342,8 +342,8 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         if self.eval_dataset is None or not all(isinstance(dataset, ColumnarDataset) for dataset in rows):
             given = ", ".join(type(dataset).__name__ for dataset in rows) if self.eval_dataset is not None else "none"
             raise ValueError(
-                "`feature_dropout` must be 'none' unless `train_dataset` and `eval_dataset`, whose unseen values it "
-                f"counts, are of the class ColumnarDataset; got {'rows to evaluate: ' * (given == 'none')}{given}."
+                "`feature_dropout` must be 'none' unless `train_dataset` and `eval_dataset`, whose unseen values "
+                f"it counts, are ColumnarDatasets; got {'rows to evaluate: ' * (given == 'none')}{given}."
             )
 
     def _with_feature_dropout(self, dataset: ColumnarDataset) -> ColumnarDataset:
