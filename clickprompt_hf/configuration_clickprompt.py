@@ -93,8 +93,8 @@ def check_version(version: Any, where: str) -> None:
     """
     if not isinstance(version, int) or version > CHECKPOINT_VERSION:
         raise ValueError(
-            f"`checkpoint_version` in {where} must be at most {CHECKPOINT_VERSION}, got {version!r}: a later version "
-            "of clickprompt_hf saved this checkpoint. Upgrade the package to load it."
+            f"`checkpoint_version` in {where} must be at most {CHECKPOINT_VERSION}, got {version!r}: this "
+            "checkpoint was saved by a later version of clickprompt_hf. Upgrade the package to load it."
         )
 
 
@@ -287,7 +287,7 @@ class CTRConfig(PreTrainedConfig):
     )
     vector_sizes: list[int] | tuple[int, ...] = _setting(
         (),
-        "Entries of each field of vectors. These fields come after those with ids.",
+        "Size of each vector field. These fields come after those with ids.",
         range="at least 1",
         flag=False,
     )
@@ -322,7 +322,7 @@ class CTRConfig(PreTrainedConfig):
         needs={"backbone": (*_WITH_DNN, "transformer")},
     )
     embedding_initializer_range: float = _setting(
-        0.02, "Standard deviation of fresh feature embeddings.", range="at least 0"
+        0.02, "Standard deviation of the initial feature embeddings.", range="at least 0"
     )
     cin_layer_sizes: list[int] | tuple[int, ...] = _setting(
         (25, 25, 25), "Feature maps of each CIN layer.", range="at least 1", needs={"backbone": ("xdeepfm",)}
@@ -344,7 +344,7 @@ class CTRConfig(PreTrainedConfig):
     )
     scale_attention: bool = _setting(
         False,
-        "Whether to divide attention scores by the square root of a head's width.",
+        "Whether to divide attention scores by the square root of the head width.",
         needs={"backbone": ("autoint",)},
     )
     attention_residual: bool = _setting(
@@ -374,7 +374,7 @@ class CTRConfig(PreTrainedConfig):
     )
     bilinear_kind: BilinearKind = _setting(
         "interaction",
-        "What shares a bilinear matrix: all pairs (all), pairs with the same first field (each), or nothing "
+        "Which pairs share a bilinear matrix: all pairs (all), pairs with the same first field (each), or none "
         "(interaction).",
         needs={"backbone": ("fibinet",)},
     )
@@ -473,7 +473,7 @@ class ClickPromptConfig(PreTrainedConfig):
     )
     prompt_depth: int | None = _setting(
         None,
-        "PLM layers, counted from the last, that prompts enter. Layers below see the text alone. None: all layers.",
+        "Number of last PLM layers that prompts enter. Layers below see the text alone. None: all layers.",
         range="at least 1",
         needs={"prompt_strategy": ("layerwise", "none")},
     )
@@ -496,7 +496,7 @@ class ClickPromptConfig(PreTrainedConfig):
     )
     prompt_initializer_scale: float | int = _setting(
         1.0,
-        "Factor on the Xavier weights of a fresh prompt encoder.",
+        "Scale of the prompt encoder's initial Xavier weights.",
         range="above 0",
         needs={"prompt_strategy": ("layerwise", "shallow")},
     )
@@ -507,8 +507,8 @@ class ClickPromptConfig(PreTrainedConfig):
     )
     fusion: Fusion = _setting(
         "sum",
-        "How the click logit is made. sum: text plus CTR logit. weighted: their convex combination by alpha. text: "
-        "the text logit. ctr: the CTR logit, without a PLM.",
+        "How the click logit is computed. sum: text plus CTR logit. weighted: their convex combination by alpha. "
+        "text: the text logit. ctr: the CTR logit, without a PLM.",
         flag_type=FusionWithPLM,
         may_change=True,
     )
@@ -517,7 +517,7 @@ class ClickPromptConfig(PreTrainedConfig):
     )
     fusion_alpha_on: Literal["ctr", "text"] = _setting(
         "ctr",
-        "The logit that alpha weighs: ctr as in the paper, text as in the authors' code.",
+        "The logit that alpha multiplies: ctr as in the paper, text as in the authors' code.",
         needs={"fusion": ("weighted",)},
         may_change=True,
     )
@@ -539,19 +539,19 @@ class ClickPromptConfig(PreTrainedConfig):
     )
     negative_sampling_rate: float | int = _setting(
         1.0,
-        "Share of the rows without a click that the training data kept. Below 1, click probabilities are corrected to "
-        "the click rate before this sampling; logits, loss and test metrics stay on the scale of the sampled rows.",
+        "Fraction of the rows without a click that the training data keep. Below 1, click probabilities are "
+        "corrected to the click rate before sampling; logits, loss and test metrics refer to the sampled rows.",
         range="in (0, 1]",
         may_change=True,
     )
     calibration_scale: float | int = _setting(
         1.0,
-        "Factor on the click logit wherever rows are scored. `finetune` fits it on validation rows.",
+        "Factor on the click logit when rows are scored. `finetune` fits it on validation rows.",
         range="above 0",
         flag=False,
     )
     calibration_shift: float | int = _setting(
-        0.0, "Added to the scaled click logit wherever rows are scored.", range="finite", flag=False
+        0.0, "Added to the scaled click logit when rows are scored.", range="finite", flag=False
     )
     training_data: dict | None = _setting(
         None,
@@ -565,7 +565,7 @@ class ClickPromptConfig(PreTrainedConfig):
         flag=False,
     )
     initializer_range: float = _setting(
-        0.02, "Standard deviation of fresh weights that have no scheme of their own.", range="at least 0", flag=False
+        0.02, "Standard deviation of initial weights without a specific scheme.", range="at least 0", flag=False
     )
     checkpoint_version: int = _setting(CHECKPOINT_VERSION, "Version of the checkpoint's files.", flag=False)
 
@@ -670,8 +670,8 @@ class ClickPromptConfig(PreTrainedConfig):
         if not config_dict and Path(pretrained_model_name_or_path).is_dir():
             # transformers takes a folder without one for a configuration of defaults
             raise OSError(
-                f"{pretrained_model_name_or_path} must hold a checkpoint, but its config.json is missing: was saving "
-                "interrupted? It is written last. Save the model again."
+                f"{pretrained_model_name_or_path} must hold a checkpoint, but its config.json is missing. It is "
+                "written last: was saving interrupted? Save the model again."
             )
         if config_dict.get("model_type") != cls.model_type:
             raise ValueError(f"{wrong}`model_type` {config_dict.get('model_type')!r}.")

@@ -264,7 +264,7 @@ class FeatureEncoder:
         standardized = self.scales[field_index].standardized(vectors)
         if (too_large := np.isinf(standardized).any(axis=1)).any():
             row = int(too_large.argmax())
-            problem = "an entry is too far from those of the training rows for float32"
+            problem = "an entry is too far from the training rows' for float32"
             raise UnreadableVector(self.schema.fields[field_index], vectors[row], problem, row)
         return standardized
 
@@ -275,9 +275,9 @@ class FeatureEncoder:
             ValueError: As this encoder has none.
         """
         raise ValueError(
-            f"Column {field.column!r} must hold the vectors of its texts, lists of numbers as the text encoder makes "
-            f"them, got {texts[0]!r:.80}: a PLM would have to read the text. Score with the checkpoint itself, or "
-            "compute the vectors with `text_vectors` of clickprompt_hf.data.text_vectors."
+            f"Column {field.column!r} must hold vectors of its texts, lists of numbers from the text encoder, got "
+            f"{texts[0]!r:.80}. Reading the text needs a PLM: score with the checkpoint itself, or compute the "
+            "vectors with `text_vectors` of clickprompt_hf.data.text_vectors."
         )
 
     def encode_values(

@@ -60,7 +60,7 @@ def check_pooled_layers(config: ClickPromptConfig) -> None:
     """Raise a ValueError if `pooling` reads a layer below the states that `text_states` hold."""
     if config.pooling == "mean_first_last" and config.num_lower_layers > 1:
         raise ValueError(
-            "`pooling` must not be 'mean_first_last' with `text_states`: it reads the first layer, and they are "
+            "`pooling` must not be 'mean_first_last' with `text_states`: it reads the first layer, but these are "
             f"states after layer {config.num_lower_layers}. Pass `input_ids`."
         )
 
@@ -117,7 +117,7 @@ def _checked_text(
         )
     if attention_mask is not None and attention_mask.shape != text_states.shape[:2]:
         raise ValueError(
-            f"`attention_mask` must be that of the texts, {tuple(text_states.shape[:2])} as `text_states`, got "
+            f"`attention_mask` must be the mask of the texts, {tuple(text_states.shape[:2])} as `text_states`, got "
             f"{tuple(attention_mask.shape)}."
         )
     return text_states

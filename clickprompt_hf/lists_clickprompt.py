@@ -171,7 +171,7 @@ def _listed_members(text: str, cell: Any, field: FieldSchema) -> list[Any] | Non
     if len(members) == 1:
         members = _without_commas(members[0])
     if "..." in members:
-        raise UnreadableCell(field, cell, "the list is abbreviated: members are lost. Write whole lists")
+        raise UnreadableCell(field, cell, "the list is abbreviated, so members are lost. Write complete lists")
     read = [_literal(member) for member in members]
     if all(is_literal for _, is_literal in read) and (text[0] != "(" or "," in inner):
         return [member for member, _ in read]

@@ -180,7 +180,7 @@ def stored_types(files: Iterable[str]) -> dict[str, str]:
                 types.update({key: stored.get_slice(key).get_dtype() for key in stored.keys()})  # noqa: SIM118
         except SafetensorError as error:
             raise OSError(
-                f"{file} must hold complete weights, but this safetensors file is damaged or cut off: {error}."
+                f"{file} must hold complete weights, but this safetensors file is damaged or truncated: {error}."
             ) from error
     return types
 
@@ -260,9 +260,9 @@ def check_fingerprints(files: list[str], recorded: Any, parts: Iterable[str]) ->
     if changed := [part for part, fingerprint in found.items() if fingerprint != recorded[part]]:
         raise ValueError(
             f"{listed(files)} must hold the weights that {CONFIG_NAME} was saved with, but those of "
-            f"{', '.join(changed)} are others: one of the files is damaged or comes from another checkpoint. If you "
-            f"have changed the weights on purpose, remove `{FINGERPRINTS}` from {CONFIG_NAME}, or save the model with "
-            "`save_pretrained`."
+            f"{', '.join(changed)} differ: one of the files is damaged or comes from another checkpoint. If you "
+            f"have changed the weights on purpose, remove `{FINGERPRINTS}` from {CONFIG_NAME}, or save the model "
+            "with `save_pretrained`."
         )
 
 
@@ -285,7 +285,7 @@ def check_types(files: list[str], types: Mapping[str, str], expected: Mapping[st
         and tensor.is_floating_point() != ("F" in found)
     ]
     if wrong:
-        raise ValueError(f"{listed(files)} must hold weights of the model's types, but not so: {listed(wrong)}.")
+        raise ValueError(f"{listed(files)} must hold weights of the model's types, but does not: {listed(wrong)}.")
 
 
 def non_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:

@@ -28,7 +28,7 @@ from .whole_files import whole_contents
 _NEUTRAL: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(
         ("tokenizer", "feature_extractor", "image_processor", "video_processor"),
-        (None, "the processor that was saved with the model reads rows"),
+        (None, "rows are read by the processor saved with the model"),
     ),
     "binary_output": (False, "scores are numbers"),
     "num_workers": (0, "rows become model inputs in this process"),
@@ -80,15 +80,15 @@ class ClickPromptPipeline(Pipeline):
             model.config.architectures or ()
         ):
             raise ValueError(
-                f"`model` must be finetuned for clicks, but its weights are from a {pretrained.pop()}, which has no "
-                "trained click heads and would score at random. Finetune it with `clickprompt finetune`. If you have "
-                "trained it since, save it first."
+                f"`model` must be finetuned for clicks, but its weights are from a {pretrained.pop()}, whose click "
+                "heads are untrained. Finetune it with `clickprompt finetune`. If you have trained it since, save "
+                "it first."
             )
         # models of earlier versions, which trusted code may bring, have no such attribute
         if fresh := getattr(model, "fresh_weights", ()):
             raise ValueError(
                 f"`model` must be finetuned for clicks, but its checkpoint {model.name_or_path} was saved without "
-                f"{', '.join(fresh)}, and fresh weights score at random. Finetune it with `clickprompt finetune`. If "
+                f"{', '.join(fresh)}, which are therefore untrained. Finetune it with `clickprompt finetune`. If "
                 "you have trained it since, save it first."
             )
         processor.check_model(model.config)
@@ -304,8 +304,8 @@ def _slices_of(rows: Any, columns: list[str], processor: Any) -> tuple[int, Call
         )
     raise TypeError(
         "`inputs` must be a row (a mapping from column to value), a list of rows, a mapping from column to list, a "
-        f"data frame, an Arrow table or a datasets.Dataset, got {type(rows).__name__}. Put the rows of a generator or "
-        "stream into lists, at most as many as memory holds."
+        f"data frame, an Arrow table or a datasets.Dataset, got {type(rows).__name__}. Collect the rows of a "
+        "generator or stream into lists that fit in memory."
     )
 
 

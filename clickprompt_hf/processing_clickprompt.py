@@ -360,7 +360,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
 
     def apply_chat_template(self, *args, **kwargs):
         """Refused: rows are no conversations."""
-        raise ValueError("A ClickPromptProcessor has no chat template: call it with rows, whose texts it renders.")
+        raise ValueError("A ClickPromptProcessor has no chat template: call it with rows, and it renders their texts.")
 
     def decode(self, *args, **kwargs):
         """Decode token ids as the tokenizer does. Raises a ValueError if there is none."""
@@ -456,8 +456,8 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         # A pipeline passes the model's arguments as well.
         if unused and "_from_pipeline" not in kwargs and not kwargs.get("return_unused_kwargs"):
             raise TypeError(
-                f"Unknown arguments {sorted(unused)}; known are {list(_OVERRIDES)}, those of the tokenizer, and those "
-                "that say where to load from."
+                f"Unknown arguments {sorted(unused)}; known are {list(_OVERRIDES)}, those of the tokenizer, and "
+                "those that specify where to load from."
             )
         for name in unused:
             # Tokenizers keep and save whatever they are given.
@@ -503,8 +503,8 @@ def _load_tokenizer(name_or_path: Any, arguments: dict[str, Any]) -> Any:
     # json raises it for a damaged file, transformers for a missing one.
     except ValueError as error:
         raise OSError(
-            f"{name_or_path} must hold the tokenizer that was saved with it, but tokenizer.json or "
-            f"tokenizer_config.json is missing or damaged: {error}"
+            f"{name_or_path} must hold the tokenizer saved with it, but tokenizer.json or tokenizer_config.json is "
+            f"missing or damaged: {error}"
         ) from error
     if tokenizer.pad_token_id is None:
         raise OSError(

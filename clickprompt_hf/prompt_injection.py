@@ -175,7 +175,7 @@ class LayerwiseInjection(PromptInjection):
     def check_all_read(self, plm: PreTrainedModel, layers_read: set[int]) -> None:
         """Raise a RuntimeError if a layer that has prompts is not in `layers_read`."""
         if unread := sorted(set(self.layers) - layers_read):
-            raise RuntimeError(f"{type(plm).__name__} ran without the prompts of its layers {unread}.")
+            raise RuntimeError(f"{type(plm).__name__} ignored the prompts of its layers {unread}.")
 
 
 class PromptCache(Cache):

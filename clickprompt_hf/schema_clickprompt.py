@@ -115,8 +115,8 @@ class FieldSchema:
             raise ValueError(f"`as_vector` of field {self.column!r} must be true or false, got {self.as_vector!r}.")
         if self.as_vector and self.kind != "text":
             raise ValueError(
-                f"`as_vector` (`as: vector`) of field {self.column!r} must be left out unless its kind is 'text', got "
-                f"kind {self.kind!r}. Columns that hold vectors themselves are of kind 'vector'."
+                f"`as_vector` (`as: vector`) of field {self.column!r} must be left out unless its kind is 'text', "
+                f"got kind {self.kind!r}. Columns that already hold vectors have kind 'vector'."
             )
         if self.kind == "vector":
             object.__setattr__(self, "in_text", False)
@@ -190,7 +190,7 @@ class CsvFormat:
             )
         if not isinstance(self.encoding, str) or not _is_text_encoding(self.encoding):
             raise ValueError(
-                "`encoding` of `csv` must be the name of a text encoding that Python knows, such as 'cp1252' or "
+                "`encoding` of `csv` must be the name of a text encoding that Python supports, such as 'cp1252' or "
                 f"'utf-16', got {self.encoding!r}."
             )
         if self.column_names is not None:

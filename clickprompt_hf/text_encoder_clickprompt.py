@@ -134,8 +134,8 @@ class TextEncoder:
                 place = "/".join(filter(None, (self.name_or_path, self.hub_arguments.get("subfolder"))))
                 if os.path.isabs(place) and not os.path.isdir(place):
                     raise OSError(
-                        f"{place} must hold the text encoder, the PLM that makes vectors of texts, but there is no "
-                        "such folder."
+                        f"{place} must hold the text encoder, the PLM that turns texts into vectors, but there is "
+                        "no such folder."
                     )
                 model = load_frozen(self.name_or_path, **self.hub_arguments)
                 found = weights_fingerprint(model)
@@ -214,7 +214,7 @@ class TextEncoder:
         weights = mask.unsqueeze(-1).float()
         vectors = ((states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)).cpu().numpy()
         if not np.isfinite(vectors).all():
-            raise ValueError(f"The vectors of texts must be finite, but {self.name_or_path} gives NaN or infinity.")
+            raise ValueError(f"Text vectors must be finite, but {self.name_or_path} gives NaN or infinity.")
         return vectors
 
     def _look_up(self, texts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "return_text_replacement_offsets": (False, _OTHER_INPUTS),
     "split_special_tokens": (True, "text is never taken for special tokens"),
     "sanitize_control_tokens": (True, "text is never taken for special tokens"),
-    "padding_side": ("right", "prompts stand before the text, from whose first token the model counts positions"),
+    "padding_side": ("right", "prompts come before the text, and positions count from its first token"),
 }
 
 
@@ -118,7 +118,9 @@ class TextOptions:
             )
         known = {field.name for field in fields(cls)}
         if unknown := sorted(given.keys() - known - _NEUTRAL.keys()):
-            raise TypeError(f"Unknown arguments {unknown}; known are rows, with_text, row_offset, {sorted(known)}.")
+            raise TypeError(
+                f"Unknown arguments {unknown}; known arguments are rows, with_text, row_offset, {sorted(known)}."
+            )
         for name, (neutral, reason) in _NEUTRAL.items():
             value = given.pop(name, None)
             if value is not None and value != neutral:

@@ -149,8 +149,8 @@ def kept_tokens(tokenizer, around: SpecialTokens, max_length: int | None) -> tup
     num_special = len(around.before) + len(around.after)
     if max_length < max(num_special, 1):
         raise ValueError(
-            f"A text must be allowed at least {max(num_special, 1)} tokens, as many as the tokenizer puts around it, "
-            f"got a maximum of {max_length}: raise `max_text_length` or `max_length`."
+            f"The maximum text length must be at least {max(num_special, 1)} tokens, the tokenizer's number of "
+            f"special tokens, got {max_length}: raise `max_text_length` or `max_length`."
         )
     room = max_length - num_special
     if tokenizer.truncation_side == "right":

@@ -126,10 +126,10 @@ class UnknownValues:
             self._warned.add(f)
             found = f"{unknown / rows:.0%} of {rows:,} values" if unknown else f"All {rows:,} values"
             what = f"unknown, such as {', '.join(self.examples[f])}" if unknown else "missing"
-            advice = "If they should be the same, write the column as in training."
+            advice = "If they should match, format the column as in training."
             if field.kind in TIME_PARTS and unknown and not any(text.endswith(_NO_TIME) for text in self.examples[f]):
                 found += f" of the {field.kind}"
-                advice = f"That is right if training rows are of other {field.kind}s, as after a split by time."
+                advice = f"This is expected if training rows have other {field.kind}s, as after a split by time."
             warn_at_caller(
                 f"{found} in column {field.column!r}{where} are {what}; training had values such as "
                 f"{', '.join(known)}. {advice}"

@@ -106,8 +106,8 @@ def warn_of_dates_as_seconds(field: FieldSchema, cells: Iterable) -> None:
             example = example or text
     if example:
         warn_at_caller(
-            f"Column {field.column!r} of kind {field.kind!r} has no `time_format`, so cells like {example!r} are read "
-            f"as seconds since 1970, or fractions of them: as {read_time(example):%Y-%m-%d %H:%M}. If they are dates "
-            f"in digits, give the field `time_format: {time_format!r}`; if its model is trained, write them as in "
-            "training."
+            f"Column {field.column!r} of kind {field.kind!r} has no `time_format`, so cells like {example!r} are "
+            f"read as seconds since 1970, or fractions of them: as {read_time(example):%Y-%m-%d %H:%M}. If they are "
+            f"digit-only dates, give the field `time_format: {time_format!r}`; if the model is already trained, "
+            "format them as in training."
         )

@@ -579,7 +579,7 @@ def check_labels(
         if is_number_of_click(positive):
             expected = f"numbers or words ({positive!r} for a click)"
         if positive is None and canonical(found):
-            advice = f" For other labels, set `positive` in the schema to the one that means a click.{advice}"
+            advice = f" For other labels, set `positive` in the schema to the value that means a click.{advice}"
         elif not canonical(found):
             num_missing = sum(not canonical(value) for value in values)
             advice = f" {num_missing:,} of {len(labels):,} labels are missing: remove these rows first.{advice}"

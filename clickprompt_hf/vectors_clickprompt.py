@@ -44,7 +44,7 @@ class UnreadableVector(ValueError):
         # numpy abbreviates long arrays
         shown = str(cell) if isinstance(cell, np.ndarray) else repr(cell)
         super().__init__(
-            f"Column {field.column!r} must hold vectors of finite numbers, all of one size, got "
+            f"Column {field.column!r} must hold vectors of finite numbers, all of the same size, got "
             f"{' '.join(shown.split())[:80]}{place}: {problem}."
         )
 

@@ -94,7 +94,7 @@ def test_field_masking_takes_whole_values_and_no_template_word(encoded):
 
 def test_field_masking_needs_to_know_the_fields(encoded):
     _, dataset, processor = encoded
-    with pytest.raises(ValueError, match="made with_value_fields=True"):
+    with pytest.raises(ValueError, match="created with_value_fields=True"):
         masked(dataset, processor, [0], masking="field")
     with pytest.raises(ValueError, match="`masking` must be one of .* got 'word'"):
         masked(dataset, processor, [0], masking="word")

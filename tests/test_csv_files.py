@@ -56,18 +56,18 @@ COMMANDS = pytest.mark.parametrize("command", [train, draft, predict])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (SWALLOWED, r"text behind its closing quote: 'Most wanted.*begins in line 3\. .*`quote: none`"),
+        (SWALLOWED, r"text after its closing quote: 'Most wanted.*begins in line 3\. .*`quote: none`"),
         ('user,title,click\nu1,"a,1\nu2,b,0\n', r"never closed\. It begins in line 2\. .*`quote: none`"),
-        ('user,title,click\n\nu1,"a" b,1\n', "text behind its closing quote: ' b,1.*begins in line 3"),
+        ('user,title,click\n\nu1,"a" b,1\n', "text after its closing quote: ' b,1.*begins in line 3"),
         ('user,title,click\nu1,"say \\"hi\\"",1\n', r'begins in line 2\. .*`escape: "\\\\"`'),
         ('user,title,click\nu0,"a\nb",1\nu1,"' + "x\n" * 101 + '",1\n', "than 100 lines.*line 4.*`lines_per_cell: "),
         ('user,title,click\nu1,"' + "x\r" * 101, "more than 100 lines. It begins in line 2"),
         ("user,title,click\nu1,a,1\n\nu2,b\n", "Line 4: Expected 3 columns, got 2: u2,b"),
         ("user,title,click\r\nu1,a,1\r\nu2,b,0,\r\n", "Line 3: Expected 3 columns, got 4.*ends with a delimiter"),
         ("user,title,click\ru1,a,1\ru2,b,c,0\r", "Line 3: Expected 3 columns, got 4"),
-        ("user,title,click,,\nu1,a,1,,\nu2,b,0,,x\n", "line 3 has a cell behind the last name, 'click'"),
-        ("user,title,click\nu1,a,1\nuser,title,click\nu2,b,0\n", "line 3 does. Were files joined"),
-        ("user,title,click\nu1,a,1\n\ufeffuser,title,click\nu2,b,0\n", "line 3 does. Were files joined"),
+        ("user,title,click,,\nu1,a,1,,\nu2,b,0,,x\n", "line 3 has a cell after the last name, 'click'"),
+        ("user,title,click\nu1,a,1\nuser,title,click\nu2,b,0\n", "line 3 does. Were files concatenated"),
+        ("user,title,click\nu1,a,1\n\ufeffuser,title,click\nu2,b,0\n", "line 3 does. Were files concatenated"),
         ("user;title;click\nu1;a, b;1\n", r"separated by ';': read it with `delimiter: \";\"`"),
         ("user\ttitle\tclick\nu1\ta\t1\n", r"separated by '\\t': read it with `delimiter: \"\\t\"`"),
         ("user,user,title,click\nu1,u1,a,1\n", r"column 'user' once, but its header repeats \['user'\]"),
@@ -223,7 +223,7 @@ def test_a_header_alone_has_no_rows_and_training_says_so(tmp_path):
 
 def test_column_names_of_a_file_that_has_a_header(tmp_path):
     (tmp_path / "rows.csv").write_text("user,click\nu1,1\n")
-    with pytest.raises(ValueError, match=r"has a header, which repeats `column_names`"):
+    with pytest.raises(ValueError, match=r"has a header that repeats `column_names`"):
         rows_of(tmp_path / "rows.csv", column_names=["user", "click"])
     with pytest.raises(ValueError, match="as `column_names`. Line 1: Expected 3 columns, got 2"):
         rows_of(tmp_path / "rows.csv", column_names=["user", "title", "click"])

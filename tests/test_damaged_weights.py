@@ -121,12 +121,12 @@ DAMAGES = {
     ),
     "NaN in an embedding": (with_nan(EMBEDDING), rf"NaN or infinity is in \S*{SHORT}"),
     "infinity": (with_nan(EMBEDDING, float("-inf")), rf"NaN or infinity is in \S*{SHORT}"),
-    "integers": (replaced(EMBEDDING, lambda table: (table * 100).long()), rf"types, but not so: \S*{SHORT} \(I64\)"),
+    "integers": (replaced(EMBEDDING, lambda table: (table * 100).long()), rf"types, but does not: \S*{SHORT} \(I64\)"),
     "another shape": (
         replaced(EMBEDDING, lambda table: table[:-1].clone()),
         rf"shapes \[.\S*{SHORT} \[\d+, 4\] instead of",
     ),
-    "one number": (with_nan(EMBEDDING, 0.25), "those of ctr are others"),
+    "one number": (with_nan(EMBEDDING, 0.25), "those of ctr differ"),
 }
 
 
@@ -194,9 +194,7 @@ def test_files_of_another_checkpoint_of_the_same_sizes_are_refused(file, saved, 
             # the parts that these load are the same in both
             load(checkpoint)
             continue
-        with pytest.raises(
-            ValueError, match=rf"{WEIGHTS} must hold the weights that config.json .* text_head are other"
-        ):
+        with pytest.raises(ValueError, match=rf"{WEIGHTS} must hold the weights that config.json .* text_head differ"):
             load(checkpoint)
 
 

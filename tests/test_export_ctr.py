@@ -300,7 +300,7 @@ def test_files_that_were_not_written_together_are_refused(exported, tmp_path):
     for path in exported.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     ClickPromptProcessor.fit(tiny_rows(8), tiny_schema()).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"model\.onnx must be the file that was written with processor_config\.json"):
+    with pytest.raises(ValueError, match=r"model\.onnx must be the file written with processor_config\.json"):
         Scorer(tmp_path)
     config = json.loads((exported / "processor_config.json").read_text())
     (tmp_path / "processor_config.json").write_text(json.dumps(config))

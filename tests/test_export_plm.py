@@ -158,7 +158,7 @@ def test_texts_have_the_tokens_of_the_processor(kind, tmp_path):
 def test_other_tokens_without_transformers_are_noticed(tmp_path, monkeypatch):
     PROCESSOR.save_pretrained(tmp_path)
     monkeypatch.setattr(text_tokenizer, "without_control_tokens", lambda backend, control: backend)
-    with pytest.raises(RuntimeError, match=r"tokenizer\.json must give texts the tokens of the processor"):
+    with pytest.raises(RuntimeError, match=r"tokenizer\.json must tokenize texts like the processor"):
         write_tokenizer_settings(PROCESSOR, tmp_path)
 
 
@@ -198,7 +198,7 @@ def test_files_that_were_not_written_together_are_refused(exported, tmp_path):
     for path in (exported[0] / "onnx").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     ClickPromptProcessor.fit(tiny_rows(8), PROCESSOR.schema, PROCESSOR.tokenizer).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"model\.onnx must be the file that was written with processor_config\.json"):
+    with pytest.raises(ValueError, match=r"model\.onnx must be the file written with processor_config\.json"):
         PLMScorer(tmp_path)
     (tmp_path / "model.onnx").unlink()
     with pytest.raises(FileNotFoundError, match=r"must hold model\.onnx"):
@@ -240,7 +240,7 @@ def test_mistakes(tmp_path, monkeypatch):
         command.main([str(tmp_path / "alone"), str(tmp_path / "new"), "--with_plm", "--torch_program"])
     save_checkpoint(tmp_path / "whole")
     monkeypatch.setattr(module, "fused_export", lambda model: 1 / 0)
-    with pytest.raises(ValueError, match="a PLM that ONNX can hold, but 'roberta' fails: division by zero"):
+    with pytest.raises(ValueError, match="a PLM that ONNX supports, but 'roberta' fails: division by zero"):
         export_plm(tmp_path / "whole", tmp_path / "new")
     monkeypatch.setattr(module, "fused_export", lambda model: None)
     monkeypatch.setattr(module, "write_onnx", lambda *arguments: None)

@@ -507,7 +507,7 @@ def test_a_plm_that_drops_the_prompts_is_detected(monkeypatch):
         return forward(self, *args, **{name: value for name, value in kwargs.items() if name not in names})
 
     monkeypatch.setattr(BertLayer, "forward", forward_without_cache)
-    with pytest.raises(RuntimeError, match=r"BertModel ran without the prompts of its layers \[0, 1\]"):
+    with pytest.raises(RuntimeError, match=r"BertModel ignored the prompts of its layers \[0, 1\]"):
         build(family="bert")(**tiny_batch(padding=0))
 
 

@@ -129,8 +129,8 @@ def test_finetuning_takes_over_the_rate_or_changes_it(tmp_path):
 
 def test_the_card_says_what_is_corrected(tmp_path):
     text = model_card(save_checkpoint(tmp_path, negative_sampling_rate=0.1), PROCESSOR, name="x").content
-    assert "keep a share of 0.1 of the rows without a click" in text
+    assert "keep a fraction of 0.1 of the rows without a click" in text
     assert ".logits.add(-2.302585).sigmoid().item())" in text
     text = model_card(save_checkpoint(tmp_path), PROCESSOR, name="x").content
-    assert "keep a share" not in text
+    assert "keep a fraction" not in text
     assert ".logits.sigmoid().item())" in text

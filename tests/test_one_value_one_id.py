@@ -680,14 +680,14 @@ def test_unknown_parts_of_times_are_named_as_parts():
         "100% of 20 values of the month in column 'at' are unknown, such as 'March', 'April'; training"
     )
     assert said.endswith(
-        "such as 'February', 'January'. That is right if training rows are of other months, as after a split by time."
+        "such as 'February', 'January'. This is expected if training rows have other months, as after a split by time."
     )
     # no times at all, even if they look like parts
     for cell in ("spring", "13", "March"):
         said = caught(processor, {"at": [cell] * 20})
         found = f"100% of 20 values in column 'at' are unknown, such as {cell!r} (not a time)"
         assert [part.split(";")[0] for part in said] == [found] * 2
-        assert all(part.endswith("write the column as in training.") for part in said)
+        assert all(part.endswith("format the column as in training.") for part in said)
 
 
 def test_what_training_did_not_have_or_had_most_of_is_not_reported():

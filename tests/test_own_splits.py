@@ -80,7 +80,7 @@ def test_own_splits_are_never_put_together(own, way, tmp_path, recwarn):
         found = load(f"{tmp_path}/")
     else:
         found = load("csv", str(tmp_path / "*.csv") if way == "pattern" else tmp_path)
-    warned = [str(warning.message) for warning in recwarn if "set apart" in str(warning.message)]
+    warned = [str(warning.message) for warning in recwarn if "held out" in str(warning.message)]
     if own == ("train",):
         assert [len(found[name]) for name in NAMES] == [72, 9, 9]
         # only files given as training rows say that they hold no others
@@ -92,7 +92,9 @@ def test_own_splits_are_never_put_together(own, way, tmp_path, recwarn):
     assert sorted(chain(*(found[name] for name in ["train", *missing]))) == [*range(90)]
     assert [len(found[name]) for name in missing] == [10] * len(missing)
     assert len(warned) == len(missing)
-    assert all(f"no {name} split: of its 90 training rows, 10 for {name} are set" in warned[0] for name in missing)
+    assert all(
+        f"no {name} split: of its 90 training rows, 10 for {name} are held out" in warned[0] for name in missing
+    )
 
 
 def test_a_cut_split_follows_the_arguments(tmp_path):
@@ -100,10 +102,10 @@ def test_a_cut_split_follows_the_arguments(tmp_path):
     write(tmp_path / "a.csv", 0, 90)
     write(tmp_path / "b.csv", 100, 120)
     files = {"train_file": tmp_path / "a.csv", "test_file": tmp_path / "b.csv"}
-    with pytest.warns(UserWarning, match=r"30 for validation are set apart \(the latest\)"):
+    with pytest.warns(UserWarning, match=r"30 for validation are held out \(the latest\)"):
         splits, _ = load_splits(schema=schema, split="time", split_fractions=(0.5, 0.25, 0.25), **files)
     assert users(splits)["validation"] == [*range(60, 90)]
-    with pytest.warns(UserWarning, match=r"set apart \(by user\)"):
+    with pytest.warns(UserWarning, match=r"held out \(by user\)"):
         splits, _ = load_splits(schema=schema, split="user", split_column="household", **files)
     # which the rows of the other splits need not have
     assert "household" not in splits["test"].column_names
@@ -135,7 +137,7 @@ def test_files_named_like_a_split_that_are_parts_of_one_table_are_warned_of(name
     for n, name in enumerate(names):
         write(tmp_path / f"{name}.csv", 50 * n, 50 * (n + 1))
     for data_path in (tmp_path, str(tmp_path / "*.csv")):
-        with pytest.warns(UserWarning, match=f"{message}: all are read as one table, which is split anew") as warned:
+        with pytest.warns(UserWarning, match=f"{message}: all are read as one table, which is then split") as warned:
             found = load("csv", data_path)
         assert len(warned) == 1
         assert [len(found[name]) for name in NAMES] == [80, 10, 10]
@@ -157,11 +159,11 @@ def test_files_that_belong_to_no_split_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"test_file": "a.csv"}, ValueError, "`train_file` must be given beside `test_file`"),
+        ({"test_file": "a.csv"}, ValueError, "`train_file` must be given with `test_file`"),
         (
             {"train_file": "a.csv", "data_path": "b.csv"},
             ValueError,
-            "`data_path` must be left out beside `train_file`",
+            "`data_path` must be left out with `train_file`",
         ),
         (
             {"train_file": "a.csv", "dataset": "ml-1m"},
@@ -171,7 +173,7 @@ def test_files_that_belong_to_no_split_are_named(tmp_path):
         (
             {"train_file": ["a.csv", "b.csv"], "test_file": "*.csv"},
             ValueError,
-            "`test_file` must have other files than",
+            "`test_file` must have different files than",
         ),
         (
             {"train_file": "a.csv", "test_file": "no*.csv"},
@@ -232,7 +234,7 @@ def test_the_commands_keep_own_splits(tables, tmp_path):
     assert ClickPromptConfig.from_pretrained(tmp_path / "ctr").training_data == record
     for other, message in (
         (["--data_path", f"{tables}/part-1.csv"], r"must have \['train', 'test'\] predefined splits, .* got none"),
-        ([*files[:2], "--test_file", f"{tables}/part-1.csv"], "`test_file` must have other files"),
+        ([*files[:2], "--test_file", f"{tables}/part-1.csv"], "`test_file` must have different files"),
         ([*files, "--split", "user"], "`--split` must be 'random'"),
         ([*files, "--split_fractions", "0.6", "0.2", "0.2"], r"`--split_fractions` must be \[0.8, 0.1, 0.1\]"),
     ):

@@ -694,8 +694,8 @@ def test_dates_in_digits_that_are_read_as_seconds_trigger_a_warning(cell, read_a
     schema = Schema.from_dict({"fields": [at], "label": "click"})
     expected = [
         f"Column 'at' of kind 'hour' has no `time_format`, so cells like '{canonical(cell)}' are read as "
-        f"seconds since 1970, or fractions of them: as {read_as}. If they are dates in digits, give the field "
-        f"`time_format: {time_format!r}`; if its model is trained, write them as in training."
+        f"seconds since 1970, or fractions of them: as {read_as}. If they are digit-only dates, give the field "
+        f"`time_format: {time_format!r}`; if the model is already trained, format them as in training."
     ]
     assert _warnings_of(lambda: ClickPromptProcessor.fit({"at": [cell, None, ""]}, schema)) == expected
     seconds = [1706709900, 1706709900_000, "2024-01-31 14:05"]
@@ -827,7 +827,11 @@ def test_nested_arguments():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"max_lenght": 8}, TypeError, r"Unknown arguments \['max_lenght'\]; known are rows, .*'max_length', 'pad_to"),
+        (
+            {"max_lenght": 8},
+            TypeError,
+            r"Unknown arguments \['max_lenght'\]; known arguments are rows, .*'max_length', 'pad_to",
+        ),
         ({"text_kwargs": {"max_lenght": 8}}, TypeError, r"Unknown arguments \['max_lenght'\]"),
         ({"device": "cpu"}, TypeError, r"Unknown arguments \['device'\]"),
         ({"text": ["Up"]}, TypeError, "`text` must be left out: the processor renders texts itself"),
@@ -846,7 +850,7 @@ def test_nested_arguments():
         (
             {"max_length": 1},
             ValueError,
-            "at least 2 tokens, as many as the tokenizer puts around it, got a maximum of 1",
+            "at least 2 tokens, the tokenizer's number of special tokens, got 1",
         ),
         ({"pad_to_multiple_of": 0, "padding": True}, ValueError, "`pad_to_multiple_of` must be an integer of at"),
         ({"pad_to_multiple_of": 8}, ValueError, "`pad_to_multiple_of` needs `padding` or `return_tensors`"),
@@ -856,7 +860,7 @@ def test_nested_arguments():
             "`max_length` must be a multiple of `pad_to_multiple_of`, got 12 and 8",
         ),
         ({"padding": False, "return_tensors": "pt"}, ValueError, "`padding` must be left out or True if `return_t"),
-        ({"padding_side": "left"}, ValueError, "`padding_side` must be 'right' or left out: prompts stand before"),
+        ({"padding_side": "left"}, ValueError, "`padding_side` must be 'right' or left out: prompts come before"),
         ({"add_special_tokens": "no"}, ValueError, "`add_special_tokens` must be True or False, got 'no'"),
         ({"return_attention_mask": 0}, ValueError, "`return_attention_mask` must be True or False, got 0"),
         ({"return_offsets_mapping": True}, ValueError, "`return_offsets_mapping` must be False or left out"),
@@ -879,7 +883,7 @@ def test_nested_arguments():
 def test_arguments_that_cannot_be_obeyed_are_refused(options, error, message, with_tokenizer):
     tokenizer = tiny_roberta_tokenizer() if with_tokenizer else None
     processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema(), tokenizer)
-    if not with_tokenizer and ("puts around" in message or "if `return_t" in message):
+    if not with_tokenizer and ("special tokens, got" in message or "if `return_t" in message):
         # whether these can be obeyed depends on the texts
         assert list(processor(rows_of_lengths(4, seed=1), **options)) == ["feature_ids", "labels"]
         return

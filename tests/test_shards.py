@@ -125,10 +125,10 @@ def damage_processor(train):
         ),
         (damage_rows, ValueError, "part-00001.* must have the 13 rows that were written, got 12"),
         (damage_columns, ValueError, r"part-00001.* must have the columns .*, got \['feature_ids', 'value_keys'"),
-        (damage_foreign_shard, ValueError, "were written together, but part-00009-of-a-job.parquet is not one"),
-        (damage_unfinished_shard, ValueError, "were written together, but part-00009-of-a-job.parquet is not one"),
-        (damage_counts, FileNotFoundError, f"has no counts in {COUNTS_FOLDER}: it is missing, or its writer has not"),
-        (damage_processor, ValueError, "must be of the processor with fingerprint .*, but were written with 0"),
+        (damage_foreign_shard, ValueError, "were written together, but part-00009-of-a-job.parquet was not"),
+        (damage_unfinished_shard, ValueError, "were written together, but part-00009-of-a-job.parquet was not"),
+        (damage_counts, FileNotFoundError, f"has no counts in {COUNTS_FOLDER}: it is missing or incomplete"),
+        (damage_processor, ValueError, "must come from the processor with fingerprint .*, but come from 0"),
     ],
 )
 def test_shards_that_are_not_as_written_are_refused(damage, error, message, tmp_path):

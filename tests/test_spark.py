@@ -139,7 +139,7 @@ def test_vectors_are_scored(session, with_vectors, part):
 def test_rows_with_vectors_are_prepared_elsewhere(session, with_vectors, tmp_path):
     table, processor, _ = with_vectors
     rows = session.createDataFrame(table)
-    message = r"must have no fields of vectors to be {}, got \['image'\]\. Prepare such rows on one machine"
+    message = r"must have no vector fields to be {}, got \['image'\]\. Prepare such rows on one machine"
     before = jobs(session)
     with pytest.raises(ValueError, match="`schema` " + message.format("fitted in Spark")):
         spark.fit_processor(rows, processor.schema)

@@ -161,7 +161,7 @@ def test_labels_become_integers(labels):
         ([0, 2] * 25, "must be 0 or 1, got 2 in row 1 of rows.csv, counted from 0"),
         ([0.0, 0.5] * 25, "must be 0 or 1, got 0.5 in row 1"),
         ([1, None] * 25, "got None in row 1 .* 25 of 50 labels are missing: remove these rows first"),
-        ([0, 2] * 25, "For other labels, set `positive` in the schema to the one that means a click"),
+        ([0, 2] * 25, "For other labels, set `positive` in the schema to the value that means a click"),
         (["yes", "no"] * 25, "must be 0 or 1, got 'yes' in row 0 .* `positive` in the schema"),
     ],
 )
@@ -220,7 +220,7 @@ def test_labels_are_checked_once_and_before_rows_are_shuffled(own_splits, tmp_pa
         (["Yes", "No", "YES", "no"], []),
         (
             ["Yes", "No", "maybe", "No"],
-            ["2 values other than 'No', which all mean no click: 'Yes' in 12"],
+            ["2 values other than 'No', all of which mean no click: 'Yes' in 12"],
         ),
         (["Yes", "No", "Yes", "No"], []),
         (["1", "No", "0", "No"], []),
@@ -514,14 +514,14 @@ def test_missing_splits_are_cut_from_the_training_rows():
     train, other = table(90, click=labels, time=range(90)), table(20, user=range(100, 120))
     source = SourceTable({"train": train, "test": other}, SCHEMA)
     with pytest.warns(
-        UserWarning, match="has no validation split: of its 90 training rows, 10 for validation are set"
+        UserWarning, match="has no validation split: of its 90 training rows, 10 for validation are held out"
     ):
         splits = split_source(source)
     # a ninth: one tenth of the rows if the test rows are a tenth too
     assert [len(part) for part in parts_of(splits)] == [80, 10, 20]
     assert users(splits)["test"] == list(range(100, 120))
     assert sorted(users(splits)["train"] + users(splits)["validation"]) == list(range(90))
-    with pytest.warns(UserWarning, match=r"10 for validation are set apart \(the latest\)"):
+    with pytest.warns(UserWarning, match=r"10 for validation are held out \(the latest\)"):
         assert users(split_source(source, "time"))["validation"] == list(range(80, 90))
 
     source = SourceTable({"train": train}, SCHEMA)
@@ -532,7 +532,7 @@ def test_missing_splits_are_cut_from_the_training_rows():
     whole = SourceTable(train, SCHEMA)
     assert users(splits) == users(split_source(whole))
     source = SourceTable({"train": train, "validation": other, "test": other}, SCHEMA)
-    with pytest.raises(ValueError, match="`split` must be left out, as the dataset has its own splits, got 'user'"):
+    with pytest.raises(ValueError, match="`split` must be left out, as the dataset has predefined splits, got 'user'"):
         split_source(source, "user")
 
 

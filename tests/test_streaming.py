@@ -274,14 +274,14 @@ def test_own_splits_are_kept_and_a_missing_one_is_cut_from_the_training_rows(fil
     for name, rows in expected.items():
         np.testing.assert_array_equal(found[name].feature_ids, rows.feature_ids)
     with pytest.warns(
-        UserWarning, match="no validation split: of its 570 training rows, 64 for validation are set apart"
+        UserWarning, match="no validation split: of its 570 training rows, 64 for validation are held out"
     ):
         streamed(own, tmp_path)
     own["validation"] = own["train"][1:]
     own["train"] = own["train"][:1]
     found, _ = streamed(own, tmp_path, max_train_rows=100)
     assert {name: len(rows) for name, rows in found.items()} == {"train": 100, "validation": 250, "test": 130}
-    with pytest.raises(ValueError, match="`split` must be left out, as the dataset has its own splits"):
+    with pytest.raises(ValueError, match="`split` must be left out, as the dataset has predefined splits"):
         streamed(own, tmp_path / "again", split="time")
 
 
@@ -389,7 +389,7 @@ def test_rows_that_come_in_any_order_are_written_to_their_positions(tmp_path, sm
 def test_a_file_that_changes_while_it_is_read_is_refused(files, tmp_path, small_chunks):
     stream = TableStream({"": files}, SCHEMA)
     pq.write_table(pq.read_table(files[1]).slice(1), files[1])
-    with pytest.raises(ValueError, match="part-1.parquet must stay as it is while it is read, but it has changed"):
+    with pytest.raises(ValueError, match="part-1.parquet must not change while it is read, but it has"):
         StreamedTable(stream, SCHEMA, tmp_path / "spill")
     assert not (tmp_path / "spill").exists()
     files[1].unlink()
@@ -515,15 +515,15 @@ def test_prepared_rows_are_kept_and_used_again(arguments, files, table, tmp_path
         finetuned = run(finetune, "ctr", "--model_name_or_path", str(tmp_path / "first"), "--without_plm")
         assert finetuned == record
         for more, message in (
-            ([*plm, "--split_seed", "7"], "another split: .*'split_seed': 42.* instead of .*'split_seed': 7"),
-            ([*plm, "--min_count", "2"], "another min_count: 1 instead of 2"),
-            ([*plm[:2], "--prompt_length", "2"], "another number of prompts"),
-            ([*plm, "--text_fields", "genre"], "another choice of text fields"),
+            ([*plm, "--split_seed", "7"], "a different split: .*'split_seed': 42.* instead of .*'split_seed': 7"),
+            ([*plm, "--min_count", "2"], "a different min_count: 1 instead of 2"),
+            ([*plm[:2], "--prompt_length", "2"], "a different number of prompts"),
+            ([*plm, "--text_fields", "genre"], "a different choice of text fields"),
         ):
             with pytest.raises(ValueError, match=f"holds rows prepared with {message}"):
                 run(pretrain, "other", *more)
         pq.write_table(table, files[0])
-        with pytest.raises(ValueError, match="another state of the files. Name another folder, or delete this one"):
+        with pytest.raises(ValueError, match="a different state of the files. Name another folder, or delete this one"):
             run(pretrain, "other", *plm)
     assert not (tmp_path / "other").exists()
 

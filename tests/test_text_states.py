@@ -314,7 +314,7 @@ def test_one_line_says_that_all_states_are_there(prepared, tmp_path, caplog):
     caplog.clear()
     TextStates.build(build(prepared[1]), texts, tmp_path, progress_bar=False)
     assert [record.message for record in caplog.records] == [
-        f"The states of all {len(states)} texts are in {states.folder}."
+        f"All {len(states)} text states are already in {states.folder}."
     ]
     caplog.clear()
     TextStates.build(build(prepared[1]), texts, tmp_path, progress_bar=False, quiet=True)
@@ -658,7 +658,7 @@ def test_rows_with_states_train_without_the_flag(prepared, tmp_path):
             trainer.train()
         with pytest.raises(ValueError, match="holds states of another PLM or"):
             trainer.evaluate(rows)
-    with pytest.raises(ValueError, match=r"must have the states of all texts of the rows, but lacks those of"):
+    with pytest.raises(ValueError, match=r"must have the states of all texts in the rows, but lacks"):
         build_states(build(processor), [splits["train"].slice(0, 3)], tmp_path / "few", progress_bar=False).attach(
             DistinctTexts.of(splits["train"])
         )

@@ -108,7 +108,7 @@ def test_damaged_files_are_named(plm, tmp_path):
 
 
 def test_wrong_encoders_are_refused(plm, tmp_path):
-    with pytest.raises(ValueError, match="`texts` must be a list of texts, got one text, 'Up'"):
+    with pytest.raises(ValueError, match="`texts` must be a list of texts, got a single text, 'Up'"):
         text_vectors("Up", plm[0])
     with pytest.raises(ValueError, match=f"{plm[0]} must hold the text encoder that training used"):
         TextEncoder(plm[0], fingerprint="x").encode(["Up"])

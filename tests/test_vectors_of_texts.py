@@ -168,7 +168,8 @@ def test_an_exported_folder_asks_for_the_vectors(fitted, plm, tmp_path):
     scorer = Scorer(tmp_path / "out")
     table = {name: cells for name, cells in rows(8, seed=2).items() if name != "click"}
     with pytest.raises(
-        ValueError, match=r"Column 'title' must hold the vectors of its texts, .* got .It.s: a {gift}.: a PLM"
+        ValueError,
+        match=r"Column 'title' must hold vectors of its texts, .* got .It.s: a {gift}.\. Reading the text needs",
     ):
         scorer.score({"user": [1], "title": ["It's: a {gift}"], "v": [None]})
     vectors = text_vectors([" ".join((title or "").split()) for title in table["title"]], plm).tolist()

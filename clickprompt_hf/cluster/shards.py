@@ -112,7 +112,7 @@ def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[
     if not counts:
         raise FileNotFoundError(
             f"`shards` must name folders of complete shards, but {folder} has no counts in {COUNTS_FOLDER}: it is "
-            "missing, or its writer has not finished."
+            "missing or incomplete."
         )
     lines = [line for path in counts for line in path.read_text(encoding="utf-8").splitlines()]
     # Spark gives names as parts of addresses
@@ -120,8 +120,8 @@ def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[
     others = {entry["processor"] for entry in written.values()} - {processor.fingerprint}
     if others:
         raise ValueError(
-            f"The shards in {folder} must be of the processor with fingerprint {processor.fingerprint}, but were "
-            f"written with {others.pop()}."
+            f"The shards in {folder} must come from the processor with fingerprint {processor.fingerprint}, but "
+            f"come from {others.pop()}."
         )
     found = {}
     for name in sorted(written):
@@ -136,7 +136,7 @@ def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[
         found[path] = rows
     uncounted = sorted(path for path in folder.glob("*.parquet") if path.name not in written)
     if unknown := [path.name for path in uncounted if not _is_empty(path)]:
-        raise ValueError(f"{folder} must have the shards that were written together, but {unknown[0]} is not one.")
+        raise ValueError(f"{folder} must only have shards that were written together, but {unknown[0]} was not.")
     return found
 
 
@@ -221,7 +221,7 @@ def _members(rows: pa.RecordBatch, name: str, width: int) -> pa.Array:
     """Members (R x width,) of lists that must have equal lengths."""
     members = rows.column(name).flatten()
     if len(members) != len(rows) * width or members.null_count:
-        raise ValueError(f"Column {name!r} of shards must hold lists of {width} members, but some have others.")
+        raise ValueError(f"Column {name!r} of shards must hold lists of {width} members, but some lists differ.")
     return members
 
 

@@ -52,7 +52,7 @@ def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> Non
     from pyspark.sql import functions as F
 
     schema = processor.schema
-    check_no_vectors(schema, "The schema of `processor` must have no fields of vectors to be encoded in Spark")
+    check_no_vectors(schema, "The schema of `processor` must have no vector fields to be encoded in Spark")
     check_rows(rows, schema)
     check_columns([schema.label], rows.columns, "The data frame")
     session = rows.sparkSession

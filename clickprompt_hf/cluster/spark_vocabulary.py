@@ -73,7 +73,7 @@ def fit_processor(
     require_engine("pyspark", "spark")
     if min_count < 1:
         raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
-    check_no_vectors(schema, "`schema` must have no fields of vectors to be fitted in Spark")
+    check_no_vectors(schema, "`schema` must have no vector fields to be fitted in Spark")
     check_rows(train, schema)
     check_workers(train.sparkSession.sparkContext, ["clickprompt_hf"])
     vocabularies: list[Sequence[str]] = []
@@ -97,8 +97,8 @@ def check_no_vectors(schema: Schema, requirement: str) -> None:
     """
     if vectors := [schema.fields[f].key for f in schema.vector_fields]:
         raise ValueError(
-            f"{requirement}, got {vectors}. Prepare such rows on one machine, with `clickprompt finetune --prepared`; "
-            "Spark scores them with the trained model."
+            f"{requirement}, got {vectors}. Prepare such rows on one machine, with `prepare_splits`; Spark can "
+            "score them with the trained model."
         )
 
 

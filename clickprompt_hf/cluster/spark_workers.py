@@ -57,7 +57,7 @@ def check_workers(context: "SparkContext", modules: Collection[str]) -> None:
         if missing:
             raise RuntimeError(
                 f"Every worker needs {', '.join(wanted)}, but {', '.join(missing)} cannot be imported on {host}. "
-                "Install clickprompt_hf there, or let PYSPARK_PYTHON name a Python that has it."
+                "Install clickprompt_hf there, or point PYSPARK_PYTHON to a Python that has it."
             )
         if "clickprompt_hf" in wanted and version not in (None, __version__):
             raise RuntimeError(

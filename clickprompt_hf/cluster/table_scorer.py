@@ -168,7 +168,7 @@ def check_single_values(schema: Schema, columns: Mapping[str, bool]) -> None:
         if columns.get(field.column) and field.kind != "multi_valued" and not field.is_vector:
             raise ValueError(
                 f"Column {field.column!r} of kind {field.kind!r} must hold one value per row, but it holds lists: "
-                "make its `kind` 'multi_valued', or 'vector' if these are numbers."
+                "set its `kind` to 'multi_valued', or to 'vector' if these are numbers."
             )
 
 

@@ -45,7 +45,7 @@ def check_command(command: str, arguments: Sequence[str], num_processes: int, ma
         raise TypeError(f"`arguments` must be a list of strings, got {arguments!r}: use shlex.split.")
     given = [str(argument) for argument in arguments]
     if not any(argument.partition("=")[0] == "--output_dir" for argument in given):
-        raise ValueError("`arguments` must have `--output_dir`, a folder that all workers see.")
+        raise ValueError("`arguments` must have `--output_dir`, a folder that all workers share.")
     if num_processes < 1:
         raise ValueError(f"`num_processes` must be at least 1, got {num_processes}.")
     if max_restarts < 0:
@@ -85,7 +85,7 @@ def with_restarts(
             newest = newest_whole_checkpoint(folder)
             resumes = newest is not None and _identity(newest) not in earlier
             start = f"from {newest}" if resumes else "with the same arguments"
-            logger.warning("Training failed and starts again %s: %s", start, str(error)[-500:])
+            logger.warning("Training failed; restarting %s: %s", start, str(error)[-500:])
             given = [*arguments, *([_RESUME, "true"] if resumes else [])]
     raise AssertionError("the last failure is raised")
 

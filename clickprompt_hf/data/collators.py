@@ -45,8 +45,8 @@ class ClickPromptCollator:
         batch = _whole_batch(features, self.processor)
         if "token_labels" in batch:
             raise ValueError(
-                "`features` must have states of whole texts for click prediction: theirs were cached for pretraining. "
-                "Leave the collator out of `DistinctTexts.of`."
+                "`features` must have states of unmasked texts for click prediction, but theirs were cached for "
+                "pretraining. Leave the collator out of `DistinctTexts.of`."
             )
         tensors = _tensors(batch)
         if "teacher_logits" in batch:
@@ -101,8 +101,8 @@ class ClickPromptMLMCollator:
             raise ValueError(f"`masking` must be one of {get_args(Masking)}, got {self.masking!r}.")
         if self.masking == "field" and not tokenizer.is_fast:
             raise ValueError(
-                f"`masking='field'` needs a fast tokenizer, but {type(tokenizer).__name__} is one in Python, which "
-                "does not tell which characters its tokens have."
+                f"`masking='field'` needs a fast tokenizer, but {type(tokenizer).__name__} is a Python one, which "
+                "has no character offsets."
             )
         self._special_ids = np.asarray(sorted(set(tokenizer.all_special_ids)))
         self._ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), self._special_ids)
@@ -214,8 +214,8 @@ def _share_by_field(draws: MaskDraws, fields: np.ndarray | None) -> MaskDraws:
     """Let all tokens of a value share one draw; tokens of the template are never selected."""
     if fields is None:
         raise ValueError(
-            "`masking='field'` needs rows of a ColumnarDataset made with_value_fields=True: these rows do not tell "
-            "which field's value each token shows."
+            "`masking='field'` needs rows of a ColumnarDataset created with_value_fields=True: these rows do not "
+            "record which field each token belongs to."
         )
     # All tokens of field f take the numbers of position f. Each field has a token, so every text is long enough.
     selection, replacement = (np.take_along_axis(numbers, fields, axis=1) for numbers in draws[:2])

@@ -236,7 +236,7 @@ class CsvFile:
         if not self._has_header:
             if first == names:
                 raise ValueError(
-                    f"{self.path} has a header, which repeats `column_names` of the CSV format: leave them out."
+                    f"{self.path} has a header that repeats `column_names` of the CSV format: leave them out."
                 )
             return
         if any("\0" in name for name in names):
@@ -325,7 +325,7 @@ class CsvFile:
         ):
             raise ValueError(
                 f"{problem} Of {num_lines:,} lines, {num_swallowed:,} would be swallowed by such cells. {advice} If "
-                f"the cells are whole, accept them with {_option('lines_per_cell', LINES_PER_CELL)}."
+                f"these really are cells, accept them with {_option('lines_per_cell', LINES_PER_CELL)}."
             )
         if is_first:
             warnings.warn(f"{problem} It may have swallowed rows. {advice}", stacklevel=2)
@@ -384,8 +384,8 @@ class CsvFile:
             cells = [cell.decode() for cell in record.cells]
             if [cells[0].removeprefix("\ufeff"), *cells[1:]] == self._header:
                 raise ValueError(
-                    f"{self.path} must not repeat its header, but line {block.line_of(record.start)} does. Were files "
-                    "joined with their headers? Remove such lines, or give the files one by one."
+                    f"{self.path} must not repeat its header, but line {block.line_of(record.start)} does. Were "
+                    "files concatenated with their headers? Remove these lines, or pass the files separately."
                 )
 
     def _refuse_nameless(self, block: _Block) -> NoReturn:
@@ -393,8 +393,9 @@ class CsvFile:
             if any(record.cells[len(self.schema) :]):
                 break
         raise ValueError(
-            f"{self.path} must have a name in its header for each column, but line {block.line_of(record.start)} has "
-            f"a cell behind the last name, {self.schema.names[-1]!r}: {_shown(block.text[record.start : record.end])}"
+            f"{self.path} must have a name in its header for each column, but line {block.line_of(record.start)} "
+            f"has a cell after the last name, {self.schema.names[-1]!r}: "
+            f"{_shown(block.text[record.start : record.end])}"
         )
 
     def _refuse_number_of_cells(self, block: _Block) -> None:
@@ -422,7 +423,7 @@ class CsvFile:
         if fault.has_escapes and self.format.escape is None:
             advice.insert(0, f"If backslashes escape quotes, read the file with {_option('escape', chr(92))}.")
         if fault.has_many_lines:
-            advice.append(f"If the cell is whole, raise {_option('lines_per_cell', 100_000)}.")
+            advice.append(f"If the cell is complete, raise {_option('lines_per_cell', 100_000)}.")
         return ValueError(f"{self.path} has {fault.problem}. It begins in line {line}. {' '.join(advice)}")
 
     def _check_length(self, text: bytes, line: int) -> None:

@@ -221,7 +221,7 @@ class CsvGrammar:
                 shown = text[at : at + 40].decode("utf-8", "replace")
                 raise CsvFault(
                     cell_start,
-                    f"a quoted cell with text behind its closing quote: {shown!r}",
+                    f"a quoted cell with text after its closing quote: {shown!r}",
                     b'\\"' in text[cell_start:at],
                 )
             # What follows may be the other half of a line end, another cell, or the rest of this one.

@@ -73,7 +73,8 @@ class DimensionTable:
                 )
             if (first := rows.setdefault(key, row)) != row:
                 raise ValueError(
-                    f"{self.path} must have each key in column {self.key!r} once; rows {first} and {row} have {key!r}."
+                    f"{self.path} must have each key in column {self.key!r} once; rows {first} and {row} both have "
+                    f"{key!r}."
                 )
         return keys
 
@@ -110,8 +111,8 @@ class DimensionTable:
             known = f"has keys such as {self._index.keys[0]!r}" if self._index.keys else "is empty"
             warn_at_caller(
                 f"{self.num_lost / self.num_keys:.0%} of {self.num_keys:,} rows{where} have a key in column "
-                f"{self.key!r} that {self.path} lacks, such as {self.lost_key!r:.80}, so the columns it joins are "
-                f"missing there. The table {known}. If they should be the same, spell them the same in both."
+                f"{self.key!r} that is not in {self.path}, such as {self.lost_key!r:.80}, so the joined columns are "
+                f"missing there. The table {known}. If they should match, use the same spelling in both."
             )
         self.num_keys, self.num_lost, self.lost_key = 0, 0, None
 

@@ -99,7 +99,7 @@ def warn_of_other_words(words: Counter[str], label: str, positive: str) -> None:
     if len(others) > 1:
         shown = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))
         warnings.warn(
-            f"Column {label!r} has {len(others)} values other than {positive!r}, which all mean no click: "
+            f"Column {label!r} has {len(others)} values other than {positive!r}, all of which mean no click: "
             f"{shown} rows{', ...' if len(others) > 5 else ''}.",
             stacklevel=3,
         )

@@ -37,16 +37,16 @@ def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path
     """
     given = [f"{name}_file" for name in files]
     if "train" not in files:
-        raise ValueError(f"`train_file` must be given beside `{given[0]}`.")
+        raise ValueError(f"`train_file` must be given with `{given[0]}`.")
     if data_path is not None:
-        raise ValueError(f"`data_path` must be left out beside `{given[0]}`, got {data_path}.")
+        raise ValueError(f"`data_path` must be left out with `{given[0]}`, got {data_path}.")
     if dataset is not None and dataset not in FILE_FORMATS:
         raise ValueError(f"`{given[0]}` must be left out unless `dataset` is one of {FILE_FORMATS}, got {dataset!r}.")
     seen: dict[Path, str] = {}
     for name, paths in files.items():
         for path in listed(f"{name}_file", paths):
             if (other := seen.setdefault(path.resolve(), name)) != name:
-                raise ValueError(f"`{name}_file` must have other files than `{other}_file`, but both have {path}.")
+                raise ValueError(f"`{name}_file` must have different files than `{other}_file`, but both have {path}.")
 
 
 def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
@@ -72,8 +72,9 @@ def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
         named = [path for paths in splits.values() for path in paths]
         warnings.warn(
             f"{path} has tables named like the split {' and '.join(sorted(splits))}, such as {named[0].name}, but "
-            f"none like {'another split' if 'train' in splits else 'the training split'}: all are read as one table, "
-            "which is split anew. To keep them apart, give them as --train_file, --validation_file and --test_file.",
+            f"none like {'another split' if 'train' in splits else 'the training split'}: all are read as one "
+            "table, which is then split. To keep them as splits, pass them as `train_file`, `validation_file` and "
+            "`test_file`.",
             stacklevel=2,
         )
     return {}

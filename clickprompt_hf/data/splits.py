@@ -75,7 +75,7 @@ def split_source(
 def check_own_splits(own: Collection[str], split: Split) -> None:
     """Raise a ValueError if a dataset that has all splits itself is to be split."""
     if split != "random" and all(name in own for name in SPLIT_NAMES):
-        raise ValueError(f"`split` must be left out, as the dataset has its own splits, got {split!r}.")
+        raise ValueError(f"`split` must be left out, as the dataset has predefined splits, got {split!r}.")
 
 
 def warn_of_missing_splits(cut: Mapping[str, int], num_train_rows: int, split: Split, split_seed: int) -> None:
@@ -90,8 +90,8 @@ def warn_of_missing_splits(cut: Mapping[str, int], num_train_rows: int, split: S
     how = {"random": f"at random, seed {split_seed}", "time": "the latest", "user": "by user"}[split]
     shown = " and ".join(f"{rows:,} for {name}" for name, rows in cut.items())
     warnings.warn(
-        f"The dataset has no {' and no '.join(cut)} split: of its {num_train_rows:,} training rows, {shown} "
-        f"are set apart ({how}).",
+        f"The dataset has no {' and no '.join(cut)} split: of its {num_train_rows:,} training rows, {shown} are "
+        f"held out ({how}).",
         stacklevel=3,
     )
 
@@ -216,8 +216,8 @@ def choose_split_column(schema: Schema, column_names: Sequence[str], split_colum
         split_column = next((column for column in candidates if "user" in column.casefold()), None)
     if split_column is None:
         raise ValueError(
-            "`split_column` must name the column whose rows stay together with split='user', as no field's column is "
-            f"named like a user; candidates are {candidates}."
+            "`split_column` must name the column whose rows stay together with split='user', as no field's column "
+            f"name contains 'user'; candidates are {candidates}."
         )
     if split_column not in column_names:
         raise ValueError(f"`split_column` must be one of the columns {list(column_names)}, got {split_column!r}.")
@@ -528,7 +528,7 @@ def sortable_times(column: pa.ChunkedArray, schema: Schema, row_numbers: np.ndar
         expected = "such as 2024-01-31 14:05:00" if time_format is None else f"like {time_format!r}"
         raise ValueError(
             f"Times in column {schema.time!r} must be numbers, timestamps or strings {expected}, got "
-            f"{cells[indices[first]]!r} in row {row}, counted from 0. Give `time_format` in the schema, or use "
+            f"{cells[indices[first]]!r} in row {row}, counted from 0. Set `time_format` in the schema, or use "
             'split="random".'
         )
     return np.asarray(times, dtype="M8[us]")[indices]

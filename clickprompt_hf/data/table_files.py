@@ -25,7 +25,7 @@ Paths = str | Path | Sequence[str | Path]
 
 _ENDING = re.compile(r"\.(?:(csv|tsv|jsonl)(\.gz|\.zst)?|parquet)", re.IGNORECASE)
 _KINDS: dict[str, TableKind] = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
-ENDINGS = ".csv, .tsv or .jsonl, perhaps with .gz or .zst behind it, or .parquet"
+ENDINGS = ".csv, .tsv or .jsonl, optionally followed by .gz or .zst, or .parquet"
 # As in train-00000-of-00004.parquet.
 _SHARD = re.compile(r"(.*-)(\d{5})-of-(\d{5})(.*)")
 A_PARQUET_FILE = "a Parquet file"

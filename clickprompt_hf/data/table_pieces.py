@@ -24,7 +24,7 @@ from .table_files import A_PARQUET_FILE, ParquetFile, open_table_file
 
 TableFormat = Literal["csv", "csv.gz", "csv.zst", "tsv", "tsv.gz", "tsv.zst", "parquet"]
 
-ENDINGS_WRITTEN = ".csv or .tsv, perhaps with .gz or .zst behind it, or .parquet"
+ENDINGS_WRITTEN = ".csv or .tsv, optionally followed by .gz or .zst, or .parquet"
 # In bytes.
 _PARQUET_BUFFER = 1 << 20
 

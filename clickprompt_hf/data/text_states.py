@@ -126,8 +126,8 @@ class TextStates:
         for entry in np.linspace(0, len(self) - 1, min(len(self), max(1, _VERIFIED_BYTES // average))).astype(int):
             if _checksum(self._states_of(entry)) != self._records["checksum"][entry]:
                 raise ValueError(
-                    f"{self.folder / _STATES_FILE} is damaged: the states of text {entry} are not those that were "
-                    f"written. Remove the folder {self.folder} to compute them again."
+                    f"{self.folder / _STATES_FILE} is damaged: the states of text {entry} have changed since they "
+                    f"were written. Remove the folder {self.folder} to compute them again."
                 )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class TextStates:
         if states is not None and (states.find(needed.keys) >= 0).all():
             if not quiet:
                 # a warning, because the default level hides anything less
-                logger.warning(f"The states of all {len(needed.keys):,} texts are in {place}.")
+                logger.warning(f"All {len(needed.keys):,} text states are already in {place}.")
         else:
             with _sole_writer(place, header, quiet):
                 states = cls._open(place, header)
@@ -226,8 +226,9 @@ class TextStates:
         found = self.find(texts.keys)
         if lost := int((found < 0).any(axis=1).sum()):
             raise ValueError(
-                f"{self.folder} must have the states of all texts of the rows, but lacks those of {lost:,} of "
-                f"{len(found):,}: another tokenizer, other masks or new texts. Compute them with `TextStates.build`."
+                f"{self.folder} must have the states of all texts in the rows, but lacks {lost:,} of "
+                f"{len(found):,}, because the tokenizer, the masks or the texts differ. Compute them with "
+                "`TextStates.build`."
             )
         num_texts = int(texts.text_ids.max(initial=-1)) + 1
         entries = np.full((num_texts, found.shape[1]), -1, dtype=np.int64)
@@ -393,7 +394,7 @@ class _Needed:
     @classmethod
     def of(cls, sources: Sequence[DistinctTexts]) -> "_Needed":
         if not sources:
-            raise ValueError("`texts` must hold the texts of a dataset, got none.")
+            raise ValueError("`texts` must hold at least one dataset's texts, got none.")
         shapes = [source.keys.shape for source in sources]
         keys, first = np.unique(np.concatenate([source.keys.ravel() for source in sources]), return_index=True)
         columns = [
@@ -420,13 +421,14 @@ def _announce(folder: Path, header: dict[str, Any], needed: _Needed, missing: _N
     # a warning, because the default level hides anything less
     logger.warning(
         f"Caching the states of {len(missing.keys):,} texts in {folder}: {missing.lengths.sum():,} tokens, "
-        f"{size / 1e6:,.1f} MB in {header['dtype']}. {len(needed.keys) - len(missing.keys):,} others are there."
+        f"{size / 1e6:,.1f} MB in {header['dtype']}. {len(needed.keys) - len(missing.keys):,} others are already "
+        "there."
     )
     check_disk_space(
         folder,
         size,
         f"the states of {len(missing.keys):,} texts",
-        "Choose another `text_state_dir`, a 16-bit `text_state_dtype`, or fewer fields of text",
+        "Choose another `text_state_dir`, a 16-bit `text_state_dtype`, or fewer text fields",
     )
 
 
@@ -484,8 +486,8 @@ class _Writer:
         stored = states.to(_TORCH_TYPES[self.type]).cpu().contiguous()
         if not stored.isfinite().all():
             raise ValueError(
-                f"The states of texts must be finite in {self.type}, but some are infinite or NaN. Choose another "
-                "`text_state_dtype`, or look for broken weights in the PLM."
+                f"Text states must be finite in {self.type}, but some are infinite or NaN. Choose another "
+                "`text_state_dtype`, or check the PLM's weights."
             )
         array = (stored.view(torch.int16) if self.type == "bf16" else stored).numpy().astype(_STORED_TYPES[self.type])
         records = np.zeros(len(keys), dtype=_RECORD)

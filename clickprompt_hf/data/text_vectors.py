@@ -46,7 +46,7 @@ def text_vectors(
         ValueError: If the PLM is not a language model, or a file of the cache is damaged; the message names it.
     """
     if isinstance(texts, str):
-        raise ValueError(f"`texts` must be a list of texts, got one text, {texts!r:.60}.")
+        raise ValueError(f"`texts` must be a list of texts, got a single text, {texts!r:.60}.")
     return StoredTextEncoder(plm_name_or_path, cache_dir, bf16=bf16).encode(list(texts))
 
 

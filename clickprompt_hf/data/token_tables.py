@@ -135,8 +135,8 @@ class TokenTables:
             if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
                 return tables
         logger.warning_once(
-            f"{type(tokenizer).__name__} does not split texts between clauses, so each distinct text is tokenized as "
-            "a whole. This takes more time and memory."
+            f"{type(tokenizer).__name__} does not split texts between clauses, so each distinct text is tokenized "
+            "as a whole, which takes more time and memory."
         )
         return None
 

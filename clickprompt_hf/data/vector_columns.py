@@ -78,7 +78,7 @@ def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder |
     if not fields:
         return None
     if text_encoder is None and (of_text := [field.key for field in fields if field.as_vector]):
-        raise ValueError(f"`text_encoder` must name the PLM that makes vectors of the fields {of_text}, got none.")
+        raise ValueError(f"`text_encoder` must name the PLM that turns the fields {of_text}, got none.")
     columns = columns_of_training_rows(train, [field.column for field in fields])
     scales = {}
     for field in fields:
@@ -90,7 +90,7 @@ def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder |
         except UnreadableVector as error:
             raise error.at(f" in row {error.index} of the training rows") from None
         if not hasattr(scaler, "mean_"):
-            raise ValueError(f"Column {field.column!r} must hold vectors, but all training rows lack one.")
+            raise ValueError(f"Column {field.column!r} must hold vectors, but it is empty in all training rows.")
         scales[field.key] = VectorScale.of_moments(scaler.mean_, scaler.var_).to_dict()
     uses_encoder = any(field.as_vector for field in fields)
     return {"scales": scales, "text_encoder": text_encoder.fingerprint if text_encoder and uses_encoder else None}
@@ -215,7 +215,7 @@ def _counted_vectors(
     for row, (text, count) in enumerate(zip(texts_of(values, field), counts)):
         if text is None:
             raise UnreadableVector(
-                field, values[row], "training rows must hold texts, of which a PLM makes vectors", row
+                field, values[row], "training rows must hold texts, which a PLM turns into vectors", row
             )
         texts[text] += count if text else 0
     known = [text for text, count in texts.items() if count]

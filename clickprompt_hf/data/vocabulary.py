@@ -151,8 +151,8 @@ def _warn_of_inferred_types(train: datasets.Dataset, schema: Schema) -> None:
     if any(not pa.types.is_integer(kind) for kind in inferred.values()):
         found = ", ".join(f"{name!r} ({kind})" for name, kind in inferred.items())
         warn_at_caller(
-            f"load_dataset inferred types for the categories in {found}, which loses how the CSV file spells them, "
-            f"as in 007, 1.50 or NA. {_READ_AS_STRINGS}"
+            f"load_dataset inferred types for the categories in {found}, which loses their original spelling in the "
+            f"CSV file, such as 007, 1.50 or NA. {_READ_AS_STRINGS}"
         )
 
 
@@ -169,9 +169,9 @@ def warn_of_ids_as_floats(counts: ValueCounts, field: FieldSchema) -> None:
     known = [value for value, _ in counts if value is not None and value == value]
     if 0 < len(known) < len(counts) and all(map(float.is_integer, known)):
         warn_at_caller(
-            f"Column {field.column!r} of kind 'categorical' holds whole numbers as floats beside missing values, e.g. "
-            f"{known[0]!r}. Readers such as pandas.read_csv make such columns of ids with gaps, which loses leading "
-            f"zeros and digits. {_READ_AS_STRINGS}"
+            f"Column {field.column!r} of kind 'categorical' holds whole numbers as floats because of missing "
+            f"values, e.g. {known[0]!r}. Readers such as pandas.read_csv convert ids with gaps to floats, which "
+            f"loses leading zeros and digits. {_READ_AS_STRINGS}"
         )
 
 
@@ -282,8 +282,8 @@ def warn_of_lists(lists: Sequence[CountedList], field: FieldSchema) -> None:
     if field.weight_separator is None and looks_weighted({value for counted in lists for value in counted.values}):
         example = next(counted.cell for counted in lists if counted.values)
         warn_at_caller(
-            f"The values of column {field.column!r} seem to have weights, as in {example!r:.80}: each pair of value "
-            "and weight counts as one value. Set `weight_separator: ':'` in the schema."
+            f"The values of column {field.column!r} seem to have weights, as in {example!r:.80}, but each pair of "
+            "value and weight counts as one value. Set `weight_separator: ':'` in the schema."
         )
     rows = sum(counted.rows for counted in lists)
     if too_long := sum(counted.rows for counted in lists if len(counted.values) > field.max_values):

@@ -321,7 +321,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"`{name}` must be a dict or None, got {given!r}.")
             if clash := sorted({*(given or ())} & {*taken}):
                 raise ValueError(
-                    f"`{name}` must leave out {clash}, which parameters of the estimator or the data set."
+                    f"`{name}` must leave out {clash}, which the estimator's parameters or the data determine."
                 )
         # a custom backbone may read options of its own
         if self.backbone in preset_backbones():
@@ -366,8 +366,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         least = min(np.bincount(rows.column(label).to_numpy()))
         if least < 2:
             warnings.warn(
-                f"A class has {least} row, which cannot be in both training and validation rows: all rows are trained "
-                "on, without early stopping. `validation_fraction=0` does so without this warning.",
+                f"A class has {least} row, which cannot be in both training and validation rows: training on all "
+                "rows, without early stopping. `validation_fraction=0` does the same without this warning.",
                 stacklevel=3,
             )
             return {"train": rows}
@@ -381,8 +381,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             text_encoder = self.text_encoder or self.plm_name_or_path
             if text_encoder is None:
                 raise ValueError(
-                    "`text_encoder` must name the language model that makes vectors of texts: the schema has fields "
-                    "with `as: vector`."
+                    "`text_encoder` must name the language model that turns texts into vectors: the schema has "
+                    "fields with `as: vector`."
                 )
         if self.plm_name_or_path is None:
             return ClickPromptProcessor.fit(train, schema, text_encoder=text_encoder)
@@ -504,8 +504,8 @@ def _warn_of_truncation(splits: Sequence[ColumnarDataset] | Any, processor: Clic
     lengths = np.concatenate([split.text_lengths() for split in splits])
     if limit is not None and (longer := int((lengths > limit).sum())):
         warnings.warn(
-            f"The texts of {longer:,} of {len(lengths):,} rows are truncated to the {limit} tokens that the language "
-            f"model's positions leave; the longest has {lengths.max()}. `text_fields` chooses what it reads.",
+            f"The texts of {longer:,} of {len(lengths):,} rows are truncated to the {limit} tokens that fit the "
+            f"language model; the longest has {lengths.max()}. `text_fields` chooses what it reads.",
             stacklevel=4,
         )
 
@@ -526,5 +526,5 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(name, entry) for entry in value]
     if value is not None and not isinstance(value, (str, int, float, bool)):
-        raise ValueError(f"`{name}` must be of strings, numbers and truth values to be saved, got {value!r}.")
+        raise ValueError(f"`{name}` must contain only strings, numbers and truth values to be saved, got {value!r}.")
     return value

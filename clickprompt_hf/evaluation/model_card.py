@@ -205,8 +205,8 @@ def model_card(
 
 
 _INTERVALS = (
-    "Intervals: DeLong's for AUC, a normal approximation for the mean log loss. They cover the sampling of test rows "
-    "only; training with another seed moves the results as well."
+    "Intervals: DeLong's for AUC, a normal approximation for the mean log loss. They only cover the sampling of "
+    "test rows; training with another seed changes the results as well."
 )
 
 
@@ -310,8 +310,8 @@ def _what(config: ClickPromptConfig, head: _Head) -> str:
     if head.predicts_clicks:
         return f"Predicts clicks from a row's feature ids and text with {_PAPER}: {parts}."
     return (
-        f"A pretraining checkpoint of {_PAPER} ({head.task_name[0].lower()}{head.task_name[1:]}): {parts}. "
-        "It does not predict clicks yet: finetune it first, with `clickprompt finetune --model_name_or_path`."
+        f"A pretraining checkpoint of {_PAPER} ({head.task_name[0].lower()}{head.task_name[1:]}): {parts}. It does "
+        "not predict clicks yet: finetune it first."
     )
 
 
@@ -461,21 +461,21 @@ def _limits(
     own_test = "test" in data.get("own_splits", ())
     if data.get("split") == "random" and not own_test:
         limits.append(
-            "The split is random: test rows share users, items and days with training rows. Expect lower quality on "
-            "later traffic."
+            "The split is random: test rows share users, items and days with training rows. Expect lower quality "
+            "on later traffic."
         )
     elif data.get("split") == "user" and not own_test:
         limits.append(
-            f"Test rows share no value of {escaped(data['split_column'])} with training rows, but items and days: the "
-            "results are those for new values of it."
+            f"Test rows share no value of {escaped(data['split_column'])} with training rows, but they do share "
+            "items and days: the results apply to new values of that column."
         )
     elif data.get("split") == "time" and not own_test:
         latest = "tenth" if data.get("split_fractions", _FRACTIONS) == _FRACTIONS else "rows"
         limits.append(f"The test rows are the latest {latest}; the click rate may have drifted since.")
     if data and data["min_count"] == 1:
         limits.append(
-            "Values that are not in the training rows share an id that was never trained: the model knows them only "
-            "by their text, if it reads text."
+            "Values that are not in the training rows share an untrained id: the model knows them only by their "
+            "text, if it reads text."
         )
     elif data:
         limits.append(
@@ -491,10 +491,9 @@ def _limits(
             )
         if config.negative_sampling_rate < 1:
             limits.append(
-                f"The data keep a share of {config.negative_sampling_rate:g} of the rows without a click. The "
-                "pipeline, `clickprompt predict` and the export correct probabilities to the click rate before this "
-                "sampling. "
-                "Logits, and the results above, are those of the sampled rows."
+                f"The data keep a fraction of {config.negative_sampling_rate:g} of the rows without a click. The "
+                "pipeline, `clickprompt predict` and the export correct probabilities to the click rate before "
+                "this sampling. Logits and the results above refer to the sampled rows."
             )
     else:
         limits.append(

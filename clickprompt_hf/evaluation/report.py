@@ -347,7 +347,9 @@ def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np
         )
     scores = pd.read_parquet(path)
     if not np.array_equal(scores[_CLICK], np.asarray(test.labels)):
-        raise ValueError(f"`baseline_dir` must hold scores of the same test rows, but {folder} was tested on others.")
+        raise ValueError(
+            f"`baseline_dir` must hold scores of the same test rows, but {folder} was tested on different rows."
+        )
     return scores[_PROBABILITY].to_numpy()
 
 

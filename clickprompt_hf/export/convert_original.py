@@ -169,7 +169,7 @@ def _ctr_config(theirs: dict, field_sizes: list[int]) -> CTRConfig:
     if backbone == "autoint" and theirs["num_attn_heads"] > 1:
         raise ValueError(
             f"`num_attn_heads` must be 1 for AutoInt, got {theirs['num_attn_heads']}: the authors' code mixes the "
-            "values of several heads, which no model here does."
+            "values of several heads, which is not supported."
         )
     if backbone == "fgcnn" and theirs["conv_act"].lower() != "tanh":
         raise ValueError(f"`conv_act` must be 'tanh' for FGCNN, got {theirs['conv_act']!r}.")
@@ -253,7 +253,7 @@ def _renamed(name: str, theirs: dict, config: ClickPromptConfig) -> str | None:
             ours = re.sub(r"\[(\d+)\]", lambda index: str(int(index[1]) - 1), ours)
             # their shared graph layer has no index
             return re.sub(r"\{(\d*)\}", lambda index: index[1] or "0", ours)
-    raise ValueError(f"`state_dict` holds {name!r}, which this conversion does not know.")
+    raise ValueError(f"`state_dict` holds {name!r}, which this conversion does not support.")
 
 
 def _is_constant(name: str, tensor: torch.Tensor) -> bool:

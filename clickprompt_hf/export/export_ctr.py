@@ -110,7 +110,7 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
     if config.use_plm:
         logger.warning(
             f"The CTR logit of {checkpoint} was trained as part of a fused logit (fusion={config.fusion!r}); it may "
-            "be badly calibrated on its own. clickprompt finetune --without_plm trains it on its own."
+            "be badly calibrated on its own. To train it on its own, finetune without the PLM."
         )
     return model, processor
 
@@ -130,16 +130,16 @@ def load_click_model(checkpoint: str, config: ClickPromptConfig, **options: bool
     if ClickPromptForCTR.__name__ not in (config.architectures or ()):
         raise ValueError(
             f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}. "
-            "Finetune it with clickprompt finetune --without_plm first."
+            "Finetune it without the PLM first."
         )
     try:
         model = ClickPromptForCTR.from_pretrained(checkpoint, dtype=torch.float32, **options)
     except ValueError as error:
-        raise ValueError(f"`checkpoint` must be whole and finetuned for clicks, but {error}") from error
+        raise ValueError(f"`checkpoint` must be complete and finetuned for clicks, but {error}") from error
     if model.fresh_weights:
         raise ValueError(
-            f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {list(model.fresh_weights)}. Finetune "
-            "it with clickprompt finetune --without_plm first."
+            f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {list(model.fresh_weights)}. "
+            "Finetune it without the PLM first."
         )
     return model.eval()
 

@@ -125,7 +125,7 @@ def write_tokenizer_settings(processor: ClickPromptProcessor, folder: Path) -> N
         tokenizer, texts, processor.max_text_length
     ):
         raise RuntimeError(
-            f"{TOKENIZER_FILE} must give texts the tokens of the processor, but it does not with "
+            f"{TOKENIZER_FILE} must tokenize texts like the processor, but does not with "
             f"{type(tokenizer).__name__}; nothing was written."
         )
 
@@ -145,7 +145,7 @@ def write_model(model: ClickPromptForCTR, path: Path, fingerprint: str) -> torch
     except Exception as error:
         family = model.config.text_config.model_type
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"`checkpoint` must have a PLM that ONNX can hold, but {family!r} fails: {reason}") from error
+        raise ValueError(f"`checkpoint` must have a PLM that ONNX supports, but {family!r} fails: {reason}") from error
     return program
 
 

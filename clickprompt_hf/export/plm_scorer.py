@@ -156,7 +156,7 @@ def needs_transformers(folder: Path, config: Mapping[str, Any]) -> str | None:
     if (config.get("vectors") or {}).get("text_encoder") is not None:
         return "its text encoder turns texts into vectors"
     if not (folder / SETTINGS_FILE).is_file():
-        return f"it has no {SETTINGS_FILE}: its tokenizer is written in Python, or an earlier version exported it"
+        return f"it has no {SETTINGS_FILE}: its tokenizer is a Python one, or it was exported by an earlier version"
     return None
 
 

@@ -163,7 +163,7 @@ def open_session(folder: Path, fingerprint: str, num_threads: int = 0) -> onnxru
     found = session.get_modelmeta().custom_metadata_map.get("fingerprint")
     if found != fingerprint:
         raise ValueError(
-            f"{model} must be the file that was written with processor_config.json, whose fingerprint is "
-            f"{fingerprint}; it has {found}."
+            f"{model} must be the file written with processor_config.json, whose fingerprint is {fingerprint}; it "
+            f"has {found}."
         )
     return session

@@ -78,7 +78,7 @@ class ServedValues(DriftCounts):
         """The counts as Prometheus wants them: counters since the start, and the stability index of the last rows."""
         self.count_pending()
         values = CounterMetricFamily("clickprompt_field_values", "Values read.", labels=["field"])
-        unseen = CounterMetricFamily("clickprompt_field_unseen", "Values that training lacked.", labels=["field"])
+        unseen = CounterMetricFamily("clickprompt_field_unseen", "Values unseen in training.", labels=["field"])
         missing = CounterMetricFamily("clickprompt_field_missing", "Missing cells.", labels=["field"])
         for key, field, bins in zip(self.encoder.schema.keys, self.encoder.schema.fields, self.bins):
             if field.num_columns:
@@ -119,7 +119,7 @@ class ServiceMetrics:
         )
         self._seconds = Histogram(
             "clickprompt_request_seconds",
-            "Time from a request to its answer, in seconds.",
+            "Request latency in seconds.",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -127,7 +127,7 @@ class ServiceMetrics:
         self._batch_rows = Histogram(
             "clickprompt_batch_rows", "Rows per batch.", buckets=_ROWS, registry=self.registry
         )
-        Gauge("clickprompt_queued_rows", "Rows that wait.", registry=self.registry).set_function(queued_rows)
+        Gauge("clickprompt_queued_rows", "Queued rows.", registry=self.registry).set_function(queued_rows)
 
     def count_request(self, status: int, seconds: float, rows: int) -> None:
         """Count an answered request.

@@ -205,7 +205,7 @@ def score_requests(
         try:
             together = _score(engine, [row for rows in requests for row in rows], values)
         except Exception:
-            logger.debug("A batch could not be scored; its requests are scored one by one.", exc_info=True)
+            logger.debug("A batch could not be scored; scoring its requests one by one.", exc_info=True)
         else:
             ends = np.cumsum([len(rows) for rows in requests])
             return list(np.split(together, ends[:-1]))
@@ -245,7 +245,7 @@ def _openapi(engine: Engine) -> dict[str, Any]:
     def one_or_several(schema: dict[str, Any]) -> dict[str, Any]:
         return {"content": {"application/json": {"schema": {"oneOf": [{"type": "array", "items": schema}, schema]}}}}
 
-    errors = {413: "Too many rows or bytes.", 422: "A row is wrong; `detail` names it.", 503: "The queue is full."}
+    errors = {413: "Too many rows or bytes.", 422: "A row is invalid; `detail` names it.", 503: "The queue is full."}
     return {
         "requestBody": {"required": True, **one_or_several(row)},
         "responses": {

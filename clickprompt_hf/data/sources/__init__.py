@@ -81,7 +81,7 @@ def given_schema(dataset: str, schema: str | Path | Schema | None) -> Schema:
         FileNotFoundError: If there is no such file.
     """
     if schema is None:
-        raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that says what the columns mean.")
+        raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that describes the columns.")
     return schema if isinstance(schema, Schema) else load_schema(schema)
 
 

@@ -230,5 +230,5 @@ def _known_splits(tables: Mapping[str, pa.Table], name: str) -> pa.Table | dict[
     if "train" not in known:
         raise ValueError(f"Dataset {name} must have a split 'train' beside others; it has {sorted(tables)}.")
     if others:
-        warnings.warn(f"Dataset {name} has splits that are not used: {others}.", stacklevel=2)
+        warnings.warn(f"Dataset {name} has unused splits: {others}.", stacklevel=2)
     return {split: known[split] for split in SPLIT_NAMES if split in known} if len(known) > 1 else known["train"]

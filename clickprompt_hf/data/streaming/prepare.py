@@ -258,8 +258,8 @@ def check_can_be_streamed(schema: Schema) -> None:
     """Raise a ValueError if a field is a vector: its rows must fit into memory."""
     if vectors := [schema.fields[f].key for f in schema.vector_fields]:
         raise ValueError(
-            f"Tables with fields of vectors cannot be streamed, but the schema has {vectors}. Read the table into "
-            "memory: --stream false."
+            f"Tables with vector fields cannot be streamed, but the schema has {vectors}. Read the table into "
+            "memory with `stream=False`."
         )
 
 

@@ -136,7 +136,7 @@ class TableStream:
             ValueError: If its size or time differ.
         """
         if _state_of(path) != self._states[path]:
-            raise ValueError(f"{path} must stay as it is while it is read, but it has changed. Start again.")
+            raise ValueError(f"{path} must not change while it is read, but it has. Start again.")
 
     def _batches(self, split: str) -> Iterator[pa.RecordBatch]:
         for name, file in self._files:
