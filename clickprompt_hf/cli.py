@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a subcommand, or print help or the version.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
     """
     name, *others = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name == "--version":

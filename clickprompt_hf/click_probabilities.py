@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""How click logits become probabilities, and the file that keeps it beside an adapter, which has no `config.json`."""
+"""Turns click logits into probabilities, and saves the calibration with adapters, which have no `config.json`."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def save_click_probabilities(config: ClickPromptConfig, path: str | Path) -> Non
 
 
 def load_click_probabilities(config: ClickPromptConfig, name_or_path: str | Path, **hub_arguments: Any) -> None:
-    """Set in a model's configuration what `save_click_probabilities` wrote beside an adapter; without it, nothing.
+    """Load what `save_click_probabilities` saved with an adapter into a model's configuration, if it exists.
 
     Args:
         config: Changed in place.

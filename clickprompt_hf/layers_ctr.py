@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 
 
 class SelfInitialized:
-    """Mixin for layers that know their own fresh weights.
+    """Mixin for layers that initialise their own weights.
 
     transformers' own initialisation runs first; `init_own_parameters` then overrides it. transformers visits
     only modules that hold tensors themselves, so put the mixin on the module that holds the tensor.
@@ -83,7 +83,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         field_sizes: Number of ids per field with ids, entries of at least 1.
         embedding_size: Width E.
         max_values: Columns of ids per field with ids, entries of at least 1; `None` for one column each.
-        initializer_range: Standard deviation of fresh embeddings; those of out-of-vocabulary ids start at zero.
+        initializer_range: Standard deviation of the initial embeddings; those of out-of-vocabulary ids start at zero.
         vector_sizes: Entries of each field of vectors; F is the number of entries of this and `field_sizes`.
 
     Raises:
@@ -121,7 +121,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
 
     @property
     def has_all_rows(self) -> bool:
-        """Whether the table has all rows; training may divide them over processes."""
+        """Whether the table has all rows; training may shard them across processes."""
         return len(self.table.weight) == sum(self.field_sizes)
 
     def init_own_parameters(self) -> None:

@@ -30,7 +30,7 @@ class BottleneckPromptEncoder(nn.Module):
     Args:
         interaction_size: D.
         sizes: Sizes of the prompts.
-        config: Configuration with K, r and the scale of fresh weights.
+        config: Configuration with K, r and the scale of the initial weights.
     """
 
     def __init__(self, interaction_size: int, sizes: PromptSizes, config: ClickPromptConfig):

@@ -69,12 +69,12 @@ class Checkpoint:
         return cls(listed(files) or str(name_or_path), files, stored_types(files), config, fingerprints)
 
     def check(self, model: PreTrainedModel, info: Mapping[str, Any], may_mismatch: bool) -> tuple[str, ...]:
-        """Refuse weights that are not whole or not right.
+        """Raise an error for incomplete or wrong weights.
 
         Args:
             model: The model that was loaded.
             info: The loading info of transformers.
-            may_mismatch: Whether tensors of other shapes start fresh instead.
+            may_mismatch: Whether tensors of other shapes are randomly initialised instead.
 
         Returns:
             Names of the model's tensors that the checkpoint was saved without.
@@ -242,15 +242,15 @@ def record_fingerprints(folder: str | Path) -> None:
 
 
 def check_fingerprints(files: list[str], recorded: Any, parts: Iterable[str]) -> None:
-    """Refuse weights that are not those that `config.json` was saved with.
+    """Raise an error for weights that `config.json` was not saved with.
 
     Args:
         files: Safetensors files of the checkpoint.
         recorded: The fingerprints in `config.json`; `None` for a checkpoint of an earlier version, which has none.
-        parts: Parts of the loaded model; others are not read.
+        parts: Parts of the loaded model; other parts are not checked.
 
     Raises:
-        ValueError: If the weights are others, or `recorded` has the wrong type.
+        ValueError: If the weights differ, or `recorded` has the wrong type.
     """
     if recorded is None or not files:
         return

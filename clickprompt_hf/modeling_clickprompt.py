@@ -169,10 +169,10 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         output_loading_info: bool = False,
         **kwargs,
     ):
-        """Load a checkpoint, as in transformers, and refuse weights that are not whole or not right.
+        """Load a checkpoint, as in transformers, and raise an error for incomplete or wrong weights.
 
-        Heads that the checkpoint was saved without start fresh, as in finetuning after PA-MLM, with a warning;
-        `fresh_weights` names their tensors. With a `state_dict` beside the checkpoint's name, its tensors are loaded
+        Heads that are not in the checkpoint are randomly initialised, as in finetuning after PA-MLM, with a warning;
+        `fresh_weights` lists their tensors. With a `state_dict` beside the checkpoint's name, its tensors are loaded
         instead of those in the files, which are checked all the same; `config` must be given.
 
         Raises:
@@ -217,7 +217,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         push_to_hub: bool = False,
         **kwargs,
     ) -> None:
-        """Save weights, configuration and code, as in transformers, but whole or not at all: see `whole_contents`.
+        """Save weights, configuration and code, as in transformers, but atomically: see `whole_contents`.
 
         `config.json` keeps fingerprints of the weights. An adapter is saved without it; `click_probabilities.json`
         then keeps the calibration.
@@ -252,7 +252,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             self.push_to_hub(repo_id, **hub_arguments, **options)
 
     def load_adapter(self, peft_model_id: str | None = None, *args, **kwargs) -> Any:
-        """Load an adapter as in transformers, with the calibration that was saved beside it."""
+        """Load an adapter as in transformers, with the calibration saved next to it."""
         info = super().load_adapter(peft_model_id, *args, **kwargs)
         if peft_model_id is not None:
             self.load_calibration(peft_model_id, **(kwargs.get("adapter_kwargs") or {}))
@@ -290,7 +290,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_plm_pretrained(cls, plm_name_or_path, ctr_config, plm_kwargs: dict | None = None, **prompt_options):
-        """Build a ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are fresh.
+        """Build a ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are randomly
+        initialised.
 
         Args:
             plm_name_or_path: Hub id or folder of the PLM.
@@ -410,7 +411,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             attention_mask: (U, T), 1 at text, 0 at padding; `None` for all ones.
 
         Returns:
-            (U, T, H), states that `forward` takes as `text_states`. Those at padding mean nothing.
+            (U, T, H), states that `forward` takes as `text_states`. States at padding are meaningless.
 
         Raises:
             ValueError: If the model has no layers below the prompts, or the text exceeds the PLM's positions.

@@ -68,7 +68,7 @@ def backbone_class(name: str) -> type["CTRBackbone"]:
 
 
 def build_backbone(config: CTRConfig) -> "CTRBackbone":
-    """Build the backbone that `config` describes, with fresh weights."""
+    """Build the backbone that `config` describes, randomly initialised."""
     return backbone_class(config.backbone)(config)
 
 
@@ -110,7 +110,7 @@ class CTRBackbone(SelfInitialized, nn.Module):
         raise NotImplementedError
 
     def make_head(self) -> "CTRHead":
-        """Build the head, with fresh weights, that turns this backbone's q into its click logit."""
+        """Build the randomly initialised head that turns this backbone's q into its click logit."""
         return LinearHead(self.interaction_size)
 
 
@@ -137,7 +137,7 @@ def make_dnn(input_size: int, config: CTRConfig) -> DNN:
 class CTRHead(SelfInitialized, nn.Module):
     """Base class of the layer from q to the CTR logit. It is not part of the backbone: PA-MLM does not train it.
 
-    Models with fields of vectors pass `feature_vectors` (B, S), others do not.
+    Models with vector fields pass `feature_vectors` (B, S), others do not.
     """
 
     def forward(

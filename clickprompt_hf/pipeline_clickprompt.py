@@ -42,7 +42,7 @@ _LONGEST_SORTED = 1024
 class ClickPromptPipeline(Pipeline):
     """Predicts click probabilities of raw rows with a `ClickPromptForCTR` and its processor.
 
-    One pipeline may be used by several threads at once.
+    Several threads may share a pipeline.
 
     ```python
     >>> score = pipeline("ctr-prediction", model=folder, trust_remote_code=True)
@@ -231,7 +231,7 @@ class ClickPromptPipeline(Pipeline):
         return [dict(zip(columns, row)) for row in zip(*values)]
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """Save model and processor, with their code, as one checkpoint, whole or not at all."""
+        """Save model and processor, with their code, as one checkpoint, atomically."""
         if kwargs.get("push_to_hub"):
             kwargs.setdefault("repo_id", Path(save_directory).name)
         with whole_contents(save_directory) as partial:

@@ -17,7 +17,7 @@ from .loading_clickprompt import listed, non_finite
 
 
 def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
-    """Build a PLM with fresh weights, without its unused pooler and without the decoder of an encoder-decoder pair.
+    """Build a randomly initialised PLM, without its unused pooler and without the decoder of an encoder-decoder pair.
 
     Raises:
         ValueError: If `text_config` is not that of a language model or of a pair with a separate text encoder.

@@ -83,7 +83,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         max_text_length: Maximum number of tokens per text, special tokens included; longer texts are truncated. `None`
             for no limit.
         vectors: What was fitted for fields of vectors, as in `FeatureEncoder`; `None` without such fields.
-        text_encoder: The frozen PLM that makes vectors of texts, for fields of kind `"text"` with `as_vector`.
+        text_encoder: The frozen PLM that turns texts into vectors, for fields of kind `"text"` with `as_vector`.
 
     Raises:
         ValueError: If `max_text_length` is not an integer of at least 1, the tokenizer has no token to pad with,
@@ -214,7 +214,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         """Turn texts of a field into vectors (B, n) by the text encoder.
 
         Raises:
-            ValueError: If there is none, or it is not the one that training used.
+            ValueError: If there is none, or it differs from the one used in training.
             OSError: If its files are missing.
         """
         return super().vectors_of_texts(texts, field) if self.text_encoder is None else self.text_encoder.encode(texts)
@@ -395,9 +395,9 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         return f"{type(self).__name__}({json.dumps(self.to_dict(), indent=2)})"
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Save schema, vocabularies, tokenizer and code, whole or not at all: see `whole_contents`.
+        """Save schema, vocabularies, tokenizer and code atomically: see `whole_contents`.
 
-        The text encoder, if there is one, gets a folder of its own, `text_encoder`, unless that holds it already.
+        The text encoder, if there is one, is saved in the folder `text_encoder`, unless it is already there.
         """
         folder = Path(save_directory)
         with whole_contents(folder) as partial:

@@ -27,7 +27,8 @@ class RecentTexts:
     They are forgotten as soon as a weight or the active adapters of these layers change, or the model's precision.
 
     Args:
-        megabytes: Largest size of the states, at least 0. With 0, nothing is kept and models read texts as they are.
+        megabytes: Largest size of the states, at least 0. With 0, nothing is kept and models read the texts
+            themselves.
 
     Raises:
         ValueError: If `megabytes` is not a number of at least 0.

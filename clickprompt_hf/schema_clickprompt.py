@@ -51,7 +51,7 @@ class FieldSchema:
         weight_separator: Stands between value and weight in the cells of a multi-valued field, as `":"` does in
             `"a:0.9|b:0.1"`. Weights order the values, the heaviest first, and have no other effect.
         missing: Cells that count as missing, like blank ones: words such as `"unknown"`, or numbers such as -999.
-        in_text: Whether the PLM reads the field. `False` for ids that say nothing to it, such as user ids and zip
+        in_text: Whether the PLM reads the field. `False` for ids that mean nothing to it, such as user ids and zip
             codes; the field's ids are the same either way. It never reads vectors.
         as_vector: For kind `"text"`: whether the backbone reads the text as a vector, which a frozen PLM makes of it.
             In schema files it is written `as: vector`.
@@ -373,7 +373,7 @@ class Schema:
         return [f for f, field in enumerate(self.fields) if field.is_vector]
 
     def with_text_fields(self, names: Sequence[str]) -> "Schema":
-        """Return the schema with these fields, and no others, in the text. Ids and the order of fields do not change.
+        """Return the schema with only these fields in the text. Ids and the order of fields do not change.
 
         Fields of kind `"text"` that are not among them are dropped unless they are vectors: nothing would read them.
 

@@ -152,7 +152,7 @@ class TextEncoder:
         """Compute the vectors of texts; each distinct text is computed once.
 
         Args:
-            texts: N texts. Those of more than 512 tokens, or than the PLM has positions, are truncated.
+            texts: N texts. Texts of more than 512 tokens, or than the PLM has positions, are truncated.
             progress_bar: Whether to show one. By default if it takes longer than three seconds.
 
         Returns:

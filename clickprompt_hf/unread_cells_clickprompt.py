@@ -84,7 +84,7 @@ class UnreadCells:
         )
 
     def _advice(self) -> str:
-        """How the cells should be written or read: a sentence that starts with a space, or nothing."""
+        """How the cells should be written or read: a sentence that starts with a space, or an empty string."""
         if self.field.kind == "numeric":
             texts = (cell.strip() if isinstance(cell, str) else canonical(cell) for cell in self.examples)
             advice = advice_on_numbers(texts)

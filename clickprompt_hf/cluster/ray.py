@@ -217,7 +217,7 @@ def train(
     Args:
         arguments: Command line of `clickprompt finetune` or `clickprompt pretrain`, as a list.
         num_workers: Number of processes, at least 1.
-        use_gpu: Whether each worker has a GPU of its own.
+        use_gpu: Whether each worker gets its own GPU.
         command: `"finetune"` or `"pretrain"`.
         max_restarts: How often a failed training starts again, from its last checkpoint if this process sees one in
             `--output_dir` that it has made.

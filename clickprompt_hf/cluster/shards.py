@@ -58,7 +58,7 @@ def join_shards(
 ) -> dict[str, int]:
     """Join encoded shards to a folder for `clickprompt finetune --prepared`, in bounded memory.
 
-    Rows are in the order of the names of their shards. The folder appears whole or not at all.
+    Rows are in the order of the names of their shards. The folder is written atomically.
 
     Args:
         shards: A folder of shards for each of `train`, `validation` and `test`, as `spark.encode`
@@ -71,8 +71,8 @@ def join_shards(
 
     Raises:
         FileNotFoundError: If a folder or a shard is missing.
-        ValueError: If a split is missing or has no rows, a shard has other columns or rows than when it was written,
-            or another processor wrote it; the message names the file.
+        ValueError: If a split is missing or empty, or a shard was changed or comes from another processor; the message
+            names the file.
         OSError: If the disk has no room.
     """
     if set(shards) != set(SPLIT_NAMES):

@@ -26,7 +26,7 @@ def train(
         arguments: Command line of `clickprompt finetune` or `clickprompt pretrain`, as a list.
         num_processes: Number of processes, at least 1; with GPUs, of GPUs.
         local_mode: Whether the processes run on the driver's machine instead of the workers.
-        use_gpu: Whether each process has a GPU of its own, which Spark assigns.
+        use_gpu: Whether each process gets its own GPU from Spark.
         command: `"finetune"` or `"pretrain"`.
         max_restarts: How often a failed training starts again, from its last checkpoint if this process sees one in
             `--output_dir` that it has made.

@@ -163,7 +163,7 @@ def keys_of_tables(model: str | Path) -> list[str]:
 
 
 def check_single_values(schema: Schema, columns: Mapping[str, bool]) -> None:
-    """Refuse columns of lists whose field is single-valued, as `check_table`; other columns may be missing."""
+    """Raise an error for list columns of single-valued fields, as `check_table` does; other columns may be missing."""
     for field in schema.fields:
         if columns.get(field.column) and field.kind != "multi_valued" and not field.is_vector:
             raise ValueError(

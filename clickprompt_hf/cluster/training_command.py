@@ -15,7 +15,7 @@ _RESUME = "--resume_from_checkpoint"
 
 
 def run_command(command: Command, arguments: Sequence[str]) -> dict[str, Any] | None:
-    """Run a training command in this process, one of several that know of each other, as `torchrun -m` would.
+    """Run a training command in this process, as one of a process group, like `torchrun -m`.
 
     Args:
         command: Name of the command.

@@ -61,11 +61,11 @@ class Section:
 
 
 def write_report(comparison: Comparison, output_dir: str | Path, rules: Rules | None = None) -> Verdict:
-    """Write results.json, report.md and report.html, all of them or none; prints nothing.
+    """Write results.json, report.md and report.html, all or none.
 
     Args:
         comparison: Runs of all arms.
-        output_dir: Folder to write to; created if missing, its other files stay.
+        output_dir: Output folder; created if missing. Its other files are kept.
         rules: What counts as a gain; `None` for the defaults of `Rules`.
 
     Returns:

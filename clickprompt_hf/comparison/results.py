@@ -152,7 +152,7 @@ class Comparison:
 
 
 def save_run(run: ArmRun, path: str | Path) -> None:
-    """Write a run to one `.npz` file, whole or not at all, so that a comparison can go on later."""
+    """Write a run atomically to one `.npz` file, so that a comparison can continue later."""
     rest = {field.name: getattr(run, field.name) for field in fields(run) if field.name != "probabilities"}
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, probabilities=run.probabilities, rest=np.array(json.dumps(rest)))

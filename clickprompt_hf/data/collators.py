@@ -168,7 +168,7 @@ def draw_masks(shape: tuple[int, ...], seed: int, epoch: int, row_ids: np.ndarra
     Args:
         shape: (B, T)
         seed: The run's seed.
-        epoch: The training epoch; each epoch masks other tokens.
+        epoch: The training epoch; each epoch masks different tokens.
         row_ids: (B,) identifies each row within the run. If `None`, torch's global generator draws.
     """
     if row_ids is None:

@@ -81,8 +81,8 @@ class ColumnarDataset(Dataset):
         teacher_logits: (N,) logits of a teacher, for `ClickPromptTrainer` to learn from; `None` without a teacher.
         vector_ids: (N, V) integers, indices of the rows' vectors in `vectors`; `None` without fields of vectors.
         vectors: Distinct vectors of each field of vectors; `None` without such fields.
-        feature_dropout: Replaces ids of each batch by those of unseen values; `None` to keep all. `ClickPromptTrainer`
-            sets it for training only.
+        feature_dropout: Replaces ids in each batch with the id of unseen values; `None` to keep all.
+            `ClickPromptTrainer` sets it for training only.
 
     Attributes:
         part_of: The dataset that this one is a slice of, and the index of its first row there; `None` if it is not a
@@ -207,14 +207,14 @@ def prepare_splits(
     """Encode all splits into `folder`, to be mapped by `load_prepared` in any process.
 
     Each distinct value is encoded and rendered once. Tokenizing clauses of validation and test rows as well fits
-    nothing to them. The folder appears whole or not at all.
+    nothing to them. The folder is written atomically.
 
     Args:
         splits: Raw rows with labels 0 and 1, as `load_splits` returns them.
         processor: Fitted on the training split.
         folder: Replaced if it exists.
-        split_column: Column whose values no two splits share, if any. Other columns trigger a warning if hardly any
-            of their values in the validation or test split were in the training split.
+        split_column: Column whose values no two splits share, if any. Any other column triggers a warning if hardly
+            any of its values in the validation or test split occur in training.
         notes: More files to write: plain data by name, as JSON.
     """
     with whole_folder(folder, flush=False) as partial:

@@ -168,7 +168,7 @@ class CsvFile:
         self.num_rows = num_rows
 
     def advise_on_columns(self) -> str:
-        """What may be wrong if a column is missing: a sentence that starts with a space, or nothing."""
+        """What may be wrong if a column is missing: a sentence that starts with a space, or an empty string."""
         if not self._has_header:
             return ""
         return self._advise_delimiter() or (
@@ -255,7 +255,7 @@ class CsvFile:
             )
 
     def _advise_delimiter(self) -> str:
-        """Name the delimiter that the header seems to have: a sentence that starts with a space, or nothing."""
+        """Name the likely delimiter: a sentence that starts with a space, or an empty string."""
         delimiter = self._grammar.delimiter.decode()
         text = delimiter.join(self._header)
         likely = max(_DELIMITERS, key=lambda other: text.count(other) if other != delimiter else -1)

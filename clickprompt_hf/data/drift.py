@@ -7,7 +7,7 @@ frequency. Values that training lacked and missing cells have bins of their own.
 saved with the processor. Imports neither torch nor transformers.
 
 The population stability index of shares p in training and q in scoring is `sum((q - p) ln(q / p))` over the bins. By
-convention, below 0.1 nothing has changed, and above 0.25 much has (Siddiqi, Credit Risk Scorecards, 2006).
+convention, below 0.1 means no change, above 0.25 a large shift (Siddiqi, Credit Risk Scorecards, 2006).
 """
 
 import copy
@@ -109,7 +109,7 @@ def training_bins(
 
 
 def with_trained_values(processor: Any, trained: TrainedValues) -> Any:
-    """A copy of a processor that holds the counts of its training rows; the caller's own stays as it was."""
+    """A copy of a processor with the counts of its training rows; the original does not change."""
     processor = copy.copy(processor)
     processor.trained_values = trained
     return processor

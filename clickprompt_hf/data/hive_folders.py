@@ -69,5 +69,5 @@ class _PartitionedFile:
             yield pa.RecordBatch.from_arrays(arrays, names=wanted)
 
     def advise_on_columns(self) -> str:
-        """What may be wrong if a column is missing: a sentence that starts with a space, or nothing."""
+        """What may be wrong if a column is missing: a sentence that starts with a space, or an empty string."""
         return self.file.advise_on_columns()

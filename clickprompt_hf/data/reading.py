@@ -35,7 +35,7 @@ def load_splits(
         dataset: As in `read_source`.
         data_path: As in `read_source`.
         schema: As in `load_source`.
-        split: As in `split_table`. A dataset with its own splits keeps them, see `split_source`.
+        split: As in `split_table`. A dataset with predefined splits keeps them, see `split_source`.
         split_seed: As in `split_table`.
         max_train_rows: As in `limit_train_rows`.
         split_column: As in `split_table`.
@@ -69,11 +69,11 @@ def read_source(
     Args:
         dataset: As in `load_source`; by default the format that the names of the files end in.
         data_path: As in `load_source`. Of a file format, one or several files, folders or glob patterns. A folder or
-            pattern with files for training beside files for validation or test, by their names, has its own splits,
+            pattern whose file names distinguish training files from validation or test files has predefined splits,
             see `files_by_split`.
         schema: As in `load_source`.
-        split_files: Files of a dataset with its own splits, instead of `data_path`: by split, one or several files,
-            folders or glob patterns. Validation and test may be left out.
+        split_files: Files of predefined splits, instead of `data_path`: by split, one or several files, folders or
+            glob patterns. Validation and test may be left out.
         split_column: A column to read even if the schema does not name it.
 
     Raises:
@@ -126,7 +126,7 @@ def check_files(
 def list_files(
     dataset: str, data_path: Paths | None = None, split_files: Mapping[str, Paths | None] | None = None
 ) -> dict[str, list[Path]]:
-    """The files of a dataset in a file format, by split; under the empty name if they have no splits of their own.
+    """The files of a dataset in a file format, by split; under the empty name if there are no predefined splits.
 
     Args:
         dataset: As in `read_source`.
@@ -134,7 +134,7 @@ def list_files(
         split_files: As in `read_source`.
 
     Returns:
-        The files, in order; nothing if the dataset is not in a file format.
+        The files, in order; empty if the dataset is not in a file format.
 
     Raises:
         FileNotFoundError: If a path names no file.

@@ -24,7 +24,7 @@ def file_format_of(paths: Paths | None) -> TableKind | None:
 
 
 def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path: Paths | None) -> None:
-    """Check the files of a dataset's own splits.
+    """Check the files of a dataset's predefined splits.
 
     Args:
         files: One or several files, folders or patterns by split.
@@ -52,7 +52,7 @@ def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path
 def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
     """Files by split, if a folder or glob pattern has training files beside others by name; empty otherwise.
 
-    Then all files are one table, and a warning says so if some of them are named like a split.
+    All files then form one table, with a warning if only some are named like splits.
     """
     paths = several(data_path)
     if len(paths) != 1 or Path(paths[0]).is_file():

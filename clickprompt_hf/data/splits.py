@@ -37,7 +37,7 @@ def split_source(
     split_column: str | None = None,
     split_fractions: Sequence[float] = DEFAULT_FRACTIONS,
 ) -> dict[str, pa.Table]:
-    """Split a source's rows, or keep its own splits, and check that a model can be trained and tested on them.
+    """Split a source's rows, or keep its predefined splits, and check that a model can be trained and tested on them.
 
     A source with its own training split but without a validation or test split gets those from its training rows; a
     warning says so.
@@ -79,7 +79,7 @@ def check_own_splits(own: Collection[str], split: Split) -> None:
 
 
 def warn_of_missing_splits(cut: Mapping[str, int], num_train_rows: int, split: Split, split_seed: int) -> None:
-    """Warn that training rows are set apart for splits that a dataset lacks.
+    """Warn that training rows are held out for splits that a dataset lacks.
 
     Args:
         cut: Number of rows of each split that it lacks.

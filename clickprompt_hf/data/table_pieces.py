@@ -63,7 +63,7 @@ class TextPieces:
         return self.file.num_rows
 
     def advise_on_columns(self) -> str:
-        """What may be wrong if a column is missing: a sentence that starts with a space, or nothing."""
+        """What may be wrong if a column is missing: a sentence that starts with a space, or an empty string."""
         return self.file.advise_on_columns()
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:

@@ -75,7 +75,7 @@ class TextStates:
         trainer = ClickPromptTrainer(model, args, train_dataset=splits["train"], ...)
 
     Batches of rows with states hold `text_states`, `attention_mask` and `text_rows` instead of `input_ids`; the
-    trainer freezes the lower layers and refuses a model whose lower layers are others.
+    trainer freezes the lower layers and raises an error if the model's lower layers differ.
 
     Args:
         folder: The folder of one PLM's states, such as `build` leaves it below its `folder`.
@@ -161,7 +161,7 @@ class TextStates:
         progress_bar: bool = True,
         quiet: bool = False,
     ) -> "TextStates":
-        """Open the states of texts, and compute those that are missing.
+        """Open the cached states of texts, and compute missing ones.
 
         An interrupted call leaves what it has finished to the next one. If another process writes the same states,
         this one waits for it, however long that takes.
@@ -173,7 +173,7 @@ class TextStates:
             folder: Where the states of all PLMs are. Each has a folder of its own there.
             dtype: Type of the states: `"fp32"`, or `"bf16"` or `"fp16"` in half the size.
             progress_bar: Whether to show one while states are computed.
-            quiet: Whether to log neither that all states are there nor that another process writes them.
+            quiet: Whether not to log that all states exist or that another process writes them.
 
         Raises:
             ValueError: If the model has no lower layers, or a file is damaged.

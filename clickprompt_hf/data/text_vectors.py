@@ -33,7 +33,7 @@ def text_vectors(
     """Compute the vectors of texts: the mean over a text's tokens of the last states of a frozen PLM.
 
     Args:
-        texts: N texts, which may repeat. Those of more than 512 tokens, or than the PLM has positions, are truncated.
+        texts: N texts, which may repeat. Texts of more than 512 tokens, or than the PLM has positions, are truncated.
         plm_name_or_path: Folder or Hub id of the PLM.
         cache_dir: Folder in which vectors of all PLMs are kept; `None` to keep none.
         bf16: Whether to compute matrix products in bf16, which changes vectors by about 1 %.

@@ -71,26 +71,26 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             is drafted from the features. Its label need not be a column of the features.
         backbone: The CTR model; one of `CTRConfig.backbone`'s names.
         plm_name_or_path: Hub id or folder of the language model; `None` for the backbone alone.
-        text_fields: Columns that the language model reads; by default those of the schema.
-        text_encoder: Hub id or folder of the frozen language model that makes vectors of texts, for fields of the
+        text_fields: Columns that the language model reads; defaults to the schema's.
+        text_encoder: Hub id or folder of the frozen language model that turns texts into vectors, for fields of the
             schema with `as: vector`. By default `plm_name_or_path`.
         prompt_length: Prompts per layer of the language model, K.
         prompt_depth: Layers of the language model that get prompts, counted from the last; `None` for all.
-        learning_rate: Learning rate for everything but the language model. By default, as in `clickprompt finetune`,
-            3e-3 for a backbone alone on fewer than 200,000 training rows, else 1e-3.
+        learning_rate: Learning rate for everything except the language model. By default, as in `clickprompt
+            finetune`, 3e-3 for a backbone alone on fewer than 200,000 training rows, else 1e-3.
         plm_learning_rate: Learning rate of the language model; 0 freezes it.
         max_epochs: Largest number of passes over the training rows. By default 15 for a backbone alone on fewer than
             200,000 training rows, else 3; 3 too without validation rows.
         batch_size: Rows per training batch. By default 64 with a language model; without one 64 to 1,024, by the
             number of training rows.
-        validation_fraction: Share of the rows to set apart, in [0, 1): they choose the best epoch by AUC, stop
+        validation_fraction: Fraction of the rows to hold out, in [0, 1): they choose the best epoch by AUC, stop
             training early and calibrate the probabilities. With 0, training takes all rows and all epochs, and keeps
             the last weights.
         early_stopping_patience: Evaluations without a better AUC after which training stops; 0 for no early stopping.
             By default 4 for a backbone alone on fewer than 200,000 training rows, which is evaluated twice per epoch,
             else 2.
-        random_state: Seed, generator or `None`, as in scikit-learn. It draws the validation rows, fresh weights, order
-            and dropout.
+        random_state: Seed, generator or `None`, as in scikit-learn. It determines the validation rows, initial
+            weights, row order and dropout.
         ctr_config: Further arguments of `CTRConfig`, such as `{"embedding_size": 8, "dnn_dropout": 0.3}`.
         clickprompt_config: Further arguments of `ClickPromptConfig`, such as `{"fusion": "weighted"}`.
         training_arguments: Further arguments of `ClickPromptTrainingArguments`, such as `{"weight_decay": 0.1}`.
@@ -225,7 +225,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             NotFittedError: If the estimator is not fitted.
-            ValueError: If the columns are not those of `fit`.
+            ValueError: If the columns differ from those of `fit`.
         """
         check_is_fitted(self, "model_")
         table = checked_table(self, X, reset=False).rename_columns(self._columns)
@@ -235,12 +235,12 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         return np.column_stack([others, clicks] if self._positive == 1 else [clicks, others])
 
     def predict(self, X) -> np.ndarray:
-        """Predict the likelier class of each row, (N,). Arguments and errors are those of `predict_proba`."""
+        """Predict the likelier class of each row, (N,). Arguments and errors are as in `predict_proba`."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
     def save_pretrained(self, save_directory) -> None:
-        """Save model, processor and what the estimator adds, whole or not at all.
+        """Save model, processor and the estimator's own settings atomically.
 
         The folder is an ordinary checkpoint, which the Auto classes, `pipeline` and `clickprompt predict` load.
 

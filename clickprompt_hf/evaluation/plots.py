@@ -200,7 +200,7 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Write a PNG, whole or not at all, and create its folder if needed."""
+    """Write a PNG atomically, and create its folder if needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         figure.savefig(partial, format="png")

@@ -338,7 +338,7 @@ def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np
 
     Raises:
         FileNotFoundError: If the folder holds no scores.
-        ValueError: If that run's test rows have other clicks, so they are not the same rows.
+        ValueError: If that run's test rows have different clicks, so they are different rows.
     """
     path = Path(folder) / SCORES_FILE
     if not path.is_file():
@@ -354,7 +354,7 @@ def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np
 
 
 def warn_of_other_training_rows(baseline_dir: str | Path, training_data: Mapping[str, Any]) -> None:
-    """Warn if the baseline was trained on another number of rows, which the comparison then depends on as well.
+    """Warn if the baseline was trained on a different number of rows, which then affects the comparison as well.
 
     Args:
         baseline_dir: Output folder of the baseline, with its model's `config.json`.

@@ -124,7 +124,7 @@ def load_click_model(checkpoint: str, config: ClickPromptConfig, **options: bool
         options: Further arguments of `from_pretrained`.
 
     Raises:
-        ValueError: If it has no trained heads, or its weights are not whole.
+        ValueError: If it has no trained heads, or its weights are incomplete.
     """
     # the head of some backbones has no weights, so none can be missing
     if ClickPromptForCTR.__name__ not in (config.architectures or ()):

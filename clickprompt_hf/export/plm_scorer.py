@@ -62,7 +62,7 @@ class RowReader(TextRenderer):
 
 
 class PLMScorer:
-    """Scores raw rows with an exported model and its PLM. One scorer may be used by several threads at once.
+    """Scores raw rows with an exported model and its PLM. Several threads may share a scorer.
 
     Rows are read without torch and transformers, except in a folder whose tokenizer is written in Python or whose
     texts become vectors by a text encoder, and in one that an earlier version exported.

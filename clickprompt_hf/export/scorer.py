@@ -29,7 +29,7 @@ _ROWS_PER_BLOCK = 4096
 
 
 class Scorer:
-    """Scores raw rows. One scorer may be used by several threads at once.
+    """Scores raw rows. Several threads may share a scorer.
 
     Args:
         folder: An exported folder. Defaults to the folder of this file.

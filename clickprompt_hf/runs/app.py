@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve the page until interrupted.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the checkpoint is wrong.

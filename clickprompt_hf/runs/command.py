@@ -61,7 +61,7 @@ def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str
     Args:
         name: The subcommand, as messages show it.
         main: Takes the arguments and raises on mistakes.
-        arguments: The command line after the command; `None` for that of the process.
+        arguments: Arguments after the command; `None` for `sys.argv`.
     """
     debug, others = without_debug(sys.argv[1:] if arguments is None else arguments)
     # `Trainer` collects garbage twice per training, which visits what was imported for longer than a tiny table trains

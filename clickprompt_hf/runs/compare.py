@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Compare arms; return the verdict.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the data is wrong.

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Print and return the metrics of both models.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument is wrong, a column is missing or the rows differ.

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Convert a checkpoint and save it.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If a setting has no counterpart or a tensor does not fit.

@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     """Run the demo; return its table.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the data is wrong.

@@ -499,7 +499,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the draft of a schema.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the table is wrong.

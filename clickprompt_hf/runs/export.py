@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Export a checkpoint and list the files written.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the checkpoint is wrong.

@@ -36,7 +36,7 @@ def fresh_model(
         model_class: Class of the model.
         model_args: The given options.
         data: The prepared data.
-        training_args: Whether to build the model with divided id tables, of which each process holds its rows alone;
+        training_args: Whether to build the model with sharded id tables, of which each process holds its rows alone;
             `None` for whole ones.
 
     Raises:
@@ -171,7 +171,7 @@ def load_model(
     training_args: ClickPromptTrainingArguments,
     field_sizes: Sequence[int] | None = None,
 ) -> Model:
-    """Load the checkpoint that training starts from, with divided id tables if they are wanted.
+    """Load the checkpoint that training starts from, with sharded id tables if they are wanted.
 
     Args:
         model_class: Class of the model.

@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Score a file.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the data is wrong.
@@ -183,7 +183,7 @@ def check_files(source: Path, target: Path) -> None:
 
 
 def load_model(name_or_path: str, argument: str = "--model") -> Any:
-    """Load the click model of a checkpoint with trained heads: fresh ones would score at random.
+    """Load the click model of a checkpoint with trained heads: untrained ones would score at random.
 
     Args:
         name_or_path: Folder or Hub id of the checkpoint.

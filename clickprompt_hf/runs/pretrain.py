@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Pretrain a model; return the metrics.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the data is wrong.

@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C, then answer accepted requests.
 
     Args:
-        arguments: The command line; `None` for that of the process.
+        arguments: Command-line arguments; `None` for `sys.argv`.
 
     Raises:
         ValueError: If an argument or the model is wrong.

@@ -17,12 +17,11 @@ logger = logging.get_logger(__name__)
 
 
 class StoredTexts(RecentTexts):
-    """Reads states of texts from a file, and computes and keeps those that it lacks. Nothing is written to it.
+    """Reads text states from a file, and computes and keeps missing ones. Nothing is written to it.
 
     Args:
         model: The model, whose weights stay as they are.
-        folder: Where the states of all PLMs are, as for `TextStates.build`. If this model's are missing, a
-            warning says so.
+        folder: Where the states of all PLMs are, as for `TextStates.build`. Warns if this model's states are missing.
         dtype: Type of the states. 16-bit states change scores by more than 1e-6.
         megabytes: As in `RecentTexts`, but above 0.
 

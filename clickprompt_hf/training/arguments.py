@@ -297,8 +297,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
 
 @dataclass(frozen=True)
 class ClickPromptSettings:
-    """What training arguments say beyond those of `Trainer`: the fields of `ClickPromptTrainingArguments` of the same
-    names. Plain `TrainingArguments` leave them at these defaults: the PLM has the learning rate of all other parts.
+    """The training arguments beyond `Trainer`'s: the fields of `ClickPromptTrainingArguments` of the same names. Plain
+    `TrainingArguments` leave them at these defaults: the PLM has the learning rate of all other parts.
     """
 
     plm_learning_rate: float | None = None
@@ -333,7 +333,7 @@ class ClickPromptSettings:
 
 
 def copy_arguments(args: TrainingArguments) -> TrainingArguments:
-    """Copy arguments so far that a trainer changes nothing of its caller's."""
+    """Copy arguments, so that a trainer does not modify its caller's."""
     copied = copy.copy(args)
     # `Trainer` writes into them
     copied.accelerator_config = copy.deepcopy(args.accelerator_config)

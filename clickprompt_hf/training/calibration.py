@@ -158,12 +158,12 @@ def constant_log_loss(train_clicks: np.ndarray, clicks: np.ndarray) -> float:
 
 
 def warn_of_worse_than_constant(trainer: Trainer, validation: Any, metrics: Mapping[str, float]) -> None:
-    """Warn if the kept weights have a higher validation log loss than the click rate of the training rows has.
+    """Warn if the best weights have a higher validation log loss than always predicting the training click rate.
 
     Args:
         trainer: Trainer of the model, with its training rows.
         validation: Validation rows with `labels` (N,).
-        metrics: Result of `calibrate`; without it, the evaluation of the kept weights counts, if there was one.
+        metrics: Result of `calibrate`; without it, the evaluation of the best weights is used, if there was one.
     """
     loss = metrics.get("validation_log_loss")
     if loss is None:

@@ -42,7 +42,7 @@ _LONGEST_ZIP_END = 22 + 0xFFFF
 
 
 def newest_whole_checkpoint(folder: str | Path) -> Path | None:
-    """Find the checkpoint with the most steps that is whole; others are reported in one line and skipped.
+    """Find the newest complete checkpoint; incomplete ones are skipped with a message.
 
     Args:
         folder: Output folder of a run.

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training whose checkpoints appear whole or not at all, and whose resumed runs end as uninterrupted ones do."""
+"""Training with atomic checkpoints, whose resumed runs end like uninterrupted ones."""
 
 import json
 import os
@@ -91,11 +91,11 @@ def of_first_process(value: Any) -> Any:
 
 
 class ResumableTrainer(DivergenceCheckingTrainer):
-    """A `Trainer` whose checkpoints appear whole or not at all, and whose resumed runs end as uninterrupted ones do.
+    """A `Trainer` with atomic checkpoints, whose resumed runs end like uninterrupted ones.
 
     - A checkpoint is written beside its place and renamed when all processes have written their files. So is what
       `save_model` writes.
-    - Resuming with `True` takes the newest whole checkpoint.
+    - Resuming with `True` uses the newest complete checkpoint.
     - Other numbers of processes resume a checkpoint, with FSDP2 what was saved without it and the reverse.
     - A run that had reached its last step, or had stopped early, trains no further.
     - A checkpoint of an epoch's last step is saved after the evaluation and the log of the epoch: resuming does not
@@ -119,7 +119,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         """Train as `Trainer` does.
 
         Args:
-            resume_from_checkpoint: Folder of a checkpoint, or `True` for the newest whole one in `output_dir`.
+            resume_from_checkpoint: Folder of a checkpoint, or `True` for the newest complete one in `output_dir`.
             args: Further arguments of `Trainer.train`.
             kwargs: Further arguments of `Trainer.train`.
 
@@ -388,7 +388,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def save_metrics(self, split: str, metrics: dict[str, float], combined: bool = True) -> None:
-        """Save metrics as `Trainer` does, each file whole or not at all."""
+        """Save metrics as `Trainer` does, each file atomically."""
         if not self.is_world_process_zero():
             return
         folder = Path(str(self.args.output_dir))
@@ -402,7 +402,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
                 partial.write_text(json.dumps(content, indent=4, sort_keys=True), encoding="utf-8")
 
     def save_state(self) -> None:
-        """Save the trainer's state in the output folder as `Trainer` does, whole or not at all."""
+        """Save the trainer's state in the output folder as `Trainer` does, atomically."""
         if self.is_world_process_zero():
             with whole_file(Path(str(self.args.output_dir)) / TRAINER_STATE_NAME) as partial:
                 self.state.save_to_json(str(partial))

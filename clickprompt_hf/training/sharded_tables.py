@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Id tables divided over processes by rows, so that a table may be larger than a device.
+"""Id tables sharded across processes by rows, so that a table may be larger than a device.
 
 A lookup sends ids to the processes that hold their rows and gets the embeddings back; its backward pass sends the
 gradients the other way. Each process then has the gradients of its own rows alone, sparse ones, and updates these rows
@@ -66,7 +66,7 @@ class RowShardedTable(nn.Embedding):
     """An embedding table of which each process holds a range of rows: `ceil(N / W)`, the last ones what is left.
 
     Its `weight` (n, E) has this process's rows alone. Its gradient is sparse and the mean over the processes, as DDP's
-    gradients are. All processes must look up at once; `in_all_processes` says that they do. With several processes,
+    gradients are. All processes must look up at the same time, within `in_all_processes`. With several processes,
     `state_dict` leaves the weight out.
 
     Args:
@@ -103,7 +103,7 @@ class RowShardedTable(nn.Embedding):
         """ids (...) in [0, N) to embeddings (..., E).
 
         Raises:
-            RuntimeError: If the rows are divided and nobody has said that all processes look up.
+            RuntimeError: If the rows are sharded and the call is not within `in_all_processes`.
         """
         if not self.is_divided:
             return super().forward(ids)
@@ -174,7 +174,7 @@ class _Exchange(torch.autograd.Function):
 
 
 def sharded_tables(model: Any) -> dict[str, RowShardedTable]:
-    """The tables of a model that are divided over processes, by the names of their weights."""
+    """The tables of a model that are sharded across processes, by the names of their weights."""
     return {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, RowShardedTable)}
 
 
@@ -224,12 +224,12 @@ def shard_id_tables(model: nn.Module, field_sizes: Sequence[int] | None = None, 
 
     Args:
         model: A model of this package.
-        field_sizes: Number of ids per field with ids; `None` to divide the tables that the model has.
+        field_sizes: Number of ids per field with ids; `None` to shard the model's existing tables.
         seed: Of fresh rows.
 
     Raises:
-        ValueError: If the model has no table to divide, has other tables than those of `FeatureEmbedding`, or was
-            built with more than one id per field although `field_sizes` are given.
+        ValueError: If the model has no table to shard, has tables other than `FeatureEmbedding`, or was built with
+            more than one id per field although `field_sizes` are given.
     """
     inner = unwrap_model(model)
     check_tables(inner)
@@ -254,9 +254,9 @@ def sharded_from_pretrained(
     seed: int = 0,
     **hub_arguments: Any,
 ) -> Any:
-    """Load a checkpoint as `from_pretrained` does, with id tables that are divided over the processes.
+    """Load a checkpoint as `from_pretrained` does, with id tables that are sharded across the processes.
 
-    Call it in all processes. Each reads its own rows only. Tables that the checkpoint lacks start fresh.
+    Call it in all processes. Each reads its own rows only. Tables that the checkpoint lacks are randomly initialised.
 
     Args:
         model_class: Class of the model.
@@ -267,8 +267,8 @@ def sharded_from_pretrained(
         hub_arguments: Where to load from, as in `from_pretrained`.
 
     Raises:
-        ValueError: If the weights are not in safetensors files, are not those of the model or not finite, a field
-            would lose ids, or the processes have not met yet.
+        ValueError: If the weights are not in safetensors files, do not match the model or are not finite, a field
+            would lose ids, or the process group is not initialised yet.
         OSError: If a file is missing, damaged or cut off.
         RuntimeError: If another process failed.
     """
@@ -366,7 +366,7 @@ def draw_rows(module: Any, seed: int, number: int) -> None:
     """Draw this process's rows of the table of a `FeatureEmbedding`, as its fresh ones are distributed.
 
     Args:
-        module: The `FeatureEmbedding`, with a divided table.
+        module: The `FeatureEmbedding`, with a sharded table.
         seed: Rows are a function of it, of `number` and of their place in the table.
         number: Number of the table in its model.
     """
@@ -405,7 +405,7 @@ def _leave_to_tables(model: nn.Module) -> None:
 
 
 def check_tables(model: nn.Module) -> None:
-    """Check that a model's id tables can be divided.
+    """Check that a model's id tables can be sharded.
 
     Raises:
         ValueError: If it has none, or some that are not those of `FeatureEmbedding`.
@@ -429,10 +429,10 @@ def check_tables(model: nn.Module) -> None:
 
 
 def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, optimizer_class: Any) -> None:
-    """Check that a trainer can train divided tables.
+    """Check that a trainer can train sharded tables.
 
     Args:
-        model: The model; its tables may be divided already.
+        model: The model; its tables may already be sharded.
         args: Training arguments with `shard_id_tables`.
         optimizers: As given to `Trainer`, or `None`.
         optimizer_class: The class in `optimizer_cls_and_kwargs`, or `None`.
@@ -441,7 +441,7 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
         ValueError: If not; the message says why.
 
     Warns:
-        UserWarning: If there is one process, so nothing is divided.
+        UserWarning: If there is only one process, so nothing is sharded.
     """
     wanted = "`shard_id_tables` must be False with"
     if model is None:

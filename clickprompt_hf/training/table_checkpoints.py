@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training whose checkpoints hold id tables that are divided over processes, for any number of processes to resume.
+"""Training whose checkpoints hold id tables that are sharded across processes, for any number of processes to resume.
 
 The weights are one `model.safetensors`, as without division. The moments of the rows, one file beside `optimizer.pt`,
 have the same form: tables of all rows, of which each process writes and reads its own.
@@ -47,7 +47,7 @@ class ShardedTablesTrainer(ResumableTrainer):
         """Save the model as `ResumableTrainer` does; call it in all processes.
 
         Raises:
-            RuntimeError: If id tables are divided and another process does not call it within a sixth of the argument
+            RuntimeError: If id tables are sharded and another process does not call it within a sixth of the argument
                 `ddp_timeout`.
         """
         if self._meeting_point is None:
@@ -116,13 +116,13 @@ class ShardedTablesTrainer(ResumableTrainer):
                 read_rows(Path(checkpoint) / MOMENTS_FILE, name, moments, first_row)
 
     def _trained_tables(self) -> dict[str, Any]:
-        """The divided tables that the optimizer updates."""
+        """The sharded tables that the optimizer updates."""
         optimizer: Any = self.optimizer
         updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         return {name: table for name, table in sharded_tables(self.model).items() if id(table.weight) in updated}
 
     def _moments(self) -> dict[str, tuple[int, int, torch.Tensor]]:
-        """Rows of the moments of the divided tables: how many there are, the first of this process, its own (n, E)."""
+        """Rows of the moments of the sharded tables: how many there are, the first of this process, its own (n, E)."""
         return {
             f"{name}.{moment}": (table.num_rows, table.first_row, state[moment])
             for name, table in self._trained_tables().items()

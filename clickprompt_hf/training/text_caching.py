@@ -63,7 +63,7 @@ def check_lower_layers(
     Args:
         model: The model.
         args: Training arguments.
-        settings: What they say beyond those of `Trainer`.
+        settings: The settings beyond `Trainer`'s.
         collator: The collator of training.
         datasets: The datasets of training and evaluation.
         is_sharded: Whether FSDP or DeepSpeed hold the weights.
@@ -150,7 +150,7 @@ class CachedRows:
         Args:
             model: The model, without wrappers.
             args: Training arguments.
-            settings: What they say beyond those of `Trainer`.
+            settings: The settings beyond `Trainer`'s.
             collator: The collator of training.
             datasets: Datasets with text.
 

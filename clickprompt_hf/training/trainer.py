@@ -96,7 +96,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     - with `feature_dropout="unseen"`, training meets unseen values as often as evaluation does;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
     - with `shard_id_tables`, each process holds some of the rows of each table of feature embeddings; the model keeps
-      them divided, and `save_model` must be called in all processes;
+      them sharded, and `save_model` must be called in all processes;
     - batches have the size of `default_batch_size` if `ClickPromptTrainingArguments` were given none;
     - `compute_metrics` defaults to AUC and log loss, or to the accuracy on masked tokens in pretraining;
     - `data_collator` defaults to that of the model's task if `processing_class` is a `ClickPromptProcessor`;
@@ -116,7 +116,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     Args:
         model: Model to train, also compiled, with adapters of PEFT, or loaded with a checkpoint's own code.
         args: Training arguments. Plain `TrainingArguments` train all parts with their `learning_rate`, without early
-            stopping. `None` stands for `TrainingArguments("tmp_trainer")`, as in `Trainer`.
+            stopping. Defaults to `TrainingArguments("tmp_trainer")`, as in `Trainer`.
         data_collator: As in `Trainer`; see above for the default.
         train_dataset: As in `Trainer`.
         eval_dataset: As in `Trainer`.
@@ -127,8 +127,8 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             arguments of `create_model_card`: `clickprompt_hf.evaluation.run_card`, or a function like it. By default
             `Trainer` writes its own.
         kwargs: Further arguments of `Trainer`. Both learning rates and the weight decay apply to the class of
-            `optimizer_cls_and_kwargs`, in whose options `lr` stands for `learning_rate`. The optimizer of `optimizers`
-            is used as it is.
+            `optimizer_cls_and_kwargs`, whose option `lr` overrides `learning_rate`. An optimizer in `optimizers` is
+            used unchanged.
 
     Attributes:
         task: What the model predicts: "clicks", "masked tokens" or "next tokens".
@@ -471,7 +471,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         if sparse:
             sparse_group = {"params": sparse, "lr": learning_rate}
             betas = (self.args.adam_beta1, self.args.adam_beta2)
-            # moments of divided tables are saved apart
+            # moments of sharded tables are saved apart
             optimizer = OptimizerWithSparseGroup(
                 *(optimizer, sparse_group, betas, self.args.adam_epsilon),
                 saves_moments=not has_sharded_tables(self.model),
@@ -574,7 +574,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         super()._track_num_input_tokens(inputs)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Return 0: `Trainer`'s estimate, 6 × parameters × numbers in the main input, means nothing for feature ids.
+        """Return 0: `Trainer`'s estimate, 6 × parameters × numbers in the main input, is meaningless for feature ids.
 
         `total_flos` would report it, and counting parameters at every step takes up to 1 % of a step without a PLM.
         """
@@ -635,7 +635,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     ) -> BestRun | list[BestRun]:
         """Search as `Trainer` does; by default, optimize `metric_for_best_model`, or the loss if there is none.
 
-        Each trial trains a fresh model of `model_init`. The arguments are those of `Trainer.hyperparameter_search`.
+        Each trial trains a fresh model of `model_init`. Takes the same arguments as `Trainer.hyperparameter_search`.
         """
         metric = self.args.metric_for_best_model or "loss"
         if direction is None:

@@ -89,12 +89,12 @@ def split_rows(
     column_name: str | None = None,
     max_train_rows: int | None = None,
 ) -> RowSplits:
-    """Split the rows of a table, or keep its own splits; missing ones are cut from the training rows.
+    """Split the rows of a table, or keep its predefined splits; missing ones are cut from the training rows.
 
     Args:
         rows: The rows.
         schema: Names the time column.
-        split: As in `split_table`; only the rows of a random split are other ones.
+        split: As in `split_table`, except that a random split draws different rows.
         split_seed: As in `split_table`.
         split_fractions: As in `split_table`.
         column_name: Name of the column of a split by user.
