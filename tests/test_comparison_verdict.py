@@ -200,7 +200,7 @@ def test_validation_rows_choose_the_reference():
     for run in made.runs:
         object.__setattr__(run, "validation_auc", float("nan"))
     assert Analysis(made).reference == "gradient_boosting"
-    assert any("so the test AUC has chosen" in note for note in judge(Analysis(made)).notes)
+    assert any("was chosen by test AUC" in note for note in judge(Analysis(made)).notes)
 
 
 @pytest.mark.parametrize("options", [{"seed_noise": 0.2, "seeds": (1, 2)}, {"seeds": (1,)}])

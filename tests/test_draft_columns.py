@@ -286,7 +286,7 @@ def test_numbers_that_are_far_times_are_questioned(first, written, is_far, tmp_p
     days = np.datetime64(first, "D") + 2 * np.arange(ROWS)
     cells = days.astype(str) if written == "dates" else days.astype("datetime64[s]").astype(np.int64).astype(str)
     text, _ = drafted({"when": cells.tolist()}, tmp_path)
-    assert ("CHECK: are these times read as they are meant" in text) == is_far
+    assert ("CHECK: are these times read correctly" in text) == is_far
 
 
 def test_zero_is_no_time(tmp_path):
@@ -381,7 +381,7 @@ def test_cells_that_are_no_lists(cells, kind, tmp_path):
 def test_nested_cells_are_left_out_with_advice(cells, tmp_path):
     text, fields = drafted({"x": cells, "user": [n % 7 for n in range(ROWS)]}, tmp_path, "parquet")
     assert fields["x"] == []
-    assert re.search(r"LEFT OUT: cells of type .* cannot be a field; make a column per value", text)
+    assert re.search(r"LEFT OUT: cells of type .* cannot be a field; make one column per value", text)
     fitted(tmp_path, "parquet")
 
 
@@ -395,7 +395,7 @@ def test_nested_cells_are_left_out_with_advice(cells, tmp_path):
 def test_outcomes_are_questioned_by_name(name, tmp_path):
     text, fields = drafted({name: [f"v{n}" for n in DRAW.integers(0, 5, ROWS)], "user": range(ROWS)}, tmp_path)
     assert fields[name] == []
-    assert "LEFT OUT: by its name an outcome; is it known before the impression? Then keep it" in text
+    assert "LEFT OUT: named like an outcome; if it is known before the impression, keep it" in text
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_row_ids_of_a_copied_table_are_row_ids(times, tmp_path):
     frame.to_csv(tmp_path / "table.csv", index=False)
     text = draft_schema(tmp_path / "table.csv")
     assert f"CHECK: {(times - 1) * ROWS} rows repeat an earlier row in all columns" in text
-    assert text.count("LEFT OUT: row ids, as no two rows but copies of one row share a value") == 2
+    assert text.count("LEFT OUT: row ids, as only duplicate rows share a value") == 2
     assert [field["column"] for field in yaml.safe_load(text)["fields"]] == ["user"]
 
 

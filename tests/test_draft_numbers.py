@@ -40,12 +40,12 @@ def with_share(values, others, share=0.05) -> list:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (with_share(AGES, [-999]), "does -999 (5 %) mean missing, beside numbers from 18 to 95?"),
+        (with_share(AGES, [-999]), "does -999 (5 %) mean missing, among numbers from 18 to 95?"),
         (with_share(AMOUNTS, [-1.0]), "does -1 (5 %) mean missing"),
-        (with_share(AGES, [9999]), "does 9999 (5 %) mean missing, beside numbers from 18 to 95?"),
+        (with_share(AGES, [9999]), "does 9999 (5 %) mean missing, among numbers from 18 to 95?"),
         # nearer than the others' span, but far more frequent than they are
         (with_share(AGES, [99], 0.2), "does 99 (20 %) mean missing"),
-        (with_share(AGES, [0]), "does 0 (5 %) mean missing, beside numbers from 18 to 95?"),
+        (with_share(AGES, [0]), "does 0 (5 %) mean missing, among numbers from 18 to 95?"),
         (with_share(AMOUNTS - 150, [-9999.0]), "does -9999 (5 %) mean missing"),
         (with_share(AGES, [-8, -9], 0.3), "do -9 (15 %) and -8 (15 %) mean missing"),
         (with_share(AGES, [-1, 2147483647]), "do -1 (2 %) and 2147483647 (2 %) mean missing"),

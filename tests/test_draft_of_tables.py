@@ -163,7 +163,7 @@ def test_lists_of_fractions_of_one_length_are_vectors(written, size):
     assert ClickPromptProcessor.fit(rows, schema).vector_sizes == [size]
     profile = schema_draft.profile_columns(rows)[0]
     assert profile.summary == f"vectors of {size} numbers"
-    said = ["lists of fractions of one length are vectors; if the numbers are categories, use `kind: multi_valued`"]
+    said = ["lists of fractions of equal length are vectors; if the numbers are categories, use `kind: multi_valued`"]
     assert profile.doubts == (said if size < 8 else [])
 
 
@@ -175,7 +175,7 @@ def test_other_lists_of_fractions_say_why_they_are_no_vectors(written, why):
         cell[1:] = [] if why == "lengths" else [None]
     profile = schema_draft.profile_columns(pa.table({"point": written(cells)}))[0]
     assert profile.kind == "multi_valued"
-    assert any("`kind: vector` needs lists in brackets, of one length" in doubt for doubt in profile.doubts)
+    assert any("`kind: vector` needs lists in brackets, of the same length" in doubt for doubt in profile.doubts)
     # whole numbers are ids
     whole = [[3.0, 4.0], [5.0], [4.0, 5.0]] * (ROWS // 3)
     profile = schema_draft.profile_columns(pa.table({"genres": written(whole)}))[0]

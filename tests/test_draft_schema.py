@@ -215,7 +215,7 @@ def test_columns_that_predict_much_of_the_label_are_questioned(tmp_path):
     lines, fields = column(np.where(np.arange(200) % 14, CLICKS, 1 - CLICKS), tmp_path)
     assert fields == [{"column": "x", "name": "X"}]
     assert "AUC alone 0.9" in lines
-    assert "CHECK: predicts much of the label; is it known before the click?" in lines
+    assert "CHECK: predicts the label well; is it known before the click?" in lines
 
 
 @pytest.mark.parametrize(

@@ -154,14 +154,14 @@ def report_sections(analysis: Analysis, verdict: Verdict) -> list[Section]:
             "Calibration",
             [
                 "Calibration error: mean distance between mean probability and click rate over ten bins of equal "
-                "size. Predicted to observed: expected clicks over clicks; 1 is right."
+                "size. Predicted to observed: expected clicks divided by clicks; 1 is ideal."
             ],
             _calibration_table(analysis, verdict),
             [("Ten bins of equal size, all seeds together.", calibration)] if calibration else [],
         ),
         Section("Quality against cost", plots=[("Hollow marks are served with the PLM.", cost)] if cost else []),
         Section(
-            "Importance of fields",
+            "Field importance",
             ["Drop of the test AUC when a field's values are permuted among the test rows."]
             if comparison.importance
             else [],

@@ -22,7 +22,7 @@ ARMS = {
     "gradient_boosting_text": "LightGBM, also on the text's TF-IDF and target-encoded ids",
     "backbone": "the CTR model alone",
     "clickprompt_pamlm_without_plm": "the CTR model, started from PA-MLM, served without the PLM",
-    "backbone_text_vectors": "the CTR model with the frozen PLM's vectors of the text as an input",
+    "backbone_text_vectors": "the CTR model with the frozen PLM's text vectors as an input",
     "backbone_plm": "the CTR model and the finetuned PLM, without prompts",
     "clickprompt": "ClickPrompt without PA-MLM",
     "clickprompt_pamlm": "ClickPrompt after PA-MLM",
@@ -135,7 +135,7 @@ class Comparison:
                     f"{len(run.probabilities):,} from {run.arm} (seed {run.seed})."
                 )
             if (run.arm, run.seed) in seen:
-                raise ValueError(f"`runs` must have an arm and seed once, got {run.arm} (seed {run.seed}) twice.")
+                raise ValueError(f"`runs` must have each arm and seed once, got {run.arm} (seed {run.seed}) twice.")
             seen.add((run.arm, run.seed))
         if unknown := [arm for arm in self.importance or () if arm not in ARMS]:
             raise ValueError(f"`importance` must be by arm, one of {list(ARMS)}, got {unknown}.")

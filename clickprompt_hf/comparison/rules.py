@@ -45,54 +45,55 @@ def rules_in_words(rules: Rules) -> list[tuple[str, str]]:
     return [
         (
             "Reference",
-            "The reference is the best arm without a PLM at training or serving: the one with the highest "
-            "validation AUC, mean over seeds. Test rows do not choose it.",
+            "The reference is the best arm that uses no PLM in training or serving: the one with the highest mean "
+            "validation AUC over seeds. Test rows play no part in choosing it.",
         ),
         (
             "Differences",
             "Differences are paired by test row and by seed. Their error combines the sampling of test rows "
-            "(DeLong for AUC, paired losses for log loss) with the spread over seeds, which is at least that "
-            "of the average arm. Intervals hold 95 % each, unadjusted for the number of comparisons. They treat "
-            "test rows as independent, so they are too narrow if the rows of one user depend on each other.",
+            "(DeLong for AUC, paired losses for log loss) with the spread over seeds, which is at least that of "
+            "the average arm. Each interval has 95 % coverage, not adjusted for multiple comparisons. Test rows "
+            "are treated as independent, so intervals are too narrow if a user's rows depend on each other.",
         ),
         (
             "Significant",
-            f"A difference is significant if its p-value is at most {rules.level:g} after Holm's adjustment, "
-            f"which holds the probability of any wrong claim in a family of tests at {100 * rules.level:g} %. "
-            "The tests on all rows are one family, those on the segments another. Each holds AUC and log loss "
-            "of every arm with a PLM against the reference and against the backbone, and of the reference "
-            "against the backbone. So a difference whose own interval excludes zero need not be significant.",
+            f"A difference is significant if its p-value is at most {rules.level:g} after Holm's adjustment, which "
+            f"holds the probability of any false claim in a family of tests at {100 * rules.level:g} %. The tests "
+            "on all rows are one family, those on the segments another. Each compares AUC and log loss of every "
+            "arm with a PLM with the reference and with the backbone, and of the reference with the backbone. A "
+            "difference whose own interval excludes zero may therefore not be significant.",
         ),
         (
             "A PLM pays",
-            "A PLM pays if an arm with a PLM gains significantly over the reference, by at least "
-            f"{rules.auc_gain:g} AUC or {rules.log_loss_gain:g} log loss; if it is better than every other arm "
-            "without a PLM in that metric, too; and if the other metric shows no significant loss of that size. "
-            "On a segment, it pays by the first two conditions.",
+            "A PLM pays if an arm with a PLM significantly improves on the reference, by at least "
+            f"{rules.auc_gain:g} AUC or {rules.log_loss_gain:g} log loss; if it is also better than every other arm "
+            "without a PLM in that metric; and if the other metric shows no significant loss of that size. On a "
+            "segment, only the first two conditions apply.",
         ),
         (
             "Serve",
-            "If a PLM pays, serve the cheapest of the arms that pay and are within one standard error of the "
-            "one with the largest gain, in AUC and in log loss. Otherwise, serve the cheapest of the arms "
-            "without a PLM that are within one standard error of the reference in both.",
+            "If a PLM pays, serve the cheapest of the arms that pay and are within one standard error of the arm "
+            "with the largest gain, in both AUC and log loss. Otherwise, serve the cheapest arm without a PLM "
+            "within one standard error of the reference in both.",
         ),
         (
             "Cheapest",
             "Arms served without a PLM come first, then the fastest to score. Among arms within 20 % of the "
-            "highest speed, the fastest to train is the cheapest. Speed is that of scoring the test rows, mean over "
-            f"seeds; below {SECONDS_TO_REPEAT} seconds, the fastest of up to {MOST_REPEATS} repeats counts.",
+            "highest speed, the fastest to train is the cheapest. Speed is measured on the test rows and averaged "
+            f"over seeds; if scoring takes less than {SECONDS_TO_REPEAT} seconds, the fastest of up to "
+            f"{MOST_REPEATS} repeats counts.",
         ),
         (
             "Nothing pays",
-            "Nothing pays if no arm ranks the test rows significantly better than the click rate as a "
-            "constant. These tests are a family of their own.",
+            "Nothing pays if no arm ranks the test rows significantly better than a constant click rate. These "
+            "tests are a separate family.",
         ),
         (
             "Segments",
-            f"The item or user of a row is unseen if no training row has it, rare if 1 to {RARE_ROWS} training "
-            f"rows have it, and frequent otherwise. A click rate from {RARE_ROWS} rows has a standard error of "
-            f"up to 0.16, so the id of a rare value says little. A segment with fewer than {MIN_ROWS_PER_CLASS} "
-            f"clicked or {MIN_ROWS_PER_CLASS} unclicked rows gets no metrics: the normal approximation of the "
-            "intervals needs more. Rows without an item or user are a segment of their own.",
+            f"A row's item or user is unseen if it occurs in no training row, rare if in 1 to {RARE_ROWS}, and "
+            f"frequent otherwise. A click rate from {RARE_ROWS} rows has a standard error of up to 0.16, so a rare "
+            f"value's id carries little information. A segment with fewer than {MIN_ROWS_PER_CLASS} clicked or "
+            f"{MIN_ROWS_PER_CLASS} unclicked rows gets no metrics: the normal approximation of the intervals needs "
+            "more. Rows without an item or user are a separate segment.",
         ),
     ]

@@ -302,7 +302,7 @@ def _notes(analysis: Analysis, serve: str | None) -> list[str]:
     if analysis.missing_arms:
         notes.append(f"Not run: {', '.join(analysis.missing_arms)}.")
     if analysis.plain_arms and not analysis.validation_is_known:
-        notes.append("No arm without a PLM has a validation AUC, so the test AUC has chosen the best of them.")
+        notes.append("No arm without a PLM has a validation AUC, so the best of them was chosen by test AUC.")
     if serve not in (None, "constant") and "constant" in analysis.arms:
         loss = analysis.difference(serve or "", "constant", "log_loss")
         if loss is not None and loss.estimate.low > 0:

@@ -76,9 +76,9 @@ def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
     if is_unique and profile.kind in ("categorical", "numeric"):
         profile.reason_left_out, profile.doubts = "row ids, as no two rows share a value", []
         if num_distinct_rows < profile.num_rows:
-            profile.reason_left_out = "row ids, as no two rows but copies of one row share a value"
+            profile.reason_left_out = "row ids, as only duplicate rows share a value"
     elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > MIN_ROWS_OF_IDS:
-        profile.doubts.append("most values occur only once, so their ids learn little; see min_count")
+        profile.doubts.append("most values occur only once, so little can be learned about them; see min_count")
 
 
 def unite_families(profiles: Sequence[ColumnProfile]) -> None:
@@ -114,7 +114,7 @@ def unite_buckets(profiles: Sequence[ColumnProfile]) -> None:
             profile.doubts = [doubt for doubt in profile.doubts if not doubt.startswith("log buckets")]
             if becomes_log:
                 profile.options["buckets"] = "log"
-                profile.doubts.append("log buckets, as in most columns of this name; the alternative is `quantile`")
+                profile.doubts.append("log buckets, as in most columns with such names; the alternative is `quantile`")
             else:
                 del profile.options["buckets"]
 
@@ -185,7 +185,7 @@ def question_last_row(profiles: Sequence[ColumnProfile]) -> str | None:
 def question_outcome(profile: ColumnProfile) -> None:
     """Leave a column out if its name says that it is another outcome of the impression, such as a purchase."""
     if suggests_outcome(profile.words) and not profile.reason_left_out:
-        profile.reason_left_out = "by its name an outcome; is it known before the impression? Then keep it"
+        profile.reason_left_out = "named like an outcome; if it is known before the impression, keep it"
 
 
 def rank_alone(profile: ColumnProfile, clicks: np.ndarray) -> None:
@@ -218,10 +218,10 @@ def rank_alone(profile: ColumnProfile, clicks: np.ndarray) -> None:
         )
     elif _only_for_clicks(profile.value_ids[rows], clicks[rows]):
         profile.reason_left_out = (
-            "empty, or always the same, in rows without a click, so it is a leak unless it is known before the click"
+            "empty or constant in rows without a click, so it is a leak unless it is known before the click"
         )
     elif profile.auc >= _NEAR_LEAK:
-        profile.doubts.append("predicts much of the label; is it known before the click?")
+        profile.doubts.append("predicts the label well; is it known before the click?")
 
 
 def cross_fitted_rates(groups: np.ndarray, clicks: np.ndarray) -> np.ndarray:

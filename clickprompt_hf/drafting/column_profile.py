@@ -198,7 +198,7 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
     if not name.strip():
         profile.reason_left_out = "no column name, as for row numbers written by pandas"
     elif pa.types.is_nested(column.type) and (not is_list or pa.types.is_nested(column.type.value_type)):
-        profile.reason_left_out = f"cells of type {column.type} cannot be a field; make a column per value in them"
+        profile.reason_left_out = f"cells of type {column.type} cannot be a field; make one column per value"
     elif pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         profile.reason_left_out = "bytes cannot be a field"
     elif not values:
@@ -239,7 +239,7 @@ def _vector_profile(name: str, cells: Sequence[Any], size: int) -> ColumnProfile
     profile = ColumnProfile(name, shown, counts, value_ids, kind="vector", summary=f"vectors of {size} numbers")
     if size < _USUAL_VECTOR_SIZE:
         profile.doubts.append(
-            "lists of fractions of one length are vectors; if the numbers are categories, use `kind: multi_valued`"
+            "lists of fractions of equal length are vectors; if the numbers are categories, use `kind: multi_valued`"
         )
     if not name.strip():
         profile.reason_left_out = "no column name, as for row numbers written by pandas"
@@ -359,8 +359,8 @@ def _try_numbers(profile: ColumnProfile) -> bool:
             profile.doubts.append(f"treated as codes because of {because}")
         elif repeats_as_id and not (is_id or is_category or few):
             profile.doubts.append(
-                f"treated as ids, because each number is in about {np.median(profile.counts[numeric]):g} rows; if the "
-                "numbers measure something, add `kind: numeric`"
+                f"treated as ids, because each number is in about {np.median(profile.counts[numeric]):g} rows; if "
+                "the numbers measure something, add `kind: numeric`"
             )
         return True
     if words:
@@ -505,7 +505,7 @@ def _set_times(profile: ColumnProfile, time_format: str | None, words: Collectio
     in_digits = bool(np.isfinite([number_of(value) for value in profile.values]).any())
     if is_far and (in_digits or "%y" in (time_format or "")):
         profile.doubts.append(
-            f"are these times read as they are meant, from {first:%Y} to {last:%Y}? If not, set `time_format`"
+            f"are these times read correctly, from {first:%Y} to {last:%Y}? If not, set `time_format`"
         )
     if time_format is not None:
         profile.options["time_format"] = time_format
@@ -636,8 +636,8 @@ def _set_multi_valued(profile: ColumnProfile, cells: list[list[str]], counts: np
     numbers = np.asarray([number_of(element) for element in elements])
     if np.isfinite(numbers).all() and (numbers % 1 != 0).any():
         profile.doubts.append(
-            "lists of fractions, each of which is a category of its own: `kind: vector` needs lists in brackets, of "
-            "one length and without missing entries"
+            "lists of fractions, each a separate category: `kind: vector` needs lists in brackets, of the same "
+            "length and without missing entries"
         )
     if sizes.max() > most:
         larger = percent(float((sizes > most).mean()))

@@ -181,7 +181,7 @@ def question_named(profile: ColumnProfile) -> str | None:
     if not 2 < len(_classes(profile)) <= _MOST_LABELS or not profile.words & _LABEL_WORDS:
         return None
     return (
-        "Keep two of its values, make a column of 0 and 1, or name its value for a click with --label and --positive"
+        "Keep two of its values, make a column of 0 and 1, or name its value for a click with `label` and `positive`"
     )
 
 

@@ -84,8 +84,9 @@ class SchemaDraft:
         if all(field.kind in ("text", "vector") for field in fields):
             left_out = {profile.name: profile.reason_left_out for profile in self.columns if profile.reason_left_out}
             raise ValueError(
-                "The table must have a column that can be a field with ids, but it has none beside the label "
-                f"{self.label.profile.name!r}. Free text: {[field.column for field in fields]}; left out: {left_out}."
+                "The table must have a column that can be a field with ids, but it has none besides the label "
+                f"{self.label.profile.name!r}. Free text: {[field.column for field in fields]}; left out: "
+                f"{left_out}."
             )
         time = self.time
         return Schema(

@@ -49,7 +49,7 @@ def question_stand_ins(profile: ColumnProfile) -> None:
     listed = ", ".join([*map(repr, profile.options.get("missing", [])), *(profile.values[v] for v in found)])
     low, high = profile.numbers[order[0]], profile.numbers[order[-1]]
     profile.doubts.append(
-        f"{'does' if len(found) == 1 else 'do'} {shown} mean missing, beside numbers from {low:.6g} to {high:.6g}? "
+        f"{'does' if len(found) == 1 else 'do'} {shown} mean missing, among numbers from {low:.6g} to {high:.6g}? "
         f"Then the field needs `missing: [{listed}]`"
     )
 

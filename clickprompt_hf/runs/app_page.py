@@ -237,7 +237,7 @@ def parts_chart(
     parts = {SIDES[side]: logit.item() for side, logit in logit_parts(model, outputs).items()}
     table = pd.DataFrame([*parts.items(), ("together", outputs.logits.item())], columns=["part", "logit"])
     unknown = ", ".join(unknown_fields(processor, row))
-    title = f"{PARTS_TITLE}; training did not have this {unknown}" if unknown else PARTS_TITLE
+    title = f"{PARTS_TITLE}; not seen in training: {unknown}" if unknown else PARTS_TITLE
     return gr.BarPlot(table, title=title, sort=table["part"].tolist(), y_lim=with_zero(table["logit"]))
 
 

@@ -230,7 +230,7 @@ def _openapi(engine: Engine) -> dict[str, Any]:
     """Description of the request and of its answer, for `/openapi.json`."""
     encoder = engine.encoder
     to_join = encoder.columns_to_join({})
-    about = dict.fromkeys(to_join.values(), "Key of a table that is joined.")
+    about = dict.fromkeys(to_join.values(), "Key of a joined table.")
     about |= {field.column: f"Field of kind {field.kind}." for field in reversed(encoder.schema.fields)}
     about |= {column: f"{about[column]} By default, it is looked up by {key}." for column, key in to_join.items()}
     required = encoder.needed_columns(to_join)
