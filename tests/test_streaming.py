@@ -407,7 +407,7 @@ def test_a_file_of_other_types_is_named_before_any_is_read(files, table):
 def test_a_missing_shard_is_noticed(table, tmp_path):
     for number in (0, 2):
         pq.write_table(table, tmp_path / f"part-{number:05}-of-00003.parquet")
-    with pytest.raises(FileNotFoundError, match=r"but of part-\*-of-00003 it lacks number 1\."):
+    with pytest.raises(FileNotFoundError, match=r"but number 1 of part-\*-of-00003 is missing\."):
         list_table_files(tmp_path)
 
 

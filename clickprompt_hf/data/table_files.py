@@ -259,8 +259,8 @@ def _files_in(folder: Path) -> list[Path]:
         shards = [found for file in files if (found := _SHARD.fullmatch(file.name)) and found[1] + found[4] == name]
         if missing := sorted({*range(expected)} - {int(found[2]) for found in shards}):
             raise FileNotFoundError(
-                f"{folder} must have all files that their names count, but of {shards[0][1]}*-of-{shards[0][3]} it "
-                f"lacks number {missing[0]}."
+                f"{folder} must have all numbered files, but number {missing[0]} of {shards[0][1]}*-of-{shards[0][3]} "
+                "is missing."
             )
     for inner in sorted(path for path in folder.iterdir() if path.is_dir() and "=" in path.name[1:]):
         files += _files_in(inner)

@@ -72,11 +72,11 @@ def drafted_schema(
         left_out = {profile.name: profile.reason_left_out for profile in profiles if profile.reason_left_out}
         raise ValueError(
             "`X` must have a column that can be a field with ids. Free text: "
-            f"{[field.column for field in fields]}; left out: {left_out}. To use them all the same, pass a `schema`."
+            f"{[field.column for field in fields]}; left out: {left_out}. To use them anyway, pass a `schema`."
         )
     lost = [f"{p.name!r} ({p.reason_left_out})" for p in profiles if p.reason_left_out and len(p.values) > 1]
     if lost:
-        warn_at_caller(f"Columns left out: {'; '.join(lost)}. To use them all the same, pass a `schema`.")
+        warn_at_caller(f"Columns left out: {'; '.join(lost)}. To use them anyway, pass a `schema`.")
     if likely_leaks:
         warn_at_caller(
             f"Columns {likely_leaks} predict the label almost perfectly on their own. Make sure that their values are "

@@ -189,7 +189,7 @@ def _rows_of(ids: pa.ChunkedArray, known: pa.ChunkedArray, what: str) -> pa.Arra
     rows = pc.index_in(ids, value_set=known.combine_chunks())
     if rows.null_count:
         unknown = ids.filter(pc.is_null(rows))[0]
-        raise ValueError(f"Every {what} in the ratings must be described, but there is no {what} {unknown}.")
+        raise ValueError(f"Every {what} in the ratings must have metadata, but {what} {unknown} has none.")
     return rows
 
 
