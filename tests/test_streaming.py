@@ -523,7 +523,9 @@ def test_prepared_rows_are_kept_and_used_again(arguments, files, table, tmp_path
             with pytest.raises(ValueError, match=f"holds rows prepared with {message}"):
                 run(pretrain, "other", *more)
         pq.write_table(table, files[0])
-        with pytest.raises(ValueError, match="a different state of the files. Name another folder, or delete this one"):
+        with pytest.raises(
+            ValueError, match="a different state of the files. Name another folder, or delete this one"
+        ):
             run(pretrain, "other", *plm)
     assert not (tmp_path / "other").exists()
 
