@@ -444,11 +444,11 @@ class Schema:
                 raise ValueError(
                     f"`fields[{number}]` of a schema must be a column's name or a mapping, got {field!r}."
                 )
+            _check_keys("field", field, FieldSchema, required=("column",))
             if "as" in field:
                 if field["as"] != "vector":
-                    raise ValueError(f"`as` of field {field.get('column')!r} must be 'vector', got {field['as']!r}.")
+                    raise ValueError(f"`as` of field {field['column']!r} must be 'vector', got {field['as']!r}.")
                 field = {**{key: value for key, value in field.items() if key != "as"}, "as_vector": True}
-            _check_keys("field", field, FieldSchema, required=("column",))
             built.append(FieldSchema(**field))
         csv = data.get("csv")
         if csv is not None and not isinstance(csv, CsvFormat):
@@ -465,10 +465,14 @@ class Schema:
         return cls(**{**data, "fields": tuple(built), "csv": csv, "tables": joined})
 
 
+# attributes whose keys in a schema file have another name
+_KEYS = {"as_vector": "as"}
+
+
 def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> None:
     if not isinstance(data, Mapping):
         raise ValueError(f"A {what} must be a mapping, got {data!r}.")
-    known = {field.name for field in fields(cls)}
+    known = {_KEYS.get(field.name, field.name) for field in fields(cls)}
     if unknown := sorted(map(str, set(data) - known)):
         raise ValueError(f"Unknown keys in a {what}: {unknown}; known: {sorted(known)}.")
     if missing := [key for key in required if key not in data]:

@@ -44,6 +44,14 @@ def test_parts_of_a_time_share_a_column():
         ({"fields": ["y"], "label": "y"}, r"repeated: \['y'\]"),
         ({"fields": ["a"], "label": "y", "targets": 1}, r"Unknown keys in a schema: \['targets'\]"),
         ({"fields": [{"column": "a", "type": "x"}], "label": "y"}, r"Unknown keys in a field: \['type'\]"),
+        (
+            {"fields": [{"column": "a", "kind": "text", "asvector": True}], "label": "y"},
+            r"Unknown keys in a field: \['asvector'\]; known: \['as', 'bucket",
+        ),
+        (
+            {"fields": [{"column": "a", "kind": "text", "as_vector": True}], "label": "y"},
+            r"Unknown keys in a field: \['as_vector'\]; known: \['as', ",
+        ),
         ({"fields": [{"column": "a", "kind": "texts"}], "label": "y"}, "`kind` of field 'a' must be one of"),
         ({"fields": [{"column": "a", "num_buckets": 1}], "label": "y"}, "`num_buckets` of field 'a'"),
         ({"fields": [{"column": "a", "max_values": 0}], "label": "y"}, "`max_values` of field 'a'"),
@@ -102,7 +110,6 @@ RIGHT_VALUES = {
     **{"column": ("x",), "name": ("", "x"), "separator": ("x",), "weight_separator": ("x", None)},
     "missing": ([], ["a"], [1.5], (1,)),
     "in_text": (True,),
-    "as_vector": (False,),
     **{"fields": (["a"],), "label": ("x",), "time": ("x", None), "positive": ("x", None)},
     **{
         "time_format": (None,),
@@ -117,7 +124,19 @@ RIGHT_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(FieldSchema)])
+@pytest.mark.parametrize("value", WRONG_VALUES)
+def test_whether_a_text_is_a_vector_is_true_or_false(value):
+    if value is True:
+        return
+    with pytest.raises(ValueError, match="`as_vector` of field 'a' must be true or false, got "):
+        FieldSchema("a", kind="text", as_vector=value)
+    with pytest.raises(ValueError, match="`as` of field 'a' must be 'vector', got "):
+        Schema.from_dict({"fields": [{"column": "a", "kind": "text", "as": value}], "label": "y"})
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for field in dataclasses.fields(FieldSchema) if field.name != "as_vector"]
+)
 def test_every_value_of_a_field_is_right_or_refused_by_name(name):
     for value in WRONG_VALUES:
         data = {"fields": [{"column": "a", name: value}, "b"], "label": "y"}
