@@ -26,13 +26,14 @@ def check_inputs(
         ValueError: If one that the model needs is missing, or does not fit the others or the PLM's positions.
     """
     for name, rows in (("text_rows", text_rows), ("feature_rows", feature_rows)):
-        if rows is not None and rows.dim() != 1:
-            raise ValueError(f"`{name}` must have one entry per row, (B,), got {tuple(rows.shape)}.")
+        if rows is not None:
+            _check_integers(name, rows, "(B,)")
     # shapes rather than lengths: tracing keeps those symbolic
     of_ids = of_text = None
     if config.use_ctr:
         if feature_ids is None:
             raise ValueError("`feature_ids` must be given: this model uses them.")
+        _check_integers("feature_ids", feature_ids, "(G, C)")
         _check_vectors(config, feature_ids, feature_vectors)
         of_ids = (feature_ids if feature_rows is None else feature_rows).shape[0]
     if config.use_plm:
@@ -54,6 +55,37 @@ def check_has_lower_layers(config: ClickPromptConfig, name: str) -> None:
             f"`prompt_strategy` 'layerwise' or 'none'; got prompt_depth={config.prompt_depth}, "
             f"prompt_strategy={config.prompt_strategy!r} and fusion={config.fusion!r}."
         )
+
+
+def check_click_labels(labels: torch.Tensor, num_rows: int) -> None:
+    """Check clicks, of which B = `num_rows` are expected.
+
+    Values are checked on the CPU only: reading them from a GPU would wait for it at every step.
+
+    Raises:
+        ValueError: If the shape is not (B,), or a label is not 0, 1 or -100.
+    """
+    if labels.shape != (num_rows,):
+        raise ValueError(f"`labels` must be one click per row, ({num_rows},), got {tuple(labels.shape)}.")
+    if labels.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    known = (labels == 0) | (labels == 1) | (labels == -100)
+    if not known.all():
+        raise ValueError(
+            "`labels` must be 0 or 1, or -100 for rows to leave out of the loss, got "
+            f"{labels[~known][0].item():g}. A schema's `positive` says which value is a click."
+        )
+
+
+def check_token_labels(labels: torch.Tensor, text: torch.Tensor | None, text_rows: torch.Tensor | None) -> None:
+    """Raise a ValueError unless labels of tokens are integers (B, T), as the text (U, T, ...) and its rows (B,)."""
+    _check_integers("labels", labels, "(B, T)")
+    if text is None:
+        # the trunk asks for it
+        return
+    shape = ((text if text_rows is None else text_rows).shape[0], text.shape[1])
+    if labels.shape != shape:
+        raise ValueError(f"`labels` must be one per token, {shape}, got {tuple(labels.shape)}.")
 
 
 def check_pooled_layers(config: ClickPromptConfig) -> None:
@@ -104,6 +136,8 @@ def _checked_text(
             raise ValueError(
                 "`input_ids` must be given: this model has a PLM. Pass `use_plm=False` to load it without."
             )
+        _check_integers("input_ids", input_ids, "(U, T)")
+        _check_mask(attention_mask, "input_ids", input_ids)
         check_text_length(config, input_ids)
         return input_ids
     if input_ids is not None:
@@ -115,9 +149,19 @@ def _checked_text(
             f"`text_states` must be floating-point numbers (U, T, {hidden_size}), got {text_states.dtype} "
             f"{tuple(text_states.shape)}."
         )
-    if attention_mask is not None and attention_mask.shape != text_states.shape[:2]:
+    _check_mask(attention_mask, "text_states", text_states)
+    return text_states
+
+
+def _check_mask(attention_mask: torch.Tensor | None, name: str, text: torch.Tensor) -> None:
+    if attention_mask is not None and attention_mask.shape != text.shape[:2]:
         raise ValueError(
-            f"`attention_mask` must be the mask of the texts, {tuple(text_states.shape[:2])} as `text_states`, got "
+            f"`attention_mask` must be the mask of the texts, {tuple(text.shape[:2])} as `{name}`, got "
             f"{tuple(attention_mask.shape)}."
         )
-    return text_states
+
+
+def _check_integers(name: str, values: torch.Tensor, axes: str) -> None:
+    """Raise a ValueError unless a tensor holds integers and has as many axes as `axes` names, such as "(U, T)"."""
+    if values.is_floating_point() or values.dim() != len(axes.split()):
+        raise ValueError(f"`{name}` must be integers {axes}, got {values.dtype} {tuple(values.shape)}.")

@@ -5,8 +5,9 @@ Shapes: B batch, F fields, C columns of ids (C = F without multi-valued fields a
 E embedding size, P = F (F - 1) / 2 pairs of fields.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -31,11 +32,15 @@ def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
     Raises:
         ValueError: If they do not.
     """
-    if len(field_sizes) != len(old_sizes):
-        raise ValueError(f"`field_sizes` must have one entry per field ({len(old_sizes)}), got {len(field_sizes)}.")
+    is_listed = isinstance(field_sizes, Iterable) and not isinstance(field_sizes, str)
+    if not is_listed or len(field_sizes) != len(old_sizes):
+        found = len(field_sizes) if is_listed else repr(field_sizes)
+        raise ValueError(f"`field_sizes` must have one entry per field ({len(old_sizes)}), got {found}.")
     for field, (new, old) in enumerate(zip(field_sizes, old_sizes)):
-        if new < old:
-            raise ValueError(f"`field_sizes[{field}]` must be at least {old}, the field's current size, got {new}.")
+        if not isinstance(new, Integral) or new < old:
+            raise ValueError(
+                f"`field_sizes[{field}]` must be an integer of at least {old}, the field's current size, got {new!r}."
+            )
 
 
 class VectorProjection(SelfInitialized, nn.Module):

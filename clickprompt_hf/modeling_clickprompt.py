@@ -28,7 +28,8 @@ from transformers.utils import ModelOutput, logging
 from .click_heads import Fusion, TextHead, click_loss, loss_divisor, pool
 from .click_probabilities import CLICK_PROBABILITIES_FILE, load_click_probabilities, save_click_probabilities
 from .configuration_clickprompt import ClickPromptConfig, attention_by_part
-from .input_checks import check_inputs, check_has_lower_layers, check_pooled_layers, check_text_length
+from .input_checks import check_click_labels, check_has_lower_layers, check_inputs, check_pooled_layers
+from .input_checks import check_text_length, check_token_labels
 from .layers_ctr import FeatureEmbedding, SelfInitialized, check_growth, init_xavier_linear
 from .layers_prompt import make_prompt_encoder
 from .loading_clickprompt import HUB_ARGUMENTS, TRUNK_PARTS, Checkpoint, listed, record_fingerprints
@@ -79,6 +80,8 @@ class ClickPromptForCTROutput(ModelOutput):
         ctr_logits: (B, 1), the CTR side's logit, if the fusion uses it.
         text_logits: (B, 1), the text side's logit, if the fusion uses it.
         prompts: As in `ClickPromptModelOutput`.
+        hidden_states: As in `ClickPromptModelOutput`.
+        attentions: As in `ClickPromptModelOutput`.
     """
 
     loss: torch.Tensor | None = None
@@ -86,6 +89,8 @@ class ClickPromptForCTROutput(ModelOutput):
     ctr_logits: torch.Tensor | None = None
     text_logits: torch.Tensor | None = None
     prompts: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -100,6 +105,8 @@ class ClickPromptForPAMLMOutput(ModelOutput):
         masked_correct: (B,) int64, masked tokens whose top prediction is right. With labels only.
         masked_count: (B,) int64, number of masked tokens. With labels only.
         prompts: As in `ClickPromptModelOutput`.
+        hidden_states: As in `ClickPromptModelOutput`.
+        attentions: As in `ClickPromptModelOutput`.
     """
 
     loss: torch.Tensor | None = None
@@ -107,6 +114,8 @@ class ClickPromptForPAMLMOutput(ModelOutput):
     masked_correct: torch.Tensor | None = None
     masked_count: torch.Tensor | None = None
     prompts: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -356,7 +365,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         for module in self.modules():
             if isinstance(module, FeatureEmbedding):
                 module.resize(field_sizes)
-        ctr_config.field_sizes = list(field_sizes)
+        ctr_config.field_sizes = list(map(int, field_sizes))
         if self.config.training_data is not None:
             # the processor that the model was trained with has changed
             known = self.config.training_data.items()
@@ -685,6 +694,8 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
         text_rows: torch.Tensor | None = None,
         feature_rows: torch.Tensor | None = None,
         feature_vectors: torch.Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
     ) -> ClickPromptForPAMLMOutput | tuple:
         """Compute the loss over the predicted tokens, or all logits without labels.
 
@@ -700,15 +711,20 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             text_rows: (B,), the text of each row; `None` if row i has text i.
             feature_rows: (B,), the row of `feature_ids` of each row; `None` if row i has row i.
             feature_vectors: (G, S), see `ClickPromptModel.forward`.
+            output_hidden_states: Whether to return the states of all PLM layers.
+            output_attentions: Whether to return the attention weights of all PLM layers; needs eager attention.
         """
         positions = None
         if labels is not None:
+            check_token_labels(labels, input_ids if text_states is None else text_states, text_rows)
             positions, labels = self.predicting_positions(labels)
         trunk = self.clickprompt(
             feature_ids,
             input_ids,
             attention_mask,
             output_prompts,
+            output_hidden_states,
+            output_attentions,
             read_positions=positions,
             return_dict=True,
             text_states=text_states,
@@ -716,8 +732,9 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             feature_rows=feature_rows,
             feature_vectors=feature_vectors,
         )
+        of_trunk = {"prompts": trunk.prompts, "hidden_states": trunk.hidden_states, "attentions": trunk.attentions}
         if labels is None:
-            outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), prompts=trunk.prompts)
+            outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), **of_trunk)
         else:
             labels = labels.to(trunk.last_hidden_state.device)
             masked = labels != -100
@@ -730,7 +747,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
                 loss=total_loss / loss_divisor(num_items_in_batch, masked),
                 masked_correct=correct.sum(dim=1),
                 masked_count=masked.sum(dim=1),
-                prompts=trunk.prompts,
+                **of_trunk,
             )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
@@ -854,6 +871,8 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         text_rows: torch.Tensor | None = None,
         feature_rows: torch.Tensor | None = None,
         feature_vectors: torch.Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
     ) -> ClickPromptForCTROutput | tuple:
         """Compute the click logit of each row, and the loss with labels.
 
@@ -869,9 +888,12 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             text_rows: (B,), the text of each row; `None` if row i has text i.
             feature_rows: (B,), the row of `feature_ids` of each row; `None` if row i has row i.
             feature_vectors: (G, S), see `ClickPromptModel.forward`.
+            output_hidden_states: Whether to return the states of all PLM layers.
+            output_attentions: Whether to return the attention weights of all PLM layers; needs eager attention.
 
         Raises:
-            ValueError: As in `ClickPromptModel.forward`; also if `pooling` reads a layer below `text_states`.
+            ValueError: As in `ClickPromptModel.forward`; also if `pooling` reads a layer below `text_states`, or
+                labels have another shape or, on the CPU, other values.
         """
         if text_states is not None:
             check_pooled_layers(self.config)
@@ -881,7 +903,8 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
             input_ids,
             attention_mask,
             output_prompts,
-            output_hidden_states=self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts,
+            output_hidden_states or self.config.pooling in _POOLED_LAYERS or self.config.pool_prompts,
+            output_attentions,
             read_positions=self.pooled_positions(text),
             return_dict=True,
             text_states=text_states,
@@ -896,12 +919,18 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         if self.text_head is not None:
             text_logits = self.text_head(self.pooled_text(trunk, take_rows(attention_mask, text_rows)))
         logits = self.fusion(ctr_logits, text_logits)
+        loss = None
+        if labels is not None:
+            check_click_labels(labels, logits.shape[0])
+            loss = click_loss(logits, labels, num_items_in_batch)
         outputs = ClickPromptForCTROutput(
-            loss=None if labels is None else click_loss(logits, labels, num_items_in_batch),
+            loss=loss,
             logits=logits,
             ctr_logits=ctr_logits,
             text_logits=text_logits,
             prompts=trunk.prompts,
+            hidden_states=trunk.hidden_states if output_hidden_states else None,
+            attentions=trunk.attentions,
         )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 

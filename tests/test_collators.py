@@ -29,6 +29,13 @@ def masked(dataset, processor, rows, seed=0, **options):
     return collator(dataset.__getitems__(rows))
 
 
+def test_other_labels_than_clicks_are_refused(encoded):
+    _, dataset, processor = encoded
+    rows = dataclasses.replace(dataset, labels=np.where(dataset.labels == 1, 1, -1))
+    with pytest.raises(ValueError, match="`labels` must be 0 or 1, or -100 .* got -1"):
+        ClickPromptCollator(processor)(rows.__getitems__([*range(20)]))
+
+
 def test_mapped_rows_and_whole_batches_give_the_same_batch(encoded):
     splits, dataset, processor = encoded
     collator = ClickPromptCollator(processor)

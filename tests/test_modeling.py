@@ -688,6 +688,87 @@ def test_text_that_does_not_fit_is_refused():
         model(torch.zeros(1, 3, dtype=torch.int64))
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("feature_ids", torch.Tensor.float, r"`feature_ids` must be integers \(G, C\), got torch.float32 \(5, 3\)"),
+        ("feature_ids", lambda ids: ids[:4], "must be of the same rows, got 5 of text and 4 of ids"),
+        ("input_ids", torch.Tensor.float, r"`input_ids` must be integers \(U, T\), got torch.float32 \(5, 9\)"),
+        ("input_ids", lambda ids: ids[0], r"`input_ids` must be integers \(U, T\), got torch.int64 \(9,\)"),
+        ("attention_mask", lambda mask: mask[:, 1:], r"`attention_mask` must be .* \(5, 9\) .* got \(5, 8\)"),
+    ],
+)
+@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM, ClickPromptModel])
+def test_inputs_of_another_type_or_shape_are_refused(model_class, name, change, message):
+    batch = tiny_batch()
+    with pytest.raises(ValueError, match=message):
+        build(model_class)(**{**batch, name: change(batch[name])})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([-1, 1, 1, -1, 1]), "`labels` must be 0 or 1, or -100 .* got -1"),
+        (torch.tensor([1, 2, 2, 1, 1]), "`labels` must be 0 or 1, or -100 .* got 2"),
+        (torch.tensor([1.0, 0.5, 0.0, 1.0, 1.0]), "`labels` must be 0 or 1, or -100 .* got 0.5"),
+        (torch.tensor([1.0, torch.nan, 0.0, 1.0, 1.0]), "`labels` must be 0 or 1, or -100 .* got nan"),
+        (torch.ones(5, 1), r"`labels` must be one click per row, \(5,\), got \(5, 1\)"),
+        (torch.ones(4), r"`labels` must be one click per row, \(5,\), got \(4,\)"),
+    ],
+)
+def test_other_labels_than_clicks_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        build()(**tiny_batch(), labels=labels)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int8, torch.int64, torch.float32, torch.bfloat16])
+def test_clicks_may_have_any_type(kind):
+    clicks, model = torch.tensor([0, 1, 1, 0, 1]), build()
+    expected = model(**tiny_batch(), labels=clicks).loss
+    assert torch.equal(model(**tiny_batch(), labels=clicks.to(kind)).loss, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda labels: labels[:, 1:], r"`labels` must be one per token, \(5, 9\), got \(5, 8\)"),
+        (lambda labels: labels[:, 0], r"`labels` must be integers \(B, T\), got torch.int64 \(5,\)"),
+        (torch.Tensor.float, r"`labels` must be integers \(B, T\), got torch.float32 \(5, 9\)"),
+    ],
+)
+def test_other_labels_than_tokens_are_refused(change, message):
+    batch = tiny_batch()
+    with pytest.raises(ValueError, match=message):
+        build(ClickPromptForPAMLM)(**batch, labels=change(masked_labels(batch)))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean_last_two"])
+def test_click_models_return_what_all_layers_compute_on_request(pooling):
+    model, batch = build(pooling=pooling, attn_implementation="eager"), tiny_batch()
+    expected = model.clickprompt(**batch, output_hidden_states=True, output_attentions=True)
+    plain = model(**batch)
+    assert plain.hidden_states is None
+    assert plain.attentions is None
+    outputs = model(**batch, output_hidden_states=True, output_attentions=True)
+    assert [*map(tuple, (state.shape for state in outputs.hidden_states))] == [(5, 9, 16)] * 3
+    assert [*map(tuple, (weights.shape for weights in outputs.attentions))] == [(5, 2, 9, 3 + 9)] * 2
+    for name in ("hidden_states", "attentions"):
+        torch.testing.assert_close(outputs[name], expected[name], rtol=0, atol=0)
+    torch.testing.assert_close(outputs.logits, plain.logits)
+
+
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_pretraining_models_return_what_all_layers_compute_on_request(with_labels):
+    model, batch = build(ClickPromptForPAMLM, attn_implementation="eager"), tiny_batch()
+    expected = model.clickprompt(**batch, output_hidden_states=True, output_attentions=True)
+    labels = masked_labels(batch) if with_labels else None
+    outputs = model(**batch, labels=labels, output_hidden_states=True, output_attentions=True)
+    for name in ("hidden_states", "attentions"):
+        torch.testing.assert_close(outputs[name], expected[name], rtol=0, atol=0)
+    first = "loss" if with_labels else "logits"
+    torch.testing.assert_close(outputs[first], model(**batch, labels=labels)[first])
+
+
 def test_an_unknown_backbone_is_refused_with_the_known_names():
     with pytest.raises(ValueError, match=r"one of \['autoint', 'dcn', 'dcnv2', .*\], got 'nothing'"):
         ClickPromptModel(ClickPromptConfig(ctr_config=CTRConfig(backbone="nothing", field_sizes=[2]), fusion="ctr"))

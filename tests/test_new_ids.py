@@ -1,6 +1,7 @@
 """Adding ids to a trained checkpoint: vocabularies and tables grow, existing rows stay."""
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from tiny_data import tiny_rows, tiny_schema
@@ -138,7 +139,7 @@ def test_pretraining_models_and_models_without_a_plm_grow_too():
     ("sizes", "message"),
     [
         ([9, 5], r"`field_sizes` must have one entry per field \(3\), got 2"),
-        ([9, 4, 14], r"`field_sizes\[1\]` must be at least 5, the field's current size, got 4"),
+        ([9, 4, 14], r"`field_sizes\[1\]` must be an integer of at least 5, the field's current size, got 4"),
     ],
 )
 def test_tables_do_not_shrink(sizes, message):
@@ -147,6 +148,29 @@ def test_tables_do_not_shrink(sizes, message):
             model.resize_feature_embeddings(sizes)
         assert model.config.ctr_config.field_sizes == FIELD_SIZES
     assert build("fgcnn").clickprompt.ctr.embedding.field_sizes == FIELD_SIZES
+
+
+@pytest.mark.parametrize(
+    ("field_sizes", "message"),
+    [
+        (20, r"`field_sizes` must have one entry per field \(3\), got 20"),
+        ("abc", r"`field_sizes` must have one entry per field \(3\), got 'abc'"),
+        ([7, 5], r"`field_sizes` must have one entry per field \(3\), got 2"),
+        ([7, 5.5, 11], r"`field_sizes\[1\]` must be an integer of at least 5, .* got 5.5"),
+        ([7, 5, "11"], r"`field_sizes\[2\]` must be an integer of at least 11, .* got '11'"),
+    ],
+)
+def test_sizes_of_another_type_are_refused(field_sizes, message):
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr"))
+    with pytest.raises(ValueError, match=message):
+        model.resize_feature_embeddings(field_sizes)
+
+
+def test_sizes_of_numpy_are_saved_as_integers(tmp_path):
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr"))
+    model.resize_feature_embeddings(np.array([8, 5, 12]))
+    model.save_pretrained(tmp_path)
+    assert ClickPromptForCTR.from_pretrained(tmp_path).config.ctr_config.field_sizes == [8, 5, 12]
 
 
 def test_a_resized_model_belongs_to_the_extended_processor():

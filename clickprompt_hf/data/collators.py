@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from ..input_checks import check_click_labels
 from ..processing_clickprompt import ClickPromptProcessor
 
 Masking = Literal["token", "field"]
@@ -36,7 +37,7 @@ class ClickPromptCollator:
         processor: The processor that encoded the rows.
 
     Raises:
-        ValueError: When called with rows whose states were cached for pretraining.
+        ValueError: When called with rows whose states were cached for pretraining, or labels other than 0, 1 and -100.
     """
 
     processor: ClickPromptProcessor
@@ -49,6 +50,8 @@ class ClickPromptCollator:
                 "pretraining. Leave the collator out of `DistinctTexts.of`."
             )
         tensors = _tensors(batch)
+        if "labels" in tensors:
+            check_click_labels(tensors["labels"], len(tensors["labels"]))
         if "teacher_logits" in batch:
             tensors["teacher_logits"] = torch.from_numpy(batch["teacher_logits"])
         return tensors
