@@ -11,11 +11,12 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import TrainingArguments
 from transformers.integrations import is_tensorboard_available
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
 from ..data.number_ranges import LARGEST_SEED, NumberRange, check_numbers
 from ..data.text_states import StateType, check_state_type
-from .batch_size import DEFAULT_BATCH_SIZE
+from .batch_size import DEFAULT_BATCH_SIZE, UnsetBatchSize
 from .distillation import TEMPERATURES, WEIGHTS
 
 FeatureDropoutKind = Literal["none", "unseen"]
@@ -88,10 +89,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
     once AUC has not improved for `early_stopping_patience` evaluations.
 
     `per_device_train_batch_size` is 64 if it is left out or `None`. `ClickPromptTrainer` then replaces it by the
-    default for its model and rows, see `default_batch_size`, and says so.
-
-    Attributes:
-        has_default_batch_size: Whether `per_device_train_batch_size` was left out.
+    default for its model and rows, see `default_batch_size`, and says so. Without an `eval_dataset` it trains without
+    evaluation, unless arguments other than the defaults need one.
 
     Raises:
         ValueError: If a number is outside its range in `RANGES`, `freeze` names an unknown part, or an argument is set
@@ -246,9 +245,8 @@ class ClickPromptTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         check_numbers(self, RANGES)
-        self.has_default_batch_size = self.per_device_train_batch_size is None
-        if self.has_default_batch_size:
-            self.per_device_train_batch_size = DEFAULT_BATCH_SIZE
+        if self.per_device_train_batch_size is None:
+            self.per_device_train_batch_size = UnsetBatchSize(DEFAULT_BATCH_SIZE)
         if unknown := sorted(set(self.freeze or ()) - set(FREEZABLE_PARTS)):
             raise ValueError(f"`freeze` must name some of {list(FREEZABLE_PARTS)}, got {unknown}.")
         if self.hub_strategy != "end":
@@ -270,7 +268,6 @@ class ClickPromptTrainingArguments(TrainingArguments):
                 "`sparse_embedding_updates` must be True with `shard_id_tables`, or left out: sharded tables only "
                 "support sparse updates; got False."
             )
-        self.sparse_embedding_updates = self.shard_id_tables or bool(self.sparse_embedding_updates)
         check_supported(self)
         if "tensorboard" in (self.report_to or ()) and not is_tensorboard_available():
             raise ImportError('`report_to` tensorboard needs TensorBoard: pip install "clickprompt_hf[tensorboard]"')
@@ -293,6 +290,26 @@ class ClickPromptTrainingArguments(TrainingArguments):
                     f"evaluation and saving; got {self.early_stopping_patience}."
                 )
             self.early_stopping_patience = 0
+
+    @property
+    def has_default_batch_size(self) -> bool:
+        """Whether `per_device_train_batch_size` was left out, and not set since."""
+        return isinstance(self.per_device_train_batch_size, UnsetBatchSize)
+
+    @property
+    def evaluates_by_default(self) -> bool:
+        """Whether only defaults ask for evaluation."""
+        return (
+            self.eval_strategy == type(self).eval_strategy
+            and self.early_stopping_patience in (0, type(self).early_stopping_patience)
+            and self.save_strategy != SaveStrategy.BEST
+            and self.lr_scheduler_type != SchedulerType.REDUCE_ON_PLATEAU
+        )
+
+    def stop_evaluating(self) -> None:
+        """Train without evaluation, and keep the last weights."""
+        self.eval_strategy, self.do_eval = IntervalStrategy.NO, False
+        self.load_best_model_at_end, self.early_stopping_patience = False, 0
 
 
 @dataclass(frozen=True)
@@ -324,7 +341,10 @@ class ClickPromptSettings:
     def of(cls, args: TrainingArguments) -> "ClickPromptSettings":
         if not isinstance(args, ClickPromptTrainingArguments):
             return cls()
-        return cls(**{setting.name: getattr(args, setting.name) for setting in fields(cls)})
+        given = {setting.name: getattr(args, setting.name) for setting in fields(cls)}
+        # divided tables have no other updates
+        given["sparse_embedding_updates"] = bool(given["sparse_embedding_updates"] or args.shard_id_tables)
+        return cls(**given)
 
     @property
     def frozen_parts(self) -> list[str]:

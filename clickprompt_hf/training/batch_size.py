@@ -6,6 +6,10 @@ DEFAULT_BATCH_SIZE = 64
 _LARGEST, _STEPS_PER_EPOCH = 1024, 128
 
 
+class UnsetBatchSize(int):
+    """A batch size that nobody has set. `dataclasses.replace` and `to_dict` pass it on as it is."""
+
+
 def default_batch_size(num_rows: int, has_plm: bool) -> int:
     """Rows per training batch and device, if none are given.
 

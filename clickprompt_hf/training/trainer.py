@@ -32,7 +32,7 @@ from ..data.columnar import ColumnarDataset
 from ..data.feature_dropout import matching_dropout
 from ..whole_files import whole_file
 from .arguments import ClickPromptSettings, ClickPromptTrainingArguments, check_supported, copy_arguments
-from .batch_size import DEFAULT_BATCH_SIZE, default_batch_size
+from .batch_size import default_batch_size
 from .bf16 import choose_attention
 from .calibration import calibration_of, reset_calibration
 from .distillation import distillation_loss
@@ -161,6 +161,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     ):
         args = TrainingArguments("tmp_trainer") if args is None else copy_arguments(args)
         check_supported(args)
+        _evaluate_only_with_rows(args, train_dataset, eval_dataset)
         settings = ClickPromptSettings.of(args)
         callbacks = [*(callbacks or []), MaskEpochCallback()]
         self.model_card = model_card
@@ -677,13 +678,20 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             super()._load_best_model()
 
 
+def _evaluate_only_with_rows(args: TrainingArguments, train_dataset: Any, eval_dataset: Any) -> None:
+    """Turn off evaluation that only defaults ask for if there are no rows for it, and say so."""
+    if eval_dataset is not None or not isinstance(args, ClickPromptTrainingArguments) or not args.evaluates_by_default:
+        return
+    args.stop_evaluating()
+    if train_dataset is not None and args.process_index == 0:
+        logger.warning("Without an `eval_dataset`, training does not evaluate, and keeps the last weights.")
+
+
 def _choose_batch_size(args: TrainingArguments, model: Any, train_dataset: Any) -> None:
     """Set the default batch size for a model and its training rows in `args`, unless one was given, and say so."""
     if not isinstance(args, ClickPromptTrainingArguments) or not args.has_default_batch_size:
         return
-    # code may have set another one since
-    is_known = args.per_device_train_batch_size == DEFAULT_BATCH_SIZE and model is not None
-    if not is_known or train_dataset is None or not has_length(train_dataset):
+    if model is None or train_dataset is None or not has_length(train_dataset):
         return
     inner = unwrap_model(model)
     has_plm = is_named(inner, "ClickPromptPreTrainedModel") and inner.config.use_plm
