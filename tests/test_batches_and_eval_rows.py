@@ -1,5 +1,7 @@
 """The default batch size, and the validation rows that training evaluates on."""
 
+import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +14,7 @@ from clickprompt_hf.runs import finetune
 from clickprompt_hf.runs.arguments import DataArguments
 from clickprompt_hf.runs.preparation import PreparedData
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, trainer
+from clickprompt_hf.training.arguments import ClickPromptSettings
 from clickprompt_hf.training.batch_size import default_batch_size
 
 
@@ -57,6 +60,30 @@ def test_the_trainer_sets_the_default_for_its_rows_and_says_so(tmp_path, monkeyp
     made = ClickPromptTrainer(model, args, train_dataset=rows, eval_dataset=rows)
     assert made.args.per_device_train_batch_size == 32
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda args: dataclasses.replace(args, seed=1),
+        lambda args: ClickPromptTrainingArguments(**{**args.to_dict(), "seed": 1}),
+        copy.deepcopy,
+    ],
+)
+def test_a_batch_size_that_nobody_set_stays_unset_in_copies(copied, tmp_path):
+    unset, given = arguments(tmp_path), arguments(tmp_path, per_device_train_batch_size=64)
+    assert unset.has_default_batch_size
+    assert not given.has_default_batch_size
+    assert copied(unset).has_default_batch_size
+    assert not copied(given).has_default_batch_size
+    assert not dataclasses.replace(unset, per_device_train_batch_size=64).has_default_batch_size
+    assert json.loads(unset.to_json_string())["per_device_train_batch_size"] == 64
+
+
+def test_copies_may_divide_tables(tmp_path):
+    args = dataclasses.replace(arguments(tmp_path), shard_id_tables=True)
+    assert ClickPromptSettings.of(args).sparse_embedding_updates
+    assert not ClickPromptSettings.of(arguments(tmp_path)).sparse_embedding_updates
 
 
 def data_with(validation: ColumnarDataset, most: int | None, seed: int = 42) -> PreparedData:

@@ -20,6 +20,7 @@ from clickprompt_hf.data.collators import ClickPromptCollator, ClickPromptMLMCol
 from clickprompt_hf.data.columnar import ColumnarDataset, load_prepared
 from clickprompt_hf.evaluation.metrics import ClickMetric, MaskedTokenMetric, click_metrics
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
+from clickprompt_hf.training import trainer as trainer_module
 from clickprompt_hf.training.optimizer import clip_grad_norm, plm_parameters
 from clickprompt_hf.training.sampling import EpochSampler
 
@@ -339,6 +340,59 @@ def test_early_stopping_and_the_best_checkpoint(prepared, tmp_path, monkeypatch)
     assert trainer.state.epoch == 4
     assert trainer.state.best_metric == 0.8
     assert model.ctr_head.output.bias.item() == weights[1] != weights[3]
+
+
+def test_without_rows_to_evaluate_on_the_defaults_do_not_evaluate(prepared, tmp_path, monkeypatch):
+    splits, processor = prepared
+    said = []
+    monkeypatch.setattr(trainer_module.logger, "warning", said.append)
+    args = ClickPromptTrainingArguments(str(tmp_path), report_to="none", disable_tqdm=True)
+    trainer = ClickPromptTrainer(build(ClickPromptForCTR, processor), args, processing_class=processor)
+    assert trainer.predict(splits["test"]).predictions.shape == (len(splits["test"]), 1)
+    assert said == []
+    args = arguments(tmp_path, max_steps=2, per_device_train_batch_size=None)
+    model = build(ClickPromptForCTR, processor)
+    trainer = ClickPromptTrainer(model, args, train_dataset=splits["train"], processing_class=processor)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert not [logged for logged in trainer.state.log_history if "eval_auc" in logged]
+    assert said[0] == "Without an `eval_dataset`, training does not evaluate, and keeps the last weights."
+    # the caller's arguments stay as they were
+    assert (args.eval_strategy, args.load_best_model_at_end, args.early_stopping_patience) == ("epoch", True, 2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"eval_strategy": "steps", "save_strategy": "steps"},
+        {"early_stopping_patience": 3},
+        {"lr_scheduler_type": "reduce_lr_on_plateau"},
+        {"save_strategy": "best"},
+    ],
+)
+def test_arguments_that_need_rows_to_evaluate_on_ask_for_them(options, prepared, tmp_path):
+    splits, processor = prepared
+    model = build(ClickPromptForCTR, processor)
+    with pytest.raises(ValueError, match="pass an `eval_dataset`"):
+        ClickPromptTrainer(model, arguments(tmp_path, **options), train_dataset=splits["train"])
+
+
+@pytest.mark.parametrize("with_tokenizer", [False, True])
+def test_a_trainer_without_a_processor_says_what_it_needs(with_tokenizer, prepared, tmp_path):
+    splits, processor = prepared
+    given = {"processing_class": processor.tokenizer} if with_tokenizer else {}
+    trainer = ClickPromptTrainer(build(ClickPromptForCTR, processor), arguments(tmp_path), **given)
+    message = "`processing_class` must be the ClickPromptProcessor that encoded the rows, or `data_collator` be given"
+    with pytest.raises(ValueError, match=message):
+        trainer.predict(splits["test"])
+    mapped = datasets.Dataset(tiny_splits()["test"]).map(processor, batched=True)
+    mapped = mapped.select_columns(["feature_ids", "input_ids", "attention_mask", "labels"])
+    if with_tokenizer:
+        # which pads the texts
+        assert len(trainer.predict(mapped).predictions) == len(mapped)
+    else:
+        with pytest.raises(ValueError, match=message + r".*: expected sequence of length"):
+            trainer.predict(mapped)
 
 
 def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ All collators take the whole batches of a `ColumnarDataset`, or rows that the pr
 Shapes: B batch, C columns of ids, T text tokens of the longest row of a batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
@@ -55,6 +55,32 @@ class ClickPromptCollator:
         if "teacher_logits" in batch:
             tensors["teacher_logits"] = torch.from_numpy(batch["teacher_logits"])
         return tensors
+
+
+@dataclass
+class EncodedRowsCollator:
+    """Make batches without a processor: by a collator of transformers, which knows rows of equal or padded inputs.
+
+    Args:
+        collator: `default_data_collator` or a function like it.
+
+    Raises:
+        ValueError: When called with a whole batch of a `ColumnarDataset`, or with rows that `collator` cannot stack.
+    """
+
+    collator: Callable[[Any], dict[str, Any]]
+
+    def __call__(self, features: Any) -> dict[str, Any]:
+        reason: Exception | None = None
+        if not _is_whole_batch(features):
+            try:
+                return self.collator(features)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                reason = error
+        raise ValueError(
+            "`processing_class` must be the ClickPromptProcessor that encoded the rows, or `data_collator` be given, "
+            f"to make batches of these rows{'' if reason is None else f': {reason}'}"
+        ) from reason
 
 
 @dataclass
@@ -319,7 +345,7 @@ def _whole_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, An
             message names the input and the row.
     """
     parts = [features] if isinstance(features, _TABLES) else features
-    if len(parts) == 1 and isinstance(parts[0], dict) and np.ndim(parts[0].get("row_ids", 0)) == 1:
+    if _is_whole_batch(parts):
         return dict(parts[0])
     rows = [row for part in parts for row in _rows(part)]
     columns = {
@@ -362,6 +388,11 @@ def _whole_batch(features: Any, processor: ClickPromptProcessor) -> dict[str, An
         batch["row_ids"] = np.asarray([int(cell) for cell in columns["row_ids"]])
         batch["epoch"] = columns["epoch"][0]
     return batch
+
+
+def _is_whole_batch(parts: Any) -> bool:
+    """Whether a list holds what `ColumnarDataset` returns for several rows."""
+    return len(parts) == 1 and isinstance(parts[0], dict) and np.ndim(parts[0].get("row_ids", 0)) == 1
 
 
 def _rows(part: Any) -> list[Mapping[str, Any]]:

@@ -27,7 +27,7 @@ from transformers.trainer_utils import BestRun, has_length
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..click_probabilities import CLICK_PROBABILITIES_FILE, save_click_probabilities
-from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator
+from ..data.collators import ClickPromptCLMCollator, ClickPromptCollator, ClickPromptMLMCollator, EncodedRowsCollator
 from ..data.columnar import ColumnarDataset
 from ..data.feature_dropout import matching_dropout
 from ..whole_files import whole_file
@@ -196,8 +196,10 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             if args.batch_eval_metrics:
                 compute = BatchMetrics(compute)
             self.compute_metrics = compute
-        if data_collator is None and is_named(processing_class, "ClickPromptProcessor"):
-            self.data_collator = self._default_collator(processing_class)
+        if data_collator is None:
+            is_processor = is_named(processing_class, "ClickPromptProcessor")
+            own = self._default_collator(processing_class) if is_processor else EncodedRowsCollator(self.data_collator)
+            self.data_collator = own
         if args.metric_for_best_model == "auc" and (self.is_pretraining or args.prediction_loss_only):
             # the default is meant for finetuning; pretraining has no clicks to rank
             args.metric_for_best_model, args.greater_is_better = "loss", False
