@@ -19,7 +19,7 @@ from .lists_clickprompt import UnreadableCell
 from .processor_files_clickprompt import fingerprint_of, scales_of
 from .schema_clickprompt import FieldSchema, Schema
 from .unread_cells_clickprompt import UnreadCells, warn_of_dates_as_seconds
-from .values_clickprompt import each_distinct, holds_several
+from .values_clickprompt import each_distinct, holds_several, is_column
 from .vectors_clickprompt import UnreadableVector, read_vectors
 from .vocabularies_clickprompt import TextList as TextList  # pickles of earlier versions find it here
 from .vocabularies_clickprompt import ValueIndex, id_of_cell, lines_of
@@ -157,6 +157,25 @@ class FeatureEncoder:
         sizes = {key: len(values) for key, values in zip(self.schema.keys, self.vocabularies)}
         return b"".join([f"{json.dumps(sizes, ensure_ascii=False)}\n".encode(), *map(lines_of, self.vocabularies)])
 
+    def is_row(self, rows: Mapping[str, Any]) -> bool:
+        """Whether a mapping is one row instead of columns of rows.
+
+        In a row, the cells of single-valued fields are no lists. If all given fields hold lists, as multi-valued ones
+        and vectors do, it is a row unless a list holds lists, missing values or values with separators, which are
+        cells. Columns that the schema does not name are ignored.
+        """
+        fields = {field.column: field for field in self.schema.fields if field.column in rows}
+        others = {self.schema.label, *self.columns_to_join(rows).values()} & {*rows}
+        if not all(is_column(rows[name]) for name in (*fields, *others)):
+            return True
+        of_lists = [field for field in fields.values() if field.kind in ("multi_valued", "vector")]
+        if others or not of_lists or len(of_lists) < len(fields):
+            return False
+        has_cells = any(len(rows[field.column]) for field in of_lists)
+        return has_cells and not any(
+            _is_cell_of_lists(field, value) for field in of_lists for value in cells_of(rows[field.column])
+        )
+
     def columns(self, rows, row_offset: int = 0) -> dict[str, Sequence]:
         """Convert rows to a mapping from column to values and check them.
 
@@ -175,7 +194,8 @@ class FeatureEncoder:
         if isinstance(rows, Mapping):
             # Unknown columns must not decide whether this is one row or several.
             known = {*self.schema.columns, self.schema.label, *to_join.values()}
-            rows = {name: rows[name] for name in rows if name in known}
+            known_columns = {name: rows[name] for name in rows if name in known}
+            rows = {name: [cell] for name, cell in known_columns.items()} if self.is_row(rows) else known_columns
         columns = columns_of(rows, self.needed_columns(to_join), row_offset)
         columns = {**columns, **self.joined_columns(columns)}
         self._check_cells(columns, row_offset)
@@ -338,3 +358,9 @@ class FeatureEncoder:
         field, boundaries = self.schema.fields[field_index], self.boundaries[field_index]
         known = without_missing_words(cells_of(cells), field)
         return np.asarray([vocabulary_keys(cell, field, boundaries) == [""] for cell in known], dtype=bool)
+
+
+def _is_cell_of_lists(field: FieldSchema, value: Any) -> bool:
+    """Whether a value is a whole cell of a field of lists, rather than one of the values in it."""
+    is_written = isinstance(value, str) and (field.kind == "vector" or field.separator in value)
+    return value is None or is_written or holds_several(value)

@@ -21,7 +21,6 @@ from .distinct_rows import row_hashes, with_distinct_features
 from .recent_texts import DEFAULT_MEGABYTES, RecentTexts
 from .text_options_clickprompt import check_positive_integer
 from .unknown_values_clickprompt import UnknownValues
-from .values_clickprompt import is_column
 from .whole_files import whole_contents
 
 # Arguments of `transformers.Pipeline` that ask for nothing at these values, and why they cannot ask for more.
@@ -118,9 +117,10 @@ class ClickPromptPipeline(Pipeline):
         Args:
             inputs: One row, as a mapping from column to value or a pandas series; or several rows: a list of such
                 mappings or what is indexed like one, a mapping from column to a list of values, a data frame of pandas
-                or polars, an Arrow table or a `datasets.Dataset`. The label and columns that the schema does not name
-                are ignored. Missing values (`None`, NaN, blank) and values that training lacked are scored as such; a
-                column of hardly any other values triggers a warning.
+                or polars, an Arrow table or a `datasets.Dataset`. A mapping whose fields all hold lists, as
+                multi-valued ones do, is several rows if these are lists of lists, else one row. The label and columns
+                that the schema does not name are ignored. Missing values (`None`, NaN, blank) and values that training
+                lacked are scored as such; a column of hardly any other values triggers a warning.
             batch_size: As in the class, at least 1.
             progress_bar: Whether to show one. By default if scoring takes longer than three seconds.
             return_logits: Whether to return `logit`, before the sigmoid and the correction for negative sampling, and
@@ -147,7 +147,7 @@ class ClickPromptPipeline(Pipeline):
                 self._sanitize_parameters(**kwargs),
             )
         ]
-        is_row = isinstance(inputs, Mapping) and not all(is_column(values) for values in inputs.values())
+        is_row = isinstance(inputs, Mapping) and self.processor.is_row(inputs)
         needed = self.processor.needed_columns(self.processor.columns_to_join(inputs))
         num_rows, slice_of = _slices_of([inputs] if is_row else inputs, needed, self.processor)
         if self.model.training:

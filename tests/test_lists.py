@@ -12,8 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny_ctr_config
 
-from clickprompt_hf import ClickPromptProcessor
+from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipeline, ClickPromptProcessor
 from clickprompt_hf.data.columnar import encode_tables
 from clickprompt_hf.encoding_clickprompt import FeatureEncoder
 from clickprompt_hf.lists_clickprompt import UnreadableCell, cell_values
@@ -24,6 +25,52 @@ TAGS = FieldSchema("tags", kind="multi_valued", max_values=4)
 
 def field(**options) -> FieldSchema:
     return FieldSchema("tags", **{"kind": "multi_valued", "max_values": 4, **options})
+
+
+class TestRowsOfLists:
+    """Where all fields hold lists, a mapping of lists is a row, and a mapping of lists of lists is rows."""
+
+    SCHEMA = Schema.from_dict(
+        {
+            "fields": [{"column": name, "kind": "multi_valued", "max_values": 2} for name in ("tags", "cats")],
+            "label": "click",
+        }
+    )
+    ROWS = ({"tags": ["a", "b"], "cats": ["x", "y"]}, {"tags": ["c"], "cats": ["x"]})
+
+    @pytest.fixture
+    def processor(self):
+        return ClickPromptProcessor.fit([{**row, "click": n} for n, row in enumerate(self.ROWS)], self.SCHEMA)
+
+    @pytest.mark.parametrize(
+        ("given", "ids"),
+        [
+            (ROWS[0], [[1, 2, 1, 2]]),
+            ({"tags": ["c"], "cats": ["x", "y"]}, [[3, -1, 1, 2]]),
+            ({**ROWS[0], "note": ["of", "other", "length"]}, [[1, 2, 1, 2]]),
+            ({"tags": np.array(["a", "b"]), "cats": ("x", "y")}, [[1, 2, 1, 2]]),
+            ({"tags": "a|b", "cats": ["x", "y"]}, [[1, 2, 1, 2]]),
+            ({"tags": [["a", "b"], ["c"]], "cats": [["x", "y"], ["x"]]}, [[1, 2, 1, 2], [3, -1, 1, -1]]),
+            ({"tags": [["a", "b"], ["c"]], "cats": ["x", "y"]}, [[1, 2, 1, -1], [3, -1, 2, -1]]),
+            ({"tags": ["a|b", "c"], "cats": ["x", "y"]}, [[1, 2, 1, -1], [3, -1, 2, -1]]),
+            ({"tags": ["a", None], "cats": ["x", "y"]}, [[1, -1, 1, -1], [0, -1, 2, -1]]),
+            ({"tags": pa.array([["a", "b"]]), "cats": pa.array([["x"]])}, [[1, 2, 1, -1]]),
+            ({"tags": ["a", "b"], "cats": ["x", "y"], "click": [0, 1]}, [[1, -1, 1, -1], [2, -1, 2, -1]]),
+        ],
+    )
+    def test_the_fields_tell_rows_from_columns(self, given, ids, processor):
+        assert np.asarray(processor(given, return_tensors="np")["feature_ids"]).tolist() == ids
+
+    def test_a_row_gives_one_score(self, processor):
+        config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+        model = ClickPromptForCTR(ClickPromptConfig(ctr_config=config, fusion="ctr"))
+        score = ClickPromptPipeline(model, processor)
+        one, other = score(list(self.ROWS))
+        assert score(self.ROWS[0]) == pytest.approx(one)
+        assert score({name: [row[name] for row in self.ROWS] for name in ("tags", "cats")}) == [
+            pytest.approx(one),
+            pytest.approx(other),
+        ]
 
 
 class TestContainers:
