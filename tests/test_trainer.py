@@ -419,6 +419,8 @@ def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monk
     assert metrics["train_runtime"] == 16 * 0.5 + 2 * (10 + 20)
     assert metrics["train_samples_per_second"] == pytest.approx(120 / 8, rel=1e-2)
     assert metrics["train_steps_per_second"] == pytest.approx(16 / 8, rel=1e-2)
+    (logged,) = [entry for entry in trainer.state.log_history if "train_runtime" in entry]
+    assert {name: logged[name] for name in metrics} == metrics
 
 
 def test_plain_trainer_with_mapped_rows(tmp_path):

@@ -137,12 +137,18 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             remove_partial(folder)
         self._save_is_due, self._last_step_seen = False, None
         self._seconds_beside_training = 0.0
-        output = super().train(resume_from_checkpoint, *args, **kwargs)
-        runtime = output.metrics["train_runtime"]
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def log(self, logs: dict[str, Any], *args, **kwargs) -> None:
+        if "train_runtime" in logs:
+            # the dictionary that `train` returns as well
+            self._leave_out_time_beside_training(logs)
+        super().log(logs, *args, **kwargs)
+
+    def _leave_out_time_beside_training(self, metrics: dict[str, Any]) -> None:
+        runtime = metrics["train_runtime"]
         for name in ("train_samples_per_second", "train_steps_per_second"):
-            rate = output.metrics[name] * runtime / (runtime - self._seconds_beside_training)
-            output.metrics[name] = round(rate, 3)
-        return output
+            metrics[name] = round(metrics[name] * runtime / (runtime - self._seconds_beside_training), 3)
 
     def evaluate(self, *args, **kwargs):
         with self._beside_training():
