@@ -4,6 +4,7 @@
 This file ships with every checkpoint, so it imports only torch, transformers, safetensors and the standard library.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -35,6 +36,11 @@ _MOST_BYTES_HASHED = 2**30
 _BLOCK_BYTES, _BYTES_OF_BLOCKS = 2**16, 2**28
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MOST_NAMES_SHOWN = 6
+# Keys of a configuration that no user of a model sets.
+_NOT_OPTIONS = {
+    *("_name_or_path", "_attn_implementation", "architectures", "auto_map", "dtype", "transformers_version"),
+    *("model_type", "training_data", FINGERPRINTS),
+}
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,20 @@ class Checkpoint:
         if found := [f"{what} [{listed(map(repr, names))}]" for what, names in faults.items() if names]:
             raise ValueError(
                 f"{self.name} must hold the weights of {type(model).__name__} with this configuration, but "
-                f"{'; '.join(found)}. One of the files is damaged or comes from another checkpoint."
+                f"{'; '.join(found)}. {self._likely_cause(model.config)}"
             )
+
+    def _likely_cause(self, own: Any) -> str:
+        """Why weights may not fit a model of the configuration `own`: options other than those in `config.json`."""
+        changed = {}
+        # a damaged `config.json` has been reported before, or a whole configuration was given instead
+        with suppress(ValueError, TypeError, KeyError):
+            saved = type(own).from_dict(copy.deepcopy(self.config)).to_dict()
+            changed = changed_options(saved, own.to_dict()) if self.config else {}
+        if not changed:
+            return "One of the files is damaged or comes from another checkpoint."
+        options = listed(f"`{name}` {new!r} instead of {old!r}" for name, (old, new) in changed.items())
+        return f"The model was given other options than the checkpoint was saved with: {options}. Leave them out."
 
     def _saved_parts(self, own: Any) -> set[str]:
         """Parts that the checkpoint must hold; `own` is the model's configuration, for options that it lacks."""
@@ -119,6 +137,21 @@ class Checkpoint:
         if "ClickPromptForCTR" in architectures:
             parts |= {"ctr_head": fusion != "text", "text_head": fusion != "ctr", "fusion": fusion == "weighted"}
         return {part for part, is_saved in parts.items() if is_saved}
+
+
+def changed_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Options of a configuration that differ from the saved ones, old and new value by name; parts have dotted names.
+
+    Those that tell where a configuration comes from do not count, nor do precision and kernels.
+    """
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in sorted((saved.keys() | own.keys()) - _NOT_OPTIONS):
+        old, new = saved.get(name), own.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed |= {f"{name}.{part}": values for part, values in changed_options(old, new).items()}
+        elif old != new:
+            changed[name] = (old, new)
+    return changed
 
 
 def find_weights(name_or_path: str | Path, variant: str | None = None, **hub_arguments: Any) -> list[str]:

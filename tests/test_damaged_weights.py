@@ -48,6 +48,28 @@ WAYS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt_length": 4}, r"other options .*: `prompt_length` 4 instead of 3\. Leave them out"),
+        (
+            {"ctr_config": tiny_ctr_config(embedding_size=5)},
+            r"`ctr_config.embedding_size` 5 instead of ",
+        ),
+        ({"text_config": tiny_text_config(num_hidden_layers=1)}, r"`text_config.num_hidden_layers` 1 instead of 2"),
+    ],
+)
+@pytest.mark.parametrize("as_config", [False, True])
+def test_options_that_contradict_the_checkpoint_are_named(options, message, as_config, tmp_path):
+    ClickPromptForCTR(tiny_config()).save_pretrained(tmp_path)
+    whole = {"text_config": tiny_text_config(), "ctr_config": tiny_ctr_config(), "prompt_length": 3}
+    whole["initializer_range"] = 0.2
+    given = {"config": ClickPromptConfig(**{**whole, **options})} if as_config else options
+    with pytest.raises(ValueError, match=message) as refused:
+        ClickPromptForCTR.from_pretrained(tmp_path, **given)
+    assert "damaged" not in str(refused.value)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
     """A click checkpoint, one for pretraining, and one that differs from the first in its text head only."""
