@@ -121,7 +121,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
     def fit(
         cls,
         train,
-        schema: Schema,
+        schema: Schema | Mapping[str, Any] | str | Path,
         tokenizer=None,
         min_count: int = 1,
         max_text_length: int | None = None,
@@ -132,7 +132,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         Args:
             train: A data frame, an Arrow table, a mapping from column to values, rows as mappings from column to
                 value, a `datasets.Dataset` in any format, or a `datasets.IterableDataset`, which is read once.
-            schema: What the columns mean.
+            schema: What the columns mean: a schema, the same as a mapping, or the path of a schema file.
             tokenizer: As in the class.
             min_count: Number of rows that a value needs to get its own id; rarer values share id 0.
             max_text_length: As in the class.
@@ -146,18 +146,19 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
                 vector and there is no text encoder.
             ImportError: If the package is not installed; the checkpoint's own code does not fit.
         """
+        checked: Schema = _data_module("schema_file").schema_of(schema)
         if _is_tokenizer(tokenizer):
-            schema.check_has_text()
+            checked.check_has_text()
         if not (text_encoder is None or isinstance(text_encoder, TextEncoder)):
             text_encoder = TextEncoder(text_encoder)
-        vocabularies, boundaries = _data_module("vocabulary").fit_vocabularies(train, schema, min_count)
+        vocabularies, boundaries = _data_module("vocabulary").fit_vocabularies(train, checked, min_count)
         vectors = None
-        if schema.vector_fields:
-            vectors = _data_module("vector_columns").fit_vectors(train, schema, text_encoder)
+        if checked.vector_fields:
+            vectors = _data_module("vector_columns").fit_vectors(train, checked, text_encoder)
             text_encoder = text_encoder if vectors["text_encoder"] else None
-        processor = cls(schema, vocabularies, boundaries, tokenizer, max_text_length, vectors, text_encoder)
-        if schema.tables:
-            processor.tables = _data_module("table_files").joined_tables(schema)
+        processor = cls(checked, vocabularies, boundaries, tokenizer, max_text_length, vectors, text_encoder)
+        if checked.tables:
+            processor.tables = _data_module("table_files").joined_tables(checked)
         return processor
 
     def extend(self, train, min_count: int = 1) -> list[int]:
@@ -189,6 +190,11 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
 
     @tokenizer.setter
     def tokenizer(self, value) -> None:
+        if isinstance(value, (str, Path)):
+            raise ValueError(
+                f"`tokenizer` must be a tokenizer, as AutoTokenizer.from_pretrained({str(value)!r}) gives it, got a "
+                "string or a path."
+            )
         if _is_tokenizer(value):
             self.schema.check_has_text()
         self._tokenizer = complete_tokenizer(value) if _is_tokenizer(value) else NO_TOKENIZER

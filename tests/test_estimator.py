@@ -249,7 +249,17 @@ def test_wrong_labels(y, message):
         ({"schema": 3}, "`schema` must be a Schema"),
         ({"schema": {"fields": ["size"], "label": "y"}}, "lacks \\['size'\\]"),
         ({"schema": {"fields": ["color"], "label": "y", "positive": "maybe"}}, "'maybe'"),
+        ({"learning_rate": "fast"}, "`learning_rate` must be a number, got 'fast'"),
+        ({"plm_learning_rate": None}, "`plm_learning_rate` must be a number, got None"),
+        ({"text_fields": "color"}, "`text_fields` must be a list of columns or None, got 'color'"),
+        ({"text_fields": ["color", "nope"]}, r"`text_fields` must be columns of `X`, got \['nope'\]"),
         ({"ctr_config": {"embed_size": 8}}, r"`ctr_config` must hold arguments of CTRConfig, got \['embed_size'\]"),
+        ({"ctr_config": {"to_dict": 8}}, r"`ctr_config` must hold arguments of CTRConfig, got \['to_dict'\]"),
+        (
+            {"clickprompt_config": {"embed": 3}},
+            "`clickprompt_config` must hold .* ClickPromptConfig",
+        ),
+        ({"training_arguments": {"epochs": 3}}, r"`training_arguments` must hold .*Arguments, got \['epochs'\]"),
     ],
 )
 def test_wrong_parameters_are_refused_in_fit(parameters, message):

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from tiny_data import tiny_schema
 
-from clickprompt_hf import FieldSchema, Schema
+from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
 from clickprompt_hf.schema_clickprompt import CsvFormat
 
@@ -122,6 +123,28 @@ RIGHT_VALUES = {
     },
     **{"column_names": (None, ["a"]), "lines_per_cell": (None, 10**12)},
 }
+
+
+def test_a_schema_is_given_as_an_object_plain_data_or_a_file(tmp_path):
+    data = {"fields": ["a"], "label": "y"}
+    (tmp_path / "schema.json").write_text(json.dumps(data))
+    (tmp_path / "rows.csv").write_text("a,y\n" + "u,0\nv,1\n" * 10)
+    rows = {"a": ["u", "v"], "y": [0, 1]}
+    for given in (data, tmp_path / "schema.json", str(tmp_path / "schema.json"), Schema.from_dict(data)):
+        assert ClickPromptProcessor.fit(rows, given).schema == Schema.from_dict(data)
+        assert load_splits("csv", tmp_path / "rows.csv", given)[1] == Schema.from_dict(data)
+    for refused in (3, ["a"]):
+        message = f"`schema` must be a Schema, a mapping or the path of a schema file, got {type(refused).__name__}"
+        with pytest.raises(ValueError, match=message):
+            ClickPromptProcessor.fit(rows, refused)
+        with pytest.raises(ValueError, match=message):
+            load_splits("csv", tmp_path / "rows.csv", refused)
+
+
+def test_a_name_is_no_tokenizer():
+    data = {"fields": ["a"], "label": "y"}
+    with pytest.raises(ValueError, match=r"`tokenizer` must be .* AutoTokenizer.from_pretrained\('roberta-base'\)"):
+        ClickPromptProcessor.fit({"a": ["u", "v"], "y": [0, 1]}, data, "roberta-base")
 
 
 @pytest.mark.parametrize("value", WRONG_VALUES)

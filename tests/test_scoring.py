@@ -106,6 +106,11 @@ def test_probabilities_are_those_of_the_plain_path(tokenizer, family, max_text_l
     assert np.abs(in_bf16 - expected).max() > 1e-5
 
 
+def test_only_arrow_tables_are_scored():
+    with pytest.raises(TypeError, match="`table` must be an Arrow table, got DataFrame: pa.Table.from_pandas"):
+        score_table(pd.DataFrame(tiny_rows(3)), None, None, 2)
+
+
 def test_batches_hold_texts_of_like_lengths(with_plm, monkeypatch):
     processor, model = with_plm
     lengths = []

@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,7 +19,7 @@ from .table_files import Paths, TableKind, needed_columns, read_table_files, sev
 def load_splits(
     dataset: str | None = None,
     data_path: Paths | None = None,
-    schema: str | Path | Schema | None = None,
+    schema: str | Path | Mapping[str, Any] | Schema | None = None,
     split: Split = "random",
     split_seed: int = 42,
     max_train_rows: int | None = None,
@@ -60,7 +61,7 @@ def load_splits(
 def read_source(
     dataset: str | None = None,
     data_path: Paths | None = None,
-    schema: str | Path | Schema | None = None,
+    schema: str | Path | Mapping[str, Any] | Schema | None = None,
     split_files: Mapping[str, Paths | None] | None = None,
     split_column: str | None = None,
 ) -> SourceTable:

@@ -1,13 +1,34 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Schema files, in YAML or JSON."""
+"""Schemas as users give them: objects, plain data, or files in YAML or JSON."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ..schema_clickprompt import Schema
+
+
+def schema_of(given: Any) -> Schema:
+    """The schema that a user gives as a `Schema`, as plain data, or as the path of a schema file.
+
+    Raises:
+        ValueError: If it is none of these, or not valid.
+        FileNotFoundError: If there is no such file.
+    """
+    if isinstance(given, Mapping):
+        return Schema.from_dict(given)
+    if isinstance(given, (str, Path)):
+        return load_schema(given)
+    # also that of a checkpoint's own code
+    if not any(base.__name__ == Schema.__name__ for base in type(given).__mro__):
+        raise ValueError(
+            f"`schema` must be a Schema, a mapping or the path of a schema file, got {type(given).__name__}."
+        )
+    return given
 
 
 def load_schema(path: str | Path) -> Schema:

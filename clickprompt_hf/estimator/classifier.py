@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers.utils import cached_file
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from ..data.number_ranges import LARGEST_SEED, NumberRange
+from ..data.schema_file import schema_of
 from ..data.splits import split_at_random
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..modeling_ctr import backbone_class
@@ -34,12 +35,13 @@ from ..schema_clickprompt import Schema
 from ..scoring import score_table
 from ..scoring.device import scoring_device
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
+from ..training.arguments import RANGES
 from ..training.batch_size import default_batch_size
 from ..training.calibration import calibrate
 from ..training.quiet_transformers import quiet_transformers
 from ..training.table_settings import preset_by_rows, settings_by_rows
 from ..whole_files import whole_contents
-from .drafting import drafted_schema, given_schema, positive_class
+from .drafting import drafted_schema, positive_class
 from .feature_tables import checked_classes, checked_table
 
 # Beside a checkpoint's own files.
@@ -65,6 +67,8 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
     >>> classifier = ClickPromptClassifier(random_state=0).fit(X, y)
     >>> classifier.predict_proba(X_new)[:, 1]
     ```
+
+    Rows have no weights: `fit` takes no `sample_weight`.
 
     Args:
         schema: What the columns mean: a `Schema`, the same as a mapping, or the path of a schema file. By default, it
@@ -180,7 +184,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED, dtype=np.int64))
 
         # 1. Which class is the click, and which rows are for validation.
-        given = None if self.schema is None else given_schema(self.schema)
+        given = None if self.schema is None else schema_of(self.schema)
         word, positive = positive_class(classes, None if given is None else given.positive)
         label = self._label_of(table, getattr(y, "name", None)) if given is None else given.label
         features = table if given is None else self._columns_of(table, given)
@@ -189,11 +193,14 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 
         # 2. What the columns mean: training rows alone tell.
         schema = replace(self._drafted(splits["train"], label) if given is None else given, positive=word)
-        if self.plm_name_or_path is not None and self.text_fields is not None:
+        if self.text_fields is not None:
             # a fold of cross-validation may have empty columns, which are no fields of a draft
-            is_known = {*schema.keys, *schema.columns}.__contains__
-            in_text = [name for name in self.text_fields if is_known(name) or name not in table.column_names]
-            schema = schema.with_text_fields(in_text)
+            known, given_columns = {*schema.keys, *schema.columns}, {*table.column_names}
+            if self.plm_name_or_path is not None:
+                in_text = [name for name in self.text_fields if name in known or name not in given_columns]
+                schema = schema.with_text_fields(in_text)
+            elif unknown := [name for name in self.text_fields if name not in known | given_columns]:
+                raise ValueError(f"`text_fields` must be columns of `X`, got {unknown}.")
         columns = [*dict.fromkeys(schema.columns), label]
         splits = {name: rows.select(columns) for name, rows in splits.items()}
 
@@ -313,7 +320,12 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         NumberRange(1, whole=True, also=(None,)).check("batch_size", self.batch_size)
         NumberRange(0, 1, below=True).check("validation_fraction", self.validation_fraction)
         NumberRange(0, whole=True, also=(None,)).check("early_stopping_patience", self.early_stopping_patience)
+        RANGES["learning_rate"].check("plm_learning_rate", self.plm_learning_rate)
+        if self.learning_rate is not None:
+            RANGES["learning_rate"].check("learning_rate", self.learning_rate)
         NumberRange(0, whole=True).check("verbose", int(self.verbose))
+        if isinstance(self.text_fields, str):
+            raise ValueError(f"`text_fields` must be a list of columns or None, got {self.text_fields!r}.")
         backbone_class(self.backbone)
         for name, taken in _SET_BY_PARAMETERS.items():
             given = getattr(self, name)
@@ -323,11 +335,19 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(
                     f"`{name}` must leave out {clash}, which the estimator's parameters or the data determine."
                 )
+        options_of: dict[str, Any] = {
+            "clickprompt_config": ClickPromptConfig,
+            "training_arguments": ClickPromptTrainingArguments,
+        }
         # a custom backbone may read options of its own
         if self.backbone in preset_backbones():
-            config = CTRConfig()
-            if unknown := [option for option in self.ctr_config or () if not hasattr(config, option)]:
-                raise ValueError(f"`ctr_config` must hold arguments of CTRConfig, got {unknown}.")
+            options_of["ctr_config"] = CTRConfig
+        for name, cls in options_of.items():
+            known = {option.name for option in fields(cls) if option.init}
+            if name == "clickprompt_config" and self.plm_name_or_path is not None:
+                known.add("attn_implementation")
+            if unknown := [option for option in getattr(self, name) or () if option not in known]:
+                raise ValueError(f"`{name}` must hold arguments of {cls.__name__}, got {unknown}.")
 
     def _columns_of(self, table: pa.Table, schema: Schema) -> pa.Table:
         """The columns of a given schema."""

@@ -1,14 +1,11 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The schema of an estimator's features, drafted from them or given."""
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 
-from ..data.schema_file import load_schema
 from ..drafting.bucket_choice import choose_buckets
 from ..drafting.column_checks import (
     leave_out_row_ids,
@@ -83,24 +80,6 @@ def drafted_schema(
             "known before the outcome."
         )
     return Schema(tuple(fields), label=label)
-
-
-def given_schema(schema: Any) -> Schema:
-    """A schema from what a user may give: a `Schema`, plain data, or the path of a schema file.
-
-    Raises:
-        ValueError: If it is none of these or not valid.
-        FileNotFoundError: If there is no such file.
-    """
-    if isinstance(schema, Schema):
-        return schema
-    if isinstance(schema, Mapping):
-        return Schema.from_dict(schema)
-    if isinstance(schema, (str, Path)):
-        return load_schema(schema)
-    raise ValueError(
-        f"`schema` must be a Schema, a mapping, the path of a schema file or None, got {type(schema).__name__}."
-    )
 
 
 def positive_class(classes: np.ndarray, positive: str | None = None) -> tuple[str | None, int]:

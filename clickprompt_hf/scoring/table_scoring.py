@@ -53,7 +53,13 @@ def score_table(
         ValueError: If a column is missing, holds lists or mappings although its field is single-valued, or holds cells
             that are not lists of single values although its field is multi-valued or not vectors although it is one
             of vectors, or the model's probabilities are NaN.
+        TypeError: If `table` is not an Arrow table.
     """
+    if not isinstance(table, pa.Table):
+        raise TypeError(
+            f"`table` must be an Arrow table, got {type(table).__name__}: pa.Table.from_pandas makes one of a pandas "
+            "data frame."
+        )
     table = with_joined_columns(table, processor)
     _check_types(table.schema, processor)
     columns = [decoded(table.column(name)) for name in processor.read_columns]

@@ -4,12 +4,12 @@
 A new source is a module in this folder and a line in `_SOURCES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ...schema_clickprompt import Schema
-from ..schema_file import load_schema
+from ..schema_file import schema_of
 from ..table_files import Paths, TableKind
 from .amazon import load_amazon_toys
 from .bookcrossing import load_bookcrossing
@@ -42,7 +42,7 @@ def needs_schema(dataset: str) -> bool:
 def load_source(
     dataset: str,
     data_path: Paths | None = None,
-    schema: str | Path | Schema | None = None,
+    schema: str | Path | Mapping[str, Any] | Schema | None = None,
 ) -> SourceTable:
     """Read all rows of a dataset.
 
@@ -73,16 +73,16 @@ def load_source(
     return load_folder(dataset, schema)
 
 
-def given_schema(dataset: str, schema: str | Path | Schema | None) -> Schema:
+def given_schema(dataset: str, schema: str | Path | Mapping[str, Any] | Schema | None) -> Schema:
     """The schema of a dataset that has none itself, read if it is a file.
 
     Raises:
-        ValueError: If none is given, or the file holds none.
+        ValueError: If none is given, or it is not valid.
         FileNotFoundError: If there is no such file.
     """
     if schema is None:
         raise ValueError(f"`schema` must be given for {dataset}: a YAML or JSON file that describes the columns.")
-    return schema if isinstance(schema, Schema) else load_schema(schema)
+    return schema_of(schema)
 
 
 def _single(dataset: str, data_path: Paths | None) -> str | Path | None:
