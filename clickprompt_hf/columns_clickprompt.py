@@ -14,6 +14,10 @@ from .values_clickprompt import is_column
 _NAMES_OF_COLUMNS = ("column_names", "columns")
 
 
+class Columns(dict):
+    """Columns of several rows: never one row, as another mapping of lists may be if all fields hold lists."""
+
+
 def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[str, Sequence]:
     """Convert rows to a mapping from column to equally many values.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .cells_clickprompt import index_of, texts_of, vocabulary_keys, without_missing_words
-from .columns_clickprompt import cells_of, check_columns, columns_of, given_columns, is_listed
+from .columns_clickprompt import Columns, cells_of, check_columns, columns_of, given_columns, is_listed
 from .lists_clickprompt import UnreadableCell
 from .processor_files_clickprompt import fingerprint_of, scales_of
 from .schema_clickprompt import FieldSchema, Schema
@@ -161,9 +161,11 @@ class FeatureEncoder:
         """Whether a mapping is one row instead of columns of rows.
 
         In a row, the cells of single-valued fields are no lists. If all given fields hold lists, as multi-valued ones
-        and vectors do, it is a row unless a list holds lists, missing values or values with separators, which are
-        cells. Columns that the schema does not name are ignored.
+        and vectors do, it is a row unless a list holds lists, also written as text, missing values or values with
+        separators, which are cells. Columns that the schema does not name are ignored.
         """
+        if isinstance(rows, Columns):
+            return False
         fields = {field.column: field for field in self.schema.fields if field.column in rows}
         others = {self.schema.label, *self.columns_to_join(rows).values()} & {*rows}
         if not all(is_column(rows[name]) for name in (*fields, *others)):
@@ -362,5 +364,7 @@ class FeatureEncoder:
 
 def _is_cell_of_lists(field: FieldSchema, value: Any) -> bool:
     """Whether a value is a whole cell of a field of lists, rather than one of the values in it."""
-    is_written = isinstance(value, str) and (field.kind == "vector" or field.separator in value)
+    is_written = isinstance(value, str) and (
+        field.kind == "vector" or field.separator in value or value.lstrip().startswith(("[", "{"))
+    )
     return value is None or is_written or holds_several(value)

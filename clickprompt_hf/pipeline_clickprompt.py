@@ -14,7 +14,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .click_probabilities import corrected_probabilities
-from .columns_clickprompt import check_columns, check_different, columns_of
+from .columns_clickprompt import Columns, check_columns, check_different, columns_of
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 from .distinct_rows import row_hashes, with_distinct_features
@@ -205,7 +205,7 @@ class ClickPromptPipeline(Pipeline):
     ) -> dict[str, torch.Tensor]:
         """Convert columns of raw values to model inputs; `row_offset` is the number of the first row in messages."""
         options = {"with_text": self.model.config.use_plm, "row_offset": row_offset, "unknown": unknown}
-        return dict(self.processor(columns, return_tensors="pt", **options))
+        return dict(self.processor(Columns(columns), return_tensors="pt", **options))
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> Any:  # type: ignore[override]
         shared = self.recent_texts.shared(self.model, with_distinct_features(self.model, model_inputs))

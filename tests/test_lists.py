@@ -54,6 +54,7 @@ class TestRowsOfLists:
             ({"tags": [["a", "b"], ["c"]], "cats": ["x", "y"]}, [[1, 2, 1, -1], [3, -1, 2, -1]]),
             ({"tags": ["a|b", "c"], "cats": ["x", "y"]}, [[1, 2, 1, -1], [3, -1, 2, -1]]),
             ({"tags": ["a", None], "cats": ["x", "y"]}, [[1, -1, 1, -1], [0, -1, 2, -1]]),
+            ({"tags": ['["a"]', "c"], "cats": ["x", "y"]}, [[1, -1, 1, -1], [3, -1, 2, -1]]),
             ({"tags": pa.array([["a", "b"]]), "cats": pa.array([["x"]])}, [[1, 2, 1, -1]]),
             ({"tags": ["a", "b"], "cats": ["x", "y"], "click": [0, 1]}, [[1, -1, 1, -1], [2, -1, 2, -1]]),
         ],
@@ -71,6 +72,18 @@ class TestRowsOfLists:
             pytest.approx(one),
             pytest.approx(other),
         ]
+
+    def test_rows_with_one_value_per_list_stay_several_rows(self, processor):
+        config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+        score = ClickPromptPipeline(ClickPromptForCTR(ClickPromptConfig(ctr_config=config, fusion="ctr")), processor)
+        rows = [{"tags": "a", "cats": "x"}, {"tags": "b", "cats": "y"}, {"tags": "c", "cats": "x"}]
+        expected = [pytest.approx(score(row)) for row in rows]
+        assert len(score(rows)) == 3
+        assert score(rows) == expected
+        assert score(pd.DataFrame(rows)) == expected
+        # batches of a mapping whose first row alone tells that it holds several
+        columns = {"tags": [["a"], "b", "c"], "cats": ["x", "y", "x"]}
+        assert score(columns, batch_size=1) == expected
 
 
 class TestContainers:

@@ -108,7 +108,7 @@ def test_texts_become_standardized_vectors(fitted, plm):
 
 
 def test_texts_that_are_vectors_need_an_encoder(plm):
-    with pytest.raises(ValueError, match=r"`text_encoder` must name the PLM .* of the fields \['title'\], got none"):
+    with pytest.raises(ValueError, match=r"the PLM that turns the fields \['title'\] into vectors, got none"):
         ClickPromptProcessor.fit(rows(), SCHEMA)
     with pytest.raises(ValueError, match="in row 0 of the training rows: training rows must hold texts"):
         ClickPromptProcessor.fit({**rows(), "title": [[1.0, 2.0]] * 20}, SCHEMA, text_encoder=plm)

@@ -78,7 +78,7 @@ def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder |
     if not fields:
         return None
     if text_encoder is None and (of_text := [field.key for field in fields if field.as_vector]):
-        raise ValueError(f"`text_encoder` must name the PLM that turns the fields {of_text}, got none.")
+        raise ValueError(f"`text_encoder` must name the PLM that turns the fields {of_text} into vectors, got none.")
     columns = columns_of_training_rows(train, [field.column for field in fields])
     scales = {}
     for field in fields:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..columns_clickprompt import Columns
 from ..processor_files_clickprompt import VOCABULARIES_FILE, read_vocabularies
 from ..rendering_clickprompt import TextRenderer
 from ..schema_clickprompt import Schema
@@ -128,7 +129,7 @@ class PLMScorer:
     def _inputs_of_processor(self, columns: Mapping[str, Any], unknown: UnknownValues | None) -> dict[str, np.ndarray]:
         # mypy takes it for any renderer
         processor: Any = self.encoder
-        return dict(processor(columns, return_tensors="np", unknown=unknown))
+        return dict(processor(Columns(columns), return_tensors="np", unknown=unknown))
 
     def score_inputs(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Predict P(click) of what `encode` returns, in batches of texts of like length, (B,) float32.
