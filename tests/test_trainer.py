@@ -368,6 +368,7 @@ def test_without_rows_to_evaluate_on_the_defaults_do_not_evaluate(prepared, tmp_
         {"early_stopping_patience": 3},
         {"lr_scheduler_type": "reduce_lr_on_plateau"},
         {"save_strategy": "best"},
+        {"metric_for_best_model": "log_loss"},
     ],
 )
 def test_arguments_that_need_rows_to_evaluate_on_ask_for_them(options, prepared, tmp_path):
@@ -420,6 +421,8 @@ def test_training_throughput_is_that_of_the_steps_alone(prepared, tmp_path, monk
     assert metrics["train_samples_per_second"] == pytest.approx(120 / 8, rel=1e-2)
     assert metrics["train_steps_per_second"] == pytest.approx(16 / 8, rel=1e-2)
     (logged,) = [entry for entry in trainer.state.log_history if "train_runtime" in entry]
+    assert {name: logged[name] for name in metrics} == metrics
+    trainer.log(metrics)
     assert {name: logged[name] for name in metrics} == metrics
 
 

@@ -301,6 +301,7 @@ class ClickPromptTrainingArguments(TrainingArguments):
         """Whether only defaults ask for evaluation."""
         return (
             self.eval_strategy == type(self).eval_strategy
+            and self.metric_for_best_model in (None, type(self).metric_for_best_model)
             and self.early_stopping_patience in (0, type(self).early_stopping_patience)
             and self.save_strategy != SaveStrategy.BEST
             and self.lr_scheduler_type != SchedulerType.REDUCE_ON_PLATEAU

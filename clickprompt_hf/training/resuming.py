@@ -106,7 +106,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_callback(_ProgressCallback(self))
-        self._seconds_beside_training = 0.0
+        self._seconds_beside_training, self._rates_are_due = 0.0, False
         self._resumed_from: str | None = None
         self._earlier: RunProgress | None = None
         self._is_done = False
@@ -136,12 +136,13 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         if self.args.should_save:
             remove_partial(folder)
         self._save_is_due, self._last_step_seen = False, None
-        self._seconds_beside_training = 0.0
+        self._seconds_beside_training, self._rates_are_due = 0.0, True
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def log(self, logs: dict[str, Any], *args, **kwargs) -> None:
-        if "train_runtime" in logs:
-            # the dictionary that `train` returns as well
+        if self._rates_are_due and "train_runtime" in logs:
+            # the dictionary that `train` returns as well, which its caller may log again
+            self._rates_are_due = False
             self._leave_out_time_beside_training(logs)
         super().log(logs, *args, **kwargs)
 
