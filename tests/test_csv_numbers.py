@@ -160,7 +160,7 @@ def test_drafts_propose_how_most_columns_write_numbers(files, tmp_path, capsys):
     drafted = yaml.safe_load(text)
     assert drafted["csv"] == GERMAN
     assert "LEFT OUT:" not in text
-    assert "CHECK: do numbers use this `decimal`?" in text
+    assert "CHECK: do numbers use this `decimal` and `thousands`? They apply to all numeric fields." in text
     kinds = {field["column"]: field.get("kind") for field in drafted["fields"]}
     assert kinds == {"price": "numeric", "rate": "numeric", "code": None}
     (tmp_path / "schema.yaml").write_text(text)

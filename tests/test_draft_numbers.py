@@ -218,6 +218,7 @@ def test_few_separators_of_thousands_are_enough_to_propose_them(large, csv, tmp_
     text = draft_schema(tmp_path / "t.csv")
     assert yaml.safe_load(text).get("csv") == csv
     assert ("count as missing" in text) == (csv is None)
+    assert ("CHECK: do numbers use this `thousands`? It applies to all numeric fields." in text) == (csv is not None)
 
 
 def test_a_few_units_among_numbers_are_missing_and_told(tmp_path):

@@ -117,7 +117,9 @@ def draft_schema(
     if options := written_options(csv_format):
         lines += ["", "# The CSV dialect of the file."]
         if csv_format != given:
-            lines.append("# CHECK: do numbers use this `decimal`? It applies to all numeric fields.")
+            guessed = [f"`{name}`" for name in ("decimal", "thousands") if name in options]
+            scope = "It applies" if len(guessed) == 1 else "They apply"
+            lines.append(f"# CHECK: do numbers use this {' and '.join(guessed)}? {scope} to all numeric fields.")
         lines += [_flow({"csv": options})[1:-1]]
     return "\n".join(lines) + "\n"
 
