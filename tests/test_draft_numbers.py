@@ -167,8 +167,10 @@ def test_numbers_with_units_are_questioned(cell, said, tmp_path):
     ],
 )
 def test_units_and_signs_that_differ_are_told(cells, said, tmp_path):
-    values = [cells[0]] * 200 + (cells[1:] * 100)
-    lines, _ = drafted(values, tmp_path)
+    others = [re.sub(r"\d+", str(n), cells[0], count=1) for n in range(20, 32)]
+    values = [cells[0]] * 200 + cells[1:] * 94 + others
+    # of a CSV file, the draft would propose the marks
+    lines, _ = drafted(values, tmp_path, "parquet")
     assert said in lines
 
 
@@ -186,6 +188,11 @@ def test_units_and_signs_that_differ_are_told(cells, said, tmp_path):
         ["5W30", "10W40", "0W20"],
         ["2 doors", "SUV", "4 doors", "van"],
         ["2020-", "1999-2004", "2011-"],
+        # as few numbers would be categories, too
+        ["80s", "90s", "70s"],
+        ["1 star", "2 stars", "3 stars"],
+        ["16:09", "4:03", "21:09"],
+        ["$5", "$10", "$20"],
     ],
 )
 def test_codes_ranges_and_names_are_no_numbers_with_units(cells, tmp_path):

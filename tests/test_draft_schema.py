@@ -535,5 +535,5 @@ def test_tables_of_users_and_items_are_joined_and_written_into_the_draft(ending,
     with pytest.raises(FileNotFoundError, match="There must be a file at people.csv"):
         main(["log.csv", "--join", "people.csv", "user_id"])
     pd.DataFrame({"user_id": range(900, 960), "age": range(60)}).to_csv("others.csv", index=False)
-    with pytest.warns(UserWarning, match="100% of 400 rows have a key in column 'user_id' that others.csv lacks"):
+    with pytest.warns(UserWarning, match="100% of 400 rows have a key in column 'user_id' that is not in others.csv"):
         main(["log.csv", "--join", "others.csv", "user_id"])

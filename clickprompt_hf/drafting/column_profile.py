@@ -524,7 +524,9 @@ def _try_amounts(profile: ColumnProfile) -> bool:
     if doubt is None:
         return False
     profile.are_amounts = True
-    _question_words(profile, doubt)
+    # few numbers would be categories as well
+    if len(values) > MAX_NUMBERS_AS_CATEGORIES:
+        _question_words(profile, doubt)
     return True
 
 
