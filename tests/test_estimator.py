@@ -296,7 +296,7 @@ def test_columns_that_are_left_out_are_told_unless_they_say_nothing():
         classifier = tiny_classifier(validation_fraction=0).fit(columns, y)
     assert classifier.schema_.columns == ["shop"]
     (message,) = [str(warning.message) for warning in told if "left out" in str(warning.message)]
-    assert message.startswith("Columns left out: 'price' (amounts with symbols or separators; write plain numbers")
+    assert message.startswith("Columns left out: 'price' (numbers with separators or signs, such as '1,100.50'")
     assert "'uid' (row ids, as no two rows share a value)" in message
     assert "empty" not in message
     assert "constant" not in message
@@ -427,7 +427,7 @@ def test_what_cannot_be_saved_or_loaded(tmp_path, fitted):
     with pytest.raises(OSError, match="estimator.json"):
         ClickPromptClassifier.from_pretrained(tmp_path / "plain")
     changed = copy.copy(fitted).set_params(ctr_config={"field": object()})
-    with pytest.raises(ValueError, match="`ctr_config` must be of strings"):
+    with pytest.raises(ValueError, match="`ctr_config` must contain only strings"):
         changed.save_pretrained(tmp_path / "object")
     assert not (tmp_path / "object").exists()
 

@@ -329,7 +329,7 @@ def test_finetune_trains_on_a_log(paths, tmp_path):
     # another table makes other rows
     items["title"] = ["another"] * len(items["title"])
     write(items, schema_path.parent / "items" / f"items{log_path.suffix}")
-    with pytest.raises(ValueError, match="with another state of the joined tables"):
+    with pytest.raises(ValueError, match="with a different state of the joined tables"):
         finetune.main([*arguments[:4], "--output_dir", str(tmp_path / "more"), *arguments[6:]])
 
 
@@ -344,7 +344,7 @@ def small(folder, log=None, users=None, tables=None):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"users": {"user_id": ["1", "2", " 1 "], "age": [1, 2, 3]}}, ValueError, "once; rows 0 and 2 have '1'"),
+        ({"users": {"user_id": ["1", "2", " 1 "], "age": [1, 2, 3]}}, ValueError, "once; rows 0 and 2 both have '1'"),
         ({"users": {"user_id": [1, None], "age": [1, 2]}}, ValueError, r"users\.parquet must have .* row 1 has none"),
         (
             {"users": {"id": [1], "age": [1]}},
@@ -373,7 +373,7 @@ def test_mistakes_in_tables_are_named(given, error, message, read, tmp_path):
     [
         (
             ["u1", "u2", None, "u1"],
-            r"100% of 3 rows have a key in column 'user_id' that .*users\.parquet lacks, ",
+            r"100% of 3 rows have a key in column 'user_id' that is not in .*users\.parquet, ",
         ),
         (["1", "u2", "u3", None], r"67% of 3 rows .*, such as 'u2', so .*has keys such as '1'\."),
         (["1", "u2", "2", "u1"], None),

@@ -85,8 +85,8 @@ def broken(tmp_path, **replaced):
     [
         ({"ratings.dat": "1::10::5::1\n1::10::5\n"}, r"ratings\.dat .*Row #2"),
         ({"ratings.dat": "1::10::five::1\n"}, r"ratings\.dat .*five"),
-        ({"ratings.dat": "9::10::5::1\n"}, "no user 9"),
-        ({"ratings.dat": "1::11::5::1\n"}, "no movie 11"),
+        ({"ratings.dat": "9::10::5::1\n"}, "user 9 has none"),
+        ({"ratings.dat": "1::11::5::1\n"}, "movie 11 has none"),
         ({"users.dat": "1::X::1::10::48067\n"}, r"gender in users\.dat must be one of .* got 'X' in line 1"),
         ({"users.dat": "1::F::17::10::48067\n"}, r"age in users\.dat must be one of .* got 17"),
     ],
