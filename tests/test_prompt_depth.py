@@ -607,11 +607,11 @@ def test_inputs_that_contradict_each_other_are_refused():
         ({**given, "text_states": states.long()}, "`text_states` must be floating-point .* got torch.int64"),
         (
             {**given, "attention_mask": mask[:3]},
-            r"`attention_mask` must be that of the texts, \(5, 9\) .* got \(3, 9\)",
+            r"`attention_mask` must be the mask of the texts, \(5, 9\) .* got \(3, 9\)",
         ),
         ({**given, "text_rows": rows}, "of the same rows, got 3 of text and 5 of ids"),
         ({**given, "feature_rows": rows}, "of the same rows, got 5 of text and 3 of ids"),
-        ({**given, "text_rows": rows[None]}, r"`text_rows` must have one entry per row, \(B,\), got \(1, 3\)"),
+        ({**given, "text_rows": rows[None]}, r"`text_rows` must be integers \(B,\), got torch.int64 \(1, 3\)"),
         ({**batch, "feature_ids": ids[:3]}, "of the same rows, got 5 of text and 3 of ids"),
         ({"feature_ids": ids}, "`input_ids` must be given"),
     ):

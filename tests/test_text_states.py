@@ -229,7 +229,7 @@ def test_runs_add_what_is_missing(prepared, tmp_path, monkeypatch, caplog):
     size = states_file(tmp_path).stat().st_size
     assert f"Caching the states of {len(first)} texts in {first.folder}" in caplog.text
     assert f"{size / 64:,.0f} tokens" in caplog.text
-    assert "0 others are there" in caplog.text
+    assert "0 others are already there" in caplog.text
     assert len(texts) == len(set(texts)) == len(first)
     # the longest first
     lengths = [len(text) for text in texts]
@@ -399,7 +399,7 @@ def flip_a_bit(folder):
     ("damage", "message"),
     [
         (cut_off, r"states.bin is damaged: it must hold the states of \d+ texts, [\d,]+ bytes, but has 100"),
-        (flip_a_bit, r"states.bin is damaged: the states of text \d+ are not those that were written"),
+        (flip_a_bit, r"states.bin is damaged: the states of text \d+ have changed since they were written"),
         (lambda folder: (folder / "states.bin").unlink(), "states.bin is damaged: .* but has 0"),
         (lambda folder: (folder / "text_states.json").write_text("{"), "text_states.json is damaged"),
         (lambda folder: (folder / "text_states.json").write_text('{"dtype": "fp8"}'), "text_states.json is damaged"),
