@@ -518,8 +518,10 @@ def test_tables_of_users_and_items_are_joined_and_written_into_the_draft(ending,
     main(["log.csv", *joins])
     text = capsys.readouterr().out
     assert "draft again with --join" not in text
-    Path("schema.yaml").write_text(text, encoding="utf-8")
-    splits, schema = load_splits("csv", "log.csv", "schema.yaml")
+    # joined files are found wherever the schema is saved
+    Path("schemas").mkdir()
+    Path("schemas/schema.yaml").write_text(text, encoding="utf-8")
+    splits, schema = load_splits("csv", "log.csv", "schemas/schema.yaml")
     assert schema.keys == [
         *("user_id", "item_id", "user_age", "user_joined.weekday", "user_joined.month", "price", "color"),
     ]

@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def draft_schema(
         csv_format: How a CSV file is written; the draft repeats it, and adds how most columns write numbers.
         tokenizer: Hub id or folder of the tokenizer that counts the tokens of a text; by default, a token has four
             characters.
-        tables: Tables of users and items to join to the rows; the draft repeats them.
+        tables: Tables of users and items to join to the rows; the draft repeats them with absolute paths.
 
     Raises:
         OSError: If a file or the tokenizer does not exist.
@@ -170,8 +170,10 @@ def _opened(described: TableSchema, csv_format: CsvFormat | None) -> DimensionTa
 def _table_lines(used: Sequence[ColumnProfile], tables: Sequence[TableSchema]) -> list[str]:
     """Write the joined tables, or say how to join some to the ids of users and items that repeat."""
     if tables:
-        written = [{key: value for key, value in asdict(table).items() if value} for table in tables]
-        lines = ["", "# Joined to the rows; paths are relative to the schema's folder.", "tables:"]
+        # relative paths start at the folder of the schema, which only the shell knows
+        absolute = [replace(table, file=str(Path(table.file).absolute())) for table in tables]
+        written = [{key: value for key, value in asdict(table).items() if value} for table in absolute]
+        lines = ["", "# Joined to the rows. Relative paths would start at the schema's folder.", "tables:"]
         return [*lines, *(f"  - {_flow(table)}" for table in written)]
     ids = [profile.name for profile in used if profile.has_only_codes and suggests_entities(profile.words)]
     if not ids:
