@@ -334,6 +334,11 @@ def test_a_given_label(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             draft_schema(tmp_path / "table.csv", **options)
+    frame.assign(went=["Yes", "yes", "yes", "yes"] * 50).to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(
+        ValueError, match="read as different labels, but 'yes' and 'Yes' in 'went' are read as the same"
+    ):
+        draft_schema(tmp_path / "table.csv", label="went")
 
 
 def test_sentences_with_commas_are_text(tmp_path):

@@ -221,6 +221,8 @@ def test_a_schema_chooses_the_click_and_the_fields(tmp_path):
         (list("abcabcabca"), "Only binary classification is supported. The type of the target is multiclass"),
         (np.linspace(0, 1, 10) ** 0.5, "Unknown label type: continuous"),
         (["a"] * 10, "1 class"),
+        # the saved model would read both as clicks
+        (["Yes", "yes"] * 5, "read as different labels, but 'Yes' and 'yes' are read as the same label"),
         (["a", "b", None] + ["a"] * 7, "must have a label in each row, but 1 are missing"),
         ([0, 1, np.nan] + [0] * 7, "y contains NaN"),
         ([0, 1] * 4, "inconsistent numbers of samples"),

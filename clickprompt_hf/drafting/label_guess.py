@@ -142,6 +142,12 @@ def named_label(profiles: Sequence[ColumnProfile], label: str, positive: str | N
     if profile is None:
         raise ValueError(f"`label` must be one of the columns {[p.name for p in profiles]}, got {label!r}.")
     classes = _classes(profile)
+    if len(classes) == 1 and len(classes[0]) > 1:
+        alike = " and ".join(map(repr, classes[0][:3]))
+        raise ValueError(
+            f"`label` must have two values that are read as different labels, but {alike} in {label!r} are read as "
+            "the same label: rename one."
+        )
     if len(classes) < 2:
         raise ValueError(
             f"`label` must have at least two values, but {label!r} has {len(classes)}"

@@ -95,11 +95,18 @@ def positive_class(classes: np.ndarray, positive: str | None = None) -> tuple[st
         The `positive` for the schema, and the index of the class.
 
     Raises:
-        ValueError: If neither class is `positive`.
+        ValueError: If neither class is `positive`, or both are read as the same label, such as `Yes` and `yes`.
     """
     clicks = labels_of(classes.tolist(), positive)
     if sorted(clicks.tolist()) == [0, 1]:
         return positive, int(clicks.argmax())
     if positive is not None:
         raise ValueError(f"One class of `y` must be the schema's `positive`, {positive!r}, got {classes.tolist()}.")
-    return canonical(classes[1]) or None, 1
+    word = canonical(classes[1]) or None
+    if word is not None and labels_of(classes.tolist(), word).tolist() == [1, 1]:
+        one, other = classes.tolist()
+        raise ValueError(
+            f"`y` must have two classes that are read as different labels, but {one!r} and {other!r} are read as the "
+            "same label: rename one."
+        )
+    return word, 1
