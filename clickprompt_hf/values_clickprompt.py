@@ -436,13 +436,18 @@ def number_and_unit(text: str, any_unit: bool = False) -> tuple[str, str] | None
         return None
     sign, before, number, behind = found.groups("")
     unit = (before or behind).casefold().rstrip(". ")
-    is_known = unit in (_CURRENCIES if before else _UNITS) or any(unicodedata.category(c) == "Sc" for c in unit)
+    is_known = is_known_unit(unit) and (not before or unit in _CURRENCIES or unit not in _UNITS)
     has_blank = bool(behind) and text[-len(behind) - 1] == " "
     if unit.isalpha() and not any_unit and not has_blank and len(unit) == 1 and unit != "k":
         # as in 12b, which may be a code
         is_known = False
     is_number = np.isfinite(number_of(number)) or bool(plain_readings(number))
     return (sign + number, unit) if is_number and (is_known or (any_unit and has_blank and unit.isalpha())) else None
+
+
+def is_known_unit(unit: str) -> bool:
+    """Whether a unit of `number_and_unit` is a usual one or a currency, not just any word behind a number."""
+    return unit in _UNITS or any(unicodedata.category(character) == "Sc" for character in unit)
 
 
 def plain_readings(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..values_clickprompt import number_and_unit, number_of, plain_readings
+from ..values_clickprompt import is_known_unit, number_and_unit, number_of, plain_readings
 from .written_numbers import are_triples, marks_advice
 
 _WITHOUT_PARENTHESES = re.compile(r"^\((.*)\)$")
@@ -28,6 +28,12 @@ def question_clocks(values: Sequence[str]) -> str | None:
         f"times of day or durations, such as {values[0]!r}, are read as words: write numbers, e.g. of minutes, to "
         "make the field numeric"
     )
+
+
+def have_unknown_unit(values: Sequence[str]) -> bool:
+    """Whether a number has a word behind it that is not a known unit, as in `229 BA`, which may be a code."""
+    split = [number_and_unit(_WITHOUT_PARENTHESES.sub(r"\1", value), any_unit=True) for value in values]
+    return any(found is not None and not is_known_unit(found[1]) for found in split)
 
 
 def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:

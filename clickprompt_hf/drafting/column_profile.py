@@ -26,7 +26,7 @@ from ..values_clickprompt import (
     spellings,
 )
 from ..vectors_clickprompt import UnreadableVector, read_vectors
-from .amounts import question_amounts, question_clocks
+from .amounts import have_unknown_unit, question_amounts, question_clocks
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS, suggests_ids, suggests_places, words_of
 from .written_numbers import question_points, question_triples
 
@@ -526,7 +526,10 @@ def _try_amounts(profile: ColumnProfile) -> bool:
     profile.are_amounts = True
     # few numbers would be categories as well
     if len(values) > MAX_NUMBERS_AS_CATEGORIES:
-        _question_words(profile, doubt)
+        if have_unknown_unit(values):
+            profile.doubts.append(doubt)
+        else:
+            _question_words(profile, doubt)
     return True
 
 
