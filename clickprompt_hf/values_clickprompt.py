@@ -542,9 +542,9 @@ def _label_by_number(positive: str) -> Callable[[Any], float]:
     click = _normal_number(canonical(positive))
 
     def label_of(value: Any) -> float:
-        if isinstance(value, (bool, np.bool_)):
-            return float(value)
         text = canonical(value)
+        if (truth := _TRUTHS.get(text.lower())) is not None:
+            return truth
         return float(_normal_number(text) == click) if text else float("nan")
 
     return label_of
