@@ -182,7 +182,7 @@ def test_a_checkpoint_in_half_precision_is_exported_in_single(tmp_path):
         ({"fusion": "text"}, "must have a CTR logit, but .* has fusion='text'"),
         (
             {"model_class": ClickPromptForPAMLM},
-            r"finetuned for clicks, but .* is one of \['ClickPromptForPAMLM'\]\. Finetune",
+            r"finetuned for clicks, but .* is one of \['ClickPromptForPAMLM'\]\. Finetune .* `without_plm`",
         ),
     ],
 )

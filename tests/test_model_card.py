@@ -124,7 +124,7 @@ def test_card_of_pretraining_says_in_sample(processor):
     )
     assert "On the validation split, which training used too (in-sample):" in card.content
     assert "its validation figures are in-sample" in card.content
-    assert "It does not predict clicks yet: finetune it first" in card.content
+    assert "It does not predict clicks yet: pass it to finetuning as `model_name_or_path`" in card.content
     assert "AutoModelForMaskedLM" in card.content
     accuracy, loss = card.data.eval_results
     assert (accuracy.dataset_split, accuracy.metric_value, accuracy.task_type) == ("validation", 0.25, "fill-mask")

@@ -311,7 +311,7 @@ def _what(config: ClickPromptConfig, head: _Head) -> str:
         return f"Predicts clicks from a row's feature ids and text with {_PAPER}: {parts}."
     return (
         f"A pretraining checkpoint of {_PAPER} ({head.task_name[0].lower()}{head.task_name[1:]}): {parts}. It does "
-        "not predict clicks yet: finetune it first."
+        "not predict clicks yet: pass it to finetuning as `model_name_or_path` first."
     )
 
 

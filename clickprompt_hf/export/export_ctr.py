@@ -27,6 +27,7 @@ TORCH_FILE = "model.pt2"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 # an import of a sibling, as shipped files write it, or of a shipped file
 _OWN_IMPORT = re.compile(r"^from \.+(\w+) import", re.MULTILINE)
+_FINETUNE_FIRST = "Finetune it first, with `without_plm` to serve its CTR part alone."
 
 
 def export_ctr(
@@ -110,7 +111,7 @@ def load_ctr(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProcessor]:
     if config.use_plm:
         logger.warning(
             f"The CTR logit of {checkpoint} was trained as part of a fused logit (fusion={config.fusion!r}); it may "
-            "be badly calibrated on its own. To train it on its own, finetune without the PLM."
+            "be badly calibrated on its own. To train it on its own, finetune with `without_plm`."
         )
     return model, processor
 
@@ -130,7 +131,7 @@ def load_click_model(checkpoint: str, config: ClickPromptConfig, **options: bool
     if ClickPromptForCTR.__name__ not in (config.architectures or ()):
         raise ValueError(
             f"`checkpoint` must be finetuned for clicks, but {checkpoint} is one of {config.architectures}. "
-            "Finetune it without the PLM first."
+            + _FINETUNE_FIRST
         )
     try:
         model = ClickPromptForCTR.from_pretrained(checkpoint, dtype=torch.float32, **options)
@@ -139,7 +140,7 @@ def load_click_model(checkpoint: str, config: ClickPromptConfig, **options: bool
     if model.fresh_weights:
         raise ValueError(
             f"`checkpoint` must be finetuned for clicks, but {checkpoint} lacks {list(model.fresh_weights)}. "
-            "Finetune it without the PLM first."
+            + _FINETUNE_FIRST
         )
     return model.eval()
 
