@@ -2,12 +2,14 @@
 
     python benchmarks/tables.py book-crossing book-crossing-dense.zip --output_dir tables
     python benchmarks/tables.py ml-1m-plots ml-1m.zip --plots ml-1m-plots.csv --output_dir tables
+    python benchmarks/tables.py ml-1m-titles ml-1m.zip --output_dir tables
 
 | name | file | click |
 |---|---|---|
 | `book-crossing` | Ziegler et al. 2005, users with 20 and books with 10 ratings or more | rating of 8 or more |
 | `anime` | anime recommendations (Kaggle, CooperUnion) | rating of 8 or more |
 | `ml-1m-plots` | MovieLens-1M, with director, cast and plot from a CSV file | rating above 3, 3s dropped |
+| `ml-1m-titles` | MovieLens-1M, whose titles are vectors of a frozen PLM | rating above 3, 3s dropped |
 | `credit-card` | UCI, default of credit card clients | default in the next month |
 | `adult` | UCI, adult | income above 50,000 dollars |
 | `cardio` | cardiovascular disease (Kaggle, sulianova) | disease |
@@ -113,6 +115,15 @@ def ml_1m_plots(path: Path, plots: Path | None) -> tuple[pd.DataFrame, dict[str,
     return rows, {"fields": fields, "label": schema.label, "time": schema.time}
 
 
+def ml_1m_titles(path: Path, plots: Path | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """MovieLens-1M, whose titles have a vector instead of ids."""
+    source = load_source("ml-1m", path)
+    fields = [field_entry(replace(field, in_text=field.column in ("title", "genre"))) for field in source.schema.fields]
+    by_column = {field["column"]: field for field in fields}
+    by_column["title"].update({"kind": "text", "as": "vector"})
+    return source.table.to_pandas(), {"fields": fields, "label": source.schema.label, "time": source.schema.time}
+
+
 def credit_card(path: Path, plots: Path | None) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Clients of a bank, their bills and payments of six months."""
     return numbers(
@@ -157,7 +168,7 @@ def field_entry(field: Any) -> dict[str, Any]:
 
 TABLES: dict[str, Callable[[Path, Path | None], tuple[pd.DataFrame, dict[str, Any]]]] = {
     **{"book-crossing": book_crossing, "anime": anime, "ml-1m-plots": ml_1m_plots},
-    **{"credit-card": credit_card, "adult": adult, "cardio": cardio},
+    **{"ml-1m-titles": ml_1m_titles, "credit-card": credit_card, "adult": adult, "cardio": cardio},
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from movielens_files import ml_1m_files, write_zip
 from small_runs import BENCHMARKS, make_benchmarks_small
 
 from clickprompt_hf.data.schema_file import load_schema
@@ -82,6 +83,15 @@ def test_tables_of_numbers_keep_codes_as_categories(tables, tmp_path):
     assert {field.column: field.kind for field in schema.fields} == {
         **{"age": "numeric", "gender": "categorical", "ap_hi": "numeric"}
     }
+
+
+def test_titles_are_vectors_that_the_plm_reads_too(tables, tmp_path):
+    path = write_zip(tmp_path / "ml-1m.zip", "ml-1m", ml_1m_files())
+    tables.main(["ml-1m-titles", str(path), "--output_dir", str(tmp_path)])
+    fields = {field.column: field for field in load_schema(tmp_path / "ml-1m-titles.yaml").fields}
+    assert [name for name, field in fields.items() if field.in_text] == ["title", "genre"]
+    assert [name for name, field in fields.items() if field.is_vector] == ["title"]
+    assert set(fields) <= set(pd.read_parquet(tmp_path / "ml-1m-titles.parquet").columns)
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_reports_name_the_settings_of_their_arms_alone(tmp_path):
         data=SimpleNamespace(processor=SimpleNamespace(schema=schema)),
         **{"num_trials": 1, "metric": "auc", "seeds": [42], "pamlm_epochs": 3},
     )
-    of_plm = ["prompts enter the last layers", "pooling", "learning rate of the PLM"]
+    of_plm = ["number of last layers with prompts", "pooling", "learning rate of the PLM"]
     for arms_of, expected in (
         ({}, []),
         ({"with_plm": True}, of_plm),

@@ -486,7 +486,7 @@ def test_wrong_teachers_and_students_are_refused(runs, table, tmp_path, caplog):
 
     refused("--distill_from must be finetuned for clicks, but .*pamlm is a pretraining", fresh, pamlm)
     refused("`--distill_from` must be a local folder or a Hub id", fresh, str(tmp_path / "nowhere"))
-    refused("has no record of the rows", fresh, changed_copy(runs / "teacher", tmp_path / "unrecorded"))
+    refused("has no record of its training rows", fresh, changed_copy(runs / "teacher", tmp_path / "unrecorded"))
     refused(
         "`--split_seed` must be 7, as in the teacher's training, or left out; got 8. .* that the teacher has seen",
         *(fresh, given, "--split_seed=8"),
@@ -525,7 +525,7 @@ def test_a_teacher_without_a_plm_teaches_with_a_warning(table, tmp_path, monkeyp
     finetune.main([*table, "--ctr_only", *SIZES, *QUICK, "--output_dir", str(tmp_path / "big")])
     options = ["--ctr_only", "--backbone", "lr", *table[:4], "--distill_from", str(tmp_path / "big"), *QUICK]
     finetune.main([*options, "--output_dir", str(tmp_path / "small")])
-    assert warnings == [f"--distill_from {tmp_path}/big has no PLM: the student learns from a CTR part alone."]
+    assert warnings == [f"--distill_from {tmp_path}/big has no PLM: the student learns from a CTR model only."]
     splits, _ = load_splits("csv", table[3], table[5])
     expected = logits_of(tmp_path / "big", splits["train"].slice(0, 20).to_pylist())
     np.testing.assert_allclose(trainers[1].train_dataset.teacher_logits[:20], expected, atol=1e-5)

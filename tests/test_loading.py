@@ -252,7 +252,7 @@ def test_later_versions_are_refused(checkpoint):
         for version in (3, "new"):
             path.write_text(json.dumps({**json.loads(text), "checkpoint_version": version}))
             with pytest.raises(
-                ValueError, match=rf"`checkpoint_version` in {name} must be at most 2, got {version!r}: a later"
+                ValueError, match=rf"`checkpoint_version` in {name} must be at most 2, got {version!r}: .* a later"
             ):
                 load_all(checkpoint)
         path.write_text(text)
@@ -263,7 +263,7 @@ def test_later_versions_are_refused(checkpoint):
     ("name", "missing", "truncated"),
     [
         ("config.json", "Should have a `model_type` key in its config.json", "config.json' is not a valid JSON file"),
-        ("model.safetensors", "no file named model.safetensors", "safetensors file is damaged or cut off"),
+        ("model.safetensors", "no file named model.safetensors", "safetensors file is damaged or truncated"),
         ("processor_config.json", "its processor_config.json is missing", "_config.json' is not a valid JSON file"),
         ("feature_vocabularies.txt", "does not appear to have a file named feature_voc", "must be the whole file"),
         ("tokenizer.json", "tokenizer.json or .* is missing or damaged", "tokenizer.json or .* is missing or damaged"),

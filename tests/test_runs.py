@@ -391,7 +391,7 @@ def test_resuming_refuses_another_split(table, pretrained, tmp_path):
     schema = yaml.safe_load((table / "schema.yaml").read_text())
     schema["fields"][0]["name"] = "Reader"
     (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema))
-    with pytest.raises(ValueError, match="`resume_from_checkpoint` must be .* with the processor of the data"):
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` must be a checkpoint whose processor matches the data"):
         run_ctr.main([*resumed, "--schema", str(tmp_path / "schema.yaml")])
 
     # omitted arguments are the checkpoint's
@@ -473,7 +473,7 @@ def idle_warnings(monkeypatch, options, checkpoint=None, pretraining=False):
         (["--first_order", "false"], "--first_order False has no effect: it needs --backbone fm or deepfm."),
         ([*WITH_PLM, "--prompt_strategy", "shallow", "--prompt_rank", "8"], "--prompt_encoder low_rank"),
         (["--num_attention_heads", "2"], "--backbone autoint or transformer"),
-        (["--data_path", "/nowhere"], "a --dataset that is read from files"),
+        (["--data_path", "/nowhere"], "a --dataset read from files"),
         (["--dataset", "owner/name", "--data_path", "x"], "a --dataset that is not a Hub id or folder itself"),
         (["--split", "time", "--split_seed", "1"], "--split random or user"),
         (["--split_column", "item_id"], "--split_column item_id has no effect: it needs --split user."),

@@ -194,7 +194,7 @@ def test_other_divisions_are_refused(engine, name, tmp_path, monkeypatch):
 def test_updates_that_are_not_sparse_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`sparse_embedding_updates` must be True with `shard_id_tables`.*got False"):
         arguments(tmp_path, sparse_embedding_updates=False)
-    assert arguments(tmp_path, shard_id_tables=False).sparse_embedding_updates is False
+    assert not arguments(tmp_path, shard_id_tables=False).sparse_embedding_updates
     model = ctr_model()
     given = (torch.optim.SGD(model.parameters(), lr=0.1), None)
     with pytest.raises(ValueError, match="`shard_id_tables` must be False with `optimizers`"):
@@ -205,7 +205,7 @@ def test_updates_that_are_not_sparse_are_refused(tmp_path):
 
 def test_adapters_are_refused(tmp_path):
     model = get_peft_model(ClickPromptForCTR(tiny_config()), LoraConfig(r=2, target_modules=["query"]))
-    with pytest.raises(ValueError, match="`shard_id_tables` must be False with adapters of PEFT"):
+    with pytest.raises(ValueError, match="`shard_id_tables` must be False with PEFT adapters"):
         ClickPromptTrainer(model, arguments(tmp_path))
 
 
