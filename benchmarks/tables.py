@@ -118,7 +118,9 @@ def ml_1m_plots(path: Path, plots: Path | None) -> tuple[pd.DataFrame, dict[str,
 def ml_1m_titles(path: Path, plots: Path | None) -> tuple[pd.DataFrame, dict[str, Any]]:
     """MovieLens-1M, whose titles have a vector instead of ids."""
     source = load_source("ml-1m", path)
-    fields = [field_entry(replace(field, in_text=field.column in ("title", "genre"))) for field in source.schema.fields]
+    fields = [
+        field_entry(replace(field, in_text=field.column in ("title", "genre"))) for field in source.schema.fields
+    ]
     by_column = {field["column"]: field for field in fields}
     by_column["title"].update({"kind": "text", "as": "vector"})
     return source.table.to_pandas(), {"fields": fields, "label": source.schema.label, "time": source.schema.time}

@@ -391,7 +391,9 @@ def test_resuming_refuses_another_split(table, pretrained, tmp_path):
     schema = yaml.safe_load((table / "schema.yaml").read_text())
     schema["fields"][0]["name"] = "Reader"
     (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema))
-    with pytest.raises(ValueError, match="`resume_from_checkpoint` must be a checkpoint whose processor matches the data"):
+    with pytest.raises(
+        ValueError, match="`resume_from_checkpoint` must be a checkpoint whose processor matches the data"
+    ):
         run_ctr.main([*resumed, "--schema", str(tmp_path / "schema.yaml")])
 
     # omitted arguments are the checkpoint's

@@ -533,7 +533,9 @@ def test_prepared_rows_are_kept_and_used_again(arguments, files, table, tmp_path
 def test_a_folder_of_other_things_is_not_replaced_by_prepared_rows(arguments, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match="`--prepared` must be a new or empty folder, or one prepared by an earlier run"):
+    with pytest.raises(
+        ValueError, match="`--prepared` must be a new or empty folder, or one prepared by an earlier run"
+    ):
         finetune.main(
             [*arguments, "--ctr_only", "--prepared", str(tmp_path / "mine"), "--output_dir", str(tmp_path / "out")]
         )
