@@ -511,7 +511,7 @@ def labels_of(values: Iterable, positive: str | None = None) -> np.ndarray:
         values: Labels as numbers, truth values or strings of these; with `positive`, any words.
         positive: `Schema.positive`: the value that means a click, in upper or lower case. Any other value means no
             click, and a missing one is not a label. Next to a word, 0 and 1 keep their meaning; next to a number,
-            truth values keep theirs.
+            booleans keep theirs.
     """
     if positive is not None:
         label_of = _label_by_number(positive) if is_number_of_click(positive) else _label_in_words(positive)
@@ -542,9 +542,9 @@ def _label_by_number(positive: str) -> Callable[[Any], float]:
     click = _normal_number(canonical(positive))
 
     def label_of(value: Any) -> float:
+        if isinstance(value, (bool, np.bool_)):
+            return float(value)
         text = canonical(value)
-        if (truth := _TRUTHS.get(text.lower())) is not None:
-            return truth
         return float(_normal_number(text) == click) if text else float("nan")
 
     return label_of

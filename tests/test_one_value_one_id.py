@@ -325,9 +325,6 @@ def test_labels_in_words_are_found_by_their_meaning():
     for labels in (["true", "false"], ["TRUE", "FALSE"], [True, False], np.asarray([True, False])):
         assert labels_of(labels, "true").tolist() == labels_of(labels).tolist() == [1, 0]
         assert labels_of(labels, "False").tolist() == [0, 1]
-    # next to a number, truth values keep their meaning, also as words of a CSV file
-    for labels in ([True, False, 1, 2], ["true", "FALSE", "1", "2.0"], [np.True_, np.False_, "x", "2"]):
-        assert labels_of(labels, "2").tolist() == [1, 0, 0, 1]
     assert labels_of(["2024-01-31", "1.0", Decimal("0.00"), "x"], "2024-01-31T00:00").tolist() == [1, 1, 0, 0]
 
 

@@ -191,7 +191,7 @@ def test_the_command_trains_on_vectors(plm, tmp_path):
         *("--backbone", "dcn", "--embedding_size", "4", "--dnn_hidden_sizes", "8", "--num_train_epochs", "1"),
         *("--output_dir", str(tmp_path / "out"), "--report_to", "none", "--report_plots", "False"),
     ]
-    with pytest.raises(ValueError, match=r"`--text_encoder` must name the pretrained PLM .* \['title'\], got none"):
+    with pytest.raises(ValueError, match=r"`--text_encoder` must name .* \['title'\] into vectors, got none"):
         finetune.main(arguments)
     cache = tmp_path / "cache"
     metrics = finetune.main([*arguments, "--text_encoder", plm, "--text_vector_dir", str(cache)])
