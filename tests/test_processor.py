@@ -1111,3 +1111,10 @@ def test_a_tokenizer_in_python_is_loaded_once_its_class_is_known(tmp_path):
     processor.save_pretrained(tmp_path)
     loaded = ClickPromptProcessor.from_pretrained(tmp_path, trust_remote_code=True)
     assert dict(loaded(tiny_rows(4))) == dict(processor(tiny_rows(4)))
+
+
+@pytest.mark.parametrize("cells", [[None, "Up"], [b"x", None]])
+def test_columns_without_numbers_are_refused_whatever_their_cells_are(cells):
+    schema = Schema((FieldSchema("size", kind="numeric"),), label="click")
+    with pytest.raises(ValueError, match="must hold numbers, but none of its training values is one"):
+        ClickPromptProcessor.fit({"size": cells}, schema)

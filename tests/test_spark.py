@@ -91,7 +91,7 @@ def test_warnings_about_columns_are_those_of_one_machine(session):
             fit(rows, schema)
         messages = [str(warning.message) for warning in caught if warning.category is UserWarning]
         assert [message.partition(", e.g.")[0] for message in messages] == [
-            "Column 'item' of kind 'categorical' holds whole numbers as floats beside missing values",
+            "Column 'item' of kind 'categorical' holds whole numbers as floats because of missing values",
             "No cell of column 'tags' has its `separator` ';', but most have '|': each cell counts as one value.",
         ]
 

@@ -261,7 +261,8 @@ def check_kind(counts: ValueCounts, field: FieldSchema) -> None:
         return
     if not found:
         written = f" in the `time_format` {field.time_format!r}" if field.time_format else ""
-        advice = advice_on_numbers(value for value, _ in counts) if field.kind == "numeric" else ""
+        texts = [value for value, _ in counts if isinstance(value, str)]
+        advice = advice_on_numbers(texts) if field.kind == "numeric" else ""
         raise ValueError(
             f"Column {field.column!r} of kind {field.kind!r} must hold {what}{written}, but none of its training "
             f"values is one, e.g. {counts[0][0]!r}.{f' {advice[0].upper()}{advice[1:]}.' if advice else ''}"
