@@ -343,7 +343,7 @@ class ClickPromptSettings:
         if not isinstance(args, ClickPromptTrainingArguments):
             return cls()
         given = {setting.name: getattr(args, setting.name) for setting in fields(cls)}
-        # divided tables have no other updates
+        # sharded tables have no other updates
         given["sparse_embedding_updates"] = bool(given["sparse_embedding_updates"] or args.shard_id_tables)
         return cls(**given)
 
