@@ -9,7 +9,7 @@ from transformers import BertConfig
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.schema_file import load_schema
-from clickprompt_hf.drafting.column_profile import profile_column
+from clickprompt_hf.drafting.column_kinds import profile_column
 from clickprompt_hf.drafting.text_estimate import TextEstimate, estimate_text
 from clickprompt_hf.runs.draft_schema import draft_schema, main
 

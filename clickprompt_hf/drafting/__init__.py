@@ -4,7 +4,12 @@
 | step | module |
 |---|---|
 | what a column's name suggests | `column_names.py` |
-| which kind of field its cells are | `column_profile.py` |
+| what is known of a column | `column_profile.py` |
+| which kind of field its cells are | `column_kinds.py` |
+| numbers, ids and codes in digits | `number_columns.py` |
+| times | `time_columns.py` |
+| several values per cell | `list_columns.py` |
+| words for missing cells | `missing_words.py` |
 | what the marks within numbers mean | `written_numbers.py` |
 | numbers with currencies, units or separators | `amounts.py` |
 | numbers that stand for missing cells | `stand_ins.py` |

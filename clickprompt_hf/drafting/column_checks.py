@@ -10,16 +10,11 @@ from sklearn.metrics import roc_auc_score
 
 from ..values_clickprompt import canonical, number_of, read_time
 from .column_names import suggests_outcome
-from .column_profile import (
-    CHANCE,
-    MAX_NUMBERS_AS_CATEGORIES,
-    MIN_ROWS_OF_IDS,
-    ColumnProfile,
-    is_no_time,
-    means_missing,
-    set_numeric,
-)
+from .column_profile import CHANCE, ColumnProfile
+from .missing_words import is_no_time, means_missing
+from .number_columns import MAX_NUMBERS_AS_CATEGORIES, set_numeric
 
+_MIN_ROWS_OF_IDS = 20
 _MIN_ROWS_TO_RANK = 100
 _MIN_ROWS_OF_CLASS = 10
 _NUMBERS_BINS = 50
@@ -69,7 +64,7 @@ def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
     """
     if profile.reason_left_out:
         return
-    is_unique = MIN_ROWS_OF_IDS <= num_distinct_rows <= len(profile.values)
+    is_unique = _MIN_ROWS_OF_IDS <= num_distinct_rows <= len(profile.values)
     if profile.kind == "numeric" and profile.numbers is not None:
         whole = bool((profile.numbers % 1 == 0).all())
         is_unique = is_unique and whole and float(np.ptp(profile.numbers)) == num_distinct_rows - 1
@@ -77,7 +72,7 @@ def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
         profile.reason_left_out, profile.doubts = "row ids, as no two rows share a value", []
         if num_distinct_rows < profile.num_rows:
             profile.reason_left_out = "row ids, as only duplicate rows share a value"
-    elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > MIN_ROWS_OF_IDS:
+    elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > _MIN_ROWS_OF_IDS:
         profile.doubts.append("most values occur only once, so little can be learned about them; see min_count")
 
 

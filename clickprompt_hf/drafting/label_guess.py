@@ -10,7 +10,8 @@ import numpy as np
 
 from ..schema_clickprompt import check_positive
 from ..values_clickprompt import labels_of, meaning_of, number_of, percent
-from .column_profile import ColumnProfile, means_missing
+from .column_profile import ColumnProfile
+from .missing_words import means_missing
 
 _BINARY_LABELS = ("0", "1", "false", "true")
 _LABEL_WORDS = {

@@ -21,8 +21,9 @@ from .column_checks import (
     unite_buckets,
     unite_families,
 )
+from .column_kinds import profile_column
 from .column_names import display_name
-from .column_profile import ColumnProfile, profile_column
+from .column_profile import ColumnProfile
 from .label_guess import LabelGuess, guess_labels, named_label
 from .stand_ins import question_stand_ins
 from .written_numbers import looks_numeric
