@@ -109,6 +109,23 @@ def test_intervals_by_hand_and_undefined_ones():
         assert np.isfinite(result["log_loss_high"])
 
 
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_calibration_does_not_depend_on_the_order_of_equal_probabilities(order):
+    # right on average, in a file that is sorted by its clicks
+    clicks = np.repeat([0, 1], 50)[order]
+    result = CalibrationError().compute(predictions=np.full(100, 0.5), references=clicks)
+    assert result["calibration_error"] == 0
+    # two probabilities, each off by 0.1, with bins that end between equal ones
+    scores = np.repeat([0.3, 0.6], [25, 75])[order]
+    clicks = np.concatenate([np.repeat([0, 1], [20, 5]), np.repeat([1, 0], [38, 37])])[order]
+    gap = (25 * 0.1 + 75 * (0.6 - 38 / 75)) / 100
+    found = calibration_bins(scores, clicks)
+    assert np.average((found["mean_probability"] - found["click_rate"]).abs(), weights=found["rows"]) == pytest.approx(
+        gap
+    )
+    assert found["clicks"].sum() == pytest.approx(43)
+
+
 def test_calibration_bins():
     bins = calibration_bins([0.9, 0.1, 0.2, 0.8], [1, 0, 1, 1], num_bins=2)
     assert bins.to_dict("list") == {

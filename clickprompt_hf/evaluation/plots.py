@@ -134,7 +134,7 @@ def reliability_diagram(bins: pd.DataFrame, probabilities: np.ndarray) -> "Figur
     """
     figure, (rates, spread) = _figure(2, rows=2, height_ratios=(3, 1))
     intervals = [
-        stats.binomtest(int(clicks), int(rows)).proportion_ci(method="wilson")
+        stats.binomtest(round(clicks), int(rows)).proportion_ci(method="wilson")
         for clicks, rows in zip(bins["clicks"], bins["rows"])
     ]
     low, high = np.array([[interval.low, interval.high] for interval in intervals]).T

@@ -94,22 +94,28 @@ def calibration_metrics(probabilities, clicks, num_bins: int = CalibrationError.
 def calibration_bins(probabilities, clicks, num_bins: int = CalibrationError.num_bins) -> pd.DataFrame:
     """Sort rows by probability and split them into bins of equal size.
 
+    Rows of equal probability each count their common click rate, so that their order does not matter where a bin ends
+    between them.
+
     Args:
         probabilities: (N,) click probabilities.
         clicks: (N,) 0 or 1.
         num_bins: At least 1. With fewer rows than bins, each row is a bin.
 
     Returns:
-        One row per bin: `rows`, `mean_probability`, `click_rate` and `clicks`, the number of clicks.
+        One row per bin: `rows`, `mean_probability`, `click_rate` and `clicks`, the number of clicks, which may be
+        fractional.
     """
     probabilities, clicks = np.asarray(probabilities, dtype=np.float64), np.asarray(clicks, dtype=np.float64)
+    _, group = np.unique(probabilities, return_inverse=True)
+    clicks = (np.bincount(group, weights=clicks) / np.bincount(group))[group]
     bins = np.array_split(np.argsort(probabilities, kind="stable"), min(num_bins, len(probabilities)))
     return pd.DataFrame(
         {
             "rows": [len(rows) for rows in bins],
             "mean_probability": [probabilities[rows].mean() for rows in bins],
             "click_rate": [clicks[rows].mean() for rows in bins],
-            "clicks": [int(clicks[rows].sum()) for rows in bins],
+            "clicks": [clicks[rows].sum() for rows in bins],
         }
     )
 
