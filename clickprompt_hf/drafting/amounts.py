@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..values_clickprompt import is_known_unit, number_and_unit, number_of, plain_readings
-from .written_numbers import are_triples, marks_advice
+from .written_numbers import are_triples
 
 _WITHOUT_PARENTHESES = re.compile(r"^\((.*)\)$")
 _CLOCK = re.compile(r"-?\d{1,4}:\d\d(:\d\d(\.\d+)?)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
 _MOST_OTHERS = 0.05
 _MOST_UNITS = 5
-# Letters behind a number without a blank are a code if there are several, unless they are magnitudes.
-_MAGNITUDES = {"k", "m", "b"}
+# Letters behind a number without a blank are a code if there are several, unless they are these.
+_MAGNITUDE_LETTERS = {"k", "m", "b"}
 # So many lists of whole numbers would not all have three digits in each entry.
 _LEAST_LISTS = 20
 
@@ -32,8 +32,8 @@ def question_clocks(values: Sequence[str]) -> str | None:
 
 def have_unknown_unit(values: Sequence[str]) -> bool:
     """Whether a number has a word behind it that is not a known unit, as in `229 BA`, which may be a code."""
-    split = [number_and_unit(_WITHOUT_PARENTHESES.sub(r"\1", value), any_unit=True) for value in values]
-    return any(found is not None and not is_known_unit(found[1]) for found in split)
+    units = map(_unit_of, values)
+    return any(unit is not None and not is_known_unit(unit) for unit in units)
 
 
 def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
@@ -46,20 +46,21 @@ def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
     if not values or (are_triples(values) and len(values) > _LEAST_LISTS):
         return None
     units: Counter[str] = Counter()
-    rows, is_unspaced_letter, example = 0, False, ""
+    rows_of_others, most_others = 0, _MOST_OTHERS * counts.sum()
+    is_unspaced_letter, example = False, ""
     for value, count in zip(values, counts.tolist()):
-        plain = _WITHOUT_PARENTHESES.sub(r"\1", value)
-        split = number_and_unit(plain, any_unit=True)
-        if split is None and not (np.isfinite(number_of(value)) or plain_readings(value)):
-            if (rows := rows + count) > _MOST_OTHERS * counts.sum():
+        is_plain, unit = bool(np.isfinite(number_of(value))), _unit_of(value)
+        if unit is not None:
+            units[unit] += count
+            is_unspaced_letter |= len(unit) == 1 and unit.isalpha() and " " not in value
+        elif not is_plain and not plain_readings(value):
+            rows_of_others += count
+            if rows_of_others > most_others:
                 return None
             continue
-        if split is not None:
-            units[split[1]] += count
-            is_unspaced_letter |= len(split[1]) == 1 and split[1].isalpha() and " " not in plain
-        if not example and not np.isfinite(number_of(value)):
+        if not example and not is_plain:
             example = value
-    if len(units) > _MOST_UNITS or (is_unspaced_letter and len(units) > 1 and not {*units} <= _MAGNITUDES):
+    if len(units) > _MOST_UNITS or (is_unspaced_letter and len(units) > 1 and not {*units} <= _MAGNITUDE_LETTERS):
         return None
     readings = plain_readings(example)
     written = f" ({' or '.join(readings)})" if readings else ""
@@ -69,7 +70,7 @@ def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
             return None
         return (
             f"numbers with separators or signs, such as {example!r}, are read as words: write plain numbers{written} "
-            f"to make the field numeric{marks_advice(values)}"
+            "to make the field numeric"
         )
     shown = ", ".join(map(repr, units))
     same = " in one unit" if len(units) > 1 or units.total() < counts.sum() else ""
@@ -77,3 +78,9 @@ def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
         f"numbers with {shown}, such as {example!r}, are read as words: write plain numbers{written}{same} to make "
         "the field numeric"
     )
+
+
+def _unit_of(value: str) -> str | None:
+    """The unit behind or before a number, which may be in parentheses; `None` for another text."""
+    split = number_and_unit(_WITHOUT_PARENTHESES.sub(r"\1", value), any_unit=True)
+    return None if split is None else split[1]

@@ -69,7 +69,7 @@ def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
         whole = bool((profile.numbers % 1 == 0).all())
         is_unique = is_unique and whole and float(np.ptp(profile.numbers)) == num_distinct_rows - 1
     if is_unique and profile.kind in ("categorical", "numeric"):
-        profile.reason_left_out, profile.doubts = "row ids, as no two rows share a value", []
+        profile.reason_left_out, profile.doubts, profile.marks = "row ids, as no two rows share a value", [], None
         if num_distinct_rows < profile.num_rows:
             profile.reason_left_out = "row ids, as only duplicate rows share a value"
     elif profile.kind == "categorical" and len(profile.values) > 0.5 * profile.counts.sum() > _MIN_ROWS_OF_IDS:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .column_names import suggests_ids, suggests_places, words_of
+from .written_numbers import Marks
 
 _WORDS, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
 CODE = re.compile(r"[A-Za-z]+[-_ ]?\d+|\d+[-_ ]?[A-Za-z]+|@\w+")
@@ -40,6 +41,7 @@ class ColumnProfile:
         auc: AUC of ranking rows by this column alone; `None` if unknown.
         numbers: (V,) values as numbers, times as seconds, NaN if a value is neither; `None` for other kinds.
         are_amounts: Whether the values are numbers that are not written plainly, such as `12 kg`.
+        marks: Marks with which a CSV file would have to be read if a doubt about numbers is right; `None` without one.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ColumnProfile:
     auc: float | None = None
     numbers: np.ndarray | None = None
     are_amounts: bool = False
+    marks: Marks | None = None
 
     @property
     def num_rows(self) -> int:

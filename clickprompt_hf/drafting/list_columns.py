@@ -69,6 +69,7 @@ def try_multi_valued(profile: ColumnProfile, raw: Mapping[str, Any]) -> bool:
             set_multi_valued(profile, cells, profile.counts, f"split at {separator!r}")
             if doubt := question_triples(profile.values, separator):
                 profile.doubts.append(doubt)
+                profile.marks = (".", separator.strip() or " ")
             return True
     return False
 

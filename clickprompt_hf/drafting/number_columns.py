@@ -13,7 +13,7 @@ from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS
 from .column_profile import CHANCE, CODE, ColumnProfile, question_words
 from .missing_words import means_missing, words_beside
 from .time_columns import try_dates_in_digits, try_time_format
-from .written_numbers import question_points
+from .written_numbers import POINTS_FOR_THOUSANDS, marks_that_read, question_points
 
 _ROUNDED_ID = re.compile(r"\d[.,]\d+E\+\d\d")
 # The days of the years 1955 to 2064, as spreadsheets count them.
@@ -74,6 +74,7 @@ def try_numbers(profile: ColumnProfile) -> bool:
     set_numeric(profile, numbers)
     if doubt := question_points(profile.values):
         profile.doubts.append(doubt)
+        profile.marks = POINTS_FOR_THOUSANDS
     low, high = np.nanmin(numbers), np.nanmax(numbers)
     if profile.words & TIME_WORDS and low >= _FIRST_DAY and high < _LAST_DAY:
         day = (datetime(1899, 12, 30) + timedelta(days=float(high))).date()
@@ -114,6 +115,7 @@ def try_amounts(profile: ColumnProfile) -> bool:
     profile.are_amounts = True
     # few numbers would be categories as well
     if len(values) > MAX_NUMBERS_AS_CATEGORIES:
+        profile.marks = marks_that_read(values)
         if have_unknown_unit(values):
             profile.doubts.append(doubt)
         else:

@@ -2,11 +2,11 @@
 """What the marks within written numbers mean: the point of a fraction, or separators of thousands."""
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,12 @@ from ..data.csv_files import plain_numbers
 from ..schema_clickprompt import CsvFormat
 from ..values_clickprompt import is_missing, number_of
 
-# Decimals and thousands, the plainest first.
-_MARKS: tuple[tuple[str, str | None], ...] = (
-    *((",", None), (".", ","), (",", "."), (",", " "), (".", " "), (".", "'"), (",", "'")),
-)
-_PLAIN = (".", None)
+# Decimals and thousands, as in `CsvFormat`.
+Marks: TypeAlias = tuple[str, str | None]
+POINTS_FOR_THOUSANDS: Marks = (",", ".")
+# The plainest first.
+_MARKS: tuple[Marks, ...] = (*((",", None), (".", ","), (",", "."), (",", " "), (".", " "), (".", "'"), (",", "'")),)
+_PLAIN: Marks = (".", None)
 _MOST_OTHERS = 0.05
 _VALUES_TRIED = 1000
 _THREE_DIGITS_BEHIND_COMMA = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
@@ -41,29 +42,21 @@ def question_points(values: Sequence[str]) -> str | None:
         return None
     example = single[0]
     meant = example.replace(".", "")
-    flags = _advice((",", "."))
     if several:
         return (
             f"the points probably separate thousands, as in {several[0]!r}, which counts as missing: {example!r} is "
-            f"read as {example}, not as {meant}; write {meant}{flags}"
+            f"read as {example}, not as {meant}; write {meant}"
         )
     return (
         f"all fractions have exactly three digits: {example!r} is read as {example}; if points separate thousands, "
-        f"write {meant}{flags}"
+        f"write {meant}"
     )
 
 
-def marks_advice(values: Sequence[str]) -> str:
-    """The options that read numbers with decimal commas or separators of thousands; nothing if none does."""
+def marks_that_read(values: Sequence[str]) -> Marks | None:
+    """The marks that read numbers with decimal commas or separators of thousands; `None` if none do."""
     marks = _marks_of(values[:_VALUES_TRIED])
-    return _advice(marks[0]) if marks and marks[0] != _PLAIN else ""
-
-
-def _advice(marks: tuple[str, str | None]) -> str:
-    decimal, thousands = marks
-    options = ["--decimal", decimal] if decimal != "." else []
-    options += ["--thousands", thousands] if thousands is not None else []
-    return f", or draft again with {shlex.join(options)} if the CSV file writes all numbers so"
+    return marks[0] if marks and marks[0] != _PLAIN else None
 
 
 def are_triples(values: Sequence[str]) -> bool:
@@ -78,7 +71,7 @@ def question_triples(values: Sequence[str], separator: str) -> str | None:
     example = max(values, key=len)
     return (
         f"cells such as {example!r} are lists of numbers; if {separator!r} separates thousands, write "
-        f"{re.sub('[, ]', '', example)}{_advice(('.', separator.strip() or ' '))}"
+        f"{re.sub('[, ]', '', example)}"
     )
 
 
@@ -91,7 +84,7 @@ def with_guessed_marks(table: pa.Table, csv_format: CsvFormat | None) -> CsvForm
     """
     if csv_format is not None and not csv_format.has_plain_numbers:
         return csv_format
-    votes: Counter[tuple[str, str | None]] = Counter()
+    votes: Counter[Marks] = Counter()
     num_plain = num_columns = 0
     for column in table.columns:
         if not pa.types.is_string(column.type):
@@ -131,7 +124,7 @@ def _share_read(values: Sequence[str], csv_format: CsvFormat) -> float:
     return float(np.mean([np.isfinite(number_of(value)) for value in plain]))
 
 
-def _marks_of(values: Sequence[str]) -> list[tuple[str, str | None]]:
+def _marks_of(values: Sequence[str]) -> list[Marks]:
     """Marks that read a column of numbers; none if the column has no marks or holds something else."""
     if not values or are_triples(values):
         return []

@@ -300,6 +300,10 @@ def _field_lines(profile: ColumnProfile) -> list[str]:
             "  # IDS ONLY: ids and codes mean nothing to a language model; `in_text: false` hides them from it"
         )
     lines += [f"  # CHECK: {doubt}" for doubt in profile.doubts]
+    if profile.marks is not None:
+        marks = written_options(CsvFormat(decimal=profile.marks[0], thousands=profile.marks[1]))
+        flags = shlex.join(part for name, mark in marks.items() for part in (f"--{name}", mark))
+        lines.append(f"  # CHECK: or draft again with {flags} if the CSV file writes all numbers so")
     mark = "# - " if profile.reason_left_out else "- "
     return lines + [f"  {mark}{_flow(field)}" for field in fields_of(profile)]
 
