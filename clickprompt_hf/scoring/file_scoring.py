@@ -84,62 +84,85 @@ def score_file(
     needed = processor.needed_columns(processor.columns_to_join(dict.fromkeys(reader.schema.names)))
     _check_columns(reader.schema.names, needed, input_path, reader.advise_on_columns())
     state = PartialState()
-    pieces = FinishedPieces(output_path)
+    pieces, counts = FinishedPieces(output_path), _CountsOfFile(processor)
     model.eval()
     with ExitStack() as stack:
         if state.is_main_process:
-            file = input_path.stat()
-            origin = {
-                "input size": file.st_size,
-                "input modification time, ns": file.st_mtime_ns,
-                "checkpoint": checkpoint_digest(model, processor),
+            settings = {
                 "piece_rows": piece_rows,
                 "batch_size": batch_size,
                 "bf16": bf16,
                 "CSV format": str(csv_format),
             }
-            stack.enter_context(pieces.started(origin))
+            stack.enter_context(pieces.started({**_origin(input_path, model, processor), **settings}))
         state.wait_for_everyone()
         finished = pieces.finished()
 
         def is_mine(number: int) -> bool:
             return number % state.num_processes == state.process_index and number not in finished
 
-        unknown_of_file = DriftCounts(processor, processor.trained_values)
-        unread_of_file = [UnreadCells(field) for field in processor.schema.fields]
-        counts_of_file: list[DriftCounts | UnreadCells] = [unknown_of_file, *unread_of_file]
         # All processes read through the file at the same pace, so the main one shows the progress of all.
         with tqdm(total=reader.num_rows, unit=" rows", desc="scoring") as bar:
             if finished and state.is_main_process:
                 bar.write(f"Resuming after {len(finished)} finished pieces of {piece_rows:,} rows.", file=sys.stderr)
             for number, table in reader.read(is_mine):
-                unknown = DriftCounts(processor, processor.trained_values)
                 # the output keeps the cells as they are
-                rows = with_plain_numbers(table, numeric_columns, csv_format)
-                offset = number * piece_rows
+                rows, offset = with_plain_numbers(table, numeric_columns, csv_format), number * piece_rows
                 probabilities = score_table(
-                    rows, processor, model, batch_size, bf16, offset, unknown, unread_of_file, recent_texts
+                    rows, processor, model, batch_size, bf16, offset, counts.unknown, counts.unread, recent_texts
                 )
-                unknown_of_file.merge(unknown.counts)
                 if number == 0 and len(table) == piece_rows:
                     # Before hours of scoring.
-                    for counted in counts_of_file:
-                        counted.warn(f" of the first rows of {input_path}")
+                    counts.warn(f" of the first rows of {input_path}")
                 pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
                 bar.update(offset + len(table) - bar.n)
         state.wait_for_everyone()
-        all_counts = [counted.counts for counted in counts_of_file]
-        counts_of_processes = gather_object([all_counts])
-        if state.is_main_process:
-            for counts in counts_of_processes[1:]:
-                for counted, others in zip(counts_of_file, counts):
+        counts.gather()
+        if not state.is_main_process:
+            return []
+        counts.warn(f" of {input_path}")
+        num_pieces = -(-(reader.num_rows or 0) // piece_rows)
+        pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
+        return counts.unknown.drifts()
+
+
+class _CountsOfFile:
+    """Values of a file that training did not have, and cells that are not numbers or times.
+
+    Args:
+        processor: The model's processor.
+    """
+
+    def __init__(self, processor: ClickPromptProcessor):
+        self.unknown = DriftCounts(processor, processor.trained_values)
+        self.unread = [UnreadCells(field) for field in processor.schema.fields]
+
+    @property
+    def _all(self) -> list[DriftCounts | UnreadCells]:
+        return [self.unknown, *self.unread]
+
+    def gather(self) -> None:
+        """Add the counts of the other processes in the main one; call it in all of them."""
+        of_processes = gather_object([[counted.counts for counted in self._all]])
+        if PartialState().is_main_process:
+            for counts in of_processes[1:]:
+                for counted, others in zip(self._all, counts):
                     counted.merge(others)
-            for counted in counts_of_file:
-                counted.warn(f" of {input_path}")
-            num_pieces = -(-(reader.num_rows or 0) // piece_rows)
-            pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
-            return unknown_of_file.drifts()
-    return []
+
+    def warn(self, where: str) -> None:
+        """Warn about what was counted; `where` says which rows, such as `" of rows.csv"`."""
+        for counted in self._all:
+            counted.warn(where)
+
+
+def _origin(input_path: Path, model: Any, processor: ClickPromptProcessor) -> dict[str, Any]:
+    """The input and the model that finished pieces come from."""
+    file = input_path.stat()
+    return {
+        "input size": file.st_size,
+        "input modification time, ns": file.st_mtime_ns,
+        "checkpoint": checkpoint_digest(model, processor),
+    }
 
 
 def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -> str:
