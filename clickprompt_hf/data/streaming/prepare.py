@@ -274,7 +274,7 @@ class _Encoding:
         # Per field: ids of its column's values, and clauses of fields in the text.
         self.ids: list[np.ndarray] = []
         self.clauses: list[list[str]] = []
-        self.clause_ids: list[tuple[str, np.ndarray]] = []
+        self.clause_ids: list[np.ndarray] = []
 
     def write(self, split_column: str | None) -> None:
         self._encode_values(split_column)
@@ -327,10 +327,10 @@ class _Encoding:
                 self.columns[name], self._fitted(f), self.ids[f], is_used, self.processor, f
             )
             self.clauses.append(clauses)
-            self.clause_ids.append((name, indices))
+            self.clause_ids.append(indices)
         if self.clauses:
             firsts = first_clauses(self.clauses).tolist()
-            self.clause_ids = [(name, indices + np.int32(of)) for (name, indices), of in zip(self.clause_ids, firsts)]
+            self.clause_ids = [indices + np.int32(of) for indices, of in zip(self.clause_ids, firsts)]
         for name, counted in zip(names, unknown):
             if name != "train":
                 counted.warn(f" of the {name} split", but_for=split_column)
@@ -355,23 +355,26 @@ class _Encoding:
 
     def _encoded(self, chunk: int, positions: np.ndarray) -> dict[str, np.ndarray]:
         """The encoded rows of a chunk."""
-        fields = self.processor.schema.fields
-        codes = {name: self.columns[name].codes(chunk) for name in {field.column for field in fields}}
-
-        def rows_of(name: str, of_values: np.ndarray | None = None) -> np.ndarray:
-            """Codes of a column's values, or what those values have, in the rows of the chunk."""
-            of_rows, code_map = codes[name]
-            # values of the chunk are in the order of the column, so this stays in the cache
-            return (code_map if of_values is None else of_values[code_map])[of_rows]
-
+        fields, num_rows = self.processor.schema.fields, len(positions)
+        ends = np.cumsum([ids.shape[1] for ids in self.ids]).tolist()
         encoded = {
-            "feature_ids": np.concatenate([rows_of(of.column, ids) for of, ids in zip(fields, self.ids)], axis=1),
-            "value_ids": np.stack([rows_of(field.column) for field in fields], axis=1),
+            "feature_ids": np.empty((num_rows, ends[-1]), dtype=np.int32),
+            "value_ids": np.empty((num_rows, len(fields)), dtype=np.int32),
             "labels": self.table._labels[chunk],
             "row_ids": positions,
         }
         if self.clause_ids:
-            encoded["clause_ids"] = np.stack([rows_of(*of_field) for of_field in self.clause_ids], axis=1)
+            encoded["clause_ids"] = np.empty((num_rows, len(self.clause_ids)), dtype=np.int32)
+        in_text = self.processor.schema.fields_in_text if self.clause_ids else ()
+        # One column at a time: the codes of all are as large as the encoded rows.
+        for f, (field, ids, end) in enumerate(zip(fields, self.ids, ends)):
+            codes, code_map = self.columns[field.column].codes(chunk)
+            # values of the chunk are in the order of the column, so this stays in the cache
+            encoded["feature_ids"][:, end - ids.shape[1] : end] = ids[code_map][codes]
+            encoded["value_ids"][:, f] = code_map[codes]
+            if f in in_text:
+                place = in_text.index(f)
+                encoded["clause_ids"][:, place] = self.clause_ids[place][code_map][codes]
         return encoded
 
 

@@ -116,7 +116,8 @@ class RowWriter:
 
     def _write_run(self, position: int, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
-            content = np.ascontiguousarray(array, dtype=self._types[name][0]).tobytes()
+            # bytes that share the array's memory
+            content = np.ascontiguousarray(array, dtype=self._types[name][0]).reshape(-1).view(np.uint8).data
             offset = self._offsets[name] + position * self._row_bytes(name)
             while content:
                 written = os.pwrite(self._files[name], content, offset)
