@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .public_names import *
     from .training import ClickPromptTrainer, ClickPromptTrainingArguments
 elif "clickprompt_command" not in sys.modules:
-    # the command gets the public names on first use, see there
+    # the command gets the public names on first use, see clickprompt_command.py
     from .public_names import *
 
 

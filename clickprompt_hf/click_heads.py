@@ -46,7 +46,7 @@ class TextHead(nn.Module):
     r"""Text logit of the pooled text t: \\(z = v^T \tanh(U t + c) + d\\).
 
     Fresh weights are Xavier normal. With a PLM's normal(0.02), the text side of a narrow PLM starts so slowly that the
-    CTR side learns what both could.
+    CTR side learns what either could.
 
     Args:
         hidden_size: H.

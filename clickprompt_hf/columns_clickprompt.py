@@ -15,7 +15,7 @@ _NAMES_OF_COLUMNS = ("column_names", "columns")
 
 
 class Columns(dict):
-    """Columns of several rows: never one row, as another mapping of lists may be if all fields hold lists."""
+    """Columns of several rows, never read as one row; another mapping of lists may be, if all fields hold lists."""
 
 
 def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[str, Sequence]:

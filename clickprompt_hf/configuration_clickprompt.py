@@ -56,9 +56,9 @@ _RANGES: dict[str, Callable[[Any], bool]] = {
     "finite": math.isfinite,
 }
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string", dict: "a dict"}
-# No number of a configuration is larger, except numbers of ids, which are int32 in the encoded rows.
+# Largest number in a configuration, except numbers of ids, which are int32 in the encoded rows.
 _LARGEST, _MOST_IDS = 1_000_000, 2**31 - 1
-# Fields of every configuration that loading reads before anything else could complain about their type.
+# Fields of every configuration that loading reads first, so nothing else would report a wrong type.
 _INHERITED_TYPES: dict[str, Any] = {"architectures": list[str] | None, "id2label": dict | None, "return_dict": bool}
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 # Numbers of a PLM's configuration, by the names that all families understand, and their smallest values.
@@ -78,7 +78,7 @@ _PADDED_POSITION_FAMILIES = (
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet"),
     *("data2vec-text", "longformer", "ibert"),
 )
-# Families that run in two parts, below the prompts and from them on; `plm_split` has how.
+# Families that run in two parts, below the prompts and from them on; see `plm_split`.
 SPLIT_FAMILIES = (
     *("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet", "distilbert"),
     *("gpt2", "llama"),
@@ -118,7 +118,7 @@ def attention_by_part(attn_implementation: Any) -> dict[str, Any]:
                 f"got {unknown}."
             )
         chosen = chosen.get("text_config", chosen.get(""))
-        # as for a PLM of several parts of its own
+        # as for a PLM that itself has several parts
         chosen = chosen.get("") if isinstance(chosen, dict) else chosen
     return {"": chosen, "text_config": chosen}
 
@@ -453,7 +453,7 @@ class ClickPromptConfig(PreTrainedConfig):
     }
     keys_to_ignore_at_inference: ClassVar = ["ctr_logits", "text_logits", "prompts", "interaction"]
 
-    # May be given as dicts; configurations from `__post_init__` on.
+    # May be given as dicts, which `__post_init__` turns into configurations.
     text_config: Any = _setting(
         None,
         'Configuration of the PLM. None: no PLM with `fusion="ctr"`, otherwise the default RoBERTa.',
@@ -615,7 +615,7 @@ class ClickPromptConfig(PreTrainedConfig):
             )
 
     def __post_init__(self, **kwargs):
-        # of the files that this configuration is loaded from, not of those it is saved with
+        # these belong to the files it is loaded from, not to those it will be saved with
         kwargs.pop(FINGERPRINTS, None)
         kwargs["num_labels"] = 1
         # a loaded configuration names the repository it came from; a saved one must name its own files
@@ -624,7 +624,7 @@ class ClickPromptConfig(PreTrainedConfig):
         from_checkpoint = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
         kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES) if from_checkpoint else {}
         self.check()
-        # one that is set on the PLM's configuration holds too
+        # an implementation that is set on the PLM's configuration counts too
         own = getattr(self.text_config, "_attn_implementation", None)
         kwargs["attn_implementation"] = attention_by_part(kwargs.get("attn_implementation") or own)
         if self.fusion == "ctr":
@@ -656,19 +656,19 @@ class ClickPromptConfig(PreTrainedConfig):
         """Read `config.json`, as in transformers.
 
         Raises:
-            ValueError: If it holds something else than a configuration of this class.
+            ValueError: If it holds something other than a configuration of this class.
             OSError: If it is missing or not JSON.
         """
         wrong = f"config.json of {pretrained_model_name_or_path} must hold a configuration of {cls.model_type!r}, got "
         try:
             config_dict, others = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         except TypeError as error:
-            # transformers takes any JSON for a mapping
+            # transformers assumes that any JSON is a mapping
             raise ValueError(f"{wrong}no mapping: {error}") from error
         if not isinstance(config_dict, dict):
             raise ValueError(f"{wrong}{config_dict!r:.200}.")
         if not config_dict and Path(pretrained_model_name_or_path).is_dir():
-            # transformers takes a folder without one for a configuration of defaults
+            # transformers loads the defaults from a folder without one
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold a checkpoint, but its config.json is missing. It is "
                 "written last: was saving interrupted? Save the model again."
@@ -749,7 +749,7 @@ class ClickPromptConfig(PreTrainedConfig):
         """Largest number T of text tokens, including special tokens, for which K + T fits the PLM's positions and a
         decoder's attention window; `None` if the PLM has only relative positions, like T5.
 
-        Prompts above lower layers take no positions: T alone must fit. No family with windows has them.
+        Prompts above lower layers take no positions: T alone must fit. Families with windows have no such prompts.
         """
         # families with relative positions have no such attribute, or -1
         positions = getattr(self.text_config, "max_position_embeddings", None) or 0

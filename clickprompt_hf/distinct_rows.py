@@ -26,7 +26,7 @@ def with_distinct_features(model: Any, inputs: dict[str, Any]) -> dict[str, Any]
         saves too little.
     """
     ids, vectors = inputs["feature_ids"], inputs.get("feature_vectors")
-    # models of earlier versions, which trusted code may bring, have no `num_lower_layers` and no `feature_rows`
+    # models of earlier versions, loaded with a checkpoint's own code, lack `num_lower_layers` and `feature_rows`
     if len(ids) < _FEWEST_ROWS or not model.config.use_ctr or not hasattr(model.config, "num_lower_layers"):
         return inputs
     if vectors is None:
@@ -59,7 +59,7 @@ def distinct_rows(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None
     if 2 * len(hashes) > len(ids):
         return None
     rows = torch.empty_like(hashes).scatter_(0, kinds, torch.arange(len(ids), device=ids.device))
-    # Two kinds of rows may have one hash.
+    # Hashes of different rows may collide.
     return (rows, kinds) if torch.equal(ids[rows][kinds], ids) else None
 
 

@@ -47,8 +47,8 @@ class FeatureEncoder:
         ValueError: If `vectors` lacks the scale of a field of vectors, or one is damaged.
     """
 
-    # The tables that are joined to rows, as `JoinedTables`; of the class, as encoders that were pickled earlier have
-    # none.
+    # The tables that are joined to rows, as `JoinedTables`. A class attribute, because encoders pickled by earlier
+    # versions have none.
     tables: Any = None
 
     def __init__(
@@ -115,7 +115,7 @@ class FeatureEncoder:
             ValueError: If a row lacks a column and the key of its table; the message names the row.
         """
         rows = list(rows)
-        # `columns_of` names what is no row
+        # `columns_of` reports what is not a row
         if self.tables is None or not all(isinstance(row, Mapping) for row in rows):
             return rows
         return self.tables.completed(rows, self.read_columns, row_offset)
@@ -160,9 +160,9 @@ class FeatureEncoder:
     def is_row(self, rows: Mapping[str, Any]) -> bool:
         """Whether a mapping is one row instead of columns of rows.
 
-        In a row, the cells of single-valued fields are no lists. If all given fields hold lists, as multi-valued ones
-        and vectors do, it is a row unless a list holds lists, also written as text, missing values or values with
-        separators, which are cells. Columns that the schema does not name are ignored.
+        In a row, cells of single-valued fields are not lists. If all given fields hold lists, as multi-valued fields
+        and vectors do, it is a row, unless one of the lists holds cells: lists (also written as text), missing values
+        or values with separators. Columns that the schema does not name are ignored.
         """
         if isinstance(rows, Columns):
             return False
@@ -294,7 +294,7 @@ class FeatureEncoder:
         """Turn texts of a field into vectors (B, n), which needs a PLM.
 
         Raises:
-            ValueError: As this encoder has none.
+            ValueError: Always: this encoder has no PLM.
         """
         raise ValueError(
             f"Column {field.column!r} must hold vectors of its texts, lists of numbers from the text encoder, got "
@@ -317,7 +317,7 @@ class FeatureEncoder:
             field_index: Index of the field in the schema.
             values: B raw values.
             repeats: (B,) number of rows of each, for warnings; one by default.
-            unread: Counts cells that cannot be read, to warn of those of several calls at once.
+            unread: Counts cells that cannot be read, so that several calls share one warning.
 
         Returns:
             Ids (B, number of the field's columns) int64; -1 marks an empty slot of a multi-valued field.

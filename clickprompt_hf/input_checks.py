@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checks what a model's forward is given: that all it needs is there, in shapes that fit each other and the model.
+"""Checks the inputs of a model's forward: that none is missing, and that shapes fit each other and the model.
 
 Shapes: B batch, U texts, G rows of ids, C columns of ids, S entries of all vectors, T text tokens, H PLM hidden size.
 """
@@ -81,7 +81,7 @@ def check_token_labels(labels: torch.Tensor, text: torch.Tensor | None, text_row
     """Raise a ValueError unless labels of tokens are integers (B, T), as the text (U, T, ...) and its rows (B,)."""
     _check_integers("labels", labels, "(B, T)")
     if text is None:
-        # the trunk asks for it
+        # the trunk reports a missing text
         return
     shape = ((text if text_rows is None else text_rows).shape[0], text.shape[1])
     if labels.shape != shape:

@@ -97,9 +97,9 @@ def kept_values(values: Sequence[str], field: FieldSchema) -> list[str]:
 
 
 def looks_weighted(values: Collection[str], separator: str = ":") -> bool:
-    """Whether members are written with weights, such as `a:0.9`: all are, and a member has several weights.
+    """Whether members have weights, as in `a:0.9`: all of them do, and some member occurs with several weights.
 
-    Times of day, such as `10:30`, are not.
+    Times of day, such as `10:30`, are not weights.
     """
     if all(_TIME_OF_DAY.fullmatch(value) for value in values):
         return False

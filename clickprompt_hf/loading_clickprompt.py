@@ -31,12 +31,12 @@ TRUNK_PARTS = ("ctr", "plm", "prompt_encoder")
 # Classes of stage 1, whose checkpoints have no click heads.
 _PRETRAINING_CLASSES = {"ClickPromptForPAMLM", "ClickPromptForPACLM"}
 _TRUNK = "clickprompt."
-# Weights of up to this many bytes are hashed completely, which takes a third of a second; of larger ones, blocks.
+# Up to this many bytes of weights are hashed completely, in a third of a second; of more, only blocks.
 _MOST_BYTES_HASHED = 2**30
 _BLOCK_BYTES, _BYTES_OF_BLOCKS = 2**16, 2**28
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MOST_NAMES_SHOWN = 6
-# Keys of a configuration that no user of a model sets.
+# Configuration keys that users do not set.
 _NOT_OPTIONS = {
     *("_name_or_path", "_attn_implementation", "architectures", "auto_map", "dtype", "transformers_version"),
     *("model_type", "training_data", FINGERPRINTS),
@@ -67,10 +67,10 @@ class Checkpoint:
         files, config = [], {}
         if name_or_path is not None:
             files = find_weights(name_or_path, variant, **hub_arguments)
-            # adapters have none; without one, loading raises a better error, unless a configuration is given
+            # adapters have no `config.json`; if it is missing elsewhere, loading raises a better error
             with suppress(OSError, ValueError):
                 config, _ = config_class.get_config_dict(name_or_path, **hub_arguments)
-        # `config.json` has the fingerprints of the weights that are no variant
+        # `config.json` has no fingerprints of variants
         fingerprints = config.get(FINGERPRINTS) if variant is None else None
         return cls(listed(files) or str(name_or_path), files, stored_types(files), config, fingerprints)
 
@@ -142,7 +142,7 @@ class Checkpoint:
 def changed_options(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Options of a configuration that differ from the saved ones, old and new value by name; parts have dotted names.
 
-    Those that tell where a configuration comes from do not count, nor do precision and kernels.
+    Options that say where a configuration comes from are ignored, and so are precision and kernels.
     """
     changed: dict[str, tuple[Any, Any]] = {}
     for name in sorted((saved.keys() | own.keys()) - _NOT_OPTIONS):
@@ -265,7 +265,7 @@ def _checksum(tensor: torch.Tensor, step: int) -> int:
 
 
 def record_fingerprints(folder: str | Path) -> None:
-    """Write the fingerprints of the weights in `folder`, which nobody reads yet, into its `config.json`."""
+    """Write the fingerprints of the weights in `folder` into its `config.json`; nothing may read the folder yet."""
     if not (files := find_weights(folder)):
         return
     path = Path(folder) / CONFIG_NAME

@@ -242,7 +242,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
                 "None. To save all rows, call the trainer's `save_model` in all processes."
             )
         if not is_main_process or kwargs.get("distributed_checkpoint"):
-            # others write nothing, or all processes write into one folder
+            # other processes write nothing, or all write into the same folder
             super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **kwargs)
             return
         hub_arguments = {name: kwargs.pop(name) for name in _HUB_SAVING_ARGUMENTS if name in kwargs}
@@ -373,7 +373,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
-        # transformers looks for attention in this file, but only the PLM has some to choose
+        # transformers looks for attention in this file, but only the PLM's can be chosen
         return True
 
     def set_attn_implementation(self, attn_implementation: str | dict, *args, **kwargs) -> None:
@@ -478,7 +478,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         self.post_init()
 
     def _report_attention(self) -> None:
-        """Let the model's configuration name the kernels that the PLM runs, which may not support those of others."""
+        """Let the model's configuration name the kernels that the PLM runs, which need not be those asked for."""
         if self.plm is not None:
             self.config._attn_implementation = {"": self.plm.config._attn_implementation}
 
@@ -576,7 +576,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 
     def vectors_of(self, feature_vectors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        """Further arguments of the backbone and its head: own backbones need not know of vectors without any."""
+        """Further arguments of the backbone and its head; without vectors, custom backbones need not accept any."""
         return () if feature_vectors is None else (feature_vectors,)
 
     def make_prompts(self, interaction: torch.Tensor | None) -> torch.Tensor | None:
@@ -601,7 +601,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         if self.split is None:
             return BelowPrompts(input_ids)
         if text_states is not None:
-            # accelerate leaves weights on disk, but not their type
+            # the type is known even if accelerate leaves the weights on disk
             return BelowPrompts(text_states.to(self.plm.dtype))
         with torch.no_grad() if self.lower_is_frozen else nullcontext():
             outputs = self.split.run_lower(
@@ -618,7 +618,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
 def _from_the_bottom(
     below: tuple[torch.Tensor, ...], above: tuple[torch.Tensor, ...] | None, text_rows: torch.Tensor | None
 ) -> tuple[torch.Tensor, ...] | None:
-    """One tensor per layer: those below the prompts, one per text, as one per row; then those above."""
+    """One tensor per layer, from the bottom: those below the prompts, expanded from texts to rows; those above."""
     return None if above is None else (*(take_rows(tensor, text_rows) for tensor in below), *above)
 
 
@@ -947,7 +947,7 @@ class ClickPromptForCTR(ClickPromptPreTrainedModel):
         if trunk.hidden_states is not None:
             first, second = _POOLED_LAYERS.get(str(self.config.pooling), (-1, -1))
             if len(trunk.hidden_states) <= self.config.text_config.num_hidden_layers and first > 0:
-                # the first ones, those below `text_states`, are missing
+                # states below `text_states` are missing
                 first -= self.config.num_lower_layers
             states = (trunk.hidden_states[first] + trunk.hidden_states[second]) / 2
             if self.config.pool_prompts:

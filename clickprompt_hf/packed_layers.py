@@ -84,7 +84,7 @@ class PackedRows:
 def can_pack(
     layers: Sequence[Any], states: torch.Tensor, attention_mask: torch.Tensor | None, own_hook: Callable[..., Any]
 ) -> bool:
-    """Whether the layers can run on the text states (U, T, H) without padding, which their mask (U, T) must tell.
+    """Whether the layers can run on the text states (U, T, H) without padding, which needs their mask (U, T).
 
     Not on accelerators, where many small blocks are slow; nor while the model is traced or compiled, as lengths would
     become constants; nor if a layer's own call must not be replaced, as with gradient checkpointing or hooks of
@@ -139,7 +139,7 @@ def run_packed_layers(
     Returns:
         (B, T, H), zeros at padding, or (B, R, H).
     """
-    # texts' tokens that rows share; in training, adding up their gradients takes longer than it saves
+    # rows share the tokens of their text; in training, adding up the gradients takes longer than it saves
     shared = text_rows is not None and not torch.is_grad_enabled()
     if text_rows is None:
         text_rows = torch.arange(states.shape[0])
@@ -205,7 +205,7 @@ def _attend(
         keys: (N, H)
         values: (N, H)
         prompts: (B, 2, A, K, H / A)
-        rows: Tells the blocks.
+        rows: Has the blocks.
 
     Returns:
         Contexts of all queries, one row after another, (sum of b · r, H).

@@ -23,7 +23,7 @@ from .text_options_clickprompt import check_positive_integer
 from .unknown_values_clickprompt import UnknownValues
 from .whole_files import whole_contents
 
-# Arguments of `transformers.Pipeline` that ask for nothing at these values, and why they cannot ask for more.
+# Arguments of `transformers.Pipeline` that have no effect at these values, and why other values are refused.
 _NEUTRAL: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(
         ("tokenizer", "feature_extractor", "image_processor", "video_processor"),
@@ -33,7 +33,8 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "num_workers": (0, "rows become model inputs in this process"),
 }
 _SECONDS_WITHOUT_PROGRESS_BAR = 3
-# Rows of so many batches are sorted by their text, unless one may be so long that its padding would fill the memory.
+# Rows are sorted by text length across this many batches, unless padding to the longest possible text could fill the
+# memory.
 _BATCHES_SORTED = 16
 _LONGEST_SORTED = 1024
 
@@ -83,7 +84,7 @@ class ClickPromptPipeline(Pipeline):
                 "heads are untrained. Finetune it with `clickprompt finetune`. If you have trained it since, save "
                 "it first."
             )
-        # models of earlier versions, which trusted code may bring, have no such attribute
+        # models of earlier versions, loaded with a checkpoint's own code, lack it
         if fresh := getattr(model, "fresh_weights", ()):
             raise ValueError(
                 f"`model` must be finetuned for clicks, but its checkpoint {model.name_or_path} was saved without "

@@ -138,7 +138,7 @@ def table_preset(num_rows: int, num_fields: int, num_values: int) -> TablePreset
         num_values: Number of distinct values of all fields in the training rows.
 
     Returns:
-        The preset; `None` from `LARGE_ROWS` on: such tables are of the order of the published ones.
+        The preset; `None` from `LARGE_ROWS` rows on, where tables are about as large as the published ones.
     """
     if num_rows >= LARGE_ROWS:
         return None

@@ -2,7 +2,7 @@
 """The processor: raw rows to feature ids and text tokens.
 
 This file ships with every checkpoint, so it imports only numpy, torch, transformers and the standard library. Fitting
-is the package's: `clickprompt_hf/data/vocabulary.py`.
+needs the package: see `clickprompt_hf/data/vocabulary.py`.
 """
 
 import importlib
@@ -79,7 +79,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         vocabularies: Per field, the values in the order of their ids, from id 1; empty for free text.
         boundaries: Per field, the inner bucket boundaries in ascending order; empty unless the field is numeric.
         tokenizer: The PLM's tokenizer; `None` for a CTR-only model, which reads no text. A tokenizer without a padding
-            token is copied and given its end-of-text token, which is never read; it does not change itself.
+            token is copied, and the copy pads with its end-of-text token, which is never read.
         max_text_length: Maximum number of tokens per text, special tokens included; longer texts are truncated. `None`
             for no limit.
         vectors: What was fitted for fields of vectors, as in `FeatureEncoder`; `None` without such fields.
@@ -90,8 +90,8 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             there is a tokenizer but no field in the text, or `vectors` does not belong to the schema.
     """
 
-    # How often training rows had which values, as `clickprompt_hf.data.drift` counts them; of the class, as processors
-    # that were pickled earlier have none.
+    # How often each value occurs in the training rows, as `clickprompt_hf.data.drift` counts it. A class attribute,
+    # because processors pickled by earlier versions have none.
     trained_values: dict[str, dict[str, list[int]]] | None = None
 
     def __init__(
@@ -144,7 +144,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
                 the field is single-valued, vectors differ in size or are not finite, `min_count` is below 1, the
                 tokenizer has no token to pad with, there is a tokenizer but no field in the text, or a text is a
                 vector and there is no text encoder.
-            ImportError: If the package is not installed; the checkpoint's own code does not fit.
+            ImportError: If the package is not installed; a checkpoint's own code cannot fit.
         """
         checked: Schema = _data_module("schema_file").schema_of(schema)
         if _is_tokenizer(tokenizer):
@@ -246,7 +246,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
                 f"Processor and model do not belong together: the processor has `max_values` {self.max_values}, the "
                 f"model {max_values}."
             )
-        # models of earlier versions, which trusted code may bring, have no such attribute
+        # models of earlier versions, loaded with a checkpoint's own code, lack it
         of_vectors = list(getattr(config.ctr_config, "vector_sizes", []))
         if self.vector_sizes != of_vectors:
             raise ValueError(
@@ -365,7 +365,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         return {name: padded_on_right(lists, width, fillers[name]) for name, lists in features.items()}
 
     def apply_chat_template(self, *args, **kwargs):
-        """Refused: rows are no conversations."""
+        """Refused: rows are not conversations."""
         raise ValueError("A ClickPromptProcessor has no chat template: call it with rows, and it renders their texts.")
 
     def decode(self, *args, **kwargs):
@@ -427,7 +427,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         try:
             return super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         except (AttributeError, TypeError) as error:
-            # transformers takes any JSON for a mapping
+            # transformers assumes that any JSON is a mapping
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
                 f"damaged: {error}."

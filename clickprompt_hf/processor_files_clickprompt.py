@@ -76,7 +76,7 @@ def read_vocabularies(path: str | Path, processor_config: Mapping[str, Any]) -> 
     """
     check_processor_config(processor_config)
     written = Path(path).read_bytes()
-    # Of the schema as saved, which `Schema.from_dict` may have completed.
+    # The schema as it was saved: `Schema.from_dict` may have completed it.
     fitted = (processor_config["schema"], processor_config["boundaries"], written, processor_config.get("vectors"))
     found = fingerprint_of(*fitted)
     if found != (expected := processor_config["fingerprint"]):
@@ -124,7 +124,7 @@ def fingerprint_of(
     vectors: Mapping[str, Any] | None = None,
 ) -> str:
     """Hash everything that a row's ids and vectors depend on."""
-    # How files are written and where columns come from says nothing about ids.
+    # How files are written and where columns come from does not change ids.
     schema = {key: value for key, value in schema.items() if key not in ("csv", "tables")}
     digest = hashlib.sha256(json.dumps([schema, boundaries, *([vectors] if vectors else [])]).encode())
     digest.update(written_vocabularies)

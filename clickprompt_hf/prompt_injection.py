@@ -367,7 +367,7 @@ class _HiddenStateCall:
 
 
 class _RunningCall(threading.local):
-    """The call that runs in this thread. PLM layers without a cache argument leave no other way to reach them."""
+    """The call that runs in this thread: layers without a cache argument can only get prompts this way."""
 
     call: _HiddenStateCall | None = None
 

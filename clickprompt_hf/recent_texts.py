@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 DEFAULT_MEGABYTES = 256
-# Values of each weight that are compared, besides its version, which misses writes through `.data`.
+# Number of values compared per weight, besides its version, which misses writes through `.data`.
 _NUM_SAMPLED = 32
 
 
@@ -136,7 +136,7 @@ class RecentTexts:
         return known
 
     def _keep(self, origin: Any, read: dict[bytes, torch.Tensor]) -> None:
-        """Keep states (t, H) of a model with the weights `origin`, and drop those that were not used for longest."""
+        """Keep states (t, H) of a model with the weights `origin`, and drop the least recently used ones."""
         # A slice would keep the whole batch in memory.
         copies = {key: states.detach().clone() for key, states in read.items()}
         with self._lock:
@@ -157,7 +157,7 @@ class RecentTexts:
 
 def reads_states(config: Any) -> bool:
     """Whether a model of this configuration reads states of its texts: whether PLM layers see the text alone."""
-    # models of earlier versions, which trusted code may bring, have no such attribute
+    # models of earlier versions, loaded with a checkpoint's own code, lack it
     num_layers = getattr(config, "num_lower_layers", 0)
     # this pooling reads the first layer
     return num_layers == 1 or (num_layers > 1 and config.pooling != "mean_first_last")

@@ -38,7 +38,7 @@ def run_by_length(
         output_options: As in `PromptInjection.inject`. Outputs of all layers come from one call.
 
     Returns:
-        The outputs of `inject`. At padding, states are any finite numbers.
+        The outputs of `inject`. States at padding are arbitrary finite numbers.
     """
     groups = None
     if attention_mask is not None and not any(output_options.values()):
@@ -56,7 +56,7 @@ def run_by_length(
     states = []
     for length, (own_prompts, own_text, own_mask, own_positions) in zip(lengths, zip(*columns)):
         if own_positions is not None:
-            # those behind the text's end are read in vain
+            # for positions behind the end of the text, any state will do
             own_positions = own_positions.clamp(max=length - 1)
         outputs = inject(own_prompts, own_text[:, :length], own_mask[:, :length], own_positions)
         found = outputs.last_hidden_state

@@ -20,7 +20,7 @@ FieldKind = Literal["categorical", "numeric", "multi_valued", "text", "vector", 
 Buckets = Literal["quantile", "log"]
 Keep = Literal["first", "last"]
 TIME_PARTS = ("hour", "weekday", "month")
-# Blanks that separate thousands: the usual one, and those that do not break lines.
+# Blanks that separate thousands: the ordinary one and the non-breaking ones.
 BLANKS = " \u00a0\u202f\u2009"
 # Default of `CsvFormat.lines_per_cell`.
 LINES_PER_CELL = 100
@@ -164,7 +164,7 @@ class CsvFormat:
             one whose quote is never closed. If given, cells of several lines that all look like rows are accepted.
         decimal: What precedes the fraction of a number in the columns of numeric fields, one character such as `","`.
         thousands: What separates the thousands of such numbers, one character such as `"."`; `None` or `"none"` if
-            nothing does. A blank stands for every blank that does not break lines, too.
+            nothing does. A blank also stands for non-breaking blanks.
 
     Raises:
         ValueError: If a value is not as described; the message names its key.
@@ -290,8 +290,8 @@ class Schema:
             value means no click. Upper and lower case are the same.
         time_format: Format of strings in the time column, as in `FieldSchema`.
         csv: How CSV files with these columns are written; `None` for the defaults.
-        tables: Tables of users or items that are joined to the rows. A column that the rows have themselves counts
-            first; else it comes from the table that has it.
+        tables: Tables of users or items that are joined to the rows. Columns of the rows take precedence over columns
+            of the tables.
 
     Raises:
         ValueError: If there are no fields or too many, no field has ids, a column is repeated, a value has the wrong
@@ -417,7 +417,7 @@ class Schema:
         """Return the schema as plain data, as in a YAML or JSON schema file."""
         written = [{**asdict(field), "missing": list(field.missing)} for field in self.fields]
         for field in written:
-            # Left out where they say nothing: hashes of processors of earlier versions stay the same.
+            # Defaults are left out, so that hashes of processors of earlier versions stay the same.
             if field["in_text"] or field["kind"] == "vector":
                 del field["in_text"]
             if field.pop("as_vector"):

@@ -123,7 +123,7 @@ class JoinedTables:
 
     @staticmethod
     def keys_in(path: str | Path) -> dict[str, str]:
-        """What `keys` would be of the tables that `write` wrote, of which no row is read.
+        """The `keys` of tables that `write` wrote, without reading their rows.
 
         Raises:
             OSError: If the file is missing or damaged.

@@ -33,12 +33,12 @@ from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_rig
 TEXT_ENCODER_FOLDER = "text_encoder"
 _TOKENS_PER_BATCH = {"cpu": 1 << 13}
 _TOKENS_PER_ACCELERATOR_BATCH = 1 << 16
-# What tells which PLM a folder holds, and whether it is whole.
+# Says which PLM a folder holds, and whether it is whole.
 _RECORD_FILE = "text_encoder.json"
 # Longer texts are truncated, even if the PLM has more positions.
 _MOST_TOKENS = 512
 _BYTES_KEPT = 64_000_000
-# Settings of a PLM that change no vector.
+# Settings of a PLM that do not change vectors.
 _IDLE_SETTINGS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 _SECONDS_WITHOUT_PROGRESS_BAR = 3
 
@@ -47,8 +47,8 @@ class TextEncoder:
     """Turns texts into vectors: the mean over a text's tokens of the last states of a frozen PLM.
 
     The PLM is loaded on first use, in float32, on the GPU if there is one. Vectors of the texts that were read last
-    are kept in memory. Threads may share an encoder; copies and pickles of it hold neither weights nor vectors, but
-    for those of `portable`.
+    are kept in memory. Threads may share an encoder; its copies and pickles hold neither weights nor vectors, except
+    those of `portable`.
 
     Args:
         name_or_path: Folder or Hub id of the PLM.
@@ -57,7 +57,7 @@ class TextEncoder:
         hub_arguments: Arguments of `from_pretrained` that say where to load from, such as `subfolder` or `revision`.
     """
 
-    # pickles of earlier versions do not tell
+    # pickles of earlier versions lack it
     _pickles_weights = False
 
     def __init__(
@@ -84,7 +84,7 @@ class TextEncoder:
         state = {name: value for name, value in self.__dict__.items() if name not in names}
         if self._pickles_weights:
             model, *others = self._load()
-            # whoever loads it may have no accelerator
+            # the machine that loads it may have no accelerator
             on_cpu = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
             state["_parts"] = (on_cpu, *others)
         return state
@@ -225,7 +225,7 @@ class TextEncoder:
         return known
 
     def _keep(self, read: dict[str, np.ndarray]) -> None:
-        """Keep vectors (H,) of texts, and drop those that were not used for longest."""
+        """Keep vectors (H,) of texts, and drop the least recently used ones."""
         most = max(1, _BYTES_KEPT // (4 * self.hidden_size))
         with self._lock:
             # A row of an array would keep the whole array in memory.

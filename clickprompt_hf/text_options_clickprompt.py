@@ -18,7 +18,7 @@ _PADDING = {True: "longest", False: "do_not_pad"} | {name: name for name in ("lo
 _TRUNCATION = {True: True, False: False, "longest_first": True, "only_first": True, "do_not_truncate": False}
 _ONE_TEXT = "each row has one text, rendered from its fields"
 _OTHER_INPUTS = "a processor of rows reads no images, videos or audio"
-# Arguments that ask for nothing at one value, and why they cannot ask for more.
+# Arguments that have no effect at one value, and why other values are refused.
 _NEUTRAL: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("text_pair", "text_target", "text_pair_target"), (None, _ONE_TEXT)),
     **dict.fromkeys(("images", "videos", "audio"), (None, _OTHER_INPUTS)),

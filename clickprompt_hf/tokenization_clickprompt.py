@@ -55,7 +55,7 @@ def complete_tokenizer(tokenizer):
 
 
 def at_rest(tokenizer):
-    """The tokenizer as no call has left it: itself, or a copy without the traces of its last call.
+    """The tokenizer without traces of its last call: itself, or a copy if there are any.
 
     A call leaves its truncation and padding in a fast tokenizer's backend, and whether it has warned.
     """
@@ -159,7 +159,7 @@ def kept_tokens(tokenizer, around: SpecialTokens, max_length: int | None) -> tup
 
 
 class _Encoding(NamedTuple):
-    """Tokens of a text by a tokenizer in Python, which does not tell the characters of a token."""
+    """Tokens of a text from a tokenizer in Python, which does not report the characters of each token."""
 
     ids: list[int]
 
@@ -260,8 +260,8 @@ def _split_around(tokenizer, ids: list[int], is_special: Sequence[int]) -> Speci
 def without_control_tokens(backend, control: set[str]):
     """Copy a backend without its truncation and padding, and rename its control tokens to what no text holds.
 
-    To split them in a text is not enough: a Unigram model, or a model of whole words, knows them as pieces of text and
-    finds them again.
+    Splitting them in a text is not enough: a Unigram model, or a model of whole words, knows them as pieces of text,
+    and finds them again.
     """
     names = {
         token: f"\n\ufdd0{number}" for number, token in enumerate(sorted(filter(_is_longer_than_a_character, control)))

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Counts of values that training rows did not have, and warnings about columns that hold hardly another.
+"""Counts values that training rows did not have, and warns about columns with hardly any known value.
 
 Ships with checkpoints and with exported folders that serve without torch: imports only numpy and the standard library.
 """
@@ -18,7 +18,7 @@ from .schema_clickprompt import TIME_PARTS, FieldSchema
 from .values_clickprompt import each_distinct, warn_at_caller
 
 _NO_TIME = " (not a time)"
-# Fewer rows, or a smaller share of unknown values, do not tell a column that is read wrongly from new values.
+# With fewer rows or a smaller share, a column that is read wrongly looks like one with new values.
 _LEAST_ROWS, _UNKNOWN_SHARE = 10, 0.9
 _NUM_EXAMPLES = 3
 
@@ -26,7 +26,7 @@ _NUM_EXAMPLES = 3
 class UnknownValues:
     """Counts values that training rows did not have, and warns about fields of which hardly any value is known.
 
-    Such a column is probably read or written otherwise than in training. The same holds if all its values are
+    Such a column is probably read or written differently than in training. The same holds if all its values are
     missing, unless missing was the most frequent value in training too, and if all vectors of a field are missing.
 
     Args:
@@ -104,7 +104,7 @@ class UnknownValues:
         self.examples = [list(dict.fromkeys(chain(*pair)))[:_NUM_EXAMPLES] for pair in zip(self.examples, examples)]
 
     def warn(self, where: str = "", but_for: str | None = None) -> None:
-        """Warn about each field whose values, at least 10, are unknown to 90 % or all missing, once per field.
+        """Warn once about each field with at least 10 values if 90 % of them are unknown or all are missing.
 
         Args:
             where: What the rows are part of, for the message, such as `" of the test split"`; empty for a call's rows.

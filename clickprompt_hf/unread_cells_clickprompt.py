@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Warnings about cells that are not what their field is read as: numbers, times, times of another kind.
+"""Warnings about cells that do not fit their field: not numbers, not times, or times of another kind.
 
 Ships with checkpoints and with exported folders that serve without torch: imports only numpy and the standard library.
 """
@@ -18,7 +18,7 @@ from .values_clickprompt import advice_on_numbers, canonical, each_distinct, for
 from .values_clickprompt import read_time, warn_at_caller
 # isort: on
 
-# Cells that tell how a column is written.
+# Number of cells that show how a column is written.
 _CELLS_TRIED = 1000
 
 

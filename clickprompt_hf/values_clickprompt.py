@@ -37,11 +37,11 @@ WORDS = {
     **dict.fromkeys(["#n/a", "#n/a n/a", "#na", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"], ""),
 }
 _LONGEST_WORD = max(map(len, WORDS))
-# What a text begins with that may mean something other than itself.
+# First characters of texts that may mean something other than themselves.
 _FIRST_OF_MEANINGS = frozenset(
     [*"0123456789+-.", *(word[:1] for word in WORDS), *(word[:1].upper() for word in WORDS)]
 )
-# The characters of all below, a quick test.
+# A quick test: the characters of all patterns below.
 _NUMBER_OR_TIME = re.compile(r"[-+.\d][-+.:, \daAcCdDeEsStTuUyYzZ]*", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(?:(\d+)(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,6}))?", re.ASCII)
 _TIME = re.compile(
@@ -100,7 +100,7 @@ def holds_several(cell: Any) -> bool:
 def each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]:
     """Apply `function` to each value, calling it once per distinct value: columns repeat values."""
     values = values if isinstance(values, list) else list(values)
-    # Values of different types may be equal but spelled differently, as 1 and True; lists are unhashable; short
+    # Values of different types may be equal but spelled differently, such as 1 and True; lists are unhashable; short
     # columns gain nothing.
     kinds = set(map(type, values)) - {type(None)} if len(values) > 32 else set()
     if len(kinds) != 1 or not issubclass(kinds.pop(), (str, int, float, date, np.number, np.datetime64)):
@@ -459,7 +459,7 @@ def plain_readings(text: str) -> list[str]:
 
 
 def advice_on_numbers(texts: Iterable[str]) -> str:
-    """How numbers that cannot be read should be written, by one that leaves no doubt if there is one; or nothing."""
+    """Advice on unreadable numbers, with an unambiguous one as its example if there is any; else nothing."""
     readings = {text: found for text in texts if (found := plain_readings(text))}
     if not readings:
         return ""
@@ -478,7 +478,7 @@ def percent(share: float) -> str:
 
 
 def warn_at_caller(message: str) -> None:
-    """Warn at the line that called this package; of a thread of its own, at the line that runs the thread."""
+    """Warn at the line that called this package; in a thread of the package, at the line that runs the thread."""
     folder = os.path.dirname(__file__) + os.sep
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(folder):

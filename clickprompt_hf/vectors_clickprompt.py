@@ -24,7 +24,7 @@ from .values_clickprompt import canonical, holds_several, normal_spelling, numbe
 # Entries of a vector that hardly differ between training rows are constants with rounding errors.
 _LEAST_SPREAD = 1e-6
 _NUMPY_NUMBER = re.compile(r"np\.\w+\(([^()]*)\)")
-# with the part in brackets second, such as array([0.1, 0.2], dtype=float32)
+# such as array([0.1, 0.2], dtype=float32); the second group is the part in brackets
 _WRITTEN_LIST = re.compile(r"(?:(?:array|tensor)\()?([\[({]?)([^\[\](){}]*?)[\])}]?(?:,\s*\w+=[\w.]+)?\)?")
 
 
@@ -92,7 +92,7 @@ class VectorScale:
         """Read plain data.
 
         Raises:
-            ValueError: If it holds other things than two lists of finite numbers of one length.
+            ValueError: If it is not two lists of finite numbers of the same length.
         """
         try:
             scale = cls(*(np.asarray(data[name], dtype=np.float64) for name in ("mean", "std")))
@@ -177,7 +177,7 @@ def _read(cell: Any, field: FieldSchema, index: int) -> np.ndarray | None:
 
 
 def _members(text: str) -> list[Any] | None:
-    """Members of a list written as text by JSON, Python, numpy or SQL, or separated; `None` if it is none."""
+    """Members of a list written as text by JSON, Python, numpy or SQL, or separated; `None` if it is not a list."""
     if text[0] == "[":
         try:
             return json.loads(text)

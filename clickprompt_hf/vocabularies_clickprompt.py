@@ -14,7 +14,7 @@ import numpy as np
 
 from .values_clickprompt import FIRST_INEXACT, canonical, meaning_of, with_another_spelling
 
-# Vocabularies from so many values on are read as a `TextList`.
+# Vocabularies with at least this many values are read as a `TextList`.
 LONG_VOCABULARY = 1 << 16
 _INDEX_LOCK = threading.Lock()
 
@@ -26,10 +26,10 @@ class TextList(Sequence):
 
     Args:
         content: (bytes,) uint8, the texts in UTF-8, a line feed after each.
-        ends: (V,) int64, number of bytes up to and with the line feed of each text.
+        ends: (V,) int64, number of bytes up to and including the line feed of each text.
     """
 
-    # The texts that become strings at a time.
+    # Number of texts that become strings at a time.
     _BLOCK = 1 << 14
 
     def __init__(self, content: np.ndarray, ends: np.ndarray):

@@ -89,7 +89,7 @@ def whole_contents(folder: str | Path) -> Iterator[Path]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed writers of `folder`, and of files in it, have left; nobody may be writing."""
+    """Remove what killed writers of `folder` and its files left behind; call it while nothing writes there."""
     shutil.rmtree(folder / PARTIAL_FOLDER, ignore_errors=True)
     for path in (*folder.glob(".*.partial"), *folder.glob(".*.replaced")):
         if path.is_dir():
@@ -130,7 +130,7 @@ def write_errors_naming(path: Path, partial: Path) -> Iterator[None]:
         # copying names two files
         names = [Path(name) for name in (error.filename2, error.filename) if isinstance(name, (str, Path))]
         ours = [name for name in names if name.is_relative_to(partial) or partial.is_relative_to(name)]
-        # Others are files that the writer reads, and errors that name their file already.
+        # Other errors are about files that the writer reads, or name their file already.
         if (names and not ours) or error.errno is None or "cannot be written" in str(error.strerror):
             raise
         raise _write_error(error.errno, path, partial, ours[0] if ours else _newest_file(partial)) from error
