@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from ..columns_clickprompt import cells_of
 
-# Arrow does not take rows of views.
+# Arrow cannot take rows from columns of views.
 _TYPES_OF_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
 def distinct_cells(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Any], np.ndarray]:
-    """Distinct values of all columns, the last of which is `None`, and each row's index into them, int64."""
+    """Distinct values of all columns, with `None` as the last one, and each row's index into them, int64."""
     chunks = [chunk for column in columns for chunk in column.chunks]
     array = _dictionary_of(chunks)
     if array is not None:

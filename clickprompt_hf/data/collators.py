@@ -59,7 +59,7 @@ class ClickPromptCollator:
 
 @dataclass
 class EncodedRowsCollator:
-    """Make batches without a processor: by a collator of transformers, which knows rows of equal or padded inputs.
+    """Make batches without a processor, by a collator of transformers, which stacks inputs of equal or padded length.
 
     Args:
         collator: `default_data_collator` or a function like it.
@@ -333,7 +333,7 @@ _INPUTS = (
     *("feature_ids", "feature_vectors", "labels", "input_ids", "attention_mask", "value_fields", "row_ids", "epoch"),
     "teacher_logits",
 )
-# what holds rows without being a list of them
+# types that hold rows without being a list of them
 _TABLES = (Mapping, pa.Table, pd.DataFrame)
 
 
@@ -396,7 +396,7 @@ def _is_whole_batch(parts: Any) -> bool:
 
 
 def _rows(part: Any) -> list[Mapping[str, Any]]:
-    """One row or several, as a mapping or as a table of `datasets`' formats, as a list of rows."""
+    """Convert one row or several, given as a mapping or as a table in a format of `datasets`, to a list of rows."""
     if isinstance(part, (pa.Table, pd.DataFrame)):
         cells = part.to_pylist() if isinstance(part, pa.Table) else part.to_dict("records")
         return [row for cell in cells for row in _rows(cell)]
@@ -427,7 +427,7 @@ def _array(value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except ValueError:
-        # lists of several lengths; no input is an array of objects
+        # lists of different lengths, which no input may hold
         return np.asarray(value, dtype=object)
 
 

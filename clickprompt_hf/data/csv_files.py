@@ -40,7 +40,7 @@ _OTHER_FILES = {
     b"PAR1": "a Parquet file: end its name in .parquet",
 }
 _SHOWN_CHARACTERS = 80
-# Cells whose lines look like rows are refused from so many lines on, if they are over so large a share of all lines.
+# Cells whose lines look like rows are refused if they have at least this many lines and more than this share of all.
 _LEAST_SWALLOWED, _SWALLOWED_SHARE = 4, 0.01
 
 

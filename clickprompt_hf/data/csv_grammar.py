@@ -57,7 +57,7 @@ class Layout:
         end: End of the last whole record.
         num_rows: Number of whole records, without blank lines.
         num_line_ends: Number of line ends in the whole records.
-        swallowing: Where records begin whose lines, several of them, all look like rows.
+        swallowing: Where records of several lines begin, all of which look like rows.
         num_swallowed_lines: Number of lines of these records.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Whatever some reader takes for a line end or the end of the text, a byte order mark, and blanks that some strip.
+# What some reader takes for a line end or the end of the text, a byte order mark, and blanks that some readers strip.
 _NEEDS_QUOTES = r"[%s\"\r\n\x{0}\x{b}\x{c}\x{1c}-\x{1e}\x{85}\x{2028}\x{2029}\x{feff}]|^[\t\pZ]|[\t\pZ]$"
 
 

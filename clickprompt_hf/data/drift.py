@@ -28,7 +28,7 @@ TrainedValues: TypeAlias = Mapping[str, Mapping[str, Sequence[int]]]
 
 # Bins of ids per field, at most.
 MOST_BINS = 20
-# Below so many values, chance alone moves the index by more than 0.02.
+# With fewer values, chance alone moves the index by more than 0.02.
 LEAST_VALUES = 1_000
 _LEAST_SHARE = 1e-4
 # Larger pieces would need more memory and are not faster.
@@ -46,7 +46,7 @@ class FieldDrift:
         missing: Share of missing cells, in [0, 1].
         trained_unseen: Share of unseen values in training, where values that are too rare have no id; `None` if the
             counts of the training rows are unknown.
-        trained_missing: Share of missing cells in training, likewise.
+        trained_missing: Share of missing cells in training; `None` if unknown.
         stability_index: The population stability index, at least 0; `None` if there are fewer than 1,000 values or the
             counts of the training rows are unknown.
     """
@@ -120,8 +120,8 @@ class DriftCounts(UnknownValues):
 
     Args:
         encoder: The encoder whose ids are counted.
-        trained: Counts of the training rows, as `count_training_values` returns them; `None` or fields that are absent
-            if they are unknown, as for checkpoints of earlier versions.
+        trained: Counts of the training rows, as `count_training_values` returns them; `None`, or without a field, if
+            they are unknown, as for checkpoints of earlier versions.
 
     Raises:
         ValueError: If `trained` is damaged.
@@ -146,7 +146,7 @@ class DriftCounts(UnknownValues):
         for column in ids.T:
             bins[-2] += repeats[~is_missing & (column == 0)].sum()
             has_id = ~is_missing & (column > 0)
-            # ids behind the last bin came later, or are those of values that training lacks now
+            # ids behind the last bin were added later, or belong to values that the training rows no longer have
             places = np.minimum(np.searchsorted(ends, column[has_id]), len(ends) - 1)
             bins[:-2] += np.bincount(places, weights=repeats[has_id], minlength=len(ends)).astype(np.int64)
 

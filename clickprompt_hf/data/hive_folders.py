@@ -37,13 +37,13 @@ def folder_columns(path: Path) -> dict[str, str | None]:
 
 
 def with_folder_columns(file: ReadableFile) -> ReadableFile:
-    """The file with the columns that its folders' names hold, as strings. A column of the file itself counts first."""
+    """The file with the columns in its folders' names, as strings. The file's own columns take precedence."""
     columns = {name: value for name, value in folder_columns(file.path).items() if name not in file.schema.names}
     return _PartitionedFile(file, columns) if columns else file
 
 
 class _PartitionedFile:
-    """A file with columns of the same value in all rows."""
+    """A file with additional columns, each with one value in all rows."""
 
     def __init__(self, file: ReadableFile, columns: dict[str, str | None]):
         self.file, self.path, self.columns = file, file.path, columns
@@ -58,7 +58,7 @@ class _PartitionedFile:
         """Iterate over the rows; see the file's own method."""
         wanted = self.schema.names if columns is None else list(columns)
         inside = [name for name in wanted if name not in self.columns]
-        # of no columns, a batch would have no rows
+        # without columns, a batch would have no rows
         for batch in self.file.batches(inside or self.file.schema.names[:1]):
             arrays = [
                 pa.repeat(pa.scalar(self.columns[name], pa.string()), len(batch))

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Notes beside encoded rows: what they were made of, for runs that keep them and for those that get them encoded."""
+"""Notes beside encoded rows: what they were made of, for rows that a run keeps or that a cluster has encoded."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,9 @@ from typing import Any
 from .sources.source import SPLIT_NAMES
 
 KEY_FILE, FACTS_FILE = "prepared.json", "facts.json"
-# Of the arrays; changes if they do.
+# Version of the arrays' layout: goes up when it changes.
 LAYOUT = 1
-# What records call data that were split and encoded elsewhere.
+# Name in records for data that were split and encoded elsewhere.
 SHARDS = "shards"
 
 

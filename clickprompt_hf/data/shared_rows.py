@@ -27,7 +27,7 @@ class SharedRows:
     Args:
         rows: Rows of the split.
         shared: Rows whose values in all fields are those of a training row.
-        with_label: Those of them that have the label of such a training row too.
+        with_label: Shared rows that also have the label of such a training row.
         agreement: How well their labels agree with those of such training rows (Cohen's kappa): 1 for copies, about 0
             for labels that are independent of the fields. NaN without such rows.
         expected: Shared rows if only chance brought the values of the two most distinct fields together.
@@ -41,7 +41,7 @@ class SharedRows:
 
     @property
     def suspicious(self) -> bool:
-        """Whether the shared rows are more than a few, and either have the labels of copies or are not chance."""
+        """Whether there are more than a few shared rows, with the labels of copies or too many for chance."""
         if not self.shared or self.shared < _FEW * self.rows:
             return False
         return self.agreement >= _AGREEMENT_OF_COPIES or self.shared > _TIMES_EXPECTED * self.expected

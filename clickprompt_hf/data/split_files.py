@@ -50,13 +50,13 @@ def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path
 
 
 def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
-    """Files by split, if a folder or glob pattern has training files beside others by name; empty otherwise.
+    """Files by split, if the names in a folder or glob pattern tell training files from others; empty otherwise.
 
     All files then form one table, with a warning if only some are named like splits.
     """
     paths = several(data_path)
     if len(paths) != 1 or Path(paths[0]).is_file():
-        # whoever lists files wants all their rows
+        # files that are listed one by one are all wanted
         return {}
     path = Path(paths[0])
     if path.is_dir():

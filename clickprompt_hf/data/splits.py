@@ -277,7 +277,7 @@ def _split_at_random(clicks: np.ndarray, shares: Sequence[Fraction], split_seed:
 
 
 def is_rare(num_rows: int, shares: Sequence[Fraction]) -> bool:
-    """Whether a class of so many rows is so rare that parts get their share of it exactly."""
+    """Whether a class with this many rows is so rare that parts get their exact share of it."""
     expected = num_rows * min(np.diff([0, *shares, 1]))
     return expected < _FEW_ROWS and num_rows > len(shares)
 
@@ -521,7 +521,7 @@ def sortable_times(column: pa.ChunkedArray, schema: Schema, row_numbers: np.ndar
     times = [read_time(cell, time_format) for cell in cells]
     is_unread = is_known & np.asarray([time is None for time in times])
     if is_unread.any():
-        # Among numbers, the cell that is none is to blame.
+        # Among numbers, the cell that is not a number is at fault.
         words = is_unread & ~np.isfinite(numbers)
         first = int((words if words.any() else is_unread)[indices].argmax())
         row = first if row_numbers is None else int(row_numbers[first])

@@ -29,7 +29,7 @@ ENDINGS = ".csv, .tsv or .jsonl, optionally followed by .gz or .zst, or .parquet
 # As in train-00000-of-00004.parquet.
 _SHARD = re.compile(r"(.*-)(\d{5})-of-(\d{5})(.*)")
 A_PARQUET_FILE = "a Parquet file"
-# Rows that are read of a Parquet file at a time.
+# Rows that are read from a Parquet file at a time.
 _PARQUET_ROWS = 65_536
 
 
@@ -155,7 +155,7 @@ def read_dimension_tables(schema: Schema, wanted: Sequence[str] | None = None) -
             raise FileNotFoundError(
                 f"`file` of one of the `tables` of the schema must be a file, but there is none at {path}."
             )
-        # the table's own names, without the prefix of its columns but the key
+        # the table's own names: its key, and its columns without the prefix
         numeric = [name for name in schema.numeric_columns if name == described.key]
         prefix = described.prefix
         numeric += [name[len(prefix) :] for name in schema.numeric_columns if name.startswith(prefix)]
@@ -166,7 +166,7 @@ def read_dimension_tables(schema: Schema, wanted: Sequence[str] | None = None) -
 
 
 def joined_tables(schema: Schema, tables: Sequence[DimensionTable] | None = None) -> JoinedTables | None:
-    """The tables that a schema joins, with the columns of its fields, to be saved with a processor; `None` without.
+    """The tables that a schema joins, with its fields' columns, to be saved with a processor; `None` if it joins none.
 
     Args:
         schema: The schema.
@@ -292,7 +292,7 @@ def check_columns(given: Sequence[str], needed: Sequence[str], where: str, advic
 
 
 def check_types(first: pa.Schema, other: pa.Schema, first_path: Path, path: Path) -> None:
-    """Refuse columns whose values would be spelled differently in one type for all files."""
+    """Refuse columns whose values would be spelled differently if all files had the same type."""
     for name in first.names:
         expected, found = first.field(name).type, other.field(name).type
         if _family(expected) != _family(found) and not {expected, found} & {pa.null()}:

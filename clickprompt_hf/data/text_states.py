@@ -54,7 +54,7 @@ _TOKENS_PER_ACCELERATOR_BATCH = 1 << 16
 _CHUNK_BYTES = 1 << 26
 # States to compare with their checksums whenever a file is opened.
 _VERIFIED_BYTES = 1 << 26
-# Settings of a PLM that change no state.
+# Settings of a PLM that do not change states.
 _IDLE_SETTINGS = (
     "_name_or_path",
     "architectures",

@@ -69,7 +69,7 @@ def text_ids_of(rows: TextRows) -> np.ndarray:
 def text_keys(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
     """Hash the tokens of texts, (U, T) and their mask, to (U,) uint64.
 
-    The hash chains SplitMix64 over the tokens. That any two of ten million texts share a key has probability 3e-6.
+    The hash chains SplitMix64 over the tokens. The probability that any two of ten million texts share a key is 3e-6.
     """
     keys = hash_numbers(attention_mask.sum(axis=1).astype(np.uint64))
     for tokens, is_text in zip(input_ids.T, attention_mask.T):

@@ -30,7 +30,7 @@ logger = logging.get_logger(__name__)
 
 _ROWS_VERIFIED = 256
 _TEXTS_PER_CALL = 10_000
-# Rows may be more than memory holds.
+# In blocks, because rows may not fit in memory.
 _ROWS_PER_BLOCK = 1 << 20
 _FILE = "token_tables.npz"
 _ARRAYS = ("tokens", "value_fields", "offsets", "prefix", "suffix")
@@ -78,8 +78,8 @@ class TokenTables:
             clause_ids: (N, F), per row and field, an index into the field's `clauses`.
             affixes: Per field, the template's text before and after the value. `None` if `value_fields` is not
                 needed; it is then all 0.
-            tokenizer: A tokenizer with a padding token. Its settings do not change. One in Python does not tell which
-                characters its tokens have, so `value_fields` is all 0.
+            tokenizer: A tokenizer with a padding token. Its settings do not change. One written in Python does not
+                report which characters its tokens have, so `value_fields` is all 0.
             max_text_length: Maximum number of tokens per text, special tokens included.
 
         Returns:
@@ -318,10 +318,10 @@ def sample_of_rows(num_rows: int) -> np.ndarray:
 
 
 def doubtful_clauses(clauses: Sequence[Sequence[str]], tokenizer) -> list[np.ndarray]:
-    """Per field, whether each of its clauses may be tokenized otherwise within a text.
+    """Per field, whether each of its clauses may be tokenized differently within a text.
 
-    Doubtful are clauses with a token that a user added, which may take the space beside it. All are if the tokenizer
-    does not split texts at spaces.
+    A clause is doubtful if it has a token that a user added, which may take the space beside it. All are if the
+    tokenizer does not split texts at spaces.
     """
     doubtful = re.compile("")
     if _splits_at_spaces(tokenizer):

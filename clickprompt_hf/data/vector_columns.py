@@ -177,7 +177,7 @@ def _is_nested(column: pa.ChunkedArray) -> bool:
 
 
 def _read_arrow(cells: Any, field: FieldSchema, size: int | None) -> tuple[np.ndarray, int | None]:
-    """As `read_vectors`, of an Arrow array of lists of numbers."""
+    """`read_vectors` for an Arrow array of lists of numbers."""
     lengths = pc.list_value_length(cells).fill_null(0).to_numpy(zero_copy_only=False)
     present = lengths > 0
     if not present.any():

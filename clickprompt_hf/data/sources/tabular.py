@@ -26,7 +26,7 @@ from ..table_files import (
 )
 from .source import SPLIT_NAMES, SourceTable
 
-# Rows that are taken of a dataset at a time.
+# Rows that are taken from a dataset at a time.
 _ROWS_PER_BATCH = 65_536
 _SPLIT_WORDS = {str(split): words for split, words in SPLIT_KEYWORDS.items()}
 _SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*")
@@ -127,7 +127,7 @@ def _files_of_splits(name: str) -> tuple[dict[str, list[Path]] | None, CsvFormat
     found = getattr(config, "data_files", None) or {}
     splits = {str(split): list(map(str, paths)) for split, paths in found.items()}
     if folder.is_dir():
-        # Files of the Hub's cache are links, which have lost their endings where they lead.
+        # Files in the Hub's cache are links to files without endings.
         names = {str(path.resolve()): str(path) for path in folder.rglob("*")}
         splits = {split: [names.get(path, path) for path in paths] for split, paths in splits.items()}
     kinds = {table_kind(Path(path)) for paths in splits.values() for path in paths}
@@ -171,7 +171,7 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def files_by_split(files: Sequence[Path], folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Sort files by split; all are of the split `train` if no name tells.
+    """Sort files by split; all belong to `train` if no name tells a split.
 
     As in `datasets`, shards such as data/train-00000-of-00001.parquet count first, then names of subfolders, then
     names of files. Files that do not follow the first of these that names a split are left out.

@@ -19,7 +19,7 @@ _WORD = 8
 _FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(_WORD + 1)], dtype=np.uint64)
 # Bits of a key that tell its partition.
 PARTITION_BITS = 6
-# If so large a share of the first rows are distinct, values hardly repeat.
+# If at least this share of the first rows is distinct, values hardly repeat.
 _ROWS_TRIED, _MANY_DISTINCT = (1 << 12, 1 << 17), 0.6
 _KEY_OF_NULL = np.uint64(0x9AE16A3B2F90404F)
 # Fixed-width values whose bits are their key. Times with a zone are numbers of one unit, too.
@@ -39,8 +39,8 @@ class DistinctValues:
     Args:
         values: (D,) values. If they hardly repeat, all R are there, as finding the few that do takes longer than
             carrying them along. A missing value is null.
-        keys: (D,) uint64, equal for equal values of all chunks. Numbers and times have keys of their own; that any two
-            of ten million distinct strings share a key has probability 3e-6.
+        keys: (D,) uint64, equal for equal values of all chunks. Keys of numbers and times are unique; the probability
+            that any two of ten million distinct strings share a key is 3e-6.
         codes: (R,) int32, each row's index into `values`.
     """
 
@@ -103,7 +103,7 @@ def _hardly_repeats(array: pa.Array) -> bool:
     """Whether most of the first rows have a value of their own, and none is missing."""
     if array.null_count:
         return False
-    # most columns are told by few rows
+    # for most columns, a few rows suffice
     some = (array[:rows] for rows in _ROWS_TRIED)
     return all(len(part.unique()) > _MANY_DISTINCT * len(part) for part in some)
 

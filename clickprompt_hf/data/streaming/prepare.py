@@ -211,7 +211,7 @@ class StreamedTable:
         return fit_field(self._columns[field.column], self._counts[field.column][0], field, min_count)
 
     def sample(self, most: int, split: str = "train") -> pa.Table:
-        """Raw rows at equal distances from each other.
+        """Evenly spaced raw rows.
 
         Args:
             most: Number of rows.
@@ -433,7 +433,7 @@ def _rows_to_verify(path: Path, clauses: Sequence[Sequence[str]], tokenizer) -> 
     if doubtful.any():
         for _, block in _row_blocks(path):
             rows = np.flatnonzero(is_left[block].any(axis=1))
-            # a clause may be left in several rows of a block
+            # several rows of a block may have the same remaining clause
             for row in rows:
                 if is_left[block[row]].any():
                     wanted.append(block[row : row + 1])

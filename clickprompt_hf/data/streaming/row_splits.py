@@ -98,7 +98,7 @@ def split_rows(
         split_seed: As in `split_table`.
         split_fractions: As in `split_table`.
         column_name: Name of the column of a split by user.
-        max_train_rows: As in `limit_train_rows`. A random split keeps those whose hashes are least.
+        max_train_rows: As in `limit_train_rows`. A random split keeps those with the smallest hashes.
 
     Raises:
         ValueError: If the rows have no times to split by, or too few users.
@@ -210,7 +210,7 @@ def _by_hash(
 
 
 def _thresholds(hashes: Callable[[], Iterator[np.ndarray]], ranks: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Find, per rank, the least number that as many of the hashes are below; uint64, no hash is repeated.
+    """Find, for each rank, the smallest number with that many hashes below it; uint64. No hash is repeated.
 
     Two passes, without holding the hashes: one counts them by their first bits, the other one sorts those that share
     the first bits of a threshold.
@@ -320,7 +320,7 @@ def add_at(counts: np.ndarray, codes: np.ndarray, more: np.ndarray) -> None:
 
 
 def count_codes(column: SpilledColumn, is_counted: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
-    """Number of rows (D,) and first row (D,) of each code, in the chunks that count; N as the first row of others."""
+    """Number of rows (D,) and first row (D,) of each code, in the chunks that count; first row N without any."""
     counts = np.zeros(column.num_distinct, dtype=np.int64)
     first_rows = np.full(column.num_distinct, sum(column.num_rows), dtype=np.int64)
     row = 0

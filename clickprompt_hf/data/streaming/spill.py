@@ -18,7 +18,7 @@ import pyarrow as pa
 from .distinct import PARTITION_BITS, DistinctValues, numbered
 
 _NUM_PARTITIONS = 1 << PARTITION_BITS
-# Values that are read, and become Python objects, at a time.
+# Values that are read and converted to Python objects at a time.
 VALUES_PER_SLICE = 1 << 16
 
 

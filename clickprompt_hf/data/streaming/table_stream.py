@@ -24,9 +24,9 @@ from ..table_files import (
 
 ROWS_PER_CHUNK = 1 << 20
 _BYTES_PER_CHUNK = 1 << 28
-# Tables from here on are streamed by default.
+# Tables of at least this size are streamed by default.
 STREAMED_ROWS, STREAMED_BYTES = 5_000_000, 1 << 30
-# Text that is compressed counts as so many times its size.
+# Compressed text counts as this many times its size.
 _COMPRESSION = 4
 
 
@@ -101,7 +101,7 @@ class TableStream:
 
     @property
     def spill_bytes(self) -> int:
-        """About the bytes that codes and values of these files take on the disk while they are prepared."""
+        """Approximate bytes that codes and values of these files take on the disk while they are prepared."""
         num_rows = sum(file.num_rows or 0 for _, file in self._files)
         return 4 * num_rows * len(self.columns) + sum(size for size, _ in self._states.values())
 

@@ -290,7 +290,7 @@ def _ids_by_meaning(texts: pa.Array, vocabulary: pa.Array) -> np.ndarray:
     rows = np.flatnonzero(normals.is_valid().to_numpy(zero_copy_only=False))
     if len(rows):
         ids[rows] = _ids_by_spelling(normals.take(pa.array(rows)), vocabulary)
-    # of entries that are spelled otherwise than normally
+    # entries that are not in their normal spelling
     entries, of_entries = _other_spellings(vocabulary)
     by_meaning: dict[str, int] = {}
     for entry, normal in zip(entries.tolist(), of_entries.drop_null().to_pylist()):
