@@ -42,7 +42,7 @@ _OPTIONAL_COUNT = NumberRange(1, whole=True, also=(None,))
 _STEPS = NumberRange(0, above=True)
 _RATE = NumberRange(0, 100)
 _BETA = NumberRange(0, 1, below=True)
-# What the numbers may be; transformers checks few of its own. Larger rates and decays only diverge.
+# Ranges of the numbers; transformers checks few of its own. Larger rates and decays only diverge.
 RANGES: dict[str, NumberRange] = {
     "learning_rate": _RATE,
     "plm_learning_rate": _RATE,
@@ -343,7 +343,7 @@ class ClickPromptSettings:
         if not isinstance(args, ClickPromptTrainingArguments):
             return cls()
         given = {setting.name: getattr(args, setting.name) for setting in fields(cls)}
-        # sharded tables have no other updates
+        # sharded tables only have sparse updates
         given["sparse_embedding_updates"] = bool(given["sparse_embedding_updates"] or args.shard_id_tables)
         return cls(**given)
 

@@ -1,13 +1,13 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The default number of rows per training batch."""
 
-# With a PLM, or if nothing is known of the rows.
+# With a PLM, or if nothing is known about the rows.
 DEFAULT_BATCH_SIZE = 64
 _LARGEST, _STEPS_PER_EPOCH = 1024, 128
 
 
 class UnsetBatchSize(int):
-    """A batch size that nobody has set. `dataclasses.replace` and `to_dict` pass it on as it is."""
+    """A batch size that was not set. `dataclasses.replace` and `to_dict` pass it on unchanged."""
 
 
 def default_batch_size(num_rows: int, has_plm: bool) -> int:

@@ -44,9 +44,9 @@ def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> N
 def keep_few_kernels() -> None:
     """Let oneDNN, which multiplies bf16 on CPUs, keep 256 kernels with their buffers instead of 1,024.
 
-    Batches of texts have ever new shapes, each with kernels of its own: training MiniLM on batches of 1,024 rows would
-    grow by more than 1 GB within 12 steps, and be no faster. Numbers that the environment has set stay. They are read
-    by the first product in bf16 only.
+    Batches of texts keep bringing new shapes, each with kernels of its own: the memory for training MiniLM on batches
+    of 1,024 rows would grow by more than 1 GB within 12 steps, with no gain in speed. Numbers in the environment take
+    precedence. They are read only once, by the first product in bf16.
     """
     for name in _KERNEL_CACHES:
         os.environ.setdefault(name, _KEPT_KERNELS)
@@ -65,7 +65,7 @@ def _seconds(dtype: torch.dtype) -> float:
     """Time of one small matrix product on the CPU: the best of several, as other load only slows them down."""
     left, right = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
     seconds: list[float] = []
-    # emulated products may take half a second each: one of them tells enough
+    # emulated products may take half a second each: one of them is enough
     while len(seconds) < _REPEATS and sum(seconds) < _LONGEST:
         start = time.perf_counter()
         left @ right

@@ -161,7 +161,7 @@ def _fault_of_safetensors(path: Path) -> str | None:
 
 
 def _fault_of_archive(path: Path) -> str | None:
-    """torch saves zip archives, whose directory comes last; files of other formats need only hold something."""
+    """torch saves zip archives, whose directory comes last; files of other formats must only not be empty."""
     size = path.stat().st_size
     if not size:
         return "is empty"

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training that stops when its loss is no finite number any more, before it saves what is lost."""
+"""Training that stops once its loss is no longer finite, before it saves useless weights."""
 
 import math
 from typing import Any
@@ -18,9 +18,9 @@ _ADVISED = ("learning_rate", "plm_learning_rate", "max_grad_norm", "warmup_steps
 class DivergenceCheckingTrainer(Trainer):
     """A `Trainer` that stops a diverged run, with a message that says what to lower.
 
-    Losses and gradient norms are checked at every step if that makes nothing wait: on CPUs, and where `Trainer` looks
-    at each loss anyway (`logging_nan_inf_filter`). Otherwise, and with several processes, which stop together, they
-    are checked before the next log, evaluation or checkpoint. Weights are checked before they are saved.
+    Losses and gradient norms are checked at every step if that costs no waiting: on CPUs, and where `Trainer` looks at
+    each loss anyway (`logging_nan_inf_filter`). Otherwise, and with several processes, which stop together, they are
+    checked before the next log, evaluation or checkpoint. Weights are checked before they are saved.
 
     Raises:
         ValueError: In training, if a loss, a gradient norm or a weight is NaN or infinite.
@@ -65,7 +65,7 @@ class DivergenceCheckingTrainer(Trainer):
         return super()._finalize_training(*args, **kwargs)
 
     def _watch(self, number: torch.Tensor, name: str) -> None:
-        """Note whether a number of this step is finite, and stop if it is not and nobody has to be asked."""
+        """Note whether a number of this step is finite, and stop if it is not and no other process must be asked."""
         infinite = ~_is_finite(_local(number))
         self._diverged = infinite if self._diverged is None else self._diverged | infinite.to(self._diverged.device)
         nothing_waits = number.device.type == "cpu" or self.args.logging_nan_inf_filter

@@ -3,10 +3,10 @@ r"""L2 regularization of the feature embeddings, with the same prior for rare an
 
 With the mean loss over N training rows, \\(\frac{\lambda}{2N} \sum_j \lVert e_j \rVert^2\\) is the prior that each
 number of an embedding is drawn from a normal distribution of precision λ; scikit-learn's logistic regression has it
-with λ = 1 / C. Adding its gradient to all embeddings in every step would cost as much as the table is large. A step on
-B rows therefore adds \\(\frac{\lambda}{B s_j} e_j\\) to the gradients of the ids that it reads, where s_j is the
-number of an epoch's S = N / B steps that read id j: \\(S (1 - (1 - 1/S)^{n_j})\\) of them, if the training rows have
-it n_j times. An epoch then adds the same to each (mini-batch aware regularization: Zhou et al. 2018, arXiv 1706.06978,
+with λ = 1 / C. The cost of adding its gradient to all embeddings at every step would grow with the table. A step on B
+rows therefore adds \\(\frac{\lambda}{B s_j} e_j\\) to the gradients of the ids that it reads, where s_j is the number
+of an epoch's S = N / B steps that read id j: \\(S (1 - (1 - 1/S)^{n_j})\\) of them, if the training rows have it n_j
+times. An epoch then adds the same to each (mini-batch aware regularization: Zhou et al. 2018, arXiv 1706.06978,
 section 5.1, which divides by n_j instead, and so regularizes frequent ids less).
 """
 

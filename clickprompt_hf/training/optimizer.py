@@ -172,8 +172,8 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
 def without_zero_rows(gradient: torch.Tensor) -> torch.Tensor:
     """Leave out the rows of a sparse gradient that are zero, such as those that only padded rows read.
 
-    Several processes pad their last batch with rows that no loss counts. Adam would move what they read by the moments
-    of earlier steps, though one process would not read it.
+    Several processes pad their last batch with rows that no loss counts. Adam would move the rows they read by the
+    moments of earlier steps, although a single process would not read them.
     """
     gradient = gradient.coalesce()
     is_moved = gradient.values().flatten(1).any(dim=1)
@@ -196,8 +196,8 @@ def clip_grad_norm(
     Args:
         parameters: Parameters without a gradient are ignored.
         max_norm: Scale the gradients down to this norm if theirs is larger.
-        divided: Those of the parameters of which every process holds other rows. If there are some, all processes must
-            call this function.
+        divided: Parameters of which each process holds different rows. If there are some, all processes must call this
+            function.
 
     Returns:
         (), the norm before clipping, the same in all processes.

@@ -58,7 +58,7 @@ class PublishingTrainer(Trainer):
 
 
 def _check_publishable(folder: Path) -> None:
-    """Remove what killed writers have left in a folder, and refuse the rest that `Trainer` would upload.
+    """Remove leftovers of killed writers from a folder, and refuse other private files that `Trainer` would upload.
 
     `Trainer` leaves out only what is named `checkpoint-*` or `_*` in the folder itself.
     """

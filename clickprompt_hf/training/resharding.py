@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints resumed by other processes than those that wrote them, with FSDP2 or without it.
+"""Checkpoints resumed by a different set of processes than the one that wrote them, with FSDP2 or without it.
 
 FSDP2 saves shards of weights and of the optimizer's states by parameter name; any number of processes reads them. One
 process and DDP save whole tensors, and number the states in the order of the optimizer's groups, which stays the same.
@@ -57,7 +57,7 @@ def load_weights(model: torch.nn.Module, checkpoint: str | Path) -> None:
         path = Path(checkpoint) / SAFE_WEIGHTS_NAME
         whole: dict[str, Any] = {**load_file(path)}
         _check_names(model, whole, path)
-        # tied weights have one of their names there
+        # tied weights are stored under one of their names
         set_model_state_dict(model, whole, options=StateDictOptions(full_state_dict=True, strict=False))
         return
     weights: dict[str, Any] = {"model": get_model_state_dict(model)}
@@ -88,7 +88,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, che
 
 
 def _check_names(model: torch.nn.Module, weights: Mapping[str, Any], path: Path) -> None:
-    """Refuse weights that are not those of the model, but for further names of tied ones and what is never saved."""
+    """Refuse weights that are not those of the model, except further names of tied ones and what is never saved."""
     wanted = set(get_model_state_dict(model))
     names_by_parameter = defaultdict(set)
     for name, parameter in model.named_parameters(remove_duplicate=False):

@@ -82,7 +82,7 @@ class _ProgressCallback(TrainerCallback):
 
 
 def of_first_process(value: Any) -> Any:
-    """What the first process has found, in all processes: files may look different from each of them.
+    """Tell all processes what the first one has found, because each of them may see other files.
 
     Args:
         value: What this process has found, picklable.
@@ -211,7 +211,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
         if (progress := Path(resume_from_checkpoint) / PROGRESS_FILE).is_file():
             self._earlier = RunProgress(**json.loads(progress.read_bytes()))
-        # a process that went on alone would wait for the others for ever
+        # a process that went on alone would wait for the others forever
         self._is_done = of_first_process(self.state.global_step >= max_steps or self._has_stopped_early())
         # training begins with the epoch after the last one, so with none
         return (num_train_epochs, 0) if self._is_done else (epochs, steps)
@@ -327,7 +327,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
             publish_folder(partial, checkpoint)
         self.accelerator.wait_for_everyone()
         if self.is_local_process_zero() and partial.exists():
-            # the disk of another machine, which has the random states of its processes alone
+            # on the disk of another machine, which only has the random states of its own processes
             publish_folder(partial, checkpoint)
 
     @contextmanager
@@ -356,7 +356,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         return os.path.join(folder, PARTIAL_FOLDER) if self._writes_checkpoint else folder
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        # not before it has its name, under which the upload reads it
+        # only once the checkpoint has its final name, under which the upload reads it
         if not self._writes_checkpoint:
             super()._push_from_checkpoint(checkpoint_folder)
 

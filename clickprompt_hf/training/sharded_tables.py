@@ -6,9 +6,9 @@ gradients the other way. Each process then has the gradients of its own rows alo
 as `sparse_embedding_updates` does. All other weights are those of DDP.
 
 Neither DTensor nor TorchRec does this under `Trainer`. DTensor's row-wise embedding (`RowwiseParallel`) has a dense
-gradient, so each step would cost as much as the table is large, and it cannot have a sparse one. TorchRec wraps the
-model in a `DistributedModelParallel` of its own, whose optimizers update the tables in the backward pass: before
-`Trainer` clips gradients.
+gradient, so the cost of each step would grow with the table, and it cannot have a sparse one. TorchRec wraps the model
+in a `DistributedModelParallel` of its own, whose optimizers update the tables in the backward pass: before `Trainer`
+clips gradients.
 
 Shapes: W processes, N rows of a table over all processes, n rows of this process, E embedding size, U distinct ids of
 this process's batch, R ids that all processes want from this one.
@@ -47,10 +47,10 @@ _TABLE = ".table.weight"
 
 
 def own_place() -> tuple[int, int]:
-    """Number of this process, and of all processes.
+    """Rank of this process, and the number of processes.
 
     Raises:
-        ValueError: If there are several, and they have not met yet.
+        ValueError: If there are several, and their process group is not initialised yet.
     """
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
@@ -198,7 +198,7 @@ def num_parameters(model: Any) -> int:
 
 @contextmanager
 def in_all_processes(model: nn.Module) -> Iterator[None]:
-    """Within it, every process runs the model, and all equally often: otherwise, they wait for each other.
+    """Context in which every process runs the model, all equally often: otherwise, they wait for each other forever.
 
     Args:
         model: A model whose id tables are divided; others need no context.
@@ -216,7 +216,7 @@ def in_all_processes(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def shard_id_tables(model: nn.Module, field_sizes: Sequence[int] | None = None, seed: int = 0) -> None:
-    """Divide the id tables of a model over the processes, in place; call it in all of them, before making the trainer.
+    """Shard the id tables of a model across processes, in place; call it in all of them, before making the trainer.
 
     A model whose tables fit into each process keeps its rows. For a larger one, build the model with one id per field
     and give the true `field_sizes`: each process then draws its rows, which depend on the seed and not on the number
@@ -363,7 +363,7 @@ def _weights_beside_tables(
 
 
 def draw_rows(module: Any, seed: int, number: int) -> None:
-    """Draw this process's rows of the table of a `FeatureEmbedding`, as its fresh ones are distributed.
+    """Draw this process's rows of a `FeatureEmbedding`'s table from the distribution of its fresh rows.
 
     Args:
         module: The `FeatureEmbedding`, with a sharded table.
@@ -476,7 +476,7 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
 class MeetingPoint:
     """Where the processes wait for each other, but not forever. Create it in all of them at once.
 
-    A group of its own, on gloo: NCCL cannot tell who is missing.
+    A group of its own, on gloo: NCCL cannot tell which process is missing.
     """
 
     def __init__(self) -> None:

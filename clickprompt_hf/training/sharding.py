@@ -23,7 +23,7 @@ from .unwrapping import is_named, unwrap_model
 
 
 def engine_of_sharding(args: TrainingArguments) -> str | None:
-    """What was asked to divide all weights over the devices, "FSDP" or "DeepSpeed"; `None` for nothing."""
+    """The engine that was asked to shard all weights across the devices, "FSDP" or "DeepSpeed"; `None` without one."""
     if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return "FSDP"
     return "DeepSpeed" if args.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") else None
@@ -148,7 +148,7 @@ def has_tied_weights(model: torch.nn.Module) -> bool:
 
 
 def without_tied_copies(model: torch.nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of gathered weights the further names of tied ones, which are copies there."""
+    """Drop the further names of tied weights from gathered weights, where they are copies."""
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     copies = names - {name for name, _ in model.named_parameters()}
     return {name: tensor for name, tensor in weights.items() if name not in copies}

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Training whose checkpoints hold id tables that are sharded across processes, for any number of processes to resume.
 
-The weights are one `model.safetensors`, as without division. The moments of the rows, one file beside `optimizer.pt`,
+The weights are one `model.safetensors`, as without sharding. The moments of the rows, one file beside `optimizer.pt`,
 have the same form: tables of all rows, of which each process writes and reads its own.
 """
 
@@ -34,7 +34,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class ShardedTablesTrainer(ResumableTrainer):
-    """A `ResumableTrainer` for models whose id tables may be divided over the processes.
+    """A `ResumableTrainer` for models whose id tables may be sharded across the processes.
 
     All processes must see the output folder.
     """
@@ -109,7 +109,7 @@ class ShardedTablesTrainer(ResumableTrainer):
             return
         with failing_together():
             for table in tables.values():
-                # `optimizer.pt` has only the steps, of tables that had a gradient
+                # `optimizer.pt` has only the step counts of the tables that had a gradient
                 if "step" in (state := self._state(table.weight)):
                     state.update({moment: torch.zeros_like(table.weight) for moment in _MOMENTS})
             for name, (_, first_row, moments) in self._moments().items():

@@ -3,8 +3,9 @@
 
 A file is first laid out: header, room for every table, and the tensors of another file. Each process then writes its
 rows where they belong, and reads only the rows that it holds. No process needs memory for more than a piece of a table
-beside its own rows. torch.distributed.checkpoint does not do: its writer for safetensors holds all rows of a process
-once more in memory and needs the disk twice, and its other readers load every piece that they need a row of.
+beside its own rows. torch.distributed.checkpoint is no alternative: its safetensors writer keeps a second copy of a
+process's rows in memory and needs twice the disk space, and its other readers load every piece of which they need a
+row.
 
 Shapes: N rows of a table over all processes, n rows of this process, E numbers per row.
 """
@@ -117,7 +118,7 @@ def read_rows(path: str | Path, name: str, rows: torch.Tensor, first_row: int) -
 def read_grown_rows(
     path: str | Path, name: str, rows: torch.Tensor, first_row: int, old_sizes: Sequence[int], new_sizes: Sequence[int]
 ) -> bool:
-    """Fill rows of a table whose fields have got more ids; new ones start as their field's out-of-vocabulary row.
+    """Fill rows of a table whose fields have gained ids; new ones start as their field's out-of-vocabulary row.
 
     Args:
         path: The file with the table before it grew.

@@ -30,7 +30,7 @@ def preset_by_rows(backbone: str, num_rows: int, field_sizes: Sequence[int]) -> 
 def settings_by_rows(
     preset: TablePreset, steps_per_epoch: int, keeps_best: bool, named: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Choose the training settings of a preset that nobody named, for a backbone alone.
+    """Choose the training settings of a preset that were not given, for a backbone alone.
 
     Args:
         preset: Settings for the table.

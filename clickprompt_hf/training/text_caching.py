@@ -25,7 +25,7 @@ logger = logging.get_logger(__name__)
 
 # The underscore keeps it from being pushed to the Hub.
 STATES_FOLDER = "_text_states"
-# Writing the states of a text takes as long as computing them about twice, and reading them next to nothing. Measured
+# Writing the states of a text takes about as long as computing them twice; reading them costs almost nothing. Measured
 # with MiniLM on 1,200 rows with short texts of their own, CPU seconds without the cache and with it: 9.6 and 11.7 with
 # one epoch, 16.2 and 16.3 with two.
 _LEAST_READS = 2
@@ -128,7 +128,7 @@ def _check_caching(model: Any, settings: ClickPromptSettings, collator: Any, dat
 
 
 class CachedRows:
-    """Rows of a trainer with cached states instead of tokens: those that it was given so, and those that it caches."""
+    """Rows of a trainer with cached states instead of tokens: given that way, or cached by the trainer."""
 
     def __init__(self) -> None:
         self._by_dataset: WeakKeyDictionary[ColumnarDataset, ColumnarDataset] = WeakKeyDictionary()

@@ -15,7 +15,7 @@ from ..data.columnar import ColumnarDataset
 # The first steps allocate memory, compile kernels and skip the rows of a resumed run.
 _WARM_UP_STEPS = 3
 _LEAST_STEPS, _LEAST_SECONDS = 10, 3.0
-# Slow steps are not worth waiting for more of them.
+# If steps are slow, two of them are enough to wait for.
 _LEAST_SLOW_STEPS, _SLOW_SECONDS = 2, 20.0
 # Of a training step, where the forward pass cannot be timed: the backward pass takes twice as long.
 _FORWARD_SHARE = 1 / 3

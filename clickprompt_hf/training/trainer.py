@@ -2,7 +2,7 @@
 """`Trainer` with what ClickPrompt needs: two learning rates, click and PA-MLM metrics, reproducible order and masks.
 
 optimizer.py sets the learning rate of every parameter; sampling.py draws the order of the rows; resuming.py saves and
-resumes; publishing.py uploads; sharded_tables.py divides id tables; divergence.py stops what is lost; text_caching.py
+resumes; publishing.py uploads; sharded_tables.py shards id tables; divergence.py stops diverged runs; text_caching.py
 freezes lower layers and caches their states.
 """
 
@@ -109,8 +109,8 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
       `cache_text_states`, each distinct text of a `ColumnarDataset` goes through them once, before training begins;
     - what it publishes holds no pickle: only checkpoints to resume from keep the pickled arguments;
     - training resets the model's calibration, which `training.calibration.calibrate` fits afterwards;
-    - it copies `args`, and changes nothing else of the model but its weights: frozen parts, sparse gradients,
-      attention kernels, mixed precision and activation checkpointing last while it trains or evaluates;
+    - it copies `args`, and changes nothing of the model but its weights: frozen parts, sparse gradients, attention
+      kernels, mixed precision and activation checkpointing last only while it trains or evaluates;
     - `model_card` replaces the model card.
 
     Args:
@@ -238,7 +238,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
 
     @staticmethod
     def _shard_id_tables(model: Any, args: TrainingArguments, settings: ClickPromptSettings, options: dict) -> None:
-        """Divide the tables of a model, if that is wanted and not done yet."""
+        """Shard the tables of a model, if that is wanted and not done yet."""
         if settings.shard_id_tables:
             optimizer_class, _ = options.get("optimizer_cls_and_kwargs") or (None, None)
             check_shard_id_tables(model, args, options.get("optimizers"), optimizer_class)
@@ -283,7 +283,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             self.model._compiled_call_impl = self._compiled_call
 
     def _click_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """AUC and log loss of the probabilities that the model is served with, but for sampled negatives."""
+        """AUC and log loss of the served probabilities, without the correction for sampled negatives."""
         return click_metrics(prediction, *calibration_of(self.model))
 
     def _datasets(self) -> list[Any]:
