@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Tells which extra brings an engine that is missing."""
+"""Tells which extra installs a missing engine."""
 
 import importlib.util
 
@@ -9,7 +9,7 @@ def require_engine(module: str, extra: str) -> None:
 
     Args:
         module: Its module, such as `"pyspark"`.
-        extra: The extra of this package that brings it.
+        extra: The extra of this package that installs it.
 
     Raises:
         ImportError: If it is missing; the message names the extra.

@@ -134,7 +134,7 @@ def _cpus_of_actor() -> int:
     if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
         return 0
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
-    # 0 threads would be those of all cores
+    # 0 would mean one thread per core
     return max(1, int(cpus)) if cpus > 0 else 0
 
 
@@ -219,8 +219,8 @@ def train(
         num_workers: Number of processes, at least 1.
         use_gpu: Whether each worker gets its own GPU.
         command: `"finetune"` or `"pretrain"`.
-        max_restarts: How often a failed training starts again, from its last checkpoint if this process sees one in
-            `--output_dir` that it has made.
+        max_restarts: How often a failed training starts again, from the last checkpoint that it has made, if this
+            process sees that in `--output_dir`.
         storage_path: Where Ray keeps its own records of the run.
 
     Raises:

@@ -101,7 +101,7 @@ def join_shards(
 
 
 def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[Path, int]:
-    """The shards of a split and their numbers of rows, once they are known to be those that were written.
+    """The shards of a split and their numbers of rows, after checking that they are the ones that were written.
 
     Raises:
         FileNotFoundError: If the folder, its counts or a shard is missing.
@@ -115,7 +115,7 @@ def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[
             "missing or incomplete."
         )
     lines = [line for path in counts for line in path.read_text(encoding="utf-8").splitlines()]
-    # Spark gives names as parts of addresses
+    # Spark gives names URL-encoded
     written = {unquote(entry["file"]): entry for entry in map(json.loads, lines)}
     others = {entry["processor"] for entry in written.values()} - {processor.fingerprint}
     if others:
@@ -149,7 +149,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _bytes_of_arrays(num_rows: int, processor: ClickPromptProcessor) -> int:
-    """About what the arrays take, and the codes that they are made from."""
+    """Approximate size of the arrays and of the codes that they are made from."""
     fields = processor.schema.fields
     with_text = len(processor.schema.fields_in_text) if processor.reads_text else 0
     return num_rows * (4 * sum(field.num_columns for field in fields) + 8 * len(fields) + 16 * with_text + 17)

@@ -33,7 +33,7 @@ def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> Non
     """Encode labelled rows on the workers, and write them as Parquet shards to a new folder.
 
     Ids are those of `processor(rows)`, row by row. Spark replaces the work of workers that die and writes each shard
-    whole; the folder has counts of the rows per shard once all are there. `join_shards` makes them what
+    whole; the folder has counts of the rows per shard once all are there. `join_shards` makes them the folder that
     `clickprompt finetune --prepared` maps.
 
     Args:
@@ -119,5 +119,5 @@ def _lists(rows: np.ndarray, kind: pa.DataType) -> pa.ListArray:
 
 
 def _shown(value: Any) -> str:
-    """A value as grouped metrics tell it apart: unknown ones share an id."""
+    """A value as grouped metrics tell it apart; ids would not do, because unknown values share one."""
     return repr(value) if holds_several(value) else canonical(value)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     BatchFunction = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
-# Distinct lists that a field's separator and weights are judged by, and times that its missing format is.
+# Number of distinct lists by which a separator and weights are judged, and of times by which a missing format is.
 _VALUES_TRIED = 1000
 
 
@@ -84,7 +84,7 @@ def fit_processor(
         boundaries.append(fitted.boundaries)
     processor = ClickPromptProcessor(schema, vocabularies, boundaries, tokenizer, max_text_length)
     if schema.tables:
-        # of which scoring may join columns that rows lack
+        # so that scoring can join columns that rows lack
         processor.tables = joined_tables(schema)
     return processor
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """What Spark's workers must have: packages, and the model, which the driver sends them.
 
-Functions that run on workers are nested ones where the workers may lack this package: those are pickled whole.
+Where workers may lack this package, functions that run on them are nested ones, which are pickled whole.
 """
 
 import atexit
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def check_workers(context: "SparkContext", modules: Collection[str]) -> None:
     """Ask workers for the packages that a job needs, before it starts.
 
-    One small task per slot runs, so a cluster that is still growing is asked in part.
+    One small task per slot runs, so only a part of a cluster that is still growing is asked.
 
     Args:
         context: The cluster.

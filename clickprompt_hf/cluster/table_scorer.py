@@ -152,7 +152,7 @@ def check_table(model: str | Path, columns: Mapping[str, bool], output_column: s
 
 
 def _keys_of_table_columns(model: str | Path) -> dict[str, str]:
-    """By column of the model's joined tables, the column that holds its key; empty if it has none with it."""
+    """For each column of the model's joined tables, the column that holds its key; empty if it has no tables."""
     path = _file_of(model, TABLES_FILE)
     return {} if path is None else JoinedTables.keys_in(path)
 

@@ -93,7 +93,7 @@ def with_restarts(
 def _output_dir(arguments: Sequence[str]) -> Path:
     """The folder of `--output_dir`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    # what is wrong with arguments is told by the command itself
+    # the command itself reports wrong arguments
     parser.add_argument("--output_dir", nargs="?")
     return Path(parser.parse_known_args(arguments)[0].output_dir or "").expanduser()
 

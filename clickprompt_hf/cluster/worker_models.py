@@ -7,7 +7,7 @@ from ..processing_clickprompt import ClickPromptProcessor
 from .table_scorer import TableScorer
 
 
-# jobs with several models alternate between few
+# jobs with several models alternate between a few
 @lru_cache(maxsize=4)
 def scorer_of_process(model: str, num_threads: int, batch_size: int | None) -> TableScorer:
     """The scorer of a model, loaded by the first task of this process that needs it."""

@@ -408,7 +408,7 @@ def _data_table(data: Mapping[str, Any], source: str) -> list[tuple[str, str]]:
         return []
     rows = ", ".join(f"{name} {data['num_rows'][name]:,}" for name in ("train", "validation", "test"))
     table = [("Dataset", escaped(source)), ("Rows", rows), ("Split", _split(data))]
-    # records of earlier versions do not tell
+    # records of earlier versions do not say
     if data.get("max_eval_rows") is not None:
         table.append(("Validation rows in training", f"limited to {data['max_eval_rows']:,}"))
     if data["max_train_rows"] is not None:
@@ -419,7 +419,7 @@ def _data_table(data: Mapping[str, Any], source: str) -> list[tuple[str, str]]:
 
 
 def _split(data: Mapping[str, Any]) -> str:
-    """How the rows were split. Records of earlier versions do not tell which splits the dataset had itself."""
+    """How the rows were split. Records of earlier versions do not say which splits the dataset had itself."""
     fractions = data.get("split_fractions", _FRACTIONS)
     shares = "8:1:1" if fractions == _FRACTIONS else ":".join(f"{fraction:g}" for fraction in fractions)
     how = {

@@ -22,7 +22,7 @@ from .exported_folder import ONNX_FILE
 from .plm_program import FusedClickProbability, fused_export, input_names, random_batch
 from .text_tokenizer import TOKENIZER_FILE, TextTokenizer, write_settings
 
-# Values of each field whose texts are tokenized to check the exported tokenizer.
+# Number of values per field whose texts are tokenized to check the exported tokenizer.
 _VALUES_CHECKED = 64
 
 

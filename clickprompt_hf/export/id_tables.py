@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Id embedding tables in fewer bytes, made floats again after the rows of a batch were looked up.
+"""Id embedding tables in fewer bytes, converted back to floats after the rows of a batch were looked up.
 
 Shapes: N ids of all fields, E embedding size, G groups of rows that share a scale.
 """
@@ -12,7 +12,7 @@ from torch import nn
 from ..layers_ctr import FeatureEmbedding
 
 IdTableDtype = Literal["float32", "bfloat16", "int8"]
-# Weights that share a scale: its four bytes add an eighth to theirs. Rows of at least as many have a scale each.
+# Weights per scale, whose four bytes add an eighth to theirs. Rows with at least this many have a scale each.
 _WEIGHTS_PER_SCALE = 32
 # Rows converted at once, which bounds the memory that converting takes.
 _ROWS_PER_BLOCK = 2**18

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..tokenization_clickprompt import SpecialTokens, padded_on_right, token_lists, without_control_tokens
 
-# As transformers saves it, for a fast tokenizer alone.
+# Saved by transformers, for fast tokenizers only.
 TOKENIZER_FILE = "tokenizer.json"
-# What transformers makes of its other files, and the processor's limit of tokens.
+# What transformers reads from its other files, and the processor's token limit.
 SETTINGS_FILE = "text_tokens.json"
 
 

@@ -26,11 +26,11 @@ class Engine(Protocol):
 
     @property
     def trained_values(self) -> TrainedValues | None:
-        """How often training rows had which values; `None` if it is unknown."""
+        """How often each value occurs in the training rows; `None` if unknown."""
 
     @property
     def batch_rows(self) -> int:
-        """Rows of a batch beyond which larger batches gain nothing."""
+        """Number of rows beyond which larger batches gain nothing."""
 
     def read(self, rows: Rows, unknown: UnknownValues) -> Any:
         """Convert raw rows to model inputs, and count values that training rows did not have.

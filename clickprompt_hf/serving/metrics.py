@@ -25,7 +25,7 @@ class ServedValues(DriftCounts):
     Args:
         encoder: As in `DriftCounts`.
         trained: As in `DriftCounts`.
-        window_rows: The stability index is that of the last rows, at least so many and at most twice as many.
+        window_rows: The stability index covers the last rows: at least this many and at most twice as many.
     """
 
     def __init__(self, encoder: FeatureEncoder, trained: TrainedValues | None = None, window_rows: int = 10_000):
@@ -142,7 +142,7 @@ class ServiceMetrics:
         self._rows.inc(rows)
 
     def count_batch(self, rows: int) -> None:
-        """Count a batch of so many rows."""
+        """Count a batch and its rows."""
         self._batch_rows.observe(rows)
 
     def exposition(self) -> bytes:

@@ -29,11 +29,11 @@ from .metrics import ServedValues, ServiceMetrics
 
 logger = logging.getLogger(__name__)
 
-# A client that finds the queue full may try again after so many seconds.
+# A client that finds the queue full may try again after this many seconds.
 _RETRY_AFTER = "1"
-# That of nginx for a client that went away; nobody reads it.
+# nginx's status for a client that has closed the connection; no client reads it.
 _CLIENT_CLOSED_REQUEST = 499
-# Of a request that is too large, up to so many times the limit is received and dropped.
+# Of a request that is too large, up to this many times the limit is received and dropped.
 _DROPPED = 10
 
 
@@ -169,7 +169,7 @@ def rows_of(body: bytes, max_rows: int) -> tuple[list[Mapping[str, Any]], bool]:
     """
     try:
         content = json.loads(body)
-    # bytes that are no text, numbers of thousands of digits, nesting without end
+    # bytes that are not text, numbers with thousands of digits, unlimited nesting
     except (ValueError, RecursionError) as error:
         raise RequestError(422, f"The body must be JSON: {error}.") from error
     if isinstance(content, dict):
