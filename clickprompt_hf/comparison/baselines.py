@@ -36,7 +36,7 @@ _FOLDS = 5
 # Words start with a letter: the digits of ids and codes are categories already.
 _WORDS = r"(?u)\b[^\W\d]\w+\b"
 _MOST_WORDS, _TEXT_COMPONENTS = 50_000, 32
-# Values of a multi-valued field that gradient boosting sees as columns, the most frequent ones.
+# Number of values of a multi-valued field, the most frequent ones, that gradient boosting sees as columns.
 _MOST_INDICATORS = 32
 # A field with more values is target-encoded instead of given as native categories, which would overfit.
 MOST_NATIVE_VALUES = 100
@@ -316,7 +316,7 @@ def fit_words(texts: list[str]) -> TfidfVectorizer | None:
     try:
         return words.fit(texts)
     except ValueError as error:
-        # scikit-learn has no other way to learn it
+        # scikit-learn reports texts without words in no other way
         if "vocabulary" in str(error) or "no terms remain" in str(error).lower():
             return None
         raise
@@ -329,7 +329,7 @@ class GradientBoosting(Baseline):
 
     Args:
         processor, seed: As in `Baseline`.
-        with_text: Whether it also gets target-encoded ids and the text's TF-IDF, reduced by SVD, but for the words of
+        with_text: Whether it also gets target-encoded ids and the text's TF-IDF, reduced by SVD, without the words of
             native categories. Fields of more than `MOST_NATIVE_VALUES` values are then target-encoded only.
     """
 

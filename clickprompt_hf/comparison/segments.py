@@ -12,7 +12,7 @@ RARE_ROWS = 10
 # DeLong's interval is a normal approximation, which needs some rows of each class.
 MIN_ROWS_PER_CLASS = 10
 ALL = "all"
-# Number of training rows with a test row's item or user where the row has none.
+# Count for a test row without an item or user.
 MISSING = -1
 
 

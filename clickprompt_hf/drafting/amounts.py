@@ -14,9 +14,9 @@ _WITHOUT_PARENTHESES = re.compile(r"^\((.*)\)$")
 _CLOCK = re.compile(r"-?\d{1,4}:\d\d(:\d\d(\.\d+)?)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
 _MOST_OTHERS = 0.05
 _MOST_UNITS = 5
-# Letters behind a number without a blank are a code if there are several, unless they are these.
+# Letters right behind numbers are parts of codes if there are several kinds, unless they are these.
 _MAGNITUDE_LETTERS = {"k", "m", "b"}
-# So many lists of whole numbers would not all have three digits in each entry.
+# Among this many lists of whole numbers, some entries would not have three digits.
 _LEAST_LISTS = 20
 
 
@@ -37,7 +37,7 @@ def have_unknown_unit(values: Sequence[str]) -> bool:
 
 
 def question_amounts(values: Sequence[str], counts: np.ndarray) -> str | None:
-    """What to do about a column whose values are numbers, but hardly any of them are plain ones; else `None`.
+    """What to do about a column whose values are numbers, hardly any of them written plainly; else `None`.
 
     Args:
         values: Distinct values of a column, without words for missing ones.

@@ -9,26 +9,26 @@ from ..schema_clickprompt import Buckets, FieldSchema
 from .column_checks import cross_fitted_rates
 from .column_profile import ColumnProfile
 
-# A difference of AUCs that decides is at least this large, and as unlikely by chance.
+# Smallest difference of AUCs that decides, and largest probability of it by chance.
 _LEAST_DIFFERENCE, _LARGEST_P_VALUE = 0.002, 0.01
 _SKEWED = 20
-# More buckets than by default, for columns a few of whose numbers say much, such as the amounts of a tax form.
+# More buckets than by default, for columns in which a few numbers say much, such as amounts on a tax form.
 _MORE_BUCKETS = 32
-# A gain that decides is at least this large, in nats, and as unlikely by chance.
+# Smallest gain that decides, in nats.
 _LEAST_GAIN = 0.001
 
 
 def choose_buckets(profile: ColumnProfile, clicks: np.ndarray | None) -> None:
     """Propose `buckets: log` for a numeric column if these rank the rows better, or by its skew if neither does.
 
-    Then propose `num_buckets: 32` if so many predict the label better than those by default.
+    Then propose `num_buckets: 32` if that many predict the label better than the default number.
 
     Both kinds are fitted as for a field, and each row is ranked by the click rate of its bucket in the other half of
     the rows. One kind is better if its AUC is higher by at least 0.002, with p < 0.01 (DeLong et al. 1988). A column
     is skewed if its top 1 % are more than 20 times the median of the numbers above zero.
 
     More buckets are better if the mean log loss of such rates is lower by at least 0.001, with p < 0.01 (paired by
-    row). Rates of more buckets are more uncertain, so columns whose single numbers say little keep the default.
+    row). Rates of more buckets are more uncertain, so columns in which single numbers say little keep the default.
 
     Args:
         profile: A column of any kind.

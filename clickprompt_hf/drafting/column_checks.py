@@ -60,7 +60,7 @@ def leave_out_row_ids(profile: ColumnProfile, num_distinct_rows: int) -> None:
 
     Args:
         profile: A column.
-        num_distinct_rows: Number of rows without copies of others, which have the same id.
+        num_distinct_rows: Number of rows, not counting copies of others, which have the same id.
     """
     if profile.reason_left_out:
         return

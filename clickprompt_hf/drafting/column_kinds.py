@@ -17,7 +17,7 @@ from .missing_words import DOUBTFUL_WORDS, means_missing
 from .number_columns import try_amounts, try_numbers
 from .time_columns import try_mixed_times, try_time_format, try_times
 
-# Shorter lists of fractions may be categories, if hardly ever.
+# Shorter lists of fractions may be categories, though they hardly ever are.
 _USUAL_VECTOR_SIZE = 8
 _LIST_TYPES = (
     *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),

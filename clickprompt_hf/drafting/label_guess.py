@@ -61,9 +61,9 @@ _WORDS_FOR_NO = {
     *("dislike", "disliked", "dissatisfied", "neutral or dissatisfied", "stayed", "retained", "existing", "active"),
     *("legit", "legitimate", "genuine", "ham", "alive", "survived", "healthy"),
 }
-# In columns of these names, what is bad is what is predicted.
+# In columns with these names, the bad outcome is the one to predict.
 _RISK_WORDS = {"risk", "default", "defaulted", "fraud", "delinquent", "delinquency", "credit", "loan", "churn"}
-# More values are no label, whatever the column is called.
+# A column with more values is not a label, whatever its name.
 _MOST_LABELS, _MOST_SPELLINGS = 10, 50
 _LIMIT = re.compile(r"(<=|>=|<|>|≤|≥)\s*(.*\d.*)")
 _NEGATION = re.compile(r"(not|non|no|un)[ _-]?(.+)")
@@ -172,7 +172,7 @@ def named_label(profiles: Sequence[ColumnProfile], label: str, positive: str | N
 
 
 def is_named_label(profile: ColumnProfile) -> bool:
-    """Whether a column is the label by its name."""
+    """Whether a column is named like a label."""
     return bool(profile.words & _LABEL_WORDS)
 
 
@@ -182,7 +182,7 @@ def may_be_graded_label(profile: ColumnProfile) -> bool:
 
 
 def question_named(profile: ColumnProfile) -> str | None:
-    """What to do about a column that is the label by its name, but has one value, or more than two; else `None`."""
+    """What to do about a column that is named like a label, but has one value, or more than two; else `None`."""
     if len(profile.values) == 1 and profile.missing and profile.words & _LABEL_WORDS:
         return f"If its empty cells mean no click, write a word into them, {percent(profile.missing)} of the rows"
     if not 2 < len(_classes(profile)) <= _MOST_LABELS or not profile.words & _LABEL_WORDS:
@@ -226,7 +226,7 @@ def _clicks(profile: ColumnProfile, positive: str | None) -> np.ndarray:
 
 
 def _opposites(words: Sequence[str]) -> int | None:
-    """The index of the value above a limit, as of `<=50K` and `>50K`, or of the one that is not negated, if any."""
+    """The index of the value above a limit, as in `<=50K` and `>50K`, or of the one that is not negated, if any."""
     for high, low in ((0, 1), (1, 0)):
         limits = _LIMIT.fullmatch(words[high]), _LIMIT.fullmatch(words[low])
         if all(limits) and limits[0][2] == limits[1][2] and limits[0][1] in (">", ">=", "≥"):  # type: ignore[index]

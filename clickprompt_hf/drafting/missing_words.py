@@ -14,7 +14,7 @@ _WORDS_FOR_MISSING = {
     *("-", "--", "---", "?", "??", ".", "..", "...", "\\n", "unknown", "unk", "missing", "undefined", "empty"),
     *("not available", "not applicable", "not known", "no data", "#value!", "#ref!", "#div/0!", "#null!", "#num!"),
 }
-# Other columns may have these as words of their own: they are missing only in doubt.
+# In other columns, these may be ordinary words, so they are only doubted.
 DOUBTFUL_WORDS = {"unknown", "unk", "none", "nil", "empty", "missing", "undefined", "not applicable", "...", "[null]"}
 # Dates without digits other than zero, and the last day that databases can write.
 _NO_TIME = re.compile(r"-1|(?=.*0)[-0/.: TZ+]+|(9999[-/.]?12[-/.]?31|(31|12)[-/.](12|31)[-/.]9999).*")
@@ -25,7 +25,7 @@ def means_missing(value: str) -> bool:
 
 
 def is_no_time(value: str) -> bool:
-    """Whether a value stands for no time, such as `0000-00-00`, among times."""
+    """Whether a value among times stands for a missing one, such as `0000-00-00`."""
     return bool(_NO_TIME.fullmatch(value))
 
 

@@ -87,7 +87,7 @@ def try_numbers(profile: ColumnProfile) -> bool:
 
 
 def _repeat_equally(counts: np.ndarray) -> bool:
-    """Whether values repeat about equally often, as those of persons or things with as many rows each do.
+    """Whether values repeat about equally often, as those of persons or things with equally many rows do.
 
     Rows that are drawn independently give counts (V,) that vary at least as Poisson variables do. Their index of
     dispersion, V var / mean, then has a chi-squared distribution with V - 1 degrees of freedom (Fisher 1925).
@@ -98,7 +98,7 @@ def _repeat_equally(counts: np.ndarray) -> bool:
 
 
 def set_numeric(profile: ColumnProfile, numbers: np.ndarray) -> None:
-    """Make the column numeric, with `numbers` (V,) for its values, NaN where they are none."""
+    """Make the column numeric, with `numbers` (V,) for its values, NaN for values that are not numbers."""
     profile.kind, profile.numbers = "numeric", numbers
     known = np.isfinite(numbers)
     low, middle, high = np.quantile(np.repeat(numbers[known], profile.counts[known]), (0, 0.5, 1))

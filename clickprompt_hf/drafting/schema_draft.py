@@ -182,7 +182,7 @@ def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positi
 
 
 def _tell_names_apart(profiles: Sequence[ColumnProfile]) -> None:
-    """Let columns keep their names in the text if their fields would have the same, as of `price` and `Price`."""
+    """Let columns keep their names in the text if their fields would share one, as with `price` and `Price`."""
     names = Counter(display_name(profile.name) for profile in profiles if profile.name.strip())
     for profile in profiles:
         if profile.name.strip() and names[display_name(profile.name)] > 1:

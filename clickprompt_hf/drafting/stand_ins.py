@@ -12,14 +12,14 @@ _SMALL_CODE = re.compile(r"-[1-9]")
 _LARGE_CODE = re.compile(
     r"-?9{2,}(\.9+)?|-32768|32767|65535|-?214748364[78]|4294967295|-?9223372036854775807|-9223372036854775808"
 )
-# In fewer rows, a number may be a slip; with fewer other numbers, nobody can tell where they end.
+# In fewer rows, a number may be a slip; with fewer other numbers, it is unclear where they end.
 _LEAST_ROWS, _LEAST_OTHERS = 2, 10
 _MOST_SMALL_CODES, _MOST_LARGE_CODES = 4, 3
 # A number is apart from the others if it is further away than this share of what they span.
 _GAP = 0.5
-# It is a pile if it is so many times as frequent as the others' median, and in this share of the rows.
+# It is a pile if it is this many times as frequent as the median of the others, and in this share of the rows.
 _PILE, _PILE_SHARE = 5, 0.005
-# Zero is apart if the others start above this share of their median, and so many of their usual steps above it.
+# Zero is apart if the others start above this share of their median, and this many of their usual steps above zero.
 _FROM_MEDIAN, _STEPS, _MOST_ZEROS = 0.25, 3, 0.5
 
 

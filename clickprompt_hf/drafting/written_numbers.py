@@ -80,7 +80,8 @@ def with_guessed_marks(table: pa.Table, csv_format: CsvFormat | None) -> CsvForm
 
     Args:
         table: Rows of the file, as strings.
-        csv_format: How the file is written; returned as it is if it says how numbers are, or plain ones are usual.
+        csv_format: How the file is written; returned unchanged if it says how numbers are written, or if most are
+            plain.
     """
     if csv_format is not None and not csv_format.has_plain_numbers:
         return csv_format

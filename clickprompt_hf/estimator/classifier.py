@@ -194,7 +194,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         # 2. What the columns mean: training rows alone tell.
         schema = replace(self._drafted(splits["train"], label) if given is None else given, positive=word)
         if self.text_fields is not None:
-            # a fold of cross-validation may have empty columns, which are no fields of a draft
+            # a fold of cross-validation may have empty columns, which a draft leaves out
             known, given_columns = {*schema.keys, *schema.columns}, {*table.column_names}
             if self.plm_name_or_path is not None:
                 in_text = [name for name in self.text_fields if name in known or name not in given_columns]
@@ -204,7 +204,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         columns = [*dict.fromkeys(schema.columns), label]
         splits = {name: rows.select(columns) for name, rows in splits.items()}
 
-        # 3. Encode, train in a folder that nobody sees.
+        # 3. Encode, train in a temporary folder.
         with (
             _kept_global_generators(),
             nullcontext() if self.verbose else quiet_transformers(),
@@ -306,7 +306,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         state = dict(super().__getstate__())
         model = state.get("model_")
         if model is not None and model.device.type != "cpu":
-            # whoever loads it may have no accelerator
+            # the machine that loads it may have no accelerator
             state["model_"] = copy.deepcopy(model).cpu()
         processor = state.get("processor_")
         if processor is not None and processor.text_encoder is not None:
