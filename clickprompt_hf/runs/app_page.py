@@ -121,7 +121,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
         gr.Markdown(f"## What {code(os.path.basename(os.path.normpath(name_or_path)))} makes of a row")
         with gr.Row():
             with gr.Column(scale=1):
-                # keys of joined tables that are no fields
+                # keys of joined tables that are not fields
                 key_widgets = {key: key_widget(processor, key) for key in keys if key not in processor.schema.columns}
                 widgets = [field_widget(processor, field) for field in fields]
                 text = gr.Textbox(label="What the language model reads", visible=processor.reads_text, lines=3)
@@ -291,7 +291,7 @@ def importance_chart(
     """How much of the model's AUC rests on each field, on labelled rows of a file.
 
     Raises:
-        ValueError: If the file is no table, lacks a column or has labels of one class.
+        ValueError: If the file is not a table, lacks a column or has labels of one class.
     """
     table, clicks = labelled_rows(processor, path)
     # shuffled values need no warning
@@ -316,7 +316,7 @@ def labelled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table
     """Read a file's first rows and draw a sample of them, with their clicks (N,).
 
     Raises:
-        ValueError: If the file is no table, has no rows or lacks a column, or a label is neither 0 nor 1.
+        ValueError: If the file is not a table, has no rows or lacks a column, or a label is neither 0 nor 1.
     """
     schema = processor.schema
     file = open_table_file(path, schema.csv, numeric_columns=schema.numeric_columns)

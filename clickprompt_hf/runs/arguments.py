@@ -432,7 +432,7 @@ class TrainingParser(CommandParser, HfArgumentParser):
         super().__init__(command, description, usage="[options] --output_dir FOLDER", **kwargs)
         # names of the flags that the last command line had
         self.named: frozenset[str] = frozenset()
-        # TrainingArguments would write into a folder that nobody named
+        # without it, TrainingArguments would write into a default folder
         next(action for action in self._actions if action.dest == "output_dir").required = True
         self.add_argument("--help_all", action=HelpAllAction, help="show the flags of transformers too, and exit")
 

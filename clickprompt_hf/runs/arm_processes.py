@@ -70,7 +70,7 @@ def _wait(tasks: list[Future]) -> None:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables of processes that start meanwhile."""
+    """Set environment variables for processes that start within the context."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -35,7 +35,7 @@ COMMANDS = {
 # Those that load torch and the Auto classes only if their arguments ask for it.
 COMMANDS_WITHOUT_TORCH = ("serve",)
 MISTAKE_EXIT_CODE = 2
-# That of shells for a program ended by Ctrl-C: 128 + SIGINT.
+# Exit code that shells give a program ended by Ctrl-C: 128 + SIGINT.
 INTERRUPT_EXIT_CODE = 130
 # How to continue after Ctrl-C.
 _HOW_TO_CONTINUE = {
@@ -64,7 +64,7 @@ def run_command(name: str, main: Callable[[list[str]], Any], arguments: list[str
         arguments: Arguments after the command; `None` for `sys.argv`.
     """
     debug, others = without_debug(sys.argv[1:] if arguments is None else arguments)
-    # `Trainer` collects garbage twice per training, which visits what was imported for longer than a tiny table trains
+    # `Trainer` collects garbage twice per training: visiting what was imported takes longer than training a tiny table
     gc.freeze()
     with short_warnings():
         try:

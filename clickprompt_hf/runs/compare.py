@@ -411,7 +411,7 @@ def title_of(data_args: DataArguments) -> str:
 
 
 def settings_of(bench: Bench, data_args: DataArguments, arms: Sequence[Arm]) -> dict[str, Any]:
-    """What the head of the report says: the settings that some arm has."""
+    """The settings in the head of the report: those that apply to some arm."""
     settings: dict[str, Any] = {
         "split": data_args.split or "random",
         "rows": {name: len(table) for name, table in bench.tables.items()},

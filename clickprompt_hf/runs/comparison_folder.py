@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""The output folder of a comparison: what was asked for, and of which rows, so that it can go on but never mix."""
+"""The output folder of a comparison: what was asked for, on which rows, so that it can continue but never mixes."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ logger = logging.get_logger(__name__)
 COMPARISON_FILE = "comparison.json"
 _ROWS = "rows"
 _CONTENTS = ("arms", "pamlm", _ROWS, "_text_states")
-# Other versions of these may train or score otherwise.
+# Other versions of these may train or score differently.
 _LIBRARIES = ("torch", "transformers", "lightgbm", "scikit-learn", "optuna")
 # Flags that may differ when a comparison goes on: they change no figure, or only add arms and seeds. The rows are
 # compared themselves.

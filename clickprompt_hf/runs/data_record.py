@@ -121,7 +121,7 @@ def resolve_max_eval_rows(given: int | None, resumed: Path | None) -> int | None
     """
     if resumed is None:
         return given
-    # records of earlier versions do not tell
+    # records of earlier versions do not say
     kept = resumed_training_data(resumed).get("max_eval_rows")
     if given is not None and given != kept:
         raise ValueError(
@@ -186,7 +186,7 @@ def check_same_rows(saved: dict[str, Any], found: dict[str, Any], owner: str = C
     Raises:
         ValueError: If own splits, split sizes or test rows differ.
     """
-    # records of earlier versions do not tell
+    # records of earlier versions do not say
     own = saved.get("own_splits", found["own_splits"])
     if own != found["own_splits"]:
         raise ValueError(

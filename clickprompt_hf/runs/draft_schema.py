@@ -195,7 +195,7 @@ class _Texts:
         with_ids: The text with the fields that have ids only; `None` if there are none.
         shared_columns: Columns of the fields whose text many rows share; empty if all fields are among them, or none.
         shared: The text of these fields alone; `None` without them.
-        unshared_columns: Columns with words that nearly each row has for itself.
+        unshared_columns: Columns with words that are different in nearly every row.
         has_words: Whether a field holds words beyond a few categories.
     """
 
@@ -403,7 +403,7 @@ def _label_lines(draft: SchemaDraft) -> list[str]:
 
 
 def _named_lines(profiles: Sequence[ColumnProfile]) -> list[str]:
-    """Question columns that are the label by their name, but have one value, or a few more than two."""
+    """Question columns that are named like a label, but have one value, or a few more than two."""
     return [
         f"# CHECK: by its name, {_quoted(profile.name)} is the label, but it has {len(profile.values)} "
         f"value{'' if len(profile.values) == 1 else 's'} ({_examples(profile)}). {advice}, and draft again."

@@ -27,7 +27,7 @@ def dataset_of(data_args: DataArguments, recorded: Any) -> Any:
             and the folder holds none.
     """
     if data_args.prepared is None or not is_of_shards(data_args.prepared):
-        # given again, it is that of another record
+        # a dataset that is given may belong to another record
         if recorded == SHARDS and data_args.dataset is None:
             raise ValueError(
                 f"`--prepared` must name the folder of joined shards that the checkpoint was trained on, got "

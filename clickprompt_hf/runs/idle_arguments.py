@@ -19,7 +19,7 @@ from .arguments import DataArguments, ModelArguments, config_options
 
 logger = logging.get_logger(__name__)
 
-# What matters to a teacher with a PLM too, and what matters to it if it reads states of texts.
+# Arguments that also matter to a teacher with a PLM, and those that do if it reads states of texts.
 TEXT_ARGUMENTS = ("text_fields",)
 STATE_ARGUMENTS = ("cache_text_states", "text_state_dir", "text_state_dtype")
 # Flags besides the options of `ClickPromptConfig` that matter only with a PLM, and only to pretraining.

@@ -47,7 +47,7 @@ def _can_reach_hub(hub_id: str) -> bool:
     except (httpx.ConnectError, httpx.ConnectTimeout, OfflineModeIsEnabled):
         return False
     except (httpx.HTTPError, HfHubHTTPError, HFValidationError):
-        # whether it is worth another try, or what is wrong, `cached_file` knows
+        # `cached_file` knows whether to try again, or what is wrong
         return True
     return True
 

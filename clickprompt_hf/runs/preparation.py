@@ -160,7 +160,7 @@ def prepare_data(
         if is_of_shards and is_fresh and reads_text:
             check_fits_plm(processor, model_args, folder)
         if not reads_text and processor.reads_text:
-            # kept by a run that did
+            # the rows were kept by a run that reads text
             data = {name: split.without_text() for name, split in data.items()}
             processor.tokenizer = None
         facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
@@ -177,7 +177,7 @@ def prepare_data(
             show_texts(data, processor.schema)
 
     is_checked = (checkpoint is not None and not extend_vocabulary) or teacher is not None
-    # whoever encoded shards has chosen their length
+    # the length of shards was chosen when they were encoded
     if data_args.max_text_length is None and not (is_checked or is_of_shards) and processor.reads_text:
         prompt_length = model_args.fresh_prompt_length if checkpoint is None else checkpoint.prompt_length
         check_text_lengths(data, processor, prompt_length)
@@ -249,7 +249,7 @@ def _encode(request: _Request) -> None:
             else:
                 _stream(request, schema, streamed)
     if kept is not None:
-        # for what else a run maps
+        # for other files that the run maps
         claim_prepared_folder(request.output_dir)
         prepared_data(request.output_dir).mkdir()
 
@@ -362,7 +362,7 @@ def _split_files(data_args: DataArguments) -> dict[str, Any]:
 def _files_of(data_args: DataArguments, resolved: dict[str, Any]) -> dict[str, list[Path]]:
     """The files of a dataset in a file format, by split; see `list_files`."""
     with warnings.catch_warnings():
-        # reading gives them again
+        # reading repeats the warnings
         warnings.simplefilter("ignore")
         check_files(resolved["dataset"], data_args.data_path, _split_files(data_args))
         return list_files(resolved["dataset"], data_args.data_path, _split_files(data_args))
@@ -480,7 +480,7 @@ def warn_of_shared_rows(data: dict[str, ColumnarDataset], split: str, own_splits
     Args:
         data: The encoded rows of all splits.
         split: How rows were split.
-        own_splits: Splits that came with the data, which nobody drew.
+        own_splits: Splits that came with the data, so they were not drawn.
     """
     drawn = [name for name in ("test", "validation") if name not in own_splits]
     if split != "random" or not drawn:

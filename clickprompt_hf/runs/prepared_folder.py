@@ -69,7 +69,7 @@ def claimed_prepared_folder(output_dir: str | Path) -> Iterator[None]:
 
 
 def remove_left_folders(output_dir: str | Path) -> None:
-    """Remove the folders that killed runs left in `output_dir`, on whatever machine, but none that is in use."""
+    """Remove the folders that killed runs left in `output_dir`, on whatever machine, except those in use."""
     for folder in Path(output_dir).glob(f"{_PREFIX}*"):
         if folder.absolute() in _held:
             continue

@@ -26,7 +26,7 @@ from .command import CommandParser, require, run_command
 if TYPE_CHECKING:
     from ..serving.engine import Engine
 
-# Connections that wait to be accepted; that of uvicorn.
+# Connections that may wait to be accepted, as in uvicorn.
 _BACKLOG = 2048
 _ROWS = NumberRange(1, 100_000_000, whole=True)
 RANGES = {

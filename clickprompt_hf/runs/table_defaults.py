@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Sizes and training settings that nobody named, for tables without published ones: by their rows."""
+"""Sizes and training settings that were not given, by the number of rows, for tables without published ones."""
 
 from collections.abc import Collection
 from typing import Any
@@ -15,7 +15,7 @@ from .preparation import PreparedData
 
 logger = logging.get_logger(__name__)
 
-# Who names one of these has chosen the size of the backbone.
+# Any of these, if given, sets the size of the backbone.
 _SIZES = ("embedding_size", "dnn_hidden_sizes", "num_cross_layers")
 
 
@@ -27,7 +27,7 @@ def choose_by_rows(
     is_silent: bool = False,
     plm_args: ClickPromptTrainingArguments | None = None,
 ) -> None:
-    """Set what nobody named, by the rows of a table without published sizes, and print it.
+    """Set what was not given, by the number of rows of a table without published sizes, and print it.
 
     Sizes apply to all fresh models, training settings to a backbone alone. Custom backbones, published datasets and
     runs with `--preset` or a size stay as they are.
