@@ -83,6 +83,9 @@ def cells_of(column: Any) -> list:
     """Cells of a column of any library as a list. Times that Python's types cannot hold become numpy's."""
     if hasattr(column, "to_pylist"):
         # Arrow
+        if getattr(column.type, "extension_name", "").startswith("pandas."):
+            # Arrow's own conversion turns periods into numbers and intervals into mappings.
+            return column.to_pandas().tolist()
         try:
             return column.to_pylist()
         # Years beyond Python's, unknown time zones, and nanoseconds without pandas.

@@ -596,3 +596,9 @@ def test_drafts_train_as_they_are(data):
             ids = processor.encode(processor.columns(read.to_pydict()))
     assert len(ids) == num_rows
     assert set(schema.columns) <= set(table.column_names)
+
+
+def test_times_beyond_pythons_years_are_drafted(tmp_path):
+    far = pa.array([10**12 + 3600 * (row % 5) for row in range(ROWS)], pa.timestamp("s"))
+    _, fields = drafted({"far": far}, tmp_path, "parquet")
+    assert fields["far"] == [{}]

@@ -150,6 +150,12 @@ def test_cells_that_arrow_cannot_hold_become_strings():
     classifier = tiny_classifier(validation_fraction=0, max_epochs=8).fit(mixed, [0, 1] * 10)
     assert classifier.score(mixed, [0, 1] * 10) == 1
     assert classifier.processor_.vocabularies[1] == ["2024-01", "2024-02"]
+    # as `pd.cut` makes them
+    categories = mixed.assign(period=mixed["period"].astype("category"), cut=pd.cut([1, 3] * 10, [0, 2, 4]))
+    classifier = tiny_classifier(validation_fraction=0).fit(categories, [0, 1] * 10)
+    assert classifier.processor_.vocabularies[1:] == [["2024-01", "2024-02"], ["(0, 2]", "(2, 4]"]]
+    of_texts = categories.astype({"period": str, "cut": str})
+    assert (classifier.predict_proba(of_texts) == classifier.predict_proba(categories)).all()
 
 
 def test_wrong_columns_are_refused_as_scikit_learn_does(fitted):

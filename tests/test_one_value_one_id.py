@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,7 +26,10 @@ from transformers import AutoProcessor
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, CTRConfig, FieldSchema, Schema
 from clickprompt_hf.columns_clickprompt import cells_of
 from clickprompt_hf.data.columnar import encode_tables, load_prepared, prepare_splits
+from clickprompt_hf.data.csv_writer import csv_bytes
 from clickprompt_hf.data.splits import split_table
+from clickprompt_hf.data.table_files import read_table_files
+from clickprompt_hf.drafting.column_kinds import profile_column
 from clickprompt_hf.encoding_clickprompt import FeatureEncoder
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.inspection import unknown_fields
@@ -153,6 +157,28 @@ def test_other_texts_only_mean_themselves(text):
 )  # fmt: skip
 def test_other_values_stay_unknown(value, vocabulary):
     assert id_of(value, *vocabulary) == 0
+
+
+@pytest.mark.parametrize("column", ["period", "interval"])
+def test_periods_and_intervals_of_pandas_are_one_value_in_frames_categories_arrow_and_files(column, tmp_path):
+    frame = pd.DataFrame(
+        {
+            "period": pd.PeriodIndex(["2024-01", "2024-02", None], freq="M"),
+            "interval": pd.IntervalIndex.from_tuples([(0, 1.5), (1.5, 2), None]),
+            "click": [0, 1, 0],
+        }
+    )
+    values = [*frame[column].astype(str)[:2], ""]
+    table = pa.Table.from_pandas(frame)
+    pq.write_table(table, tmp_path / "rows.parquet")
+    categories = frame.astype({column: "category"})
+    schema = Schema((FieldSchema(column),), label="click")
+    of_file = read_table_files(tmp_path / "rows.parquet", schema)
+    for train in (frame, categories, table, pa.Table.from_pandas(categories), of_file):
+        assert ClickPromptProcessor.fit(train, schema).vocabularies == [sorted(values)]
+    assert profile_column(column, of_file.column(column)).values == values[:2]
+    texts = csv_bytes(table.select([column])).decode().splitlines()
+    assert [next(csv.reader([text]), [""])[0] for text in texts[1:]] == values
 
 
 def test_where_training_has_both_spellings_they_stay_two_values():

@@ -47,10 +47,8 @@ def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Decode a dictionary, which may hold the values of a whole file, and turn views into plain strings."""
     if pa.types.is_dictionary(column.type):
         values = plain_type(column.type.value_type)
-        chunks = [
-            pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(values)) for chunk in column.chunks
-        ]
-        return pa.chunked_array(chunks, pa.dictionary(column.type.index_type, values)).cast(values)
+        # Taking works for types that Arrow does not cast from dictionaries, such as intervals of pandas.
+        return pa.chunked_array([chunk.dictionary.cast(values).take(chunk.indices) for chunk in column.chunks], values)
     return column.cast(plain_type(column.type))
 
 

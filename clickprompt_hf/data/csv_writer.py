@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..columns_clickprompt import cells_of
+from ..values_clickprompt import spellings
+
 # What some reader takes for a line end or the end of the text, a byte order mark, and blanks that some readers strip.
 _NEEDS_QUOTES = r"[%s\"\r\n\x{0}\x{b}\x{c}\x{1c}-\x{1e}\x{85}\x{2028}\x{2029}\x{feff}]|^[\t\pZ]|[\t\pZ]$"
 
@@ -48,6 +51,8 @@ def _quoted(cells: pa.ChunkedArray, delimiter: str) -> pa.ChunkedArray:
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The cells as strings without nulls."""
     kind = column.type
+    if getattr(kind, "extension_name", "").startswith("pandas."):
+        return pa.chunked_array([spellings(cells_of(column))], pa.large_string())
     if isinstance(kind, pa.BaseExtensionType):
         return _text(pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type))
     if pa.types.is_dictionary(kind):

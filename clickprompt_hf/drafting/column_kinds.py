@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ..columns_clickprompt import cells_of
 from ..schema_clickprompt import FieldSchema
 from ..values_clickprompt import labels_of, percent, spellings
 from ..vectors_clickprompt import UnreadableVector, read_vectors
@@ -36,7 +37,7 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
         column: At least one cell, of any type; strings are read as the cells of a CSV file.
     """
     is_list = any(test(column.type) for test in _LIST_TYPES)
-    cells = column.to_pylist()
+    cells = cells_of(column)
     if size := _vector_size(cells, column.type, is_list):
         return _vector_profile(name, cells, size)
     elements = [[element for element in spellings(cell or ()) if element] for cell in cells] if is_list else None
