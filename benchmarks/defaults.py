@@ -159,7 +159,7 @@ def figures(probabilities: np.ndarray, clicks: np.ndarray) -> dict[str, float]:
 
 
 def tabulate(output_dir: Path) -> str:
-    """Tabulate test AUC and log loss of all finished cells, and what the backbone misses by.
+    """Tabulate test AUC and log loss of all finished cells, and by how much the backbone misses.
 
     The backbone holds on a table if it is within one standard error of the best baseline in AUC and in log loss.
     """

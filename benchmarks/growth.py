@@ -88,7 +88,7 @@ def ids(num_ids: int, lazy: bool, repeats: int) -> dict[str, Any]:
 def rows(num_rows: int, repeats: int) -> dict[str, Any]:
     """Measure reading shuffled batches of 4096 from memory-mapped arrays of `num_rows` rows, in rows per second.
 
-    Also measures the memory that the order and the batches take, without pages of files, which the system can reclaim.
+    Also measures the memory that the order and the batches take, without file pages, which the system can reclaim.
     """
     with TemporaryDirectory() as folder:
         columns = {"feature_ids": (np.int32, (NUM_FIELDS,)), "labels": (np.int8, ()), "row_ids": (np.int64, ())}

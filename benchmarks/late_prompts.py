@@ -12,8 +12,8 @@
 
 All ways train or score the same rows with one thread and are measured in turn; the authors' code on CPUs only.
 Training counts assembling the batches, scoring starts from raw rows whose texts were seen before, except for the
-authors' code, which gets finished batches. Stages of the cache itself (lower, cache: texts; gather: rows) have the
-late way only.
+authors' code, which gets finished batches. Stages of the cache itself (lower, cache: texts; gather: rows) exist for
+the late way only.
 """
 
 import shutil

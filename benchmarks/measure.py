@@ -100,7 +100,7 @@ def synchronize() -> None:
 
 
 def round_clock() -> float:
-    """Seconds on the clock that `Rounds` are timed by: CPU seconds, or those of the wall with an accelerator."""
+    """Seconds on the clock that `Rounds` are timed by: CPU seconds, or wall-clock seconds with an accelerator."""
     return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 

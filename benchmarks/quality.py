@@ -53,7 +53,7 @@ PAMLM += ["--eval_strategy", "no"]
 # a pretrained backbone needs smaller steps than a fresh one, and more of them
 AFTER_PAMLM = ["--learning_rate", "3e-4", "--num_train_epochs", "3"]
 ALONE = ["--num_train_epochs", "4", "--per_device_train_batch_size", "256"]
-# one epoch: rows split by time are so many that a second one overfits
+# one epoch: a second one overfits rows that are split by time
 DEPTHS = [*LINEAR, "--warmup_steps", "0.1", "--num_train_epochs", "1", "--per_device_train_batch_size", "256"]
 DEPTHS += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
 
@@ -167,7 +167,7 @@ def distillation_runs(args: argparse.Namespace) -> list[Run]:
             Run(name, "backbone alone", seed, "run_ctr", alone),
             Run(name, "with the PLM", seed, "run_ctr", (*data, *late, *clicks)),
             Run(name, "distilled from it", seed, "run_ctr", alone, taught_by="with the PLM"),
-            # what a teacher adds that knows no more than its student
+            # the gain from a teacher that knows no more than its student
             Run(name, "distilled from the backbone", seed, "run_ctr", alone, taught_by="backbone alone"),
             Run(name, "PA-MLM", seed, "run_pamlm", (*data, *late, *pamlm)),
             Run(

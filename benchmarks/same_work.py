@@ -5,7 +5,7 @@
 
 Both sides get the same PLM, ids, tokens, masked positions and batches, in fp32, and are measured in CPU seconds on
 --threads threads. Rounds of the two sides alternate, so that other load on the machine affects both. "By length" is
-ours on the same rows in batches of similar length, as scoring makes them, and training with group_by_length. Without
+ours on the same rows in batches of similar length, as in scoring and in training with group_by_length. Without
 --plm_name_or_path, the PLM is RoBERTa of 4 layers × 256 with fresh weights and RoBERTa's vocabulary of 50,265.
 benchmarks/authors_clickprompt.py says how to set up the environment of the authors' code.
 """

@@ -1,12 +1,12 @@
-"""The HTTP service under load: requests per second and their times, next to onnxruntime alone on the same rows.
+"""The HTTP service under load: requests per second and latency, next to onnxruntime alone on the same rows.
 
     python benchmarks/serving.py --dataset ml-1m --data_path ml-1m.zip
     python benchmarks/serving.py --dataset ml-1m --data_path ml-1m.zip --plm "6 x 384 (MiniLM)"
 
-Models have the published sizes and fresh weights. `wrk` sends single rows over the loopback interface, from as many
-connections as there are clients, each of which sends its next request once it has the answer to the last one. It needs
-a share of the same processor. CPU time is that of the service alone. `onnxruntime` scores the encoded ids of the same
-rows, and `Scorer` the raw rows, one by one in one process without HTTP.
+Models have the published sizes and fresh weights. `wrk` sends single rows over the loopback interface, with one
+connection per client, which sends its next request once it has the answer to the last one. It takes a share of the
+same processor. CPU time is that of the service alone. `onnxruntime` scores the encoded ids of the same rows, and
+`Scorer` the raw rows, one by one in one process without HTTP.
 
 `wrk` is a package of Debian and Ubuntu; --quick sends a few requests from Python instead.
 """
@@ -166,7 +166,7 @@ def counters(address: tuple[str, int]) -> np.ndarray:
 
 
 def wrk(address: tuple[str, int], clients: int, seconds: int, folder: Path) -> dict[str, Any]:
-    """Send requests from so many connections for so many seconds."""
+    """Send requests from several connections for some seconds."""
     command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s", "--latency"]
     command += ["--timeout", "60s"]
     command += ["--script", str(folder / "script.lua"), "http://{}:{}".format(*address), "--", str(folder / "bodies")]

@@ -1,10 +1,10 @@
-"""Training steps with id tables that are divided over two processes, beside whole ones in one process.
+"""Training steps with id tables sharded across two processes, compared with whole tables in one process.
 
     OMP_NUM_THREADS=1 python benchmarks/sharded_tables.py
 
-Generated rows: five fields of as many ids each, half of them drawn from the 1,000 first ids of their field; embeddings
-of 16 numbers, DCN-V2 with two hidden layers of 64. `ClickPromptTrainer` trains, processes use gloo and have a thread
-each. Memory is the peak of each process without pages of files. `--save` also writes a checkpoint with the moments;
+Generated rows: five fields with equally many ids, half of the values drawn from the first 1,000 ids of their field;
+embeddings of 16 numbers, DCNv2 with two hidden layers of 64. `ClickPromptTrainer` trains, processes use gloo and one
+thread each. Memory is the peak of each process without file pages. `--save` also writes a checkpoint with the moments;
 new processes then load its model and resume the run.
 """
 
@@ -31,7 +31,7 @@ from clickprompt_hf.training.sharded_tables import shard_id_tables, sharded_from
 
 NUM_FIELDS, EMBEDDING_SIZE, FREQUENT = 5, 16, 1000
 WARMUP = 5
-# until the model is there, and to the end
+# until the model is built, and until the end
 MEMORY = ("memory of building, GB", "memory, GB")
 
 

@@ -114,7 +114,7 @@ STAGES = {
 
 
 def survivor(name, folder, prepared):
-    """How the process ends that is not killed, and how many seconds after the other one."""
+    """How the surviving process ends, and how many seconds after the other one."""
     stage, rank = STAGES[name]
     folder = folder / name.replace(", ", "-").replace(" ", "-")
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Kills commands at seeded moments and runs them again; prints what came of it as JSON.
+"""Kills commands at seeded moments and runs them again; prints the outcomes as JSON.
 
     python kills.py FOLDER KILLS_PER_COMMAND
 
@@ -33,7 +33,7 @@ from clickprompt_hf.runs.plms import SCRATCH_SIZES, ScratchSize
 # The forks would wait for threads that only their parent has, or for locks that these hold.
 torch.set_num_threads(1)
 tqdm.monitor_interval = 0
-# Forks would share the lock of progress bars, which one that is killed while it writes a bar keeps.
+# Forks would share the lock of progress bars, and one that is killed while it writes a bar would keep it.
 tqdm.set_lock(threading.RLock())
 # `Trainer` collects garbage when training begins, which need not visit what is imported.
 gc.freeze()

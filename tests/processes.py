@@ -1,4 +1,4 @@
-"""Trains in one process and in two, which are forks that share the imports; prints what came of it as JSON.
+"""Trains in one process and in two, which are forks that share the imports; prints the results as JSON.
 
 python processes.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""Trains with id tables that are divided over two processes and without; prints how far they are apart, as JSON.
+"""Trains with id tables sharded across two processes, and in one; prints how far apart the results are, as JSON.
 
 python table_processes.py FOLDER
 """

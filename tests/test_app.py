@@ -243,7 +243,7 @@ def test_columns_of_tables_are_looked_up_for_the_importance_of_fields(with_table
     model = AutoModelForSequenceClassification.from_pretrained(with_tables)
     chart = app_page.importance_chart(model, processor, tmp_path / "log.csv")
     assert sorted(plotted({"value": chart.value})["field"]) == ["Price", "Since", "Tags", "Title", "User ID"]
-    # a column of the file itself counts first
+    # the file's own columns take precedence
     pd.DataFrame({**log, "title": ["Up"] * 3}).to_csv(tmp_path / "log.csv", index=False)
     table, _ = app_page.labelled_rows(processor, tmp_path / "log.csv")
     assert table.column("title").to_pylist() == ["Up"] * 3

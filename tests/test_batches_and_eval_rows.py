@@ -70,7 +70,7 @@ def test_the_trainer_sets_the_default_for_its_rows_and_says_so(tmp_path, monkeyp
         copy.deepcopy,
     ],
 )
-def test_a_batch_size_that_nobody_set_stays_unset_in_copies(copied, tmp_path):
+def test_an_unset_batch_size_stays_unset_in_copies(copied, tmp_path):
     unset, given = arguments(tmp_path), arguments(tmp_path, per_device_train_batch_size=64)
     assert unset.has_default_batch_size
     assert not given.has_default_batch_size
@@ -80,7 +80,7 @@ def test_a_batch_size_that_nobody_set_stays_unset_in_copies(copied, tmp_path):
     assert json.loads(unset.to_json_string())["per_device_train_batch_size"] == 64
 
 
-def test_copies_may_divide_tables(tmp_path):
+def test_copies_may_shard_tables(tmp_path):
     args = dataclasses.replace(arguments(tmp_path), shard_id_tables=True)
     assert ClickPromptSettings.of(args).sparse_embedding_updates
     assert not ClickPromptSettings.of(arguments(tmp_path)).sparse_embedding_updates

@@ -121,7 +121,7 @@ def test_the_defaults_benchmark_judges_by_one_standard_error(defaults, tmp_path)
     assert lines[0].startswith("| adult, 8,000 | 0.7810; 0.5039 | 0.7900; 0.5000 |")
 
 
-def test_the_defaults_benchmark_runs_and_goes_on(defaults, tmp_path, monkeypatch):
+def test_the_defaults_benchmark_runs_and_resumes(defaults, tmp_path, monkeypatch):
     draw = np.random.default_rng(0)
     job = draw.choice(["clerk", "baker", "nurse"], 900)
     rows = pd.DataFrame({"age": draw.integers(18, 70, 900), "job": job})

@@ -96,7 +96,7 @@ def test_an_outlier_leaves_log_buckets_to_the_others():
     assert 1e5 < border < 1e8
 
 
-def test_missing_and_infinite_numbers_have_no_say():
+def test_missing_and_infinite_numbers_are_ignored():
     known = [0.0] * 30 + [1, 2, 3, 4]
     assert fitted(known).boundaries == fitted([*known, None, float("nan"), float("inf"), "-inf", "many"]).boundaries
 

@@ -193,7 +193,7 @@ def test_pamlm_caches_states_only_where_that_pays(epochs, cached, table, tmp_pat
     ((args, others),) = seen
     assert len(others["train_dataset"]) == 360
     assert (args.cache_text_states, args.freeze_lower_layers) == ((True, None) if cached else (False, True))
-    # who asks for the cache gets it
+    # the cache is used if it is asked for
     with pytest.raises(ZeroDivisionError):
         compare.main([*arguments, str(tmp_path / "asked"), "--prompt_depth", "2", "--cache_text_states"])
     assert seen[1][0].cache_text_states
@@ -438,13 +438,13 @@ def test_flags_and_rows_are_recognized():
     assert rows_sha256(rows) != rows_sha256(pa.table({"a": [1, 3, 2]}))
 
 
-def test_folders_of_caches_may_change_when_a_comparison_goes_on(tmp_path):
+def test_folders_of_caches_may_change_when_a_comparison_continues(tmp_path):
     for name in ("text_state_dir", "text_vector_dir"):
         assert not claim_comparison(tmp_path / name, ["--trials", "2"], {}, overwrite=False)
         assert claim_comparison(tmp_path / name, ["--trials", "2", f"--{name}", "cache"], {}, overwrite=False)
 
 
-def test_a_comparison_that_other_versions_began_goes_on_with_a_warning(tmp_path, caplog, monkeypatch):
+def test_a_comparison_that_other_versions_began_continues_with_a_warning(tmp_path, caplog, monkeypatch):
     assert not claim_comparison(tmp_path, [], {}, overwrite=False)
     recorded = json.loads((tmp_path / COMPARISON_FILE).read_text())
     assert recorded["versions"] == versions_in_use()
@@ -497,7 +497,7 @@ def test_tuning_starts_with_the_defaults_and_keeps_the_best(tmp_path):
     assert search(tmp_path / "b", 1)[0] == {"rate": 0.1, "size": 8}
 
 
-def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path):
+def test_an_interrupted_search_continues_as_if_it_had_not_been(tmp_path):
     whole = search(tmp_path / "whole", 6)[1]
     seen = []
     with pytest.raises(KeyboardInterrupt):

@@ -86,7 +86,7 @@ def test_rows_and_seeds_by_hand():
 
 
 def test_the_pooled_variance_weights_arms_by_degrees_of_freedom():
-    # variances 2 (one degree) and 1 (two degrees); an arm with one run tells nothing
+    # variances 2 (one degree) and 1 (two degrees); an arm with one run adds nothing
     pooled = SeedVariance.pooled([[0.0, 2.0], [0.0, 1.0, 2.0], [5.0]])
     assert (pooled.value, pooled.degrees) == (pytest.approx((2 * 1 + 1 * 2) / 3), 3)
     assert SeedVariance.pooled([[1.0], [2.0]]) == SeedVariance(0.0, 0)
@@ -165,7 +165,7 @@ def test_segments_by_hand():
 
 def test_rows_without_a_user_are_a_segment_of_their_own():
     labels = np.array([1, 0] * 20)
-    # most training rows have no user either: they are no rows of one frequent user
+    # most training rows have no user either: they are not rows of one frequent user
     train, test = np.array([0] * 50 + [1] * 3), np.array([0] * 24 + [1] * 10 + [2] * 6)
     counts = training_counts(train, test, test == 0)
     assert counts.tolist() == [MISSING] * 24 + [3] * 10 + [0] * 6

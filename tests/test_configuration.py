@@ -215,7 +215,7 @@ def build_is_fine(folder) -> bool:
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "5", '"x"', "null", "{", "{}", '{"model_type": 5}'])
-def test_files_that_are_no_configuration_are_named(content, tmp_path):
+def test_files_that_are_not_configurations_are_named(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises((OSError, ValueError), match=rf"{tmp_path}|config\.json"):
         ClickPromptConfig.from_pretrained(tmp_path)

@@ -36,7 +36,7 @@ def test_a_tensor_of_another_shape_is_refused(reference):
         convert_original_checkpoint(state, reference.metadata)
 
 
-def test_a_constant_that_is_none_is_refused(reference):
+def test_a_constant_with_another_value_is_refused(reference):
     state = {**reference.state_dict, "ctr_model.ip_layer.field_p": torch.ones(10)}
     with pytest.raises(ValueError, match="constant in 'ctr_model.ip_layer.field_p'"):
         convert_original_checkpoint(state, reference.metadata)

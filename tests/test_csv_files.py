@@ -125,7 +125,7 @@ def test_what_can_be_read_is_read_by_every_command(command, content, options, ce
     assert [(row[0], row[2]) for row in rows] == [("u1", "1"), ("u2", "0")]
 
 
-def test_a_cell_that_has_swallowed_rows_between_two_quotes_is_warned_of(tmp_path):
+def test_a_cell_that_has_swallowed_rows_between_two_quotes_triggers_a_warning(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('user,title,click\nu1,a,1\nu2,"Best,0\nu3,b,1\nu4,nail 5",1\nu5,"a\nb",1\n')
     with pytest.warns(UserWarning, match="row in line 3 has a cell of several lines.*looks like a row.*`quote: none`"):
@@ -157,7 +157,7 @@ def test_cells_that_swallow_more_than_a_few_rows_are_refused_by_every_command(
 
 
 @pytest.mark.parametrize(("num_rows", "every"), [(1000, 250), (3, 4), (100_000, 250)])
-def test_few_cells_whose_lines_look_like_rows_are_warned_of_once(num_rows, every, tmp_path):
+def test_few_cells_whose_lines_look_like_rows_trigger_one_warning(num_rows, every, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(pairs_of_stray_quotes(num_rows, every))
     with pytest.warns(UserWarning, match="row in line 2 has.*may have swallowed rows.*`quote: none`") as warned:
@@ -275,7 +275,7 @@ def test_any_cells_are_read_as_they_were_written(writer, block_bytes, rows, tmp_
 @settings(QUICKLY, max_examples=100)
 @given(rows=TABLES, place=st.integers(0, 10_000), insert=st.booleans())
 @pytest.mark.filterwarnings("ignore:.*may have swallowed rows")
-def test_a_quote_too_many_or_too_few_never_changes_the_rows_in_silence(
+def test_a_quote_too_many_or_too_few_never_changes_the_rows_silently(
     rows, place, insert, block_bytes, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(csv_files, "_BLOCK_BYTES", block_bytes)

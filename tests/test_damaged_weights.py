@@ -245,7 +245,7 @@ def test_a_pretraining_checkpoint_starts_finetuning_with_a_warning_but_does_not_
     ClickPromptPipeline(model, processor)(ROWS)
 
 
-def test_what_a_checkpoint_legitimately_lacks_or_has_too_much(saved, checkpoint):
+def test_missing_and_surplus_weights_that_are_accepted(saved, checkpoint):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for load in (
@@ -437,7 +437,7 @@ def test_every_value_of_a_processor_is_right_or_refused_by_name(name, checkpoint
                 ClickPromptProcessor.from_pretrained(checkpoint)
 
 
-def test_files_that_are_no_processor_are_named(checkpoint):
+def test_files_that_are_not_processors_are_named(checkpoint):
     path = checkpoint / "processor_config.json"
     content = json.loads(path.read_text())
     for damaged in ([1], "x", 5, None, {}, {**content, "schema": {**content["schema"], "label": 5}}):

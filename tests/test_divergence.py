@@ -1,4 +1,4 @@
-"""A diverged run stops at its first loss that is no number, says what to lower, and saves nothing of it."""
+"""A diverged run stops at its first loss that is not finite, says what to lower, and saves nothing of it."""
 
 import pytest
 import torch
@@ -51,14 +51,14 @@ class Enlarge(TrainerCallback):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_a_step_that_is_far_too_long_is_no_model(steps, prepared, tmp_path):
-    """After a single step every weight is a number, but the model is none."""
+def test_a_step_that_is_far_too_long_ends_the_run(steps, prepared, tmp_path):
+    """After a single step, every weight is finite, but the model is useless."""
     with pytest.raises(ValueError, match=r"Training diverged: .*`learning_rate` \(0\.01\)"):
         run(tmp_path, prepared, max_steps=steps, callbacks=[Enlarge()])
     assert checkpoints_in(tmp_path) == []
 
 
-def test_weights_that_are_no_numbers_are_not_saved(prepared, tmp_path):
+def test_weights_that_are_not_finite_are_not_saved(prepared, tmp_path):
     class SpoilAtTheEnd(TrainerCallback):
         def on_optimizer_step(self, args, state, control, model=None, **kwargs):
             if state.global_step == 9:
@@ -71,7 +71,7 @@ def test_weights_that_are_no_numbers_are_not_saved(prepared, tmp_path):
     assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-5"]
 
 
-def test_batches_without_a_masked_token_are_no_divergence(prepared, tmp_path, monkeypatch):
+def test_batches_without_a_masked_token_are_not_divergence(prepared, tmp_path, monkeypatch):
     call = ClickPromptMLMCollator.__call__
 
     def nothing_masked(self, features):

@@ -105,7 +105,7 @@ def test_codes_stay_categories(values, said, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.04, 0.5])
-def test_times_in_several_formats_are_told(share, tmp_path):
+def test_times_in_several_formats_are_reported(share, tmp_path):
     iso, german = DAYS.dt.strftime("%Y-%m-%d").tolist(), DAYS.dt.strftime("%d.%m.%Y").tolist()
     rows = set(np.random.default_rng(3).permutation(ROWS)[: int(share * ROWS)].tolist())
     mixed = [german[n] if n in rows else iso[n] for n in range(ROWS)]
@@ -130,7 +130,7 @@ def test_times_in_several_formats_are_told(share, tmp_path):
         (["aGVsbG8gd29ybGQ1Xy", "AGVsbG8gd29ybGQ1Xy", "aGVsbG8gd29ybGQ2Xz"], None),
     ],
 )
-def test_categories_in_several_spellings_are_told(values, said, tmp_path):
+def test_categories_in_several_spellings_are_reported(values, said, tmp_path):
     text, fields = drafted({"x": [values[n % len(values)] for n in range(ROWS)]}, tmp_path)
     assert "kind" not in fields["x"][0]
     assert ("each of these counts as" in text) == (said is not None)
@@ -144,7 +144,7 @@ def test_a_row_of_totals_is_questioned(tmp_path):
         path.write_text(f"shop,x,click\n{rows}{last}")
         text = draft_schema(path)
         assert ("CHECK: the last row seems to hold totals of the others ('Total" in text) == is_told
-    # of the first rows alone, nobody knows
+    # unknown if only the first rows were read
     path.write_text(f"shop,x,click\n{rows}Total,7,1\n{rows}")
     assert "hold totals" not in draft_schema(path, max_rows=ROWS + 1)
 
@@ -160,7 +160,7 @@ def test_a_title_above_the_header_is_suspected(tmp_path):
 
 @pytest.mark.parametrize("word", ["NULL", "unknown", "0000-00-00", "0000-00-00 00:00:00", "9999-12-31", "never"])
 @pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S"])
-def test_days_that_are_none_are_missing(word, form, tmp_path):
+def test_placeholders_among_dates_are_missing(word, form, tmp_path):
     text, fields = drafted({"seen": with_words(DAYS.dt.strftime(form).tolist(), [word], 0.25)}, tmp_path)
     assert [field["kind"] for field in fields["seen"]] == ["weekday", "month"]
     assert all(field["missing"] == [word] for field in fields["seen"])
@@ -197,7 +197,7 @@ AMOUNTS = 900 + 7 * np.arange(ROWS)
         ),
         # measurements with three decimals
         ([f"{n / 1000:.3f}" for n in 10_001 + AMOUNTS], ["all fractions have exactly three digits"]),
-        # which are no thousands, as of zeros or longer numbers
+        # these cannot be thousands, as zeros or longer numbers show
         ([f"{n / 1000:.3f}" for n in AMOUNTS], []),
         ([f"{n:.3f}" for n in AMOUNTS], []),
         ([f"{n / 1000:g}" for n in 10_000 + AMOUNTS], []),
@@ -226,7 +226,7 @@ def test_lists_of_three_digits_may_be_amounts(tmp_path):
         *(("when", "%Y%m%d%H%M%S%f"), ("when", "%y%m%d%H%M%S"), ("bestellt", "%Y%m%d%H%M"), ("hour", "%Y%m%d%H")),
     ],
 )
-def test_dates_in_digits_are_no_seconds(name, time_format, ending, tmp_path):
+def test_dates_in_digits_are_not_seconds(name, time_format, ending, tmp_path):
     moments = DAYS + pd.to_timedelta(np.arange(ROWS) * 1_234_567, unit="ms")
     written = moments.dt.strftime(time_format)
     cells = [int(cell) if len(cell) < 19 else cell for cell in written]
@@ -254,12 +254,12 @@ def test_columns_of_one_display_name_are_told_apart(tmp_path):
     assert {("sold_at", "sold_at weekday"), ("soldAt", "soldAt weekday")} <= names
 
 
-def test_versions_with_points_are_no_dates(tmp_path):
+def test_versions_with_points_are_not_dates(tmp_path):
     _, fields = drafted({"version": [f"{n % 5}.{n % 17}.{n % 3}" for n in range(ROWS)]}, tmp_path)
     assert [field.get("kind") for field in fields["version"]] == [None]
 
 
-def test_a_few_cells_that_are_no_dates_do_not_make_dates_seconds(tmp_path):
+def test_a_few_other_cells_do_not_turn_dates_into_seconds(tmp_path):
     cells = DAYS.dt.strftime("%Y%m%d%H%M%S").tolist()
     text, fields = drafted({"when": [*cells[:-1], "20231341000000"]}, tmp_path)
     assert {field["time_format"] for field in fields["when"]} == {"%Y%m%d%H%M%S"}
@@ -278,18 +278,18 @@ def test_seconds_since_1970_stay_seconds(unit, tmp_path):
     ("first", "written", "is_far"),
     [
         *(("2610-10-01", "seconds", True), ("2023-01-01", "seconds", False)),
-        # nobody doubts their years
+        # their years are plausible
         *(("2050-01-01", "dates", False), ("1935-01-01", "dates", False)),
     ],
 )
-def test_numbers_that_are_far_times_are_questioned(first, written, is_far, tmp_path):
+def test_numbers_that_would_be_distant_times_are_questioned(first, written, is_far, tmp_path):
     days = np.datetime64(first, "D") + 2 * np.arange(ROWS)
     cells = days.astype(str) if written == "dates" else days.astype("datetime64[s]").astype(np.int64).astype(str)
     text, _ = drafted({"when": cells.tolist()}, tmp_path)
     assert ("CHECK: are these times read correctly" in text) == is_far
 
 
-def test_zero_is_no_time(tmp_path):
+def test_zero_is_not_a_time(tmp_path):
     _, fields = drafted({"ts": with_words(SECONDS.tolist(), [0, -1], 0.1)}, tmp_path, "parquet")
     assert [field["kind"] for field in fields["ts"]] == ["hour", "weekday"]
     assert {tuple(sorted(field["missing"])) for field in fields["ts"]} == {("-1", "0")}
@@ -364,7 +364,7 @@ def test_weighted_lists_lose_their_weights(tmp_path):
         ([f"({'draft' if n % 3 else 'final'})" for n in range(ROWS)], {}),
     ],
 )
-def test_cells_that_are_no_lists(cells, kind, tmp_path):
+def test_cells_that_are_not_lists(cells, kind, tmp_path):
     _, fields = drafted({"x": cells[:ROWS]}, tmp_path)
     assert fields["x"] == ([] if kind is None else [kind])
 
@@ -450,7 +450,7 @@ def test_row_ids_of_a_copied_table_are_row_ids(times, tmp_path):
     assert [field["column"] for field in yaml.safe_load(text)["fields"]] == ["user"]
 
 
-def test_equal_impressions_make_no_row_ids(tmp_path):
+def test_equal_impressions_are_not_copies(tmp_path):
     """A user's rows may be equal in all columns of a small table, without being copies."""
     users = [f"u{n}" for n in range(30) for _ in range(1 + n % 9)]
     clicks = [int(user[-1]) % 2 for user in users]

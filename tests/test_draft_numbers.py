@@ -146,7 +146,7 @@ def test_numbers_with_units_are_questioned(cell, said, tmp_path):
     assert "LEFT OUT: numbers with " in lines
 
 
-def test_numbers_with_a_word_that_is_no_known_unit_may_be_codes(tmp_path):
+def test_numbers_with_an_unknown_unit_may_be_codes(tmp_path):
     for cells in ([f"{age} BA" for age in AGES], [f"{n % 270} BA" for n in range(ROWS)]):
         lines, (field,) = drafted(cells, tmp_path)
         assert set(field) == {"column", "name"}
@@ -172,7 +172,7 @@ def test_numbers_with_a_word_that_is_no_known_unit_may_be_codes(tmp_path):
         (["\u221212.5", "\u22127", "3"], "such as '\u221212.5', are read as words: write plain numbers (-12.5)"),
     ],
 )
-def test_units_and_signs_that_differ_are_told(cells, said, tmp_path):
+def test_units_and_signs_that_differ_are_reported(cells, said, tmp_path):
     others = [re.sub(r"\d+", str(n), cells[0], count=1) for n in range(20, 32)]
     values = [cells[0]] * 200 + cells[1:] * 94 + others
     # of a CSV file, the draft would propose the marks
@@ -201,7 +201,7 @@ def test_units_and_signs_that_differ_are_told(cells, said, tmp_path):
         ["$5", "$10", "$20"],
     ],
 )
-def test_codes_ranges_and_names_are_no_numbers_with_units(cells, tmp_path):
+def test_codes_ranges_and_names_are_not_numbers_with_units(cells, tmp_path):
     lines, (field,) = drafted([cells[n % len(cells)] for n in range(ROWS)], tmp_path)
     assert "are read as words" not in lines
     assert "kind" not in field
@@ -234,7 +234,7 @@ def test_few_separators_of_thousands_are_enough_to_propose_them(large, csv, tmp_
     assert ("CHECK: do numbers use this `thousands`? It applies to all numeric fields." in text) == (csv is not None)
 
 
-def test_a_few_units_among_numbers_are_missing_and_told(tmp_path):
+def test_a_few_units_among_numbers_are_missing_and_reported(tmp_path):
     lines, (field,) = drafted(with_share(AGES.astype(str), ["12 kg"], 0.02), tmp_path)
     assert field["kind"] == "numeric"
     assert "cells such as '12 kg' are not numbers and count as missing: 8 (2 %); write 12 for '12 kg'" in lines

@@ -169,7 +169,7 @@ def test_lists_of_fractions_of_one_length_are_vectors(written, size):
 
 @pytest.mark.parametrize("written", [list, cells_as_text], ids=["list column", "text"])
 @pytest.mark.parametrize("why", ["lengths", "missing entries"])
-def test_other_lists_of_fractions_say_why_they_are_no_vectors(written, why):
+def test_other_lists_of_fractions_say_why_they_are_not_vectors(written, why):
     cells = [[0.25, n % 7 + 0.5] for n in range(ROWS)]
     for cell in cells[::3]:
         cell[1:] = [] if why == "lengths" else [None]
@@ -220,7 +220,7 @@ def test_hashes_are_ids_without_text(kind):
 
 
 @pytest.mark.parametrize("words", ["iPhoneProMaxTitanium", "SamsungGalaxyUltraPhone", "electroniccigarettes"])
-def test_words_written_together_are_no_hashes(words):
+def test_words_written_together_are_not_hashes(words):
     assert fields_of(product_line=[f"{words}{'abc'[n % 3]}" for n in range(ROWS)])["product_line"] == {}
 
 

@@ -250,7 +250,7 @@ def test_batches_that_processes_split_are_counted(split, step_rows, tmp_path, mo
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1e9])
 def test_gradients_that_fp16_scales_are_unscaled_first(sparse, max_grad_norm, tmp_path):
-    """The step and the norm that is logged are those of fp32, but for rounding."""
+    """The step and the logged norm are those of fp32, except for rounding."""
     before = model_of_three_fields()
     rows = [{"feature_ids": torch.tensor([1, second, 3]), "labels": second % 4 / 2} for second in (2, 4)]
     settings = {"per_device_train_batch_size": 2, "max_steps": 1, "learning_rate": 0.5, "logging_steps": 1}

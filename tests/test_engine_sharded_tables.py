@@ -1,4 +1,4 @@
-"""Commands in two processes with divided id tables, and how much memory tables of ten million ids take."""
+"""Commands in two processes with sharded id tables, and how much memory tables of ten million ids take."""
 
 import importlib
 import json
@@ -27,7 +27,7 @@ def launch(module, *arguments):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
-def test_commands_divide_tables(tmp_path):
+def test_commands_shard_tables(tmp_path):
     pretrained, finetuned = tmp_path / "pretrained", tmp_path / "finetuned"
     launch("pretrain", "--plm_name_or_path", "scratch-tiny", "--output_dir", pretrained)
     launch("finetune", "--model_name_or_path", pretrained, "--output_dir", finetuned)

@@ -296,7 +296,7 @@ def test_a_column_that_gives_the_label_away_is_used_with_a_warning():
     assert classifier.schema_.columns == ["leak", "shop"]
 
 
-def test_columns_that_are_left_out_are_told_unless_they_say_nothing():
+def test_columns_that_are_left_out_are_reported_unless_they_are_uninformative():
     X, y = table_of(120)
     columns = {"shop": X["shop"], "empty": [None] * 120, "constant": [1] * 120}
     columns |= {"price": [f"1,{row % 90 + 100}.50" for row in range(120)], "uid": [f"x{row}" for row in range(120)]}

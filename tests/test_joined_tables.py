@@ -377,7 +377,7 @@ def test_mistakes_in_tables_are_named(given, error, message, read, tmp_path):
         ),
         (["1", "u2", "u3", None], r"67% of 3 rows .*, such as 'u2', so .*has keys such as '1'\."),
         (["1", "u2", "2", "u1"], None),
-        # missing keys are none
+        # missing keys are not counted
         (["1", "", " NA ", None], None),
         ([None] * 4, None),
     ],
@@ -385,7 +385,7 @@ def test_mistakes_in_tables_are_named(given, error, message, read, tmp_path):
 @pytest.mark.parametrize(
     "read", [read_table_files, lambda path, schema: list(TableStream({"": [path]}, schema).chunks())]
 )
-def test_keys_that_a_table_lacks_are_told(read, keys, message, tmp_path, recwarn):
+def test_keys_that_a_table_lacks_are_reported(read, keys, message, tmp_path, recwarn):
     schema = small(
         tmp_path, log={"user_id": keys, "click": [0, 1, 1, 0]}, users={"user_id": ["1", "2"], "age": [3, 4]}
     )

@@ -244,12 +244,12 @@ class TestWeights:
         assert cell_values("x:y:0.5|z", weighted) == ["z", "x:y"]
         assert cell_values("a:b", weighted) == ["a:b"]
 
-    def test_unset_they_are_warned_of(self):
+    def test_weights_without_a_separator_for_them_trigger_a_warning(self):
         rows = {"tags": ["a:0.9|b:0.1", "a:0.5", "b:0.5"], "click": [0, 1, 0]}
         with pytest.warns(UserWarning, match="seem to have weights, as in 'a:0.9|b:0.1'.*weight_separator"):
             ClickPromptProcessor.fit(rows, Schema((TAGS,), "click"))
 
-    def test_times_of_day_are_no_weights(self, recwarn):
+    def test_times_of_day_are_not_weights(self, recwarn):
         rows = {"tags": ["10:30|11:30", "10:45|9:05", "10:15"], "click": [0, 1, 0]}
         ClickPromptProcessor.fit(rows, Schema((TAGS,), "click"))
         assert not recwarn.list

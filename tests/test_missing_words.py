@@ -51,7 +51,7 @@ def test_other_words_still_cause_a_warning():
         processor.encode({"x": ["?", "many"]})
 
 
-def test_numbers_for_missing_are_no_numbers():
+def test_numbers_that_mean_missing_are_not_numbers():
     processor = fitted("numeric", [-999] * 90 + list(range(10)), [-999])
     assert processor.boundaries[0] == [float(n) + 0.5 for n in range(9)]
 

@@ -180,7 +180,7 @@ def test_card_without_plm_text_or_results():
         ),
     ],
 )
-def test_the_card_tells_how_rows_were_split(data, line, limit):
+def test_the_card_says_how_rows_were_split(data, line, limit):
     text = model_card(tiny_model(with_plm=False, **data), name="x").content
     assert f"| Split | {line} |" in text
     if limit is None:

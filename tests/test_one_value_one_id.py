@@ -486,7 +486,7 @@ MIXED_SCHEMA = Schema(
 
 
 def spark_cell(value):
-    """A value as Spark's CSV writer spells it, but for the quotes."""
+    """A value as Spark's CSV writer spells it, except for the quotes."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -133,7 +133,7 @@ def test_other_names_are_parts_of_one_table(names, tmp_path):
         (("train", "holdout"), r"split train, such as train\.csv, but none like another split"),
     ],
 )
-def test_files_named_like_a_split_that_are_parts_of_one_table_are_warned_of(names, message, tmp_path):
+def test_files_named_like_a_split_that_are_parts_of_one_table_trigger_a_warning(names, message, tmp_path):
     for n, name in enumerate(names):
         write(tmp_path / f"{name}.csv", 50 * n, 50 * (n + 1))
     for data_path in (tmp_path, str(tmp_path / "*.csv")):
@@ -141,7 +141,7 @@ def test_files_named_like_a_split_that_are_parts_of_one_table_are_warned_of(name
             found = load("csv", data_path)
         assert len(warned) == 1
         assert [len(found[name]) for name in NAMES] == [80, 10, 10]
-    # whoever lists files wants all their rows
+    # files that are listed one by one are all wanted
     found = load("csv", [tmp_path / f"{name}.csv" for name in names])
     assert [len(found[name]) for name in NAMES] == [80, 10, 10]
 
@@ -151,7 +151,7 @@ def test_files_that_belong_to_no_split_are_named(tmp_path):
         write(tmp_path / f"{name}.csv", 0, 90)
     with pytest.warns(UserWarning, match=r"belong to no split, which are not read: movies\.csv"):
         load("csv", tmp_path)
-    # whoever lists files wants all their rows
+    # files that are listed one by one are all wanted
     found = load("csv", [tmp_path / "train.csv", tmp_path / "test.csv"])
     assert [len(found[name]) for name in NAMES] == [144, 18, 18]
 

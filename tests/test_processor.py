@@ -635,7 +635,7 @@ def test_unread_numbers_are_counted_with_the_way_to_write_them(cell, written):
     assert _warnings_of(lambda: processor({"x": [*range(199), cell]})) == [expected] * bool(cell)
 
 
-def test_the_way_to_write_a_number_is_that_of_one_without_doubt():
+def test_advice_on_numbers_uses_an_unambiguous_one():
     schema = Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
     processor = ClickPromptProcessor.fit({"x": [1, 2, 3, 4]}, schema)
     for cells, expected in (

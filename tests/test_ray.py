@@ -116,7 +116,7 @@ def test_a_killed_actor_changes_nothing(models, tmp_path):
     assert (tmp_path / "marker").exists()
 
 
-def test_mistakes_are_told_before_any_row_is_scored(models, tmp_path):
+def test_mistakes_are_reported_before_any_row_is_scored(models, tmp_path):
     table = numbered_rows(4)
     rows = ray.data.from_arrow(table)
     lists = table.set_column(0, "user", pa.array([[1]] * 4))

@@ -108,7 +108,7 @@ def test_the_texts_used_last_stay_within_the_memory(model):
     recent = RecentTexts(3 * BYTES_PER_TOKEN / 1e6)
     check_states(model, recent, [1], [2], [3])
     check_states(model, recent, [1])
-    # pushes out 2, which was not used for longest
+    # pushes out 2, the least recently used
     check_states(model, recent, [4])
     assert recent.num_bytes == 3 * BYTES_PER_TOKEN
     model.texts_read.clear()

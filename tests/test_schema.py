@@ -141,7 +141,7 @@ def test_a_schema_is_given_as_an_object_plain_data_or_a_file(tmp_path):
             load_splits("csv", tmp_path / "rows.csv", refused)
 
 
-def test_a_name_is_no_tokenizer():
+def test_a_name_is_not_a_tokenizer():
     data = {"fields": ["a"], "label": "y"}
     with pytest.raises(ValueError, match=r"`tokenizer` must be .* AutoTokenizer.from_pretrained\('roberta-base'\)"):
         ClickPromptProcessor.fit({"a": ["u", "v"], "y": [0, 1]}, data, "roberta-base")

@@ -376,7 +376,7 @@ def test_files_are_written_as_the_saved_schema_says(rows, with_plm, tmp_path):
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "other-scores.csv").read_bytes()
 
 
-def test_cells_that_are_no_numbers_are_warned_of_once_per_run(tmp_path):
+def test_cells_that_are_not_numbers_trigger_one_warning_per_run(tmp_path):
     """Not once per piece: a file of millions of rows has hundreds of them."""
     schema = Schema.from_dict(
         {

@@ -129,7 +129,7 @@ def test_wrong_requests_are_refused(client, body, status, detail):
     assert metrics(client)[f'clickprompt_requests_total{{status="{status}"}}'] == 1
 
 
-def test_faults_of_the_model_are_no_mistakes_of_the_client(engine, monkeypatch, caplog):
+def test_faults_of_the_model_are_not_mistakes_of_the_client(engine, monkeypatch, caplog):
     def broken(*inputs):
         raise ValueError("weights are damaged")
 

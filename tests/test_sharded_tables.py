@@ -1,4 +1,4 @@
-"""Id tables that are divided over processes train, save and resume as whole ones do, and the rest is refused."""
+"""Id tables that are sharded across processes train, save and resume as whole ones do, and the rest is refused."""
 
 import json
 import struct
@@ -63,7 +63,7 @@ def test_rows_do_not_depend_on_the_number_of_processes(report):
     assert len(values.unique()) > 90
 
 
-def test_checkpoints_are_loaded_divided_and_with_more_ids(report):
+def test_checkpoints_are_loaded_sharded_and_with_more_ids(report):
     for kind in ("loaded", "grown"):
         assert report["built"][1][kind] == report["whole"][kind]
 
@@ -79,7 +79,7 @@ def test_processes_fail_together(report):
         assert "ValueError: Training diverged: after 3 steps" in outcome["spoiled"]
         assert outcome["frozen"]
         assert "ValueError: The table must have all 28 rows to get more ids, got 14" in outcome["grown"]
-        # a part must not be saved as the whole
+        # a shard must not be saved as the whole
         assert "ValueError: `state_dict` must be given to save a model whose id tables are sharded" in outcome["saved"]
         assert not any("table" in name for name in outcome["state"])
         assert outcome["rows"] == [14, 28]
@@ -184,7 +184,7 @@ def test_arguments_that_do_not_go_together_are_refused(options, reason, tmp_path
 
 
 @pytest.mark.parametrize(("engine", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
-def test_other_divisions_are_refused(engine, name, tmp_path, monkeypatch):
+def test_other_kinds_of_sharding_are_refused(engine, name, tmp_path, monkeypatch):
     args = arguments(tmp_path)
     monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
     with pytest.raises(ValueError, match=rf"`shard_id_tables` must be False with {name}, which shards all weights"):
@@ -230,7 +230,7 @@ def test_field_sizes_are_for_models_with_one_id_per_field():
         shard_id_tables(ctr_model(), [10, 20])
 
 
-def test_tables_are_divided_after_the_processes_have_met(monkeypatch):
+def test_tables_are_sharded_after_the_processes_have_met(monkeypatch):
     assert own_place() == (0, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="after the process group of 2 processes is initialised: create the"):
@@ -238,7 +238,7 @@ def test_tables_are_divided_after_the_processes_have_met(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:`shard_id_tables` has no effect")
-def test_checkpoints_with_and_without_division_do_not_resume_each_other(tmp_path):
+def test_checkpoints_with_and_without_sharding_do_not_resume_each_other(tmp_path):
     rows = [{"feature_ids": no_ids()[0], "labels": 1.0}] * 4
     steps = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, "sparse_embedding_updates": True}
     for folder, divided in (("divided", True), ("whole", False)):

@@ -213,7 +213,7 @@ def jobs(session) -> int:
     return len(session.sparkContext.statusTracker().getJobIdsForGroup(None))
 
 
-def test_mistakes_are_told_before_any_job(session, models, tmp_path):
+def test_mistakes_are_reported_before_any_job(session, models, tmp_path):
     rows = session.createDataFrame(pa.table(tiny_rows(4)))
     before = jobs(session)
     for wrong, options, message in (

@@ -126,7 +126,7 @@ def in_memory(files, folder, schema=SCHEMA, tokenizer=None, min_count=1, **split
 
 
 def check_equal(found, expected):
-    """Check that two prepared tables are the same, but for the numbers that raw values have."""
+    """Check that two prepared tables are the same, except for the numbers that raw values have."""
     (found_splits, found_processor), (splits, processor) = found, expected
     for ours, theirs, field in zip(found_processor.vocabularies, processor.vocabularies, SCHEMA.fields):
         assert ours == theirs, field.column

@@ -144,7 +144,7 @@ def test_splits_of_a_folder(names, splits, tmp_path):
     assert all(rows.slice(0, 1).to_pylist()[0]["code"] == "007" for rows in found.values())
 
 
-def test_tables_of_a_folder_that_are_of_no_split(tmp_path):
+def test_tables_of_a_folder_that_belong_to_no_split(tmp_path):
     for name in ("train.csv", "test.csv", "items.csv"):
         (tmp_path / name).write_text(ROWS)
     with pytest.warns(UserWarning, match=r"belong to no split, which are not read: items\.csv"):

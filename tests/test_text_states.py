@@ -143,7 +143,7 @@ def test_training_on_states_is_training_on_tokens(options, prepared, tmp_path):
     ):
         model = build(prepared[1], **options)
         before = weights(model)
-        # Adam would blow up gradients that are zero but for rounding
+        # Adam would blow up gradients that are zero except for rounding
         trainer = trainer_for(model, prepared, tmp_path / name, optim="sgd", plm_learning_rate=0.01, **caching)
         trainer.train()
         test = trainer.predict(prepared[0]["test"]).metrics["test_loss"]
@@ -716,7 +716,7 @@ def rows_with_texts_of_their_own(rows):
         ({"max_steps": 1}, True),
     ],
 )
-def test_states_that_are_read_too_seldom_are_warned_of(options, warned, prepared, tmp_path, caplog):
+def test_states_that_are_read_too_seldom_trigger_a_warning(options, warned, prepared, tmp_path, caplog):
     rows = rows_with_texts_of_their_own(prepared[0]["train"])
     with caplog.at_level(logging.WARNING), warnings.catch_warnings():
         trainer = trainer_for(build(prepared[1]), prepared, tmp_path, rows=rows, cache_text_states=True, **options)

@@ -150,7 +150,7 @@ def test_missing_vectors_are_nan(cell):
         ([1.0, 2.0, 3.0], "it has 3 numbers, others have 2"),
     ],
 )
-def test_cells_that_are_no_vectors_are_named(cell, problem):
+def test_cells_that_are_not_vectors_are_named(cell, problem):
     with pytest.raises(UnreadableVector, match=rf"Column 'v' must hold vectors .*{problem}") as caught:
         read_vectors([[1.0, 2.0], cell], FIELD)
     assert caught.value.index == 1

@@ -57,7 +57,7 @@ def limit_files(size):
 
 @pytest.fixture
 def full_disk():
-    """Limit the size of files, as a disk does that is full: errors, not signals."""
+    """Limit the size of files as a full disk would: with errors, not signals."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(size):

@@ -1,4 +1,4 @@
-"""Spark's daemon of Python workers, which fork from a process that has imported the package: seconds less for each."""
+"""Spark's daemon of Python workers: they fork from a process that has imported the package, which saves seconds."""
 
 import contextlib
 import gc
