@@ -105,7 +105,7 @@ def with_plain_numbers(table: pa.Table, columns: Collection[str], csv_format: Cs
 
 
 class CsvFile:
-    """A CSV file, compressed or not. All cells are strings, unchanged but for numbers.
+    """A CSV file, compressed or not. All cells are strings, unchanged except for numbers.
 
     Blank lines are skipped. A byte order mark decides the encoding. Columns without a name at the end of the header,
     which come from trailing delimiters, must be empty and are left out.

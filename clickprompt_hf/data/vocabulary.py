@@ -451,5 +451,5 @@ def _log_boundaries(values: np.ndarray, counts: np.ndarray, num_buckets: int, sc
         steps = np.linspace(first, last, num_buckets + 1)[1:-1]
         borders = np.sign(steps) * np.expm1(np.abs(steps)) * scale
     borders = borders[(values[0] < borders) & (borders <= values[-1])]
-    # None is left if the logarithms of all values are equal but for rounding.
+    # None is left if the logarithms of all values are equal except for rounding.
     return borders if len(borders) else _quantile_boundaries(values, counts, num_buckets)

@@ -24,10 +24,10 @@ def drafted_schema(
 ) -> Schema:
     """Draft the schema of features.
 
-    Columns are read as `clickprompt draft-schema` reads them, but whoever passes a column wants it used: columns that
-    predict the label almost perfectly are fields too, and a warning names them. Only columns that cannot say anything
-    are left out: empty and constant ones, and with a warning that gives the reason, ids that no two rows share and
-    cells that cannot be fields.
+    Columns are read as `clickprompt draft-schema` reads them, but a column that is passed is meant to be used: columns
+    that predict the label almost perfectly are fields too, and a warning names them. Only columns that cannot say
+    anything are left out: empty and constant ones, and with a warning that gives the reason, ids that no two rows
+    share and cells that cannot be fields.
 
     Args:
         table: (N, C) training rows, at least one. Of more than 100,000, as many are drawn at random with a fixed seed.

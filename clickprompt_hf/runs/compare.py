@@ -62,7 +62,7 @@ logger = logging.get_logger(__name__)
 
 # Prompts enter the last layers of a PLM that can be split; the states below them are computed once per text.
 _LATE_LAYERS = 2
-# Fewer rows of a class tell nothing.
+# With fewer rows of a class, the figures say nothing.
 _LEAST_ROWS = 5
 _WORDS_OF_ROLES = {
     "user": ("user", "customer", "client", "visitor", "member", "reader", "patient"),

@@ -117,8 +117,8 @@ class OptimizerWithSparseGroup(torch.optim.Optimizer):
         sparse_group: A group with `params`, whose gradients are sparse, and `lr`.
         betas: Adam's, for the sparse group.
         eps: Adam's, for the sparse group.
-        saves_moments: Whether `state_dict` holds the moments of the sparse group. Those of tables that are divided
-            over processes are saved apart, see table_checkpoints.py.
+        saves_moments: Whether `state_dict` holds the moments of the sparse group. Those of tables that are sharded
+            across processes are saved apart, see table_checkpoints.py.
     """
 
     def __init__(

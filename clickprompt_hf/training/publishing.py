@@ -14,7 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..whole_files import remove_partial, whole_file
 
-# Trials' checkpoints, which hold pickles, and files that nobody has finished.
+# Trials' checkpoints, which hold pickles, and unfinished files.
 _UNPUBLISHED = (f"*/{PREFIX_CHECKPOINT_DIR}-*", "*/.*.partial", ".*.parts")
 
 

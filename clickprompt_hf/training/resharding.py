@@ -121,7 +121,7 @@ def _is_sharded(model: torch.nn.Module) -> bool:
 
 
 def _like(value: Any, parameter: torch.Tensor) -> Any:
-    """Divide a whole tensor as a parameter of its shape is divided; other values, such as steps, stay whole."""
+    """Shard a whole tensor as a parameter of its shape is sharded; other values, such as steps, stay whole."""
     if isinstance(value, torch.Tensor) and isinstance(parameter, DTensor) and value.shape == parameter.shape:
         device = parameter.device_mesh.device_type
         return distribute_tensor(value.to(device), parameter.device_mesh, parameter.placements)

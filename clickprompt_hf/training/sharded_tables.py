@@ -201,7 +201,7 @@ def in_all_processes(model: nn.Module) -> Iterator[None]:
     """Context in which every process runs the model, all equally often: otherwise, they wait for each other forever.
 
     Args:
-        model: A model whose id tables are divided; others need no context.
+        model: A model whose id tables are sharded; others need no context.
     """
     tables = list(sharded_tables(model).values())
     before = [table.all_look_up for table in tables]
@@ -307,7 +307,7 @@ def load_sharded(model: Any, folder: str | Path) -> Any:
     """Load the weights of a checkpoint of the same model; each process reads its own rows of the tables.
 
     Args:
-        model: With tables that are divided.
+        model: With sharded tables.
         folder: The checkpoint.
 
     Returns:
