@@ -50,7 +50,7 @@ def test_the_matrix_rate_is_measured(monkeypatch):
     assert importlib.import_module("measure").matrix_rate(torch.float32) > 0
 
 
-def test_book_crossing_joins_what_ampersands_cut(tables, tmp_path, capsys):
+def test_book_crossing_joins_cells_cut_at_ampersands(tables, tmp_path, capsys):
     images = "a.jpg\tb.jpg\tc.jpg\t"
     with zipfile.ZipFile(tmp_path / "books.zip", "w") as archive:
         archive.writestr("book_crossing/book_ratings.dat", "user\titem\trating\n1\t1\t8.0\n1\t2\t7.0\n2\t9\t10.0\n")

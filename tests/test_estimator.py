@@ -91,7 +91,7 @@ def test_what_a_fit_records(fitted):
     assert {"epoch", "auc", "log_loss"} == set(fitted.history_[0])
 
 
-def test_validation_rows_are_no_part_of_the_draft(monkeypatch):
+def test_validation_rows_are_not_part_of_the_draft(monkeypatch):
     """Neither their labels, which choose buckets and name leaks, nor their values."""
     X, y = table_of(100)
     X["row"] = [f"row {n}" for n in range(100)]

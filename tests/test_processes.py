@@ -45,7 +45,7 @@ def test_all_processes_stop_if_one_diverges(report):
         assert "ValueError: Training diverged: after 10 steps" in outcome["error"]
 
 
-def test_the_first_process_decides_what_is_resumed_and_whether_training_goes_on(report):
+def test_the_first_process_decides_what_is_resumed_and_whether_training_continues(report):
     assert report["decided"] == [["checkpoint-10", 15]] * 2
 
 

@@ -79,7 +79,7 @@ def test_the_text_has_the_other_fields_and_ids_stay_the_same():
     assert processor.read_columns == whole.read_columns
 
 
-def test_a_template_of_its_own_and_a_limit_hold_for_the_fields_in_the_text():
+def test_a_custom_template_and_a_limit_hold_for_the_fields_in_the_text():
     schema = replace(SCHEMA, template="{value} ({name})")
     processor = ClickPromptProcessor.fit(ROWS, schema, tiny_bert_tokenizer(), max_text_length=7)
     assert processor.render(ROWS)[0] == "Up (Title) 2.5 (Price) good (Note)"

@@ -243,7 +243,7 @@ def test_schedule_free_optimizers_get_warm_up_steps_and_not_a_share(prepared, tm
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_own_class_and_options_of_the_optimizer(plain, prepared, tmp_path):
+def test_a_custom_class_and_options_of_the_optimizer(plain, prepared, tmp_path):
     model = build(ClickPromptForCTR, prepared[1])
     args = TrainingArguments(str(tmp_path), weight_decay=0.1, **COMMON) if plain else arguments(tmp_path, **SHORT)
     given = (torch.optim.SGD, {"lr": 0.5, "momentum": 0.75})
@@ -258,7 +258,7 @@ def test_own_class_and_options_of_the_optimizer(plain, prepared, tmp_path):
     assert rates == ({5e-5} if plain else {1e-3, 5e-5})
 
 
-def test_an_own_optimizer_is_used_as_it_is(prepared, tmp_path):
+def test_a_custom_optimizer_is_used_unchanged(prepared, tmp_path):
     model = build(ClickPromptForCTR, prepared[1])
     before = weights(model)
     own = torch.optim.SGD([model.ctr_head.output.bias], lr=0.5)
@@ -558,7 +558,7 @@ def test_batch_metrics_forget_an_evaluation_that_failed(prepared, tmp_path):
     assert numbers(failing.evaluate()) == expected
 
 
-def test_own_metrics_get_inputs_and_losses(prepared, tmp_path):
+def test_custom_metrics_get_inputs_and_losses(prepared, tmp_path):
     def shapes(prediction):
         logits = prediction.predictions
         return {"rows": len(logits), "columns": prediction.inputs.shape[1], "losses": len(prediction.losses)}
@@ -579,7 +579,7 @@ def own_token_loss(outputs, labels, num_items_in_batch=None):
 
 
 @pytest.mark.parametrize(("model_class", "loss"), list(zip(TASKS, [own_click_loss, own_token_loss])))
-def test_an_own_loss_trains_and_is_evaluated_as_the_models_own(model_class, loss, prepared, tmp_path):
+def test_a_custom_loss_trains_and_is_evaluated_as_the_models_own(model_class, loss, prepared, tmp_path):
     ends = []
     for options in ({}, {"compute_loss_func": loss}):
         # the last layer's dropout draws for all positions instead of the masked ones
@@ -593,7 +593,7 @@ def test_an_own_loss_trains_and_is_evaluated_as_the_models_own(model_class, loss
         torch.testing.assert_close(ends[1][0][name], value, atol=1e-6, rtol=1e-5)
 
 
-def test_own_loss_of_a_decoder_counts_the_shifted_tokens(tmp_path):
+def test_a_custom_loss_of_a_decoder_counts_the_shifted_tokens(tmp_path):
     splits = tiny_splits()
     tokenizer = copy.deepcopy(tiny_gpt2_tokenizer())
     tokenizer.pad_token = tokenizer.eos_token
@@ -794,7 +794,7 @@ def test_training_twice_stops_as_early_each_time(prepared, tmp_path):
 @pytest.mark.parametrize(
     ("given", "epochs"), [(EarlyStoppingCallback(4), 5), (EarlyStoppingCallback(1), 2), (EarlyStoppingCallback, 2)]
 )
-def test_own_early_stopping_replaces_the_default(given, epochs, prepared, tmp_path):
+def test_custom_early_stopping_replaces_the_default(given, epochs, prepared, tmp_path):
     aucs = iter([0.8, 0.7, 0.7, 0.7, 0.7])
     args = arguments(tmp_path, num_train_epochs=5)
     trainer = trainer_for(

@@ -397,7 +397,7 @@ def test_wrong_inputs_are_named():
         CTRConfig(vector_sizes=[0])
 
 
-def test_own_backbones_need_not_know_of_vectors():
+def test_custom_backbones_need_not_accept_vectors():
     @register_backbone("mine")
     class Mine(CTRBackbone):
         def __init__(self, config):
