@@ -286,7 +286,7 @@ class KeyValueInjection(LayerwiseInjection):
 
     def can_select(self, plm: PreTrainedModel, output_options: dict[str, bool]) -> bool:
         """Whether the last layer may compute some positions only."""
-        # the states or attentions of all layers are those of all positions
+        # states or attentions of all layers must cover all positions
         return (
             self.selects_positions
             and plm.config._attn_implementation in _SELECTING_KERNELS

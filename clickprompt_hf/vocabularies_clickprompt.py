@@ -74,7 +74,7 @@ class TextList(Sequence):
             return None
         if self.content[: len(line)].tobytes() == line:
             return 0
-        # which searches the bytes where they are
+        # searches the bytes in place
         found = re.search(re.escape(b"\n" + line), self.content.data)
         return None if found is None else int(np.searchsorted(self.ends, found.start() + 1)) + 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 # What training leaves beside a model: other checkpoints, states to resume, logs, rows.
 _LEFT_OUT = (
     *("checkpoint-*", "optimizer*", "scheduler*", "rng_state*", "training_args.bin", "trainer_state.json"),
-    # of DeepSpeed and FSDP
+    # written by DeepSpeed and FSDP
     *("global_step*", "pytorch_model_fsdp*"),
     *("runs", "plots", "_*", ".*", "*.npy"),
 )

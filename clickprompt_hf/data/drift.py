@@ -95,7 +95,7 @@ def training_bins(
         added = np.ones(len(part), dtype=np.int64) if repeats is None else repeats[start : start + _ROWS_AT_ONCE]
         for column in part.T:
             is_value = column >= 0
-            # of other types, adding takes ten times as long
+            # with other types, adding takes ten times as long
             np.add.at(counts, column[is_value].astype(np.intp), added[is_value].astype(np.int64))
     unseen, missing, of_ids = int(counts[0]), 0, counts[1:]
     if missing_id := ValueIndex(vocabulary).id_of_missing:

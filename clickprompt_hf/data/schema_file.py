@@ -23,7 +23,7 @@ def schema_of(given: Any) -> Schema:
         return Schema.from_dict(given)
     if isinstance(given, (str, Path)):
         return load_schema(given)
-    # also that of a checkpoint's own code
+    # also a schema made by a checkpoint's own code
     if not any(base.__name__ == Schema.__name__ for base in type(given).__mro__):
         raise ValueError(
             f"`schema` must be a Schema, a mapping or the path of a schema file, got {type(given).__name__}."

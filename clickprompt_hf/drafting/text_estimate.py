@@ -115,7 +115,7 @@ def _mean_length(profile: ColumnProfile) -> float:
 def _clauses(profile: ColumnProfile, field: FieldSchema) -> tuple[list[str], np.ndarray]:
     """The distinct clauses of a field, and each row's index among them (N,)."""
     clauses = [f" {field.name} is {_shown(value, field)}." for value in [*profile.values, ""]]
-    # the last one is that of missing values, whose id is -1
+    # the last clause stands for missing values: their id, -1, indexes it
     distinct, ids = np.unique(np.asarray(clauses, dtype=object), return_inverse=True)
     return distinct.tolist(), ids[profile.value_ids]
 

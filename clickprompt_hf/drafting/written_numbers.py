@@ -89,7 +89,7 @@ def with_guessed_marks(table: pa.Table, csv_format: CsvFormat | None) -> CsvForm
     num_plain = num_columns = 0
     for column in table.columns:
         if not pa.types.is_string(column.type):
-            # of a joined table with types
+            # a column of a joined table, which has types
             continue
         found = _marks_of(_some_values(column))
         votes.update(found)

@@ -295,7 +295,7 @@ def click_report(
             test.feature_ids[:, field_column(processor, gauc_field)],
             missing_id_of(processor, gauc_field),
         )
-        # rows without a user are not those of one user
+        # rows without a user do not belong to a single user
         known = np.flatnonzero(ids != missing_id) if missing_id else np.arange(len(test))
         grouped = {"predictions": probabilities[known], "references": clicks[known], "groups": groups[known]}
         report.update(GroupedAUC().compute(**grouped))

@@ -100,7 +100,7 @@ class PLMScorer:
             self._inputs = self._inputs_of_processor
         self.session = open_session(folder, config["fingerprint"], num_threads)
         self.batch_size = batch_size
-        # a model whose score does not depend on ids takes none
+        # a model whose score does not depend on ids has no such input
         self._taken = [entry.name for entry in self.session.get_inputs()]
 
     def score(self, rows) -> np.ndarray:

@@ -218,7 +218,7 @@ class _Texts:
         unshared = [profile for profile in worded if len(profile.values) * ROWS_PER_TEXT > profile.num_rows]
         chosen = [] if drafted.is_shared else shared_text_fields(in_text)
         if unshared and not any(profile.kind == "text" for profile, _ in chosen):
-            # what is left would not be the words of the row
+            # the shared fields would leave out the row's own words
             chosen = []
         return cls(
             columns=list(dict.fromkeys(profile.name for profile, _ in in_text)),

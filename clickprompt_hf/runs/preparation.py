@@ -348,7 +348,7 @@ def _saved_schema(
 def _schema_to_read(
     data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None, owner: str
 ) -> Schema | None:
-    """The schema of a dataset that has none itself; `None` if it has, or if reading will name what is wrong."""
+    """The schema of a dataset that has none itself; `None` if it has, or if reading will report an error."""
     saved = _saved_schema(data_args, resolved, processor, owner)
     if not needs_schema(resolved["dataset"]) or not (saved or data_args.schema):
         return saved

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# Scores requests, each a list of rows: the probabilities of each, or what is wrong with it.
+# Scores requests, each a list of rows, and returns the probabilities or the error of each.
 ScoreRequests = Callable[[list[list[Any]]], Sequence[np.ndarray | Exception]]
 
 

@@ -191,7 +191,7 @@ def rows_of(body: bytes, max_rows: int) -> tuple[list[Mapping[str, Any]], bool]:
 def score_requests(
     engine: Engine, requests: list[list[Mapping[str, Any]]], values: UnknownValues
 ) -> list[np.ndarray | Exception]:
-    """Score the rows of several requests together: the probabilities of each, or what is wrong with it.
+    """Score the rows of several requests together; return the probabilities or the error of each.
 
     If that fails, each request is scored alone, so that a mistake in one of them fails no other, and messages count
     the rows of their own request.

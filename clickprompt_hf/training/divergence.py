@@ -49,7 +49,7 @@ class DivergenceCheckingTrainer(Trainer):
 
     def _evaluate(self, *args, **kwargs):
         metrics = super()._evaluate(*args, **kwargs)
-        # of each evaluation set, if there are several
+        # there is one loss per evaluation set
         for name, value in metrics.items():
             if name.endswith("loss") and not math.isfinite(value):
                 self._stop(f"{name} is {value}")

@@ -524,7 +524,7 @@ def failing_together() -> Iterator[None]:
     )
     if isinstance(error, OSError) and error.errno is not None:
         end = (True, error.errno, str(error.strerror))
-    # of all processes
+    # how all processes ended
     ends = gather_object([end])
     if error is not None:
         raise error

@@ -113,7 +113,7 @@ class TimeEstimateCallback(TrainerCallback):
             per_step: Seconds per optimizer step.
             forward_share: Share of them that the forward passes take.
         """
-        # `auto_find_batch_size` changes that of the arguments
+        # `auto_find_batch_size` changes the batch size of the arguments
         rows_per_step = (state.train_batch_size or args.train_batch_size) * args.gradient_accumulation_steps
         per_row = per_step * forward_share / rows_per_step
         steps_per_epoch = max(math.ceil(len(train_dataloader) / args.gradient_accumulation_steps), 1)

@@ -322,7 +322,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     @property
     def _batch_rows(self) -> int:
         """Rows of a batch of all processes, in training."""
-        # `auto_find_batch_size` changes that of the arguments
+        # `auto_find_batch_size` changes the batch size of the arguments
         batch_rows = self._train_batch_size
         return batch_rows if self.accelerator.split_batches else batch_rows * self.args.world_size
 
@@ -528,7 +528,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
 
     def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
         if isinstance(data_collator, (ClickPromptCollator, ClickPromptMLMCollator, ClickPromptCLMCollator)):
-            # they choose the inputs themselves, and draw masks from the numbers of the rows
+            # these collators choose the inputs themselves, and draw masks from the row ids
             return data_collator
         return super()._get_collator_with_removed_columns(data_collator, description)
 
@@ -570,7 +570,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         ids = inputs.get("feature_ids")
         tokens, mask = inputs.get("input_ids", ids), inputs.get("attention_mask")
         if "text_rows" in inputs:
-            # the text of each row, of which the batch has the states
+            # the batch has the states of each text once, so count the text of each row
             mask = tokens = mask[inputs["text_rows"]]
         if tokens is not None:
             inputs = {self.model.main_input_name: tokens, "attention_mask": ids >= 0 if mask is None else mask}
@@ -620,7 +620,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         dataset = self.train_dataset
         epoch = dataset.epoch if isinstance(dataset, ColumnarDataset) else 0
         if self.model is not None:
-            # that of the weights before training
+            # the calibration belongs to the weights before training
             reset_calibration(self.model)
         # with `model_init`, this training makes a model of its own
         with nullcontext() if self.model_init is not None else left_as_it_was(self.model):

@@ -262,7 +262,7 @@ def _ids_of_numbers(
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
     ids = of_buckets[np.searchsorted(boundaries, numbers, side="right")]
     if np.isinf(numbers).any():
-        # which are counted as unread
+        # infinite numbers are counted as unread
         return processor.encode_values(field_index, cells_of(values), counts, unread)
     others = np.flatnonzero(np.isnan(numbers))
     if len(others):

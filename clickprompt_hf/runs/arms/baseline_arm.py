@@ -42,7 +42,7 @@ class BaselineArm(Arm):
 
     @cached_property
     def _prepared(self) -> tuple[Baseline, Any, tuple[Any, np.ndarray]]:
-        """Those of all trials."""
+        """What `_prepare` returns, shared by all trials."""
         return self._prepare(self.bench.training_args.seed)
 
     def run_trial(self, **study: Any) -> None:

@@ -42,7 +42,7 @@ from .pamlm import arguments_for, pamlm_checkpoint, pamlm_seconds
 _LEAST_UNSEEN = 0.05
 # Column of the rows' text vectors.
 _VECTORS = "text_vectors"
-# Arguments of a model without a PLM: it must not have those of a fresh PLM's side.
+# Arguments of the PLM and its prompts, which a model without a PLM must not have.
 _WITHOUT_PLM = dict.fromkeys(("plm_name_or_path", "prompt_depth", "prompt_strategy", "fusion", "pooling"))
 
 
