@@ -199,6 +199,15 @@ def test_any_two_labels(labels, expected):
     assert clicks.tolist() == [float(label == expected[1]) for label in given]
 
 
+@pytest.mark.parametrize("labels", [["no", "yes"], [False, True], [0, 1]])
+def test_labels_of_arrow(labels):
+    X = {"color": ["red", "blue"] * 10}
+    for y in (pa.array(labels * 10), pa.chunked_array([labels * 10]), pa.array(labels * 10).dictionary_encode()):
+        assert tiny_classifier(validation_fraction=0, max_epochs=1).fit(X, y).classes_.tolist() == labels
+        with pytest.raises(ValueError, match="1 are missing"):
+            tiny_classifier().fit(X, pa.array([None, *labels * 10][:20], y.type))
+
+
 def test_nullable_labels_of_pandas():
     X, y = table_of(40)
     classifier = tiny_classifier(validation_fraction=0).fit(X, pd.Series(y == "yes", dtype="Int64", name="bought"))

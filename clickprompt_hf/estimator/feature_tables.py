@@ -13,7 +13,7 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
-from ..columns_clickprompt import check_different, columns_of
+from ..columns_clickprompt import cells_of, check_different, columns_of
 from ..data.arrow_cells import decoded_table
 from ..values_clickprompt import is_column, spellings
 
@@ -110,6 +110,9 @@ def checked_classes(y: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     if y is None:
         raise ValueError("ClickPromptClassifier requires y to be passed, but the target y is None")
+    if hasattr(y, "to_pylist"):
+        # Arrow's own conversion to numpy refuses strings, truth values and missing labels.
+        y = cells_of(y)
     labels = column_or_1d(np.asarray(y) if hasattr(y, "__array__") else y, warn=True)
     if labels.dtype.kind in "fc":
         assert_all_finite(labels, input_name="y")
