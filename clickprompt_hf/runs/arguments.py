@@ -475,6 +475,6 @@ class TrainingParser(CommandParser, HfArgumentParser):
         self.named = frozenset(flag[2:].partition("=")[0] for flag in given if flag.startswith("--"))
         *parsed, unknown = self.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
         self.refuse_unknown(unknown)
-        # With ZeRO-3, models would be built in parts from here on; the trainer divides them.
+        # With ZeRO-3, models would be built in parts from here on; the trainer shards them.
         unset_hf_deepspeed_config()
         return parsed

@@ -177,7 +177,7 @@ def load_model(
         model_class: Class of the model.
         name_or_path: Folder or Hub id of the checkpoint.
         config: Its configuration, as `load_checkpoint` returns it.
-        training_args: Whether to divide the tables, and the seed of fresh ones.
+        training_args: Whether to shard the tables, and the seed of fresh ones.
         field_sizes: Number of ids per field if the vocabulary has grown, else `None`.
 
     Raises:

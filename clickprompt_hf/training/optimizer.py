@@ -189,20 +189,20 @@ def without_zero_rows(gradient: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def clip_grad_norm(
-    parameters: Iterable[nn.Parameter], max_norm: float, divided: Iterable[torch.Tensor] = ()
+    parameters: Iterable[nn.Parameter], max_norm: float, sharded: Iterable[torch.Tensor] = ()
 ) -> torch.Tensor:
     """Clip gradients by their total 2-norm, as `torch.nn.utils.clip_grad_norm_` does, including sparse gradients.
 
     Args:
         parameters: Parameters without a gradient are ignored.
         max_norm: Scale the gradients down to this norm if theirs is larger.
-        divided: Parameters of which each process holds different rows. If there are some, all processes must call this
+        sharded: Parameters of which each process holds different rows. If there are some, all processes must call this
             function.
 
     Returns:
         (), the norm before clipping, the same in all processes.
     """
-    of_rows = {id(parameter) for parameter in divided}
+    of_rows = {id(parameter) for parameter in sharded}
     gradients: list[torch.Tensor] = []
     gradients_of_rows: list[torch.Tensor] = []
     for parameter in parameters:

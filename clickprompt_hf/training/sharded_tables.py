@@ -88,15 +88,15 @@ class RowShardedTable(nn.Embedding):
         self._num_rows = num_rows
 
     @property
-    def is_divided(self) -> bool:
-        """Whether this process holds only a part of the rows."""
-        return self.num_processes > 1
+    def has_all_rows(self) -> bool:
+        """Whether this process holds all rows: it is the only one."""
+        return self.num_processes == 1
 
     @property
     def num_rows(self) -> int:
         """N."""
         # a whole table may get more rows
-        return self._num_rows if self.is_divided else self.num_embeddings
+        return self.num_embeddings if self.has_all_rows else self._num_rows
 
     @torch.compiler.disable
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -105,7 +105,7 @@ class RowShardedTable(nn.Embedding):
         Raises:
             RuntimeError: If the rows are sharded and the call is not within `in_all_processes`.
         """
-        if not self.is_divided:
+        if self.has_all_rows:
             return super().forward(ids)
         if not self.all_look_up:
             raise RuntimeError(
@@ -132,11 +132,11 @@ class RowShardedTable(nn.Embedding):
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         # a part that looks like the whole would be saved as such
-        if not self.is_divided:
+        if self.has_all_rows:
             super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        if not self.is_divided:
+        if self.has_all_rows:
             super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -183,9 +183,9 @@ def has_sharded_tables(model: Any) -> bool:
     return model is not None and bool(sharded_tables(model))
 
 
-def is_divided(model: Any) -> bool:
-    """Whether a process holds only some rows of a model's tables."""
-    return model is not None and any(table.is_divided for table in sharded_tables(model).values())
+def has_all_rows(model: Any) -> bool:
+    """Whether each process holds all rows of a model's tables."""
+    return model is None or all(table.has_all_rows for table in sharded_tables(model).values())
 
 
 def num_parameters(model: Any) -> int:

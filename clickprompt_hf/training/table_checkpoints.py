@@ -22,8 +22,8 @@ from .resuming import ResumableTrainer, of_first_process
 from .sharded_tables import (
     MeetingPoint,
     failing_together,
+    has_all_rows,
     has_sharded_tables,
-    is_divided,
     load_sharded,
     sharded_tables,
 )
@@ -41,7 +41,7 @@ class ShardedTablesTrainer(ResumableTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._meeting_point = MeetingPoint() if is_divided(self.model) else None
+        self._meeting_point = None if has_all_rows(self.model) else MeetingPoint()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `ResumableTrainer` does; call it in all processes.

@@ -55,7 +55,6 @@ from .sharded_tables import (
     check_shard_id_tables,
     has_sharded_tables,
     in_all_processes,
-    is_divided,
     shard_id_tables,
     sharded_tables,
 )
@@ -486,18 +485,17 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         if not self.settings.sparse_embedding_updates:
             return super()._clip_grad_norm(model)
         self.accelerator.unscale_gradients()
-        return clip_grad_norm(model.parameters(), self.args.max_grad_norm, self._divided_weights())
+        return clip_grad_norm(model.parameters(), self.args.max_grad_norm, self._sharded_weights())
 
     def _get_grad_norm(self, model, grad_norm=None):
         if grad_norm is None and self.settings.sparse_embedding_updates:
             self.accelerator.unscale_gradients()
-            grad_norm = clip_grad_norm(model.parameters(), float("inf"), self._divided_weights())
+            grad_norm = clip_grad_norm(model.parameters(), float("inf"), self._sharded_weights())
         return super()._get_grad_norm(model, grad_norm)
 
-    def _divided_weights(self) -> list[torch.Tensor]:
+    def _sharded_weights(self) -> list[torch.Tensor]:
         """The rows of tables that only this process holds."""
-        tables = sharded_tables(self.model).values() if is_divided(self.model) else ()
-        return [table.weight for table in tables]
+        return [table.weight for table in sharded_tables(self.model).values() if not table.has_all_rows]
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
