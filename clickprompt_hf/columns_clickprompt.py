@@ -10,6 +10,8 @@ from typing import Any
 
 from .values_clickprompt import is_column
 
+# Holds the scores of rows.
+PROBABILITY_COLUMN = "click_probability"
 # Attributes of Arrow tables and datasets, and of data frames.
 _NAMES_OF_COLUMNS = ("column_names", "columns")
 

@@ -14,7 +14,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .click_probabilities import corrected_probabilities
-from .columns_clickprompt import Columns, check_columns, check_different, columns_of
+from .columns_clickprompt import PROBABILITY_COLUMN, Columns, check_columns, check_different, columns_of
 
 # One import per line: parentheses do not survive the copy into a checkpoint.
 from .distinct_rows import row_hashes, with_distinct_features
@@ -222,7 +222,7 @@ class ClickPromptPipeline(Pipeline):
                 f"The click logits of {self.model.name_or_path or type(self.model).__name__} must be finite, got "
                 f"{logits[~logits.isfinite()][0]}: its weights are not finite, or too large for their type."
             )
-        columns = {"click_probability": corrected_probabilities(logits, self.model.config)}
+        columns = {PROBABILITY_COLUMN: corrected_probabilities(logits, self.model.config)}
         if return_logits:
             columns["logit"] = logits
             for name in ("ctr_logit", "text_logit"):

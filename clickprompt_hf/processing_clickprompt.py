@@ -21,7 +21,7 @@ from transformers.utils import cached_file
 # isort: off
 from .configuration_clickprompt import AUTO_MAP, CHECKPOINT_VERSION, ClickPromptConfig, check_version
 from .encoding_clickprompt import FeatureEncoder
-from .processor_files_clickprompt import VOCABULARIES_FILE, read_vocabularies
+from .processor_files_clickprompt import PROCESSOR_FILE, VOCABULARIES_FILE, read_vocabularies
 from .unknown_values_clickprompt import UnknownValues, warn_of_unknown_values
 from .rendering_clickprompt import TextRenderer
 from .schema_clickprompt import FieldSchema, Schema
@@ -417,10 +417,10 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             if self.tables is not None:
                 self.tables.write(partial / TABLES_FILE)
             config = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
-            (partial / "processor_config.json").write_bytes(config.encode())
+            (partial / PROCESSOR_FILE).write_bytes(config.encode())
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
-        return [str(folder / name) for name in (VOCABULARIES_FILE, "processor_config.json")]
+        return [str(folder / name) for name in (VOCABULARIES_FILE, PROCESSOR_FILE)]
 
     @classmethod
     def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs):
@@ -446,12 +446,12 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         if "fingerprint" not in processor_dict:
             if not Path(pretrained_model_name_or_path).is_dir():
                 # Raises if the Hub has no such file or cannot be reached.
-                cached_file(pretrained_model_name_or_path, "processor_config.json", **hub_arguments)
+                cached_file(pretrained_model_name_or_path, PROCESSOR_FILE, **hub_arguments)
             raise OSError(
                 f"{pretrained_model_name_or_path} must hold a ClickPrompt processor, but its processor_config.json is "
                 "missing or belongs to another processor."
             )
-        check_version(processor_dict.get("checkpoint_version", CHECKPOINT_VERSION), "processor_config.json")
+        check_version(processor_dict.get("checkpoint_version", CHECKPOINT_VERSION), PROCESSOR_FILE)
         path = cached_file(pretrained_model_name_or_path, VOCABULARIES_FILE, **hub_arguments)
         vocabularies = read_vocabularies(str(path), processor_dict)
         tokenizer = None

@@ -17,6 +17,7 @@ from .schema_clickprompt import Schema
 from .vectors_clickprompt import VectorScale
 from .vocabularies_clickprompt import LONG_VOCABULARY, TextList
 
+PROCESSOR_FILE = "processor_config.json"
 VOCABULARIES_FILE = "feature_vocabularies.txt"
 
 

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..columns_clickprompt import PROBABILITY_COLUMN
 from .engines import require_engine
 from .model_archive import fingerprint_of_files, write_archive
-from .table_scorer import COLUMN, TableScorer, check_batch_size, check_table
+from .table_scorer import TableScorer, check_batch_size, check_table
 from .training_command import Command, check_command, run_command, with_restarts
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Scorer:
     def __init__(
         self,
         model: str | Path | SentModel,
-        output_column: str = COLUMN,
+        output_column: str = PROBABILITY_COLUMN,
         batch_size: int | None = None,
         num_threads: int | None = None,
     ):
@@ -141,7 +142,7 @@ def _cpus_of_actor() -> int:
 def score(
     rows: "Dataset",
     model: str | Path,
-    output_column: str = COLUMN,
+    output_column: str = PROBABILITY_COLUMN,
     batch_size: int | None = None,
     num_actors: int | tuple[int, int] = 1,
     rows_per_task: int = 16_384,

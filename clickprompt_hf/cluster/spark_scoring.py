@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..columns_clickprompt import check_different
+from ..columns_clickprompt import PROBABILITY_COLUMN, check_different
 from ..export.exported_folder import is_export
 from .engines import require_engine
 from .spark_workers import check_workers, send_model, with_plain_names, without_pandas_warning
-from .table_scorer import COLUMN, check_batch_size, check_table, is_ctr_export, keys_of_tables
+from .table_scorer import check_batch_size, check_table, is_ctr_export, keys_of_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def score(
     rows: "DataFrame",
     model: str | Path,
-    output_column: str = COLUMN,
+    output_column: str = PROBABILITY_COLUMN,
     batch_size: int | None = None,
 ) -> "DataFrame":
     """Add a column of click probabilities to a Spark data frame, which is computed when the result is used.

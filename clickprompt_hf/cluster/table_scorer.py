@@ -15,14 +15,13 @@ import pyarrow as pa
 from ..columns_clickprompt import check_columns
 from ..encoding_clickprompt import FeatureEncoder
 from ..export.exported_folder import is_export
+from ..processor_files_clickprompt import PROCESSOR_FILE
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
 from ..unknown_values_clickprompt import UnknownValues
 
 # Scores a table, and counts unknown values without a warning: one per batch would drown the engine's log.
 _Score: TypeAlias = Callable[[pa.Table], np.ndarray]
-COLUMN = "click_probability"
-_PROCESSOR_FILE = "processor_config.json"
 
 
 class TableScorer:
@@ -173,7 +172,7 @@ def check_single_values(schema: Schema, columns: Mapping[str, bool]) -> None:
 
 
 def _processor_config(model: str | Path) -> dict[str, Any]:
-    path = Path(model) / _PROCESSOR_FILE
+    path = Path(model) / PROCESSOR_FILE
     if not path.is_file():
         if Path(model).exists() or str(model).count("/") > 1 or str(model).startswith(("/", ".", "~")):
             raise FileNotFoundError(
@@ -181,7 +180,7 @@ def _processor_config(model: str | Path) -> dict[str, Any]:
             )
         from transformers.utils import cached_file
 
-        path = Path(str(cached_file(str(model), _PROCESSOR_FILE)))
+        path = Path(str(cached_file(str(model), PROCESSOR_FILE)))
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 from transformers.utils import logging
 
+from ..columns_clickprompt import PROBABILITY_COLUMN
 from ..configuration_clickprompt import ClickPromptConfig
 from ..data.columnar import ColumnarDataset
 from ..data.delong import compare_aucs, delong_error, p_value, placements
@@ -33,7 +34,7 @@ _TWO_SIDED_95 = float(stats.norm.ppf(0.975))
 SCORES_FILE = "_test_scores.parquet"
 # model outputs that the test does not gather; it needs the CTR logit to compare it with the fused one
 IGNORED_IN_TEST = ["text_logits", "prompts"]
-_CLICK, _PROBABILITY = "click", "click_probability"
+_CLICK = "click"
 
 
 class GroupedAUC(OfflineMetric):
@@ -334,7 +335,7 @@ def probabilities_by_model(
 
 def save_test_scores(folder: str | Path, test: ColumnarDataset, probabilities: np.ndarray) -> None:
     """Write clicks and click probabilities of the test rows, in order, so that later runs can compare with them."""
-    scores = pd.DataFrame({_CLICK: np.asarray(test.labels), _PROBABILITY: probabilities})
+    scores = pd.DataFrame({_CLICK: np.asarray(test.labels), PROBABILITY_COLUMN: probabilities})
     with whole_file(Path(folder) / SCORES_FILE) as partial:
         scores.to_parquet(partial, index=False)
 
@@ -356,7 +357,7 @@ def load_baseline_probabilities(folder: str | Path, test: ColumnarDataset) -> np
         raise ValueError(
             f"`baseline_dir` must hold scores of the same test rows, but {folder} was tested on different rows."
         )
-    return scores[_PROBABILITY].to_numpy()
+    return scores[PROBABILITY_COLUMN].to_numpy()
 
 
 def warn_of_other_training_rows(baseline_dir: str | Path, training_data: Mapping[str, Any]) -> None:

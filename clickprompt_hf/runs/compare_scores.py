@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ..columns_clickprompt import PROBABILITY_COLUMN as COLUMN
 from ..data.table_files import open_table_file
 from ..evaluation.metrics import ClickMetric
 from ..evaluation.report import PairedAUC
 from ..values_clickprompt import check_labels, spellings
 from .command import CommandParser, run_command
-
-COLUMN = "click_probability"
 
 
 def make_parser() -> CommandParser:

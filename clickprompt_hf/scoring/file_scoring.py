@@ -14,7 +14,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, tqdm
 
-from ..columns_clickprompt import check_columns, check_different
+from ..columns_clickprompt import PROBABILITY_COLUMN, check_columns, check_different
 from ..data.csv_files import with_plain_numbers
 from ..data.drift import DriftCounts, FieldDrift
 from ..data.table_files import table_kind
@@ -25,8 +25,6 @@ from ..schema_clickprompt import CsvFormat
 from ..unread_cells_clickprompt import UnreadCells
 from .finished_pieces import FinishedPieces
 from .table_scoring import score_table
-
-COLUMN = "click_probability"
 
 
 def score_file(
@@ -114,7 +112,7 @@ def score_file(
                 if number == 0 and len(table) == piece_rows:
                     # Before hours of scoring.
                     counts.warn(f" of the first rows of {input_path}")
-                pieces.write(number, table.append_column(COLUMN, pa.array(probabilities)))
+                pieces.write(number, table.append_column(PROBABILITY_COLUMN, pa.array(probabilities)))
                 bar.update(offset + len(table) - bar.n)
         state.wait_for_everyone()
         counts.gather()
@@ -122,7 +120,7 @@ def score_file(
             return []
         counts.warn(f" of {input_path}")
         num_pieces = -(-(reader.num_rows or 0) // piece_rows)
-        pieces.join(num_pieces, reader.schema.append(pa.field(COLUMN, pa.float64())))
+        pieces.join(num_pieces, reader.schema.append(pa.field(PROBABILITY_COLUMN, pa.float64())))
         return counts.unknown.drifts()
 
 
@@ -184,5 +182,5 @@ def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path, advi
         check_columns(needed, given, str(path))
     except ValueError as error:
         raise ValueError(f"{error}{advice}") from error
-    if COLUMN in given:
-        raise ValueError(f"{path} already has a column {COLUMN!r}; rename it first.")
+    if PROBABILITY_COLUMN in given:
+        raise ValueError(f"{path} already has a column {PROBABILITY_COLUMN!r}; rename it first.")

@@ -3,7 +3,9 @@
 
 | step | module |
 |---|---|
-| load an exported folder or a checkpoint | `engines.py`, `checkpoint_engine.py` |
+| load an exported folder | `load_export` of `export/export_engines.py` |
+| load a checkpoint | `checkpoint_engine.py` |
+| what both can do | `engine.py` |
 | read requests and answer them | `service.py` |
 | gather rows of several requests into batches | `batching.py` |
 | count | `metrics.py` |

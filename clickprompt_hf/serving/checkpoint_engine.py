@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..columns_clickprompt import PROBABILITY_COLUMN
 from ..pipeline_clickprompt import ClickPromptPipeline, scoring_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..unknown_values_clickprompt import UnknownValues
@@ -37,4 +38,4 @@ class CheckpointEngine:
 
     def score(self, inputs: dict[str, torch.Tensor]) -> np.ndarray:
         scores = self.pipeline.score_inputs(inputs, self.batch_rows)
-        return np.asarray([score["click_probability"] for score in scores])
+        return np.asarray([score[PROBABILITY_COLUMN] for score in scores])

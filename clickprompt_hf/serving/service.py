@@ -22,6 +22,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
+from ..columns_clickprompt import PROBABILITY_COLUMN
 from ..unknown_values_clickprompt import UnknownValues
 from .batching import Batcher, QueueIsFull
 from .engine import Engine
@@ -114,7 +115,7 @@ def make_service(engine: Engine, limits: Limits | None = None) -> FastAPI:
             rows, is_single = rows_of(await _body(request, limits.max_bytes), limits.max_rows)
             probabilities = (await batcher.score(rows)).tolist() if rows else []
             num_scored = len(rows)
-            scores = [{"click_probability": probability} for probability in probabilities]
+            scores = [{PROBABILITY_COLUMN: probability} for probability in probabilities]
             response: Response = JSONResponse(scores[0] if is_single else scores)
         except RequestError as error:
             response = JSONResponse({"detail": error.detail}, error.status, error.headers)
@@ -240,7 +241,7 @@ def _openapi(engine: Engine) -> dict[str, Any]:
         "properties": {column: {"description": about[column]} for column in columns},
         "required": required,
     }
-    probability = {"type": "object", "properties": {"click_probability": {"type": "number"}}}
+    probability = {"type": "object", "properties": {PROBABILITY_COLUMN: {"type": "number"}}}
 
     def one_or_several(schema: dict[str, Any]) -> dict[str, Any]:
         return {"content": {"application/json": {"schema": {"oneOf": [{"type": "array", "items": schema}, schema]}}}}

@@ -16,7 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..processor_files_clickprompt import VOCABULARIES_FILE, fingerprint_of
+from ..processor_files_clickprompt import PROCESSOR_FILE, VOCABULARIES_FILE, fingerprint_of
 
 logger = logging.get_logger(__name__)
 
@@ -120,7 +120,7 @@ def _missing_parts(folder: Path) -> Iterator[str]:
         for name in ["rng_state.pth"] if processes == 1 else [f"rng_state_{n}.pth" for n in range(processes)]:
             if not (folder / name).is_file():
                 yield f"lacks {name}"
-    if (processor := folder / "processor_config.json").is_file():
+    if (processor := folder / PROCESSOR_FILE).is_file():
         yield from _missing_vocabularies(folder, json.loads(processor.read_bytes()))
 
 
