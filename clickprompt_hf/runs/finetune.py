@@ -29,8 +29,10 @@ Ends with AUC and log loss on the test split, in all_results.json of the output 
 
 from functools import partial
 
+import numpy as np
 from transformers import set_seed
 
+from ..configuration_clickprompt import ClickPromptConfig
 from ..evaluation.model_card import run_card
 from ..evaluation.plots import save_test_plots, save_training_plots
 from ..evaluation.report import (
@@ -43,6 +45,7 @@ from ..evaluation.report import (
     warn_of_other_training_rows,
 )
 from ..modeling_clickprompt import ClickPromptForCTR
+from ..processing_clickprompt import ClickPromptProcessor
 from ..training import ClickPromptTrainer, ClickPromptTrainingArguments
 from ..training.calibration import calibrate, warn_of_worse_than_constant
 from ..training.time_estimate import TimeEstimateCallback
@@ -58,9 +61,9 @@ from .command import run_command
 from .idle_arguments import warn_of_idle_arguments
 from .model_building import check_lower_layers, fresh_model, load_checkpoint, load_model
 from .output_folder import check_output_dir, remove_earlier_run
-from .preparation import prepare_data
+from .preparation import PreparedData, prepare_data
 from .table_defaults import choose_by_rows
-from .teacher import check_student, load_teacher, remove_teacher_logits, with_teacher_logits
+from .teacher import Teacher, check_student, load_teacher, remove_teacher_logits, with_teacher_logits
 
 
 def make_parser() -> TrainingParser:
@@ -88,31 +91,14 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     # 2. Data: raw rows to splits, vocabularies, token tables; split and vocabularies are the checkpoint's, if any, and
     # those of the teacher, if any.
-    checkpoint, processor, teacher = None, None, None
-    if start.distill_from is not None:
-        teacher = load_teacher(start.distill_from, model_args)
-    if start.model_name_or_path is not None:
-        checkpoint, processor = load_checkpoint(
-            start.model_name_or_path, model_args, not start.without_plm, start.extend_vocabulary
-        )
-        if teacher is not None:
-            check_student(teacher, checkpoint, processor, start.model_name_or_path)
-    if teacher is not None:
-        # reads the text for the teacher
-        processor = teacher.processor
+    checkpoint, processor, teacher = load_start(start, model_args)
     taught_by = None if teacher is None else teacher.config
     check_lower_layers(training_args, model_args, checkpoint)
     warn_of_idle_arguments(model_args, data_args, training_args, checkpoint, teacher=taught_by)
     data = prepare_data(
         data_args, training_args, model_args, checkpoint, processor, start.extend_vocabulary, teacher=taught_by
     )
-    for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
-        if name is not None:
-            field_column(data.processor, name)
-    baseline = None
-    if report_args.baseline_dir is not None:
-        baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
-        warn_of_other_training_rows(report_args.baseline_dir, data.training_data)
+    baseline = checked_baseline(report_args, data)
     if teacher is not None:
         data = with_teacher_logits(data, teacher, training_args)
 
@@ -145,26 +131,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     fit = calibrate(trainer, data.splits["validation"]) if calibration.calibrate else {}
     warn_of_worse_than_constant(trainer, data.splits["validation"] if fit else evaluated, fit)
-    test = trainer.predict(data.splits["test"], metric_key_prefix="test", ignore_keys=IGNORED_IN_TEST)
-    by_model = probabilities_by_model(test.predictions, model.config, baseline)
-    probabilities = next(iter(by_model.values()))
-    encoded = (data.splits["train"], data.splits["test"], data.processor)
-    report = click_report(
-        *(probabilities, *encoded, report_args.gauc_field, report_args.frequency_fields, report_args.baseline_dir)
-    )
-    metrics = {
-        **result.metrics,
-        **fit,
-        **(test.metrics or {}),
-        **{f"test_{name}": value for name, value in report.items()},
-    }
+    metrics = {**result.metrics, **fit, **evaluate_test_split(trainer, data, report_args, baseline)}
 
-    # 5. Save: plots, model card, weights. --push_to_hub publishes them.
-    if trainer.is_world_process_zero():
-        save_test_scores(training_args.output_dir, data.splits["test"], probabilities)
-        if report_args.draws_plots:
-            save_training_plots(training_args.output_dir, trainer.state.log_history, trainer.kept_step)
-            save_test_plots(training_args.output_dir, by_model, *encoded, report_args.frequency_fields or ())
+    # 5. Save: model card, weights. --push_to_hub publishes them.
     trainer.log_metrics("all", metrics)
     trainer.run_metrics = metrics
     trainer.create_model_card()
@@ -191,6 +160,73 @@ def check_start(start: StartArguments, model_args: ModelArguments) -> None:
         raise ValueError("--distill_from must be left out with --extend_vocabulary: the teacher knows no new ids")
     if start.distill_from is not None and model_args.plm_name_or_path is not None:
         raise ValueError("--distill_from trains a model without a PLM: pass --ctr_only instead of --plm_name_or_path")
+
+
+def load_start(
+    start: StartArguments, model_args: ModelArguments
+) -> tuple[ClickPromptConfig | None, ClickPromptProcessor | None, Teacher | None]:
+    """Load what training starts from: the checkpoint's configuration, the processor and the teacher, if any.
+
+    The processor is the teacher's if there is one, as it reads the text for the teacher, else the checkpoint's.
+
+    Raises:
+        ValueError: If an option contradicts the checkpoint or the teacher, or they do not fit each other.
+        OSError: If one of them is missing.
+    """
+    checkpoint, processor, teacher = None, None, None
+    if start.distill_from is not None:
+        teacher = load_teacher(start.distill_from, model_args)
+    if start.model_name_or_path is not None:
+        checkpoint, processor = load_checkpoint(
+            start.model_name_or_path, model_args, not start.without_plm, start.extend_vocabulary
+        )
+        if teacher is not None:
+            check_student(teacher, checkpoint, processor, start.model_name_or_path)
+    return checkpoint, processor if teacher is None else teacher.processor, teacher
+
+
+def checked_baseline(report_args: ClickReportArguments, data: PreparedData) -> np.ndarray | None:
+    """Check what the report is asked for, before training; return the baseline's test probabilities (N,), if any.
+
+    Raises:
+        ValueError: If the report names an unknown field, or the baseline was tested on other rows.
+        OSError: If there is no such baseline.
+    """
+    for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
+        if name is not None:
+            field_column(data.processor, name)
+    if report_args.baseline_dir is None:
+        return None
+    baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])
+    warn_of_other_training_rows(report_args.baseline_dir, data.training_data)
+    return baseline
+
+
+def evaluate_test_split(
+    trainer: ClickPromptTrainer, data: PreparedData, report_args: ClickReportArguments, baseline: np.ndarray | None
+) -> dict[str, float]:
+    """Score the test rows, save their probabilities and plots, and return the metrics.
+
+    Args:
+        trainer: Trainer of the trained model.
+        data: The rows.
+        report_args: What to report.
+        baseline: Probabilities (N,) of another model to compare with.
+    """
+    train, test, output_dir = data.splits["train"], data.splits["test"], str(trainer.args.output_dir)
+    predicted = trainer.predict(test, metric_key_prefix="test", ignore_keys=IGNORED_IN_TEST)
+    by_model = probabilities_by_model(predicted.predictions, trainer.model.config, baseline)
+    probabilities = next(iter(by_model.values()))
+    report = click_report(
+        *(probabilities, train, test, data.processor),
+        *(report_args.gauc_field, report_args.frequency_fields, report_args.baseline_dir),
+    )
+    if trainer.is_world_process_zero():
+        save_test_scores(output_dir, test, probabilities)
+        if report_args.draws_plots:
+            save_training_plots(output_dir, trainer.state.log_history, trainer.kept_step)
+            save_test_plots(output_dir, by_model, train, test, data.processor, report_args.frequency_fields or ())
+    return {**(predicted.metrics or {}), **{f"test_{name}": value for name, value in report.items()}}
 
 
 if __name__ == "__main__":
