@@ -100,6 +100,10 @@ _DATA_TERMS = {
     "goodreads": "UCSD Book Graph is for academic use only; redistribution and commercial use are not allowed.",
     "synthetic": "clickprompt_hf generated the rows; only its own license, Apache-2.0, applies.",
 }
+_INTERVALS = (
+    "Intervals: DeLong's for AUC, a normal approximation for the mean log loss. They only cover the sampling of "
+    "test rows; training with another seed changes the results as well."
+)
 _OTHER_TERMS = "The publisher is responsible for checking what the terms of the data allow for models trained on it."
 
 
@@ -144,13 +148,6 @@ def model_card(
     metrics = metrics or {}
     split = "test" if any(metric.startswith("test_") for metric in metrics) else "validation"
     results = _results(metrics, "test" if split == "test" else "eval", pretraining=not head.predicts_clicks)
-    evaluation: dict[str, Any] = {
-        "task_type": head.task_type,
-        "task_name": head.task_name,
-        "dataset_type": source,
-        "dataset_name": source,
-        "dataset_split": split,
-    }
     card_data = ModelCardData(
         library_name="transformers",
         pipeline_tag=head.pipeline_tag,
@@ -161,18 +158,8 @@ def model_card(
         datasets=list(datasets or filter(None, [_hub_id(source)])) or None,
         metrics=[result["type"] for result in results] or None,
         model_name=name,
-        eval_results=[
-            EvalResult(
-                **evaluation,
-                metric_type=result["type"],
-                metric_name=result["label"],
-                metric_value=round(result["number"], 6),
-            )
-            for result in results
-        ]
-        or None,
+        eval_results=_eval_results(head, results, source, split),
     )
-    row = {} if processor is None else _example_row(processor)
     backbone = config.ctr_config.backbone
     return ModelCard.from_template(
         card_data,
@@ -183,16 +170,9 @@ def model_card(
         custom_backbone=None if backbone in preset_backbones() else code(backbone),
         auto_class=head.auto_class,
         checkpoint=_literal(checkpoint or name),
-        row="\n".join(
-            ["row = {", *(f"    {_literal(column)}: {_literal(cell)}," for column, cell in row.items()), "}"]
-        ),
         use=_use(head, config),
         predicts_clicks=head.predicts_clicks,
-        schema=[] if processor is None else _schema_table(processor),
-        label=None if processor is None else code(processor.schema.label),
-        positive=None if processor is None or not processor.schema.positive else code(processor.schema.positive),
-        template=None if processor is None else code(processor.schema.template),
-        text=escaped(processor.render([row])[0]) if processor is not None and processor.reads_text else None,
+        **_rows(processor),
         data=_data_table(data, source),
         split="test split" if split == "test" else _validation_name(head),
         results=results,
@@ -204,10 +184,39 @@ def model_card(
     )
 
 
-_INTERVALS = (
-    "Intervals: DeLong's for AUC, a normal approximation for the mean log loss. They only cover the sampling of "
-    "test rows; training with another seed changes the results as well."
-)
+def _rows(processor: ClickPromptProcessor | None) -> dict[str, Any]:
+    """What the template shows of the rows that a model reads: an example, the columns, the label and the text."""
+    row = {} if processor is None else _example_row(processor)
+    cells = (f"    {_literal(column)}: {_literal(cell)}," for column, cell in row.items())
+    shown: dict[str, Any] = {"row": "\n".join(["row = {", *cells, "}"]), "schema": []}
+    if processor is None:
+        return {**shown, "label": None, "positive": None, "template": None, "text": None}
+    schema = processor.schema
+    return {
+        **shown,
+        "schema": _schema_table(processor),
+        "label": code(schema.label),
+        "positive": code(schema.positive) if schema.positive else None,
+        "template": code(schema.template),
+        "text": escaped(processor.render([row])[0]) if processor.reads_text else None,
+    }
+
+
+def _eval_results(head: _Head, results: list[dict[str, Any]], dataset: str, split: str) -> list[EvalResult] | None:
+    """The results as the Hub shows them beside a card; `None` without results."""
+    return [
+        EvalResult(
+            task_type=head.task_type,
+            task_name=head.task_name,
+            dataset_type=dataset,
+            dataset_name=dataset,
+            dataset_split=split,
+            metric_type=result["type"],
+            metric_name=result["label"],
+            metric_value=round(result["number"], 6),
+        )
+        for result in results
+    ] or None
 
 
 def run_card(
