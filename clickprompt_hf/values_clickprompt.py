@@ -100,13 +100,23 @@ def holds_several(cell: Any) -> bool:
 def each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]:
     """Apply `function` to each value, calling it once per distinct value: columns repeat values."""
     values = values if isinstance(values, list) else list(values)
-    # Values of different types may be equal but spelled differently, such as 1 and True; lists are unhashable; short
-    # columns gain nothing.
-    kinds = set(map(type, values)) - {type(None)} if len(values) > 32 else set()
-    if len(kinds) != 1 or not issubclass(kinds.pop(), (str, int, float, date, np.number, np.datetime64)):
+    # Lists are unhashable; short columns gain nothing.
+    if len(values) <= 32 or not equal_are_spelled_alike(values):
         return [function(value) for value in values]
     results = {value: function(value) for value in set(values)}
     return [results[value] for value in values]
+
+
+def equal_are_spelled_alike(values: Sequence) -> bool:
+    """Whether values are hashable, and equal ones are sure to have one spelling.
+
+    Equal values of different types may not, as 1 and True; nor may times with a zone, as those of the hour that clocks
+    repeat in autumn are equal whichever hour is meant.
+    """
+    kinds = set(map(type, values)) - {type(None)}
+    if len(kinds) != 1 or not issubclass(kind := kinds.pop(), (str, int, float, date, np.number, np.datetime64)):
+        return False
+    return not issubclass(kind, datetime) or not any(value is not None and value.tzinfo for value in values)
 
 
 def read_time(value: Any, time_format: str | None = None) -> datetime | None:

@@ -181,6 +181,26 @@ def test_periods_and_intervals_of_pandas_are_one_value_in_frames_categories_arro
     assert [next(csv.reader([text]), [""])[0] for text in texts[1:]] == values
 
 
+@pytest.mark.parametrize("kind", ["categorical", "hour"])
+def test_the_hours_that_clocks_repeat_are_two(kind):
+    schema = Schema((FieldSchema("x", kind=kind),), label="click")
+    moments = [datetime(2024, 10, 27, hour, 30, tzinfo=UTC) for hour in range(4)]
+    table = pa.table({"x": pa.array(moments * 20, pa.timestamp("us", "Europe/Berlin"))})
+    for train in (table, table.to_pylist(), table.to_pydict(), table.to_pandas()):
+        processor = ClickPromptProcessor.fit(train, schema)
+        assert len(processor.vocabularies[0]) == 4
+        # many rows and few, with the zone and without
+        assert processor(train)["feature_ids"] == processor({"x": moments * 20})["feature_ids"]
+        assert processor(train)["feature_ids"][:4] == processor(table.slice(0, 4))["feature_ids"]
+
+
+def test_equal_values_of_different_types_are_counted_apart():
+    rows = {"x": [1, True, 1.0, "1", 0, False] * 10}
+    processor = ClickPromptProcessor.fit(rows, X)
+    assert processor.vocabularies == [["1", "0", "False", "True"]]
+    assert processor(rows)["feature_ids"][:6] == [[1], [4], [1], [1], [2], [3]]
+
+
 def test_where_training_has_both_spellings_they_stay_two_values():
     rows = {"x": ["007", "7", "7", "1e3", "1000", "1000", "NA", "", "", "true", "True", "True"]}
     processor = ClickPromptProcessor.fit(rows, X)

@@ -20,7 +20,14 @@ from ..columns_clickprompt import cells_of, check_columns
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, Buckets, FieldSchema, Schema
 from ..unread_cells_clickprompt import warn_of_dates_as_seconds
-from ..values_clickprompt import advice_on_numbers, holds_several, number_of, read_time, warn_at_caller
+from ..values_clickprompt import (
+    advice_on_numbers,
+    equal_are_spelled_alike,
+    holds_several,
+    number_of,
+    read_time,
+    warn_at_caller,
+)
 from ..vocabularies_clickprompt import ValueIndex
 from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
@@ -193,7 +200,11 @@ def _count_cells(column: pa.ChunkedArray | Sequence) -> ValueCounts:
         values, indices = distinct_cells([column])
         counts = np.bincount(indices, minlength=len(values)).tolist()
         return [(value, count) for value, count in zip(values, counts) if count]
-    return list(Counter(cells_of(column)).items())
+    cells = cells_of(column)
+    if equal_are_spelled_alike(cells):
+        return list(Counter(cells).items())
+    told_apart = Counter((type(cell), getattr(cell, "fold", 0), cell) for cell in cells)
+    return [(cell, count) for (_, _, cell), count in told_apart.items()]
 
 
 def count_lists(column: pa.ChunkedArray | Sequence, field: FieldSchema) -> list[CountedList]:
