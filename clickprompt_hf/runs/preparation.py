@@ -154,22 +154,12 @@ def prepare_data(
                     *(output_dir, folder),
                 )
             )
-        is_fresh = processor is None
         reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
-        data, processor = load_prepared(folder)
+        is_fresh = processor is None
+        data, processor = _load_encoded(folder, reads_text)
         if is_of_shards and is_fresh and reads_text:
             check_fits_plm(processor, model_args, folder)
-        if not reads_text and processor.reads_text:
-            # the rows were kept by a run that reads text
-            data = {name: split.without_text() for name, split in data.items()}
-            processor.tokenizer = None
-        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-        if resolved["stream"] not in (None, facts["stream"]):
-            raise ValueError(
-                f"`--stream` must be {facts['stream']} or left out, as for the rows in {folder}; got "
-                f"{resolved['stream']}."
-            )
-        resolved.update(facts)
+        resolved.update(_recorded_facts(folder, resolved["stream"]))
 
     if training_args.process_index == 0:
         warn_of_shared_rows(data, resolved["split"], resolved["own_splits"])
@@ -188,6 +178,29 @@ def prepare_data(
     if resumed is not None:
         check_same_processor(resumed, processor)
     return PreparedData(data, processor, training_data)
+
+
+def _load_encoded(folder: Path, reads_text: bool) -> tuple[dict[str, ColumnarDataset], ClickPromptProcessor]:
+    """Map the encoded rows; the text of rows that another run kept is left out if this run does not read it."""
+    data, processor = load_prepared(folder)
+    if not reads_text and processor.reads_text:
+        data = {name: split.without_text() for name, split in data.items()}
+        processor.tokenizer = None
+    return data, processor
+
+
+def _recorded_facts(folder: Path, stream: bool | None) -> dict[str, Any]:
+    """What was found out about the rows when they were encoded.
+
+    Raises:
+        ValueError: If `--stream` is given and contradicts it.
+    """
+    facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+    if stream not in (None, facts["stream"]):
+        raise ValueError(
+            f"`--stream` must be {facts['stream']} or left out, as for the rows in {folder}; got {stream}."
+        )
+    return facts
 
 
 @dataclass(frozen=True)
@@ -234,10 +247,7 @@ def _encode(request: _Request) -> None:
     else:
         schema = _schema_to_read(data_args, resolved, processor, request.owner)
         files = _files_of(data_args, resolved)
-        kept = _kept_data(
-            *(data_args, request.model_args, resolved, request.records, schema, files, processor),
-            request.max_text_length,
-        )
+        kept = _kept_data(request, schema, files)
     if kept is not None and request.extend_vocabulary:
         raise ValueError("`--prepared` must be left out beside `--extend_vocabulary`.")
     request = replace(request, kept=kept)
@@ -399,17 +409,9 @@ def _files_to_stream(
     return files
 
 
-def _kept_data(
-    data_args: DataArguments,
-    model_args: ModelArguments,
-    resolved: dict[str, Any],
-    records: list[tuple[str, dict[str, Any]]],
-    schema: Schema | None,
-    files: dict[str, list[Path]],
-    processor: ClickPromptProcessor | None,
-    max_text_length: int | None,
-) -> KeptData | None:
+def _kept_data(request: _Request, schema: Schema | None, files: dict[str, list[Path]]) -> KeptData | None:
     """The folder of `--prepared`, and what its rows must have been made of; `None` without it."""
+    data_args, model_args, resolved = request.data_args, request.model_args, request.resolved
     if data_args.prepared is None:
         return None
     paths: list[Path] = [*chain(*files.values())] or list(map(Path, several(data_args.data_path or [])))
@@ -432,7 +434,8 @@ def _kept_data(
         "prompts": model_args.fresh_prompt_length if model_args.plm_name_or_path else None,
         "limit": data_args.max_text_length,
     }
-    kept_length = None if processor is None else max_text_length or processor.max_text_length
+    processor = request.processor
+    kept_length = None if processor is None else request.max_text_length or processor.max_text_length
     return KeptData(Path(data_args.prepared).absolute(), rows, fitted, processor, kept_length)
 
 
