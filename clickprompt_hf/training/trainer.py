@@ -184,21 +184,13 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
                 callbacks=callbacks,
                 **kwargs,
             )
-        # only now are callbacks that were given as classes instances
-        is_given = any(isinstance(c, transformers.EarlyStoppingCallback) for c in self.callback_handler.callbacks)
-        if settings.early_stopping_patience > 0 and not is_given:
-            self.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
         check_sharding(self, self.model)
         self.task = task_of(self.model)
+        self._add_early_stopping(settings.early_stopping_patience)
         if compute_metrics is None:
-            compute: Any = masked_token_metrics if self.is_pretraining else self._click_metrics
-            if args.batch_eval_metrics:
-                compute = BatchMetrics(compute)
-            self.compute_metrics = compute
+            self.compute_metrics = self._default_metrics()
         if data_collator is None:
-            is_processor = is_named(processing_class, "ClickPromptProcessor")
-            own = self._default_collator(processing_class) if is_processor else EncodedRowsCollator(self.data_collator)
-            self.data_collator = own
+            self.data_collator = self._default_collator(processing_class)
         if args.metric_for_best_model == "auc" and (self.is_pretraining or args.prediction_loss_only):
             # the default is meant for finetuning; pretraining has no clicks to rank
             args.metric_for_best_model, args.greater_is_better = "loss", False
@@ -261,9 +253,22 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         """Step whose weights training keeps when it ends; `None` for the last step."""
         return self.state.best_global_step if self.args.load_best_model_at_end else None
 
+    def _add_early_stopping(self, patience: int) -> None:
+        """Stop early by the training arguments, unless the callbacks, which may be given as classes, do so."""
+        is_given = any(isinstance(c, transformers.EarlyStoppingCallback) for c in self.callback_handler.callbacks)
+        if patience > 0 and not is_given:
+            self.add_callback(EarlyStoppingCallback(patience))
+
+    def _default_metrics(self) -> Any:
+        """The metrics of the model's task."""
+        compute: Any = masked_token_metrics if self.is_pretraining else self._click_metrics
+        return BatchMetrics(compute) if self.args.batch_eval_metrics else compute
+
     def _default_collator(self, processor) -> Any:
-        """The collator of the model's task."""
+        """The collator of the model's task, or one for rows that were encoded before if there is no processor."""
         settings = self.settings
+        if not is_named(processor, "ClickPromptProcessor"):
+            return EncodedRowsCollator(self.data_collator)
         if self.task == "clicks":
             return ClickPromptCollator(processor)
         if self.task == "masked tokens":
