@@ -22,7 +22,7 @@ from clickprompt_hf.cluster import engines, ray, spark
 from clickprompt_hf.cluster.model_archive import fingerprint_of_files, model_files, write_archive
 from clickprompt_hf.cluster.spark_vocabulary import counted_keys
 from clickprompt_hf.cluster.table_scorer import TableScorer
-from clickprompt_hf.cluster.training_command import check_command, with_restarts
+from clickprompt_hf.cluster.training_command import check_command, run_command, with_restarts
 from clickprompt_hf.data.vocabulary import frequent_keys
 from clickprompt_hf.scoring import score_table
 
@@ -205,6 +205,14 @@ def test_commands_are_checked():
             )
     with pytest.raises(TypeError, match="`arguments` must be a list of strings, got '--output_dir x'"):
         check_command("finetune", "--output_dir x", 1, 0)
+
+
+def test_workers_run_the_command_that_was_named(tmp_path):
+    given = ["--output_dir", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="--plm_name_or_path is required"):
+        run_command("pretrain", given)
+    with pytest.raises(ValueError, match="give exactly one of --model_name_or_path"):
+        run_command("finetune", given)
 
 
 @pytest.mark.filterwarnings("ignore:.*training rows have more than:UserWarning")

@@ -13,9 +13,11 @@ PACKAGE = Path(__file__).parent.parent / "clickprompt_hf"
 LAYERS = (
     ("__main__",),
     ("cli",),
+    # starts commands
+    ("cluster",),
     ("runs",),
     ("estimator",),
-    ("comparison", "serving", "cluster"),
+    ("comparison", "serving"),
     ("evaluation", "export", "scoring", "inspection", "drafting"),
     ("training",),
     ("data",),

@@ -2,7 +2,6 @@
 """Training commands in processes that an engine has started, and what happens if one of them dies."""
 
 import argparse
-import importlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,9 +23,12 @@ def run_command(command: Command, arguments: Sequence[str]) -> dict[str, Any] | 
     Returns:
         Its metrics.
     """
-    # by its name, as commands stand above this folder
-    module = importlib.import_module(f"{__package__.partition('.')[0]}.runs.{command}")
-    return module.main(list(arguments))
+    # loads torch
+    if command == "pretrain":
+        from ..runs.pretrain import main
+    else:
+        from ..runs.finetune import main
+    return main(list(arguments))
 
 
 def check_command(command: str, arguments: Sequence[str], num_processes: int, max_restarts: int) -> list[str]:
