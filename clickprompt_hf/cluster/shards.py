@@ -159,11 +159,43 @@ def _write_rows(
     paths: list[Path], sizes: Mapping[str, int], processor: ClickPromptProcessor, folder: Path, spill: Path
 ) -> list[list[str]]:
     """Write the arrays of all rows; returns the distinct clauses of each field in the text, in order."""
-    fields = processor.schema.fields
-    num_ids, num_rows = sum(field.num_columns for field in fields), sum(sizes.values())
-    keys = [SpilledColumn(spill / f"keys-{f}", pa.uint64()) for f in range(len(fields))]
     in_text = processor.schema.fields_in_text if processor.reads_text else []
-    texts = [SpilledColumn(spill / f"clauses-{f}", pa.large_string()) for f in in_text]
+    keys = [SpilledColumn(spill / f"keys-{f}", pa.uint64()) for f in range(len(processor.schema.fields))]
+    clauses = [SpilledColumn(spill / f"clauses-{f}", pa.large_string()) for f in in_text]
+    num_rows = sum(sizes.values())
+    _write_ids(paths, num_rows, keys, clauses, processor, folder, spill)
+    for f, column in zip(in_text, clauses):
+        # as on one machine, where a missing value always has a clause
+        column.add(DistinctValues.of(pa.array(processor.render_values(f, [None]), pa.large_string())))
+    for column in (*keys, *clauses):
+        column.merge()
+    ordered = [_in_order(column) for column in clauses]
+    lists = [distinct for distinct, _ in ordered]
+    firsts = first_clauses(lists) if lists else np.zeros(0, dtype=np.int32)
+    more = {"value_ids": (np.int32, len(keys)), **({"clause_ids": (np.int32, len(clauses))} if clauses else {})}
+    with RowWriter(folder, spill, num_rows, more) as writer:
+        first = 0
+        for chunk, rows in enumerate(keys[0].num_rows):
+            of_rows = {"value_ids": np.stack([_codes(column, chunk) for column in keys], axis=1)}
+            if clauses:
+                places = [rank[_codes(column, chunk)] for (_, rank), column in zip(ordered, clauses)]
+                of_rows["clause_ids"] = (np.stack(places, axis=1) + firsts).astype(np.int32)
+            writer.write(np.arange(first, first + rows), of_rows)
+            first += rows
+    return lists
+
+
+def _write_ids(
+    paths: list[Path],
+    num_rows: int,
+    keys: list[SpilledColumn],
+    clauses: list[SpilledColumn],
+    processor: ClickPromptProcessor,
+    folder: Path,
+    spill: Path,
+) -> None:
+    """Write the ids and labels of all rows, and add their keys of values and their clauses to the spilled columns."""
+    num_ids = sum(field.num_columns for field in processor.schema.fields)
     arrays = {"feature_ids": (np.int32, num_ids), "labels": (np.int8, 0), "row_ids": (np.int64, 0)}
     with RowWriter(folder, spill, num_rows, arrays) as writer:
         first = 0
@@ -171,36 +203,21 @@ def _write_rows(
             positions = np.arange(first, first + len(rows))
             of_rows = {"labels": rows.column("label").to_numpy(), "row_ids": positions}
             writer.write(positions, {"feature_ids": _matrix(rows, "feature_ids", num_ids), **of_rows})
-            for column, of_field in zip(keys, _matrix(rows, "value_keys", len(fields)).T):
+            for column, of_field in zip(keys, _matrix(rows, "value_keys", len(keys)).T):
                 column.add(DistinctValues.of(pa.array(of_field.view(np.uint64))))
-            clauses = _members(rows, "clauses", len(texts)) if texts else pa.array([], pa.string())
-            for g, column in enumerate(texts):
-                column.add(DistinctValues.of(clauses.take(pa.array(np.arange(g, len(clauses), len(texts))))))
+            members = _members(rows, "clauses", len(clauses)) if clauses else pa.array([], pa.string())
+            for g, column in enumerate(clauses):
+                column.add(DistinctValues.of(members.take(pa.array(np.arange(g, len(members), len(clauses))))))
             first += len(rows)
-    for f, column in zip(in_text, texts):
-        # as on one machine, where a missing value always has a clause
-        column.add(DistinctValues.of(pa.array(processor.render_values(f, [None]), pa.large_string())))
-    for column in (*keys, *texts):
-        column.merge()
-    lists, ranks = [], []
-    for column in texts:
-        values = pa.concat_arrays(list(column.values()))
-        order = pc.array_sort_indices(values).to_numpy()
-        ranks.append(np.empty(len(order), dtype=np.int32))
-        ranks[-1][order] = np.arange(len(order), dtype=np.int32)
-        lists.append(values.take(pa.array(order)).to_pylist())
-    firsts = first_clauses(lists) if lists else np.zeros(0, dtype=np.int32)
-    more = {"value_ids": (np.int32, len(fields)), **({"clause_ids": (np.int32, len(texts))} if texts else {})}
-    with RowWriter(folder, spill, num_rows, more) as writer:
-        first = 0
-        for chunk, rows in enumerate(keys[0].num_rows):
-            of_rows = {"value_ids": np.stack([_codes(column, chunk) for column in keys], axis=1)}
-            if texts:
-                of_texts = [rank[_codes(column, chunk)] for rank, column in zip(ranks, texts)]
-                of_rows["clause_ids"] = (np.stack(of_texts, axis=1) + firsts).astype(np.int32)
-            writer.write(np.arange(first, first + rows), of_rows)
-            first += rows
-    return lists
+
+
+def _in_order(column: SpilledColumn) -> tuple[list[str], np.ndarray]:
+    """Distinct texts of a merged column in alphabetical order, and the place (V,) of each code's text among them."""
+    texts = pa.concat_arrays(list(column.values()))
+    order = pc.array_sort_indices(texts).to_numpy()
+    places = np.empty(len(order), dtype=np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    return texts.take(pa.array(order)).to_pylist(), places
 
 
 def _chunks(paths: list[Path]) -> Iterator[pa.RecordBatch]:
