@@ -304,33 +304,20 @@ def encode_tables(
     """
     feature_ids, value_ids, clause_ids, clauses = [], [], [], []
     vector_ids, vector_tables = [], []
-    ends = np.cumsum([len(table) for table in tables[:-1]])
     for f, field in enumerate(processor.schema.fields):
         if field.is_vector:
-            try:
-                vectors, indices = encode_vector_column([table.column(field.column) for table in tables], processor, f)
-            except UnreadableVector as error:
-                raise error.at(f" in row {row_offset + error.index}") from None
+            vectors, indices = _distinct_vectors(tables, processor, f, row_offset, unknown)
             vector_tables.append(vectors)
             vector_ids.append(indices)
-            is_missing = np.isnan(vectors).all(axis=1)
-            for counted, rows in zip(unknown, np.split(indices, ends)):
-                counted.add_vectors(f, is_missing[rows])
             if not (with_text and field.in_text):
                 value_ids.append(indices)
                 continue
         if not (field.num_columns or with_text or field.column in tables[0].column_names):
             value_ids.append(np.zeros(sum(map(len, tables)), dtype=np.int32))
             continue
-        values, indices = distinct_cells([table.column(field.column) for table in tables])
-        try:
-            repeats = np.bincount(indices, minlength=len(values))
-            ids_of_values = processor.encode_values(f, values, repeats, unread[f] if unread else None)
-        except UnreadableCell as error:
-            raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
+        unread_of_field = unread[f] if unread else None
+        values, ids_of_values, indices = _distinct_values(tables, processor, f, row_offset, unknown, unread_of_field)
         feature_ids.append(ids_of_values.astype(np.int32)[indices])
-        for counted, rows in zip(unknown, np.split(indices, ends)):
-            counted.add(f, values, ids_of_values, np.bincount(rows, minlength=len(values)))
         value_ids.append(indices.astype(np.int32))
         if with_text and field.in_text:
             rendered = np.asarray(processor.render_values(f, values), dtype=object)
@@ -348,3 +335,46 @@ def encode_tables(
         clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
     )
     return arrays, token_tables, feature_vectors
+
+
+def _distinct_vectors(
+    tables: Sequence[pa.Table],
+    processor: ClickPromptProcessor,
+    f: int,
+    row_offset: int,
+    unknown: Sequence[UnknownValues],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct vectors (D, size) of a field, and each row's index among them (N,); counts missing ones."""
+    columns = [table.column(processor.schema.fields[f].column) for table in tables]
+    try:
+        vectors, indices = encode_vector_column(columns, processor, f)
+    except UnreadableVector as error:
+        raise error.at(f" in row {row_offset + error.index}") from None
+    is_missing = np.isnan(vectors).all(axis=1)
+    for counted, rows in zip(unknown, _by_table(indices, tables)):
+        counted.add_vectors(f, is_missing[rows])
+    return vectors, indices
+
+
+def _distinct_values(
+    tables: Sequence[pa.Table],
+    processor: ClickPromptProcessor,
+    f: int,
+    row_offset: int,
+    unknown: Sequence[UnknownValues],
+    unread: UnreadCells | None,
+) -> tuple[list[Any], np.ndarray, np.ndarray]:
+    """The D distinct values of a field, their ids (D, columns), and each row's index among them (N,); counts them."""
+    values, indices = distinct_cells([table.column(processor.schema.fields[f].column) for table in tables])
+    try:
+        ids = processor.encode_values(f, values, np.bincount(indices, minlength=len(values)), unread)
+    except UnreadableCell as error:
+        raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
+    for counted, rows in zip(unknown, _by_table(indices, tables)):
+        counted.add(f, values, ids, np.bincount(rows, minlength=len(values)))
+    return values, ids, indices
+
+
+def _by_table(rows: np.ndarray, tables: Sequence[pa.Table]) -> list[np.ndarray]:
+    """Split what each row of all tables has (N,) by table."""
+    return np.split(rows, np.cumsum([len(table) for table in tables[:-1]]))
