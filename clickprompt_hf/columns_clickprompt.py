@@ -84,21 +84,22 @@ def given_columns(rows) -> list[str]:
 def cells_of(column: Any) -> list:
     """Cells of a column of any library as a list. Times that Python's types cannot hold become numpy's."""
     if hasattr(column, "to_pylist"):
-        # Arrow
-        if getattr(column.type, "extension_name", "").startswith("pandas."):
-            # Arrow's own conversion turns periods into numbers and intervals into mappings.
-            return column.to_pandas().tolist()
-        try:
-            return column.to_pylist()
-        # Years beyond Python's, unknown time zones, and nanoseconds without pandas.
-        except (OverflowError, ValueError, LookupError):
-            if hasattr(column, "chunks"):
-                return [cell for chunk in column.chunks for cell in cells_of(chunk)]
-            if hasattr(column, "dictionary"):
-                # Arrow's own conversion to numpy turns missing values into others.
-                values = cells_of(column.dictionary)
-                return [None if index is None else values[index] for index in column.indices.to_pylist()]
-            return list(column.to_numpy(zero_copy_only=False))
+        # Arrow, whose own conversion turns periods of pandas into numbers and intervals into mappings.
+        kind = getattr(column.type, "value_type", column.type)
+        is_of_pandas = getattr(kind, "extension_name", "").startswith("pandas.")
+        if not is_of_pandas:
+            try:
+                return column.to_pylist()
+            # Years beyond Python's, unknown time zones, and nanoseconds without pandas.
+            except (OverflowError, ValueError, LookupError):
+                pass
+        if hasattr(column, "chunks"):
+            return [cell for chunk in column.chunks for cell in cells_of(chunk)]
+        if hasattr(column, "dictionary"):
+            # Arrow's own conversion to numpy turns missing values into others.
+            values = cells_of(column.dictionary)
+            return [None if index is None else values[index] for index in column.indices.to_pylist()]
+        return column.to_pandas().tolist() if is_of_pandas else list(column.to_numpy(zero_copy_only=False))
     if hasattr(column, "dtype") and getattr(column.dtype, "is_temporal", bool)():
         # polars drops nanoseconds from Python's times
         return list(column.to_numpy())

@@ -175,10 +175,13 @@ def test_periods_and_intervals_of_pandas_are_one_value_in_frames_categories_arro
     schema = Schema((FieldSchema(column),), label="click")
     of_file = read_table_files(tmp_path / "rows.parquet", schema)
     for train in (frame, categories, table, pa.Table.from_pandas(categories), of_file):
-        assert ClickPromptProcessor.fit(train, schema).vocabularies == [sorted(values)]
+        processor = ClickPromptProcessor.fit(train, schema)
+        assert processor.vocabularies == [sorted(values)]
+        assert processor(train)["feature_ids"] == [[2], [3], [1]]
     assert profile_column(column, of_file.column(column)).values == values[:2]
-    texts = csv_bytes(table.select([column])).decode().splitlines()
-    assert [next(csv.reader([text]), [""])[0] for text in texts[1:]] == values
+    for written in (table, pa.Table.from_pandas(categories)):
+        texts = csv_bytes(written.select([column])).decode().splitlines()
+        assert [next(csv.reader([text]), [""])[0] for text in texts[1:]] == values
 
 
 @pytest.mark.parametrize("kind", ["categorical", "hour"])

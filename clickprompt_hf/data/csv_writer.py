@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from ..columns_clickprompt import cells_of
 from ..values_clickprompt import spellings
+from .arrow_cells import decoded
 
 # What some reader takes for a line end or the end of the text, a byte order mark, and blanks that some readers strip.
 _NEEDS_QUOTES = r"[%s\"\r\n\x{0}\x{b}\x{c}\x{1c}-\x{1e}\x{85}\x{2028}\x{2029}\x{feff}]|^[\t\pZ]|[\t\pZ]$"
@@ -56,7 +57,7 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(kind, pa.BaseExtensionType):
         return _text(pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type))
     if pa.types.is_dictionary(kind):
-        return _text(column.cast(kind.value_type))
+        return _text(decoded(column))
     if pa.types.is_floating(kind):
         single = column.cast(pa.float32()) if pa.types.is_float16(kind) else column
         cells = pc.if_else(pc.is_nan(single), None, single.cast(pa.large_string()))
