@@ -14,7 +14,8 @@ from torch import nn
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
 from clickprompt_hf.modeling_ctr import BACKBONES, DCNv2, register_backbone
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, table_rows
-from clickprompt_hf.training.sharded_tables import failing_together, num_parameters, own_place, shard_id_tables
+from clickprompt_hf.training.processes import failing_together, own_place
+from clickprompt_hf.training.sharded_tables import num_parameters, shard_id_tables
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer
 from transformers.utils import logging
 
-from .resuming import of_first_process
+from .processes import of_first_process
 from .unwrapping import unwrap_model
 
 logger = logging.get_logger(__name__)

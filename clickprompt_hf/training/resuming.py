@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate.utils import broadcast_object_list
 from torch.distributed.fsdp import StateDictType
 from transformers import TrainerCallback
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME
@@ -33,6 +32,7 @@ from ..whole_files import (
 from .arguments import ClickPromptSettings
 from .checkpoints import PROGRESS_FILE, checkpoints_in, newest_whole_checkpoint
 from .divergence import DivergenceCheckingTrainer
+from .processes import of_first_process
 from .resharding import is_of_other_kind, load_optimizer, load_weights
 
 
@@ -79,15 +79,6 @@ class _ProgressCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.trainer.restore_progress()
-
-
-def of_first_process(value: Any) -> Any:
-    """Tell all processes what the first one has found, because each of them may see other files.
-
-    Args:
-        value: What this process has found, picklable.
-    """
-    return broadcast_object_list([value])[0]
 
 
 class ResumableTrainer(DivergenceCheckingTrainer):

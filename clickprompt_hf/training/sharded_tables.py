@@ -16,16 +16,13 @@ this process's batch, R ids that all processes want from this one.
 
 import copy
 import hashlib
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from peft import PeftMixedModel, PeftModel
 from safetensors import safe_open
 from torch import distributed, nn
@@ -37,6 +34,7 @@ from transformers.training_args import ParallelMode
 from ..layers_ctr import check_growth
 from ..loading_clickprompt import HUB_ARGUMENTS, find_weights, listed
 from .optimizer import feature_embeddings
+from .processes import failing_together, own_place
 from .sharding import engine_of_sharding
 from .table_rows import read_grown_rows, read_rows
 from .unwrapping import unwrap_model
@@ -44,22 +42,6 @@ from .unwrapping import unwrap_model
 # Rows that are drawn together, whatever the number of processes.
 _ROWS_PER_DRAW = 2**16
 _TABLE = ".table.weight"
-
-
-def own_place() -> tuple[int, int]:
-    """Rank of this process, and the number of processes.
-
-    Raises:
-        ValueError: If there are several, and their process group is not initialised yet.
-    """
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
-        raise ValueError(
-            f"Id tables must be sharded after the process group of {processes} processes is initialised: create the "
-            "training arguments first."
-        )
-    return 0, 1
 
 
 class RowShardedTable(nn.Embedding):
@@ -471,65 +453,3 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
             "`accelerate launch` or torchrun.",
             stacklevel=3,
         )
-
-
-class MeetingPoint:
-    """Where the processes wait for each other, but not forever. Create it in all of them at once.
-
-    A group of its own, on gloo: NCCL cannot tell which process is missing.
-    """
-
-    def __init__(self) -> None:
-        self._group = distributed.new_group(backend="gloo")
-
-    def wait(self, what: str, seconds: float) -> None:
-        """Wait until all processes are here.
-
-        Args:
-            what: The call that all of them must make, for the message.
-            seconds: How long to wait.
-
-        Raises:
-            RuntimeError: If one has ended, or is still missing then.
-        """
-        rank, processes = own_place()
-        try:
-            distributed.monitored_barrier(self._group, timedelta(seconds=seconds), wait_all_ranks=True)
-        except RuntimeError as error:
-            raise RuntimeError(
-                f"{what} must be called in all {processes} processes, because each holds a part of the id tables, "
-                f"but process {rank} waited in vain for the others, for {seconds:g} seconds (a sixth of "
-                "`ddp_timeout`) or until one ended. Check the output of the others, and do not call it under `if "
-                "trainer.is_world_process_zero()`."
-            ) from error
-
-
-@contextmanager
-def failing_together() -> Iterator[None]:
-    """Raise in all processes if one of them raises: those that went on alone would wait for it.
-
-    Raises:
-        OSError: If another process raised one.
-        RuntimeError: If another process raised another error.
-    """
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as own:
-        error = own
-    end: tuple[bool, int | None, str | None] = (
-        isinstance(error, OSError),
-        None,
-        None if error is None else str(error),
-    )
-    if isinstance(error, OSError) and error.errno is not None:
-        end = (True, error.errno, str(error.strerror))
-    # how all processes ended
-    ends = gather_object([end])
-    if error is not None:
-        raise error
-    for is_os_error, number, text in ends:
-        if is_os_error:
-            raise OSError(number, text) if number is not None else OSError(text)
-        if text is not None:
-            raise RuntimeError(f"Another process failed: {text}")

@@ -18,10 +18,9 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from ..data.disk_space import check_disk_space
 from ..loading_clickprompt import record_fingerprints
 from ..whole_files import PARTIAL_FOLDER, whole_contents, write_errors_naming
-from .resuming import ResumableTrainer, of_first_process
+from .processes import MeetingPoint, failing_together, of_first_process
+from .resuming import ResumableTrainer
 from .sharded_tables import (
-    MeetingPoint,
-    failing_together,
     has_all_rows,
     has_sharded_tables,
     load_sharded,
