@@ -54,6 +54,9 @@ def texts_of(cells: Sequence, field: FieldSchema) -> list[str | None]:
     """The text of each cell of a field, empty if it is missing; `None` for cells that hold vectors."""
     single = [None if holds_several(cell) else cell for cell in cells]
     known = without_missing_words(single, field)
+    if field.columns:
+        # clauses, which must stay as a PLM reads them
+        return [None if holds_several(cell) else canonical(text) and str(text) for cell, text in zip(cells, known)]
     return [None if holds_several(cell) else canonical(text) for cell, text in zip(cells, known)]
 
 

@@ -90,8 +90,12 @@ class FeatureEncoder:
     @property
     def read_columns(self) -> list[str]:
         """Columns that rows must have, without repeats."""
-        read = (field.column for field in self.schema.fields if field.num_columns or field.is_vector)
-        return list(dict.fromkeys(read))
+        read = [field for field in self.schema.fields if field.num_columns or field.is_vector]
+        return list(dict.fromkeys(name for field in read for name in self.columns_of_field(field)))
+
+    def columns_of_field(self, field: FieldSchema) -> list[str]:
+        """Columns that rows must have for a field. Without a PLM, one that `columns` makes of others is a vector."""
+        return [field.column]
 
     def columns_to_join(self, rows) -> dict[str, str]:
         """Columns of joined tables that rows lack, and the column that holds the table's key for each of them.
@@ -252,10 +256,14 @@ class FeatureEncoder:
         vectors = []
         for f in self.scales:
             try:
-                vectors.append(self.vectors_of_cells(f, columns[self.schema.fields[f].column]))
+                vectors.append(self.vectors_of_cells(f, self.cells_of_vectors(self.schema.fields[f], columns)))
             except UnreadableVector as error:
                 raise error.at(f" in row {row_offset + error.index}") from None
         return np.concatenate(vectors, axis=1)
+
+    def cells_of_vectors(self, field: FieldSchema, columns: Mapping[str, Sequence]) -> Sequence:
+        """The cells of a field of vectors: vectors, or texts of which a PLM makes them."""
+        return columns[field.column]
 
     def vectors_of_cells(self, field_index: int, cells: Iterable) -> np.ndarray:
         """Read the vectors of one field's raw cells.

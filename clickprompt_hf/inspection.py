@@ -192,7 +192,7 @@ def other_times(field: FieldSchema, value: Any) -> list[str]:
 
 
 def _field_index(processor: ClickPromptProcessor, column: str) -> int:
-    columns = processor.schema.columns
-    if column not in columns:
-        raise ValueError(f"`column` must be one of the schema's, {columns}, got {column!r}.")
-    return columns.index(column)
+    schema = processor.schema
+    if column not in schema.raw_columns:
+        raise ValueError(f"`column` must be one of the schema's, {schema.raw_columns}, got {column!r}.")
+    return schema.columns.index(column)

@@ -154,7 +154,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         vocabularies, boundaries = _data_module("vocabulary").fit_vocabularies(train, checked, min_count)
         vectors = None
         if checked.vector_fields:
-            vectors = _data_module("vector_columns").fit_vectors(train, checked, text_encoder)
+            vectors = _data_module("vector_columns").fit_vectors(train, checked, text_encoder, vocabularies)
             text_encoder = text_encoder if vectors["text_encoder"] else None
         processor = cls(checked, vocabularies, boundaries, tokenizer, max_text_length, vectors, text_encoder)
         if checked.tables:
@@ -208,7 +208,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
     @property
     def read_columns(self) -> list[str]:
         """Columns that rows must have, without repeats; free text only if there is a tokenizer or it is a vector."""
-        return list(dict.fromkeys(self.schema.columns)) if self.reads_text else super().read_columns
+        return self.schema.raw_columns if self.reads_text else super().read_columns
 
     @property
     def model_input_names(self) -> list[str]:

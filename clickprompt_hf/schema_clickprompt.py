@@ -24,6 +24,8 @@ TIME_PARTS = ("hour", "weekday", "month")
 BLANKS = " \u00a0\u202f\u2009"
 # Default of `CsvFormat.lines_per_cell`.
 LINES_PER_CELL = 100
+# Column of a field of several fields' text, unless it is named.
+TEXT_VECTOR = "text_vector"
 # Upper bounds: more would take minutes or all memory before anything is learnt.
 MOST_FIELDS, MOST_BUCKETS, MOST_VALUES = 2_000, 10_000, 1_000
 
@@ -33,7 +35,8 @@ class FieldSchema:
     """One field of an impression: the column that holds it, and how its values become ids and text.
 
     Args:
-        column: Name of the column in the raw rows.
+        column: Name of the column in the raw rows. With `columns`, of the column that holds the field's vector in rows
+            that are scored without a PLM; it defaults to `name`, or else to `"text_vector"`.
         name: Display name in the text, as in `"{name} is {value}."`. Defaults to `column`; for parts of a time, to the
             column and the part, as in `"sold_at hour"`.
         kind: `"categorical"` (one id per value), `"numeric"` (ids are buckets; the text shows the value itself),
@@ -55,14 +58,16 @@ class FieldSchema:
             codes; the field's ids are the same either way. It never reads vectors.
         as_vector: For kind `"text"`: whether the backbone reads the text as a vector, which a frozen PLM makes of it.
             In schema files it is written `as: vector`.
+        columns: For texts that are vectors: columns or keys of other fields, whose clauses, in this order and joined
+            by a space, are the text. The PLM that reads the rows' text never reads it twice: `in_text` is `False`.
 
     Raises:
         ValueError: If `column` is empty, `name` is not a string, `kind` is unknown, a number is out of range,
             `missing` is not a list of words and numbers, `as_vector` is true for another kind than `"text"`, or
-            nothing would use a field of kind `"text"`, as it has `in_text=False` without `as_vector`.
+            `columns` is not a list of different names or belongs to another field than a text that is a vector.
     """
 
-    column: str
+    column: str = ""
     name: str = ""
     kind: FieldKind = "categorical"
     num_buckets: int = 10
@@ -75,8 +80,11 @@ class FieldSchema:
     missing: tuple[str, ...] = ()
     in_text: bool = True
     as_vector: bool = False
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.columns and not self.column:
+            object.__setattr__(self, "column", self.name or TEXT_VECTOR)
         if not isinstance(self.column, str) or not self.column:
             raise ValueError(f"`column` of a field must be a non-empty string, got {self.column!r}.")
         if self.kind not in get_args(FieldKind):
@@ -118,18 +126,36 @@ class FieldSchema:
                 f"`as_vector` (`as: vector`) of field {self.column!r} must be left out unless its kind is 'text', "
                 f"got kind {self.kind!r}. Columns that already hold vectors have kind 'vector'."
             )
-        if self.kind == "vector":
+        self._check_columns()
+        if self.kind == "vector" or self.columns:
             object.__setattr__(self, "in_text", False)
-        if self.kind == "text" and not self.in_text and not self.as_vector:
-            raise ValueError(
-                f"`in_text` of field {self.column!r} must be true, got false: a field of kind 'text' has no ids, so "
-                "nothing would use it. Remove the field, or give it another kind."
-            )
         if not isinstance(self.name, str):
             raise ValueError(f"`name` of field {self.column!r} must be a string, got {self.name!r}.")
         if not self.name:
             part = f" {self.kind}" if self.kind in TIME_PARTS else ""
             object.__setattr__(self, "name", f"{self.column}{part}")
+
+    def _check_columns(self) -> None:
+        names = self.columns
+        is_list = isinstance(names, (list, tuple)) and names != []
+        if not is_list or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
+            raise ValueError(
+                f"`columns` of field {self.column!r} must be a list of different columns, such as [title, genre], got "
+                f"{names!r}."
+            )
+        object.__setattr__(self, "columns", tuple(names))
+        if not names:
+            return
+        if not self.as_vector:
+            raise ValueError(
+                f"`columns` of field {self.column!r} must be left out unless the field is a text as a vector (`kind: "
+                f"text`, `as: vector`), got {list(names)} for kind {self.kind!r}."
+            )
+        if self.missing:
+            raise ValueError(
+                f"`missing` of field {self.column!r} must be left out beside `columns`, got {list(self.missing)}: set "
+                f"it for the fields {list(names)}."
+            )
 
     @property
     def key(self) -> str:
@@ -295,7 +321,8 @@ class Schema:
 
     Raises:
         ValueError: If there are no fields or too many, no field has ids, a column is repeated, a value has the wrong
-            type, or `template` lacks a placeholder or repeats `{value}`.
+            type, `template` lacks a placeholder or repeats `{value}`, `columns` of a field names no other field with
+            text, or nothing would use a field of kind `"text"`, as it has `in_text=False` without `as_vector`.
     """
 
     fields: tuple[FieldSchema, ...]
@@ -328,6 +355,7 @@ class Schema:
         repeated = sorted({key for key in counts if counts[key] > 1} | ({self.label} & {*self.columns}))
         if repeated:
             raise ValueError(f"A schema must name each column once, as a field or as the label; repeated: {repeated}.")
+        self._check_texts()
         if self.positive is not None:
             check_positive(self.positive)
         _check_time_format("`time_format` of a schema", self.time_format)
@@ -342,10 +370,40 @@ class Schema:
         if self.template.count("{value}") > 1:
             raise ValueError(f"`template` must contain {{value}} once, got {self.template!r}.")
 
+    def _check_texts(self) -> None:
+        """Check that each text can be made, and that something reads it."""
+        parts: set[int] = set()
+        for field in self.fields:
+            if field.columns:
+                self.fields_named(field.columns, f"`columns` of field {field.column!r}")
+                parts.update(self.parts_of(field))
+        for f, field in enumerate(self.fields):
+            if field.kind == "text" and not (field.in_text or field.as_vector or f in parts):
+                raise ValueError(
+                    f"`in_text` of field {field.column!r} must be true, got false: a field of kind 'text' has no ids, "
+                    "so nothing would use it. Remove the field, or give it another kind."
+                )
+
     @property
     def columns(self) -> list[str]:
         """Column of each field, in order. A column repeats if several fields are parts of its time."""
         return [field.column for field in self.fields]
+
+    @property
+    def raw_columns(self) -> list[str]:
+        """Columns of raw rows that the fields are made of, each once, in order."""
+        return list(dict.fromkeys(field.column for field in self.fields if not field.columns))
+
+    def parts_of(self, field: FieldSchema) -> list[int]:
+        """Indices of the fields whose clauses make the text of a field with `columns`, in the order of the text."""
+        named = (f for name in field.columns for f, part in enumerate(self.fields) if name in (part.column, part.key))
+        return list(dict.fromkeys(named))
+
+    def raw_columns_of(self, field: FieldSchema) -> list[str]:
+        """Columns of raw rows that a field is made of: its own, or those of the fields that `columns` names."""
+        if not field.columns:
+            return [field.column]
+        return list(dict.fromkeys(self.fields[f].column for f in self.parts_of(field)))
 
     @property
     def keys(self) -> list[str]:
@@ -383,21 +441,65 @@ class Schema:
         Raises:
             ValueError: If there is no name, a field's name is unknown, or a field is of kind `"vector"`.
         """
-        if isinstance(names, str) or not names:
-            raise ValueError(f"`text_fields` must be a list of fields of the schema, {self.keys}, got {names!r}.")
-        if unknown := [name for name in names if name not in (*self.keys, *self.columns)]:
-            raise ValueError(f"`text_fields` must be among the fields of the schema, {self.keys}, got {unknown}.")
-        if vectors := [field.key for field in self.fields if field.kind == "vector" and field.key in names]:
-            raise ValueError(
-                f"`text_fields` must be fields that the PLM can read, got fields of kind 'vector': {vectors}."
-            )
-        chosen = [{field.column, field.key} & {*names} != set() for field in self.fields]
+        chosen = self.fields_named(names, "`text_fields`")
+        parts = {f for field in self.fields for f in self.parts_of(field)}
         kept = [
-            replace(field, in_text=in_text)
-            for field, in_text in zip(self.fields, chosen)
-            if in_text or field.kind != "text" or field.as_vector
+            replace(field, in_text=f in chosen)
+            for f, field in enumerate(self.fields)
+            if f in chosen or f in parts or field.kind != "text" or field.as_vector
         ]
         return replace(self, fields=tuple(kept))
+
+    def with_vector_fields(self, names: Sequence[str]) -> "Schema":
+        """Return the schema with one more field: the vector of the text that these fields make.
+
+        The text is what a PLM reads with `with_text_fields(names)`. The other fields do not change.
+
+        Args:
+            names: Columns or keys of fields, at least one. A column stands for all parts of its time.
+
+        Raises:
+            ValueError: If there is no name, a field's name is unknown, a field has no text, or the schema has such a
+                field already.
+        """
+        chosen = tuple(self.fields[f].key for f in self.fields_named(names, "`vector_fields`"))
+        if self.text_vector_fields:
+            raise ValueError(
+                f"`vector_fields` must be left out, got {list(names)}: the schema has the vector of "
+                f"{list(self.text_vector_fields)} already."
+            )
+        column = TEXT_VECTOR
+        while column in (*self.columns, self.label, self.time):
+            column += "_"
+        return replace(self, fields=(*self.fields, FieldSchema(column, kind="text", as_vector=True, columns=chosen)))
+
+    @property
+    def text_vector_fields(self) -> tuple[str, ...]:
+        """Keys of the fields that `with_vector_fields` has chosen; empty if it has chosen none."""
+        made = (field.columns for field in self.fields if field.columns and field.column.rstrip("_") == TEXT_VECTOR)
+        return next(made, ())
+
+    def fields_named(self, names: Sequence[str], what: str) -> list[int]:
+        """Indices of fields with text, in the order of their clauses, by column or key.
+
+        Args:
+            names: Columns or keys, at least one. A column stands for all parts of its time.
+            what: What holds the names, for messages.
+
+        Raises:
+            ValueError: If there is no name, a name is unknown, or a field has no text of its own.
+        """
+        if isinstance(names, str) or not names:
+            raise ValueError(f"{what} must be a list of fields of the schema, {self.keys}, got {names!r}.")
+        if unknown := [name for name in names if name not in (*self.keys, *self.columns)]:
+            raise ValueError(f"{what} must be among the fields of the schema, {self.keys}, got {unknown}.")
+        if vectors := [field.key for field in self.fields if field.kind == "vector" and field.key in names]:
+            raise ValueError(f"{what} must be fields that the PLM can read, got fields of kind 'vector': {vectors}.")
+        if made := [field.key for field in self.fields if field.columns and field.key in names]:
+            raise ValueError(
+                f"{what} must be fields with a text of their own, got {made}, whose text is that of other fields."
+            )
+        return [f for f, field in enumerate(self.fields) if {field.column, field.key} & {*names}]
 
     def check_has_text(self) -> None:
         """Raise a ValueError if no field is in the text, which a PLM then cannot read."""
@@ -417,11 +519,14 @@ class Schema:
         """Return the schema as plain data, as in a YAML or JSON schema file."""
         written = [{**asdict(field), "missing": list(field.missing)} for field in self.fields]
         for field in written:
+            columns = list(field.pop("columns"))
             # Defaults are left out, so that hashes of processors of earlier versions stay the same.
-            if field["in_text"] or field["kind"] == "vector":
+            if field["in_text"] or field["kind"] == "vector" or columns:
                 del field["in_text"]
             if field.pop("as_vector"):
                 field["as"] = "vector"
+            if columns:
+                field["columns"] = columns
         data = {**asdict(self), "fields": written, "tables": list(map(asdict, self.tables))}
         if not self.tables:
             del data["tables"]
@@ -444,10 +549,11 @@ class Schema:
                 raise ValueError(
                     f"`fields[{number}]` of a schema must be a column's name or a mapping, got {field!r}."
                 )
-            _check_keys("field", field, FieldSchema, required=("column",))
+            _check_keys("field", field, FieldSchema, required=() if field.get("columns") else ("column",))
             if "as" in field:
                 if field["as"] != "vector":
-                    raise ValueError(f"`as` of field {field['column']!r} must be 'vector', got {field['as']!r}.")
+                    named = field.get("column", field.get("name", TEXT_VECTOR))
+                    raise ValueError(f"`as` of field {named!r} must be 'vector', got {field['as']!r}.")
                 field = {**{key: value for key, value in field.items() if key != "as"}, "as_vector": True}
             built.append(FieldSchema(**field))
         csv = data.get("csv")

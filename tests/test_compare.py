@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from clickprompt_hf.comparison.results import load_run
 from clickprompt_hf.comparison.speed import MOST_REPEATS
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.presets import table_preset
-from clickprompt_hf.runs import compare, comparison_folder
+from clickprompt_hf.runs import compare, comparison_folder, predict
 from clickprompt_hf.runs.arguments import DataArguments
 from clickprompt_hf.runs.arms import arm as every_arm
 from clickprompt_hf.runs.arms import baseline_arm, neural_arm, pamlm
@@ -175,6 +176,19 @@ def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_pa
     assert runs["backbone_text_vectors"].uses_plm_at_serving
     assert runs["backbone_text_vectors"].megabytes > runs["backbone"].megabytes + 1
 
+    # the model that is kept reads the original file, from which the vectors are made again
+    folder = tmp_path / "out" / "arms" / "backbone_text_vectors" / "model"
+    shutil.move(folder, tmp_path / "served")
+    shutil.rmtree(tmp_path / "plm")
+    test = pq.read_table(tmp_path / "out" / "rows" / "test.parquet")
+    pq.write_table(test.drop_columns(["clicked"]), tmp_path / "raw.parquet")
+    output = ["--output", str(tmp_path / "scores.parquet")]
+    predict.main(["--model", str(tmp_path / "served"), "--input", str(tmp_path / "raw.parquet"), *output])
+    found = pq.read_table(tmp_path / "scores.parquet").column("click_probability").to_numpy()
+    assert found == pytest.approx(runs["backbone_text_vectors"].probabilities, abs=1e-5)
+    processor = ClickPromptProcessor.from_pretrained(tmp_path / "served")
+    assert processor.texts_of_vectors(test)[0] == f"title is {test.column('title')[0]}."
+
 
 @pytest.mark.parametrize(("epochs", "cached"), [("3", False), ("4", True)])
 def test_pamlm_caches_states_only_where_that_pays(epochs, cached, table, tmp_path, monkeypatch, caplog):
@@ -225,6 +239,8 @@ def test_texts_as_vectors_and_shared_rows_are_named(table, tmp_path, caplog, mon
     rows = shop(200)
     pd.concat([rows] * 3).to_parquet(tmp_path / "thrice.parquet")
     fields = [{**field, **({"as": "vector"} if field["column"] == "title" else {})} for field in SCHEMA["fields"]]
+    fields += [{"column": "ts", "kind": "text", "in_text": False}]
+    fields += [{"name": "Text", "kind": "text", "as": "vector", "columns": ["title", "ts"]}]
     (tmp_path / "schema.yaml").write_text(yaml.safe_dump({**SCHEMA, "fields": fields}))
     seen = []
     monkeypatch.setattr(compare, "introduce", lambda bench, *_: seen.append(bench) or 1 / 0)
@@ -233,7 +249,8 @@ def test_texts_as_vectors_and_shared_rows_are_named(table, tmp_path, caplog, mon
         compare.main([*arguments, "--arms", "backbone", "--output_dir", str(tmp_path / "out")])
     assert seen[0].data.processor.vector_sizes == []
     shown = " ".join(record.message for record in caplog.records)
-    assert "`as: vector` of ['title'] is ignored" in shown
+    assert "`as: vector` of ['title', 'Text'] is ignored" in shown
+    assert "Text" not in seen[0].data.processor.schema.keys
     assert "of the 60 test rows" in shown
     assert "equal a training row in all fields" in shown
 
@@ -252,13 +269,14 @@ def test_the_speed_of_text_vectors_is_that_of_new_texts(tmp_path, monkeypatch):
         seeds=[1],
     )
     arm, read = TextVectorArm("backbone_text_vectors", bench), []
+    arm.data = SimpleNamespace(processor=SimpleNamespace(text_encoder=TextEncoder(tmp_path / "plm")))
     compute = TextEncoder.compute
     monkeypatch.setattr(
         TextEncoder, "compute", lambda self, texts, *of: read.append(len(texts)) or compute(self, texts)
     )
 
     def score(given):
-        arm._encoder.encode(given["title"].to_pylist())
+        arm.data.processor.text_encoder.encode(given["title"].to_pylist())
         return np.asarray([0.2, 0.8])
 
     arm._run_of(2, score, 1.0, 1.0, {})
@@ -337,6 +355,10 @@ def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, m
         (["--arms", "backbone", "xgboost"], "`--arms` must be among .*got .'xgboost'"),
         (["--arms", "backbone", "clickprompt"], "`--arms` clickprompt need a PLM"),
         (["--scores", "a.csv"], "compare-scores"),
+        (
+            ["--vector_fields", "title"],
+            "`--vector_fields` must be left out, got title: .* backbone_text_vectors reads",
+        ),
         (["--trials", "0"], "`trials` must be at least 1"),
         (["--user_field", "nobody"], "`--user_field` must be one of"),
         (["--max_train_rows", "8"], "at least 5 rows of each class"),

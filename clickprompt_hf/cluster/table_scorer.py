@@ -6,6 +6,7 @@ Shapes: N rows of a table.
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -141,7 +142,10 @@ def check_table(model: str | Path, columns: Mapping[str, bool], output_column: s
             f"The table already has a column {output_column!r}; rename it, or choose another `output_column`."
         )
     fields = [f for f in schema.fields if f.num_columns or f.is_vector or (config["reads_text"] and f.in_text)]
-    read = [field.column for field in fields]
+    # such an export has no PLM to make vectors with
+    has_vectors = is_ctr_export(model)
+    names = ([field.column] if has_vectors else schema.raw_columns_of(field) for field in fields)
+    read = [*dict.fromkeys(chain.from_iterable(names))]
     if schema.tables:
         keys = _keys_of_table_columns(model)
         to_join = [name for name in read if name in keys and name not in columns]

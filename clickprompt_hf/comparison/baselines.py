@@ -77,8 +77,7 @@ class RawRows:
             values = np.asarray([number_of(cell) for cell in without_missing_words(cells, field)], dtype=np.float64)
             columns.append(np.where(np.isfinite(values), values, np.nan)[indices, None])
         for f in self.vector_fields:
-            column = table.column(self.processor.schema.fields[f].column)
-            vectors, indices = encode_vector_column([column], self.processor, f)
+            vectors, indices = encode_vector_column([table], self.processor, f)
             columns.append(vectors[indices].astype(np.float64))
         return np.concatenate(columns, axis=1) if columns else np.zeros((len(table), 0))
 

@@ -345,9 +345,8 @@ def _distinct_vectors(
     unknown: Sequence[UnknownValues],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The distinct vectors (D, size) of a field, and each row's index among them (N,); counts missing ones."""
-    columns = [table.column(processor.schema.fields[f].column) for table in tables]
     try:
-        vectors, indices = encode_vector_column(columns, processor, f)
+        vectors, indices = encode_vector_column(tables, processor, f)
     except UnreadableVector as error:
         raise error.at(f" in row {row_offset + error.index}") from None
     is_missing = np.isnan(vectors).all(axis=1)

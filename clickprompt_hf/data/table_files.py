@@ -179,7 +179,7 @@ def joined_tables(schema: Schema, tables: Sequence[DimensionTable] | None = None
     if not schema.tables:
         return None
     tables = read_dimension_tables(schema) if tables is None else tables
-    return JoinedTables([table.joined_table(schema.columns) for table in tables])
+    return JoinedTables([table.joined_table(schema.raw_columns) for table in tables])
 
 
 def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None) -> pa.Table:
@@ -279,7 +279,7 @@ def several(paths: Paths) -> list[str | Path]:
 
 def needed_columns(schema: Schema) -> list[str]:
     """Columns that the schema names, without repeats: the time may be a field as well."""
-    return list(dict.fromkeys([*schema.columns, schema.label, *([schema.time] if schema.time else [])]))
+    return list(dict.fromkeys([*schema.raw_columns, schema.label, *([schema.time] if schema.time else [])]))
 
 
 def check_columns(given: Sequence[str], needed: Sequence[str], where: str, advice: str = "") -> None:

@@ -8,7 +8,7 @@ Shapes: N rows, D distinct vectors, S numbers of all fields of vectors, n number
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 
 from ..cells_clickprompt import texts_of
 from ..columns_clickprompt import cells_of
-from ..encoding_clickprompt import FeatureEncoder
+from ..rendering_clickprompt import TextRenderer, texts_of_columns
 from ..schema_clickprompt import FieldSchema, Schema
 from ..text_encoder_clickprompt import TextEncoder
 from ..vectors_clickprompt import UnreadableVector, VectorScale, check_finite, read_vectors
+from ..vocabularies_clickprompt import ValueIndex
 from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
 
@@ -56,13 +57,19 @@ class FeatureVectors:
         return cls([np.load(path, mmap_mode="r") for path in paths])
 
 
-def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder | None = None) -> dict[str, Any] | None:
+def fit_vectors(
+    train: TrainingRows,
+    schema: Schema,
+    text_encoder: TextEncoder | None = None,
+    vocabularies: Sequence[Sequence[str]] = (),
+) -> dict[str, Any] | None:
     """Fit what reading vectors needs: the scale of each field, and which PLM makes vectors of texts.
 
     Args:
         train: Training rows, as in `ClickPromptProcessor.fit`.
         schema: What the columns mean.
         text_encoder: The PLM for texts that are vectors.
+        vocabularies: Per field, its fitted values. Texts of several fields show them in their spelling.
 
     Returns:
         `vectors` of `FeatureEncoder`; `None` if the schema has no fields of vectors.
@@ -79,30 +86,35 @@ def fit_vectors(train: TrainingRows, schema: Schema, text_encoder: TextEncoder |
         return None
     if text_encoder is None and (of_text := [field.key for field in fields if field.as_vector]):
         raise ValueError(f"`text_encoder` must name the PLM that turns the fields {of_text} into vectors, got none.")
-    columns = columns_of_training_rows(train, [field.column for field in fields])
+    columns = columns_of_training_rows(train, [name for field in fields for name in schema.raw_columns_of(field)])
+    indexes = list(map(ValueIndex, vocabularies)) if any(field.columns for field in fields) else []
     scales = {}
     for field in fields:
         scaler = StandardScaler()
         try:
-            for vectors, counts in _counted_vectors(columns[field.column], field, text_encoder):
+            column = columns[field.column] if not field.columns else _column_of_texts(columns, schema, field, indexes)
+            for vectors, counts in _counted_vectors(column, field, text_encoder):
                 if len(vectors):
                     scaler.partial_fit(vectors, sample_weight=counts)
         except UnreadableVector as error:
             raise error.at(f" in row {error.index} of the training rows") from None
         if not hasattr(scaler, "mean_"):
-            raise ValueError(f"Column {field.column!r} must hold vectors, but it is empty in all training rows.")
+            of_texts = f" of the texts of {list(field.columns)}" if field.columns else ""
+            raise ValueError(
+                f"Column {field.column!r} must hold vectors{of_texts}, but it is empty in all training rows."
+            )
         scales[field.key] = VectorScale.of_moments(scaler.mean_, scaler.var_).to_dict()
     uses_encoder = any(field.as_vector for field in fields)
     return {"scales": scales, "text_encoder": text_encoder.fingerprint if text_encoder and uses_encoder else None}
 
 
 def encode_vector_column(
-    columns: Sequence[pa.ChunkedArray], encoder: FeatureEncoder, field_index: int
+    tables: Sequence[pa.Table], encoder: TextRenderer, field_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read the vectors of one field of several tables.
 
     Args:
-        columns: The field's column in each table, N rows in all.
+        tables: The tables, N rows in all, with the columns of the field.
         encoder: Fitted on training rows.
         field_index: Index of a field of vectors in the schema.
 
@@ -114,6 +126,10 @@ def encode_vector_column(
             row.
     """
     field, size = encoder.schema.fields[field_index], encoder.scales[field_index].size
+    if field.columns:
+        texts, indices = distinct_texts_of(tables, encoder.schema, field, encoder.indexes)
+        return encoder.vectors_of_cells(field_index, texts), indices.astype(np.int32)
+    columns = [table.column(field.column) for table in tables]
     if field.as_vector and not any(_is_nested(column) for column in columns):
         values, indices = distinct_cells(columns)
         return encoder.vectors_of_cells(field_index, values), indices.astype(np.int32)
@@ -134,6 +150,47 @@ def encode_vector_column(
             start += len(block)
     table = np.asarray(distinct, dtype=np.float32).reshape(len(distinct), size)
     return table, np.asarray(numbers_of_rows, dtype=np.int32)
+
+
+def distinct_texts_of(
+    tables: Sequence[pa.Table], schema: Schema, field: FieldSchema, indexes: Sequence[ValueIndex]
+) -> tuple[list[str], np.ndarray]:
+    """The distinct texts of a field that `columns` makes of others; each combination of values is rendered once.
+
+    Args:
+        tables: N rows in all, with the columns of the field's parts.
+        schema: What the columns mean.
+        field: The field.
+        indexes: As in `texts_of_columns`.
+
+    Returns:
+        The texts, empty for missing ones; and the index of each row's, (N,).
+    """
+    cells, codes = {}, []
+    for name in schema.raw_columns_of(field):
+        cells[name], indices = distinct_cells([table.column(name) for table in tables])
+        codes.append(indices)
+    # one column at a time: the product of all numbers of values might overflow
+    combined = codes[0]
+    for more in codes[1:]:
+        combined = np.unique(combined.astype(np.int64) * (int(more.max(initial=0)) + 1) + more, return_inverse=True)[1]
+    _, first, indices = np.unique(combined, return_index=True, return_inverse=True)
+    of_combinations = {name: [cells[name][code] for code in of_rows[first]] for name, of_rows in zip(cells, codes)}
+    texts = texts_of_columns(schema, field, indexes, of_combinations)
+    number_of_text = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    numbers = np.fromiter(map(number_of_text.__getitem__, texts), dtype=np.int64, count=len(texts))
+    return list(number_of_text), numbers[indices]
+
+
+def _column_of_texts(
+    columns: Mapping[str, Any], schema: Schema, field: FieldSchema, indexes: Sequence[ValueIndex]
+) -> pa.ChunkedArray:
+    """The texts of training rows for a field that `columns` makes of others, as an Arrow column."""
+    of_field = {name: columns[name] for name in schema.raw_columns_of(field)}
+    if all(isinstance(column, pa.ChunkedArray) for column in of_field.values()):
+        texts, indices = distinct_texts_of([pa.table(of_field)], schema, field, indexes)
+        return pa.chunked_array([pa.array(texts, pa.string()).take(pa.array(indices))])
+    return pa.chunked_array([pa.array(texts_of_columns(schema, field, indexes, of_field), pa.string())])
 
 
 def vector_blocks(column: Any, field: FieldSchema, size: int | None = None, start: int = 0) -> Iterator[np.ndarray]:

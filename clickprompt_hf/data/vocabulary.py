@@ -134,8 +134,8 @@ def _checked_columns(train: TrainingRows, schema: Schema, min_count: int) -> Map
         raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
     if isinstance(train, datasets.Dataset):
         _warn_of_inferred_types(train, schema)
-    columns = columns_of_training_rows(train, schema.columns)
-    check_columns(schema.columns, columns)
+    columns = columns_of_training_rows(train, schema.raw_columns)
+    check_columns(schema.raw_columns, columns)
     for field in schema.fields:
         if field.kind != "multi_valued" and not field.is_vector and _has_nested_cells(columns[field.column]):
             raise ValueError(

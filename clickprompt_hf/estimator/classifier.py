@@ -201,7 +201,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
                 schema = schema.with_text_fields(in_text)
             elif unknown := [name for name in self.text_fields if name not in known | given_columns]:
                 raise ValueError(f"`text_fields` must be columns of `X`, got {unknown}.")
-        columns = [*dict.fromkeys(schema.columns), label]
+        columns = [*schema.raw_columns, label]
         splits = {name: rows.select(columns) for name, rows in splits.items()}
 
         # 3. Encode, train in a temporary folder.
@@ -351,11 +351,11 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 
     def _columns_of(self, table: pa.Table, schema: Schema) -> pa.Table:
         """The columns of a given schema."""
-        if missing := [column for column in schema.columns if column not in table.column_names]:
+        if missing := [column for column in schema.raw_columns if column not in table.column_names]:
             raise ValueError(
                 f"`X` must have the columns of `schema`, but lacks {missing}; it has {table.column_names}."
             )
-        return table.select(list(dict.fromkeys(schema.columns)))
+        return table.select(schema.raw_columns)
 
     def _label_of(self, table: pa.Table, name: Any) -> str:
         """Name of the label in a drafted schema: that of the labels, or one that no column has."""

@@ -357,12 +357,13 @@ def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, st
 
 def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
     sizes = {f: scale.size for f, scale in processor.scales.items()}
+    parts_of = processor.schema.parts_of
     return [
         {
             "column": escaped(field.column),
             "name": escaped(field.name),
-            "kind": _kind(field, sizes.get(f))
-            + (", not in the text" if processor.reads_text and not field.in_text else ""),
+            "kind": _kind(field, sizes.get(f), [processor.schema.fields[part].name for part in parts_of(field)])
+            + (", not in the text" if processor.reads_text and not (field.in_text or field.columns) else ""),
             "distinct": f"{sum(map(bool, vocabulary)):,}" if field.kind not in ("numeric", "text", "vector") else "",
         }
         for f, (field, vocabulary) in enumerate(zip(processor.schema.fields, processor.vocabularies))
@@ -372,11 +373,13 @@ def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
 
 def _is_read(field: FieldSchema, processor: ClickPromptProcessor) -> bool:
     # a schema may have free text for a teacher or for another model
-    return field.kind != "text" or field.as_vector or processor.reads_text
+    return field.kind != "text" or field.column in processor.read_columns or bool(field.columns)
 
 
-def _kind(field: FieldSchema, size: int | None = None) -> str:
-    """Words for a field's kind; `size` is the number of entries of its vectors."""
+def _kind(field: FieldSchema, size: int | None = None, parts: Sequence[str] = ()) -> str:
+    """Words for a field's kind; `size` is the number of entries of its vectors, `parts` are the fields of its text."""
+    if parts:
+        return f"a vector of {size} numbers, of the text of {', '.join(map(escaped, parts))}"
     if field.is_vector:
         return f"{'free text, also ' if field.as_vector else ''}a vector of {size} numbers"
     if field.kind == "numeric":
@@ -397,7 +400,7 @@ def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
     """A row with each field's most frequent value, a numeric field's middle boundary, and any time and text."""
     row: dict[str, Any] = {}
     for field, vocabulary, boundaries in zip(processor.schema.fields, processor.vocabularies, processor.boundaries):
-        if not _is_read(field, processor):
+        if field.columns or not _is_read(field, processor):
             continue
         if field.kind == "numeric":
             # The boundary right above zero, 2e-308, is shown as 0.

@@ -42,7 +42,7 @@ class RowReader(TextRenderer):
     @property
     def read_columns(self) -> list[str]:
         """Columns that rows must have, without repeats."""
-        return list(dict.fromkeys(self.schema.columns))
+        return self.schema.raw_columns
 
     def inputs(self, columns: Mapping[str, Any], unknown: UnknownValues | None = None) -> dict[str, np.ndarray]:
         """Convert columns, as `columns` returns them, to model inputs.

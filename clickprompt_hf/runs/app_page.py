@@ -74,8 +74,9 @@ class Explanations:
         self.processor: Any = AutoProcessor.from_pretrained(name_or_path)
         self.model: Any = load_model(name_or_path)
         self.processor.check_model(self.model.config)
-        # parts of the same time share a widget
-        self.fields = list({field.column: field for field in reversed(self.processor.schema.fields)}.values())[::-1]
+        # parts of the same time share a widget, and the vector of several fields' text has none
+        own = [field for field in self.processor.schema.fields if not field.columns]
+        self.fields = list({field.column: field for field in reversed(own)}.values())[::-1]
         # by key of the joined tables, the columns that it looks up
         self.keys: dict[str, list[str]] = {}
         for name, key in self.processor.columns_to_join({}).items():

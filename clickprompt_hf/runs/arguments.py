@@ -190,17 +190,24 @@ class DataArguments:
             "Default: all fields except those with in_text: false in the schema."
         },
     )
+    vector_fields: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Columns of fields, e.g. title genre, whose text a frozen PLM turns into one vector, an input of "
+            "the backbone. The fields keep their ids. Default: only texts with as: vector in the schema."
+        },
+    )
     text_encoder: str | None = field(
         default=None,
         metadata={
-            "help": "Hub id or folder of the frozen PLM that turns texts with as: vector in the schema into "
-            "vectors. Default: --plm_name_or_path with its pretrained weights."
+            "help": "Hub id or folder of the frozen PLM that turns --vector_fields, and texts with as: vector in the "
+            "schema, into vectors. Default: --plm_name_or_path with its pretrained weights."
         },
     )
     text_vector_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder that caches these vectors, by PLM and text, for later runs. Default: _text_vectors in "
+            "help": "Folder that caches vectors of texts, by PLM and text, for later runs. Default: _text_vectors in "
             "output_dir."
         },
     )

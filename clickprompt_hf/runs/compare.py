@@ -74,8 +74,10 @@ def make_parser() -> TrainingParser:
     """The parser of `clickprompt compare`."""
     parts = (CompareArguments, ModelArguments, DataArguments, ClickPromptTrainingArguments)
     parser = TrainingParser("compare", __doc__, parts)
-    # arms need raw rows
-    next(action for action in parser._actions if action.dest == "prepared").help = SUPPRESS
+    # arms need raw rows, and differ in what reads the text
+    for action in parser._actions:
+        if action.dest in ("prepared", "vector_fields", "text_encoder"):
+            action.help = SUPPRESS
     # early stopping ends training before
     parser.set_defaults(
         num_train_epochs=10.0,
@@ -265,6 +267,11 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
             f"`--prepared` must be left out, got {data_args.prepared}: the arms of a comparison need the raw rows. "
             "Pass their files or dataset."
         )
+    if data_args.vector_fields is not None:
+        raise ValueError(
+            f"`--vector_fields` must be left out, got {' '.join(data_args.vector_fields)}: arms without a PLM must "
+            "not use one. The arm backbone_text_vectors reads the vector of --text_fields."
+        )
     if data_args.stream:
         raise ValueError("`--stream` must be false or left out: the arms of a comparison read the rows into memory.")
     resolved = resolve_data_arguments(data_args, None)
@@ -278,7 +285,9 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
             "backbone_text_vectors reads the vector of the row's text."
         )
         plain = [
-            replace(field, as_vector=False, in_text=True) if field.as_vector else field for field in schema.fields
+            replace(field, as_vector=False, in_text=True) if field.kind == "text" else field
+            for field in schema.fields
+            if not field.columns
         ]
         schema = replace(schema, fields=tuple(plain))
     validation, most = tables["validation"], data_args.max_eval_rows

@@ -15,7 +15,8 @@ from .plms import SCRATCH_SIZES, check_plm_name, text_side_config
 # What was decided when the rows were split and encoded.
 _DECIDED = (
     *("data_path", "train_file", "validation_file", "test_file", "schema", "split", "split_seed", "split_column"),
-    *("split_fractions", "max_train_rows", "min_count", "stream", "text_fields", "text_encoder", "max_text_length"),
+    *("split_fractions", "max_train_rows", "min_count", "stream", "text_fields", "max_text_length"),
+    *("vector_fields", "text_encoder"),
 )
 
 

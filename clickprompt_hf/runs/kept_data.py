@@ -84,6 +84,7 @@ _NAMES = {
     "split": "split",
     "schema": "schema",
     "text_fields": "choice of text fields",
+    "vector_fields": "choice of vector fields",
     "min_count": "min_count",
     "plm": "PLM",
     "prompts": "number of prompts",
@@ -92,7 +93,7 @@ _NAMES = {
     "tokenizer": "tokenizer",
     "max_text_length": "max_text_length",
 }
-_SHOWN = {"split", "text_fields", "min_count", "plm", "prompts", "limit", "max_text_length"}
+_SHOWN = {"split", "text_fields", "vector_fields", "min_count", "plm", "prompts", "limit", "max_text_length"}
 
 
 def files_state(paths: Iterable[Path]) -> str:

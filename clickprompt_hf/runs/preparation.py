@@ -62,7 +62,7 @@ from .prepared_folder import (
     spill_folder,
 )
 from .text_encoders import reuse_text_encoder, text_encoder_of
-from .text_fields import choose_text_fields, is_schema_of, show_texts
+from .text_fields import choose_text_fields, choose_vector_fields, is_schema_of, show_texts
 
 logger = logging.get_logger(__name__)
 
@@ -132,7 +132,8 @@ def prepare_data(
     resumed = checkpoint_to_resume(training_args)
     records = saved_records(checkpoint, teacher, resumed)
     resolved = resolve_against(data_args, records)
-    resolved["text_fields"] = records[0][1].get("text_fields") if records else None
+    for name in ("text_fields", "vector_fields"):
+        resolved[name] = records[0][1].get(name) if records else None
     if checkpoint is None:
         backbone_class(model_args.fresh_backbone)
 
@@ -272,6 +273,7 @@ def _prepare_in_memory(request: _Request) -> None:
     own = source.table if isinstance(source.table, dict) else {}
     table = own["train"] if isinstance(source.table, dict) else source.table
     facts = {**_facts(own, table.column_names, source.schema, resolved), "text_fields": chosen, "stream": False}
+    facts["vector_fields"] = list(schema.text_vector_fields) or None
     splits = split_source(source, **{name: {**resolved, **facts}[name] for name in SPLIT_ARGUMENTS})
     if processor is None:
         encoder = text_encoder_of(schema, request.data_args, request.model_args, output_dir)
@@ -348,7 +350,8 @@ def _saved_schema(
         given = load_schema(data_args.schema)
         # The file may be written otherwise.
         saved_schema = replace(saved_schema, csv=given.csv, tables=given.tables)
-        if not is_schema_of(given, saved_schema, data_args.text_fields, resolved.get("text_fields")):
+        recorded = resolved.get("text_fields")
+        if not is_schema_of(given, saved_schema, data_args.text_fields, recorded, data_args.vector_fields):
             raise ValueError(
                 f"`--schema` must be left out or be {owner}'s schema, but {data_args.schema} differs from it."
             )
@@ -396,6 +399,7 @@ def _files_to_stream(
     reasons = {
         "`--dataset` is a file format": kind is None,
         "the schema has no vector fields": schema is not None and bool(schema.vector_fields),
+        "`--vector_fields` is left out": bool(data_args.vector_fields or resolved["vector_fields"]),
         "`--extend_vocabulary` is left out": extend_vocabulary,
     }
     unmet = [reason for reason, is_unmet in reasons.items() if is_unmet]
@@ -429,6 +433,7 @@ def _kept_data(request: _Request, schema: Schema | None, files: dict[str, list[P
     fitted = {
         "schema": None if schema is None else replace(schema, csv=None, tables=()).to_dict(),
         "text_fields": data_args.text_fields or resolved["text_fields"],
+        "vector_fields": data_args.vector_fields or resolved["vector_fields"],
         "min_count": resolved["min_count"],
         "plm": [model_args.plm_name_or_path, data_args.text_encoder],
         "prompts": model_args.fresh_prompt_length if model_args.plm_name_or_path else None,
@@ -453,12 +458,18 @@ def _chosen_text(
     reads_text: bool,
     owner: str,
 ) -> tuple[Schema, list[str] | None]:
-    """Choose the fields of the text: as in the checkpoint, else `--text_fields`, else as the schema says.
+    """Choose the fields of the text and of its vector: as in the checkpoint, else the flags, else the schema's.
 
     Returns:
         The schema, and the keys of the fields that `--text_fields` chose, now or in the checkpoint's training.
     """
-    recorded = records[0][1].get("text_fields") if records else None
+    recorded, of_vector = (records[0][1].get(name) if records else None for name in ("text_fields", "vector_fields"))
+    if processor is not None:
+        of_vector = processor.schema.text_vector_fields
+    elif records:
+        of_vector = of_vector or ()
+    # first: a text that is only part of a vector stays in the schema
+    schema = choose_vector_fields(schema, data_args.vector_fields, of_vector, owner)
     saved = recorded if processor is None else processor.schema.text_keys
     given = data_args.text_fields if reads_text else None
     schema = choose_text_fields(schema, given, saved, owner)

@@ -38,7 +38,10 @@ def text_encoder_of(
     keys = [schema.fields[f].key for f in schema.vector_fields if schema.fields[f].as_vector]
     if not keys:
         if data_args.text_encoder is not None:
-            logger.warning("--text_encoder has no effect: no field of the schema has `as: vector`.")
+            logger.warning(
+                "--text_encoder has no effect: no field of the schema has `as: vector`, and there are no "
+                "--vector_fields."
+            )
         return None
     name = data_args.text_encoder or model_args.plm_name_or_path
     if name is None or name in SCRATCH_SIZES:
@@ -62,12 +65,12 @@ def reuse_text_encoder(processor: ClickPromptProcessor, data_args: DataArguments
             f"{data_args.text_encoder!r}."
         )
     if (saved := processor.text_encoder) is not None:
-        processor.text_encoder = StoredTextEncoder(
-            saved.name_or_path,
-            _folder(data_args, output_dir),
-            fingerprint=saved.expected_fingerprint,
-            **saved.hub_arguments,
+        stored = StoredTextEncoder(
+            saved.name_or_path, _folder(data_args, output_dir), fingerprint=saved.expected_fingerprint
         )
+        # one of them is a `cache_dir` too, that of the Hub
+        stored.hub_arguments = saved.hub_arguments
+        processor.text_encoder = stored
 
 
 def _folder(data_args: DataArguments, output_dir: str) -> Path:

@@ -46,21 +46,55 @@ def choose_text_fields(
     return chosen
 
 
+def choose_vector_fields(
+    schema: Schema, given: Sequence[str] | None, saved: Sequence[str] | None, owner: str = "the checkpoint"
+) -> Schema:
+    """Add the vector of the chosen fields' text.
+
+    Args:
+        schema: What the columns of the data mean.
+        given: Columns or keys of fields, `--vector_fields`; `None` if it is not given.
+        saved: Keys of the fields of the vector that the checkpoint reads, from which training starts or resumes; empty
+            if it reads none, and `None` without a checkpoint.
+        owner: What the saved ones belong to, as the message calls it.
+
+    Raises:
+        ValueError: If a given field is unknown or has no text, or the given ones are not the checkpoint's.
+    """
+    if given is not None:
+        found = tuple(schema.fields[f].key for f in schema.fields_named(given, "`--vector_fields`"))
+        if saved is not None and found != tuple(saved):
+            expected = f"{' '.join(saved)}, as in {owner}'s training, or left out" if saved else "left out"
+            why = "" if saved else f": {owner} reads no vector of several fields' text"
+            raise ValueError(f"`--vector_fields` must be {expected}, got {' '.join(given)}{why}.")
+        return schema if found == schema.text_vector_fields else schema.with_vector_fields(given)
+    # a schema without these fields is another dataset's, which the check against the checkpoint's rows refuses
+    if saved and not schema.text_vector_fields and {*saved} <= {*schema.keys}:
+        return schema.with_vector_fields(saved)
+    return schema
+
+
 def is_schema_of(
-    given: Schema, saved: Schema, text_fields: Sequence[str] | None, recorded: Sequence[str] | None = None
+    given: Schema,
+    saved: Schema,
+    text_fields: Sequence[str] | None,
+    recorded: Sequence[str] | None = None,
+    vector_fields: Sequence[str] | None = None,
 ) -> bool:
     """Whether a schema file is that of a checkpoint, whose fields in the text `--text_fields` may have chosen.
 
     Args:
-        given: Content of the file.
+        given: Content of the file. The field of `--vector_fields` need not be in it.
         saved: The checkpoint's schema.
         text_fields: As `given` of `choose_text_fields`.
         recorded: Keys of the fields that it chose in the checkpoint's training, whatever the file said; `None` if it
             was not given.
+        vector_fields: As `given` of `choose_vector_fields`.
 
     Raises:
-        ValueError: If a given field is unknown.
+        ValueError: If a given field is unknown, or those of `--vector_fields` are not the checkpoint's.
     """
+    given = choose_vector_fields(given, vector_fields, saved.text_vector_fields)
     if text_fields is not None:
         given = given.with_text_fields(text_fields)
     elif recorded is not None or all(field.in_text for field in given.fields):

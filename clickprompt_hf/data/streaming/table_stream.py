@@ -76,7 +76,7 @@ class TableStream:
         with_time: bool = True,
     ):
         needed = list(dict.fromkeys([*needed_columns(schema), *more_columns]))
-        wanted = {*schema.columns, schema.label, *more_columns, *([schema.time] if with_time else [])}
+        wanted = {*schema.raw_columns, schema.label, *more_columns, *([schema.time] if with_time else [])}
         self.columns = [name for name in needed if name in wanted]
         self._files: list[tuple[str, ReadableFile]] = []
         self._states: dict[Path, tuple[int, int]] = {}

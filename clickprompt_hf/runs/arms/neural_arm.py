@@ -21,9 +21,7 @@ from ...modeling_clickprompt import ClickPromptForCTR
 from ...pipeline_clickprompt import scoring_batch_size
 from ...processing_clickprompt import ClickPromptProcessor
 from ...recent_texts import RecentTexts
-from ...schema_clickprompt import FieldSchema
 from ...scoring import score_table
-from ...text_encoder_clickprompt import TextEncoder, load_frozen
 from ...training import ClickPromptTrainer, ClickPromptTrainingArguments
 from ...training.arguments import copy_arguments
 from ...training.calibration import calibrate
@@ -40,8 +38,6 @@ from .pamlm import arguments_for, pamlm_checkpoint, pamlm_seconds
 
 # Share of unseen values in a field from which it matters whether training meets any.
 _LEAST_UNSEEN = 0.05
-# Column of the rows' text vectors.
-_VECTORS = "text_vectors"
 # Arguments of the PLM and its prompts, which a model without a PLM must not have.
 _WITHOUT_PLM = dict.fromkeys(("plm_name_or_path", "prompt_depth", "prompt_strategy", "fusion", "pooling"))
 
@@ -227,48 +223,34 @@ class NeuralArm(Arm):
 class TextVectorArm(NeuralArm):
     """The backbone with one more input: the frozen PLM's vector of the row's text.
 
-    The vectors of training and validation rows are computed once per text. Scoring computes those of the rows it gets.
+    The vectors of training and validation rows are computed once per text. Scoring computes those of the rows it gets,
+    as the model that is kept does: in float32.
     """
 
     def __init__(self, name: str, bench: Bench):
         super().__init__(name, bench, with_plm=False)
         self.uses_plm_at_serving = True
 
-    @cached_property
-    def _encoder(self) -> TextEncoder:
-        return TextEncoder(str(self.bench.model_args.plm_name_or_path), bf16=self.bench.training_args.bf16)
-
     def _forget_texts(self) -> None:
-        self._encoder.forget()
-
-    def _with_vectors(self, table: pa.Table, encoder: TextEncoder) -> pa.Table:
-        """The raw rows with a column of vectors, (N, H) float32."""
-        vectors = encoder.encode(self.bench.data.processor.render(table))
-        flat = pa.array(vectors.reshape(-1), pa.float32())
-        return table.append_column(_VECTORS, pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+        encoder: Any = self.data.processor.text_encoder
+        encoder.forget()
 
     @cached_property
     def data(self) -> PreparedData:
         bench, shared = self.bench, self.bench.data
         cache = bench.text_vector_dir or bench.folder / "_text_vectors"
-        stored = StoredTextEncoder(str(bench.model_args.plm_name_or_path), cache, bf16=bench.training_args.bf16)
-        tables = {name: self._with_vectors(table, stored) for name, table in bench.tables.items() if name != "test"}
+        encoder = StoredTextEncoder(str(bench.model_args.plm_name_or_path), cache)
         schema = shared.processor.schema
-        schema = replace(schema, fields=(*schema.fields, FieldSchema(_VECTORS, kind="vector")))
-        processor = ClickPromptProcessor.fit(tables["train"], schema, min_count=shared.training_data["min_count"])
+        schema = schema.with_vector_fields(schema.text_keys)
+        tables = {name: table for name, table in bench.tables.items() if name != "test"}
+        min_count = shared.training_data["min_count"]
+        processor = ClickPromptProcessor.fit(tables["train"], schema, min_count=min_count, text_encoder=encoder)
         # several processes may train this arm
         folder = prepared_data(bench.folder).with_name(f"vectors-{os.getpid()}")
         prepare_splits(tables, processor, folder)
         splits, processor = load_prepared(folder)
         record = {**shared.training_data, "processor_fingerprint": processor.fingerprint}
         return PreparedData(splits, processor, record)
-
-    def _score(self, model: Any, table: pa.Table, texts: RecentTexts | None = None) -> np.ndarray:
-        return super()._score(model, self._with_vectors(table, self._encoder), texts)
-
-    def _megabytes(self, folder: Path) -> float:
-        plm = sum(weight.nbytes for weight in load_frozen(self._encoder.name_or_path).parameters())
-        return super()._megabytes(folder) + plm / 1e6
 
 
 def _of_training(hyperparameters: dict[str, Any]) -> dict[str, Any]:
