@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import AutoModel
 
 from clickprompt_hf import (
+    ClickPromptClassifier,
     ClickPromptConfig,
     ClickPromptForCTR,
     ClickPromptPipeline,
@@ -31,8 +33,11 @@ from clickprompt_hf.cluster.table_scorer import TableScorer, check_table
 from clickprompt_hf.data.columnar import encode_tables, load_prepared, prepare_splits
 from clickprompt_hf.data.drift import DriftCounts
 from clickprompt_hf.data.text_vectors import text_vectors
+from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.evaluation.model_card import _example_row, _schema_table
 from clickprompt_hf.export.export_ctr import export_ctr
+from clickprompt_hf.export.export_plm import export_plm
+from clickprompt_hf.export.plm_scorer import PLMScorer
 from clickprompt_hf.export.scorer import Scorer
 from clickprompt_hf.inspection import what_if
 from clickprompt_hf.runs import finetune, predict, pretrain
@@ -89,7 +94,7 @@ def plm(tmp_path_factory):
 def build(processor, backbone="dcnv2", **options):
     torch.manual_seed(0)
     sizes = {name: getattr(processor, name) for name in ("field_sizes", "max_values", "vector_sizes")}
-    config = ClickPromptConfig(ctr_config=tiny_ctr_config(backbone, **sizes), fusion="ctr", **options)
+    config = ClickPromptConfig(ctr_config=tiny_ctr_config(backbone, **sizes), **{"fusion": "ctr", **options})
     return ClickPromptForCTR(config).eval()
 
 
@@ -349,6 +354,23 @@ def test_exports_take_the_vector_and_checkpoints_the_columns(fitted, tmp_path):
             check_table(tmp_path / folder, lacking, "score")
 
 
+def test_an_export_with_the_plm_reads_the_columns(plm, tmp_path):
+    pytest.importorskip("onnxscript")
+    processor = ClickPromptProcessor.fit(
+        rows(40), SCHEMA.with_text_fields(["title"]), tiny_roberta_tokenizer(), max_text_length=30, text_encoder=plm
+    )
+    text_config = tiny_text_config(vocab_size=len(processor.tokenizer), num_hidden_layers=1)
+    model = build(processor, text_config=text_config, prompt_length=2, fusion="sum")
+    model.save_pretrained(tmp_path / "whole")
+    processor.save_pretrained(tmp_path / "whole")
+    export_plm(tmp_path / "whole", tmp_path / "onnx")
+    table = without_clicks(rows(8, seed=2))
+    expected = [row["click_probability"] for row in ClickPromptPipeline(model, processor, device="cpu")(table)]
+    np.testing.assert_allclose(PLMScorer(tmp_path / "onnx").score(table), expected, atol=1e-5)
+    np.testing.assert_allclose(TableScorer(tmp_path / "onnx").score(pa.table(table)), expected, atol=1e-5)
+    check_table(tmp_path / "onnx", dict.fromkeys(table, False), "score")
+
+
 def test_the_service_the_card_and_drift_know_the_columns(fitted):
     model, processor = fitted
     given = listed(without_clicks(rows(12, seed=2)))
@@ -366,6 +388,60 @@ def test_the_service_the_card_and_drift_know_the_columns(fitted):
     assert abs(first - second) > 1e-6
     with pytest.raises(ValueError, match="`column` must be one of the schema's, .* got 'Text'"):
         what_if(model, processor, given[0], "Text", ["a"])
+    table = pa.Table.from_pylist(given)
+    drops = permutation_importance(
+        lambda shuffled: score_table(shuffled, processor, model, 4), table, [0, 1] * 6, processor.schema.fields
+    )
+    assert set(drops) == {"user", "Note", "Title", "Genres", "Hour", "Price"}
+    assert drops["Note"] != 0
+
+
+def test_the_service_asks_for_the_columns(fitted):
+    pytest.importorskip("fastapi")
+    pytest.importorskip("prometheus_client")
+    from clickprompt_hf.serving.service import _openapi
+
+    required = _openapi(CheckpointEngine(*fitted))["requestBody"]["content"]["application/json"]["schema"]["oneOf"][1]
+    assert required["required"] == fitted[1].read_columns
+    assert set(required["properties"]) == {*fitted[1].read_columns}
+
+
+def test_the_page_has_a_widget_per_column(fitted, tmp_path):
+    pytest.importorskip("gradio")
+    from clickprompt_hf.runs.app_page import Explanations, importance_chart
+
+    model, processor = fitted
+    model.save_pretrained(tmp_path / "ctr")
+    processor.save_pretrained(tmp_path / "ctr")
+    page = Explanations(str(tmp_path / "ctr"))
+    assert [field.column for field in page.fields] == SCHEMA.raw_columns
+    row = listed(without_clicks(rows(1)))[0]
+    shown, *_ = page.show("note", *(row[field.column] for field in page.fields))
+    assert shown == f"{score_table(pa.Table.from_pylist([row]), processor, model, 1)[0]:.1%}"
+    pd.DataFrame(rows(20)).to_csv(tmp_path / "labelled.csv", index=False)
+    chart = importance_chart(page.model, page.processor, tmp_path / "labelled.csv")
+    assert {row[0] for row in chart.value["data"]} == {"user", "Note", "Title", "Genres", "Hour", "Price"}
+
+
+def test_the_estimator_takes_such_a_schema(plm, tmp_path):
+    table = rows(60)
+    given = pd.DataFrame(without_clicks(table))
+    options = {"schema": SCHEMA.to_dict(), "max_epochs": 1, "batch_size": 16, "random_state": 0}
+    sizes = {"embedding_size": 4, "dnn_hidden_sizes": [8], "num_cross_layers": 1}
+    with pytest.raises(ValueError, match="`text_encoder` must name the language model"):
+        ClickPromptClassifier(**options, ctr_config=sizes).fit(given, table["click"])
+    classifier = ClickPromptClassifier(**options, ctr_config=sizes, text_encoder=plm).fit(given, table["click"])
+    assert classifier.model_.config.ctr_config.vector_sizes == [16]
+    expected = classifier.predict_proba(given)
+    changed = classifier.predict_proba(given.assign(note="something else"))
+    assert (expected[0] != changed[0]).all()
+    classifier.save_pretrained(tmp_path / "saved")
+    for other in (ClickPromptClassifier.from_pretrained(tmp_path / "saved"), pickle.loads(pickle.dumps(classifier))):
+        np.testing.assert_allclose(other.predict_proba(given), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"lacks \['note'\]"):
+        ClickPromptClassifier(**options, ctr_config=sizes, text_encoder=plm).fit(
+            given.drop(columns="note"), table["click"]
+        )
 
 
 def test_columns_of_joined_tables_are_part_of_the_text(plm, tmp_path):

@@ -76,7 +76,8 @@ def permutation_importance(
 
 
 def _names_of_columns(fields: Sequence[FieldSchema]) -> dict[str, str]:
-    """What each column is called in the result."""
+    """What each column is called in the result. The vector of several fields' text has no column to shuffle."""
+    fields = [field for field in fields if not field.columns]
     joined = {
         column: ", ".join(field.name for field in fields if field.column == column)
         for column in dict.fromkeys(field.column for field in fields)
