@@ -334,6 +334,9 @@ class _Encoding:
         for name, counted in zip(names, unknown):
             if name != "train":
                 counted.warn(f" of the {name} split", but_for=split_column)
+        # the processor keeps the vocabularies, and rows need ids alone
+        self.table._fitted = {}
+        pa.default_memory_pool().release_unused()
 
     def _ids_of(self, f: int, unknown: Sequence[UnknownValues]) -> np.ndarray:
         """Ids of a field's values, (D, C); counts those that training rows did not have, per split."""
@@ -348,7 +351,7 @@ class _Encoding:
         return ids
 
     def _fitted(self, f: int) -> FittedField:
-        """What was fitted for a field, now or before its processor was saved."""
+        """What was fitted for a field; from its vocabulary if the table has not fitted it or has written it."""
         if self.table._fitted:
             return self.table._fitted[f]
         return FittedField(pa.array(self.processor.vocabularies[f], pa.large_string()))

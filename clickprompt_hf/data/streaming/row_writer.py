@@ -90,7 +90,8 @@ class RowWriter:
             self._spill(ordered, {name: array[order] for name, array in arrays.items()})
             return
         for start, end in zip(starts, [*starts[1:], len(ordered)]):
-            self._write_run(int(ordered[start]), {name: array[order[start:end]] for name, array in arrays.items()})
+            for name, array in arrays.items():
+                self._write_run(int(ordered[start]), name, array[order[start:end]])
 
     def _order_of(self, positions: np.ndarray) -> np.ndarray:
         """The order of the rows by position."""
@@ -111,17 +112,17 @@ class RowWriter:
             starts = np.flatnonzero(np.concatenate([[True], np.diff(rows["position"]) != 1]))
             for start, end in zip(starts, [*starts[1:], len(rows)]):
                 run = rows[start:end]
-                self._write_run(int(run["position"][0]), {name: run[name] for name in self._types})
+                for name in self._types:
+                    self._write_run(int(run["position"][0]), name, run[name])
         self._buckets.clear()
 
-    def _write_run(self, position: int, arrays: Mapping[str, np.ndarray]) -> None:
-        for name, array in arrays.items():
-            # bytes that share the array's memory
-            content = np.ascontiguousarray(array, dtype=self._types[name][0]).reshape(-1).view(np.uint8).data
-            offset = self._offsets[name] + position * self._row_bytes(name)
-            while content:
-                written = os.pwrite(self._files[name], content, offset)
-                content, offset = content[written:], offset + written
+    def _write_run(self, position: int, name: str, array: np.ndarray) -> None:
+        # bytes that share the array's memory
+        content = np.ascontiguousarray(array, dtype=self._types[name][0]).reshape(-1).view(np.uint8).data
+        offset = self._offsets[name] + position * self._row_bytes(name)
+        while content:
+            written = os.pwrite(self._files[name], content, offset)
+            content, offset = content[written:], offset + written
 
     def _spill(self, positions: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
         rows = np.empty(len(positions), dtype=self._row)
