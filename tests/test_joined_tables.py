@@ -22,7 +22,7 @@ from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
 from clickprompt_hf.data.sources import load_source
-from clickprompt_hf.data.streaming import prepare, table_stream
+from clickprompt_hf.data.streaming import table_stream, tokens
 from clickprompt_hf.data.streaming.prepare import StreamedTable
 from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.data.table_files import needed_columns, read_table_files
@@ -131,7 +131,7 @@ def streamed(data, schema, folder):
 @pytest.mark.parametrize("way", [in_memory, streamed])
 def test_rows_are_those_of_a_table_joined_by_hand(way, paths, tmp_path, monkeypatch):
     monkeypatch.setattr(table_stream, "ROWS_PER_CHUNK", 64)
-    monkeypatch.setattr(prepare, "ROWS_PER_CHUNK", 64)
+    monkeypatch.setattr(tokens, "ROWS_PER_CHUNK", 64)
     monkeypatch.setattr(table_files, "_PARQUET_ROWS", 50)
     found, processor = way(*paths[0], tmp_path / "found")
     expected, by_hand = way(*paths[1], tmp_path / "expected")

@@ -16,7 +16,7 @@ from tiny_data import tiny_bert_tokenizer, whole_text_tokenizer
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.streaming import prepare, row_writer, table_stream, vocabulary
+from clickprompt_hf.data.streaming import prepare, row_writer, table_stream, tokens, vocabulary
 from clickprompt_hf.data.streaming.distinct import PARTITION_BITS, DistinctValues
 from clickprompt_hf.data.streaming.prepare import StreamedTable
 from clickprompt_hf.data.streaming.row_splits import StreamedRows, count_codes, split_rows
@@ -87,7 +87,7 @@ def table():
 def small_chunks(monkeypatch):
     """Chunks and buckets of few rows."""
     monkeypatch.setattr(table_stream, "ROWS_PER_CHUNK", 64)
-    monkeypatch.setattr(prepare, "ROWS_PER_CHUNK", 64)
+    monkeypatch.setattr(tokens, "ROWS_PER_CHUNK", 64)
     # some fields have more values, others fewer
     monkeypatch.setattr(prepare, "_MANY_VALUES", 50)
     monkeypatch.setattr(row_writer, "_BUCKET_ROWS", 50)

@@ -31,9 +31,9 @@ from ..data.drift import count_training_values, with_trained_values
 from ..data.prepared_notes import notes_of_shards
 from ..data.sources.source import SPLIT_NAMES
 from ..data.streaming.distinct import DistinctValues
-from ..data.streaming.prepare import write_tokens
 from ..data.streaming.row_writer import RowWriter
 from ..data.streaming.spill import SpilledColumn
+from ..data.streaming.tokens import write_tokens
 from ..data.token_tables import first_clauses
 from ..processing_clickprompt import ClickPromptProcessor
 from ..whole_files import whole_folder

@@ -1,13 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""From files to the folder that `load_prepared` maps, in bounded memory.
+"""From files to the folder that `load_prepared` maps, in bounded memory."""
 
-Shapes: N rows, R rows of a chunk, D distinct values of a column, F fields, G fields in the text, C columns of ids.
-"""
-
-import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -18,29 +14,18 @@ import pyarrow as pa
 
 from ...processing_clickprompt import ClickPromptProcessor
 from ...schema_clickprompt import FieldSchema, Schema
-from ...unknown_values_clickprompt import UnknownValues
 from ...whole_files import whole_folder, write_errors_naming
-from ..collators import hash_numbers
-from ..columnar import SIZES_FILE, write_notes
+from ..columnar import write_notes
 from ..disk_space import check_disk_space
-from ..drift import TrainedValues, training_bins, with_trained_values
 from ..labels import checked_labels, count_words, warn_of_other_words
 from ..splits import DEFAULT_FRACTIONS, Split, check_split_sizes, check_time_column, choose_split_column
 from ..table_files import joined_tables
-from ..token_tables import TokenTables, doubtful_clauses, first_clauses, sample_of_rows
 from .distinct import DistinctValues
-from .row_splits import RowSplits, StreamedRows, add_at, count_codes, split_rows
-from .row_writer import RowWriter
+from .row_encoding import RowEncoding, SplitRows, wait_for
+from .row_splits import RowSplits, StreamedRows, add_at, split_rows
 from .spill import SpilledColumn
-from .table_stream import ROWS_PER_CHUNK, TableStream
-from .vocabulary import (
-    FittedField,
-    clauses_of_column,
-    count_unknown,
-    fit_field,
-    ids_of_column,
-    text_list,
-)
+from .table_stream import TableStream
+from .vocabulary import FittedField, fit_field, text_list
 
 # Fields of more values are fitted one at a time: each takes 150 bytes per value meanwhile.
 _MANY_VALUES = 1_000_000
@@ -114,16 +99,16 @@ class StreamedTable:
                 if self.schema.positive is not None:
                     words += count_words(label)
                 # the next chunk is read while this one is encoded
-                _wait_for(running)
+                wait_for(running)
                 running = [
                     pool.submit(_add, column, chunk.rows.column(name)) for name, column in self._columns.items()
                 ]
-            _wait_for(running)
+            wait_for(running)
             if self.schema.positive is not None:
                 warn_of_other_words(words, self.schema.label, self.schema.positive)
             if not self._labels:
                 raise ValueError(f"{' and '.join(map(str, self._stream.paths))} must have rows, but there are none.")
-            _wait_for([pool.submit(column.merge) for column in self._columns.values()])
+            wait_for([pool.submit(column.merge) for column in self._columns.values()])
 
     def split(
         self,
@@ -173,7 +158,7 @@ class StreamedTable:
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
             for chunk, (parts, labels) in enumerate(zip(self._row_splits.parts(), self._labels)):
                 counts += _count_pairs(parts, labels, len(sizes), 2)
-                _wait_for([pool.submit(count, name, chunk, parts) for name in self._columns])
+                wait_for([pool.submit(count, name, chunk, parts) for name in self._columns])
         check_split_sizes({name: (int(of.sum()), int(of[1])) for name, of in zip(sizes, counts)}, self.schema)
         return sizes
 
@@ -249,8 +234,10 @@ class StreamedTable:
             ValueError: If a cell of a multi-valued field is not a list of single values.
             OSError: If the disk has no room.
         """
+        assert self._row_splits is not None, "`split` comes first"
         with whole_folder(folder, flush=False) as partial:
-            _Encoding(self, processor, partial, self._folder).write(split_column)
+            rows = SplitRows(self._row_splits, self._columns, self._counts, self._labels, self._fitted)
+            RowEncoding(rows, processor, partial, self._folder).write(split_column)
             write_notes(partial, notes or {})
 
 
@@ -263,210 +250,6 @@ def check_can_be_streamed(schema: Schema) -> None:
         )
 
 
-class _Encoding:
-    """The arrays of a streamed table, encoded by a processor."""
-
-    def __init__(self, table: StreamedTable, processor: ClickPromptProcessor, folder: Path, spill_folder: Path):
-        assert table._row_splits is not None, "`split` comes first"
-        self.table, self.processor, self.folder, self.spill_folder = table, processor, folder, spill_folder
-        self.splits = table._row_splits
-        self.columns, self.counts = table._columns, table._counts
-        # Per field: ids of its column's values, and clauses of fields in the text.
-        self.ids: list[np.ndarray] = []
-        self.clauses: list[list[str]] = []
-        self.clause_ids: list[np.ndarray] = []
-
-    def write(self, split_column: str | None) -> None:
-        self._encode_values(split_column)
-        num_rows = int(self.splits.starts()[-1])
-        fields = self.processor.schema.fields
-        num_ids = sum(field.num_columns for field in fields)
-        arrays: dict[str, tuple[Any, int]] = {
-            "feature_ids": (np.int32, num_ids),
-            "value_ids": (np.int32, len(fields)),
-            "labels": (np.int8, 0),
-            "row_ids": (np.int64, 0),
-        }
-        if self.clause_ids:
-            arrays["clause_ids"] = (np.int32, len(self.clause_ids))
-        ends = self.splits.starts()[1:].tolist()
-        with RowWriter(self.folder, self.spill_folder, num_rows, arrays, ends) as writer:
-            with ThreadPoolExecutor(pa.cpu_count()) as pool:
-                running: list[Future] = []
-                for chunk, positions in enumerate(self.splits.positions()):
-                    _wait_for(running[: 1 - pa.cpu_count()] if pa.cpu_count() > 1 else running)
-                    running = running[-pa.cpu_count() :]
-                    running.append(pool.submit(lambda *at: writer.write(at[1], self._encoded(*at)), chunk, positions))
-                _wait_for(running)
-            writer.finish()
-        if self.clause_ids:
-            write_tokens(self.folder, self.spill_folder, self.clauses, self.processor, num_rows)
-        sizes = json.dumps(self.splits.sizes)
-        (self.folder / SIZES_FILE).write_text(sizes, encoding="utf-8")
-        with_trained_values(self.processor, self._trained_values()).save_pretrained(self.folder / "processor")
-
-    def _trained_values(self) -> TrainedValues:
-        """Counts of the training rows, as `count_training_values` gives them."""
-        train = list(self.splits.sizes).index("train")
-        processor, trained = self.processor, {}
-        for f, field in enumerate(processor.schema.fields):
-            if field.num_columns:
-                repeats = self.counts[field.column][train]
-                trained[processor.schema.keys[f]] = training_bins(self.ids[f], processor.vocabularies[f], repeats)
-        return trained
-
-    def _encode_values(self, split_column: str | None) -> None:
-        names = list(self.splits.sizes)
-        unknown = [UnknownValues(self.processor) for _ in names]
-        with ThreadPoolExecutor(pa.cpu_count()) as pool:
-            self.ids = list(pool.map(lambda f: self._ids_of(f, unknown), range(len(self.processor.schema.fields))))
-        for f in self.processor.schema.fields_in_text if self.processor.reads_text else ():
-            name = self.processor.schema.fields[f].column
-            is_used = self.counts[name].sum(axis=0) > 0
-            clauses, indices = clauses_of_column(
-                self.columns[name], self._fitted(f), self.ids[f], is_used, self.processor, f
-            )
-            self.clauses.append(clauses)
-            self.clause_ids.append(indices)
-        if self.clauses:
-            firsts = first_clauses(self.clauses).tolist()
-            self.clause_ids = [indices + np.int32(of) for indices, of in zip(self.clause_ids, firsts)]
-        for name, counted in zip(names, unknown):
-            if name != "train":
-                counted.warn(f" of the {name} split", but_for=split_column)
-        # the processor keeps the vocabularies, and rows need ids alone
-        self.table._fitted = {}
-        pa.default_memory_pool().release_unused()
-
-    def _ids_of(self, f: int, unknown: Sequence[UnknownValues]) -> np.ndarray:
-        """Ids of a field's values, (D, C); counts those that training rows did not have, per split."""
-        field = self.processor.schema.fields[f]
-        column = self.columns[field.column]
-        if not field.num_columns:
-            return np.zeros((column.num_distinct, 0), dtype=np.int32)
-        of_all = self.counts[field.column].sum(axis=0)
-        ids = ids_of_column(column, self._fitted(f), self.processor, f, of_all)
-        for counted, counts in zip(unknown, self.counts[field.column]):
-            count_unknown(column, ids, counts, f, counted)
-        return ids
-
-    def _fitted(self, f: int) -> FittedField:
-        """What was fitted for a field; from its vocabulary if the table has not fitted it or has written it."""
-        if self.table._fitted:
-            return self.table._fitted[f]
-        return FittedField(pa.array(self.processor.vocabularies[f], pa.large_string()))
-
-    def _encoded(self, chunk: int, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The encoded rows of a chunk."""
-        fields, num_rows = self.processor.schema.fields, len(positions)
-        ends = np.cumsum([ids.shape[1] for ids in self.ids]).tolist()
-        encoded = {
-            "feature_ids": np.empty((num_rows, ends[-1]), dtype=np.int32),
-            "value_ids": np.empty((num_rows, len(fields)), dtype=np.int32),
-            "labels": self.table._labels[chunk],
-            "row_ids": positions,
-        }
-        if self.clause_ids:
-            encoded["clause_ids"] = np.empty((num_rows, len(self.clause_ids)), dtype=np.int32)
-        in_text = self.processor.schema.fields_in_text if self.clause_ids else ()
-        # One column at a time: the codes of all are as large as the encoded rows.
-        for f, (field, ids, end) in enumerate(zip(fields, self.ids, ends)):
-            codes, code_map = self.columns[field.column].codes(chunk)
-            # values of the chunk are in the order of the column, so this stays in the cache
-            encoded["feature_ids"][:, end - ids.shape[1] : end] = ids[code_map][codes]
-            encoded["value_ids"][:, f] = code_map[codes]
-            if f in in_text:
-                place = in_text.index(f)
-                encoded["clause_ids"][:, place] = self.clause_ids[place][code_map][codes]
-        return encoded
-
-
-def write_tokens(
-    folder: Path,
-    spill_folder: Path,
-    clauses: Sequence[Sequence[str]],
-    processor: ClickPromptProcessor,
-    num_rows: int,
-) -> None:
-    """Write the tokens of clauses, and the number of each row's distinct text, beside `clause_ids.npy`.
-
-    Args:
-        folder: Has `clause_ids.npy`, (N, G) indices into the clauses of all fields, one field's after another's.
-        spill_folder: Where unsorted rows go; must exist.
-        clauses: Per field in the text, its distinct clauses.
-        processor: Has the tokenizer.
-        num_rows: N.
-    """
-    affixes = [processor.affixes(f) for f in processor.schema.fields_in_text]
-    clause_ids = folder / "clause_ids.npy"
-    firsts = first_clauses(clauses)
-    verified = _rows_to_verify(clause_ids, clauses, processor.tokenizer) - firsts
-    arguments = (affixes, processor.tokenizer, processor.max_text_length)
-    tables = TokenTables.of_clauses(clauses, verified, *arguments)
-    text_column = _spilled_texts(clause_ids, spill_folder / "texts")
-    _, first_rows = count_codes(text_column, [True] * len(text_column.num_rows))
-    numbers = np.empty(len(first_rows), dtype=np.int64)
-    numbers[np.argsort(first_rows)] = np.arange(len(first_rows))
-    with RowWriter(folder, spill_folder, num_rows, {"text_ids": (np.int64, 0)}) as writer:
-        row = 0
-        for chunk, rows in enumerate(text_column.num_rows):
-            codes, code_map = text_column.codes(chunk)
-            writer.write(np.arange(row, row + rows), {"text_ids": numbers[code_map][codes]})
-            row += rows
-    if tables is None:
-        mapped = np.load(clause_ids, mmap_mode="r")
-        tables = TokenTables.of_texts(clauses, mapped[np.sort(first_rows)] - firsts, *arguments)
-        del mapped
-        with RowWriter(folder, spill_folder, num_rows, {"clause_ids": (np.int32, 1)}) as writer:
-            for start, texts in _row_blocks(folder / "text_ids.npy"):
-                positions = np.arange(start, start + len(texts))
-                writer.write(positions, {"clause_ids": texts.astype(np.int32).reshape(-1, 1)})
-    tables.save(folder)
-
-
-def _rows_to_verify(path: Path, clauses: Sequence[Sequence[str]], tokenizer) -> np.ndarray:
-    """Clause ids of the rows on which to compare the tables with tokenized texts, as `rows_to_verify` chooses them."""
-    doubtful = np.concatenate(doubtful_clauses(clauses, tokenizer))
-    is_left = doubtful.copy()
-    wanted: list[np.ndarray] = []
-    mapped = np.load(path, mmap_mode="r")
-    sample = sample_of_rows(len(mapped))
-    wanted.append(np.asarray(mapped[sample]))
-    del mapped
-    if doubtful.any():
-        for _, block in _row_blocks(path):
-            rows = np.flatnonzero(is_left[block].any(axis=1))
-            # several rows of a block may have the same remaining clause
-            for row in rows:
-                if is_left[block[row]].any():
-                    wanted.append(block[row : row + 1])
-                    is_left[block[row]] = False
-    return np.unique(np.concatenate(wanted), axis=0)
-
-
-def _spilled_texts(path: Path, folder: Path) -> SpilledColumn:
-    """The distinct texts of rows as a column of keys, given the file of their clause ids."""
-    column = SpilledColumn(folder, pa.uint64())
-    for _, block in _row_blocks(path):
-        keys = np.zeros(len(block), dtype=np.uint64)
-        for clause_ids in block.T:
-            keys = hash_numbers(keys ^ clause_ids.astype(np.uint64))
-        column.add(DistinctValues.of(pa.array(keys)))
-    column.merge()
-    return column
-
-
-def _row_blocks(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Read an array in blocks of rows, each after the number of its first row, without mapping the file."""
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, kind = np.lib.format.read_array_header_1_0(file)
-        width = int(np.prod(shape[1:], dtype=np.int64))
-        for start in range(0, shape[0], ROWS_PER_CHUNK):
-            rows = min(ROWS_PER_CHUNK, shape[0] - start)
-            yield start, np.fromfile(file, dtype=kind, count=rows * width).reshape(rows, *shape[1:])
-
-
 def _count_pairs(parts: np.ndarray, codes: np.ndarray, num_parts: int, num_codes: int) -> np.ndarray:
     """Number of rows of each pair of a part and a code, (parts, codes); rows of no part do not count."""
     # `LEFT_OUT` is -1
@@ -476,8 +259,3 @@ def _count_pairs(parts: np.ndarray, codes: np.ndarray, num_parts: int, num_codes
 
 def _add(column: SpilledColumn, chunk: pa.ChunkedArray) -> None:
     column.add(DistinctValues.of(chunk))
-
-
-def _wait_for(running: Iterable[Future]) -> None:
-    for future in running:
-        future.result()
