@@ -147,14 +147,20 @@ def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 1
     field_index = _field_index(processor, column)
     kind = processor.schema.fields[field_index].kind
     if kind == "numeric":
-        # A boundary right above a value stands for that value, as 5 for 5.000000000000001 and 0 for 2e-308.
-        rounded = (round(float(f"{boundary:.15g}"), 300) for boundary in processor.boundaries[field_index])
-        numbers = list(dict.fromkeys(rounded))
+        numbers = list(dict.fromkeys(map(_without_margin, processor.boundaries[field_index])))
         return numbers[:: max(1, -(-len(numbers) // limit))]
     # vocabularies of other kinds hold keys, not values
     vocabulary = processor.vocabularies[field_index] if kind in ("categorical", "multi_valued") else []
     known = [value for value in vocabulary[: limit + 1] if value][:limit]
     return [[value] for value in known] if kind == "multi_valued" else known
+
+
+def _without_margin(boundary: float) -> float:
+    """The value that a boundary right beside it stands for, as 5 for 5.000000000000001 and 9.99 for 9.98999881."""
+    short = float(f"{boundary:.6g}")
+    is_beside = abs(short - boundary) <= 2.0**-22 * abs(boundary)
+    # 2e-308 stands for 0
+    return round(short if is_beside else float(f"{boundary:.15g}"), 300)
 
 
 def unknown_fields(processor: ClickPromptProcessor, row: Mapping[str, Any]) -> list[str]:

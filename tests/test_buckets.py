@@ -72,6 +72,27 @@ def test_buckets_of_mass_are_closed_on_both_sides(kind):
     assert processor.encode({"x": [-2.0, 2.0, "0.00", -0.0]})[:, 0].tolist() == [below, above, zero, zero]
 
 
+# Half of the rows have one price; ten values with equally many rows each, where quantiles are values.
+PRICES = {"mass": [9.99] * 40 + [n + 0.01 for n in range(-20, 20)], "steps": [n / 10 for n in range(1, 11)] * 8}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("numbers", PRICES.values(), ids=PRICES)
+def test_numbers_in_32_bits_fall_into_the_buckets_of_those_that_they_round(numbers, kind):
+    in_32_bits = np.asarray(numbers, dtype=np.float32)
+    of_64, of_32 = (fitted(list(column), kind, num_buckets=5) for column in (numbers, in_32_bits))
+    for processor in (of_64, of_32):
+        expected = processor.encode({"x": numbers}).tolist()
+        # readers give the doubles that equal them, and CSV files their shortest decimals
+        for column in (in_32_bits, in_32_bits.tolist(), [str(number) for number in in_32_bits]):
+            assert processor.encode({"x": column}).tolist() == expected
+    assert of_64.encode({"x": numbers}).tolist() == of_32.encode({"x": in_32_bits}).tolist()
+
+
+def test_boundaries_beside_a_number_stand_for_it():
+    assert 9.99 in frequent_values(fitted(PRICES["mass"]), "x")
+
+
 def test_unseen_numbers_fall_between_the_values_they_are_next_to():
     processor = fitted([10, 10, 20, 20, 30, 30])
     assert processor.boundaries == [[15.0, 25.0]]

@@ -32,6 +32,8 @@ from ..vocabularies_clickprompt import ValueIndex
 from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
 
+# Twice the largest relative error of numbers in 32 bits.
+_ROUNDING = 2.0**-23
 # Distinct values of a column, each with its number of rows.
 ValueCounts: TypeAlias = list[tuple[Any, int]]
 # Vocabulary keys of a value, with its number of rows.
@@ -338,14 +340,31 @@ def bucket_boundaries(numbers: np.ndarray, rows: np.ndarray, num_buckets: int, b
     values, index = np.unique(numbers[finite] + 0.0, return_inverse=True)
     counts = np.bincount(index, weights=rows[finite], minlength=len(values)).astype(np.int64)
     if buckets == "quantile":
-        return _divide(values, counts, num_buckets, _quantile_boundaries)
+        return _beside_rounded(values, _divide(values, counts, num_buckets, _quantile_boundaries))
     nonzero = values != 0
     magnitudes = np.abs(values[nonzero])
     order = np.argsort(magnitudes)
     scale = 1.0
     if len(magnitudes):
         scale = float(quantiles_of(magnitudes[order], counts[nonzero][order], np.asarray([0.01]))[0])
-    return _divide(values, counts, num_buckets, partial(_log_boundaries, scale=scale))
+    return _beside_rounded(values, _divide(values, counts, num_buckets, partial(_log_boundaries, scale=scale)))
+
+
+def _beside_rounded(values: np.ndarray, boundaries: Sequence[float]) -> list[float]:
+    """Move boundaries away from values that 32 bits round, as 9.99, so that rounded values keep their bucket.
+
+    Args:
+        values: (V,) distinct values in ascending order.
+        boundaries: In ascending order, each between two values or at the upper one.
+    """
+    borders = np.asarray(boundaries, dtype=np.float64)
+    above = np.searchsorted(values, borders)
+    with np.errstate(over="ignore"):
+        # Whole numbers, halves, quarters, ... have few digits in binary.
+        is_exact = values * 1024 == np.rint(values * 1024)
+    room = np.where(is_exact, 0, np.abs(values) * _ROUNDING)
+    low, high = (values + room)[above - 1], (values - room)[above]
+    return np.where(low <= high, np.clip(borders, low, high), borders).tolist()
 
 
 def quantiles_of(values: np.ndarray, counts: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
