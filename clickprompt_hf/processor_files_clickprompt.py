@@ -21,6 +21,11 @@ PROCESSOR_FILE = "processor_config.json"
 VOCABULARIES_FILE = "feature_vocabularies.txt"
 
 
+def read_processor_config(folder: str | Path) -> dict[str, Any]:
+    """Read `processor_config.json` in a folder: the schema, and what was fitted."""
+    return json.loads((Path(folder) / PROCESSOR_FILE).read_text(encoding="utf-8"))
+
+
 def check_processor_config(config: Any) -> None:
     """Check the content of `processor_config.json`.
 

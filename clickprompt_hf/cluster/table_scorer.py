@@ -4,7 +4,6 @@
 Shapes: N rows of a table.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 from ..columns_clickprompt import check_columns
 from ..encoding_clickprompt import FeatureEncoder
 from ..export.exported_folder import is_export
-from ..processor_files_clickprompt import PROCESSOR_FILE
+from ..processor_files_clickprompt import PROCESSOR_FILE, read_processor_config
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
 from ..unknown_values_clickprompt import UnknownValues
@@ -185,7 +184,7 @@ def _processor_config(model: str | Path) -> dict[str, Any]:
         from transformers.utils import cached_file
 
         path = Path(str(cached_file(str(model), PROCESSOR_FILE)))
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_processor_config(path.parent)
 
 
 def _file_of(model: str | Path, name: str) -> Path | None:

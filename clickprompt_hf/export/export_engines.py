@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..processor_files_clickprompt import read_processor_config
 from ..unknown_values_clickprompt import UnknownValues
 from .plm_scorer import PLMScorer
-from .scorer import Scorer, read_processor_config
+from .scorer import Scorer
 
 
 class ExportEngine:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..columns_clickprompt import Columns
-from ..processor_files_clickprompt import VOCABULARIES_FILE, read_vocabularies
+from ..processor_files_clickprompt import VOCABULARIES_FILE, read_processor_config, read_vocabularies
 from ..rendering_clickprompt import TextRenderer
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
 from ..unknown_values_clickprompt import UnknownValues, warn_of_unknown_values
-from .scorer import open_session, read_processor_config
+from .scorer import open_session
 from .text_tokenizer import SETTINGS_FILE, TextTokenizer
 
 

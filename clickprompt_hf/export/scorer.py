@@ -9,7 +9,6 @@
 `export_ctr` copies this file and the modules that it imports into the folder.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from ..encoding_clickprompt import FeatureEncoder
-from ..processor_files_clickprompt import PROCESSOR_FILE, VOCABULARIES_FILE, read_vocabularies
+from ..processor_files_clickprompt import VOCABULARIES_FILE, read_processor_config, read_vocabularies
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
 from ..unknown_values_clickprompt import UnknownValues, warn_of_unknown_values
@@ -135,11 +134,6 @@ class Scorer:
         if np.isnan(probabilities).any():
             raise ValueError(f"The probabilities of {self.model} must be numbers, got NaN: its weights are damaged.")
         return probabilities
-
-
-def read_processor_config(folder: str | Path) -> dict[str, Any]:
-    """Read the `processor_config.json` of an exported folder, with its schema and what was fitted."""
-    return json.loads((Path(folder) / PROCESSOR_FILE).read_text(encoding="utf-8"))
 
 
 def open_session(folder: Path, fingerprint: str, num_threads: int = 0) -> onnxruntime.InferenceSession:
