@@ -44,6 +44,7 @@ from clickprompt_hf.runs import finetune, predict, pretrain
 from clickprompt_hf.runs.text_fields import choose_vector_fields
 from clickprompt_hf.scoring import score_table
 from clickprompt_hf.serving.checkpoint_engine import CheckpointEngine
+from clickprompt_hf.text_encoder_clickprompt import TextEncoder
 from clickprompt_hf.training.quiet_transformers import quiet_transformers
 
 FIELDS = (
@@ -194,14 +195,17 @@ def test_the_text_is_what_a_plm_reads():
     schema = Schema((*fields, replace(TEXT, columns=("title", "genres", "at"))), label="click")
     # another language's template, with spaces that must stay
     schema = replace(schema, template="{name}:  {value}!")
-    processor = ClickPromptProcessor.fit(rows(40), schema, tiny_roberta_tokenizer(), text_encoder=_Counting())
+    processor = ClickPromptProcessor.fit(rows(40), schema, tiny_roberta_tokenizer(), text_encoder=CountingEncoder())
     given = {**rows(6), "title": ["Up", " up ", "M*A*S*H", None, "new", 7.0]}
     texts = processor.texts_of_vectors(given, "Text")
+    processor.text_encoder.texts.clear()
+    processor(given)
+    assert processor.text_encoder.texts == texts
     reader = ClickPromptProcessor.fit(
         rows(40),
         schema.with_text_fields(["title", "genres", "at"]),
         tiny_roberta_tokenizer(),
-        text_encoder=_Counting(),
+        text_encoder=CountingEncoder(),
     )
     assert texts == reader.render(given)
     assert texts[3].startswith("Title:  unknown! Genres:  Drama, War! Hour:  ")
@@ -211,27 +215,24 @@ def test_the_text_is_what_a_plm_reads():
         processor.texts_of_vectors({name: given[name] for name in ("title", "genres")}, "Text")
 
 
-class _Counting:
-    """A text encoder whose vectors are the lengths of texts; it keeps the texts."""
+class CountingEncoder(TextEncoder):
+    """Its vectors are the length of a text and how often it has the letter a; it keeps the texts that it reads."""
 
     fingerprint = "counting"
 
-    def __new__(cls):
-        from clickprompt_hf.text_encoder_clickprompt import TextEncoder
+    def __init__(self):
+        super().__init__("nowhere")
+        self.texts = []
 
-        made = TextEncoder("nowhere")
-        made.texts = []
-        made._parts = (None, None, "counting")
-        made.encode = lambda texts, *_: (
-            made.texts.extend(texts) or np.asarray([[len(t), t.count("a")] for t in texts], dtype=np.float32)
-        )
-        return made
+    def encode(self, texts, progress_bar=None):
+        self.texts += texts
+        return np.asarray([[len(text), text.count("a")] for text in texts], dtype=np.float32)
 
 
 def test_vectors_are_standardized_over_the_rows_and_each_text_is_read_once():
     train = {**rows(4), "title": ["a", "b", None, "a"], "genres": ["x", "x", "", "x"], "price": [1, 1, None, 1]}
     train["note"] = ["n", "n", "None", "n"]
-    encoder = _Counting()
+    encoder = CountingEncoder()
     processor = ClickPromptProcessor.fit(pa.table(train), SCHEMA, text_encoder=encoder)
     text = "Title is {}. Genres is x. Note is n. Price is 1."
     assert sorted(encoder.texts) == [text.format("a"), text.format("b")]
