@@ -270,6 +270,10 @@ def test_wrong_labels(y, message):
         ({"plm_learning_rate": None}, "`plm_learning_rate` must be a number, got None"),
         ({"text_fields": "color"}, "`text_fields` must be a list of columns or None, got 'color'"),
         ({"text_fields": ["color", "nope"]}, r"`text_fields` must be columns of `X`, got \['nope'\]"),
+        ({"vector_fields": "color"}, "`vector_fields` must be a list of columns or None, got 'color'"),
+        ({"vector_fields": ["color"]}, "`text_encoder` must name the language model that turns the text of"),
+        ({"vector_fields": [], "text_encoder": "plm"}, "`vector_fields` must be a list of fields"),
+        ({"vector_fields": ["nope"], "text_encoder": "plm"}, r"`vector_fields` must be among .* got \['nope'\]"),
         ({"ctr_config": {"embed_size": 8}}, r"`ctr_config` must hold arguments of CTRConfig, got \['embed_size'\]"),
         ({"ctr_config": {"to_dict": 8}}, r"`ctr_config` must hold arguments of CTRConfig, got \['to_dict'\]"),
         (
@@ -519,6 +523,35 @@ def test_fields_of_vectors(plm, tmp_path):
     loaded = ClickPromptClassifier.from_pretrained(tmp_path / "saved")
     for other in (loaded, pickle.loads(pickle.dumps(classifier))):
         np.testing.assert_allclose(other.predict_proba(X), classifier.predict_proba(X), rtol=1e-6)
+
+
+def test_the_vector_of_the_text_of_columns(plm, tmp_path):
+    titles = ["Up", "Seven", "Noir", "Heat", "Ran", "Tron"]
+    X = {
+        "user": [n % 5 for n in range(60)],
+        "title": [titles[n % 6] for n in range(60)],
+        "plot": [f"a long plot with many words, number {n}" for n in range(60)],
+        "none": [None] * 60,
+    }
+    y = [int(n % 6 < 3) for n in range(60)]
+    options = {"vector_fields": ["title", "plot", "none"], "text_encoder": str(plm), "validation_fraction": 0}
+    found = tiny_classifier(**options).fit(X, y)
+    # the title keeps its ids; the empty column is left out
+    assert [field.key for field in found.schema_.fields if field.num_columns] == ["user", "title"]
+    assert found.processor_.texts_of_vectors({**X, "title": ["Up"] * 60}, "text_vector")[:1] == [
+        "Title is Up. Plot is a long plot with many words, number 0."
+    ]
+    # the same schema, written by hand
+    fields = [*found.schema_.to_dict()["fields"]]
+    schema = {"fields": fields, "label": "y"}
+    by_hand = tiny_classifier(schema=schema, text_encoder=str(plm), validation_fraction=0).fit(X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), by_hand.predict_proba(X))
+    new = {**X, "title": ["Up, again"] * 60}
+    assert (found.predict_proba(new) != found.predict_proba({**X, "title": ["Noir, again"] * 60})).any()
+    found.save_pretrained(tmp_path / "saved")
+    loaded = ClickPromptClassifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.predict_proba(new), found.predict_proba(new), rtol=1e-6)
+    assert loaded.vector_fields == options["vector_fields"]
 
 
 def test_a_pickle_makes_vectors_of_texts_where_the_encoder_is_gone(plm, tmp_path):

@@ -76,8 +76,10 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         backbone: The CTR model; one of `CTRConfig.backbone`'s names.
         plm_name_or_path: Hub id or folder of the language model; `None` for the backbone alone.
         text_fields: Columns that the language model reads; defaults to the schema's.
-        text_encoder: Hub id or folder of the frozen language model that turns texts into vectors, for fields of the
-            schema with `as: vector`. By default `plm_name_or_path`.
+        vector_fields: Columns whose text the frozen `text_encoder` turns into one vector, an input of the backbone.
+            The columns keep their ids. Defaults to the schema's texts with `as: vector`.
+        text_encoder: Hub id or folder of the frozen language model that turns texts into vectors. By default
+            `plm_name_or_path`.
         prompt_length: Prompts per layer of the language model, K.
         prompt_depth: Layers of the language model that get prompts, counted from the last; `None` for all.
         learning_rate: Learning rate for everything except the language model. By default, as in `clickprompt
@@ -117,6 +119,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         backbone="dcnv2",
         plm_name_or_path=None,
         text_fields=None,
+        vector_fields=None,
         text_encoder=None,
         prompt_length=5,
         prompt_depth=None,
@@ -136,6 +139,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         self.backbone = backbone
         self.plm_name_or_path = plm_name_or_path
         self.text_fields = text_fields
+        self.vector_fields = vector_fields
         self.text_encoder = text_encoder
         self.prompt_length = prompt_length
         self.prompt_depth = prompt_depth
@@ -193,9 +197,14 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 
         # 2. What the columns mean: training rows alone tell.
         schema = replace(self._drafted(splits["train"], label) if given is None else given, positive=word)
+        # a fold of cross-validation may have empty columns, which a draft leaves out
+        known, given_columns = {*schema.keys, *schema.columns}, {*table.column_names}
+        # first: a text that is only part of a vector stays in the schema
+        if self.vector_fields is not None:
+            of_vector = [name for name in self.vector_fields if name in known or name not in given_columns]
+            if of_vector or not self.vector_fields:
+                schema = schema.with_vector_fields(of_vector)
         if self.text_fields is not None:
-            # a fold of cross-validation may have empty columns, which a draft leaves out
-            known, given_columns = {*schema.keys, *schema.columns}, {*table.column_names}
             if self.plm_name_or_path is not None:
                 in_text = [name for name in self.text_fields if name in known or name not in given_columns]
                 schema = schema.with_text_fields(in_text)
@@ -324,8 +333,14 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         if self.learning_rate is not None:
             RANGES["learning_rate"].check("learning_rate", self.learning_rate)
         NumberRange(0, whole=True).check("verbose", int(self.verbose))
-        if isinstance(self.text_fields, str):
-            raise ValueError(f"`text_fields` must be a list of columns or None, got {self.text_fields!r}.")
+        for name in ("text_fields", "vector_fields"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"`{name}` must be a list of columns or None, got {getattr(self, name)!r}.")
+        if self.vector_fields is not None and self.text_encoder is None and self.plm_name_or_path is None:
+            raise ValueError(
+                "`text_encoder` must name the language model that turns the text of `vector_fields` into a vector, "
+                "got None."
+            )
         backbone_class(self.backbone)
         for name, taken in _SET_BY_PARAMETERS.items():
             given = getattr(self, name)
@@ -368,8 +383,9 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         """Draft the schema from training rows with their label."""
         clicks, features = train.column(label).to_numpy(), train.drop_columns([label])
         has_names = hasattr(self, "feature_names_in_")
-        drafted = drafted_schema(features, clicks, label, self.text_fields or (), has_names)
-        unread = [field.column for field in drafted.fields if field.kind == "text"]
+        of_vector = self.vector_fields or ()
+        drafted = drafted_schema(features, clicks, label, {*(self.text_fields or ()), *of_vector}, has_names)
+        unread = [field.column for field in drafted.fields if field.kind == "text" and field.column not in of_vector]
         if unread and self.plm_name_or_path is None:
             warnings.warn(
                 f"Columns {unread} hold free text, which only a language model reads: without `plm_name_or_path`, "
