@@ -248,6 +248,16 @@ def test_vectors_are_standardized_over_the_rows_and_each_text_is_read_once():
     assert processor.texts_of_vectors(train, "Text")[2] == ""
 
 
+def test_texts_of_training_rows_may_take_more_than_two_gigabytes():
+    num_rows = 2**11
+    titles = pa.DictionaryArray.from_arrays(np.arange(num_rows) % 2, [letter * 2**20 for letter in "ab"])
+    schema = Schema((FieldSchema("title"), replace(TEXT, columns=("title",))), label="click")
+    train = pa.table({"title": titles, "click": np.arange(num_rows) % 2})
+    processor = ClickPromptProcessor.fit(train, schema, text_encoder=CountingEncoder())
+    text = "title is {}."
+    assert processor.vectors["scales"]["Text"]["mean"] == [len(text.format("")) + 2**20, 2**19]
+
+
 def test_every_container_gives_the_same_vectors(fitted, tmp_path):
     model, processor = fitted
     train = rows(60)

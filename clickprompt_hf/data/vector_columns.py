@@ -189,8 +189,9 @@ def _column_of_texts(
     of_field = {name: columns[name] for name in schema.raw_columns_of(field)}
     if all(isinstance(column, pa.ChunkedArray) for column in of_field.values()):
         texts, indices = distinct_texts_of([pa.table(of_field)], schema, field, indexes)
-        return pa.chunked_array([pa.array(texts, pa.string()).take(pa.array(indices))])
-    return pa.chunked_array([pa.array(texts_of_columns(schema, field, indexes, of_field), pa.string())])
+        # a dictionary: the texts of all rows may take more bytes than one array of strings can hold
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.large_string()))])
+    return pa.chunked_array([pa.array(texts_of_columns(schema, field, indexes, of_field), pa.large_string())])
 
 
 def vector_blocks(column: Any, field: FieldSchema, size: int | None = None, start: int = 0) -> Iterator[np.ndarray]:
