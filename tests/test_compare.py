@@ -255,6 +255,22 @@ def test_texts_as_vectors_and_shared_rows_are_named(table, tmp_path, caplog, mon
     assert "equal a training row in all fields" in shown
 
 
+def test_new_values_of_the_column_that_rows_are_split_by_are_expected(tmp_path, monkeypatch, recwarn):
+    rows = shop(400)
+    # each buyer has one product, so all buyers of the test rows are new too
+    rows.assign(buyer=rows["product_id"] + 1000).to_parquet(tmp_path / "shop.parquet")
+    schema = {**SCHEMA, "fields": [*SCHEMA["fields"], "buyer"]}
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema))
+    monkeypatch.setattr(compare, "introduce", lambda *_: 1 / 0)
+    arguments = ["--data_path", str(tmp_path / "shop.parquet"), "--schema", str(tmp_path / "schema.yaml")]
+    arguments += ["--split", "user", "--split_column", "product_id", "--arms", "backbone"]
+    with pytest.raises(ZeroDivisionError):
+        compare.main([*arguments, "--output_dir", str(tmp_path / "out")])
+    shown = [str(warning.message) for warning in recwarn]
+    assert any("values in column 'buyer' of the test split are unknown" in message for message in shown)
+    assert not any("'product_id'" in message for message in shown)
+
+
 def test_the_speed_of_text_vectors_is_that_of_new_texts(tmp_path, monkeypatch):
     tokenizer = tiny_roberta_tokenizer()
     RobertaModel(scratch_text_config("scratch-tiny", tokenizer)).save_pretrained(tmp_path / "plm")

@@ -40,7 +40,7 @@ from ..comparison.segments import training_counts
 from ..configuration_clickprompt import SPLIT_FAMILIES, ClickPromptConfig
 from ..data.arrow_cells import distinct_cells
 from ..data.sources import FILE_FORMATS
-from ..data.splits import draw_validation_rows, split_source
+from ..data.splits import choose_split_column, draw_validation_rows, split_source
 from ..presets import preset_datasets
 from ..schema_clickprompt import Schema
 from ..training import ClickPromptTrainingArguments
@@ -118,7 +118,10 @@ def main(arguments: list[str] | None = None) -> Any:
     hashes = {name: rows_sha256(table) for name, table in tables.items()}
     if claim_comparison(folder, given, hashes, training_args.overwrite_output_dir):
         print(f"{folder} holds this comparison: finished trials and seeds are kept.")
-    data = prepare(folder, tables, schema, data_args, model_args, training_args)
+    split_column = None
+    if data_args.split == "user" and not own_splits:
+        split_column = choose_split_column(schema, tables["train"].column_names, data_args.split_column)
+    data = prepare(folder, tables, schema, data_args, model_args, training_args, split_column)
     warn_of_shared_rows(data.splits, data_args.split or "random", own_splits)
     roles = role_fields(data.processor.schema, compare_args)
     # sizes for all models, evaluations for all trainings, and other settings for those without a PLM
@@ -311,6 +314,7 @@ def prepare(
     data_args: DataArguments,
     model_args: ModelArguments,
     training_args: ClickPromptTrainingArguments,
+    was_split_by: str | None,
 ) -> PreparedData:
     """Keep the rows in the output folder, and encode them from there as `clickprompt finetune` would."""
     files = {name: rows_file(folder, name) for name in tables}
@@ -335,7 +339,7 @@ def prepare(
     )
     if model_args.preset is None and data_args.dataset in preset_datasets():
         model_args.preset = data_args.dataset
-    return prepare_data(of_files, training_args, model_args)
+    return prepare_data(of_files, training_args, model_args, was_split_by=was_split_by)
 
 
 def _path_from(folder: Path, file: str) -> str:

@@ -110,6 +110,7 @@ def prepare_data(
     processor: ClickPromptProcessor | None = None,
     extend_vocabulary: bool = False,
     teacher: ClickPromptConfig | None = None,
+    was_split_by: str | None = None,
 ) -> PreparedData:
     """Load, split and encode the data, once per machine; other processes map the encoded files.
 
@@ -124,6 +125,7 @@ def prepare_data(
         extend_vocabulary: Whether the processor appends ids for new values of the training rows. `checkpoint` must
             then have no record of its data, as `load_checkpoint` returns it.
         teacher: Configuration of the model to distill, if any; its split is kept, and `processor` is its processor.
+        was_split_by: Column whose values no two predefined splits share, if any. That they are unknown is expected.
 
     Raises:
         ValueError: If the data or an argument is wrong; the message names it.
@@ -153,6 +155,7 @@ def prepare_data(
                 _Request(
                     *(data_args, model_args, resolved, records, processor, owner, limit, extend_vocabulary),
                     *(output_dir, folder),
+                    was_split_by=was_split_by,
                 )
             )
         reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
@@ -212,6 +215,7 @@ class _Request:
         owner: What messages call the owner of the processor.
         max_text_length: Number of tokens that texts are truncated to; `None` to keep the processor's.
         folder: Where the encoded rows go.
+        was_split_by: As in `prepare_data`.
         kept: What is known of that folder if the rows are kept.
     """
 
@@ -225,6 +229,7 @@ class _Request:
     extend_vocabulary: bool
     output_dir: str
     folder: Path
+    was_split_by: str | None = None
     kept: KeptData | None = None
 
     def notes(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -287,7 +292,8 @@ def _prepare_in_memory(request: _Request) -> None:
         limit_text_length(processor, request.max_text_length)
     # not before: a mistake in the data must not create the output folder
     claim_prepared_folder(output_dir)
-    prepare_splits(splits, processor, request.folder, _column_of_users(resolved, facts), request.notes(facts))
+    split_column = request.was_split_by or _column_of_users(resolved, facts)
+    prepare_splits(splits, processor, request.folder, split_column, request.notes(facts))
 
 
 def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> None:
