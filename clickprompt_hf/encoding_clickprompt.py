@@ -25,6 +25,8 @@ from .vocabularies_clickprompt import TextList as TextList  # pickles of earlier
 from .vocabularies_clickprompt import ValueIndex, id_of_cell, lines_of
 
 _SINGLE_VALUES = (str, bytes, int, float, type(None))
+# Of N training rows, none is further from their mean than sqrt(N). Products of such numbers overflow float32.
+_MOST_DEVIATIONS = 10**9
 
 
 class FeatureEncoder:
@@ -290,11 +292,11 @@ class FeatureEncoder:
         return self._standardized(vectors, field_index)
 
     def _standardized(self, vectors: np.ndarray, field_index: int) -> np.ndarray:
-        """Standardize vectors (B, n) of finite numbers or NaN, and refuse those that float32 cannot hold."""
+        """Standardize vectors (B, n) of finite numbers or NaN, and refuse those that would overflow in the model."""
         standardized = self.scales[field_index].standardized(vectors)
-        if (too_large := np.isinf(standardized).any(axis=1)).any():
-            row = int(too_large.argmax())
-            problem = "an entry is too far from the training rows' for float32"
+        if (is_far := np.abs(standardized) > _MOST_DEVIATIONS).any():
+            row, entry = map(int, np.argwhere(is_far)[0])
+            problem = f"entry {entry} is more than {_MOST_DEVIATIONS:,} standard deviations from its mean in training"
             raise UnreadableVector(self.schema.fields[field_index], vectors[row], problem, row)
         return standardized
 
