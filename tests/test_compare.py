@@ -128,8 +128,9 @@ def test_reports_name_the_settings_of_their_arms_alone(tmp_path):
     ):
         made = [SimpleNamespace(**{"with_plm": False, "starts_from_pamlm": False, **arms_of})]
         found = compare.settings_of(bench, DataArguments(), made)
-        assert found["PLM"] == "minilm/model"
+        assert (found["split"], found["PLM"]) == ("random", "minilm/model")
         assert list(found)[list(found).index("text") + 1 :] == expected
+    assert compare.settings_of(bench, DataArguments(split="user"), made, "item_id")["split"] == "user, by item_id"
 
 
 def test_a_finished_comparison_trains_nothing_again(finished):
@@ -153,6 +154,19 @@ def test_another_comparison_in_the_same_folder_is_refused(finished, table, tmp_p
     into = [str(tmp_path / "full") if word == str(folder) else word for word in arguments]
     with pytest.raises(FileExistsError, match="holds other files"):
         compare.main(into)
+
+
+@pytest.mark.parametrize(("arm", "has_prompts"), [("backbone_text_vectors", False), ("clickprompt_pamlm", True)])
+def test_late_prompts_are_announced_if_an_arm_has_prompts(arm, has_prompts):
+    said = []
+    bench = SimpleNamespace(
+        tables={"train": [1, 2]},
+        clicks={"train": np.array([0, 1])},
+        data=SimpleNamespace(processor=SimpleNamespace(schema=SimpleNamespace(fields=[]))),
+        **{"num_trials": 1, "metric": "auc", "num_seeds": 1, "seeds": [42], "say": said.append},
+    )
+    compare.introduce(bench, ["backbone", arm], {}, late=True)
+    assert any("Prompts enter" in line for line in said) == has_prompts
 
 
 def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_path, capsys):

@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> Any:
     importance = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
     comparison = Comparison(
         title=title_of(data_args),
-        settings=settings_of(bench, data_args, list(made.values())),
+        settings=settings_of(bench, data_args, list(made.values()), split_column),
         labels=bench.clicks["test"],
         train_counts={role: counts_in_training(data, f, tables["test"]) for role, f in roles.items()},
         runs=[run for arm in made.values() for run in arm.runs()],
@@ -408,7 +408,8 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) 
             bench.say(f"The {role} is {fields[roles[role]].column}. Change it with --{role}_field.")
         else:
             bench.say(f"No {role} column was found. Name one with --{role}_field.")
-    if late:
+    # frozen vectors come from the last layer, without prompts
+    if late and not {*arms}.isdisjoint({*PLM_ARMS} - {"backbone_text_vectors"}):
         bench.say(
             f"Prompts enter the PLM's last {_LATE_LAYERS} layers; the layers below run once per text. "
             "--prompt_depth changes this, --pooling how text states are pooled."
@@ -423,10 +424,13 @@ def title_of(data_args: DataArguments) -> str:
     return " ".join(Path(file).name for file in files)
 
 
-def settings_of(bench: Bench, data_args: DataArguments, arms: Sequence[Arm]) -> dict[str, Any]:
+def settings_of(
+    bench: Bench, data_args: DataArguments, arms: Sequence[Arm], split_column: str | None = None
+) -> dict[str, Any]:
     """The settings in the head of the report: those that apply to some arm."""
+    split = data_args.split or "random"
     settings: dict[str, Any] = {
-        "split": data_args.split or "random",
+        "split": split if split_column is None else f"{split}, by {split_column}",
         "rows": {name: len(table) for name, table in bench.tables.items()},
         "backbone": bench.model_args.fresh_backbone,
         "trials per arm": bench.num_trials,
