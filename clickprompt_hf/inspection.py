@@ -18,7 +18,7 @@ from .click_probabilities import corrected_probabilities
 from .modeling_clickprompt import ClickPromptForCTR, ClickPromptForCTROutput
 from .processing_clickprompt import ClickPromptProcessor
 from .recent_texts import RecentTexts
-from .schema_clickprompt import FieldSchema
+from .schema_clickprompt import FieldSchema, named_parts
 from .values_clickprompt import read_time
 
 
@@ -199,6 +199,7 @@ def other_times(field: FieldSchema, value: Any) -> list[str]:
 
 def _field_index(processor: ClickPromptProcessor, column: str) -> int:
     schema = processor.schema
-    if column not in schema.raw_columns:
-        raise ValueError(f"`column` must be one of the schema's, {schema.raw_columns}, got {column!r}.")
+    columns = list(dict.fromkeys(field.column for field in schema.fields if not named_parts(field)))
+    if column not in columns:
+        raise ValueError(f"`column` must be one of the schema's, {columns}, got {column!r}.")
     return schema.columns.index(column)

@@ -173,6 +173,11 @@ class FieldSchema:
         return self.kind == "vector" or self.as_vector
 
 
+def named_parts(field: FieldSchema) -> tuple[str, ...]:
+    """The `columns` of a field. Fields of earlier versions, built by a checkpoint's own code, lack them."""
+    return getattr(field, "columns", ())
+
+
 @dataclass(frozen=True)
 class CsvFormat:
     """How CSV files are written: the `csv` part of a schema.

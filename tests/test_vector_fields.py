@@ -6,7 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -33,13 +35,15 @@ from clickprompt_hf.cluster.table_scorer import TableScorer, check_table
 from clickprompt_hf.data.columnar import encode_tables, load_prepared, prepare_splits
 from clickprompt_hf.data.drift import DriftCounts
 from clickprompt_hf.data.text_vectors import text_vectors
+from clickprompt_hf.data.vector_columns import encode_vector_column
 from clickprompt_hf.evaluation import permutation_importance
+from clickprompt_hf.evaluation.importance import _names_of_columns
 from clickprompt_hf.evaluation.model_card import _example_row, _schema_table
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.export_plm import export_plm
 from clickprompt_hf.export.plm_scorer import PLMScorer
 from clickprompt_hf.export.scorer import Scorer
-from clickprompt_hf.inspection import what_if
+from clickprompt_hf.inspection import frequent_values, what_if
 from clickprompt_hf.runs import finetune, predict, pretrain
 from clickprompt_hf.runs.text_fields import choose_vector_fields
 from clickprompt_hf.scoring import score_table
@@ -380,6 +384,31 @@ def test_an_export_with_the_plm_reads_the_columns(plm, tmp_path):
     np.testing.assert_allclose(PLMScorer(tmp_path / "onnx").score(table), expected, atol=1e-5)
     np.testing.assert_allclose(TableScorer(tmp_path / "onnx").score(pa.table(table)), expected, atol=1e-5)
     check_table(tmp_path / "onnx", dict.fromkeys(table, False), "score")
+
+
+def test_fields_of_earlier_versions_need_no_columns():
+    # as built by the code of a checkpoint that lacks them
+    names = [name for name in asdict(FIELDS[0]) if name != "columns"]
+    fields = [*FIELDS[:1], *FIELDS[2:], FieldSchema("v", kind="vector")]
+    earlier = [
+        SimpleNamespace(
+            **{name: getattr(field, name) for name in names}, num_columns=field.num_columns, is_vector=field.is_vector
+        )
+        for field in fields
+    ]
+    train = {**rows(20), "v": [[float(i), 1.0] for i in range(20)]}
+    processor = ClickPromptProcessor.fit(train, Schema(tuple(fields), label="click"))
+    expected = encode_vector_column([pa.table(train)], processor, len(fields) - 1)
+    cards = _schema_table(processor), _example_row(processor)
+    schema = SimpleNamespace(fields=earlier, columns=processor.schema.columns, keys=processor.schema.keys)
+    values = frequent_values(processor, "title")
+    processor.schema, read_columns = schema, processor.read_columns
+    with patch.object(ClickPromptProcessor, "read_columns", read_columns):
+        assert (_schema_table(processor), _example_row(processor)) == cards
+    for found, vectors in zip(encode_vector_column([pa.table(train)], processor, len(fields) - 1), expected):
+        np.testing.assert_array_equal(found, vectors)
+    assert frequent_values(processor, "title") == values
+    assert list(_names_of_columns(earlier)) == ["user", "title", "genres", "at", "price", "v"]
 
 
 def test_the_service_the_card_and_drift_know_the_columns(fitted):

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from ..cells_clickprompt import texts_of
 from ..columns_clickprompt import cells_of
 from ..rendering_clickprompt import TextRenderer, texts_of_columns
-from ..schema_clickprompt import FieldSchema, Schema
+from ..schema_clickprompt import FieldSchema, Schema, named_parts
 from ..text_encoder_clickprompt import TextEncoder
 from ..vectors_clickprompt import UnreadableVector, VectorScale, check_finite, read_vectors
 from ..vocabularies_clickprompt import ValueIndex
@@ -126,7 +126,7 @@ def encode_vector_column(
             row.
     """
     field, size = encoder.schema.fields[field_index], encoder.scales[field_index].size
-    if field.columns:
+    if named_parts(field):
         texts, indices = distinct_texts_of(tables, encoder.schema, field, encoder.indexes)
         return encoder.vectors_of_cells(field_index, texts), indices.astype(np.int32)
     columns = [table.column(field.column) for table in tables]

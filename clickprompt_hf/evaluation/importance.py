@@ -10,7 +10,7 @@ import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
 from ..data.number_ranges import NumberRange
-from ..schema_clickprompt import FieldSchema
+from ..schema_clickprompt import FieldSchema, named_parts
 
 DEFAULT_REPEATS = 5
 
@@ -77,7 +77,7 @@ def permutation_importance(
 
 def _names_of_columns(fields: Sequence[FieldSchema]) -> dict[str, str]:
     """What each column is called in the result. The vector of several fields' text has no column to shuffle."""
-    fields = [field for field in fields if not field.columns]
+    fields = [field for field in fields if not named_parts(field)]
     joined = {
         column: ", ".join(field.name for field in fields if field.column == column)
         for column in dict.fromkeys(field.column for field in fields)

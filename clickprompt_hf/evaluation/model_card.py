@@ -22,7 +22,7 @@ from ..data.splits import DEFAULT_FRACTIONS
 from ..modeling_clickprompt import ClickPromptPreTrainedModel
 from ..presets import preset_backbones
 from ..processing_clickprompt import ClickPromptProcessor
-from ..schema_clickprompt import TIME_PARTS, FieldSchema
+from ..schema_clickprompt import TIME_PARTS, FieldSchema, named_parts
 from ..training.sharded_tables import num_parameters
 from ..training.trainer import ClickPromptTrainer
 from .plots import PLOTS, PLOTS_FOLDER
@@ -357,13 +357,12 @@ def _facts(model: ClickPromptPreTrainedModel, head: _Head) -> list[tuple[str, st
 
 def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
     sizes = {f: scale.size for f, scale in processor.scales.items()}
-    parts_of = processor.schema.parts_of
     return [
         {
             "column": escaped(field.column),
             "name": escaped(field.name),
-            "kind": _kind(field, sizes.get(f), [processor.schema.fields[part].name for part in parts_of(field)])
-            + (", not in the text" if processor.reads_text and not (field.in_text or field.columns) else ""),
+            "kind": _kind(field, sizes.get(f), _names_of_parts(field, processor))
+            + (", not in the text" if processor.reads_text and not (field.in_text or named_parts(field)) else ""),
             "distinct": f"{sum(map(bool, vocabulary)):,}" if field.kind not in ("numeric", "text", "vector") else "",
         }
         for f, (field, vocabulary) in enumerate(zip(processor.schema.fields, processor.vocabularies))
@@ -371,9 +370,14 @@ def _schema_table(processor: ClickPromptProcessor) -> list[dict[str, str]]:
     ]
 
 
+def _names_of_parts(field: FieldSchema, processor: ClickPromptProcessor) -> list[str]:
+    parts = processor.schema.parts_of(field) if named_parts(field) else []
+    return [processor.schema.fields[part].name for part in parts]
+
+
 def _is_read(field: FieldSchema, processor: ClickPromptProcessor) -> bool:
     # a schema may have free text for a teacher or for another model
-    return field.kind != "text" or field.column in processor.read_columns or bool(field.columns)
+    return field.kind != "text" or field.column in processor.read_columns or bool(named_parts(field))
 
 
 def _kind(field: FieldSchema, size: int | None = None, parts: Sequence[str] = ()) -> str:
@@ -400,7 +404,7 @@ def _example_row(processor: ClickPromptProcessor) -> dict[str, Any]:
     """A row with each field's most frequent value, a numeric field's middle boundary, and any time and text."""
     row: dict[str, Any] = {}
     for field, vocabulary, boundaries in zip(processor.schema.fields, processor.vocabularies, processor.boundaries):
-        if field.columns or not _is_read(field, processor):
+        if named_parts(field) or not _is_read(field, processor):
             continue
         if field.kind == "numeric":
             # The boundary right above zero, 2e-308, is shown as 0.
