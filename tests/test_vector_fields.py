@@ -562,7 +562,7 @@ def test_one_command_trains_and_its_checkpoint_scores_raw_rows(trained, tmp_path
             r"`--vector_fields` must be among the fields of the schema, \['user_id', .*\], got \['titel'",
         ),
         (["rating"], r"`--vector_fields` must be among the fields of the schema"),
-        (["title"], r"`--text_encoder` must name the pretrained PLM .* \['text_vector'\] into vectors, got none"),
+        (["title"], r"`--text_encoder` must name the pretrained PLM .* \['title'\] into vectors, got none"),
         (
             ["title", "--text_encoder", "scratch-tiny"],
             r"`--text_encoder` must name the pretrained PLM .* got scratch-tiny",

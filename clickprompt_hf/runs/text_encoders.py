@@ -35,8 +35,8 @@ def text_encoder_of(
     Raises:
         ValueError: If it has some and no PLM is named.
     """
-    keys = [schema.fields[f].key for f in schema.vector_fields if schema.fields[f].as_vector]
-    if not keys:
+    read = [schema.fields[f] for f in schema.vector_fields if schema.fields[f].as_vector]
+    if not read:
         if data_args.text_encoder is not None:
             logger.warning(
                 "--text_encoder has no effect: no field of the schema has `as: vector`, and there are no "
@@ -45,6 +45,7 @@ def text_encoder_of(
         return None
     name = data_args.text_encoder or model_args.plm_name_or_path
     if name is None or name in SCRATCH_SIZES:
+        keys = [key for field in read for key in (field.columns or (field.key,))]
         raise ValueError(
             f"`--text_encoder` must name the pretrained PLM that turns the fields {keys} into vectors, got "
             f"{name or 'none'}."
