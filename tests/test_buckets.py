@@ -151,10 +151,10 @@ def test_buckets_are_as_many_as_the_data_allow(repeated, num_buckets, kind):
     num_parts = 1 + int((is_heavy[1:] | is_heavy[:-1]).sum())
     if num_parts <= num_buckets:
         assert all((buckets == buckets[v]).sum() == 1 for v in np.flatnonzero(is_heavy))
-    # without mass, buckets have equally many rows, as numpy's quantiles divide them
+    # without mass, buckets have equally many rows, as numpy's quantiles divide them, but for room to round in 32 bits
     quantiles = np.linspace(0, 1, num_buckets + 1)[1:-1]
     if kind == "quantile" and not is_heavy.any() and np.abs(values).max() < 1e300:
-        np.testing.assert_allclose(boundaries, np.quantile(np.repeat(values, counts), quantiles), rtol=1e-12)
+        np.testing.assert_allclose(boundaries, np.quantile(np.repeat(values, counts), quantiles), rtol=2**-22)
 
 
 def test_any_number_of_buckets_is_cheap():
