@@ -389,6 +389,7 @@ def test_an_interrupted_comparison_ends_as_if_it_had_not_been(table, tmp_path, m
             ["--vector_fields", "title"],
             "`--vector_fields` must be left out, got title: .* backbone_text_vectors reads",
         ),
+        (["--text_encoder", "MODEL"], "`--text_encoder` must be left out, got MODEL: .* --plm_name_or_path"),
         (["--trials", "0"], "`trials` must be at least 1"),
         (["--user_field", "nobody"], "`--user_field` must be one of"),
         (["--max_train_rows", "8"], "at least 5 rows of each class"),

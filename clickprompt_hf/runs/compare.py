@@ -275,6 +275,11 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
             f"`--vector_fields` must be left out, got {' '.join(data_args.vector_fields)}: arms without a PLM must "
             "not use one. The arm backbone_text_vectors reads the vector of --text_fields."
         )
+    if data_args.text_encoder is not None:
+        raise ValueError(
+            f"`--text_encoder` must be left out, got {data_args.text_encoder}: the arm backbone_text_vectors reads "
+            "the vectors of --plm_name_or_path."
+        )
     if data_args.stream:
         raise ValueError("`--stream` must be false or left out: the arms of a comparison read the rows into memory.")
     resolved = resolve_data_arguments(data_args, None)
