@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
 import pickle
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -16,8 +13,8 @@ import pyarrow as pa
 import pytest
 import torch
 from movielens_files import ml_1m_files, write_zip
+from scores_without_package import scores_without_package
 from test_text_fields import BATCHES, QUICK, SIZES, prepared
-from test_vectors_of_texts import WITHOUT_PACKAGE
 from tiny_data import TITLES, tiny_roberta_tokenizer
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import AutoModel
@@ -324,14 +321,8 @@ def test_a_checkpoint_scores_raw_rows_without_the_package(fitted, tmp_path):
     expected = [row["click_probability"] for row in score(given)]
     score.save_pretrained(tmp_path / "first")
     (tmp_path / "first").rename(tmp_path / "ctr")
-    found = subprocess.run(
-        [sys.executable, "-I", "-c", WITHOUT_PACKAGE, str(tmp_path / "ctr"), json.dumps(given)],
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    np.testing.assert_allclose(json.loads(found.stdout), expected, atol=1e-6)
+    found = scores_without_package(tmp_path / "ctr", given, tmp_path / "home")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
     loaded = ClickPromptProcessor.from_pretrained(tmp_path / "ctr")
     assert (loaded.schema, loaded.fingerprint) == (SCHEMA, processor.fingerprint)
 

@@ -5,13 +5,12 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scores_without_package import scores_without_package
 from tiny_data import TITLES, tiny_roberta_tokenizer
 from tiny_models import tiny_ctr_config, tiny_text_config
 from transformers import AutoModel
@@ -40,21 +39,6 @@ SCHEMA = Schema(
     (FieldSchema("user"), FieldSchema("title", kind="text", as_vector=True), FieldSchema("v", kind="vector")),
     label="click",
 )
-WITHOUT_PACKAGE = """
-import json, sys
-
-class Refuse:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] == "clickprompt_hf":
-            raise ModuleNotFoundError(name, name=name)
-
-sys.meta_path.insert(0, Refuse)
-from transformers import pipeline
-
-score = pipeline("ctr-prediction", model=sys.argv[1], trust_remote_code=True)
-print(json.dumps([row["click_probability"] for row in score(json.loads(sys.argv[2]))]))
-"""
 
 
 def rows(num_rows=20, seed=0) -> dict[str, list]:
@@ -124,14 +108,8 @@ def test_a_checkpoint_reads_raw_rows_without_the_package(fitted, tmp_path):
     score.save_pretrained(tmp_path / "ctr")
     names = {path.name for path in (tmp_path / "ctr" / "text_encoder").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    found = subprocess.run(
-        [sys.executable, "-I", "-c", WITHOUT_PACKAGE, str(tmp_path / "ctr"), json.dumps(given)],
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    np.testing.assert_allclose(json.loads(found.stdout), expected, atol=1e-6)
+    found = scores_without_package(tmp_path / "ctr", given, tmp_path / "home")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
     loaded = ClickPromptProcessor.from_pretrained(tmp_path / "ctr")
     assert loaded.fingerprint == processor.fingerprint
     # a prepared dataset needs no encoder
