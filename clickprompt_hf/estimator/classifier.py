@@ -197,17 +197,20 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 
         # 2. What the columns mean: training rows alone tell.
         schema = replace(self._drafted(splits["train"], label) if given is None else given, positive=word)
-        # a fold of cross-validation may have empty columns, which a draft leaves out
         known, given_columns = {*schema.keys, *schema.columns}, {*table.column_names}
+
+        def in_schema(names):
+            # a fold of cross-validation may have empty columns, which a draft leaves out
+            return [name for name in names if name in known or name not in given_columns]
+
         # first: a text that is only part of a vector stays in the schema
         if self.vector_fields is not None:
-            of_vector = [name for name in self.vector_fields if name in known or name not in given_columns]
+            of_vector = in_schema(self.vector_fields)
             if of_vector or not self.vector_fields:
                 schema = schema.with_vector_fields(of_vector)
         if self.text_fields is not None:
             if self.plm_name_or_path is not None:
-                in_text = [name for name in self.text_fields if name in known or name not in given_columns]
-                schema = schema.with_text_fields(in_text)
+                schema = schema.with_text_fields(in_schema(self.text_fields))
             elif unknown := [name for name in self.text_fields if name not in known | given_columns]:
                 raise ValueError(f"`text_fields` must be columns of `X`, got {unknown}.")
         columns = [*schema.raw_columns, label]
