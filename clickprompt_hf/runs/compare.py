@@ -62,6 +62,13 @@ logger = logging.get_logger(__name__)
 
 # Prompts enter the last layers of a PLM that can be split; the states below them are computed once per text.
 _LATE_LAYERS = 2
+# Arguments of the data that a comparison refuses, and why.
+_NOT_TAKEN = {
+    "prepared": "the arms of a comparison need the raw rows. Pass their files or dataset.",
+    "vector_fields": "arms without a PLM must not use one. The arm backbone_text_vectors reads the vector of "
+    "--text_fields.",
+    "text_encoder": "the arm backbone_text_vectors reads the vectors of --plm_name_or_path.",
+}
 # With fewer rows of a class, the figures say nothing.
 _LEAST_ROWS = 5
 _WORDS_OF_ROLES = {
@@ -74,9 +81,8 @@ def make_parser() -> TrainingParser:
     """The parser of `clickprompt compare`."""
     parts = (CompareArguments, ModelArguments, DataArguments, ClickPromptTrainingArguments)
     parser = TrainingParser("compare", __doc__, parts)
-    # arms need raw rows, and differ in what reads the text
     for action in parser._actions:
-        if action.dest in ("prepared", "vector_fields", "text_encoder"):
+        if action.dest in _NOT_TAKEN:
             action.help = SUPPRESS
     # early stopping ends training before
     parser.set_defaults(
@@ -265,21 +271,10 @@ def read_rows(data_args: DataArguments) -> tuple[dict[str, pa.Table], Schema, li
         ValueError: If the data or an argument is wrong, or a split has hardly any rows of a class.
         OSError: If a file is missing or broken.
     """
-    if data_args.prepared is not None:
-        raise ValueError(
-            f"`--prepared` must be left out, got {data_args.prepared}: the arms of a comparison need the raw rows. "
-            "Pass their files or dataset."
-        )
-    if data_args.vector_fields is not None:
-        raise ValueError(
-            f"`--vector_fields` must be left out, got {' '.join(data_args.vector_fields)}: arms without a PLM must "
-            "not use one. The arm backbone_text_vectors reads the vector of --text_fields."
-        )
-    if data_args.text_encoder is not None:
-        raise ValueError(
-            f"`--text_encoder` must be left out, got {data_args.text_encoder}: the arm backbone_text_vectors reads "
-            "the vectors of --plm_name_or_path."
-        )
+    for name, reason in _NOT_TAKEN.items():
+        if (given := getattr(data_args, name)) is not None:
+            shown = given if isinstance(given, str) else " ".join(given)
+            raise ValueError(f"`--{name}` must be left out, got {shown}: {reason}")
     if data_args.stream:
         raise ValueError("`--stream` must be false or left out: the arms of a comparison read the rows into memory.")
     resolved = resolve_data_arguments(data_args, None)
