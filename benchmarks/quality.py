@@ -10,12 +10,12 @@
     python benchmarks/quality.py feature_dropout --dataset ml-1m --data_path ml-1m.zip --split time \\
         --max_train_rows 8000 --output_dir OUT
 
-`backbones`: each backbone alone, and with the PLM: layerwise prompts, shallow prompts, and layerwise after PA-MLM.
-`encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each backbone at
-its published size, trained as in the paper. `depths`: a pretrained PLM for one epoch, with prompts in its last layers
-over cached states of the item's text, in all layers, and in none. `distillation`: models to serve without the PLM,
-distilled from one with the PLM or from the backbone itself, or pretrained by PA-MLM, beside the backbone alone and the
-model with the PLM.
+`backbones`: each backbone alone, and with the PLM: no prompts, shallow prompts, layerwise prompts, and layerwise after
+PA-MLM. `encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each
+backbone at its published size, trained as in the paper. `depths`: a pretrained PLM for one epoch, with prompts in its
+last layers over cached states of the item's text, in all layers, and in none. `distillation`: models to serve without
+the PLM, distilled from one with the PLM or from the backbone itself, or pretrained by PA-MLM, beside the backbone
+alone and the model with the PLM.
 `feature_dropout`: the backbone alone, with and without unseen ids in training.
 
 If interrupted, run it again: finished runs are kept. With --into FILE the table replaces the lines between
@@ -40,7 +40,8 @@ BACKBONES = (
     *("lr", "fm", "dnn", "deepfm", "xdeepfm", "ipnn", "dcn", "dcnv2", "autoint", "fibinet", "fignn", "fgcnn"),
     "transformer",
 )
-FRESH_PLM = ["--plm_name_or_path", "scratch-tiny", "--prompt_length", "5"]
+FRESH_PLM = ["--plm_name_or_path", "scratch-tiny"]
+PROMPTS = ["--prompt_length", "5"]
 # with so few epochs, decaying rates train better than constant ones
 LINEAR = ["--lr_scheduler_type", "linear"]
 # a fresh PLM has not learned to summarize the text in [CLS]
@@ -89,11 +90,13 @@ def backbone_runs(args: argparse.Namespace) -> list[Run]:
     for seed in range(args.seeds or 3):
         for name in args.backbones:
             fresh = [*data, "--backbone", name]
-            plm = [*fresh, *FRESH_PLM, *LINEAR, *WITH_PLM]
-            pamlm = [*fresh, *FRESH_PLM, *LINEAR, *PAMLM, "--num_train_epochs", args.pamlm_epochs]
+            no_prompts = [*fresh, *FRESH_PLM, *LINEAR, *WITH_PLM, "--prompt_strategy", "none"]
+            plm = [*fresh, *FRESH_PLM, *PROMPTS, *LINEAR, *WITH_PLM]
+            pamlm = [*fresh, *FRESH_PLM, *PROMPTS, *LINEAR, *PAMLM, "--num_train_epochs", args.pamlm_epochs]
             pretrained = [*data_path(args), *LINEAR, *WITH_PLM, *AFTER_PAMLM]
             runs += [
                 Run(name, "alone", seed, "run_ctr", (*fresh, "--ctr_only", *LINEAR, *ALONE)),
+                Run(name, "no prompts", seed, "run_ctr", tuple(no_prompts)),
                 Run(name, "shallow", seed, "run_ctr", (*plm, "--prompt_strategy", "shallow")),
                 Run(name, "layerwise", seed, "run_ctr", tuple(plm)),
                 Run(name, "PA-MLM", seed, "run_pamlm", tuple(pamlm)),
@@ -103,7 +106,7 @@ def backbone_runs(args: argparse.Namespace) -> list[Run]:
 
 
 def encoder_runs(args: argparse.Namespace) -> list[Run]:
-    options = [*data_and_sizes(args), *data_path(args), *FRESH_PLM, *LINEAR, *WITH_PLM]
+    options = [*data_and_sizes(args), *data_path(args), *FRESH_PLM, *PROMPTS, *LINEAR, *WITH_PLM]
     starts = {
         "scale 0.1": ["--prompt_initializer_scale", "0.1"],
         "scale 1 (default)": [],
@@ -132,16 +135,16 @@ def depth_runs(args: argparse.Namespace) -> list[Run]:
         raise ValueError("depths needs --plm, a pretrained PLM, and --item_fields, the fields of the item's text.")
     data = ["--dataset", args.dataset or "ml-1m", *data_path(args), "--backbone", "dcnv2", *DEPTHS]
     plm = [*data, "--plm_name_or_path", args.plm, "--plm_learning_rate", "1e-4"]
-    item, prompts = [*plm, "--text_fields", *args.item_fields], ["--prompt_length", "5"]
+    item = [*plm, "--text_fields", *args.item_fields]
     # the states of a depth are the same for every seed
     cached = [*item, "--cache_text_states", "--text_state_dir", str(args.output_dir / "text_states")]
     late = {depth: [*cached, "--prompt_depth", depth] for depth in ("1", "2", "3")}
     arms = {
         "backbone alone": [*data, "--ctr_only"],
         "item text, no prompts, last 2 layers trained": [*late["2"], "--prompt_strategy", "none"],
-        **{f"item text, prompts in the last {depth}": [*options, *prompts] for depth, options in late.items()},
-        "item text, prompts in all layers": [*item, *prompts],
-        "full text, prompts in all layers": [*plm, *prompts],
+        **{f"item text, prompts in the last {depth}": [*options, *PROMPTS] for depth, options in late.items()},
+        "item text, prompts in all layers": [*item, *PROMPTS],
+        "full text, prompts in all layers": [*plm, *PROMPTS],
     }
     return [
         Run(row, "test AUC; log loss", seed, "run_ctr", tuple(options))
@@ -155,7 +158,7 @@ def distillation_runs(args: argparse.Namespace) -> list[Run]:
         raise ValueError("distillation needs --plm, a pretrained PLM, and --item_fields, the fields of its text.")
     data = ["--dataset", args.dataset or "ml-100k", *data_path(args), "--backbone", "dcnv2"]
     late = ["--plm_name_or_path", args.plm, "--plm_learning_rate", "1e-4", "--text_fields", *args.item_fields]
-    late += ["--prompt_depth", "2", "--prompt_length", "5"]
+    late += ["--prompt_depth", "2", *PROMPTS]
     late += ["--cache_text_states", "--text_state_dir", str(args.output_dir / "text_states")]
     clicks = [*LINEAR, "--num_train_epochs", "3", "--per_device_train_batch_size", "64"]
     pamlm = [*LINEAR, "--num_train_epochs", args.pamlm_epochs, "--per_device_train_batch_size", "64"]
@@ -212,6 +215,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--dataset")
     parser.add_argument("--data_path")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
+    parser.add_argument("--columns", nargs="+", help="columns of the table to run, default: all")
     parser.add_argument("--seeds", type=int, help="number of seeds, counted from 0")
     parser.add_argument("--pamlm_epochs", default="4")
     parser.add_argument("--plm", help="pretrained PLM of depths and distillation")
@@ -224,7 +228,7 @@ def main(arguments: list[str] | None = None) -> str:
         around_table(args.into, args.experiment)
 
     # 1. The runs, seed by seed; those that need another run's checkpoint come second.
-    runs = EXPERIMENTS[args.experiment](args)
+    runs = runs_of_columns(EXPERIMENTS[args.experiment](args), args.columns)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, context, initializer=share_cores, initargs=(args.jobs,)) as pool:
         for seed in dict.fromkeys(run.seed for run in runs):
@@ -241,6 +245,20 @@ def main(arguments: list[str] | None = None) -> str:
         before, after = around_table(args.into, args.experiment)
         args.into.write_text(f"{before}\n{table}\n{after}", encoding="utf-8")
     return table
+
+
+def runs_of_columns(runs: list[Run], columns: list[str] | None) -> list[Run]:
+    """Keep the runs of some columns, and the runs whose checkpoints these need.
+
+    Raises:
+        ValueError: If there is no such column.
+    """
+    given = list(dict.fromkeys(run.column for run in runs))
+    if unknown := [column for column in columns or [] if column not in given]:
+        raise ValueError(f"--columns must name columns of {given}, got {unknown}.")
+    needed = set(columns or given)
+    needed |= {source for run in runs if run.column in needed for source in (run.after, run.taught_by) if source}
+    return [run for run in runs if run.column in needed]
 
 
 def around_table(path: Path, experiment: str) -> tuple[str, str]:

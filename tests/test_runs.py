@@ -555,6 +555,16 @@ def test_the_quality_benchmark_keeps_the_text_around_its_table(quality, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_the_quality_benchmark_runs_chosen_columns_and_what_they_start_from(quality):
+    args = argparse.Namespace(dataset=None, data_path=None, seeds=1, backbones=["dnn"], pamlm_epochs="1")
+    runs = quality.backbone_runs(args)
+    chosen = quality.runs_of_columns(runs, ["no prompts", "layerwise after PA-MLM"])
+    assert [run.column for run in chosen] == ["no prompts", "PA-MLM", "layerwise after PA-MLM"]
+    assert quality.runs_of_columns(runs, None) == runs
+    with pytest.raises(ValueError, match=r"--columns must name columns of \['alone', .*got \['deep'\]"):
+        quality.runs_of_columns(runs, ["deep"])
+
+
 def test_processor_and_model_must_belong_together(pretrained, tmp_path):
     copy = tmp_path / "copy"
     ClickPromptProcessor.from_pretrained(pretrained).save_pretrained(copy)
