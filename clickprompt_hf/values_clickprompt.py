@@ -20,8 +20,9 @@ import numpy as np
 
 # Leading zeros make it an id, not a number.
 _WHOLE_NUMBER_AS_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.0")
-# Characters in a number of 15 digits and a point, which a double holds exactly.
-_LONGEST_DECIMAL = 16
+# Significant digits of a number that is stored in 32 bits and hardly of any other: 4.03 becomes 4.03000020980835, and
+# 65536.1 becomes 65536.1015625.
+_FEWEST_ROUNDED = 12
 # Digits of a whole number that is written out; no double has more.
 _LONGEST_WHOLE = 400
 # From here on, doubles do not hold every whole number.
@@ -338,7 +339,7 @@ def _normal_number(text: str) -> str | None:
         number = sign + (f"{digits[:point]}.{digits[point:]}" if point > 0 else "0." + "0" * -point + digits)
     else:
         number = f"{sign}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{point - 1:+03}"
-    is_double = len(number) > _LONGEST_DECIMAL and number == str(float(number))
+    is_double = len(number) > _FEWEST_ROUNDED and number == str(float(number))
     return _shortest(float(number)) if is_double else number
 
 
@@ -387,11 +388,15 @@ def encodable(text: str) -> str:
 def _shortest(number: float) -> str:
     """Write the shortest numeral that reads back as `number`; 0.1 for a 0.1 that was stored in 32 bits."""
     text = str(number)
-    if len(text) <= _LONGEST_DECIMAL:
+    # that many digits and a point
+    if len(text) <= _FEWEST_ROUNDED:
         return text
     with np.errstate(over="ignore"):
         single = np.float32(number)
-    return str(single) if float(single) == number else text
+    if float(single) != number:
+        return text
+    digits = text.partition("e")[0].replace(".", "").lstrip("-0")
+    return str(single) if len(digits) >= _FEWEST_ROUNDED else text
 
 
 def number_of(value: Any) -> float:
