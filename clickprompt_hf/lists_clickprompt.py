@@ -138,10 +138,12 @@ def _members_of_text(cell: Any, field: FieldSchema) -> list[Any]:
     text = canonical(cell)
     if (listed := _listed_members(text, cell, field)) is not None:
         return listed
-    if not re.search(r"[^\S ]|  ", field.separator):
-        return text.split(field.separator)
-    # Spelling collapses white space, such as tabs and the separators of ASCII: split before it.
-    return (cell.decode("utf-8", errors="replace") if isinstance(cell, bytes) else str(cell)).split(field.separator)
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8", errors="replace")
+    if isinstance(cell, str) and re.search(r"[^\S ]|  ", field.separator):
+        # Spelling collapses white space, such as tabs and the separators of ASCII: split before it.
+        return cell.split(field.separator)
+    return text.split(field.separator)
 
 
 def _listed_members(text: str, cell: Any, field: FieldSchema) -> list[Any] | None:

@@ -230,6 +230,16 @@ class TestSeparators:
             "d",
         ]
 
+    @pytest.mark.parametrize("separator", ["|", "\t", "  ", "\x1d"])
+    @pytest.mark.parametrize("cell", [None, float("nan"), pd.NA, pd.NaT, "", " \t "])
+    def test_missing_cells_have_no_members(self, cell, separator):
+        assert cell_values(cell, field(separator=separator)) == []
+
+    @pytest.mark.parametrize("separator", ["|", "\t"])
+    def test_numbers_and_days_are_one_member(self, separator):
+        assert cell_values(7.0, field(separator=separator)) == ["7"]
+        assert cell_values(pd.Timestamp("2024-01-31"), field(separator=separator)) == ["2024-01-31"]
+
     def test_blanks_split_runs_of_blanks_and_tabs_do_not_split_words(self):
         assert cell_values("a  b", field(separator=" ")) == ["a", "b"]
         assert cell_values("New York\tRome", field(separator="\t")) == ["New York", "Rome"]
