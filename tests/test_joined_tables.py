@@ -272,6 +272,37 @@ def test_days_of_a_saved_table_are_scored(midnights, tmp_path):
     np.testing.assert_array_equal(score_table(pa.table({"user_id": [1, 2, 3, 4]}), processor, model, 8), by_hand)
 
 
+def test_cells_of_every_type_are_joined_when_rows_are_scored(tmp_path):
+    """Maps, lists of days, and times and durations with nanoseconds: fresh and saved, row by row and as a table."""
+    weights = pa.map_(pa.string(), pa.float64())
+    users = {
+        "user_id": pa.array([1, 2, 3]),
+        "topics": pa.array([[("a", 0.1), ("b", 0.9)], [("b", 1.0)], None], weights),
+        "visits": pa.array([[FIRST_DAY.date(), None], [], [FIRST_DAY.date()]], pa.list_(pa.date32())),
+        "since": pa.array([1_700_000_000_000_000_001, 1_700_000_000_000_000_002, None], pa.timestamp("ns")),
+        "spent": pa.array([1, 2, None], pa.duration("ns")),
+    }
+    kinds = {"topics": {"kind": "multi_valued", "max_values": 1}, "visits": {"kind": "multi_valued"}}
+    fields = [{"column": name, **kinds.get(name, {})} for name in users]
+    pq.write_table(pa.table(users), tmp_path / "users.parquet")
+    log = {"user_id": [1, 2, 3, 9], "click": [0, 1, 0, 1]}
+    pq.write_table(pa.table(log), tmp_path / "log.parquet")
+    tables = [{"file": str(tmp_path / "users.parquet"), "key": "user_id"}]
+    schema = Schema.from_dict({"fields": fields, "label": "click", "tables": tables})
+    read = read_table_files(tmp_path / "log.parquet", schema)
+    processor = ClickPromptProcessor.fit(read, schema)
+    processor.save_pretrained(tmp_path / "processor")
+    ctr = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr, fusion="ctr")).eval()
+    expected, by_hand = processor(read)["feature_ids"], score_table(read, processor, model, 8)
+    # the heaviest topic, and nanoseconds that differ
+    assert [ids[1] for ids in expected] == [processor.vocabularies[1].index(key) + 1 for key in ("b", "b", "", "")]
+    assert len({ids[-1] for ids in expected}) == len({ids[-2] for ids in expected}) == 3
+    for scoring in (processor, ClickPromptProcessor.from_pretrained(tmp_path / "processor")):
+        assert scoring({"user_id": log["user_id"]})["feature_ids"] == expected
+        np.testing.assert_array_equal(score_table(pa.table({"user_id": log["user_id"]}), scoring, model, 8), by_hand)
+
+
 def test_large_unsigned_cells_are_joined(tmp_path):
     hashes = [2**63 + 5, 7, 2**64 - 1]
     rows = {"user_id": [1, 2, 3], "hash": pa.array(hashes, pa.uint64()), "click": [0, 1, 0]}

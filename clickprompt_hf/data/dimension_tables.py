@@ -1,6 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Join tables of users and items to the rows of files while these are read; see `TableSchema`."""
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 from ..columns_clickprompt import cells_of
 from ..schema_clickprompt import TableSchema
 from ..tables_clickprompt import JoinedTable
-from ..values_clickprompt import canonical, warn_at_caller
+from ..values_clickprompt import canonical, number_of, warn_at_caller
 from .arrow_cells import decoded
 from .hive_folders import ReadableFile
 
@@ -17,6 +18,8 @@ from .hive_folders import ReadableFile
 _ROWS_HELD, _BYTES_HELD = 1 << 20, 1 << 26
 # If a table lacks a larger share of the rows' keys, the two are probably spelled differently.
 _MOST_LOST = 0.5
+# Members of lists that JSON keeps.
+_PLAIN = (str, bool, int, float, type(None))
 
 
 class DimensionTable:
@@ -118,7 +121,8 @@ class DimensionTable:
 
     def joined_table(self, wanted: Collection[str]) -> JoinedTable:
         """The table as it is saved with a processor, with the columns that are wanted."""
-        columns = {name: cells_of(column) for name, column in self.columns.items() if name in wanted}
+        kept = {name: cells_of(column) for name, column in self.columns.items() if name in wanted}
+        columns = {name: list(map(_lasting, cells)) for name, cells in kept.items()}
         return JoinedTable(self.key, self._index.keys, columns)
 
 
@@ -217,3 +221,14 @@ def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
     column = decoded(column)
     # offsets of 32 bits may not reach all strings
     return column.cast(pa.large_string() if pa.types.is_string(column.type) else column.type).combine_chunks()
+
+
+def _lasting(cell: Any) -> Any:
+    """A cell that means the same once it is saved, or is a cell of Arrow again."""
+    if isinstance(cell, list):
+        if cell and isinstance(cell[0], tuple):
+            # Arrow's maps are lists of pairs in Python, but not in JSON
+            return json.dumps({canonical(member): number_of(weight) for member, weight in cell}, ensure_ascii=False)
+        return [member if isinstance(member, _PLAIN) else canonical(member) for member in cell]
+    # Arrow would take the nanoseconds from times of pandas
+    return cell.to_numpy() if hasattr(cell, "to_numpy") else cell
