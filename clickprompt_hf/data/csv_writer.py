@@ -64,7 +64,7 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     elif pa.types.is_boolean(kind):
         cells = pc.if_else(column, "True", "False")
     elif pa.types.is_nested(kind):
-        cells = _each(column, lambda cell: json.dumps(cell, ensure_ascii=False, default=str))
+        cells = _each(column, lambda cell: json.dumps(_plain(cell), ensure_ascii=False))
     elif pa.types.is_temporal(kind):
         try:
             cells = _each(column, str)
@@ -72,7 +72,7 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
             # outside Python's years
             cells = column.cast(pa.large_string())
     elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        cells = _each(column, lambda cell: cell.decode("utf-8", "replace"))
+        cells = _each(column, _plain)
     else:
         cells = column
     return cells.cast(pa.large_string()).fill_null("")
@@ -81,3 +81,17 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _each(column: pa.ChunkedArray, spell: Callable[[Any], str]) -> pa.ChunkedArray:
     cells = [None if cell is None else spell(cell) for cell in column.to_pylist()]
     return pa.chunked_array([cells], pa.large_string())
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as JSON can hold it: Arrow's maps, which are lists of pairs in Python, as mappings."""
+    if isinstance(cell, list):
+        keys = [_plain(member[0]) for member in cell if isinstance(member, tuple)]
+        if keys and len({*keys}) == len(cell):
+            return {str(key): _plain(value) for key, (_, value) in zip(keys, cell)}
+        return list(map(_plain, cell))
+    if isinstance(cell, dict):
+        return {key: _plain(value) for key, value in cell.items()}
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)
