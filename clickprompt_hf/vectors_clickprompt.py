@@ -21,8 +21,10 @@ from .schema_clickprompt import FieldSchema
 from .values_clickprompt import canonical, holds_several, normal_spelling, number_of
 # isort: on
 
-# Entries of a vector that hardly differ between training rows are constants with rounding errors.
-_LEAST_SPREAD = 1e-6
+# Entries that hardly differ between training rows are constants with rounding errors of 32-bit numbers. Of a number,
+# those are a few times 6e-8. Of a PLM's states, they are relative to all entries, whose products the layers add up:
+# up to 7e-6 between batches of other texts (MiniLM), where the spread of entries that vary is above 0.5.
+_LEAST_SPREAD, _LEAST_SPREAD_OF_STATES = 1e-6, 2.0**-16
 _NUMPY_NUMBER = re.compile(r"np\.\w+\(([^()]*)\)")
 # such as array([0.1, 0.2], dtype=float32); the second group is the part in brackets
 _WRITTEN_LIST = re.compile(r"(?:(?:array|tensor)\()?([\[({]?)([^\[\](){}]*?)[\])}]?(?:,\s*\w+=[\w.]+)?\)?")
@@ -61,17 +63,27 @@ class VectorScale:
 
     Args:
         mean: (n,) float64.
-        std: (n,) float64, above 0; 1 for entries that are the same in all rows.
+        std: (n,) float64, at least 0; 0 for entries that are the same in all rows, which backbones read as 0.
+            Checkpoints of earlier versions have 1 there.
     """
 
     mean: np.ndarray
     std: np.ndarray
 
     @classmethod
-    def of_moments(cls, mean: np.ndarray, variance: np.ndarray) -> "VectorScale":
-        """The scale of vectors with these moments, (n,) each."""
-        std = np.sqrt(variance)
-        return cls(mean, np.where(std > _LEAST_SPREAD * np.abs(mean), std, 1.0))
+    def of_moments(cls, mean: np.ndarray, variance: np.ndarray, of_states: bool = False) -> "VectorScale":
+        """The scale of vectors with these moments.
+
+        Args:
+            mean: (n,)
+            variance: (n,)
+            of_states: Whether the vectors are states of a PLM, whose entries have rounding errors of one size; those
+                of other vectors may differ in scale.
+        """
+        std, least = np.sqrt(variance), _LEAST_SPREAD * np.abs(mean)
+        if of_states:
+            least = np.maximum(least, _LEAST_SPREAD_OF_STATES * np.sqrt(np.mean(mean**2 + variance)))
+        return cls(mean, np.where(std > least, std, 0.0))
 
     @property
     def size(self) -> int:
@@ -80,8 +92,10 @@ class VectorScale:
 
     def standardized(self, vectors: np.ndarray) -> np.ndarray:
         """Vectors (N, n) as the backbone reads them, float32; NaN stays NaN."""
+        varies = self.std > 0
         with np.errstate(over="ignore"):
-            return ((vectors - self.mean) / self.std).astype(np.float32)
+            standardized = (vectors - self.mean) / np.where(varies, self.std, 1.0)
+            return np.where(varies, standardized, 0.0 * vectors).astype(np.float32)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain data, as in `processor_config.json`."""
@@ -99,10 +113,10 @@ class VectorScale:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"a vector's scale must have numbers as `mean` and `std`, got {data!r:.200}") from error
         finite = np.isfinite(scale.mean).all() and np.isfinite(scale.std).all()
-        if scale.mean.ndim != 1 or scale.mean.shape != scale.std.shape or not finite or (scale.std <= 0).any():
+        if scale.mean.ndim != 1 or scale.mean.shape != scale.std.shape or not finite or (scale.std < 0).any():
             raise ValueError(
                 "a vector's scale must have two lists of finite numbers of one length as `mean` and `std`, the second "
-                f"above 0, got {data!r:.200}"
+                f"at least 0, got {data!r:.200}"
             )
         return scale
 

@@ -39,7 +39,7 @@ from clickprompt_hf.layers_ctr import FeatureEmbedding, FirstOrder, VectorProjec
 from clickprompt_hf.modeling_ctr import BACKBONES as REGISTERED
 from clickprompt_hf.modeling_ctr import build_backbone
 from clickprompt_hf.scoring import score_table
-from clickprompt_hf.vectors_clickprompt import UnreadableVector, read_vectors
+from clickprompt_hf.vectors_clickprompt import UnreadableVector, VectorScale, read_vectors
 
 FIELD = FieldSchema("v", kind="vector")
 SIZES = [3, 2]
@@ -206,11 +206,33 @@ def test_vectors_are_standardized_by_the_training_rows():
     # mean 3 and variance (4 + 0 + 4) / 3; a constant; mean 1e-3 and variance (1 + 1 + 4) / 3 * 1e-6
     scale = processor.vectors["scales"]["v"]
     np.testing.assert_allclose(scale["mean"], [3, 7, 1e-3])
-    np.testing.assert_allclose(scale["std"], [math.sqrt(8 / 3), 1, math.sqrt(2) * 1e-3])
+    np.testing.assert_allclose(scale["std"], [math.sqrt(8 / 3), 0, math.sqrt(2) * 1e-3])
     found = processor({"user": ["a", "a"], "v": [[1.0, 8.0, 2e-3], None]}, return_tensors="pt")["feature_vectors"]
-    expected = torch.tensor([[-2 / math.sqrt(8 / 3), 1.0, 1 / math.sqrt(2)], [math.nan] * 3])
+    expected = torch.tensor([[-2 / math.sqrt(8 / 3), 0.0, 1 / math.sqrt(2)], [math.nan] * 3])
     torch.testing.assert_close(found, expected, equal_nan=True)
     assert found.dtype == torch.float32
+
+
+def test_entries_with_nothing_but_rounding_errors_are_constants():
+    # the root of the mean square of all entries is 1
+    mean, std = np.array([1.0, -1.0, 1.0, 1e-7, 2e-32]), np.array([0.5, 1e-5, 2e-5, 3e-9, 1e-32])
+    mean *= math.sqrt(5 / (3 + 0.25))
+    std *= math.sqrt(5 / (3 + 0.25))
+    scale = VectorScale.of_moments(mean, std**2, of_states=True)
+    assert (scale.std > 0).tolist() == [True, False, True, False, False]
+    vectors = mean + std * np.array([[1.0], [-2.0], [math.nan]])
+    found = scale.standardized(vectors)
+    np.testing.assert_allclose(found[:2], [[1, 0, 1, 0, 0], [-2, 0, -2, 0, 0]], rtol=1e-6)
+    assert np.isnan(found[2]).all()
+    # of columns of vectors, entries of any scale are kept, unless they are constant themselves
+    scale = VectorScale.of_moments(mean, np.array([0.5, 1e-5, 5e-7, 3e-9, 1e-32]) ** 2)
+    assert (scale.std > 0).tolist() == [True, True, False, True, True]
+    assert VectorScale.from_dict(scale.to_dict()).std.tolist() == scale.std.tolist()
+
+
+def test_scales_of_earlier_versions_have_a_deviation_of_1_for_constants():
+    scale = VectorScale.from_dict({"mean": [7.0, 2.0], "std": [1.0, 4.0]})
+    assert scale.standardized(np.array([[8.0, 4.0]])).tolist() == [[1.0, 0.5]]
 
 
 def test_blocks_have_the_moments_of_the_whole_column(monkeypatch):

@@ -103,7 +103,7 @@ def fit_vectors(
             raise ValueError(
                 f"Column {field.column!r} must hold vectors{of_texts}, but it is empty in all training rows."
             )
-        scales[field.key] = VectorScale.of_moments(scaler.mean_, scaler.var_).to_dict()
+        scales[field.key] = VectorScale.of_moments(scaler.mean_, scaler.var_, field.as_vector).to_dict()
     uses_encoder = any(field.as_vector for field in fields)
     return {"scales": scales, "text_encoder": text_encoder.fingerprint if text_encoder and uses_encoder else None}
 
