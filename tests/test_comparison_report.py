@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from made_comparisons import made_comparison
 from sklearn.metrics import log_loss, roc_auc_score
 
-from clickprompt_hf.comparison import Comparison, report, write_report
+from clickprompt_hf.comparison import ARMS, Comparison, figures, report, write_report
+from clickprompt_hf.comparison.analysis import Analysis
 from clickprompt_hf.comparison.report import json_values
 
 NOISE = {"constant": 1, "logistic_regression": 1.5, "backbone": 1.0, "clickprompt_pamlm": 0.4}
@@ -126,7 +128,9 @@ def test_the_page_says_what_the_verdict_says_and_loads_nothing(written):
         assert heading in page.words
     # two plots of differences, calibration, cost and importance; their text stays text
     assert page.tags.count("svg") == 5
-    assert "AUC minus that of backbone" in page.words
+    assert "AUC difference" in page.words
+    assert "AUC minus that of backbone. Better is right." in page.words
+    assert page.words.count("What the arms are") == 1
 
 
 def test_values_are_escaped(written):
@@ -137,7 +141,8 @@ def test_values_are_escaped(written):
     assert "<script" not in markdown.replace("\\<script", "")
     lines = markdown.splitlines()
     assert (
-        lines[0] == "# " + "\\<script\\>alert('x')\\</script\\> \\| \\`a\\` \\*b\\* \\[c\\](d) \\$e\\$ \\& \"f\" next"
+        lines[0] == "# Does a language model pay on "
+        "\\<script\\>alert('x')\\</script\\> \\| \\`a\\` \\*b\\* \\[c\\](d) \\$e\\$ \\& \"f\" next?"
     )
     for number, line in enumerate(lines):
         if re.fullmatch(r"\|[-:|]+\|", line):
@@ -167,6 +172,55 @@ def test_markdown_and_terminal_have_the_figures(written):
     assert "| **clickprompt\\_pamlm** |" in markdown
     assert "| item | +0.0500 | −0.0031 |" in markdown
     assert "| rows | train: 48,000, test: 1500 |" in markdown
+
+
+def test_an_arm_has_one_colour_in_all_plots(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "_svg", lambda figure, words: drawn.append(figure) or words)
+    importance = {arm: {"item": 0.1} for arm in ("clickprompt_pamlm", "logistic_regression", "backbone")}
+    analysis = Analysis(made_comparison({**NOISE, "gradient_boosting": 0.7}, rows=300, importance=importance))
+    figures.difference_figures(analysis)
+    figures.calibration_figure(analysis, ["clickprompt_pamlm", "backbone", "constant"])
+    figures.cost_figure(analysis)
+    figures.importance_figure(importance)
+    looks, seen = {}, []
+    for figure in drawn:
+        shown = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        # some have a number behind their name
+        named = [(handle, label.split(" (")[0]) for handle, label in shown]
+        seen.append({label for _, label in named} & {*ARMS})
+        for handle, label in named:
+            # of a plot with error bars, the first part is its line
+            line = handle[0] if isinstance(handle, tuple) else handle
+            looks.setdefault(label, set()).add(line.get_color())
+    assert all("clickprompt_pamlm" in arms for arms in seen)
+    assert len(seen) == 7
+    assert {label: len(found) for label, found in looks.items() if len(found) > 1} == {}
+    assert figures._COLOURS.keys() == figures._MARKERS.keys() == ARMS.keys()
+    assert len({*figures._COLOURS.values()}) == len({*figures._MARKERS.values()}) == len(ARMS)
+
+
+def test_a_report_explains_its_terms_and_leaves_out_what_is_empty(tmp_path, written):
+    _, folder, _ = written
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert "**PLM.** A pretrained language model" in markdown
+    assert "The arm to serve is in bold." in markdown
+    assert "| arm | training, minutes | rows/s | MB | PLM | seeds |" in markdown
+    # each segment has metrics, so there is nothing to note
+    assert "| segment | rows | clicked rows | click rate |\n" in markdown
+    write_report(made_comparison(NOISE, rows=300, counts=False), tmp_path)
+    assert "Rows by segment" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_report_says_on_which_rows_importance_was_measured_or_why_not(tmp_path):
+    for name, importance in (("measured", {"backbone": {"item": 0.1}}), ("not", None)):
+        made = replace(made_comparison(NOISE, rows=300, importance=importance), importance_note="On 7 rows.")
+        write_report(made, tmp_path / name)
+        for file in ("report.md", "report.html"):
+            text = (tmp_path / name / file).read_text(encoding="utf-8")
+            assert "Field importance" in text
+            assert "On 7 rows." in text
+            assert ("Drop of the test AUC when" in text) == (importance is not None)
 
 
 def test_a_report_without_matplotlib_has_no_plots(tmp_path, monkeypatch):

@@ -142,6 +142,36 @@ def test_one_seed_is_said_to_tell_nothing_about_others():
     assert found.notes[0] == "± is half of the 95 % interval, over test rows alone."
 
 
+def test_what_an_unknown_item_or_user_column_costs_is_named():
+    assert "No user column is known, so there are no results for unseen, rare and frequent users." in verdict().notes
+    assert (
+        "No item or user column is known, so there are no results for unseen, rare and frequent items and users."
+    ) in verdict(counts=False).notes
+
+
+def test_a_test_of_two_arms_without_a_plm_holds_in_both_directions():
+    analysis = Analysis(made_comparison({**EQUAL, "gradient_boosting": 0.3, "backbone": 1.5}))
+    assert analysis.reference == "gradient_boosting"
+    for metric in ("auc", "log_loss"):
+        there = analysis.differences["gradient_boosting", "backbone", metric, "all"]
+        back = analysis.differences["backbone", "gradient_boosting", metric, "all"]
+        assert there.significant
+        assert back.significant
+        assert (back.adjusted_p, back.num_tests, back.gain) == (there.adjusted_p, there.num_tests, -there.gain)
+
+
+def test_an_arm_that_the_test_rows_prefer_to_the_one_to_serve_is_named():
+    made = made_comparison({"logistic_regression": 0.5, "backbone": 1.0})
+    for run in made.runs:
+        object.__setattr__(run, "validation_auc", 0.9 if run.arm == "backbone" else 0.8)
+        object.__setattr__(run, "rows_per_second", 1e6 if run.arm == "backbone" else 1.0)
+    found = judge(Analysis(made))
+    assert (found.serve, found.reference) == ("backbone", "backbone")
+    assert "logistic_regression has a higher AUC on the test rows (+0.0" in found.text
+    assert "validation rows and cost decide which arm without a PLM to serve." in found.text
+    assert "has a higher AUC on the test rows" not in verdict().text
+
+
 def test_missing_seeds_and_arms_are_named():
     found = verdict(seeds={"clickprompt_pamlm": (1,)})
     assert "clickprompt_pamlm has no run with seeds 2 and 3; its differences use the seeds in common." in found.notes

@@ -192,7 +192,8 @@ class Analysis:
 
         References are the best arm without a PLM and the backbone. Tested are arms with a PLM against either, and the
         best arm without a PLM against the backbone: on all rows as one family of tests, on all other segments as
-        another, both metrics and both references together.
+        another, both metrics and both references together. The difference of the backbone to the best arm without a
+        PLM is the same test.
         """
         references = [arm for arm in dict.fromkeys((self.reference, "backbone")) if arm in self.arms]
         found = {}
@@ -212,6 +213,14 @@ class Analysis:
                 if (key[3] == ALL) == on_all_rows and (key[0] in PLM_ARMS or key[:2] == (self.reference, "backbone"))
             ]
             found.update(_tested(family, found))
+        for segment in self.usable_segments:
+            for metric in METRICS:
+                tested = found.get((self.reference or "", "backbone", metric, segment.name))
+                mirrored = ("backbone", self.reference or "", metric, segment.name)
+                if tested is not None and mirrored in found:
+                    found[mirrored] = replace(
+                        found[mirrored], adjusted_p=tested.adjusted_p, num_tests=tested.num_tests
+                    )
         return found
 
     @cached_property

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..evaluation.report import calibration_bins
 from .analysis import Analysis
+from .results import ARMS
 from .rules import METRICS, Metric
 from .segments import ALL
 from .wording import METRIC_NAMES
@@ -23,20 +24,27 @@ if TYPE_CHECKING:
 
 # Stand-ins that the page's colours replace.
 _TEXT, _GRID = "#010203", "#040506"
-# Legible on white and on near-black.
-_COLOURS = (
-    "#3b82c4",
-    "#d9822b",
-    "#2f9e6e",
-    "#b65cc0",
-    "#cf4a3d",
-    "#7d8a2e",
-    "#6b6fd0",
-    "#a8763e",
-    "#2aa3a3",
-    "#c2578a",
+# One per arm, in all plots; legible on white and on near-black.
+_COLOURS = dict(
+    zip(
+        ARMS,
+        (
+            "#808996",
+            "#6b6fd0",
+            "#2aa3a3",
+            "#d9822b",
+            "#c2578a",
+            "#3b82c4",
+            "#a8763e",
+            "#7d8a2e",
+            "#b65cc0",
+            "#2f9e6e",
+            "#cf4a3d",
+        ),
+    )
 )
-_MARKERS = "osD^vPX*<>"
+# these look different when they are hollow
+_MARKERS = dict(zip(ARMS, "h8<v>osdD^p"))
 # inches and points: a phone shows a figure at about three quarters of its size
 _WIDTH, _FONT_SIZE = 4.6, 9
 _RANKED_BY_NOTHING = ("constant", "best_column")
@@ -62,7 +70,7 @@ def difference_figure(analysis: Analysis, reference: str, metric: Metric) -> str
         panel.axvline(0, color=_TEXT, linewidth=1)
         for place, difference in enumerate(differences):
             margin = difference.estimate.margin
-            colour = _COLOURS[arms.index(difference.arm) % len(_COLOURS)]
+            colour = _COLOURS[difference.arm]
             panel.errorbar(
                 difference.estimate.value,
                 place,
@@ -71,12 +79,13 @@ def difference_figure(analysis: Analysis, reference: str, metric: Metric) -> str
                 color=colour,
                 markerfacecolor=colour if difference.significant else "none",
                 capsize=3,
+                label=difference.arm,
             )
         panel.set_yticks(range(len(differences)), [difference.arm for difference in differences])
         panel.set_ylim(len(differences) - 0.4, -0.6)
         panel.set_title(f"{segment.words} ({segment.rows:,})", loc="left", fontweight="bold")
         panel.grid(axis="x", color=_GRID)
-    axes[-1].set_xlabel(f"{METRIC_NAMES[metric]} minus that of {reference}")
+    axes[-1].set_xlabel(f"{METRIC_NAMES[metric]} difference")
     return _svg(figure, f"Differences of {METRIC_NAMES[metric]} to {reference} by segment, with 95 % intervals")
 
 
@@ -85,7 +94,7 @@ def calibration_figure(analysis: Analysis, arms: Sequence[str]) -> str:
     figure = _figure(4.6)
     axes = figure.subplots()
     highest = 0.0
-    for place, arm in enumerate(arms):
+    for arm in arms:
         runs = analysis.comparison.runs_of(arm)
         scores = np.concatenate([run.probabilities for run in runs])
         bins = calibration_bins(scores, np.tile(analysis.comparison.labels, len(runs)))
@@ -93,8 +102,8 @@ def calibration_figure(analysis: Analysis, arms: Sequence[str]) -> str:
         axes.plot(
             bins["mean_probability"],
             bins["click_rate"],
-            marker=_MARKERS[place % len(_MARKERS)],
-            color=_COLOURS[place % len(_COLOURS)],
+            marker=_MARKERS[arm],
+            color=_COLOURS[arm],
             markersize=5,
             linewidth=1,
             label=arm,
@@ -119,14 +128,13 @@ def cost_figure(analysis: Analysis) -> str | None:
     estimates = {arm: analysis.estimate(arm, "auc") for arm in arms}
     figure = _figure(3.9 + 0.2 * len(arms))
     axes = figure.subplots()
-    for place, arm in enumerate(sorted(arms, key=lambda arm: -estimates[arm].value)):
-        estimate, cost = estimates[arm], analysis.costs[arm]
-        colour = _COLOURS[place % len(_COLOURS)]
+    for arm in sorted(arms, key=lambda arm: -estimates[arm].value):
+        estimate, cost, colour = estimates[arm], analysis.costs[arm], _COLOURS[arm]
         axes.errorbar(
             1e6 / cost.rows_per_second,
             estimate.value,
             yerr=estimate.margin if np.isfinite(estimate.margin) else None,
-            fmt=_MARKERS[place % len(_MARKERS)],
+            fmt=_MARKERS[arm],
             color=colour,
             markerfacecolor="none" if cost.plm == "serving" else colour,
             capsize=3,
@@ -153,14 +161,14 @@ def importance_figure(importance: dict[str, dict[str, float]]) -> str | None:
     figure = _figure(1.2 + 0.3 * len(fields) + 0.2 * len(importance))
     axes = figure.subplots()
     axes.axvline(0, color=_TEXT, linewidth=1)
-    for place, (arm, drops) in enumerate(importance.items()):
+    for arm, drops in importance.items():
         shown = [name for name in fields if name in drops]
         axes.plot(
             [drops[name] for name in shown],
             [fields.index(name) for name in shown],
             linestyle="none",
-            marker=_MARKERS[place % len(_MARKERS)],
-            color=_COLOURS[place % len(_COLOURS)],
+            marker=_MARKERS[arm],
+            color=_COLOURS[arm],
             label=arm,
         )
     axes.set_yticks(range(len(fields)), [_shortened(name) for name in fields])
@@ -179,7 +187,7 @@ def difference_figures(analysis: Analysis) -> list[tuple[str, str]]:
             svg = difference_figure(analysis, reference or "", metric)
             if svg is not None:
                 better = "right" if metric == "auc" else "left"
-                found.append((f"{METRIC_NAMES[metric]}, compared with {reference}. Better is {better}.", svg))
+                found.append((f"{METRIC_NAMES[metric]} minus that of {reference}. Better is {better}.", svg))
     return found
 
 

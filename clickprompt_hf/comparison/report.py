@@ -15,7 +15,7 @@ from .analysis import Analysis
 from .figures import calibration_figure, cost_figure, difference_figures, fields_by_importance, importance_figure
 from .page import PAGE
 from .results import ARMS, Comparison
-from .rules import METRICS, Metric, Rules, rules_in_words
+from .rules import METRICS, TERMS, Metric, Rules, rules_in_words
 from .segments import ALL
 from .statistics import Estimate
 from .verdict import Verdict, judge
@@ -134,11 +134,18 @@ def report_sections(analysis: Analysis, verdict: Verdict) -> list[Section]:
         Section(
             "Arms",
             [
-                f"Measured on the {len(comparison.labels):,} test rows, of which {clicks:,} are clicked. AUC and log "
-                "loss: mean over seeds, 95 % interval, standard deviation over seeds. Differences: this arm minus the "
-                "other, ± half of the 95 % interval; * is significant."
+                f"Measured on the {len(comparison.labels):,} test rows, of which {clicks:,} are clicked. A higher AUC "
+                "and a lower log loss are better. AUC and log loss: mean over seeds, 95 % interval, standard "
+                "deviation over seeds. Differences: this arm minus the other, ± half of the 95 % interval; * is "
+                "significant. Only arms with a PLM, and the best arm without one against the backbone, are tested."
+                + (" The arm to serve is in bold." if verdict.serve else "")
             ],
             _arms_table(analysis, verdict),
+        ),
+        Section(
+            "What the arms are",
+            table=Table(["arm", "what it is"], [[arm, ARMS[arm]] for arm in analysis.arms], words=True),
+            terms=TERMS,
         ),
         Section(
             "Differences by segment",
@@ -149,31 +156,34 @@ def report_sections(analysis: Analysis, verdict: Verdict) -> list[Section]:
         ),
         Section("AUC by segment", table=_segments_table(analysis, "auc", verdict)),
         Section("Log loss by segment", table=_segments_table(analysis, "log_loss", verdict)),
-        Section("Rows by segment", table=_rows_table(analysis)),
+        Section("Rows by segment", table=_rows_table(analysis) if len(analysis.segments) > 1 else None),
         Section(
             "Calibration",
             [
-                "Calibration error: mean distance between mean probability and click rate over ten bins of equal "
-                "size. Predicted to observed: expected clicks divided by clicks; 1 is ideal."
+                "Calibration error: mean distance between predicted probability and click rate over ten bins of "
+                "equally many rows; 0 is ideal. Predicted to observed: predicted clicks divided by clicks; 1 is ideal."
             ],
             _calibration_table(analysis, verdict),
-            [("Ten bins of equal size, all seeds together.", calibration)] if calibration else [],
+            [("Ten bins of equally many rows, all seeds together.", calibration)] if calibration else [],
         ),
-        Section("Quality against cost", plots=[("Hollow marks are served with the PLM.", cost)] if cost else []),
+        Section(
+            "Quality against cost",
+            [
+                "Means over seeds. Training: the final model, without tuning. Speed: raw test rows scored per second "
+                "by one process of the machine that ran the comparison. Size: what must be served. PLM: whether it is "
+                "needed for training alone, for serving too, or not at all."
+            ],
+            _cost_table(analysis, verdict),
+            [("Hollow marks are served with the PLM.", cost)] if cost else [],
+        ),
         Section(
             "Field importance",
-            ["Drop of the test AUC when a field's values are permuted among the test rows."]
-            if comparison.importance
-            else [],
+            _about_importance(comparison),
             _importance_table(comparison.importance) if comparison.importance else None,
             [("One mark per arm.", of_fields)] if of_fields else [],
         ),
         Section("Settings", table=Table(["setting", "value"], settings, words=True)),
         Section("Hyperparameters", table=_hyperparameters_table(analysis)),
-        Section(
-            "What the arms are",
-            table=Table(["arm", "what it is"], [[arm, ARMS[arm]] for arm in analysis.arms], words=True),
-        ),
         Section("Rules of the verdict", terms=rules_in_words(analysis.rules)),
     ]
     return [section for section in sections if not section.is_empty]
@@ -218,23 +228,30 @@ def _arms_table(analysis: Analysis, verdict: Verdict) -> Table:
     references = [arm for arm in dict.fromkeys(("backbone", analysis.reference)) if arm in analysis.arms]
     columns = ["arm", "AUC", "log loss"]
     columns += [f"AUC − {arm}" for arm in references] + [f"log loss − {arm}" for arm in references]
-    columns += ["training, minutes", "rows/s", "MB", "PLM", "seeds"]
-    rows = []
-    for arm in analysis.arms:
-        cost = analysis.costs[arm]
-        rows.append(
-            [
-                arm,
-                *(_with_interval(_of(analysis, arm, metric), metric) for metric in METRICS),
-                *(_to(analysis, arm, reference, metric, ALL) for metric in METRICS for reference in references),
-                duration(cost.train_seconds),
-                speed(cost.rows_per_second),
-                size(cost.megabytes),
-                cost.plm,
-                ", ".join(str(run.seed) for run in analysis.comparison.runs_of(arm)),
-            ]
-        )
+    rows = [
+        [
+            arm,
+            *(_with_interval(_of(analysis, arm, metric), metric) for metric in METRICS),
+            *(_to(analysis, arm, reference, metric, ALL) for metric in METRICS for reference in references),
+        ]
+        for arm in analysis.arms
+    ]
     return Table(columns, rows, verdict.serve)
+
+
+def _cost_table(analysis: Analysis, verdict: Verdict) -> Table:
+    rows = [
+        [
+            arm,
+            duration(cost.train_seconds),
+            speed(cost.rows_per_second),
+            size(cost.megabytes),
+            cost.plm,
+            ", ".join(str(run.seed) for run in analysis.comparison.runs_of(arm)),
+        ]
+        for arm, cost in analysis.costs.items()
+    ]
+    return Table(["arm", "training, minutes", "rows/s", "MB", "PLM", "seeds"], rows, verdict.serve)
 
 
 def _with_interval(estimate: Estimate | None, metric: Metric) -> str:
@@ -276,7 +293,10 @@ def _rows_table(analysis: Analysis) -> Table:
             note = "the same as all rows"
         rate = number(segment.clicks / segment.rows, 4) if segment.rows else UNKNOWN
         rows.append([segment.words, f"{segment.rows:,}", f"{segment.clicks:,}", rate, note])
-    return Table(["segment", "rows", "clicked rows", "click rate", ""], rows)
+    columns = ["segment", "rows", "clicked rows", "click rate", "note"]
+    if not any(row[-1] for row in rows):
+        return Table(columns[:-1], [row[:-1] for row in rows])
+    return Table(columns, rows)
 
 
 def _calibration_table(analysis: Analysis, verdict: Verdict) -> Table:
@@ -285,6 +305,14 @@ def _calibration_table(analysis: Analysis, verdict: Verdict) -> Table:
         for arm, metrics in analysis.calibration.items()
     ]
     return Table(["arm", "calibration error", "predicted to observed"], rows, verdict.serve)
+
+
+def _about_importance(comparison: Comparison) -> list[str]:
+    what = (
+        "Drop of the test AUC when a field's values are permuted among the test rows: how much the arm relies on the "
+        "field. Mean of two permutations, first seed. Drops near 0, negative ones included, may be chance."
+    )
+    return list(filter(None, [what if comparison.importance else "", comparison.importance_note]))
 
 
 def _importance_table(importance: dict[str, dict[str, float]]) -> Table:
@@ -323,11 +351,15 @@ def _shown(value: Any) -> str:
 
 def _page(title: str, verdict: Verdict, sections: list[Section]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(PAGE).render(title=title, verdict=verdict, sections=sections).lstrip()
+    return environment.from_string(PAGE).render(title=_heading(title), verdict=verdict, sections=sections).lstrip()
+
+
+def _heading(title: str) -> str:
+    return f"Does a language model pay on {title}?" if title else "Does a language model pay?"
 
 
 def _markdown(title: str, verdict: Verdict, sections: list[Section]) -> str:
-    blocks = [f"# {_escaped(title)}", _escaped(" ".join(verdict.sentences))]
+    blocks = [f"# {_escaped(_heading(title))}", _escaped(" ".join(verdict.sentences))]
     blocks.append("\n".join(f"- {_escaped(note)}" for note in verdict.notes))
     for section in sections:
         if section.plots and section.table is None:

@@ -100,6 +100,7 @@ class Comparison:
             "item", "user"; either may be absent.
         runs: One entry per arm and seed.
         importance: Drop of the test AUC if a field is permuted, by arm and field name; `None` if not measured.
+        importance_note: On which rows, or why not, for the report.
 
     Raises:
         ValueError: If sizes differ, labels are not 0 or 1, a role or an arm is unknown, or an arm has a seed twice.
@@ -111,6 +112,7 @@ class Comparison:
     train_counts: dict[str, np.ndarray]
     runs: list[ArmRun]
     importance: dict[str, dict[str, float]] | None = None
+    importance_note: str = ""
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)

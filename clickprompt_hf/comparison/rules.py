@@ -40,6 +40,27 @@ class Rules:
         return self.auc_gain if metric == "auc" else self.log_loss_gain
 
 
+# What a reader must know to read the verdict and the tables.
+TERMS = [
+    ("Arm", "One way to predict clicks. All arms are trained, tuned and tested on the same rows."),
+    (
+        "PLM",
+        "A pretrained language model, which reads a row's text. PA-MLM (prompt-augmented masked language modelling) "
+        "first trains it to fill gaps in the table's texts with the help of the ids.",
+    ),
+    (
+        "AUC",
+        "The probability that a random clicked row is scored above a random row without a click: 0.5 is chance, 1 is "
+        "perfect. It measures ranking.",
+    ),
+    (
+        "Log loss",
+        "The mean negative logarithm of the probability that an arm gave to what happened, in nats: 0 is perfect. It "
+        "measures probabilities.",
+    ),
+]
+
+
 def rules_in_words(rules: Rules) -> list[tuple[str, str]]:
     """The rules of the verdict: a heading and a paragraph each."""
     return [

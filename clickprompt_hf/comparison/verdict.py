@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .analysis import Analysis, Difference
-from .results import PLM_ARMS
+from .results import PLM_ARMS, ROLES
 from .rules import METRICS, Metric
 from .segments import ALL
 from .wording import METRIC_NAMES, change, listed, why_not_significant, with_margin
@@ -69,7 +69,7 @@ def judge(analysis: Analysis) -> Verdict:
         )
     kind, serve, sentences = _decision(analysis)
     sentences.append(f"Serve {serve}{_only_on_segments(analysis, kind)}.")
-    sentences += _cheaper(analysis, serve) + _against_backbone(analysis)
+    sentences += _cheaper(analysis, serve) + _higher_on_test_rows(analysis, serve) + _against_backbone(analysis)
     return Verdict(kind, serve, analysis.reference, sentences, _notes(analysis, serve))
 
 
@@ -262,6 +262,20 @@ def _cheaper(analysis: Analysis, serve: str) -> list[str]:
     return [f"{serve} is cheaper than {reference}, the best arm without a PLM, and within one standard error{size}."]
 
 
+def _higher_on_test_rows(analysis: Analysis, serve: str) -> list[str]:
+    """That another arm without a PLM ranks the test rows better than the one to serve, which they did not choose."""
+    if serve == "constant" or serve in analysis.plm_arms:
+        return []
+    best = max(analysis.plain_arms, key=lambda arm: analysis.estimate(arm, "auc").value)
+    difference = None if best in (serve, analysis.reference) else analysis.difference(best, serve, "auc")
+    if difference is None or difference.gain <= 0:
+        return []
+    return [
+        f"{best} has a higher AUC on the test rows ({_number_of(difference)}), but validation rows and cost decide "
+        "which arm without a PLM to serve."
+    ]
+
+
 def _against_backbone(analysis: Analysis) -> list[str]:
     """How the reference and the best arm with a PLM compare with the backbone, unless it is the reference."""
     reference = analysis.reference
@@ -298,6 +312,11 @@ def _notes(analysis: Analysis, serve: str | None) -> list[str]:
         notes.append(
             f"{arm} has no run with {words} {listed([str(seed) for seed in missing])}; its differences use the seeds "
             "in common."
+        )
+    if unknown := [role for role in ROLES if role not in analysis.comparison.train_counts]:
+        notes.append(
+            f"No {listed(unknown, 'or')} column is known, so there are no results for unseen, rare and frequent "
+            f"{listed([f'{role}s' for role in unknown])}."
         )
     if analysis.missing_arms:
         notes.append(f"Not run: {', '.join(analysis.missing_arms)}.")
