@@ -17,15 +17,15 @@ from own_tables import shop
 from tiny_data import tiny_roberta_tokenizer
 from transformers import AutoModelForSequenceClassification, RobertaModel
 
-from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor
+from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, Schema
 from clickprompt_hf.comparison.results import load_run
 from clickprompt_hf.comparison.speed import MOST_REPEATS
 from clickprompt_hf.data.columnar import ColumnarDataset
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.runs import compare, comparison_folder, predict
-from clickprompt_hf.runs.arguments import DataArguments
+from clickprompt_hf.runs.arguments import DataArguments, ModelArguments
 from clickprompt_hf.runs.arms import arm as every_arm
-from clickprompt_hf.runs.arms import baseline_arm, neural_arm, pamlm
+from clickprompt_hf.runs.arms import baseline_arm, importance, neural_arm, pamlm
 from clickprompt_hf.runs.arms.neural_arm import TextVectorArm
 from clickprompt_hf.runs.comparison_folder import (
     COMPARISON_FILE,
@@ -167,6 +167,106 @@ def test_late_prompts_are_announced_if_an_arm_has_prompts(arm, has_prompts):
     )
     compare.introduce(bench, ["backbone", arm], {}, late=True)
     assert any("Prompts enter" in line for line in said) == has_prompts
+
+
+def test_a_missing_item_column_is_announced_with_what_it_costs():
+    said = []
+    schema = Schema.from_dict({**SCHEMA, "fields": ["buyer", {"column": "title", "kind": "text"}, "price"]})
+    bench = SimpleNamespace(
+        tables={"train": [1, 2]},
+        clicks={"train": np.array([0, 1])},
+        data=SimpleNamespace(processor=SimpleNamespace(schema=schema)),
+        **{"num_trials": 1, "metric": "auc", "num_seeds": 1, "seeds": [42], "say": said.append},
+    )
+    compare.introduce(bench, ["backbone"], {"user": 0}, late=False)
+    assert said[-2:] == [
+        "The user is buyer. Change it with --user_field.",
+        "No item column was found, so the report will have no results for unseen, rare and frequent items. If the "
+        "table has one, name it with --item_field, one of buyer, price; with none, this message goes away.",
+    ]
+    compare.introduce(bench, ["backbone"], {}, late=False)
+    assert "No item or user column was found, " in said[-1]
+    assert "unseen, rare and frequent items and users. If the table has one, name it with --item_field or" in said[-1]
+    said.clear()
+    compare.introduce(bench, ["backbone"], {}, late=False, declined=["item"])
+    assert "results for unseen, rare and frequent users" in said[-1]
+    assert not any("--item_field" in line for line in said)
+
+
+def bench_of_texts(fields, lengths, **model_args):
+    schema = Schema.from_dict({"fields": fields, "label": "clicked"})
+    splits = {"test": SimpleNamespace(text_lengths=lambda: np.asarray(lengths))}
+    processor = SimpleNamespace(schema=schema, tokenizer=tiny_roberta_tokenizer())
+    return SimpleNamespace(
+        clicks={"test": np.arange(len(lengths)) % 2},
+        data=SimpleNamespace(processor=processor, splits=splits),
+        model_args=ModelArguments(**model_args),
+        training_args=SimpleNamespace(device=SimpleNamespace(type="cpu")),
+    )
+
+
+# of the two layers: projections of attention, feed-forward network, two normalizations; and that of the embeddings
+PARAMETERS = 2 * (4 * (128 * 128 + 128) + 2 * 128 * 512 + 512 + 128 + 4 * 128) + 2 * 128
+A_TEXT = {"column": "title", "kind": "text"}
+
+
+@pytest.mark.parametrize(
+    ("in_text", "depth", "passes"),
+    [
+        # the rows as they are, and two permutations of each column
+        (["user", "title", "genre"], None, 7),
+        # half of the layers run anew for the permutations of the two columns that are not in the text
+        (["title"], 1, 1 + 6 / 2),
+        (["title", "genre"], 1, 5 + 2 / 2),
+    ],
+)
+def test_importance_is_measured_on_as_many_rows_as_the_plm_can_read(in_text, depth, passes, monkeypatch):
+    fields = [{"column": name, "in_text": name in in_text} for name in ("user", "title", "genre")]
+    lengths = [10, 30] * 1500
+    bench = bench_of_texts(fields, lengths, plm_name_or_path="scratch-tiny", prompt_depth=depth)
+    of_row = 2 * PARAMETERS * 20 * passes
+    for affordable, expected in ((250.5, 250), (2500, 2000), (199.5, 0)):
+        monkeypatch.setattr(importance, "_MOST_FLOP", affordable * of_row)
+        assert importance.importance_rows(bench) == expected
+    # texts are read up to 512 tokens
+    monkeypatch.setattr(importance, "_MOST_FLOP", 300.5 * of_row * 512 / 20)
+    assert importance.importance_rows(bench_of_texts(fields, [700] * 3000, **vars(bench.model_args))) == 300
+    # a comparison without a PLM has no such cost
+    monkeypatch.setattr(importance, "_MOST_FLOP", 0)
+    assert importance.importance_rows(bench_of_texts(fields, lengths)) == 2000
+    assert importance.importance_rows(bench_of_texts(fields, lengths[:150])) == 150
+
+
+def test_reports_say_on_how_many_rows_importance_was_measured(monkeypatch):
+    bench = bench_of_texts([A_TEXT, "user"], [20] * 3000, plm_name_or_path="scratch-tiny")
+    assert importance.importance_note(bench, {"a": 2000}) == "Measured on 2,000 of the 3,000 test rows, evenly spaced."
+    assert "on 250 of the 3,000 test rows, evenly spaced. The PLM must read permuted" in importance.importance_note(
+        bench, {"a": 250, "b": 250}
+    )
+    assert "of 3,000: 2,000 for a; 250 for b." in importance.importance_note(bench, {"a": 2000, "b": 250})
+    assert importance.importance_note(bench, {}) == ""
+    monkeypatch.setattr(importance, "_MOST_FLOP", 0)
+    assert "fewer than 200 test rows would be affordable" in importance.importance_note(bench, {})
+    assert importance.importance_note(bench_of_texts(["user"], [20] * 150), {"a": 150}) == ""
+
+
+def test_importance_that_is_too_expensive_is_not_measured_and_the_report_says_so(table, tmp_path, monkeypatch):
+    arguments = [*table, "--plm_name_or_path", "scratch-tiny", "--trials", "1", "--seeds", "1"]
+    arguments += ["--arms", "logistic_regression", "--output_dir"]
+    compare.main([*arguments, str(tmp_path / "cheap")])
+    path = tmp_path / "cheap" / "arms" / "logistic_regression" / "importance.json"
+    measured = json.loads(path.read_text())
+    assert measured["rows"] == 40
+    assert measured["drops"].keys() == {"user_id", "product_id", "price", "title", "tags"}
+    assert "evenly spaced" not in (tmp_path / "cheap" / "report.md").read_text()
+    # as an earlier version wrote it
+    path.write_text(json.dumps(measured["drops"]))
+    compare.main([*arguments, str(tmp_path / "cheap")])
+    assert "Drop of the test AUC" in (tmp_path / "cheap" / "report.md").read_text()
+    monkeypatch.setattr(importance, "_MOST_FLOP", 0)
+    compare.main([*arguments, str(tmp_path / "expensive")])
+    assert not list((tmp_path / "expensive").glob("arms/*/importance.json"))
+    assert "Not measured: the PLM would have to read" in (tmp_path / "expensive" / "report.md").read_text()
 
 
 def test_a_pretrained_plm_gets_late_prompts_and_gives_text_vectors(table, tmp_path, capsys):

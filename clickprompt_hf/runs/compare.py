@@ -37,6 +37,7 @@ from transformers.utils import logging
 from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..comparison.segments import training_counts
+from ..comparison.wording import listed
 from ..configuration_clickprompt import SPLIT_FAMILIES, ClickPromptConfig
 from ..data.arrow_cells import distinct_cells
 from ..data.sources import FILE_FORMATS
@@ -50,6 +51,7 @@ from ..whole_files import whole_file
 from .arguments import CompareArguments, DataArguments, ModelArguments, TrainingParser
 from .arm_processes import train_in_processes
 from .arms import Arm, Bench, make_arm
+from .arms.importance import importance_note
 from .command import require, run_command
 from .comparison_folder import claim_comparison, rows_file, rows_sha256
 from .data_record import SPLIT_ARGUMENTS, resolve_data_arguments
@@ -145,7 +147,8 @@ def main(arguments: list[str] | None = None) -> Any:
         text_vector_dir=data_args.text_vector_dir,
         chose_cache=late,
     )
-    introduce(bench, arms, roles, late)
+    declined = [role for role in ROLES if getattr(compare_args, f"{role}_field") == "none"]
+    introduce(bench, arms, roles, late, declined)
     # PA-MLM takes the size of the backbone from the arms without it
     in_order = sorted(arms, key=lambda arm: ("pamlm" in arm, list(ARMS).index(arm)))
     made = {arm: make_arm(arm, bench) for arm in in_order}
@@ -157,14 +160,15 @@ def main(arguments: list[str] | None = None) -> Any:
                 arm.run()
 
     # 4. The report.
-    importance = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
+    measured = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
     comparison = Comparison(
         title=title_of(data_args),
         settings=settings_of(bench, data_args, list(made.values()), split_column),
         labels=bench.clicks["test"],
         train_counts={role: counts_in_training(data, f, tables["test"]) for role, f in roles.items()},
         runs=[run for arm in made.values() for run in arm.runs()],
-        importance=importance or None,
+        importance={name: drops for name, (_, drops) in measured.items()} or None,
+        importance_note=importance_note(bench, {name: rows for name, (rows, _) in measured.items()}),
     )
     verdict = write_report(comparison, folder)
     print(f"{verdict.table}\n\n{verdict.text}")
@@ -393,8 +397,16 @@ def counts_in_training(data: PreparedData, field_index: int, test: pa.Table) -> 
     return training_counts(train, test_ids, data.processor.missing_cells(field_index, values)[indices])
 
 
-def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) -> None:
-    """Print what will be compared, and with how much effort."""
+def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool, declined: Sequence[str] = ()) -> None:
+    """Print what will be compared, and with how much effort.
+
+    Args:
+        bench: What the arms share.
+        arms: Names of the arms.
+        roles: As `role_fields` returns them.
+        late: Whether late prompts were chosen.
+        declined: Roles that the table was said to lack.
+    """
     sizes = ", ".join(f"{len(table):,} {name}" for name, table in bench.tables.items())
     bench.say(f"Rows: {sizes}. Click rate of the training rows: {bench.clicks['train'].mean():.4f}.")
     trials = f"{bench.num_trials} trials each" if bench.num_trials > 1 else "no tuning"
@@ -406,8 +418,14 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool) 
     for role in ROLES:
         if role in roles:
             bench.say(f"The {role} is {fields[roles[role]].column}. Change it with --{role}_field.")
-        else:
-            bench.say(f"No {role} column was found. Name one with --{role}_field.")
+    if unknown := [role for role in ROLES if role not in roles and role not in declined]:
+        flags = listed([f"--{role}_field" for role in unknown], "or")
+        known = ", ".join(field.column for field in fields if field.num_columns)
+        bench.say(
+            f"No {listed(unknown, 'or')} column was found, so the report will have no results for unseen, rare and "
+            f"frequent {listed([f'{role}s' for role in unknown])}. If the table has one, name it with {flags}, one of "
+            f"{known}; with none, this message goes away."
+        )
     # frozen vectors come from the last layer, without prompts
     if late and not {*arms}.isdisjoint({*PLM_ARMS} - {"backbone_text_vectors"}):
         bench.say(

@@ -17,10 +17,10 @@ from ...training.metrics import auc_and_log_loss
 from ...whole_files import whole_file
 from ..tuning import Space, Trial, tune
 from .bench import Bench
+from .importance import MOST_ROWS, PERMUTATIONS, importance_rows
 
 # Scored at a time, so that scoring many rows takes little memory.
 _PIECE_ROWS = 65_536
-_PERMUTED_ROWS, _PERMUTATIONS = 2_000, 2
 
 
 class Arm:
@@ -138,10 +138,10 @@ class Arm:
         """Measure how much of the test AUC rests on each field."""
         if self.name in ("constant", "best_column"):
             return
-        rows = np.linspace(0, len(self.bench.clicks["test"]) - 1, min(_PERMUTED_ROWS, len(self.bench.clicks["test"])))
-        chosen = np.unique(rows.astype(np.int64))
-        clicks = self.bench.clicks["test"][chosen]
-        if clicks.min() == clicks.max():
+        of_test = self.bench.clicks["test"]
+        chosen = np.unique(np.linspace(0, len(of_test) - 1, importance_rows(self.bench)).astype(np.int64))
+        clicks = of_test[chosen]
+        if len({*clicks.tolist()}) < 2:
             return
         drops = permutation_importance(
             score,
@@ -149,15 +149,22 @@ class Arm:
             clicks,
             self.bench.data.processor.schema.fields,
             seed,
-            _PERMUTATIONS,
+            PERMUTATIONS,
         )
+        measured = {"rows": len(chosen), "drops": drops}
         with whole_file(self.folder / "importance.json") as partial:
-            partial.write_text(json.dumps(drops, indent=2, ensure_ascii=False), encoding="utf-8")
+            partial.write_text(json.dumps(measured, indent=2, ensure_ascii=False), encoding="utf-8")
 
-    def importance(self) -> dict[str, float] | None:
-        """Drop of the test AUC by field, for the first seed; `None` if it was not measured."""
+    def importance(self) -> tuple[int, dict[str, float]] | None:
+        """Number of test rows, and the drop of their AUC by field, for the first seed; `None` if not measured."""
         path = self.folder / "importance.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(measured.get("drops"), dict):
+            # of earlier versions
+            return min(MOST_ROWS, len(self.bench.clicks["test"])), measured
+        return measured["rows"], measured["drops"]
 
 
 def scored(score: Callable[[pa.Table], np.ndarray], table: pa.Table) -> np.ndarray:
