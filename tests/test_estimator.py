@@ -269,7 +269,10 @@ def test_wrong_labels(y, message):
         ({"learning_rate": "fast"}, "`learning_rate` must be a number, got 'fast'"),
         ({"plm_learning_rate": None}, "`plm_learning_rate` must be a number, got None"),
         ({"text_fields": "color"}, "`text_fields` must be a list of columns or None, got 'color'"),
-        ({"text_fields": ["color", "nope"]}, r"`text_fields` must be columns of `X`, got \['nope'\]"),
+        (
+            {"text_fields": ["color", "nope"]},
+            r"`text_fields` must be among the columns of `X`, \[.*'color'.*\], got \['nope'\]",
+        ),
         ({"vector_fields": "color"}, "`vector_fields` must be a list of columns or None, got 'color'"),
         ({"vector_fields": ["color"]}, "`text_encoder` must name the language model that turns the text of"),
         ({"vector_fields": [], "text_encoder": "plm"}, "`vector_fields` must be a list of fields"),

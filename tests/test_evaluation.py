@@ -219,8 +219,12 @@ def test_report_of_encoded_rows(tmp_path):
     assert table["rows"].sum() == 40
     # after user, price and the two columns of tags
     assert field_column(processor, "title") == 4
-    with pytest.raises(ValueError, match=r"must be one of \['user', .*got 'item'"):
+    with pytest.raises(ValueError, match=r"`field` must be among the fields of the schema, \['user', .*got 'item'"):
         field_column(processor, "item")
+    of_report = (probabilities, data["train"], data["test"], processor)
+    for argument, given in (("gauc_field", "item"), ("frequency_fields", ["title", "item"])):
+        with pytest.raises(ValueError, match=rf"^`{argument}` must be among the fields .* got 'item'"):
+            click_report(*of_report, **{argument: given})
     with pytest.raises(ValueError, match="'tags' is of kind 'multi_valued'"):
         field_column(processor, "tags")
 
@@ -270,6 +274,13 @@ def test_compare_scores_reads_words_and_names_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="'paid' has only one with --positive yess"):
         compare_scores.main([*files, "paid", "--positive", "yess"])
     with pytest.raises(FileNotFoundError, match=r"--baseline must be a file, but there is no .*b\.csv"):
+        compare_scores.main([*files, "paid", "--baseline", str(tmp_path / "b.csv")])
+    with pytest.raises(ValueError, match=r"--label must be one of the columns of .*a\.csv, \['paid', .*\], got 'pay'"):
+        compare_scores.main([*files, "pay"])
+    rows.drop(columns="click_probability").to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"--baseline must have the column 'click_probability', .*b\.csv has \['paid'"
+    ):
         compare_scores.main([*files, "paid", "--baseline", str(tmp_path / "b.csv")])
 
 

@@ -222,7 +222,7 @@ def test_datasets_are_joined(tmp_path):
     write(items, tmp_path / "items" / "items.parquet")
     tables = [TableSchema(**{**table, "file": str(tmp_path / table["file"].format("parquet"))}) for table in TABLES]
     schema = Schema.from_dict({"fields": FIELDS, "label": "click"})
-    expected = pa.table(joined_by_hand(log, users, items)).select(needed_columns(schema))
+    expected = pa.table(joined_by_hand(log, users, items)).select(list(needed_columns(schema)))
     schema = replace(schema, tables=tables)
     rows = datasets.Dataset.from_dict({"unused": [0] * NUM_ROWS, **log})
     rows.save_to_disk(tmp_path / "saved")
@@ -385,7 +385,7 @@ def small(folder, log=None, users=None, tables=None):
         (
             {"users": {"user_id": [1], "name": ["a"]}},
             ValueError,
-            r"log\.parquet must have the column 'age' of the sch",
+            r"log\.parquet must have the column 'age', a field of the schema; it has",
         ),
         ({"log": {"user": [1], "click": [1]}}, ValueError, r"the column 'user_id', by which .*users\.parquet is"),
         ({"log": {"user_id": [[1]], "click": [1]}}, ValueError, "one key per row .* cells of type list<"),

@@ -165,7 +165,12 @@ def test_parquet_keeps_types(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("csv", b"user,click\n1,0\n", "must have the column 'price' .* it has"),
+        (
+            "csv",
+            b"user,click\n1,0\n",
+            r"must have the column 'price', a field of the schema; it has \['user', 'click'\]",
+        ),
+        ("csv", b"user,price\n1,0\n", "must have the column 'click', the `label` of the schema"),
         ("csv", b"user,price,click\n1,2\n", "must be a CSV file"),
         ("csv", "user,price,click\né,2,1\n".encode("latin-1"), "UTF-?8"),
         ("csv", "é,price,click\n".encode("latin-1"), r"Byte 0 \(0xE9, in line 1\) is not UTF-8"),

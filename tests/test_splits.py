@@ -107,6 +107,11 @@ def test_limits_keep_the_first_rows_of_a_random_split_and_the_latest_by_time():
         ({"time": pa.array([-(2**63), *range(49)], pa.timestamp("s"))}, SCHEMA, "1 are missing"),
         ({"time": ["a", "b"] * 25}, SCHEMA, "must be numbers, timestamps or strings such as .* 'a' in row 0"),
         ({}, Schema.from_dict({"fields": ["user"], "label": "click"}), "names no time column"),
+        (
+            {},
+            Schema.from_dict({**SCHEMA.to_dict(), "time": "day"}),
+            r"`time` of the schema must be one of the columns \['.*\], got 'day'",
+        ),
     ],
 )
 def test_times_that_do_not_split(columns, schema, message):

@@ -154,6 +154,14 @@ def test_splits_by_time_and_user_are_those_of_tables_in_memory(files, tmp_path, 
     check_equal(found, in_memory(files, tmp_path, tokenizer=tiny_bert_tokenizer(), **split, **limit))
 
 
+def test_a_column_that_files_lack_is_named_with_what_names_it(files):
+    message = r"`split_column` must be one of the columns of .*, \['user_id', .*\], got 'home'"
+    with pytest.raises(ValueError, match=message):
+        TableStream({"": files}, SCHEMA, split_column="home")
+    with pytest.raises(ValueError, match="must have the column 'day', the `time` of the schema"):
+        TableStream({"": files}, replace(SCHEMA, time="day"))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_fields_of_many_values_are_fitted_one_at_a_time(files, tmp_path, small_chunks, monkeypatch):
     alone, together = set(), set()

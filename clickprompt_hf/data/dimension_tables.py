@@ -47,8 +47,8 @@ class DimensionTable:
         given = file.schema.names
         if given.count(self.key) != 1:
             raise ValueError(
-                f"{file.path} must have the column {self.key!r} once, the `key` of one of the `tables` of the schema; "
-                f"it has {given}.{file.advise_on_columns()}"
+                f"{file.path} must have the column {self.key!r} once, the `key` by which it is joined; it has {given}."
+                f"{file.advise_on_columns()}"
             )
         named = {name: described.prefix + name for name in given if name != self.key}
         kept = [name for name, prefixed in named.items() if prefixed in wanted]

@@ -2,18 +2,17 @@
 """From the name of a dataset, or the names of files, to splits of raw rows with checked labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ..schema_clickprompt import FieldSchema, Schema
+from ..schema_clickprompt import Schema
 from .labels import check_source_labels
 from .sources import FILE_FORMATS, SourceTable, given_schema, load_source, needs_schema
 from .split_files import check_split_files, file_format_of, listed, own_split_files
 from .splits import DEFAULT_FRACTIONS, Split, check_split_arguments, split_source
-from .table_files import Paths, TableKind, needed_columns, read_table_files, several
+from .table_files import Paths, TableKind, read_table_files, several
 
 
 def load_splits(
@@ -87,16 +86,13 @@ def read_source(
         return check_source_labels(load_source(dataset, data_path, schema), given)
 
     schema = given_schema(dataset, schema)
-    to_read = schema
-    if split_column is not None and split_column not in needed_columns(schema):
-        to_read = replace(schema, fields=(*schema.fields, FieldSchema(split_column)))
     own = list_files(dataset, data_path, split_files)
     if set(own) <= {""}:
-        table = load_source(dataset, own.get("", data_path), to_read).table
-        return check_source_labels(SourceTable(table, schema), given)
+        return check_source_labels(load_source(dataset, own.get("", data_path), schema, split_column), given)
     # only training rows are split
-    schemas = {name: to_read if name == "train" else schema for name in own}
-    tables = {name: read_table_files(paths, schemas[name], file_kind(dataset)) for name, paths in own.items()}
+    columns = {name: split_column if name == "train" else None for name in own}
+    kind = file_kind(dataset)
+    tables = {name: read_table_files(paths, schema, kind, columns[name]) for name, paths in own.items()}
     where = {name: _shown(paths) for name, paths in own.items()}
     return check_source_labels(SourceTable(tables, schema), where)
 

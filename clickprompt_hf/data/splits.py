@@ -462,9 +462,16 @@ def _times(table: pa.Table, schema: Schema) -> np.ndarray:
 
 def check_time_column(schema: Schema, column_names: Sequence[str]) -> str:
     """The column of times. Raises a ValueError if there is none."""
-    if schema.time is None or schema.time not in column_names:
-        found = "the schema names no time column" if schema.time is None else f"there is no column {schema.time!r}"
-        raise ValueError(f"`split` must be 'random' or 'user': {found}. {_OTHER_SPLITS} Or set `time` in the schema.")
+    if schema.time is None:
+        raise ValueError(
+            f"`split` must be 'random' or 'user': the schema names no time column. {_OTHER_SPLITS} Or set `time` in "
+            "the schema."
+        )
+    if schema.time not in column_names:
+        raise ValueError(
+            f"`time` of the schema must be one of the columns {list(column_names)}, got {schema.time!r}. "
+            f"{_OTHER_SPLITS}"
+        )
     return schema.time
 
 

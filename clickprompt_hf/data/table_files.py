@@ -3,7 +3,7 @@
 
 import glob
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ _SHARD = re.compile(r"(.*-)(\d{5})-of-(\d{5})(.*)")
 A_PARQUET_FILE = "a Parquet file"
 # Rows that are read from a Parquet file at a time.
 _PARQUET_ROWS = 65_536
+_SPLIT_COLUMN = "`split_column`"
 
 
 class ParquetFile:
@@ -136,7 +137,7 @@ def open_joined_file(
     return with_joined_columns(with_folder_columns(open_table_file(path, csv_format, kind, numeric_columns)), tables)
 
 
-def read_dimension_tables(schema: Schema, wanted: Sequence[str] | None = None) -> list[DimensionTable]:
+def read_dimension_tables(schema: Schema, wanted: Collection[str] | None = None) -> list[DimensionTable]:
     """Read the tables that a schema joins.
 
     Args:
@@ -182,7 +183,9 @@ def joined_tables(schema: Schema, tables: Sequence[DimensionTable] | None = None
     return JoinedTables([table.joined_table(schema.raw_columns) for table in tables])
 
 
-def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None) -> pa.Table:
+def read_table_files(
+    paths: Paths, schema: Schema, kind: TableKind | None = None, split_column: str | None = None
+) -> pa.Table:
     """Read the columns of a schema from the rows of all files, in the order given.
 
     Args:
@@ -191,19 +194,20 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
             too, and such names are columns of strings.
         schema: Names the columns to read and the tables to join, and says how CSV files are written.
         kind: What the files are; by default, the endings of their names tell.
+        split_column: A column to read even if the schema does not name it.
 
     Returns:
-        The columns of the fields, the label and the time, each once. Cells of CSV files are strings.
+        The columns of the fields, the label, the time and `split_column`, each once. Cells of CSV files are strings.
 
     Raises:
         FileNotFoundError: If a path names no file.
         ValueError: If there are no rows, or a file is broken, lacks a column or has another type of column than the
             first one; the message names the file.
     """
-    columns = needed_columns(schema)
+    columns = needed_columns(schema, split_column)
     tables: list[pa.Table] = []
     files = list_table_files(paths)
-    to_join = read_dimension_tables(schema)
+    to_join = read_dimension_tables(schema, columns)
     for path in files:
         table = read_columns(open_joined_file(path, to_join, schema.csv, kind, schema.numeric_columns), columns)
         tables.append(table if len(files) == 1 else decoded_table(table))
@@ -215,15 +219,15 @@ def read_table_files(paths: Paths, schema: Schema, kind: TableKind | None = None
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
 
 
-def read_columns(file: ReadableFile, columns: Sequence[str]) -> pa.Table:
-    """Read columns of all rows.
+def read_columns(file: ReadableFile, columns: Mapping[str, str]) -> pa.Table:
+    """Read columns of all rows, given as `needed_columns` returns them.
 
     Raises:
         ValueError: If the file is broken or lacks a column; the message names the file.
     """
     check_columns(file.schema.names, columns, str(file.path), file.advise_on_columns())
     types = pa.schema([file.schema.field(name) for name in columns])
-    return pa.Table.from_batches(file.batches(columns), types)
+    return pa.Table.from_batches(file.batches(list(columns)), types)
 
 
 def list_table_files(paths: Paths) -> list[Path]:
@@ -277,18 +281,34 @@ def several(paths: Paths) -> list[str | Path]:
     return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
-def needed_columns(schema: Schema) -> list[str]:
-    """Columns that the schema names, without repeats: the time may be a field as well."""
-    return list(dict.fromkeys([*schema.raw_columns, schema.label, *([schema.time] if schema.time else [])]))
+def needed_columns(schema: Schema, split_column: str | None = None) -> dict[str, str]:
+    """Columns that the schema or a split by user names, and what each of them is; the time may be a field as well."""
+    needed = dict.fromkeys(schema.raw_columns, "a field of the schema")
+    needed.setdefault(schema.label, "the `label` of the schema")
+    if schema.time:
+        needed.setdefault(schema.time, "the `time` of the schema")
+    if split_column is not None:
+        needed.setdefault(split_column, _SPLIT_COLUMN)
+    return needed
 
 
-def check_columns(given: Sequence[str], needed: Sequence[str], where: str, advice: str = "") -> None:
-    """Raise a ValueError that names the first of the `needed` columns that `where` lacks or has twice."""
-    for column in needed:
+def check_columns(given: Iterable[str], needed: Mapping[str, str], where: str, advice: str = "") -> None:
+    """Raise a ValueError that names the first of the `needed` columns that `where` lacks or has twice.
+
+    Args:
+        given: Columns of the table.
+        needed: As `needed_columns` returns them.
+        where: The table, in messages.
+        advice: End of the message about a missing column.
+    """
+    given = list(given)
+    for column, what in needed.items():
         if column not in given:
-            raise ValueError(f"{where} must have the column {column!r} of the schema; it has {list(given)}.{advice}")
-        if list(given).count(column) > 1:
-            raise ValueError(f"{where} must have the column {column!r} once; it has {list(given)}.")
+            if what == _SPLIT_COLUMN:
+                raise ValueError(f"{what} must be one of the columns of {where}, {given}, got {column!r}.{advice}")
+            raise ValueError(f"{where} must have the column {column!r}, {what}; it has {given}.{advice}")
+        if given.count(column) > 1:
+            raise ValueError(f"{where} must have the column {column!r} once; it has {given}.")
 
 
 def check_types(first: pa.Schema, other: pa.Schema, first_path: Path, path: Path) -> None:

@@ -212,7 +212,9 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             if self.plm_name_or_path is not None:
                 schema = schema.with_text_fields(in_schema(self.text_fields))
             elif unknown := [name for name in self.text_fields if name not in known | given_columns]:
-                raise ValueError(f"`text_fields` must be columns of `X`, got {unknown}.")
+                raise ValueError(
+                    f"`text_fields` must be among the columns of `X`, {table.column_names}, got {unknown}."
+                )
         columns = [*schema.raw_columns, label]
         splits = {name: rows.select(columns) for name, rows in splits.items()}
 

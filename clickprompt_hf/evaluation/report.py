@@ -282,20 +282,19 @@ def click_report(
     clicks = np.asarray(test.labels)
     given = {"predictions": probabilities, "references": clicks}
     report = {**ClickIntervals().compute(**given), **CalibrationError().compute(**given)}
+    for name in frequency_fields or ():
+        field_column(processor, name, "frequency_fields")
     if gauc_field is not None:
-        field_column(processor, gauc_field)
+        column_of_groups = field_column(processor, gauc_field, "gauc_field")
         if test.value_ids is None:
             raise ValueError("`gauc_field` needs rows with raw value ids, as `prepare_splits` writes them.")
         index = processor.schema.keys.index(gauc_field)
         if processor.schema.fields[index].kind in TIME_PARTS:
             # the raw values are whole times
-            groups = test.feature_ids[:, field_column(processor, gauc_field)]
+            groups = test.feature_ids[:, column_of_groups]
         else:
             groups = test.value_ids[:, index]
-        ids, missing_id = (
-            test.feature_ids[:, field_column(processor, gauc_field)],
-            missing_id_of(processor, gauc_field),
-        )
+        ids, missing_id = test.feature_ids[:, column_of_groups], missing_id_of(processor, gauc_field)
         # rows without a user do not belong to a single user
         known = np.flatnonzero(ids != missing_id) if missing_id else np.arange(len(test))
         grouped = {"predictions": probabilities[known], "references": clicks[known], "groups": groups[known]}
@@ -381,21 +380,23 @@ def missing_id_of(processor: ClickPromptProcessor, name: str) -> int:
     return processor.indexes[processor.schema.keys.index(name)].ids.get("", 0)
 
 
-def field_column(processor: ClickPromptProcessor, name: str) -> int:
+def field_column(processor: ClickPromptProcessor, name: str, argument: str = "field") -> int:
     """Find the column of `feature_ids` that holds a field.
+
+    Args:
+        processor: Processor of the rows.
+        name: Key of the field.
+        argument: The argument that named it, for messages.
 
     Raises:
         ValueError: If the field does not exist, is multi-valued, is free text or is a vector.
     """
     keys, fields = processor.schema.keys, processor.schema.fields
     if name not in keys:
-        raise ValueError(
-            f"A field to evaluate by (`gauc_field`, `frequency_fields`) must be one of {keys}, got {name!r}."
-        )
+        raise ValueError(f"`{argument}` must be among the fields of the schema, {keys}, got {name!r}.")
     index = keys.index(name)
     if fields[index].kind in ("multi_valued", "text", "vector"):
         raise ValueError(
-            "A field to evaluate by (`gauc_field`, `frequency_fields`) must have one value per row, but "
-            f"{name!r} is of kind {fields[index].kind!r}."
+            f"`{argument}` must be fields with one id per row, but {name!r} is of kind {fields[index].kind!r}."
         )
     return sum(field.num_columns for field in fields[:index])

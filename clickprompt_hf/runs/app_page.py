@@ -15,7 +15,7 @@ import torch
 from transformers import AutoProcessor
 
 from ..click_probabilities import corrected_probabilities
-from ..data.table_files import ENDINGS, check_columns, open_table_file
+from ..data.table_files import ENDINGS, check_columns, needed_columns, open_table_file
 from ..evaluation.importance import permutation_importance
 from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
@@ -322,10 +322,12 @@ def labelled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table
     schema = processor.schema
     file = open_table_file(path, schema.csv, numeric_columns=schema.numeric_columns)
     to_join = processor.columns_to_join(dict.fromkeys(file.schema.names))
-    columns = list(dict.fromkeys([*processor.needed_columns(to_join), schema.label]))
+    known = needed_columns(schema)
+    names = dict.fromkeys([*processor.needed_columns(to_join), schema.label])
+    columns = {name: known.get(name, "a `key` of the `tables` of the schema") for name in names}
     check_columns(file.schema.names, columns, path.name, file.advise_on_columns())
     read: list[pa.RecordBatch] = []
-    for batch in file.batches(columns):
+    for batch in file.batches(list(columns)):
         read.append(batch)
         if sum(map(len, read)) >= READ_ROWS:
             break

@@ -52,9 +52,13 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             raise FileNotFoundError(f"--{name} must be a file, but there is no {path}")
         file = open_table_file(path)
         table = pa.Table.from_batches(file.batches(), file.schema).to_pandas()
-        for column in (COLUMN, args.label):
-            if column not in table.columns:
-                raise ValueError(f"{path} must have a column {column!r}; it has {list(table.columns)}")
+        given = list(table.columns)
+        if COLUMN not in given:
+            raise ValueError(
+                f"--{name} must have the column {COLUMN!r}, as clickprompt predict writes it, but {path} has {given}"
+            )
+        if args.label not in given:
+            raise ValueError(f"--label must be one of the columns of {path}, {given}, got {args.label!r}")
         scores = pd.to_numeric(table[COLUMN], errors="coerce")
         if scores.isna().any():
             raise ValueError(f"{path} must have numbers in {COLUMN!r}, got {table[COLUMN][scores.isna()].iloc[0]!r}")

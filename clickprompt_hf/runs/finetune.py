@@ -192,9 +192,10 @@ def checked_baseline(report_args: ClickReportArguments, data: PreparedData) -> n
         ValueError: If the report names an unknown field, or the baseline was tested on other rows.
         OSError: If there is no such baseline.
     """
-    for name in (report_args.gauc_field, *(report_args.frequency_fields or ())):
-        if name is not None:
-            field_column(data.processor, name)
+    for argument in ("gauc_field", "frequency_fields"):
+        given = getattr(report_args, argument)
+        for name in [given] if isinstance(given, str) else given or ():
+            field_column(data.processor, name, argument)
     if report_args.baseline_dir is None:
         return None
     baseline = load_baseline_probabilities(report_args.baseline_dir, data.splits["test"])

@@ -301,9 +301,9 @@ def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> 
     resolved, processor, output_dir = request.resolved, request.processor, request.output_dir
     check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
     schema, chosen = request.choose_text(schema)
-    more = [resolved["split_column"]] if resolved["split"] == "user" and resolved["split_column"] else []
+    split_column = resolved["split_column"] if resolved["split"] == "user" else None
     kind = file_kind(resolved["dataset"])
-    stream = TableStream(files, schema, kind, more, with_time=resolved["split"] == "time")
+    stream = TableStream(files, schema, kind, split_column, with_time=resolved["split"] == "time")
     with claimed_prepared_folder(output_dir), StreamedTable(stream, schema, spill_folder(output_dir)) as rows:
         facts = _facts(rows.own_splits, stream.columns, schema, resolved)
         facts |= {"text_fields": chosen, "stream": True}

@@ -43,6 +43,7 @@ def load_source(
     dataset: str,
     data_path: Paths | None = None,
     schema: str | Path | Mapping[str, Any] | Schema | None = None,
+    split_column: str | None = None,
 ) -> SourceTable:
     """Read all rows of a dataset.
 
@@ -51,6 +52,8 @@ def load_source(
             `"jsonl"`, `"parquet"`, or a Hub id or folder with a slash in it.
         data_path: The zip, folder or file with the raw data. For file formats, as in `read_table_files`.
         schema: What the columns mean, or a YAML or JSON file with it. Required for file formats and the Hub.
+        split_column: A column to read even if the schema does not name it. Datasets with a schema of their own are
+            read whole.
 
     Raises:
         ValueError: If `dataset` is unknown, the schema is missing, or the data are broken.
@@ -69,8 +72,8 @@ def load_source(
     schema = given_schema(dataset, schema)
     for kind in FILE_FORMATS:
         if dataset == kind:
-            return load_table(kind, data_path, schema)
-    return load_folder(dataset, schema)
+            return load_table(kind, data_path, schema, split_column)
+    return load_folder(dataset, schema, split_column)
 
 
 def given_schema(dataset: str, schema: str | Path | Mapping[str, Any] | Schema | None) -> Schema:

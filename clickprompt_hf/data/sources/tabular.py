@@ -33,7 +33,7 @@ _SHARD = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}.*")
 _FILE_ON_HUB = re.compile(r"hf://datasets/[^@]+@[^/]+/(.+)")
 
 
-def load_table(kind: TableKind, path: Paths | None, schema: Schema) -> SourceTable:
+def load_table(kind: TableKind, path: Paths | None, schema: Schema, split_column: str | None = None) -> SourceTable:
     """Read rows from files; see `read_table_files`.
 
     Raises:
@@ -42,10 +42,10 @@ def load_table(kind: TableKind, path: Paths | None, schema: Schema) -> SourceTab
     """
     if path is None:
         raise ValueError(f"`data_path` must be a {kind} file, got none.")
-    return SourceTable(read_table_files(path, schema, kind), schema)
+    return SourceTable(read_table_files(path, schema, kind, split_column), schema)
 
 
-def load_folder(name: str, schema: Schema) -> SourceTable:
+def load_folder(name: str, schema: Schema, split_column: str | None = None) -> SourceTable:
     """Read a folder of CSV, JSON lines or Parquet files, or a dataset of the Hub.
 
     CSV and JSON lines files are read as from `load_table`, wherever they are; other formats as by
@@ -59,7 +59,8 @@ def load_folder(name: str, schema: Schema) -> SourceTable:
     """
     files, csv = _files_of_splits(name)
     if files is None:
-        columns, to_join = needed_columns(schema), read_dimension_tables(schema)
+        columns = needed_columns(schema, split_column)
+        to_join = read_dimension_tables(schema, columns)
         tables = {}
         for split, rows in _load_dataset(name).items():
             tables[split] = read_columns(with_joined_columns(_SplitOfDataset(name, rows), to_join), columns)
@@ -67,7 +68,10 @@ def load_folder(name: str, schema: Schema) -> SourceTable:
                 table.warn_of_lost_keys(f" of the {split} split")
     else:
         format_of_files = schema if schema.csv or csv is None else replace(schema, csv=csv)
-        tables = {split: read_table_files(paths, format_of_files) for split, paths in files.items()}
+        tables = {
+            split: read_table_files(paths, format_of_files, split_column=split_column)
+            for split, paths in files.items()
+        }
     return SourceTable(_known_splits(tables, name), schema)
 
 

@@ -54,7 +54,7 @@ class TableStream:
         files: Files by split; under the empty name if they are to be split.
         schema: Names the columns to read and the tables to join, and says how CSV files are written.
         kind: What the files are; by default, the endings of their names tell.
-        more_columns: Columns to read that the schema does not name.
+        split_column: A column to read even if the schema does not name it.
         with_time: Whether to read the column of times, which files must have in any case if the schema names it.
 
     Attributes:
@@ -72,11 +72,11 @@ class TableStream:
         files: Mapping[str, Sequence[Path]],
         schema: Schema,
         kind: TableKind | None = None,
-        more_columns: Sequence[str] = (),
+        split_column: str | None = None,
         with_time: bool = True,
     ):
-        needed = list(dict.fromkeys([*needed_columns(schema), *more_columns]))
-        wanted = {*schema.raw_columns, schema.label, *more_columns, *([schema.time] if with_time else [])}
+        needed = needed_columns(schema, split_column)
+        wanted = {*schema.raw_columns, schema.label, split_column, *([schema.time] if with_time else [])}
         self.columns = [name for name in needed if name in wanted]
         self._files: list[tuple[str, ReadableFile]] = []
         self._states: dict[Path, tuple[int, int]] = {}
