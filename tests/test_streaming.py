@@ -206,6 +206,25 @@ def test_a_saved_processor_gives_the_same_ids_as_in_memory(files, tmp_path, smal
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_table_is_written_several_times_also_after_a_failure(files, tmp_path, small_chunks, monkeypatch):
+    with StreamedTable(TableStream({"": files}, SCHEMA), SCHEMA, tmp_path / "spill") as rows:
+        rows.split(split="time")
+        processor = rows.fit()
+        processor.tokenizer = tiny_bert_tokenizer()
+        rows.write(processor, tmp_path / "first")
+        with monkeypatch.context() as patch:
+            # rows are spilled by then
+            patch.setattr(RowWriter, "finish", lambda writer: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                rows.write(processor, tmp_path / "second")
+        rows.write(processor, tmp_path / "second")
+    check_equal(load_prepared(tmp_path / "second"), load_prepared(tmp_path / "first"))
+    check_equal(
+        load_prepared(tmp_path / "first"), in_memory(files, tmp_path, tokenizer=tiny_bert_tokenizer(), split="time")
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_random_split_has_exact_shares_and_depends_on_its_seed_alone(files, tmp_path, small_chunks):
     def rows_of_test(seed, chunk_rows):
         table_stream.ROWS_PER_CHUNK = chunk_rows

@@ -2,6 +2,7 @@
 """From files to the folder that `load_prepared` maps, in bounded memory."""
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -222,7 +223,7 @@ class StreamedTable:
         split_column: str | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Encode all splits into `folder`, as `prepare_splits` does.
+        """Encode all splits into `folder`, as `prepare_splits` does. It may be called several times.
 
         Args:
             processor: Fitted on the training split.
@@ -235,9 +236,10 @@ class StreamedTable:
             OSError: If the disk has no room.
         """
         assert self._row_splits is not None, "`split` comes first"
-        with whole_folder(folder, flush=False) as partial:
+        # each call has a spill folder of its own, also after one that failed halfway
+        with whole_folder(folder, flush=False) as partial, tempfile.TemporaryDirectory(dir=self._folder) as spill:
             rows = SplitRows(self._row_splits, self._columns, self._counts, self._labels, self._fitted)
-            RowEncoding(rows, processor, partial, self._folder).write(split_column)
+            RowEncoding(rows, processor, partial, Path(spill)).write(split_column)
             write_notes(partial, notes or {})
 
 
