@@ -6,7 +6,6 @@ L PLM layers, N of them with prompts, A attention heads, K prompt length, V voca
 batch. A batch has U texts and G rows of ids: B of each, unless its rows share them by `text_rows` or `feature_rows`.
 """
 
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
@@ -38,6 +37,7 @@ from .modeling_ctr import build_backbone
 from .plm_loading import build_plm, load_plm, plm_classes
 from .plm_split import PLM_SPLITS
 from .prompt_injection import checkpointing_layers, choose_injection, layer_lists, take_rows
+from .warnings_clickprompt import warn_at_caller
 from .whole_files import whole_contents
 # isort: on
 
@@ -210,10 +210,9 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         model, info = loaded
         model.fresh_weights = checkpoint.check(model, info, ignore_mismatched_sizes)
         if model.fresh_weights:
-            warnings.warn(
+            warn_at_caller(
                 f"{checkpoint.name} was saved without {listed(model.fresh_weights)}, which are now randomly "
-                "initialised: train the model before you use it.",
-                stacklevel=2,
+                "initialised: train the model before you use it."
             )
         model._load_uncalled_weights()
         return (model, info) if output_loading_info else model

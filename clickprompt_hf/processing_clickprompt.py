@@ -30,7 +30,7 @@ from .text_encoder_clickprompt import TEXT_ENCODER_FOLDER, TextEncoder
 from .text_options_clickprompt import TextOptions, check_positive_integer
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, special_tokens_around
 from .tokenization_clickprompt import tokenize
-from .values_clickprompt import check_labels
+from .labels_clickprompt import check_labels
 from .whole_files import whole_contents
 # isort: on
 

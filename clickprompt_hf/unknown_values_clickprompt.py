@@ -15,7 +15,8 @@ from .cells_clickprompt import time_part
 from .columns_clickprompt import cells_of
 from .encoding_clickprompt import FeatureEncoder
 from .schema_clickprompt import TIME_PARTS, FieldSchema
-from .values_clickprompt import each_distinct, warn_at_caller
+from .values_clickprompt import each_distinct
+from .warnings_clickprompt import warn_at_caller
 
 _NO_TIME = " (not a time)"
 # With fewer rows or a smaller share, a column that is read wrongly looks like one with new values.

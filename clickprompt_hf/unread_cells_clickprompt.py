@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-# One import per line: parentheses do not survive the copy into a checkpoint.
-# isort: off
+from .amounts_clickprompt import advice_on_numbers
 from .cells_clickprompt import vocabulary_keys
 from .schema_clickprompt import TIME_PARTS, FieldSchema
-from .values_clickprompt import advice_on_numbers, canonical, each_distinct, format_of_digits, is_missing, percent
-from .values_clickprompt import read_time, warn_at_caller
-# isort: on
+from .values_clickprompt import canonical, each_distinct, format_of_digits, is_missing, percent, read_time
+from .warnings_clickprompt import warn_at_caller
 
 # Number of cells that show how a column is written.
 _CELLS_TRIED = 1000

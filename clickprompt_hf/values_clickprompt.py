@@ -1,19 +1,15 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""One spelling per value, whatever file or library it comes from; what a spelling means; numbers, times and labels.
+"""One spelling per value, whatever file or library it comes from; what a spelling means; numbers and times.
 
 This file ships with every checkpoint and with exported folders that serve without torch, so it imports only numpy and
 the standard library.
 """
 
-import os
 import re
-import sys
 import unicodedata
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -57,33 +53,6 @@ _DURATION = re.compile(
 # fractions of them.
 _FORMATS_OF_DIGITS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _FORMATS_OF_DIGITS |= dict.fromkeys((17, 20), "%Y%m%d%H%M%S%f")
-# Numbers with separators of thousands, or a comma before the fraction, which cells should not have.
-_SEPARATED = re.compile(r"([-+]?[1-9]\d{0,2})((?:([,. '\u2019\u00a0\u202f])\d{3})(?:\3\d{3})*)([.,]\d+)?")
-_WITH_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
-# Numbers with a currency or a unit before or behind them.
-_WITH_UNIT = re.compile(
-    r"([-+]?)([^\d\s.,+-][^\d\s,+-]{0,3})? ?([-+]?(?:\d(?:[\d.,'\u2019 ]*\d)?|\.\d+)) ?([^\d\s.,+-][^.,+]{0,14}\.?)?"
-)
-# Minus signs that Python does not read, parentheses of accountants, and signs behind numbers.
-_NEGATIVE = re.compile(r"\(([^-+()]+)\)|([^-+()]+)-|[\u2212\u2013] ?([^-+()]+)")
-_MAGNITUDES = {"k": 3, "tsd": 3, "thousand": 3, "mio": 6, "mn": 6, "million": 6, "bn": 9, "billion": 9, "mrd": 9}
-_CURRENCIES = {
-    *("usd", "eur", "gbp", "chf", "jpy", "cny", "rmb", "inr", "rub", "pln", "sek", "nok", "dkk", "czk", "huf", "ron"),
-    *("aud", "nzd", "cad", "brl", "mxn", "ars", "clp", "zar", "krw", "thb", "sgd", "hkd", "twd", "idr", "aed", "ils"),
-    *("us$", "a$", "c$", "hk$", "r$", "s$", "rs", "kr", "zł", "kč", "euro", "euros", "dollar", "dollars"),
-}
-_UNITS = {
-    *_CURRENCIES,
-    *_MAGNITUDES,
-    *("m", "b", "%", "‰", "pct", "percent", "prozent"),
-    *("kg", "g", "mg", "t", "lb", "lbs", "oz", "ton", "tons", "tonnes"),
-    *("km", "cm", "mm", "mi", "mile", "miles", "ft", "in", "inch", "inches", "m2", "m²", "m3", "m³", "sqm", "sqft"),
-    *("ms", "s", "sec", "secs", "second", "seconds", "min", "mins", "minute", "minutes", "h", "hr", "hrs", "hour"),
-    *("hours", "d", "day", "days", "w", "week", "weeks", "mo", "month", "months", "y", "yr", "yrs", "year", "years"),
-    *("tag", "tage", "woche", "wochen", "monat", "monate", "jahr", "jahre", "an", "ans", "jours", "años"),
-    *("kb", "mb", "gb", "tb", "l", "ml", "cl", "km/h", "kmh", "mph", "kmpl", "hp", "bhp", "ps", "kw", "kwh", "mah"),
-    *("hz", "khz", "mhz", "ghz", "cc", "bar", "°c", "°f", "°", "kcal", "kj", "pcs", "stk"),
-}
 _NANOSECONDS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86_400 * 10**9}
 _NANOSECONDS |= {"ns": 1, "W": 7 * _NANOSECONDS["D"]}
 
@@ -242,7 +211,7 @@ def _spelled_float(number: float) -> str:
         return ""
     if not number.is_integer():
         return _shortest(number)
-    return str(int(number)) if abs(number) < FIRST_INEXACT else _normal_number(str(number)) or str(number)
+    return str(int(number)) if abs(number) < FIRST_INEXACT else normal_number(str(number)) or str(number)
 
 
 def _spelled_time(value: date) -> str:
@@ -299,7 +268,7 @@ def meaning_of(text: str) -> str | None:
         return meaning
     if not _NUMBER_OR_TIME.fullmatch(text):
         return None
-    number = _normal_number(text)
+    number = normal_number(text)
     if number is not None:
         return number
     if "-" in text and (moment := _normal_time(text)):
@@ -321,7 +290,8 @@ def with_another_spelling(texts: Iterable[str]) -> Iterator[tuple[int, str]]:
             yield index, normal
 
 
-def _normal_number(text: str) -> str | None:
+def normal_number(text: str) -> str | None:
+    """The shortest decimal of a number, as in `meaning_of`; `None` for another text."""
     found = _NUMBER.fullmatch(text)
     if found is None:
         return None
@@ -418,175 +388,9 @@ def number_of(value: Any) -> float:
         return _TRUTHS.get(text.lower(), float("nan"))
 
 
-def number_and_unit(text: str, any_unit: bool = False) -> tuple[str, str] | None:
-    """Split a number with a currency or unit, such as `12 kg`, `€ 5`, `14,7 %` or `1.2k`.
-
-    Args:
-        text: As `canonical` spells it.
-        any_unit: Whether a doubtful unit counts too: a word that is not a known one, or one letter without a blank.
-
-    Returns:
-        The number as it is written, and the unit in lower case; `None` for another text.
-    """
-    found = _WITH_UNIT.fullmatch(text)
-    if found is None or bool(found[2]) == bool(found[4]):
-        return None
-    sign, before, number, behind = found.groups("")
-    unit = (before or behind).casefold().rstrip(". ")
-    is_known = is_known_unit(unit) and (not before or unit in _CURRENCIES or unit not in _UNITS)
-    has_blank = bool(behind) and text[-len(behind) - 1] == " "
-    if unit.isalpha() and not any_unit and not has_blank and len(unit) == 1 and unit != "k":
-        # as in 12b, which may be a code
-        is_known = False
-    is_number = np.isfinite(number_of(number)) or bool(plain_readings(number))
-    return (sign + number, unit) if is_number and (is_known or (any_unit and has_blank and unit.isalpha())) else None
-
-
-def is_known_unit(unit: str) -> bool:
-    """Whether a unit of `number_and_unit` is a usual one or a currency, not just any word behind a number."""
-    return unit in _UNITS or any(unicodedata.category(character) == "Sc" for character in unit)
-
-
-def plain_readings(text: str) -> list[str]:
-    """How a number with separators of thousands, a comma before its fraction, or a unit may be written plainly.
-
-    Returns:
-        `["2067"]` for `2 067`, `["2067.11"]` for `2.067,11`, `["14.7"]` for `14,7 %`, `["1200"]` for `1.2k`,
-        `["-5"]` for `(5)` and `5-`, both `["2067", "2.067"]` for `2,067`, and nothing for a text that is not such a
-        number, or may mean meters or millions.
-    """
-    if negative := _NEGATIVE.fullmatch(text):
-        number = next(filter(None, negative.groups())).strip()
-        is_plain = number[:1].isdigit() and np.isfinite(number_of(number))
-        return ["-" + reading for reading in plain_readings(number) or ([number] if is_plain else [])]
-    if split := number_and_unit(text):
-        number, unit = split
-        readings = plain_readings(number) or [number]
-        if unit in ("m", "b"):
-            return []
-        power = _MAGNITUDES.get(unit, 0)
-        return [_normal_number(f"{reading}e{power}") or reading for reading in readings] if power else readings
-    found, with_comma = _SEPARATED.fullmatch(text), _WITH_COMMA.fullmatch(text)
-    readings = []
-    if found and found[3] != (found[4] or "")[:1]:
-        readings.append(found[1] + re.sub(r"\D", "", found[2]) + (found[4] or "").replace(",", "."))
-    return [*readings, f"{with_comma[1]}.{with_comma[2]}"] if with_comma else readings
-
-
-def advice_on_numbers(texts: Iterable[str]) -> str:
-    """Advice on unreadable numbers, with an unambiguous one as its example if there is any; else nothing."""
-    readings = {text: found for text in texts if (found := plain_readings(text))}
-    if not readings:
-        return ""
-    text = min(readings, key=lambda text: len(readings[text]))
-    has_marks = not (number_and_unit(text) or _NEGATIVE.fullmatch(text))
-    option = "" if not has_marks else ", or name `decimal` and `thousands` of a CSV file"
-    return f"write {' or '.join(readings[text])} for {text!r}{option}"
-
-
 def percent(share: float) -> str:
     """Format a share as a percentage such as `"13 %"`, with more digits near 0 and 100."""
     value = 100 * share
     if value < 1:
         return f"{value:.1g} %"
     return f"{value:.0f} %" if value <= 99 or value == 100 else f"{value:.2f} %"
-
-
-def warn_at_caller(message: str) -> None:
-    """Warn at the line that called this package; in a thread of the package, at the line that runs the thread."""
-    folder = os.path.dirname(__file__) + os.sep
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(folder):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
-
-
-def labels_of(values: Iterable, positive: str | None = None) -> np.ndarray:
-    """Read click labels: (N,) float64, 1 for a click, 0 for no click, NaN for a value that is not a label.
-
-    Args:
-        values: Labels as numbers, truth values or strings of these; with `positive`, any words.
-        positive: `Schema.positive`: the value that means a click, in upper or lower case. Any other value means no
-            click, and a missing one is not a label. Next to a word, 0 and 1 keep their meaning; next to a number,
-            booleans keep theirs.
-    """
-    if positive is not None:
-        label_of = _label_by_number(positive) if is_number_of_click(positive) else _label_in_words(positive)
-        return np.asarray(each_distinct(values, label_of), dtype=np.float64)
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
-        labels = values.astype(np.float64)
-    else:
-        labels = np.asarray(each_distinct(values, number_of), dtype=np.float64)
-    return np.where(np.isin(labels, (0, 1)), labels, np.nan)
-
-
-def is_number_of_click(positive: str | None) -> bool:
-    """Whether `Schema.positive` is a number other than 1, so that 1 may be the label of no click."""
-    return positive is not None and _normal_number(canonical(positive)) not in (None, "1")
-
-
-def _label_in_words(positive: str) -> Callable[[Any], float]:
-    clicks = {"1", canonical(positive).casefold(), (meaning_of(positive) or positive).casefold()}
-
-    def label_of(value: Any) -> float:
-        text = canonical(value)
-        return float(not clicks.isdisjoint((text.casefold(), meaning_of(text)))) if text else float("nan")
-
-    return label_of
-
-
-def _label_by_number(positive: str) -> Callable[[Any], float]:
-    click = _normal_number(canonical(positive))
-
-    def label_of(value: Any) -> float:
-        if isinstance(value, (bool, np.bool_)):
-            return float(value)
-        text = canonical(value)
-        return float(_normal_number(text) == click) if text else float("nan")
-
-    return label_of
-
-
-def check_labels(
-    values: Sequence | np.ndarray,
-    column: str,
-    positive: str | None = None,
-    where: str = "the rows",
-    row_offset: int = 0,
-    advice: str = "",
-) -> np.ndarray:
-    """Read click labels and refuse values that are not labels.
-
-    Args:
-        values: As in `labels_of`.
-        column: Name of their column, for the message.
-        positive: As in `labels_of`.
-        where: What the rows are part of, for the message.
-        row_offset: Number of the first row, for the message.
-        advice: Further advice for the message.
-
-    Returns:
-        (N,) int64, 0 or 1.
-
-    Raises:
-        ValueError: If a value is not a label; the message names it and its row.
-    """
-    labels = labels_of(values, positive)
-    if (unknown := np.isnan(labels)).any():
-        row = int(unknown.argmax())
-        # By position: a pandas series is indexed by its labels.
-        found = next(islice(values, row, None))
-        found = found.item() if isinstance(found, np.generic) else found
-        expected = "0 or 1" if positive is None else f"0, 1 or words ({positive!r} for a click)"
-        if is_number_of_click(positive):
-            expected = f"numbers or words ({positive!r} for a click)"
-        if positive is None and canonical(found):
-            advice = f" For other labels, set `positive` in the schema to the value that means a click.{advice}"
-        elif not canonical(found):
-            num_missing = sum(not canonical(value) for value in values)
-            advice = f" {num_missing:,} of {len(labels):,} labels are missing: remove these rows first.{advice}"
-        raise ValueError(
-            f"Labels in column {column!r} must be {expected}, got {found!r} in row {row_offset + row} of {where}, "
-            f"counted from 0.{advice}"
-        )
-    return labels.astype(np.int64)

@@ -26,9 +26,9 @@ from transformers import AutoModel, AutoModelForSequenceClassification, RobertaM
 import clickprompt_hf
 from clickprompt_hf import ClickPromptForCTR, ClickPromptModel, ClickPromptProcessor, Schema
 from clickprompt_hf.estimator import ClickPromptClassifier, classifier, drafting
+from clickprompt_hf.labels_clickprompt import labels_of
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.scoring import score_table
-from clickprompt_hf.values_clickprompt import labels_of
 
 TINY = {"embedding_size": 4, "dnn_hidden_sizes": [8], "num_cross_layers": 1}
 

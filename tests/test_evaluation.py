@@ -25,8 +25,8 @@ from clickprompt_hf.evaluation.report import (
     frequency_groups,
     probabilities_by_model,
 )
+from clickprompt_hf.labels_clickprompt import check_labels
 from clickprompt_hf.runs import compare_scores
-from clickprompt_hf.values_clickprompt import check_labels
 
 
 def test_grouped_auc_weights_groups_by_rows_and_skips_those_of_one_class():

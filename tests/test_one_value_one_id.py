@@ -33,9 +33,10 @@ from clickprompt_hf.drafting.column_kinds import profile_column
 from clickprompt_hf.encoding_clickprompt import FeatureEncoder
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.inspection import unknown_fields
+from clickprompt_hf.labels_clickprompt import labels_of
 from clickprompt_hf.pipeline_clickprompt import ClickPromptPipeline
 from clickprompt_hf.scoring import score_file, score_table
-from clickprompt_hf.values_clickprompt import canonical, is_missing, labels_of, meaning_of, number_of, read_time
+from clickprompt_hf.values_clickprompt import canonical, is_missing, meaning_of, number_of, read_time
 from clickprompt_hf.vocabularies_clickprompt import ValueIndex
 
 X = Schema((FieldSchema("x"),), label="click")

@@ -36,9 +36,10 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 from transformers.utils import TensorType
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf.amounts_clickprompt import plain_readings
 from clickprompt_hf.data.columnar import encode_tables
 from clickprompt_hf.unread_cells_clickprompt import UnreadCells
-from clickprompt_hf.values_clickprompt import canonical, plain_readings, read_time
+from clickprompt_hf.values_clickprompt import canonical, read_time
 
 SCHEMA = Schema((FieldSchema("user", "User ID"), FieldSchema("title", "Title")), label="click")
 TRAIN = {"user": [7, 7, 7, 3, 3, 9], "title": ["b", "a", "a", "b", None, "a"]}

@@ -8,7 +8,6 @@ A file is decoded and cut into blocks of whole records. Arrow parses each block,
 import codecs
 import json
 import re
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ..schema_clickprompt import BLANKS, LINES_PER_CELL, CsvFormat
+from ..warnings_clickprompt import warn_at_caller
 from .csv_grammar import CsvFault, CsvGrammar, Layout, Record
 from .opened_files import count_line_ends, errors_naming, opened
 
@@ -328,7 +328,7 @@ class CsvFile:
                 f"these really are cells, accept them with {_option('lines_per_cell', LINES_PER_CELL)}."
             )
         if is_first:
-            warnings.warn(f"{problem} It may have swallowed rows. {advice}", stacklevel=2)
+            warn_at_caller(f"{problem} It may have swallowed rows. {advice}")
 
     def _parsed(self, block: _Block, positions: list[int]) -> pa.Table:
         """The columns at `positions`, checked."""

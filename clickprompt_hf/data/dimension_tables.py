@@ -10,7 +10,8 @@ import pyarrow as pa
 from ..columns_clickprompt import cells_of
 from ..schema_clickprompt import TableSchema
 from ..tables_clickprompt import JoinedTable
-from ..values_clickprompt import canonical, number_of, warn_at_caller
+from ..values_clickprompt import canonical, number_of
+from ..warnings_clickprompt import warn_at_caller
 from .arrow_cells import decoded
 from .hive_folders import ReadableFile
 

@@ -1,15 +1,16 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Click labels of a table: checked and converted once, before rows are split."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 
+from ..labels_clickprompt import check_labels, is_number_of_click, labels_of
 from ..schema_clickprompt import Schema
-from ..values_clickprompt import canonical, check_labels, is_number_of_click, labels_of
+from ..values_clickprompt import canonical
+from ..warnings_clickprompt import warn_at_caller
 from .sources.source import SourceTable
 
 
@@ -98,8 +99,7 @@ def warn_of_other_words(words: Counter[str], label: str, positive: str) -> None:
             others[spelled.setdefault(word.casefold(), word)] += rows
     if len(others) > 1:
         shown = ", ".join(f"{word!r} in {count:,}" for word, count in others.most_common(5))
-        warnings.warn(
+        warn_at_caller(
             f"Column {label!r} has {len(others)} values other than {positive!r}, all of which mean no click: "
-            f"{shown} rows{', ...' if len(others) > 5 else ''}.",
-            stacklevel=3,
+            f"{shown} rows{', ...' if len(others) > 5 else ''}."
         )

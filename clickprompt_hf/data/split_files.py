@@ -2,10 +2,10 @@
 """Which files hold which split: given by split, or recognized by their names."""
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..warnings_clickprompt import warn_at_caller
 from .sources import FILE_FORMATS
 from .sources.source import SPLIT_NAMES
 from .sources.tabular import files_by_split, tables_in, warn_of_unread
@@ -70,12 +70,11 @@ def own_split_files(data_path: Paths) -> dict[str, list[Path]]:
         return {name: splits[name] for name in SPLIT_NAMES if name in splits}
     if left_out or (splits and "train" not in splits):
         named = [path for paths in splits.values() for path in paths]
-        warnings.warn(
+        warn_at_caller(
             f"{path} has tables named like the split {' and '.join(sorted(splits))}, such as {named[0].name}, but "
             f"none like {'another split' if 'train' in splits else 'the training split'}: all are read as one "
             "table, which is then split. To keep them as splits, pass them as `train_file`, `validation_file` and "
-            "`test_file`.",
-            stacklevel=2,
+            "`test_file`."
         )
     return {}
 

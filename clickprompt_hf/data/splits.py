@@ -2,7 +2,6 @@
 """Train, validation and test splits: the source's own, or drawn at random, by time or by user."""
 
 import numbers
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from ..schema_clickprompt import Schema
 from ..values_clickprompt import is_missing, normal_spelling, number_of, read_time
+from ..warnings_clickprompt import warn_at_caller
 from .arrow_cells import decoded, decoded_table, distinct_cells, plain_type
 from .sources.source import SPLIT_NAMES, SourceTable
 
@@ -89,10 +89,9 @@ def warn_of_missing_splits(cut: Mapping[str, int], num_train_rows: int, split: S
     """
     how = {"random": f"at random, seed {split_seed}", "time": "the latest", "user": "by user"}[split]
     shown = " and ".join(f"{rows:,} for {name}" for name, rows in cut.items())
-    warnings.warn(
+    warn_at_caller(
         f"The dataset has no {' and no '.join(cut)} split: of its {num_train_rows:,} training rows, {shown} are "
-        f"held out ({how}).",
-        stacklevel=3,
+        f"held out ({how})."
     )
 
 

@@ -15,20 +15,15 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from ..amounts_clickprompt import advice_on_numbers
 from ..cells_clickprompt import index_of, vocabulary_keys, without_missing_words
 from ..columns_clickprompt import cells_of, check_columns
 from ..lists_clickprompt import UnreadableCell, cell_values, kept_values, looks_weighted
 from ..schema_clickprompt import TIME_PARTS, Buckets, FieldSchema, Schema
 from ..unread_cells_clickprompt import warn_of_dates_as_seconds
-from ..values_clickprompt import (
-    advice_on_numbers,
-    equal_are_spelled_alike,
-    holds_several,
-    number_of,
-    read_time,
-    warn_at_caller,
-)
+from ..values_clickprompt import equal_are_spelled_alike, holds_several, number_of, read_time
 from ..vocabularies_clickprompt import ValueIndex
+from ..warnings_clickprompt import warn_at_caller
 from .arrow_cells import distinct_cells
 from .training_rows import TrainingRows, columns_of_training_rows
 

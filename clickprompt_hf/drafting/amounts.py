@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..values_clickprompt import is_known_unit, number_and_unit, number_of, plain_readings
+from ..amounts_clickprompt import is_known_unit, number_and_unit, plain_readings
+from ..values_clickprompt import number_of
 from .written_numbers import are_triples
 
 _WITHOUT_PARENTHESES = re.compile(r"^\((.*)\)$")

@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ..columns_clickprompt import cells_of
+from ..labels_clickprompt import labels_of
 from ..schema_clickprompt import FieldSchema
-from ..values_clickprompt import labels_of, percent, spellings
+from ..values_clickprompt import percent, spellings
 from ..vectors_clickprompt import UnreadableVector, read_vectors
 from .column_profile import ColumnProfile
 from .list_columns import WORDS_OF_TEXT, set_multi_valued, try_multi_valued

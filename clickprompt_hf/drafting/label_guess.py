@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..labels_clickprompt import labels_of
 from ..schema_clickprompt import check_positive
-from ..values_clickprompt import labels_of, meaning_of, number_of, percent
+from ..values_clickprompt import meaning_of, number_of, percent
 from .column_profile import ColumnProfile
 from .missing_words import means_missing
 

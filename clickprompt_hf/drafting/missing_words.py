@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 
-from ..values_clickprompt import advice_on_numbers, percent
+from ..amounts_clickprompt import advice_on_numbers
+from ..values_clickprompt import percent
 from .column_profile import ColumnProfile
 
 # Written by people and programs for missing values, in any case. Among numbers and times they mean nothing else.

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import numpy as np
 from scipy.stats import chi2
 
-from ..values_clickprompt import number_and_unit, number_of
+from ..amounts_clickprompt import number_and_unit
+from ..values_clickprompt import number_of
 from .amounts import have_unknown_unit, question_amounts, question_clocks
 from .column_names import CATEGORY_WORDS, ID_WORDS, ORDER_WORDS, TIME_WORDS
 from .column_profile import CHANCE, CODE, ColumnProfile, question_words

@@ -5,7 +5,6 @@ import copy
 import json
 import random
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
@@ -40,6 +39,7 @@ from ..training.batch_size import default_batch_size
 from ..training.calibration import calibrate
 from ..training.quiet_transformers import quiet_transformers
 from ..training.table_settings import preset_by_rows, settings_by_rows
+from ..warnings_clickprompt import warn_at_caller
 from ..whole_files import whole_contents
 from .drafting import drafted_schema, positive_class
 from .feature_tables import checked_classes, checked_table
@@ -392,10 +392,9 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         drafted = drafted_schema(features, clicks, label, {*(self.text_fields or ()), *of_vector}, has_names)
         unread = [field.column for field in drafted.fields if field.kind == "text" and field.column not in of_vector]
         if unread and self.plm_name_or_path is None:
-            warnings.warn(
+            warn_at_caller(
                 f"Columns {unread} hold free text, which only a language model reads: without `plm_name_or_path`, "
-                "they are ignored.",
-                stacklevel=3,
+                "they are ignored."
             )
         return drafted
 
@@ -406,10 +405,9 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             return {"train": rows}
         least = min(np.bincount(rows.column(label).to_numpy()))
         if least < 2:
-            warnings.warn(
+            warn_at_caller(
                 f"A class has {least} row, which cannot be in both training and validation rows: training on all "
-                "rows, without early stopping. `validation_fraction=0` does the same without this warning.",
-                stacklevel=3,
+                "rows, without early stopping. `validation_fraction=0` does the same without this warning."
             )
             return {"train": rows}
         # the test part is not made; the others divide all rows in proportion to their shares
@@ -544,10 +542,9 @@ def _warn_of_truncation(splits: Sequence[ColumnarDataset] | Any, processor: Clic
     limit = processor.max_text_length
     lengths = np.concatenate([split.text_lengths() for split in splits])
     if limit is not None and (longer := int((lengths > limit).sum())):
-        warnings.warn(
+        warn_at_caller(
             f"The texts of {longer:,} of {len(lengths):,} rows are truncated to the {limit} tokens that fit the "
-            f"language model; the longest has {lengths.max()}. `text_fields` chooses what it reads.",
-            stacklevel=4,
+            f"language model; the longest has {lengths.max()}. `text_fields` chooses what it reads."
         )
 
 

@@ -15,8 +15,10 @@ from ..drafting.column_checks import (
     unite_families,
 )
 from ..drafting.schema_draft import MAX_ROWS, draw_rows, fields_of, profile_columns
+from ..labels_clickprompt import labels_of
 from ..schema_clickprompt import FieldSchema, Schema
-from ..values_clickprompt import canonical, labels_of, warn_at_caller
+from ..values_clickprompt import canonical
+from ..warnings_clickprompt import warn_at_caller
 
 
 def drafted_schema(

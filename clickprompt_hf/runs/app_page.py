@@ -19,6 +19,7 @@ from ..data.table_files import ENDINGS, check_columns, needed_columns, open_tabl
 from ..evaluation.importance import permutation_importance
 from ..evaluation.model_card import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
+from ..labels_clickprompt import check_labels
 from ..lists_clickprompt import cell_values, kept_values
 from ..modeling_clickprompt import ClickPromptForCTR
 from ..pipeline_clickprompt import scoring_batch_size
@@ -28,7 +29,7 @@ from ..schema_clickprompt import TIME_PARTS, FieldSchema
 from ..scoring import score_table
 from ..scoring.table_scoring import with_joined_columns
 from ..unknown_values_clickprompt import UnknownValues
-from ..values_clickprompt import canonical, check_labels, number_of, read_time
+from ..values_clickprompt import canonical, number_of, read_time
 from .predict import load_model
 
 LONGEST_DROPDOWN = 50

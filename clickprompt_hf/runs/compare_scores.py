@@ -17,7 +17,8 @@ from ..columns_clickprompt import PROBABILITY_COLUMN as COLUMN
 from ..data.table_files import open_table_file
 from ..evaluation.metrics import ClickMetric
 from ..evaluation.report import PairedAUC
-from ..values_clickprompt import check_labels, spellings
+from ..labels_clickprompt import check_labels
+from ..values_clickprompt import spellings
 from .command import CommandParser, run_command
 
 

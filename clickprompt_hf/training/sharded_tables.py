@@ -16,7 +16,6 @@ this process's batch, R ids that all processes want from this one.
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +32,7 @@ from transformers.training_args import ParallelMode
 
 from ..layers_ctr import check_growth
 from ..loading_clickprompt import HUB_ARGUMENTS, find_weights, listed
+from ..warnings_clickprompt import warn_at_caller
 from .optimizer import feature_embeddings
 from .processes import failing_together, own_place
 from .sharding import engine_of_sharding
@@ -448,8 +448,7 @@ def check_shard_id_tables(model: Any, args: TrainingArguments, optimizers: Any, 
     if not has_sharded_tables(model):
         check_tables(unwrap_model(model))
     if args.world_size == 1:
-        warnings.warn(
+        warn_at_caller(
             "`shard_id_tables` has no effect in a single process, which holds all rows. Start several with "
-            "`accelerate launch` or torchrun.",
-            stacklevel=3,
+            "`accelerate launch` or torchrun."
         )

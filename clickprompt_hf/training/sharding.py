@@ -5,7 +5,6 @@ FSDP2 gathers the weights of a unit when the unit runs and frees them afterwards
 a shard of them. The unit of the whole model is gathered from the first layer to the end of the backward pass.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer
 from transformers import Trainer, TrainingArguments
 
 from ..prompt_injection import checkpointing_layers, projection_modules
+from ..warnings_clickprompt import warn_at_caller
 from .unwrapping import is_named, unwrap_model
 
 
@@ -39,17 +39,15 @@ def check_sharding(trainer: Trainer, model: torch.nn.Module) -> None:
         UserWarning: If accelerate trains without the FSDP or DeepSpeed that was asked for: on CPUs, or in one process.
     """
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and not trainer.is_deepspeed_enabled:
-        warnings.warn(
+        warn_at_caller(
             "DeepSpeed was requested, but accelerate does not use it with `use_cpu`: each of "
-            f"{trainer.args.world_size} process(es) holds the full model.",
-            stacklevel=3,
+            f"{trainer.args.world_size} process(es) holds the full model."
         )
     if not trainer.is_fsdp_enabled:
         if parse_flag_from_env("ACCELERATE_USE_FSDP") or trainer.args.fsdp:
-            warnings.warn(
+            warn_at_caller(
                 "FSDP was requested, but accelerate only uses it with several accelerators: here, each of "
-                f"{trainer.args.world_size} process(es) on {trainer.args.device.type} holds the full model.",
-                stacklevel=3,
+                f"{trainer.args.world_size} process(es) on {trainer.args.device.type} holds the full model."
             )
         return
     plugin = trainer.accelerator.state.fsdp_plugin

@@ -3,7 +3,6 @@
 
 import glob
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 from datasets.data_files import SPLIT_KEYWORDS
 
 from ...schema_clickprompt import CsvFormat, Schema
+from ...warnings_clickprompt import warn_at_caller
 from ..dimension_tables import with_joined_columns
 from ..table_files import (
     Paths,
@@ -206,10 +206,9 @@ def files_by_split(files: Sequence[Path], folder: Path) -> tuple[dict[str, list[
 def warn_of_unread(left_out: Sequence[Path], splits: Mapping[str, Sequence[Path]], folder: Path) -> None:
     """Warn about files of a folder that are not read because they belong to none of its splits."""
     if left_out:
-        warnings.warn(
+        warn_at_caller(
             f"{folder} has tables that belong to no split, which are not read: "
-            f"{', '.join(str(path.relative_to(folder)) for path in left_out[:5])}. Splits: {sorted(splits)}.",
-            stacklevel=3,
+            f"{', '.join(str(path.relative_to(folder)) for path in left_out[:5])}. Splits: {sorted(splits)}."
         )
 
 
@@ -234,5 +233,5 @@ def _known_splits(tables: Mapping[str, pa.Table], name: str) -> pa.Table | dict[
     if "train" not in known:
         raise ValueError(f"Dataset {name} must have a split 'train' beside others; it has {sorted(tables)}.")
     if others:
-        warnings.warn(f"Dataset {name} has unused splits: {others}.", stacklevel=2)
+        warn_at_caller(f"Dataset {name} has unused splits: {others}.")
     return {split: known[split] for split in SPLIT_NAMES if split in known} if len(known) > 1 else known["train"]
