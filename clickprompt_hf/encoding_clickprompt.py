@@ -227,19 +227,24 @@ class FeatureEncoder:
                         f"{cell!r:.80} in row {row}."
                     )
 
-    def encode(self, columns: Mapping[str, Sequence], row_offset: int = 0) -> np.ndarray:
+    def encode(
+        self, columns: Mapping[str, Sequence], row_offset: int = 0, unread: Sequence[UnreadCells] = ()
+    ) -> np.ndarray:
         """Encode columns of raw values as `feature_ids` (B, C) int64.
 
         Args:
             columns: As `columns` returns them.
             row_offset: Number of the first row in messages.
+            unread: Per field, counts cells that cannot be read, so that several calls share one warning.
 
         Raises:
             ValueError: If a cell of a multi-valued field is not a list of single values; the message names its row.
         """
         with_ids = [(f, field) for f, field in enumerate(self.schema.fields) if field.num_columns]
+        counted: Sequence[UnreadCells | None] = unread or [None] * len(self.schema.fields)
         try:
-            return np.concatenate([self.encode_values(f, columns[field.column]) for f, field in with_ids], axis=1)
+            ids = [self.encode_values(f, columns[field.column], unread=counted[f]) for f, field in with_ids]
+            return np.concatenate(ids, axis=1)
         except UnreadableCell as error:
             raise error.at(f" in row {row_offset + (error.index or 0)}") from None
 

@@ -5,7 +5,7 @@ This file ships with every checkpoint, so it imports only torch, transformers an
 pandas, polars, Arrow and `datasets` are recognized by their methods, as none of these libraries may be installed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .distinct_rows import row_hashes, with_distinct_features
 from .recent_texts import DEFAULT_MEGABYTES, RecentTexts
 from .text_options_clickprompt import check_positive_integer
 from .unknown_values_clickprompt import UnknownValues
+from .unread_cells_clickprompt import UnreadCells
 from .whole_files import whole_contents
 
 # Arguments of `transformers.Pipeline` that have no effect at these values, and why other values are refused.
@@ -154,7 +155,9 @@ class ClickPromptPipeline(Pipeline):
         if self.model.training:
             # Dropout is on in a model that was just trained.
             self.model.eval()
-        parameters[0]["unknown"] = unknown = UnknownValues(self.processor)
+        # counted over all rows, so that each field gets one warning
+        unknown, unread = UnknownValues(self.processor), [UnreadCells(field) for field in self.processor.schema.fields]
+        parameters[0].update(unknown=unknown, unread=unread)
         scores: list[dict[str, float]] = []
         # With a delay of 0 it is shown at once.
         delay = 0 if progress_bar else _SECONDS_WITHOUT_PROGRESS_BAR
@@ -164,7 +167,8 @@ class ClickPromptPipeline(Pipeline):
                 parameters[0]["row_offset"] = start
                 inputs = self.preprocess(slice_of(start, min(start + num_converted, num_rows)), **parameters[0])
                 scores += self.score_inputs(inputs, size, bar.update, **parameters[2])
-        unknown.warn()
+        for counted in (unknown, *unread):
+            counted.warn()
         return scores[0] if is_row else scores
 
     def score_inputs(
@@ -202,11 +206,16 @@ class ClickPromptPipeline(Pipeline):
         return any(limit is not None and limit <= _LONGEST_SORTED for limit in limits)
 
     def preprocess(  # type: ignore[override]
-        self, columns: dict[str, Any], row_offset: int = 0, unknown: UnknownValues | None = None
+        self,
+        columns: dict[str, Any],
+        row_offset: int = 0,
+        unknown: UnknownValues | None = None,
+        unread: Sequence[UnreadCells] = (),
     ) -> dict[str, torch.Tensor]:
-        """Convert columns of raw values to model inputs; `row_offset` is the number of the first row in messages."""
-        options = {"with_text": self.model.config.use_plm, "row_offset": row_offset, "unknown": unknown}
-        return dict(self.processor(Columns(columns), return_tensors="pt", **options))
+        """Convert columns of raw values to model inputs; further arguments are those of the processor."""
+        options: dict[str, Any] = {"row_offset": row_offset, "unknown": unknown, "unread": unread}
+        with_text = self.model.config.use_plm
+        return dict(self.processor(Columns(columns), return_tensors="pt", with_text=with_text, **options))
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> Any:  # type: ignore[override]
         shared = self.recent_texts.shared(self.model, with_distinct_features(self.model, model_inputs))

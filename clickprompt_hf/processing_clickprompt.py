@@ -30,6 +30,7 @@ from .text_encoder_clickprompt import TEXT_ENCODER_FOLDER, TextEncoder
 from .text_options_clickprompt import TextOptions, check_positive_integer
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, special_tokens_around
 from .tokenization_clickprompt import tokenize
+from .unread_cells_clickprompt import UnreadCells
 from .labels_clickprompt import check_labels
 from .whole_files import whole_contents
 # isort: on
@@ -278,6 +279,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         with_text: bool = True,
         row_offset: int = 0,
         unknown: UnknownValues | None = None,
+        unread: Sequence[UnreadCells] = (),
         **kwargs,
     ) -> BatchFeature:
         """Convert raw rows to model inputs.
@@ -292,6 +294,8 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             row_offset: Number of the first row in messages.
             unknown: Counts values that training rows did not have. By default, this call counts its own and warns
                 about columns of which it finds hardly any known value.
+            unread: Per field, counts cells that are not numbers or times, so that several calls share one warning. By
+                default, this call warns about its own.
             kwargs: Arguments of tokenizers: `padding`, `truncation`, `max_length`, `pad_to_multiple_of`,
                 `add_special_tokens`, `return_attention_mask` and `return_special_tokens_mask`, also within
                 `text_kwargs`. They have no effect if there is no text. Texts are truncated to `max_length` tokens, by
@@ -313,7 +317,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             kwargs if return_tensors is None else {**kwargs, "return_tensors": return_tensors}
         )
         columns = self.columns(rows, row_offset)
-        features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset)}
+        features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset, unread)}
         if self.scales:
             features["feature_vectors"] = self.encode_vectors(columns, row_offset)
         found = (columns, features["feature_ids"], features.get("feature_vectors"))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from collections import deque
 
 import datasets
@@ -32,6 +33,7 @@ from clickprompt_hf import (
     ClickPromptProcessor,
 )
 from clickprompt_hf.pipeline_clickprompt import scoring_batch_size
+from clickprompt_hf.schema_clickprompt import Schema
 
 ROWS = {name: values for name, values in tiny_rows(11, seed=3).items() if name != "click"}
 LIST = [dict(zip(ROWS, row)) for row in zip(*ROWS.values())]
@@ -107,6 +109,27 @@ def test_rows_in_every_form(form, batch_size, score, expected):
     scores = score(FORMS[form](), batch_size=batch_size)
     assert [list(row) for row in scores] == [["click_probability"]] * 11
     np.testing.assert_allclose(probabilities(scores), expected, atol=1e-6)
+
+
+def test_cells_that_cannot_be_read_give_one_warning_per_call_and_field():
+    """Not one per block of rows: a table of millions of rows has hundreds of them."""
+    fields = ["item", {"column": "price", "kind": "numeric"}, {"column": "at", "kind": "hour"}]
+    train = {"item": ["a", "b"] * 10, "price": range(20), "at": [f"2024-01-01 {h:02}:00:00" for h in range(20)]}
+    processor = ClickPromptProcessor.fit(train, Schema.from_dict({"fields": fields, "label": "click"}))
+    ctr_config = tiny_ctr_config(field_sizes=processor.field_sizes, max_values=processor.max_values)
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=ctr_config, fusion="ctr"))
+    score = ClickPromptPipeline(model, processor, device="cpu")
+    rows = {"item": ["a"] * 16, "price": ["1", "cheap"] * 8, "at": ["2024-01-01 10:00:00"] * 12 + ["noon"] * 4}
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            score(rows, batch_size=4)
+        assert [str(warning.message) for warning in caught] == [
+            "Column 'price' of kind 'numeric' should hold numbers; 8 of 16 cells (50 %), such as 'cheap', count as "
+            "missing.",
+            "Column 'at' of kind 'hour' should hold times; 4 of 16 cells (25 %), such as 'noon', count as missing.",
+        ]
+        assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_a_single_row_gives_a_single_score(score, expected):
