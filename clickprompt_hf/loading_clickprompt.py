@@ -28,6 +28,8 @@ from .configuration_clickprompt import FINGERPRINTS
 HUB_ARGUMENTS = ("cache_dir", "local_files_only", "proxies", "token", "revision", "subfolder")
 # Parts of `ClickPromptModel`; the others are heads.
 TRUNK_PARTS = ("ctr", "plm", "prompt_encoder")
+# Heads of `ClickPromptForCTR`.
+_CLICK_HEADS = {"ctr_head", "text_head", "fusion"}
 # Classes of stage 1, whose checkpoints have no click heads.
 _PRETRAINING_CLASSES = {"ClickPromptForPAMLM", "ClickPromptForPACLM"}
 _TRUNK = "clickprompt."
@@ -41,6 +43,10 @@ _NOT_OPTIONS = {
     *("_name_or_path", "_attn_implementation", "architectures", "auto_map", "dtype", "transformers_version"),
     *("model_type", "training_data", FINGERPRINTS),
 }
+
+
+class FreshHeadsWarning(UserWarning):
+    """Warns that a checkpoint of stage 1 has no click heads, as expected where stage 2 starts from it."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,15 @@ class Checkpoint:
             raise ValueError(f"{self.name} must hold finite weights, but NaN or infinity is in {listed(broken)}.")
         check_fingerprints(self.files, self.fingerprints, set(map(part_of, tensors)))
         return tuple(sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}))
+
+    def warning_of_fresh(self, fresh_weights: Iterable[str]) -> type[Warning]:
+        """Category of the warning about randomly initialised weights: a mild one if only heads of stage 2 are."""
+        is_pretrained = bool(_PRETRAINING_CLASSES & set(self.config.get("architectures") or ()))
+        return (
+            FreshHeadsWarning
+            if is_pretrained and _CLICK_HEADS.issuperset(map(part_of, fresh_weights))
+            else UserWarning
+        )
 
     def _check_keys(self, model: PreTrainedModel, info: Mapping[str, Any], may_mismatch: bool) -> None:
         saved_parts = self._saved_parts(model.config)

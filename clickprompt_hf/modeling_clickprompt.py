@@ -6,7 +6,7 @@ L PLM layers, N of them with prompts, A attention heads, K prompt length, V voca
 batch. A batch has U texts and G rows of ids: B of each, unless its rows share them by `text_rows` or `feature_rows`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
@@ -43,6 +43,8 @@ from .whole_files import whole_contents
 
 logger = logging.get_logger(__name__)
 
+# Where PEFT keeps a module that an adapter trains in whole.
+_COPY_OF_ADAPTER = ".modules_to_save."
 _HUB_SAVING_ARGUMENTS = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 
@@ -180,9 +182,10 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     ):
         """Load a checkpoint, as in transformers, and raise an error for incomplete or wrong weights.
 
-        Heads that are not in the checkpoint are randomly initialised, as in finetuning after PA-MLM, with a warning;
-        `fresh_weights` lists their tensors. With a `state_dict` beside the checkpoint's name, its tensors are loaded
-        instead of those in the files, which are checked all the same; `config` must be given.
+        Heads that are not in the checkpoint are randomly initialised, with a warning; `fresh_weights` lists their
+        tensors. For click heads after PA-MLM, which finetuning trains, it is a `FreshHeadsWarning`. With a
+        `state_dict` beside the checkpoint's name, its tensors are loaded instead of those in the files, which are
+        checked all the same; `config` must be given.
 
         Raises:
             ValueError: If weights are missing, have other names, shapes or types than the model's, are NaN or
@@ -208,14 +211,21 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
             **kwargs,
         )
         model, info = loaded
+        info["missing_keys"] = {*info["missing_keys"], *_not_in_adapters(model, model.fresh_weights)}
         model.fresh_weights = checkpoint.check(model, info, ignore_mismatched_sizes)
         if model.fresh_weights:
             warn_at_caller(
                 f"{checkpoint.name} was saved without {listed(model.fresh_weights)}, which are now randomly "
-                "initialised: train the model before you use it."
+                "initialised: train the model before you use it.",
+                checkpoint.warning_of_fresh(model.fresh_weights),
             )
         model._load_uncalled_weights()
         return (model, info) if output_loading_info else model
+
+    def _adjust_missing_and_unexpected_keys(self, loading_info) -> None:
+        super()._adjust_missing_and_unexpected_keys(loading_info)
+        # `from_pretrained` refuses them or warns about them: a report of transformers would repeat that
+        self.fresh_weights, loading_info.missing_keys = tuple(loading_info.missing_keys), set()
 
     def save_pretrained(  # type: ignore[override]  # passes the other arguments on
         self,
@@ -445,6 +455,12 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         if self.trunk.plm is None:
             raise ValueError("This model has no token embeddings to set: it has no PLM.")
         self.trunk.plm.set_input_embeddings(value)
+
+
+def _not_in_adapters(model: nn.Module, keys: Iterable[str]) -> list[str]:
+    """The tensors that no adapter replaces by a trained copy of its own."""
+    copied = {name.partition(_COPY_OF_ADAPTER)[0] for name in model.state_dict() if _COPY_OF_ADAPTER in name}
+    return [key for key in keys if not key.startswith(tuple(f"{module}." for module in copied))]
 
 
 class ClickPromptModel(ClickPromptPreTrainedModel):

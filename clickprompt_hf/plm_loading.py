@@ -2,6 +2,10 @@
 """Builds the PLM of a model, and loads pretrained weights into it."""
 
 import inspect
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import (
@@ -14,6 +18,10 @@ from transformers import (
 )
 
 from .loading_clickprompt import listed, non_finite
+from .warnings_clickprompt import warn_at_caller
+
+# What transformers logs about a checkpoint whose weights are not those of the model. The others are faults.
+_REPORT, _FAULTS_IN_REPORT = "LOAD REPORT", ("MISMATCH", "CONVERSION")
 
 
 def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
@@ -47,6 +55,48 @@ def plm_classes(text_config: PreTrainedConfig) -> tuple[Any, Any]:
     return (AutoModel, whole) if encoder is whole else (AutoModelForTextEncoding, encoder)
 
 
+def load_pretrained(auto_class: Any, plm_name_or_path: Any, **plm_kwargs: Any) -> tuple[Any, set[str]]:
+    """Load a pretrained PLM, which may lack parts, such as a pooler, and whose checkpoint may have others, such as a
+    head: only surplus weights of its layers trigger a warning.
+
+    Args:
+        auto_class: The Auto class to load it with.
+        plm_name_or_path: Hub id or folder of the pretrained PLM.
+        plm_kwargs: Keyword arguments of its `from_pretrained`.
+
+    Returns:
+        The PLM, and the names of its tensors that were not found.
+    """
+    with _without_load_reports():
+        plm, info = auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
+    trunk = plm.base_model
+    parts = {name.partition(".")[0] for name in trunk.state_dict()}
+    names = {key: key.removeprefix(f"{trunk.base_model_prefix}.") for key in info["unexpected_keys"]}
+    if surplus := [key for key, name in names.items() if name.partition(".")[0] in parts]:
+        warn_at_caller(
+            f"{plm_name_or_path} has weights that {type(trunk).__name__} with its configuration does not use: "
+            f"{listed(surplus)}."
+        )
+    return plm, set(info["missing_keys"])
+
+
+@contextmanager
+def _without_load_reports() -> Iterator[None]:
+    """Hide the reports of transformers, in this thread, about weights that a checkpoint lacks or has beside others."""
+    thread, logger = threading.get_ident(), logging.getLogger("transformers.modeling_utils")
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_hidden = _REPORT in message and not any(fault in message for fault in _FAULTS_IN_REPORT)
+        return record.thread != thread or not is_hidden
+
+    logger.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_shown)
+
+
 def load_plm(
     plm: PreTrainedModel, plm_name_or_path: Any, plm_kwargs: dict[str, Any], auto_class: Any
 ) -> tuple[Any, set[str]]:
@@ -64,8 +114,8 @@ def load_plm(
     Raises:
         ValueError: If weights of the trunk are missing, NaN or infinite.
     """
-    whole, info = auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
-    missing, given = set(info["missing_keys"]), whole.base_model.state_dict()
+    whole, missing = load_pretrained(auto_class, plm_name_or_path, **plm_kwargs)
+    given = whole.base_model.state_dict()
     weights = {name: given[name] for name in plm.state_dict()}
     prefix = "" if whole.base_model is whole else f"{whole.base_model_prefix}."
     if lost := [name for name in weights if f"{prefix}{name}" in missing]:

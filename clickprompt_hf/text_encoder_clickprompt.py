@@ -24,8 +24,8 @@ from transformers.utils import logging
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .configuration_clickprompt import ClickPromptConfig, CTRConfig
-from .loading_clickprompt import hash_weights
-from .plm_loading import plm_classes, without_pooler
+from .loading_clickprompt import hash_weights, listed
+from .plm_loading import load_pretrained, plm_classes, without_pooler
 from .tokenization_clickprompt import at_rest, complete_tokenizer, padded_on_right, tokenize
 # isort: on
 
@@ -278,9 +278,11 @@ def load_frozen(name_or_path: str, **hub_arguments: Any) -> Any:
             f"{config.model_type!r}."
         )
     options = {**without_pooler(model_class), **hub_arguments}
-    model, info = auto_class.from_pretrained(name_or_path, dtype=torch.float32, output_loading_info=True, **options)
-    if missing := sorted(info["missing_keys"]):
-        raise ValueError(f"{name_or_path} must hold all weights of {model_class.__name__}, but lacks {missing[:6]}.")
+    model, missing = load_pretrained(auto_class, name_or_path, dtype=torch.float32, **options)
+    if missing:
+        raise ValueError(
+            f"{name_or_path} must hold all weights of {model_class.__name__}, but lacks {listed(missing)}."
+        )
     return model.requires_grad_(False).eval().to(_device())
 
 

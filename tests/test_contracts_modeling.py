@@ -12,12 +12,13 @@ import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from tiny_models import CACHE_ENCODERS, DECODERS, ENCODERS, FAMILIES, HIDDEN_STATE_ENCODERS, tiny_batch, tiny_config
 from torch import nn
-from transformers import AutoModel, PreTrainedModel, initialization
+from transformers import AutoModel, PreTrainedModel, initialization, modeling_utils
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM, ClickPromptModel
 from clickprompt_hf.lm_heads import _MASKED_LM_HEADS
+from clickprompt_hf.loading_clickprompt import FreshHeadsWarning
 from clickprompt_hf.prompt_injection import (
     _SELECTING_FAMILIES,
     PromptCache,
@@ -184,6 +185,24 @@ def test_fresh_weights_leave_loaded_ones_alone():
             f"`transformers.initialization.{name}` must leave a tensor with `_is_hf_initialized` alone: every "
             "`init_own_parameters` relies on it, and FeatureEmbedding reads that flag itself."
         )
+
+
+def test_missing_weights_are_adjusted_once_before_they_are_reported(tmp_path, monkeypatch):
+    ClickPromptForPAMLM(tiny_config()).save_pretrained(tmp_path)
+    calls = []
+
+    class Model(ClickPromptForCTR):
+        def _adjust_missing_and_unexpected_keys(self, loading_info):
+            calls.append("adjusted")
+            super()._adjust_missing_and_unexpected_keys(loading_info)
+
+    monkeypatch.setattr(modeling_utils, "log_state_dict_report", lambda **_: calls.append("reported"))
+    with pytest.warns(FreshHeadsWarning):
+        Model.from_pretrained(tmp_path)
+    assert calls == ["adjusted", "reported"], (
+        "transformers must call `PreTrainedModel._adjust_missing_and_unexpected_keys` once, before it reports missing "
+        f"weights: ours takes them out of the report, as `from_pretrained` names them itself. Calls: {calls}."
+    )
 
 
 def test_initialisation_visits_children_first():

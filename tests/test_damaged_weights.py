@@ -1,6 +1,7 @@
 """Checkpoints whose weights are not whole or not right are refused in every way of loading, by file and tensor."""
 
 import json
+import logging
 import re
 import shutil
 import warnings
@@ -28,11 +29,14 @@ from clickprompt_hf import (
     ClickPromptProcessor,
 )
 from clickprompt_hf.export.export_ctr import load_ctr
-from clickprompt_hf.loading_clickprompt import find_weights, fingerprints
+from clickprompt_hf.loading_clickprompt import FreshHeadsWarning, find_weights, fingerprints
+from clickprompt_hf.plm_loading import load_pretrained
+from clickprompt_hf.runs import model_building
 from clickprompt_hf.runs.arguments import ModelArguments
 from clickprompt_hf.runs.model_building import load_checkpoint
 from clickprompt_hf.runs.predict import load_model
 from clickprompt_hf.scoring.table_scoring import score_table
+from clickprompt_hf.training import ClickPromptTrainingArguments
 
 WEIGHTS = "model.safetensors"
 EMBEDDING, LAYER = "clickprompt.ctr.embedding.table.weight", "clickprompt.plm.encoder.layer.1."
@@ -87,6 +91,18 @@ def saved(tmp_path_factory) -> Path:
 @pytest.fixture
 def checkpoint(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved / "ctr", tmp_path / "ctr"))
+
+
+@pytest.fixture
+def reports():
+    """What transformers logs while models are loaded."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
 
 
 def edit_weights(folder: Path, edit) -> None:
@@ -243,6 +259,65 @@ def test_a_pretraining_checkpoint_starts_finetuning_with_a_warning_but_does_not_
     model.save_pretrained(tmp_path / "trained")
     assert model.fresh_weights == ()
     ClickPromptPipeline(model, processor)(ROWS)
+
+
+@pytest.mark.parametrize("use_plm", [True, False])
+def test_finetuning_expects_the_heads_that_pretraining_never_has(use_plm, saved, tmp_path, reports):
+    folder = Path(shutil.copytree(saved / "pamlm", tmp_path / "pamlm"))
+    edit_config(folder, training_data={"dataset": "csv"})
+
+    def load(folder, **options):
+        config, _ = load_checkpoint(str(folder), ModelArguments(**options), use_plm)
+        return model_building.load_model(ClickPromptForCTR, str(folder), config, args)
+
+    args = ClickPromptTrainingArguments(str(tmp_path / "out"), report_to="none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(folder, fusion="weighted" if use_plm else None).fresh_weights
+    # users of the library learn of them, once
+    with pytest.warns(FreshHeadsWarning, match="was saved without ctr_head"):
+        ClickPromptForCTR.from_pretrained(folder)
+    assert reports == []
+    if use_plm:
+        # a finetuned checkpoint has heads; another fusion adds a weight
+        finetuned = Path(shutil.copytree(saved / "ctr", tmp_path / "ctr"))
+        edit_config(finetuned, training_data={"dataset": "csv"})
+        with pytest.warns(UserWarning, match=r"was saved without fusion\.alpha") as told:
+            load(finetuned, fusion="weighted")
+        assert [warning.category for warning in told] == [UserWarning]
+    edit_config(folder, weights_fingerprints=None)
+    edit_weights(folder, without(EMBEDDING))
+    with pytest.raises(ValueError, match=rf"lacks \['{EMBEDDING}"):
+        load(folder)
+
+
+def test_the_library_reports_fresh_heads_once_and_as_missing(saved, reports):
+    with pytest.warns(FreshHeadsWarning) as told:
+        model, info = ClickPromptForCTR.from_pretrained(saved / "pamlm", output_loading_info=True)
+    assert len(told) == 1
+    assert reports == []
+    assert info["missing_keys"] == set(model.fresh_weights)
+
+
+def test_a_plm_is_loaded_without_a_report_unless_its_layers_have_surplus_weights(tmp_path, reports):
+    from transformers import RobertaForMaskedLM
+
+    RobertaForMaskedLM(tiny_text_config()).save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ClickPromptForCTR.from_plm_pretrained(tmp_path, tiny_ctr_config())
+        ClickPromptForPAMLM.from_plm_pretrained(tmp_path, tiny_ctr_config())
+    assert reports == []
+    edit_config(tmp_path, num_hidden_layers=1)
+    surplus = r"weights that RobertaModel with its configuration does not use: .*encoder\.layer\.1\.attention"
+    with pytest.warns(UserWarning, match=surplus):
+        ClickPromptForCTR.from_plm_pretrained(tmp_path, tiny_ctr_config())
+    # shapes that do not fit are shown by transformers' report, which its error refers to
+    edit_config(tmp_path, intermediate_size=20)
+    with pytest.raises(RuntimeError, match="details look at the above report"):
+        load_pretrained(AutoModel, tmp_path)
+    assert len(reports) == 1
+    assert "MISMATCH" in reports[0]
 
 
 def test_missing_and_surplus_weights_that_are_accepted(saved, checkpoint):

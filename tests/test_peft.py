@@ -1,5 +1,6 @@
 """LoRA on the PLM, the CTR part and the prompt encoder fully trained, by `get_peft_model`."""
 
+import copy
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from clickprompt_hf.click_probabilities import corrected_probabilities
+from clickprompt_hf.loading_clickprompt import FreshHeadsWarning
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 from clickprompt_hf.training.optimizer import plm_parameters
 
@@ -221,3 +223,19 @@ def test_adapters_by_the_methods_of_transformers(targets, tmp_path):
     for loaded in (again, AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter")):
         torch.testing.assert_close(loaded(**batch).logits, expected)
         assert loaded.fresh_weights == ()
+
+
+def test_heads_that_only_an_adapter_has_are_not_fresh(tmp_path):
+    ClickPromptForPAMLM(tiny_config()).save_pretrained(tmp_path / "base")
+    with pytest.warns(FreshHeadsWarning):
+        model = ClickPromptForCTR.from_pretrained(tmp_path / "base")
+    for name, saved in (("whole", ["ctr_head", "text_head"]), ("half", ["ctr_head"])):
+        adapted = copy.deepcopy(model)
+        adapted.add_adapter(LoraConfig(r=2, target_modules=["query"], modules_to_save=saved))
+        adapted.save_pretrained(tmp_path / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ClickPromptForCTR.from_pretrained(tmp_path / "whole").fresh_weights == ()
+    with pytest.warns(UserWarning, match=r"was saved without text_head\.dense\.bias"):
+        half = ClickPromptForCTR.from_pretrained(tmp_path / "half")
+    assert {name.partition(".")[0] for name in half.fresh_weights} == {"text_head"}

@@ -1,13 +1,16 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Builds a fresh model from the arguments, or loads the checkpoint that training starts from."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from transformers.utils import logging
 
 from ..configuration_clickprompt import ClickPromptConfig, CTRConfig
 from ..input_checks import check_has_lower_layers
+from ..loading_clickprompt import FreshHeadsWarning
 from ..modeling_clickprompt import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM
 from ..modeling_ctr import backbone_class
 from ..presets import ctr_preset, preset_backbones, preset_datasets
@@ -184,12 +187,21 @@ def load_model(
         ValueError: If the weights are not whole or not right, see `from_pretrained`.
         OSError: If a file is missing, damaged or cut off.
     """
-    if training_args.shard_id_tables:
-        return sharded_from_pretrained(model_class, name_or_path, config, field_sizes, training_args.seed)
-    model = model_class.from_pretrained(name_or_path, config=config)
+    with expected_fresh_heads():
+        if training_args.shard_id_tables:
+            return sharded_from_pretrained(model_class, name_or_path, config, field_sizes, training_args.seed)
+        model = model_class.from_pretrained(name_or_path, config=config)
     if field_sizes is not None:
         model.resize_feature_embeddings(field_sizes)
     return model
+
+
+@contextmanager
+def expected_fresh_heads() -> Iterator[None]:
+    """Do not warn that a checkpoint of stage 1 lacks the click heads, which stage 2 trains."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FreshHeadsWarning)
+        yield
 
 
 def check_fixed_options(config: ClickPromptConfig, model_args: ModelArguments, model_name_or_path: str) -> None:

@@ -4,7 +4,6 @@
 import os
 import shutil
 import time
-import warnings
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,7 @@ from ...training.calibration import calibrate
 from ...training.checkpoints import newest_whole_checkpoint
 from ...whole_files import whole_folder
 from ..arguments import ModelArguments
-from ..model_building import fresh_model, load_checkpoint
+from ..model_building import expected_fresh_heads, fresh_model, load_checkpoint
 from ..preparation import PreparedData
 from ..prepared_folder import prepared_data
 from ..tuning import Parameter, Space, defaults, suggest
@@ -90,9 +89,7 @@ class NeuralArm(Arm):
             dnn_dropout=hyperparameters.get("dnn_dropout"), embedding_dropout=hyperparameters.get("embedding_dropout")
         )
         config, _ = load_checkpoint(start, dropouts, self.with_plm)
-        with warnings.catch_warnings():
-            # the click heads are fresh, as they should be
-            warnings.filterwarnings("ignore", message=".*was saved without")
+        with expected_fresh_heads():
             return ClickPromptForCTR.from_pretrained(start, config=config)
 
     def _pretrain(self, seed: int) -> None:
