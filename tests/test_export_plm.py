@@ -1,9 +1,11 @@
 """Export of a checkpoint with its PLM to ONNX, in fp32 and int8, and its scorer."""
 
+import logging
 import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptPipe
 from clickprompt_hf.cluster.table_scorer import TableScorer
 from clickprompt_hf.export import export_plm as module
 from clickprompt_hf.export import text_tokenizer
+from clickprompt_hf.export.ctr_program import torch_export, write_onnx
 from clickprompt_hf.export.export_engines import PLMExportEngine, load_export
 from clickprompt_hf.export.export_plm import (
     export_plm,
@@ -50,6 +53,8 @@ def exported(tmp_path_factory):
         ("bert", {"num_hidden_layers": 2, "prompt_depth": 1}),
         ("t5", {"num_hidden_layers": 1, "fusion": "weighted"}),
         ("gpt2", {"num_hidden_layers": 1, "fusion": "text", "prompt_strategy": "shallow"}),
+        # grouped heads
+        ("llama", {"num_hidden_layers": 1}),
     ],
 )
 def test_programs_score_batches_and_texts_of_any_size(family, options, tmp_path):
@@ -226,6 +231,22 @@ def test_the_command_writes_int8_and_large_weights_into_a_second_file(exported, 
     rows = tiny_rows(40, seed=3)
     small, exact = (PLMScorer(path).score(rows) for path in (tmp_path / "small", folder / "onnx"))
     assert 1e-5 < np.abs(small - exact).max() < 0.05
+
+
+def test_nothing_is_said_that_users_cannot_act_on(tmp_path, caplog, capfd):
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    notes = ["torchvision is not installed. Skipping torchvision::nms", "an operator is missing"]
+    model = ClickPromptForCTR(ClickPromptConfig(ctr_config=tiny_ctr_config("lr"), fusion="ctr")).eval()
+    program = torch_export(model)
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+        warnings.simplefilter("error")
+        write_onnx(program, tmp_path / "model.onnx", "hash")
+    assert [record.getMessage() for record in caplog.records] == []
+    assert capfd.readouterr() == ("", "")
+    # outside of an export, nothing is hidden
+    for note in notes:
+        registration.warning(note)
+    assert [record.getMessage() for record in caplog.records] == notes
 
 
 def test_mistakes(tmp_path, monkeypatch):

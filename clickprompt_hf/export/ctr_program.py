@@ -4,7 +4,10 @@
 Shapes: B batch, C columns of ids, S entries of all vectors.
 """
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +76,30 @@ def write_onnx(
         input_names: Names of the inputs, in order; by default those of a CTR part.
     """
     names = list(input_names) or ["feature_ids", "feature_vectors"][: len(program.graph_signature.user_inputs)]
-    onnx_program = torch.onnx.export(
-        program, input_names=names, output_names=["probability"], dynamo=True, verbose=False
-    )
+    with _without_notes_of_exporter():
+        onnx_program = torch.onnx.export(
+            program, input_names=names, output_names=["probability"], dynamo=True, verbose=False
+        )
     assert onnx_program is not None  # for mypy: only the exporter without dynamo returns None
     onnx_program.model.metadata_props["fingerprint"] = fingerprint
     onnx_program.save(path, external_data=needs_second_file(program))
+
+
+@contextmanager
+def _without_notes_of_exporter() -> Iterator[None]:
+    """Hide what users of this package cannot act on: that torchvision is missing, and what torch itself deprecates."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed")
+
+    logger.addFilter(is_shown)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.removeFilter(is_shown)
 
 
 def needs_second_file(program: torch.export.ExportedProgram) -> bool:
