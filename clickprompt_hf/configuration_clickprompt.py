@@ -618,6 +618,8 @@ class ClickPromptConfig(PreTrainedConfig):
         # these belong to the files it is loaded from, not to those it will be saved with
         kwargs.pop(FINGERPRINTS, None)
         kwargs["num_labels"] = 1
+        # the click loss; with it, `Trainer` says that it cannot smooth labels, which needs a logit per class
+        self.problem_type = "multi_label_classification"
         # a loaded configuration names the repository it came from; a saved one must name its own files
         kwargs["auto_map"] = dict(AUTO_MAP)
         # `pipeline` asks to trust the code named here; the installed package has registered the task itself

@@ -167,8 +167,9 @@ class ClickPromptPipeline(Pipeline):
                 parameters[0]["row_offset"] = start
                 inputs = self.preprocess(slice_of(start, min(start + num_converted, num_rows)), **parameters[0])
                 scores += self.score_inputs(inputs, size, bar.update, **parameters[2])
-        for counted in (unknown, *unread):
-            counted.warn()
+        unknown.warn()
+        for of_field in unread:
+            of_field.warn()
         return scores[0] if is_row else scores
 
     def score_inputs(

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -453,6 +454,22 @@ def test_plain_trainer_with_mapped_rows(tmp_path):
         assert ClickPromptProcessor.from_pretrained(tmp_path).fingerprint == processor.fingerprint
 
 
+@pytest.mark.parametrize("model_class", [ClickPromptForCTR, ClickPromptForPAMLM])
+def test_a_plain_trainer_says_that_it_does_not_smooth_labels(model_class, prepared, tmp_path):
+    processor = prepared[1]
+    collator = (ClickPromptCollator if model_class is ClickPromptForCTR else ClickPromptMLMCollator)(processor)
+    rows = datasets.Dataset(tiny_splits()["validation"]).map(processor, batched=True)
+    model, losses = build(model_class, processor, dropout=0.0), []
+    for factor in (0.0, 0.1):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            args = TrainingArguments(str(tmp_path), label_smoothing_factor=factor, report_to="none", disable_tqdm=True)
+            trainer = Trainer(model, args, eval_dataset=rows, data_collator=collator)
+        assert sum("Label smoothing is not compatible" in str(entry.message) for entry in caught) == bool(factor)
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses[0] == losses[1]
+
+
 def test_trainers_in_two_threads_train_as_alone(prepared, tmp_path):
     """Without dropout, which draws from torch's global generator.
 
@@ -554,6 +571,8 @@ def test_metrics_by_hand():
         ({"early_stopping_patience": -1}, "`early_stopping_patience` must be at least 0"),
         ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "`dataloader_persistent_workers`"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0: .* got 0.1"),
+        ({"label_names": ["click"]}, r"`label_names` must be \['labels'\]"),
+        ({"use_liger_kernel": True}, "`use_liger_kernel` must be False"),
         ({"train_sampling_strategy": "batch_rebalance"}, "`train_sampling_strategy` must be 'random' or.*'batch_re"),
         ({"train_sampling_strategy": "sequential"}, "`train_sampling_strategy` must be .* got 'sequential'"),
     ],

@@ -351,6 +351,19 @@ def test_a_trainer_leaves_model_arguments_and_rows_as_they_were(setting, model_c
     assert_equal_weights(model.clickprompt.plm.embeddings, embeddings)
 
 
+def test_evaluation_in_16_bits_leaves_the_weights_in_32(prepared, tmp_path):
+    model = build(ClickPromptForCTR, prepared[1])
+    before = weights(model)
+    trainer = trainer_for(model, prepared, arguments(tmp_path, bf16_full_eval=True))
+    in_16_bits = numbers(trainer.evaluate())
+    assert_equal_weights(model, before)
+    assert trainer.predict(prepared[0]["test"]).predictions.shape == (20, 1)
+    assert_equal_weights(model, before)
+    assert numbers(trainer.evaluate()) == in_16_bits
+    in_32_bits = numbers(trainer_for(model, prepared, arguments(tmp_path)).evaluate())
+    assert 0 < abs(in_32_bits["eval_loss"] - in_16_bits["eval_loss"]) < 0.05
+
+
 def run(model, prepared, folder, options):
     """Weights after two steps, and the metrics then."""
     trainer = trainer_for(model, prepared, arguments(folder, **{**SHORT, **options}))
@@ -502,6 +515,8 @@ def test_no_arguments_are_those_of_trainer(prepared, tmp_path, monkeypatch):
     [
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0"),
         ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "`dataloader_persistent_workers`"),
+        ({"label_names": ["click"]}, r"`label_names` must be \['labels'\]"),
+        ({"use_liger_kernel": True}, "`use_liger_kernel` must be False"),
         ({"train_sampling_strategy": "sequential"}, "`train_sampling_strategy` must be 'random' or"),
         ({"push_to_hub": True, "hub_strategy": "checkpoint"}, "`hub_strategy` must be 'end'"),
     ],
@@ -527,6 +542,7 @@ def test_plain_arguments_that_would_be_ignored_are_refused(options, message, pre
         {"batch_eval_metrics": True, "include_for_metrics": ["inputs", "loss"]},
         {"label_names": ["labels"]},
         {"average_tokens_across_devices": False},
+        {"dataloader_drop_last": True},
     ],
 )
 def test_evaluation_options_do_not_change_the_metrics(options, model_class, prepared, tmp_path):
@@ -537,6 +553,16 @@ def test_evaluation_options_do_not_change_the_metrics(options, model_class, prep
     # nothing is left of the first evaluation
     assert numbers(trainer.evaluate()) == pytest.approx(numbers(expected), abs=1e-7)
     assert {"eval_auc", "eval_masked_accuracy"} & set(expected)
+
+
+def test_the_last_batch_is_dropped_in_training_alone(prepared, tmp_path):
+    args = arguments(tmp_path, dataloader_drop_last=True, per_device_eval_batch_size=7, num_train_epochs=1)
+    args.per_device_train_batch_size = 7
+    trainer = trainer_for(build(ClickPromptForCTR, prepared[1]), prepared, args)
+    # of 60 rows
+    assert len(trainer.get_train_dataloader()) == 8
+    assert trainer.predict(prepared[0]["test"]).predictions.shape == (20, 1)
+    assert trainer.args.dataloader_drop_last
 
 
 def test_batch_metrics_forget_an_evaluation_that_failed(prepared, tmp_path):

@@ -379,6 +379,13 @@ def check_supported(args: TrainingArguments) -> None:
             "`label_smoothing_factor` must be 0: Trainer smooths over class logits, which no head here returns; got "
             f"{args.label_smoothing_factor}."
         )
+    if args.use_liger_kernel:
+        raise ValueError("`use_liger_kernel` must be False: Liger has no kernels for these models, got True.")
+    if args.label_names not in (None, ["labels"]):
+        raise ValueError(
+            "`label_names` must be ['labels'] or left out: no head here takes other labels, and without labels "
+            f"evaluation has neither loss nor metrics; got {args.label_names}."
+        )
     if args.train_sampling_strategy not in ("random", "group_by_length"):
         raise ValueError(
             "`train_sampling_strategy` must be 'random' or 'group_by_length': the row order is a function of "

@@ -53,6 +53,23 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
             set_attributes(owner, names, values)
 
 
+@contextmanager
+def precision_left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Undo at the end, also after an error, a cast of the weights, as that of `bf16_full_eval`, which loses digits.
+
+    Meanwhile, memory holds the weights twice.
+    """
+    weights = [(parameter, parameter.data) for parameter in model.parameters()]
+    buffers = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+    try:
+        yield
+    finally:
+        for parameter, data in weights:
+            parameter.data = data
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
+
+
 def attributes(owner: Any, names: Iterable[str]) -> dict[str, Any]:
     """Those of an object's own attributes that have one of these names."""
     return {name: vars(owner)[name] for name in names if name in vars(owner)}

@@ -38,7 +38,7 @@ from .calibration import calibration_of, reset_calibration
 from .distillation import distillation_loss
 from .embedding_l2 import EmbeddingL2, check_has_length, feature_ids_of
 from .metrics import BatchMetrics, click_metrics, masked_token_metrics
-from .model_state import PREPARED, attributes, left_as_it_was, set_attributes
+from .model_state import PREPARED, attributes, left_as_it_was, precision_left_as_it_was, set_attributes
 from .optimizer import (
     OptimizerWithSparseGroup,
     clip_grad_norm,
@@ -101,7 +101,8 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     - `data_collator` defaults to that of the model's task if `processing_class` is a `ClickPromptProcessor`;
     - training stops early by `early_stopping_patience`, unless `callbacks` has an `EarlyStoppingCallback`;
     - the training order is a function of (seed, epoch), and several processes compute the gradients of one;
-    - evaluation never groups rows by length, so predictions are in the order of their rows;
+    - evaluation never groups rows by length and never drops the last batch, so each row has its prediction, in order;
+    - `bf16_full_eval` does not change the model's weights after an evaluation;
     - `hyperparameter_search` optimizes `metric_for_best_model` by default;
     - `train_samples_per_second` excludes evaluation and saving;
     - with `freeze_lower_layers`, the PLM's layers below the prompts stay as they are, without dropout; with
@@ -374,7 +375,13 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
                 dataset = self._with_feature_dropout(dataset)
         elif not self.is_in_train:
             self.cache_texts([dataset])
-        return super()._get_dataloader(dataset, *args, **kwargs)
+        drops_last = self.args.dataloader_drop_last
+        # in evaluation, every row counts and has its prediction
+        self.args.dataloader_drop_last = drops_last and kwargs.get("is_training", False)
+        try:
+            return super()._get_dataloader(dataset, *args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drops_last
 
     def _choose_trained_parts(self) -> None:
         """Freeze parts and make gradients of embeddings sparse."""
@@ -411,7 +418,10 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     def evaluation_loop(self, *args, **kwargs):
         if isinstance(self.compute_metrics, BatchMetrics):
             self.compute_metrics.restart()
-        with nullcontext() if self.is_in_train else self._prepared_model():
+        if self.is_in_train:
+            return super().evaluation_loop(*args, **kwargs)
+        is_cast = self.args.bf16_full_eval or self.args.fp16_full_eval
+        with self._prepared_model(), precision_left_as_it_was(self.model) if is_cast else nullcontext():
             return super().evaluation_loop(*args, **kwargs)
 
     def get_num_trainable_parameters(self) -> int:
