@@ -162,7 +162,11 @@ def test_command_line(tmp_path, capsys):
     save_checkpoint(tmp_path / "whole", backbone="fm")
     main([str(tmp_path / "whole"), str(tmp_path / "ctr"), "--torch_program"])
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("model.onnx", "model.pt2", "scorer.py", "model.safetensors"))
+    assert all(name in printed for name in ("model.onnx", "model.pt2", "model.safetensors"))
+    code = list((tmp_path / "ctr").glob("*.py"))
+    size = sum(path.stat().st_size for path in code)
+    assert printed.splitlines()[-1].strip() == f"{size:,} {tmp_path / 'ctr' / '*.py'}: {len(code)} modules"
+    assert printed.count(".py") == 1
     ids = PROCESSOR.encode(tiny_rows(5))
     program = torch.export.load(tmp_path / "ctr" / "model.pt2").module()
     with torch.no_grad():

@@ -22,6 +22,11 @@ from .exported_folder import ONNX_FILE
 from .plm_program import FusedClickProbability, fused_export, input_names, random_batch
 from .text_tokenizer import TOKENIZER_FILE, TextTokenizer, write_settings
 
+# Families that are known to work; others are tried.
+EXPORTED_FAMILIES = (
+    *("bert", "camembert", "deberta-v2", "distilbert", "electra", "gpt2", "llama", "modernbert", "mpnet", "qwen3"),
+    *("roberta", "t5", "xlm-roberta"),
+)
 # Number of values per field whose texts are tokenized to check the exported tokenizer.
 _VALUES_CHECKED = 64
 
@@ -145,7 +150,10 @@ def write_model(model: ClickPromptForCTR, path: Path, fingerprint: str) -> torch
     except Exception as error:
         family = model.config.text_config.model_type
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"`checkpoint` must have a PLM that ONNX supports, but {family!r} fails: {reason}") from error
+        raise ValueError(
+            f"`checkpoint` must have a PLM that ONNX supports, such as one of {', '.join(EXPORTED_FAMILIES)}, but "
+            f"{family!r} fails: {reason}"
+        ) from error
     return program
 
 

@@ -72,8 +72,17 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         difference = export_ctr(args.checkpoint, args.folder, args.torch_program, args.id_table_dtype)
     print(f"On random rows, probabilities differ from the checkpoint's by at most {difference:.1g}.")
-    for path in sorted(args.folder.iterdir()):
-        print(f"{path.stat().st_size:>12,} {path}")
+    print_files(args.folder)
+
+
+def print_files(folder: Path) -> None:
+    """Print sizes and paths of the files in a folder, its dozens of Python modules in one line."""
+    files = sorted(folder.iterdir())
+    code = [path for path in files if path.suffix == ".py"]
+    for path in files:
+        if path not in code:
+            print(f"{path.stat().st_size:>12,} {path}")
+    print(f"{sum(path.stat().st_size for path in code):>12,} {folder / '*.py'}: {len(code)} modules")
 
 
 if __name__ == "__main__":
