@@ -105,7 +105,7 @@ class Checkpoint:
         return tuple(sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}))
 
     def warning_of_fresh(self, fresh_weights: Iterable[str]) -> type[Warning]:
-        """Category of the warning about randomly initialised weights: a mild one if only heads of stage 2 are."""
+        """Category of a warning: `FreshHeadsWarning` if fresh weights are only those that stage 1 never has."""
         is_pretrained = bool(_PRETRAINING_CLASSES & set(self.config.get("architectures") or ()))
         return (
             FreshHeadsWarning
