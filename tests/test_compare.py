@@ -114,7 +114,7 @@ def test_reports_name_the_settings_of_their_arms_alone(tmp_path):
     schema = SimpleNamespace(fields=[SimpleNamespace(name="Title")], fields_in_text=[0])
     model_args = {"fresh_backbone": "dcnv2", "plm_name_or_path": str(tmp_path / "minilm" / "model")}
     bench = SimpleNamespace(
-        tables={"test": [1, 2]},
+        tables={"test": [1] * 1200},
         model_args=SimpleNamespace(**model_args, prompt_depth=None, pooling="mean"),
         training_args=SimpleNamespace(bf16=True, plm_learning_rate=1e-4),
         data=SimpleNamespace(processor=SimpleNamespace(schema=schema)),
@@ -129,6 +129,7 @@ def test_reports_name_the_settings_of_their_arms_alone(tmp_path):
         made = [SimpleNamespace(**{"with_plm": False, "starts_from_pamlm": False, **arms_of})]
         found = compare.settings_of(bench, DataArguments(), made)
         assert (found["split"], found["PLM"]) == ("random", "minilm/model")
+        assert (found["rows"], found["metric of tuning and early stopping"]) == ({"test": "1,200"}, "AUC")
         assert list(found)[list(found).index("text") + 1 :] == expected
     assert compare.settings_of(bench, DataArguments(split="user"), made, "item_id")["split"] == "user, by item_id"
 
@@ -167,6 +168,7 @@ def test_late_prompts_are_announced_if_an_arm_has_prompts(arm, has_prompts):
     )
     compare.introduce(bench, ["backbone", arm], {}, late=True)
     assert any("Prompts enter" in line for line in said) == has_prompts
+    assert said[1].endswith("No tuning, early stopping by AUC on validation rows; 1 seed, from 42.")
 
 
 def test_a_missing_item_column_is_announced_with_what_it_costs():

@@ -203,7 +203,8 @@ def test_an_arm_has_one_colour_in_all_plots(monkeypatch):
 def test_a_report_explains_its_terms_and_leaves_out_what_is_empty(tmp_path, written):
     _, folder, _ = written
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    assert "**PLM.** A pretrained language model" in markdown
+    for term in ("Arm", "CTR model", "PLM", "AUC", "Log loss"):
+        assert f"**{term}.** " in markdown
     assert "The arm to serve is in bold." in markdown
     assert "| arm | training, minutes | rows/s | MB | PLM | seeds |" in markdown
     # each segment has metrics, so there is nothing to note

@@ -37,7 +37,7 @@ table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabu
 th, td { padding: .35rem .5rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
 td small { display: block; color: var(--soft); white-space: nowrap; }
-th:first-child, td:first-child, .words td { text-align: left; }
+th:first-child, td:first-child, .words th, .words td { text-align: left; }
 td:first-child { position: sticky; left: 0; background: var(--page); }
 .numbers td { white-space: nowrap; }
 tr.serve td { background: var(--band); font-weight: 600; }

@@ -43,6 +43,7 @@ class Rules:
 # What a reader must know to read the verdict and the tables.
 TERMS = [
     ("Arm", "One way to predict clicks. All arms are trained, tuned and tested on the same rows."),
+    ("CTR model", "A model of the click-through rate, which reads the ids of a row's values and no text."),
     (
         "PLM",
         "A pretrained language model, which reads a row's text. PA-MLM (prompt-augmented masked language modelling) "

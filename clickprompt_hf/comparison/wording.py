@@ -5,10 +5,9 @@ import math
 from collections.abc import Sequence
 
 from .analysis import Difference
-from .rules import Metric
 from .statistics import Estimate
 
-METRIC_NAMES: dict[Metric, str] = {"auc": "AUC", "log_loss": "log loss"}
+METRIC_NAMES: dict[str, str] = {"auc": "AUC", "log_loss": "log loss"}
 UNKNOWN = "–"
 
 

@@ -37,7 +37,7 @@ from transformers.utils import logging
 from ..comparison import write_report
 from ..comparison.results import ARMS, PLM_ARMS, ROLES, Comparison
 from ..comparison.segments import training_counts
-from ..comparison.wording import listed
+from ..comparison.wording import METRIC_NAMES, listed
 from ..configuration_clickprompt import SPLIT_FAMILIES, ClickPromptConfig
 from ..data.arrow_cells import distinct_cells
 from ..data.sources import FILE_FORMATS
@@ -409,9 +409,9 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool, 
     """
     sizes = ", ".join(f"{len(table):,} {name}" for name, table in bench.tables.items())
     bench.say(f"Rows: {sizes}. Click rate of the training rows: {bench.clicks['train'].mean():.4f}.")
-    trials = f"{bench.num_trials} trials each" if bench.num_trials > 1 else "no tuning"
+    trials = f"{bench.num_trials} trials each, ranked" if bench.num_trials > 1 else "No tuning, early stopping"
     bench.say(
-        f"Arms: {', '.join(arms)}. {trials.capitalize()}, by {bench.metric} on validation rows; {bench.num_seeds} "
+        f"Arms: {', '.join(arms)}. {trials} by {METRIC_NAMES[bench.metric]} on validation rows; {bench.num_seeds} "
         f"{'seed' if bench.num_seeds == 1 else 'seeds'}, from {bench.seeds[0]}."
     )
     fields = bench.data.processor.schema.fields
@@ -449,10 +449,10 @@ def settings_of(
     split = data_args.split or "random"
     settings: dict[str, Any] = {
         "split": split if split_column is None else f"{split}, by {split_column}",
-        "rows": {name: len(table) for name, table in bench.tables.items()},
+        "rows": {name: f"{len(table):,}" for name, table in bench.tables.items()},
         "backbone": bench.model_args.fresh_backbone,
         "trials per arm": bench.num_trials,
-        "metric of tuning and early stopping": bench.metric,
+        "metric of tuning and early stopping": METRIC_NAMES[bench.metric],
         "seeds": bench.seeds,
         "precision": "bf16" if bench.training_args.bf16 else "fp32",
     }
