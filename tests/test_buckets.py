@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
-from clickprompt_hf.data.vocabulary import bucket_boundaries, quantiles_of
+from clickprompt_hf.data.buckets import bucket_boundaries, quantiles_of
 from clickprompt_hf.evaluation.model_card import _example_row
 from clickprompt_hf.inspection import frequent_values
 

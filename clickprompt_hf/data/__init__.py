@@ -6,7 +6,7 @@
 | read | `sources/`, `table_files.py`, `split_files.py`, `schema_file.py` |
 | check labels | `labels.py` |
 | split | `splits.py` |
-| fit | `vocabulary.py` |
+| fit | `vocabulary.py`, `buckets.py` |
 | encode | `columnar.py`, `token_tables.py` |
 | all of these, for tables larger than memory | `streaming/` |
 | count training values, which drift is measured against | `drift.py` |

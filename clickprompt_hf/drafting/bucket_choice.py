@@ -3,8 +3,8 @@
 
 import numpy as np
 
+from ..data.buckets import bucket_boundaries
 from ..data.delong import compare_aucs, p_value
-from ..data.vocabulary import bucket_boundaries
 from ..schema_clickprompt import Buckets, FieldSchema
 from .column_checks import cross_fitted_rates
 from .column_profile import ColumnProfile

@@ -26,10 +26,10 @@ from ...unknown_values_clickprompt import UnknownValues
 from ...unread_cells_clickprompt import UnreadCells
 from ...values_clickprompt import normal_spelling, number_of
 from ...vocabularies_clickprompt import LONG_VOCABULARY, TextList
+from ..buckets import bucket_boundaries
 from ..vocabulary import (
     CountedList,
     KeyCounts,
-    bucket_boundaries,
     check_kind,
     count_keys,
     count_listed,
