@@ -11,7 +11,7 @@
 | all of these, for tables larger than memory | `streaming/` |
 | count training values, which drift is measured against | `drift.py` |
 | check the splits | `shared_rows.py` |
-| batches | `collators.py` |
+| batches | `collators.py`, `row_batches.py`; their masks, `random_draws.py` |
 | states of texts | `text_states.py`, `text_variants.py` |
 
 `reading.py` runs the first three. Tables are Arrow tables until they are encoded.

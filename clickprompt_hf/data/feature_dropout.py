@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .collators import draw_uniform
+from .random_draws import draw_uniform
 
 # Keeps the draws apart from those of masks, which have the same seed, epochs and rows.
 _STREAM = np.uint64(0xFEA7D40F)

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from .collators import ClickPromptCLMCollator, ClickPromptMLMCollator, draw_masks, hash_numbers, next_tokens
+from .collators import ClickPromptCLMCollator, ClickPromptMLMCollator, next_tokens
+from .random_draws import draw_masks, hash_numbers
 
 DEFAULT_MASKED_VARIANTS = 8
 _TEXTS_HASHED_TOGETHER = 1 << 14

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ...columns_clickprompt import cells_of
 from ..arrow_cells import plain_type
-from ..collators import hash_numbers
+from ..random_draws import hash_numbers
 
 _WORD = 8
 # Bits of the first n bytes of a word.

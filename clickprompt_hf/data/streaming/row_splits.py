@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...schema_clickprompt import Schema
-from ..collators import hash_numbers
+from ..random_draws import hash_numbers
 from ..sources.source import SPLIT_NAMES
 from ..splits import (
     Split,

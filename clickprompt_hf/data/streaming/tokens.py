@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...processing_clickprompt import ClickPromptProcessor
-from ..collators import hash_numbers
+from ..random_draws import hash_numbers
 from ..token_tables import TokenTables, doubtful_clauses, first_clauses, sample_of_rows
 from .distinct import DistinctValues
 from .row_splits import count_codes
