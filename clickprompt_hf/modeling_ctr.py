@@ -117,8 +117,11 @@ class CTRBackbone(SelfInitialized, nn.Module):
 def make_embedding(embedding_size: int, config: CTRConfig) -> FeatureEmbedding:
     """Build the feature embeddings that `config` describes, of width `embedding_size`."""
     return FeatureEmbedding(
-        *(config.field_sizes, embedding_size, config.max_values, config.embedding_initializer_range),
-        vector_sizes=config.vector_sizes,
+        config.field_sizes,
+        embedding_size,
+        config.max_values,
+        config.embedding_initializer_range,
+        config.vector_sizes,
     )
 
 

@@ -118,8 +118,11 @@ class PLMSplit:
         if not output_attentions:
             return self._run_layers(*inputs)
         return _with_attentions(
-            *(plm, partial(self._run_layers, *inputs, output_attentions=True)),
-            **{"output_attentions": True, "output_hidden_states": False, "return_dict": True},
+            plm,
+            partial(self._run_layers, *inputs, output_attentions=True),
+            output_attentions=True,
+            output_hidden_states=False,
+            return_dict=True,
         )
 
     def _run_layers(

@@ -492,7 +492,9 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         overrides = {name: kwargs[name] for name in _OVERRIDES if name in kwargs}
         arguments = {"tokenizer": tokenizer, "max_text_length": processor_dict["max_text_length"], **overrides}
         processor = cls(
-            *(Schema.from_dict(processor_dict["schema"]), vocabularies, processor_dict["boundaries"]),
+            Schema.from_dict(processor_dict["schema"]),
+            vocabularies,
+            processor_dict["boundaries"],
             vectors=processor_dict.get("vectors"),
             text_encoder=text_encoder,
             **arguments,

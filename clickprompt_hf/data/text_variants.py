@@ -165,10 +165,14 @@ class DistinctTexts:
         num_variants = masked_variants if isinstance(collator, ClickPromptMLMCollator) else 1
         text_ids, first_rows = np.unique(text_ids_of(rows), return_index=True)
         size = len(text_ids)
-        empty = np.zeros(size, dtype=np.uint64)
         found = cls(
-            *(rows, collator, text_ids, first_rows, empty, np.zeros((size, num_variants), dtype=np.uint64)),
-            np.zeros(size, dtype=np.int64),
+            rows,
+            collator,
+            text_ids,
+            first_rows,
+            text_keys=np.zeros(size, dtype=np.uint64),
+            keys=np.zeros((size, num_variants), dtype=np.uint64),
+            lengths=np.zeros(size, dtype=np.int64),
         )
         for start in range(0, size, _TEXTS_HASHED_TOGETHER):
             part = slice(start, start + _TEXTS_HASHED_TOGETHER)

@@ -219,8 +219,13 @@ def evaluate_test_split(
     by_model = probabilities_by_model(predicted.predictions, trainer.model.config, baseline)
     probabilities = next(iter(by_model.values()))
     report = click_report(
-        *(probabilities, train, test, data.processor),
-        *(report_args.gauc_field, report_args.frequency_fields, report_args.baseline_dir),
+        probabilities,
+        train,
+        test,
+        data.processor,
+        report_args.gauc_field,
+        report_args.frequency_fields,
+        report_args.baseline_dir,
     )
     if trainer.is_world_process_zero():
         save_test_scores(output_dir, test, probabilities)

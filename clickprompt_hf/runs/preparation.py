@@ -153,8 +153,16 @@ def prepare_data(
             limit = data_args.max_text_length if teacher is None else None
             _encode(
                 _Request(
-                    *(data_args, model_args, resolved, records, processor, owner, limit, extend_vocabulary),
-                    *(output_dir, folder),
+                    data_args=data_args,
+                    model_args=model_args,
+                    resolved=resolved,
+                    records=records,
+                    processor=processor,
+                    owner=owner,
+                    max_text_length=limit,
+                    extend_vocabulary=extend_vocabulary,
+                    output_dir=output_dir,
+                    folder=folder,
                     was_split_by=was_split_by,
                 )
             )

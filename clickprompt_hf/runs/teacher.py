@@ -225,7 +225,9 @@ def _with_states(model: Any, train: ColumnarDataset, training_args: ClickPromptT
     """The rows with states of their texts after the teacher's lower layers, computed once per distinct text."""
     texts = DistinctTexts.of(train)
     states = TextStates.build(
-        *(model, [texts], states_folder(training_args, ClickPromptSettings.of(training_args))),
+        model,
+        [texts],
+        states_folder(training_args, ClickPromptSettings.of(training_args)),
         training_args.text_state_dtype,
         progress_bar=not training_args.disable_tqdm,
         quiet=training_args.local_process_index > 0,

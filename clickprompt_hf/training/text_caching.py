@@ -182,7 +182,10 @@ class CachedRows:
         texts = [DistinctTexts.of(rows, collator, variants) for rows in missing]
         # the first process to come writes; the others wait for its lock, without a collective that could time out
         states = TextStates.build(
-            *(model, texts, states_folder(args, settings), settings.text_state_dtype),
+            model,
+            texts,
+            states_folder(args, settings),
+            settings.text_state_dtype,
             progress_bar=not args.disable_tqdm,
             quiet=args.local_process_index > 0,
         )

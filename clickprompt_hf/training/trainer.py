@@ -180,7 +180,12 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         _choose_batch_size(args, model, train_dataset)
         with nullcontext() if model is None else left_as_it_was(model):
             super().__init__(
-                *(model, args, data_collator, train_dataset, eval_dataset, processing_class),
+                model,
+                args,
+                data_collator,
+                train_dataset,
+                eval_dataset,
+                processing_class,
                 compute_metrics=compute_metrics,
                 callbacks=callbacks,
                 **kwargs,
@@ -490,7 +495,10 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             betas = (self.args.adam_beta1, self.args.adam_beta2)
             # moments of sharded tables are saved apart
             optimizer = OptimizerWithSparseGroup(
-                *(optimizer, sparse_group, betas, self.args.adam_epsilon),
+                optimizer,
+                sparse_group,
+                betas,
+                self.args.adam_epsilon,
                 saves_moments=not has_sharded_tables(self.model),
             )
             self.optimizer = optimizer
@@ -574,7 +582,11 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
         settings = self.settings
         return distillation_loss(
-            *(logits, labels, teacher_logits, settings.distill_temperature, settings.distill_weight),
+            logits,
+            labels,
+            teacher_logits,
+            settings.distill_temperature,
+            settings.distill_weight,
             num_items_in_batch,
         )
 
