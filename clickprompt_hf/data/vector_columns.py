@@ -78,9 +78,6 @@ def fit_vectors(
         ValueError: If a column is missing or holds no vector, vectors differ in size or are not finite, or the schema
             has texts that are vectors and there is no `text_encoder`.
     """
-    # slow to import, and of no use to scoring
-    from sklearn.preprocessing import StandardScaler
-
     fields = [schema.fields[f] for f in schema.vector_fields]
     if not fields:
         return None
@@ -90,22 +87,28 @@ def fit_vectors(
     indexes = list(map(ValueIndex, vocabularies)) if any(field.columns for field in fields) else []
     scales = {}
     for field in fields:
-        scaler = StandardScaler()
-        try:
-            column = columns[field.column] if not field.columns else _column_of_texts(columns, schema, field, indexes)
-            for vectors, counts in _counted_vectors(column, field, text_encoder):
-                if len(vectors):
-                    scaler.partial_fit(vectors, sample_weight=counts)
-        except UnreadableVector as error:
-            raise error.at(f" in row {error.index} of the training rows") from None
-        if not hasattr(scaler, "mean_"):
-            of_texts = f" of the texts of {list(field.columns)}" if field.columns else ""
-            raise ValueError(
-                f"Column {field.column!r} must hold vectors{of_texts}, but it is empty in all training rows."
-            )
-        scales[field.key] = VectorScale.of_moments(scaler.mean_, scaler.var_, field.as_vector).to_dict()
+        column = columns[field.column] if not field.columns else _column_of_texts(columns, schema, field, indexes)
+        scales[field.key] = _fit_scale(column, field, text_encoder).to_dict()
     uses_encoder = any(field.as_vector for field in fields)
     return {"scales": scales, "text_encoder": text_encoder.fingerprint if text_encoder and uses_encoder else None}
+
+
+def _fit_scale(column: Any, field: FieldSchema, text_encoder: TextEncoder | None) -> VectorScale:
+    """Fit the scale of the vectors in a column of training rows, or of the vectors of its texts."""
+    # slow to import, and of no use to scoring
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    try:
+        for vectors, counts in _counted_vectors(column, field, text_encoder):
+            if len(vectors):
+                scaler.partial_fit(vectors, sample_weight=counts)
+    except UnreadableVector as error:
+        raise error.at(f" in row {error.index} of the training rows") from None
+    if not hasattr(scaler, "mean_"):
+        of_texts = f" of the texts of {list(field.columns)}" if field.columns else ""
+        raise ValueError(f"Column {field.column!r} must hold vectors{of_texts}, but it is empty in all training rows.")
+    return VectorScale.of_moments(scaler.mean_, scaler.var_, field.as_vector)
 
 
 def encode_vector_column(
@@ -125,7 +128,7 @@ def encode_vector_column(
         UnreadableVector: If a cell is not a vector of finite numbers of the field's size; its index is that of the
             row.
     """
-    field, size = encoder.schema.fields[field_index], encoder.scales[field_index].size
+    field = encoder.schema.fields[field_index]
     if named_parts(field):
         texts, indices = distinct_texts_of(tables, encoder.schema, field, encoder.indexes)
         return encoder.vectors_of_cells(field_index, texts), indices.astype(np.int32)
@@ -133,13 +136,20 @@ def encode_vector_column(
     if field.as_vector and not any(_is_nested(column) for column in columns):
         values, indices = distinct_cells(columns)
         return encoder.vectors_of_cells(field_index, values), indices.astype(np.int32)
+    return _distinct_vectors(columns, field, encoder.scales[field_index])
+
+
+def _distinct_vectors(
+    columns: Sequence[pa.ChunkedArray], field: FieldSchema, scale: VectorScale
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct standardized vectors of columns that hold vectors, and each row's index; see `encode_vector_column`."""
     numbers: dict[bytes, int] = {}
     distinct: list[np.ndarray] = []
     numbers_of_rows: list[int] = []
     start = 0
     for column in columns:
-        for raw in vector_blocks(column, field, size, start):
-            block = encoder.scales[field_index].standardized(raw)
+        for raw in vector_blocks(column, field, scale.size, start):
+            block = scale.standardized(raw)
             check_finite(block, field, np.isnan(block).all(axis=1), start)
             keys = [hashlib.blake2b(row, digest_size=_KEY_BYTES).digest() for row in np.ascontiguousarray(block)]
             for row, key in enumerate(keys):
@@ -148,7 +158,7 @@ def encode_vector_column(
                     distinct.append(block[row].copy())
             numbers_of_rows += [numbers[key] for key in keys]
             start += len(block)
-    table = np.asarray(distinct, dtype=np.float32).reshape(len(distinct), size)
+    table = np.asarray(distinct, dtype=np.float32).reshape(len(distinct), scale.size)
     return table, np.asarray(numbers_of_rows, dtype=np.int32)
 
 
