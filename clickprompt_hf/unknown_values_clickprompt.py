@@ -104,15 +104,15 @@ class UnknownValues:
             mine[:] = map(sum, zip(mine, others))
         self.examples = [list(dict.fromkeys(chain(*pair)))[:_NUM_EXAMPLES] for pair in zip(self.examples, examples)]
 
-    def warn(self, where: str = "", but_for: str | None = None) -> None:
+    def warn(self, where: str = "", exclude: str | None = None) -> None:
         """Warn once about each field with at least 10 values if 90 % of them are unknown or all are missing.
 
         Args:
             where: What the rows are part of, for the message, such as `" of the test split"`; empty for a call's rows.
-            but_for: A column whose values are expected to be unknown.
+            exclude: Column to skip, whose values are expected to be unknown.
         """
         for f, field in enumerate(self.encoder.schema.fields):
-            if field.column == but_for or f in self._warned:
+            if field.column == exclude or f in self._warned:
                 continue
             known, rows, unknown = self._known(f), self.rows[f], self.unknown[f]
             all_missing = unknown + self.missing[f] == rows

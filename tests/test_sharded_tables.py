@@ -14,7 +14,7 @@ from torch import nn
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR
 from clickprompt_hf.modeling_ctr import BACKBONES, DCNv2, register_backbone
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments, table_rows
-from clickprompt_hf.training.processes import failing_together, own_place
+from clickprompt_hf.training.processes import failing_together, rank_and_world_size
 from clickprompt_hf.training.sharded_tables import num_parameters, shard_id_tables
 
 
@@ -232,10 +232,10 @@ def test_field_sizes_are_for_models_with_one_id_per_field():
 
 
 def test_tables_are_sharded_after_the_processes_have_met(monkeypatch):
-    assert own_place() == (0, 1)
+    assert rank_and_world_size() == (0, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="after the process group of 2 processes is initialised: create the"):
-        own_place()
+        rank_and_world_size()
 
 
 @pytest.mark.filterwarnings("ignore:`shard_id_tables` has no effect")

@@ -237,7 +237,7 @@ def _write_splits(
     arrays, token_tables, vectors = encode_tables(tables, processor, processor.reads_text, True, unknown=unknown)
     for name, counted in zip(splits, unknown):
         if name != "train":
-            counted.warn(f" of the {name} split", but_for=split_column)
+            counted.warn(f" of the {name} split", exclude=split_column)
     if token_tables is not None:
         token_tables.save(folder)
         arrays["text_ids"] = distinct_texts(arrays["clause_ids"])[1]
@@ -340,37 +340,37 @@ def encode_tables(
 def _distinct_vectors(
     tables: Sequence[pa.Table],
     processor: ClickPromptProcessor,
-    f: int,
+    field_index: int,
     row_offset: int,
     unknown: Sequence[UnknownValues],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The distinct vectors (D, size) of a field, and each row's index among them (N,); counts missing ones."""
     try:
-        vectors, indices = encode_vector_column(tables, processor, f)
+        vectors, indices = encode_vector_column(tables, processor, field_index)
     except UnreadableVector as error:
         raise error.at(f" in row {row_offset + error.index}") from None
     is_missing = np.isnan(vectors).all(axis=1)
     for counted, rows in zip(unknown, _by_table(indices, tables)):
-        counted.add_vectors(f, is_missing[rows])
+        counted.add_vectors(field_index, is_missing[rows])
     return vectors, indices
 
 
 def _distinct_values(
     tables: Sequence[pa.Table],
     processor: ClickPromptProcessor,
-    f: int,
+    field_index: int,
     row_offset: int,
     unknown: Sequence[UnknownValues],
     unread: UnreadCells | None,
 ) -> tuple[list[Any], np.ndarray, np.ndarray]:
     """The D distinct values of a field, their ids (D, columns), and each row's index among them (N,); counts them."""
-    values, indices = distinct_cells([table.column(processor.schema.fields[f].column) for table in tables])
+    values, indices = distinct_cells([table.column(processor.schema.fields[field_index].column) for table in tables])
     try:
-        ids = processor.encode_values(f, values, np.bincount(indices, minlength=len(values)), unread)
+        ids = processor.encode_values(field_index, values, np.bincount(indices, minlength=len(values)), unread)
     except UnreadableCell as error:
         raise error.at(f" in row {row_offset + (indices == error.index).argmax()}") from None
     for counted, rows in zip(unknown, _by_table(indices, tables)):
-        counted.add(f, values, ids, np.bincount(rows, minlength=len(values)))
+        counted.add(field_index, values, ids, np.bincount(rows, minlength=len(values)))
     return values, ids, indices
 
 

@@ -192,7 +192,7 @@ class TextStates:
         else:
             with _sole_writer(place, header, quiet):
                 states = cls._open(place, header)
-                missing = needed.but_for(states.find(needed.keys) >= 0)
+                missing = needed.exclude(states.find(needed.keys) >= 0)
                 if len(missing.keys):
                     _announce(place, header, needed, missing)
                     with _Writer(place, states) as writer:
@@ -407,8 +407,8 @@ class _Needed:
         ]
         return cls(keys, *(column[first] for column in columns))
 
-    def but_for(self, known: np.ndarray) -> "_Needed":
-        """Those that are not `known`, the longest first: texts of a batch are then of similar length."""
+    def exclude(self, known: np.ndarray) -> "_Needed":
+        """The texts that are not `known`, longest first, so that texts of a batch have similar lengths."""
         kept = np.flatnonzero(~known)
         kept = kept[np.argsort(-self.lengths[kept], kind="stable")]
         return _Needed(*(column[kept] for column in vars(self).values()))

@@ -12,7 +12,7 @@
 | words for missing cells | `missing_words.py` |
 | what the marks within numbers mean | `written_numbers.py` |
 | numbers with currencies, units or separators | `amounts.py` |
-| numbers that stand for missing cells | `stand_ins.py` |
+| sentinels: numbers that stand for missing cells | `sentinels.py` |
 | row ids, families of columns, leaks | `column_checks.py` |
 | which column is the label | `label_guess.py` |
 | buckets of numbers | `bucket_choice.py` |

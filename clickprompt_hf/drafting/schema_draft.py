@@ -25,7 +25,7 @@ from .column_kinds import profile_column
 from .column_names import display_name
 from .column_profile import ColumnProfile
 from .label_guess import LabelGuess, guess_labels, named_label
-from .stand_ins import question_stand_ins
+from .sentinels import question_sentinels
 from .written_numbers import looks_numeric
 
 # A draft of a larger table looks at this many rows.
@@ -171,7 +171,7 @@ def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positi
     unite_families(draft.columns)
     for profile in draft.columns:
         leave_out_row_ids(profile, num_rows - num_copies if is_copied else num_rows)
-        question_stand_ins(profile)
+        question_sentinels(profile)
         if guess is not None:
             rank_alone(profile, guess.clicks)
             question_outcome(profile)

@@ -195,7 +195,7 @@ def _pieces(
     name = _PREFIX + hashlib.sha256(repr(origin).encode()).hexdigest()[:16]
     folder = Path(str(training_args.output_dir)) / name
     if training_args.local_process_index == 0:
-        remove_teacher_logits(training_args, but=folder)
+        remove_teacher_logits(training_args, keep=folder)
         folder.mkdir(exist_ok=True)
     state.wait_for_everyone()
     choose_attention(model, training_args, training_args.attn_implementation)
@@ -245,9 +245,9 @@ def _digest(train: ColumnarDataset) -> str:
     return digest.hexdigest()
 
 
-def remove_teacher_logits(training_args: ClickPromptTrainingArguments, but: Path | None = None) -> None:
-    """Remove the pieces that the output folder keeps, except those in the folder `but`."""
+def remove_teacher_logits(training_args: ClickPromptTrainingArguments, keep: Path | None = None) -> None:
+    """Remove all pieces of logits from the output folder, except those in the folder `keep`."""
     for folder in Path(str(training_args.output_dir)).glob(f"{_PREFIX}*"):
-        if folder != but:
+        if folder != keep:
             with suppress(OSError):
                 shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer
 from transformers.utils import logging
 
-from .processes import of_first_process
+from .processes import broadcast_from_first
 from .unwrapping import unwrap_model
 
 logger = logging.get_logger(__name__)
@@ -140,7 +140,7 @@ def calibrate(trainer: Trainer, validation: Dataset) -> dict[str, float]:
     logits, clicks = logits[clicks >= 0], clicks[clicks >= 0]
     found = fit_calibration(logits, clicks) if np.isfinite(logits).all() else Calibration()
     # the gathered rows are the same in all processes; sums in another order must not make two models
-    found = of_first_process(found)
+    found = broadcast_from_first(found)
     config = unwrap_model(model).config
     config.calibration_scale, config.calibration_shift = found.scale, found.shift
     return {

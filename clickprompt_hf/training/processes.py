@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Processes that train together: which one this is, and how they agree, wait for each other and fail together."""
+"""Processes that train together: their ranks, and how they agree, wait for each other and fail together."""
 
 import os
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import distributed
 
 
-def own_place() -> tuple[int, int]:
-    """Rank of this process, and the number of processes.
+def rank_and_world_size() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes.
 
     Raises:
         ValueError: If there are several, and their process group is not initialised yet.
@@ -27,40 +27,40 @@ def own_place() -> tuple[int, int]:
     return 0, 1
 
 
-def of_first_process(value: Any) -> Any:
-    """Tell all processes what the first one has found, because each of them may see other files.
+def broadcast_from_first(value: Any) -> Any:
+    """Return the first process's value in all processes, for example because each sees other files.
 
     Args:
-        value: What this process has found, picklable.
+        value: This process's value; picklable.
     """
     return broadcast_object_list([value])[0]
 
 
-class MeetingPoint:
-    """Where the processes wait for each other, but not forever. Create it in all of them at once.
+class MonitoredBarrier:
+    """A barrier with a time limit. Create it in all processes at once.
 
-    A group of its own, on gloo: NCCL cannot tell which process is missing.
+    It has a separate group on gloo, because NCCL cannot tell which process is missing.
     """
 
     def __init__(self) -> None:
         self._group = distributed.new_group(backend="gloo")
 
     def wait(self, what: str, seconds: float) -> None:
-        """Wait until all processes are here.
+        """Wait until all processes have called this method.
 
         Args:
             what: The call that all of them must make, for the message.
             seconds: How long to wait.
 
         Raises:
-            RuntimeError: If one has ended, or is still missing then.
+            RuntimeError: If one has ended, or has not called it by then.
         """
-        rank, processes = own_place()
+        rank, world_size = rank_and_world_size()
         try:
             distributed.monitored_barrier(self._group, timedelta(seconds=seconds), wait_all_ranks=True)
         except RuntimeError as error:
             raise RuntimeError(
-                f"{what} must be called in all {processes} processes, because each holds a part of the id tables, "
+                f"{what} must be called in all {world_size} processes, because each holds a part of the id tables, "
                 f"but process {rank} waited in vain for the others, for {seconds:g} seconds (a sixth of "
                 "`ddp_timeout`) or until one ended. Check the output of the others, and do not call it under `if "
                 "trainer.is_world_process_zero()`."
@@ -69,7 +69,7 @@ class MeetingPoint:
 
 @contextmanager
 def failing_together() -> Iterator[None]:
-    """Raise in all processes if one of them raises: those that went on alone would wait for it.
+    """Raise an error in all processes if one of them raises one: the others would wait for it forever.
 
     Raises:
         OSError: If another process raised one.

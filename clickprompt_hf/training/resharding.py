@@ -30,8 +30,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 _MODEL_SHARDS, _OPTIMIZER_SHARDS = f"{FSDP_MODEL_NAME}_0", f"{OPTIMIZER_SHARDS_NAME}_0"
 
 
-def is_of_other_kind(checkpoint: str | Path, by_fsdp2: bool) -> bool:
-    """Whether a checkpoint must be resharded: saved in shards for processes that hold whole models, or the reverse.
+def needs_resharding(checkpoint: str | Path, by_fsdp2: bool) -> bool:
+    """Whether a checkpoint was saved in shards but processes hold whole models, or the reverse.
 
     Args:
         checkpoint: Folder of the checkpoint.

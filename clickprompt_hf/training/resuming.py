@@ -32,8 +32,8 @@ from ..whole_files import (
 from .arguments import ClickPromptSettings
 from .checkpoints import PROGRESS_FILE, checkpoints_in, newest_whole_checkpoint
 from .divergence import DivergenceCheckingTrainer
-from .processes import of_first_process
-from .resharding import is_of_other_kind, load_optimizer, load_weights
+from .processes import broadcast_from_first
+from .resharding import load_optimizer, load_weights, needs_resharding
 
 
 class EarlyStoppingCallback(transformers.EarlyStoppingCallback):
@@ -120,7 +120,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         folder = Path(str(self.args.output_dir))
         if resume_from_checkpoint is True:
             newest = newest_whole_checkpoint(folder) if self.is_world_process_zero() else None
-            name = of_first_process(None if newest is None else newest.name)
+            name = broadcast_from_first(None if newest is None else newest.name)
             if name is None:
                 raise ValueError(f"`resume_from_checkpoint` must be False, as {folder} has no complete checkpoint.")
             resume_from_checkpoint = str(folder / name)
@@ -162,7 +162,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         by_fsdp1 = self.is_fsdp_enabled and not by_fsdp2
         if checkpoint is None or self.is_deepspeed_enabled or by_fsdp1:
             return False
-        return is_of_other_kind(checkpoint, by_fsdp2)
+        return needs_resharding(checkpoint, by_fsdp2)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if self._reshards(resume_from_checkpoint):
@@ -203,7 +203,7 @@ class ResumableTrainer(DivergenceCheckingTrainer):
         if (progress := Path(resume_from_checkpoint) / PROGRESS_FILE).is_file():
             self._earlier = RunProgress(**json.loads(progress.read_bytes()))
         # a process that went on alone would wait for the others forever
-        self._is_done = of_first_process(self.state.global_step >= max_steps or self._has_stopped_early())
+        self._is_done = broadcast_from_first(self.state.global_step >= max_steps or self._has_stopped_early())
         # training begins with the epoch after the last one, so with none
         return (num_train_epochs, 0) if self._is_done else (epochs, steps)
 

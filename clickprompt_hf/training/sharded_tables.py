@@ -34,7 +34,7 @@ from ..layers_ctr import check_growth
 from ..loading_clickprompt import HUB_ARGUMENTS, find_weights, listed
 from ..warnings_clickprompt import warn_at_caller
 from .optimizer import feature_embeddings
-from .processes import failing_together, own_place
+from .processes import failing_together, rank_and_world_size
 from .sharding import engine_of_sharding
 from .table_rows import read_grown_rows, read_rows
 from .unwrapping import unwrap_model
@@ -58,7 +58,7 @@ class RowShardedTable(nn.Embedding):
     """
 
     def __init__(self, num_rows: int, embedding_size: int, like: torch.Tensor):
-        rank, num_processes = own_place()
+        rank, num_processes = rank_and_world_size()
         rows_per_process = -(-num_rows // num_processes)
         first_row = min(rank * rows_per_process, num_rows)
         own_rows = min(rows_per_process, num_rows - first_row)
@@ -254,7 +254,7 @@ def sharded_from_pretrained(
         OSError: If a file is missing, damaged or cut off.
         RuntimeError: If another process failed.
     """
-    own_place()
+    rank_and_world_size()
     with failing_together():
         known = {name: value for name, value in hub_arguments.items() if name in HUB_ARGUMENTS}
         config = (

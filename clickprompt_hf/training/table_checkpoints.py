@@ -18,7 +18,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from ..data.disk_space import check_disk_space
 from ..loading_clickprompt import record_fingerprints
 from ..whole_files import PARTIAL_FOLDER, whole_contents, write_errors_naming
-from .processes import MeetingPoint, failing_together, of_first_process
+from .processes import MonitoredBarrier, broadcast_from_first, failing_together
 from .resuming import ResumableTrainer
 from .sharded_tables import (
     has_all_rows,
@@ -40,7 +40,7 @@ class ShardedTablesTrainer(ResumableTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._meeting_point = None if has_all_rows(self.model) else MeetingPoint()
+        self._barrier = None if has_all_rows(self.model) else MonitoredBarrier()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `ResumableTrainer` does; call it in all processes.
@@ -49,10 +49,10 @@ class ShardedTablesTrainer(ResumableTrainer):
             RuntimeError: If id tables are sharded and another process does not call it within a sixth of the argument
                 `ddp_timeout`.
         """
-        if self._meeting_point is None:
+        if self._barrier is None:
             super().save_model(output_dir, _internal_call)
             return
-        self._meeting_point.wait("`save_model`", self.args.ddp_timeout / 6)
+        self._barrier.wait("`save_model`", self.args.ddp_timeout / 6)
         folder = Path(str(output_dir or self.args.output_dir))
         model: Any = self.model
         tables = sharded_tables(model)
@@ -97,7 +97,7 @@ class ShardedTablesTrainer(ResumableTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            has_moments = of_first_process((Path(checkpoint) / MOMENTS_FILE).is_file())
+            has_moments = broadcast_from_first((Path(checkpoint) / MOMENTS_FILE).is_file())
             wanted = bool(self._trained_tables())
             if has_moments != wanted:
                 raise ValueError(

@@ -122,7 +122,7 @@ class RowEncoding:
             self.clause_ids = [indices + np.int32(of) for indices, of in zip(self.clause_ids, firsts)]
         for name, counted in zip(names, unknown):
             if name != "train":
-                counted.warn(f" of the {name} split", but_for=split_column)
+                counted.warn(f" of the {name} split", exclude=split_column)
         # the processor keeps the vocabularies, and rows need ids alone
         self.rows.fitted.clear()
         pa.default_memory_pool().release_unused()

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Numbers that may stand for missing cells, such as -999 among ages."""
+"""Sentinels: numbers that may stand for missing cells, such as -999 among ages."""
 
 import re
 
@@ -23,8 +23,8 @@ _PILE, _PILE_SHARE = 5, 0.005
 _FROM_MEDIAN, _STEPS, _MOST_ZEROS = 0.25, 3, 0.5
 
 
-def question_stand_ins(profile: ColumnProfile) -> None:
-    """Question the numbers of a numeric column that may stand for missing cells.
+def question_sentinels(profile: ColumnProfile) -> None:
+    """Question the sentinels of a numeric column: numbers that may stand for missing cells.
 
     Each of them is in at least two rows and at an end of the column's numbers:
 
