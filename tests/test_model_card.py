@@ -19,7 +19,8 @@ from clickprompt_hf import (
     FieldSchema,
     Schema,
 )
-from clickprompt_hf.evaluation.model_card import code, escaped, model_card, run_card
+from clickprompt_hf.evaluation.markdown import code, escaped
+from clickprompt_hf.evaluation.model_card import model_card, run_card
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
 
 TRAINING_DATA = {

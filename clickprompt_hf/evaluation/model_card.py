@@ -6,7 +6,6 @@ This module gathers the facts, `model_card.md.jinja` holds the text, and `huggin
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import TIME_PARTS, FieldSchema, named_parts
 from ..training.sharded_tables import num_parameters
 from ..training.trainer import ClickPromptTrainer
+from .markdown import code, escaped
 from .plots import PLOTS, PLOTS_FOLDER
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -545,25 +545,3 @@ def _literal(value: str | float) -> str:
     """Python literal of a string, in double quotes and without HTML tags, or of a number."""
     literal = json.dumps(value, ensure_ascii=False)
     return literal.replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-# What starts markup in Markdown, except in words, as underscores do.
-_MARKUP = re.compile(r"[\\`*\[\]|~$!]")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-
-
-def escaped(value: Any) -> str:
-    """`value` as one line of Markdown, also for a cell of a table, that shows it as it is: no markup, no HTML."""
-    line = " ".join(str(value).split())
-    line = _MARKUP.sub(r"\\\g<0>", "".join(_ENTITIES.get(character, character) for character in line))
-    # a heading, a list or a rule at the start of the line
-    return re.sub(r"^[#+=-]", r"\\\g<0>", line)
-
-
-def code(value: Any, in_table: bool = False) -> str:
-    """`value` as code in a line of Markdown; as escaped text if it holds what a code span could not."""
-    line = " ".join(str(value).split())
-    if not line or re.search(r"[`<>]", line) or (in_table and "\\" in line):
-        return escaped(line)
-    # in a table, a bar ends the cell even within code
-    return "`{}`".format(line.replace("|", "\\|") if in_table else line)

@@ -17,7 +17,7 @@ from transformers import AutoProcessor
 from ..click_probabilities import corrected_probabilities
 from ..data.table_files import ENDINGS, check_columns, needed_columns, open_table_file
 from ..evaluation.importance import permutation_importance
-from ..evaluation.model_card import code
+from ..evaluation.markdown import code
 from ..inspection import frequent_values, logit_parts, other_times, prompt_attention, unknown_fields, what_if
 from ..labels_clickprompt import check_labels
 from ..lists_clickprompt import cell_values, kept_values
@@ -172,21 +172,34 @@ def make_page(name_or_path: str) -> gr.Blocks:
         }
         others = [widget for column, widget in by_column.items() if column not in keys]
         gr.on([changed.input, *(widget.input for widget in others)], **row_and_charts, trigger_mode="always_last")
-        # one after the other, so that the row is shown when all of it is known
-        on_load = page.load
-        for key, columns in keys.items():
-            widget = {**key_widgets, **by_column}[key]
-            known_of_it = {
-                "fn": partial(explanations.look_up, key),
-                "inputs": [widget],
-                "outputs": [by_column[name] for name in columns],
-                "queue": False,
-                "api_name": "look_up",
-            }
-            widget.input(**known_of_it, trigger_mode="always_last").then(**row_and_charts)
-            on_load = on_load(**known_of_it).then
-        on_load(**row_and_charts)
+        look_up_tables(page, explanations, {**key_widgets, **by_column}, row_and_charts)
     return page
+
+
+def look_up_tables(
+    page: gr.Blocks, explanations: Explanations, widgets: dict[str, Any], row_and_charts: dict[str, Any]
+) -> None:
+    """Fill in the columns of joined tables when the page loads and when a key changes, then show the row.
+
+    Args:
+        page: The page.
+        explanations: The checkpoint.
+        widgets: The widgets of keys and fields, by column.
+        row_and_charts: Arguments of the event that shows the row.
+    """
+    # one after the other, so that the row is shown when all of it is known
+    on_load = page.load
+    for key, columns in explanations.keys.items():
+        known_of_it = {
+            "fn": partial(explanations.look_up, key),
+            "inputs": [widgets[key]],
+            "outputs": [widgets[name] for name in columns],
+            "queue": False,
+            "api_name": "look_up",
+        }
+        widgets[key].input(**known_of_it, trigger_mode="always_last").then(**row_and_charts)
+        on_load = on_load(**known_of_it).then
+    on_load(**row_and_charts)
 
 
 def key_widget(processor: ClickPromptProcessor, key: str) -> Any:
