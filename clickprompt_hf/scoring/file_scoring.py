@@ -69,11 +69,7 @@ def score_file(
         OSError: If the output cannot be written.
         RuntimeError: If another run is writing the same output.
     """
-    for name, number in (("batch_size", batch_size), ("piece_rows", piece_rows)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {number}.")
-    if output_path.exists() and output_path.samefile(input_path):
-        raise ValueError(f"`output_path` must differ from `input_path`, got {output_path} for both.")
+    _check_arguments(input_path, output_path, batch_size, piece_rows)
     processor.check_model(model.config)
     recent_texts = RecentTexts() if recent_texts is None else recent_texts
     csv_format = csv_format or processor.schema.csv
@@ -174,6 +170,14 @@ def checkpoint_digest(model: torch.nn.Module, processor: ClickPromptProcessor) -
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def _check_arguments(input_path: Path, output_path: Path, batch_size: int, piece_rows: int) -> None:
+    for name, number in (("batch_size", batch_size), ("piece_rows", piece_rows)):
+        if number < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {number}.")
+    if output_path.exists() and output_path.samefile(input_path):
+        raise ValueError(f"`output_path` must differ from `input_path`, got {output_path} for both.")
 
 
 def _check_columns(given: Sequence[str], needed: Sequence[str], path: Path, advice: str) -> None:

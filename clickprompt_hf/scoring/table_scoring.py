@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Click probabilities of raw rows in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from ..click_probabilities import corrected_probabilities
 from ..data.arrow_cells import decoded
 from ..data.columnar import encode_tables
+from ..data.token_tables import TokenTables
+from ..data.vector_columns import FeatureVectors
 from ..distinct_rows import row_hashes, with_distinct_features
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
@@ -72,21 +74,11 @@ def score_table(
     if unknown is None:
         counted.warn()
     recent_texts = RecentTexts() if recent_texts is None else recent_texts
-    feature_ids, order = arrays["feature_ids"], np.arange(len(table))
-    if tables is not None:
-        # Longest first: a batch that does not fit in memory fails at once.
-        hashes = row_hashes(torch.from_numpy(arrays["clause_ids"].astype(np.int64))).numpy()
-        order = np.lexsort((hashes, -tables.lengths(arrays["clause_ids"])))
+    order = _scoring_order(arrays, tables)
     scored = []
     # One context for all batches: autocast casts the weights once per context.
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        for start in range(0, len(table), batch_size):
-            rows = order[start : start + batch_size]
-            batch = {"feature_ids": feature_ids[rows].astype(np.int64)}
-            if vectors is not None:
-                batch["feature_vectors"] = vectors.gather(arrays["vector_ids"][rows])
-            if tables is not None:
-                batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
+        for batch in _batches(arrays, tables, vectors, order, batch_size):
             inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
             inputs = recent_texts.shared(model, with_distinct_features(model, inputs))
             scored.append(corrected_probabilities(model(**inputs).logits, model.config).squeeze(-1))
@@ -98,6 +90,33 @@ def score_table(
     probabilities = np.empty(len(table))
     probabilities[order] = scores
     return probabilities
+
+
+def _scoring_order(arrays: Mapping[str, np.ndarray], tables: TokenTables | None) -> np.ndarray:
+    """The rows in the order in which they are scored, (N,): by length and text if they have text."""
+    if tables is None:
+        return np.arange(len(arrays["feature_ids"]))
+    # Longest first: a batch that does not fit in memory fails at once.
+    hashes = row_hashes(torch.from_numpy(arrays["clause_ids"].astype(np.int64))).numpy()
+    return np.lexsort((hashes, -tables.lengths(arrays["clause_ids"])))
+
+
+def _batches(
+    arrays: Mapping[str, np.ndarray],
+    tables: TokenTables | None,
+    vectors: FeatureVectors | None,
+    order: np.ndarray,
+    batch_size: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Model inputs of the rows in `order` (N,), batch by batch, from what `encode_tables` returns."""
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = {"feature_ids": arrays["feature_ids"][rows].astype(np.int64)}
+        if vectors is not None:
+            batch["feature_vectors"] = vectors.gather(arrays["vector_ids"][rows])
+        if tables is not None:
+            batch["input_ids"], batch["attention_mask"] = tables.assemble(arrays["clause_ids"][rows])
+        yield batch
 
 
 def with_joined_columns(table: pa.Table, processor: ClickPromptProcessor) -> pa.Table:
