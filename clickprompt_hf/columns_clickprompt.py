@@ -39,7 +39,7 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
         # The frame's `to_dict` turns integers with missing values into floats.
         return {name: rows[name].tolist() for name in rows.columns}
     if hasattr(rows, "get_columns"):
-        # Of polars.
+        # A polars data frame.
         return {column.name: cells_of(column) for column in rows.get_columns()}
     if hasattr(rows, "to_pydict"):
         check_different(rows.schema.names, "the table")
@@ -68,7 +68,7 @@ def columns_of(rows, needed: Sequence[str] = (), row_offset: int = 0) -> dict[st
 
 
 def is_listed(rows) -> bool:
-    """Whether rows, given as in `columns_of`, are a list of mappings or what is used like one, such as a stream."""
+    """Whether rows, given as in `columns_of`, are a list of mappings or similar, such as a stream."""
     by_column = isinstance(rows, (str, bytes, Mapping)) or any(map(partial(hasattr, rows), _NAMES_OF_COLUMNS))
     return not by_column and (isinstance(rows, Iterable) or hasattr(rows, "__getitem__"))
 

@@ -615,7 +615,7 @@ class ClickPromptConfig(PreTrainedConfig):
             )
 
     def __post_init__(self, **kwargs):
-        # these belong to the files it is loaded from, not to those it will be saved with
+        # fingerprints of the loaded files do not apply to the files that will be saved
         kwargs.pop(FINGERPRINTS, None)
         kwargs["num_labels"] = 1
         # the click loss; with it, `Trainer` says that it cannot smooth labels, which needs a logit per class

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Looks inside a click model: what each side adds to the logit, what one field does, how much the prompts are read.
+"""Looks inside a click model: what each side adds to the logit, what one field does, how much attention prompts get.
 
 Models must be in evaluation mode, which is what `from_pretrained` returns.
 

@@ -46,14 +46,14 @@ def check_growth(field_sizes: Sequence[int], old_sizes: Sequence[int]) -> None:
 class VectorProjection(SelfInitialized, nn.Module):
     r"""Embedding of a vector x of n numbers: \\(\frac{1}{\sqrt{n}} W x + b\\); a learned vector where x is missing.
 
-    With standardized x, the factor gives embeddings of all n the scale of W's entries, both in a fresh model and in
-    what a step of Adam changes.
+    With standardized x, the factor keeps embeddings at the scale of W's entries for any n, both in a fresh model and
+    in each step of Adam.
 
     Args:
         vector_size: n.
         embedding_size: Width E.
-        initializer_range: Standard deviation of fresh entries of W, and so of the embeddings. The bias and the vector
-            of missing ones start at zero.
+        initializer_range: Standard deviation of fresh entries of W, and so of the embeddings. The bias and the
+            embedding of missing vectors start at zero.
     """
 
     def __init__(self, vector_size: int, embedding_size: int, initializer_range: float = 0.02):
@@ -134,7 +134,7 @@ class FeatureEmbedding(SelfInitialized, nn.Module):
         init.normal_(weight, std=self.initializer_range)
         # a slice has no flag of its own, so check the table's
         if not getattr(weight, "_is_hf_initialized", False):
-            # Training rows may hold no out-of-vocabulary id, so its embedding starts at zero, as no evidence.
+            # Training rows may hold no out-of-vocabulary id, so its embedding starts at zero: no evidence.
             weight[self.field_offsets] = 0
         self.fill_buffers()
 
@@ -236,7 +236,7 @@ class XavierLinear(SelfInitialized, nn.Linear):
     Args:
         in_features: Width of x.
         out_features: Width of y.
-        bias: Whether there is a b.
+        bias: Whether to add b.
         gain: Factor on the fresh weights, above 0.
     """
 
@@ -252,8 +252,8 @@ class XavierLinear(SelfInitialized, nn.Linear):
 def xavier_linear(in_features: int, out_features: int, bias: bool = True, gain: float = 1.0) -> nn.Linear:
     """Build a layer with the fresh weights of `XavierLinear` that is exactly an `nn.Linear`.
 
-    torch's dynamic quantization, for one, looks for that class and skips classes derived from it. A layer whose weight
-    is read directly must be skipped, and so must be a `XavierLinear`.
+    torch's dynamic quantization, for one, converts that class but not its subclasses. A layer whose weight is read
+    directly must not be converted, so it must be a `XavierLinear`.
 
     Args:
         in_features: Width of the input.

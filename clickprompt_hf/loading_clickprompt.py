@@ -342,7 +342,7 @@ def non_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    # weights on disk, quantized ones and shards of several processes are not looked at
+    # weights on disk, quantized ones and shards of several processes are not checked
     if tensor.is_meta or tensor.dtype not in _FLOATS or not tensor.numel() or hasattr(tensor, "device_mesh"):
         return True
     # a sum runs at the memory's speed, three times as fast as extremes, but may overflow

@@ -184,8 +184,8 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
 
         Heads that are not in the checkpoint are randomly initialised, with a warning; `fresh_weights` lists their
         tensors. For click heads after PA-MLM, which finetuning trains, it is a `FreshHeadsWarning`. With a
-        `state_dict` beside the checkpoint's name, its tensors are loaded instead of those in the files, which are
-        checked all the same; `config` must be given.
+        `state_dict`, its tensors are loaded instead of those in the checkpoint's files, which are still checked;
+        `config` must be given.
 
         Raises:
             ValueError: If weights are missing, have other names, shapes or types than the model's, are NaN or
@@ -277,9 +277,9 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         return info
 
     def load_calibration(self, name_or_path: str | Path, **hub_arguments: Any) -> None:
-        """Turn logits into probabilities as the model did whose adapter a folder holds.
+        """Load the calibration that was saved with an adapter.
 
-        `from_pretrained` and `load_adapter` do so themselves, `PeftModel.from_pretrained` does not.
+        `from_pretrained` and `load_adapter` do this themselves; `PeftModel.from_pretrained` does not.
 
         Args:
             name_or_path: Folder or Hub id of the adapter; without `click_probabilities.json`, nothing changes.
@@ -493,7 +493,7 @@ class ClickPromptModel(ClickPromptPreTrainedModel):
         self.post_init()
 
     def _report_attention(self) -> None:
-        """Let the model's configuration name the kernels that the PLM runs, which need not be those asked for."""
+        """Record the attention kernels that the PLM runs, which may differ from those requested."""
         if self.plm is not None:
             self.config._attn_implementation = {"": self.plm.config._attn_implementation}
 

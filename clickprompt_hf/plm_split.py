@@ -177,7 +177,7 @@ class BertSplit(PLMSplit):
 
 
 class ElectraSplit(BertSplit):
-    """BERT's layers on embeddings that may be narrower than they are."""
+    """BERT's layers on embeddings that may be narrower than the layers."""
 
     families: ClassVar[tuple[str, ...]] = ("electra",)
     bottom_names: ClassVar[tuple[str, ...]] = ("embeddings", "embeddings_project")

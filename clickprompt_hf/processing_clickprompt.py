@@ -309,8 +309,8 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         Raises:
             ValueError: If a row lacks a field's column, columns differ in length, a cell of a single-valued field
                 holds several values, a vector has another size than in training or is not finite, or a label is not 0
-                or 1; the message names row and column. If an argument has a
-                wrong value or asks for what a processor of rows cannot do; the message names it.
+                or 1; the message names row and column. Also if an argument has a wrong value or asks for what a
+                processor of rows cannot do; the message names it.
             TypeError: If `rows` or a row has an unsupported type, or an argument is unknown.
         """
         options = TextOptions.of_call(

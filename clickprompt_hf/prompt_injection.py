@@ -166,7 +166,7 @@ class InputInjection(PromptInjection):
 
 
 class LayerwiseInjection(PromptInjection):
-    """Base class of injections that give each of `layers`, indices of PLM layers, prompts of its own."""
+    """Base class of injections with separate prompts for each PLM layer; `layers` are the indices of these layers."""
 
     def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig):
         super().__init__(plm, config)
@@ -294,7 +294,7 @@ class KeyValueInjection(LayerwiseInjection):
         )
 
     def run(self, plm, text, attention_mask, cache: dict[str, PromptCache], output_options: dict[str, bool]) -> Any:
-        """Run the layers with prompts on the text, of which the cache's argument has the name that the PLM takes."""
+        """Run the layers with prompts on the text; `cache` holds the cache under the name of the PLM's argument."""
         return plm(input_ids=text, attention_mask=attention_mask, **cache, **output_options, **self.plm_options)
 
 
@@ -378,7 +378,7 @@ _running = _RunningCall()
 class HiddenStateInjection(LayerwiseInjection):
     """Layerwise prompts as hidden states (B, L, K, H) in front of every layer's input, for layers without a cache.
 
-    The sequence has K more positions. A layer's output there is thrown away: the next layer finds its own prompts.
+    The sequence has K more positions. A layer's output there is discarded: the next layer gets its own prompts.
     """
 
     def __init__(self, plm: PreTrainedModel, config: ClickPromptConfig, layers_name: str):
@@ -514,7 +514,7 @@ def _cache_argument(plm: PreTrainedModel) -> str | None:
 
 
 def checkpointing_layers(plm: PreTrainedModel) -> list[Any]:
-    """The layers of a PLM, in order, by the class that gives them gradient checkpointing."""
+    """The layers of a PLM, in order, found by the class that provides gradient checkpointing."""
     return [module for module in plm.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 

@@ -21,10 +21,10 @@ _NUM_SAMPLED = 32
 
 
 class RecentTexts:
-    """Keeps the states of the texts that were read last, within a bound of memory. Threads may share it.
+    """Keeps the states of the texts that were read last, within a memory limit. Threads may share it.
 
     A text is known by its token ids. Its states are those after the layers that see the text alone, without padding.
-    They are forgotten as soon as a weight or the active adapters of these layers change, or the model's precision.
+    They are forgotten as soon as a weight or the active adapters of these layers, or the model's precision, change.
 
     Args:
         megabytes: Largest size of the states, at least 0. With 0, nothing is kept and models read the texts

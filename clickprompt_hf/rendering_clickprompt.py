@@ -47,7 +47,7 @@ class TextRenderer(FeatureEncoder):
         return _affixes(self.schema, field_index)
 
     def texts_of_vectors(self, rows, key: str = TEXT_VECTOR) -> list[str]:
-        """The texts whose vectors a field with `columns` has, one per row; empty where all its values are missing.
+        """The texts, one per row, that a field with `columns` reads as vectors; empty if all its values are missing.
 
         Args:
             rows: As in `columns_of`.

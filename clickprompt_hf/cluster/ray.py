@@ -5,8 +5,8 @@
 
     scored = on_ray.score(ray.data.read_parquet("rows"), "OUT_CTR", num_actors=8)
 
-`Scorer` is what `score` gives to `ray.data.Dataset.map_batches`, for those who call that themselves. docs/scale.md has
-a recipe for each.
+`score` passes `Scorer` to `ray.data.Dataset.map_batches`; use it to call `map_batches` yourself. docs/scale.md has a
+recipe for each.
 """
 
 import os
@@ -158,7 +158,7 @@ def score(
         model: Folder that `clickprompt export` wrote; or folder or Hub id of a checkpoint.
         output_column: Name of the new column, float64 in [0, 1].
         batch_size: Rows per batch of the model, as in `TableScorer`.
-        num_actors: Number of actors; or the least and the most, between which Ray chooses.
+        num_actors: Number of actors; or the minimum and the maximum, between which Ray chooses.
         rows_per_task: Rows that an actor gets at a time, at least 1.
         resources: Further arguments of `map_batches`, such as `num_cpus=4` or `num_gpus=1` for each actor.
 
@@ -220,8 +220,8 @@ def train(
         num_workers: Number of processes, at least 1.
         use_gpu: Whether each worker gets its own GPU.
         command: `"finetune"` or `"pretrain"`.
-        max_restarts: How often a failed training starts again, from the last checkpoint that it has made, if this
-            process sees that in `--output_dir`.
+        max_restarts: How often to restart a failed training, from its last checkpoint if this process finds one in
+            `--output_dir`.
         storage_path: Where Ray keeps its own records of the run.
 
     Raises:

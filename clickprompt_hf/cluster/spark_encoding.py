@@ -32,8 +32,8 @@ _SHARD_COLUMNS = "feature_ids array<int>, label tinyint, value_keys array<bigint
 def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> None:
     """Encode labelled rows on the workers, and write them as Parquet shards to a new folder.
 
-    Ids are those of `processor(rows)`, row by row. Spark replaces the work of workers that die and writes each shard
-    whole; the folder has counts of the rows per shard once all are there. `join_shards` makes them the folder that
+    Ids are those of `processor(rows)`, row by row. Spark repeats the work of workers that die and writes each shard
+    whole; once all are written, so are the counts of their rows. `join_shards` turns them into the folder that
     `clickprompt finetune --prepared` maps.
 
     Args:
@@ -46,7 +46,7 @@ def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> Non
         RuntimeError: If a worker lacks this package.
         ValueError: If a column or the label is missing, a column holds lists although its field is single-valued, or a
             field is a vector; this is noticed before any row is read.
-        pyspark.errors.PySparkException: If a label is not 0 or 1, or `path` is there already.
+        pyspark.errors.PySparkException: If a label is not 0 or 1, or `path` already exists.
     """
     require_engine("pyspark", "spark")
     from pyspark.sql import functions as F

@@ -28,8 +28,8 @@ def train(
         local_mode: Whether the processes run on the driver's machine instead of the workers.
         use_gpu: Whether each process gets its own GPU from Spark.
         command: `"finetune"` or `"pretrain"`.
-        max_restarts: How often a failed training starts again, from the last checkpoint that it has made, if this
-            process sees that in `--output_dir`.
+        max_restarts: How often to restart a failed training, from its last checkpoint if this process finds one in
+            `--output_dir`.
 
     Returns:
         The metrics that the command returns in the first process.

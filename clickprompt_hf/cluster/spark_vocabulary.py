@@ -1,10 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Vocabularies of a Spark data frame, as `fit_vocabularies` makes them of a table in memory.
+"""Vocabularies of a Spark data frame, equal to those that `fit_vocabularies` fits to a table in memory.
 
 Per field, Spark groups the column and counts; workers turn each distinct value into the keys of the vocabulary, with
 the code of one machine; Spark sums the counts of equal keys. Only keys with enough rows reach the driver, piece by
-piece. A vocabulary is ordered by counts, and by the alphabet among equal counts, so that the order of rows, which
-Spark does not define, does not matter.
+piece. A vocabulary is ordered by counts, ties alphabetically, because Spark does not define the order of rows.
 """
 
 from collections import Counter
@@ -67,8 +66,8 @@ def fit_processor(
         ImportError: If Spark is missing; the message names the extra.
         RuntimeError: If a worker lacks this package.
         ValueError: If a column is missing, holds lists although its field is single-valued, or has no value of the
-            field's kind, a field is a vector, or `min_count` is below 1. All but missing values of a kind are noticed
-            before any row is read.
+            field's kind, a field is a vector, or `min_count` is below 1. Except for columns without a value of their
+            kind, this is checked before any row is read.
     """
     require_engine("pyspark", "spark")
     if min_count < 1:
@@ -103,7 +102,7 @@ def check_no_vectors(schema: Schema, requirement: str) -> None:
 
 
 def check_rows(rows: "DataFrame", schema: Schema) -> None:
-    """Refuse a data frame that does not fit a schema, by its columns and their types.
+    """Refuse a data frame whose columns or types do not fit a schema.
 
     Raises:
         ValueError: If a column is missing or repeated, or holds lists although its field is single-valued.

@@ -66,7 +66,7 @@ def check_workers(context: "SparkContext", modules: Collection[str]) -> None:
 
 
 def send_model(context: "SparkContext", folder: str | Path) -> str:
-    """Send a model's files to all workers, those that start later included.
+    """Send a model's files to all workers, including those that start later.
 
     Returns:
         The name of the folder below `SparkFiles.getRootDirectory()` on every worker; the same for the same files.
@@ -91,7 +91,7 @@ def with_plain_names(rows: "DataFrame") -> "DataFrame":
 
 @contextmanager
 def without_pandas_warning() -> Iterator[None]:
-    """Silence what Spark says about new versions of pandas, which Arrow batches do not pass through."""
+    """Silence Spark's warning about new versions of pandas: Arrow batches bypass pandas."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
         yield

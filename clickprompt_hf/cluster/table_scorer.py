@@ -43,7 +43,7 @@ class TableScorer:
         ImportError: If it is an export and onnxruntime is missing.
 
     Attributes:
-        encoder: Knows the fields and their values.
+        encoder: Encoder of the model: its fields and vocabularies.
         read_columns: The columns that it reads, some of which may come from joined tables.
     """
 

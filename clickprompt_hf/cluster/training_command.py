@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training commands in processes that an engine has started, and what happens if one of them dies."""
+"""Run training commands in processes that an engine starts, and restart them after a failure."""
 
 import argparse
 import logging
@@ -32,7 +32,7 @@ def run_command(command: Command, arguments: Sequence[str]) -> dict[str, Any] | 
 
 
 def check_command(command: str, arguments: Sequence[str], num_processes: int, max_restarts: int) -> list[str]:
-    """Check what an engine is asked to run, before it starts anything.
+    """Check a training command before an engine starts it.
 
     Returns:
         The arguments as a list of strings.
@@ -61,10 +61,10 @@ def with_restarts(
     max_restarts: int,
     failures: type[Exception] | tuple[type[Exception], ...],
 ) -> Any:
-    """Run training; if it fails, run it again, from its last checkpoint if it has made one.
+    """Run training; if it fails, run it again, from its last checkpoint if there is one.
 
-    Checkpoints that were in the output folder before are those of another run, which the arguments may protect,
-    overwrite or resume: as long as there are no newer ones, the arguments stay as they are.
+    Checkpoints that were already in the output folder belong to another run, which the arguments may protect,
+    overwrite or resume. The arguments change only once this run has saved a checkpoint.
 
     Args:
         run: Trains, given the arguments of the command.
@@ -101,6 +101,6 @@ def _output_dir(arguments: Sequence[str]) -> Path:
 
 
 def _identity(checkpoint: Path) -> tuple[str, int]:
-    """Tells a checkpoint from another one of the same name, which a run that overwrites it would make."""
+    """Distinguishes a checkpoint from one of the same name that a run has written over it."""
     state = checkpoint / "trainer_state.json"
     return checkpoint.name, state.stat().st_mtime_ns if state.is_file() else 0

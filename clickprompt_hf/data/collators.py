@@ -58,7 +58,7 @@ class ClickPromptCollator:
 
 @dataclass
 class EncodedRowsCollator:
-    """Make batches without a processor, by a collator of transformers, which stacks inputs of equal or padded length.
+    """Make batches without a processor: a collator of transformers stacks inputs of equal or padded length.
 
     Args:
         collator: `default_data_collator` or a function like it.
@@ -249,7 +249,7 @@ def _row_labels(batch: dict[str, Any]) -> np.ndarray:
 
 
 def _tensors(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """What a model takes of a batch; states of texts stand in for their tokens."""
+    """The model inputs of a batch, as tensors; states of texts replace their tokens."""
     names = ("feature_ids", "feature_vectors", "input_ids", "attention_mask", "text_rows", "labels")
     tensors = {name: torch.from_numpy(batch[name]) for name in names if name in batch}
     if "text_states" in batch:

@@ -68,14 +68,14 @@ def unseen_shares(feature_ids: np.ndarray, max_values: Sequence[int]) -> np.ndar
 def matching_dropout(
     train_ids: np.ndarray, evaluated_ids: Sequence[np.ndarray], max_values: Sequence[int], seed: int
 ) -> FeatureDropout | None:
-    r"""Choose the dropout with which unseen values are as frequent in training as in the rows of evaluation.
+    r"""Choose the dropout that makes unseen values as frequent in training as in evaluation.
 
     With shares \\(t\\) and \\(v\\) of unseen values of a field in training and evaluation, an id is replaced with
     probability \\(\max(0, (v - t) / (1 - t))\\).
 
     Args:
         train_ids: Ids of the training rows, (N, C).
-        evaluated_ids: Ids of the rows of evaluation, (M, C) each.
+        evaluated_ids: Ids of evaluation rows, (M, C) per dataset.
         max_values: Columns of ids per field.
         seed: Seed of the choices.
 

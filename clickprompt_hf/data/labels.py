@@ -37,7 +37,7 @@ def check_source_labels(source: SourceTable, name: str | Mapping[str, str]) -> S
 def with_checked_labels(table: pa.Table, schema: Schema, where: str) -> pa.Table:
     """Convert the label column to int8, or to truth values if 1 may be the label of no click.
 
-    Either way, reading the labels again by the same schema gives the same.
+    Either way, the same schema reads them as the same labels again.
 
     Args:
         table: Raw rows.

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Copies of training rows in another split: a model that memorized them is judged too well by that split."""
+"""Copies of training rows in another split, which flatter a model that has memorized them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ _FILTER_SHIFT = np.uint64(64 - _FILTER_BITS)
 _ROWS_PER_BLOCK = 1 << 20
 # A smaller share moves AUC by less than other choices do.
 _FEW = 0.01
-# Labels of rows that are alike by chance agree no better than the fields predict them, which is far below this.
+# Labels of rows that are equal by chance agree only as far as the fields predict them, which is far below this.
 _AGREEMENT_OF_COPIES = 0.5
-# Fields depend on each other: rows may be alike a few times as often as those of independent fields.
+# Fields depend on each other, so equal rows may be a few times as frequent as with independent fields.
 _TIMES_EXPECTED = 5
 
 

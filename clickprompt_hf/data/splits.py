@@ -295,7 +295,7 @@ def stratified_ends(num_rare: int, ends: Sequence[int], shares: Sequence[Fractio
 
 
 def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Number each row's value, (N,), by first appearance; values that mean the same are one, as are missing values.
+    """Number each row's value, (N,), by first appearance; equivalent values share a number, as do missing ones.
 
     Raises:
         ValueError: If cells hold several values.

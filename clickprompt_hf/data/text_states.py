@@ -78,7 +78,7 @@ class TextStates:
     trainer freezes the lower layers and raises an error if the model's lower layers differ.
 
     Args:
-        folder: The folder of one PLM's states, such as `build` leaves it below its `folder`.
+        folder: The folder of one PLM's states, as `build` creates it in its `folder`.
 
     Attributes:
         folder: The folder.
@@ -163,14 +163,14 @@ class TextStates:
     ) -> "TextStates":
         """Open the cached states of texts, and compute missing ones.
 
-        An interrupted call leaves what it has finished to the next one. If another process writes the same states,
-        this one waits for it, however long that takes.
+        The next call continues where an interrupted one stopped. If another process writes the same states, this one
+        waits for it, however long that takes.
 
         Args:
             model: A ClickPrompt model whose `prompt_depth` leaves lower layers without prompts. It computes in its own
                 type, in evaluation mode, without gradients, on its own device.
             texts: The texts of datasets, such as all splits of a run.
-            folder: Where the states of all PLMs are. Each has a folder of its own there.
+            folder: Folder for the states of all PLMs, each in a subfolder.
             dtype: Type of the states: `"fp32"`, or `"bf16"` or `"fp16"` in half the size.
             progress_bar: Whether to show one while states are computed.
             quiet: Whether not to log that all states exist or that another process writes them.

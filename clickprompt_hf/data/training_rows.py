@@ -21,7 +21,7 @@ def columns_of_training_rows(train: TrainingRows, needed: Sequence[str]) -> Mapp
     """Convert training rows to a mapping from column to values, which are Arrow's if the rows are.
 
     Args:
-        train: An Arrow table or what gives one, as data frames of polars do; a data frame of pandas; a
+        train: An Arrow table or an object that exports one, such as a polars data frame; a pandas data frame; a
             `datasets.Dataset` in any format or a `datasets.IterableDataset`, which is read once; a mapping from column
             to values; or rows as mappings from column to value.
         needed: Columns that the rows must have.

@@ -34,7 +34,7 @@ MAX_ROWS = 100_000
 
 @dataclass(frozen=True)
 class SchemaDraft:
-    """A schema as guessed from a table, with all that it was guessed from.
+    """A schema guessed from a table, and what it was guessed from.
 
     Args:
         profiles: All columns, in the table's order.
@@ -102,7 +102,7 @@ class SchemaDraft:
 def draft_schema_of(table: pa.Table, label: str | None = None, positive: str | None = None) -> Schema:
     """Draft the schema of a table as `clickprompt draft-schema` does, without its questions.
 
-    Of a table with more than 100,000 rows, it looks at as many, drawn at random with a fixed seed.
+    From a table of more than 100,000 rows, it draws that many at random, with a fixed seed.
 
     Args:
         table: Raw rows, with the label.
@@ -123,7 +123,7 @@ def draft_schema_of(table: pa.Table, label: str | None = None, positive: str | N
 
 
 def draw_rows(num_rows: int) -> np.ndarray:
-    """Draw the `MAX_ROWS` rows of a larger table that a draft looks at, with a fixed seed, in order."""
+    """Draw the `MAX_ROWS` rows that a draft of a larger table is based on, with a fixed seed, in order."""
     return np.sort(np.random.default_rng(0).choice(num_rows, MAX_ROWS, replace=False))
 
 
@@ -132,7 +132,7 @@ def profile_columns(table: pa.Table, csv_format: CsvFormat | None = None) -> lis
 
     Args:
         table: The rows.
-        csv_format: Of a table whose cells are those of a CSV file: how it writes the numbers of numeric fields.
+        csv_format: For a table read from a CSV file: how the file writes the numbers of numeric fields.
     """
     profiles = []
     for name, column in zip(table.column_names, table.columns):
@@ -147,7 +147,7 @@ def profile_columns(table: pa.Table, csv_format: CsvFormat | None = None) -> lis
 
 
 def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positive: str | None = None) -> SchemaDraft:
-    """Draft a schema from the profiles of all columns; adds to them what follows from the label and from each other.
+    """Draft a schema from the profiles of all columns; adds what follows from the label and from each other.
 
     Args:
         profiles: The columns, as `profile_columns` returns them.

@@ -20,7 +20,7 @@ _CHARACTERS_PER_TOKEN = 4
 # Ids learn fewer values than this as well as words do.
 _MIN_WORDED_VALUES = 50
 _MIN_LETTERS = 5
-# Fewer rows per text than this, and cached states save little for their place on the disk.
+# With fewer rows per text than this, cached states save too little for their disk space.
 ROWS_PER_TEXT = 2
 _MOST_MORE_TEXTS = 1.1
 

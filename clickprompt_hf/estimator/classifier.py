@@ -86,7 +86,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
             finetune`, 3e-3 for a backbone alone on fewer than 200,000 training rows, else 1e-3.
         plm_learning_rate: Learning rate of the language model; 0 freezes it.
         max_epochs: Largest number of passes over the training rows. By default 15 for a backbone alone on fewer than
-            200,000 training rows, else 3; 3 too without validation rows.
+            200,000 training rows if there are validation rows, else 3.
         batch_size: Rows per training batch. By default 64 with a language model; without one 64 to 1,024, by the
             number of training rows.
         validation_fraction: Fraction of the rows to hold out, in [0, 1): they choose the best epoch by AUC, stop

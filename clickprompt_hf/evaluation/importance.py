@@ -28,8 +28,8 @@ def permutation_importance(
     """Measure how far the AUC drops when the values of one field are shuffled among the rows.
 
     Shuffling keeps a field's values but breaks their link to the label and to the other fields. A field that the model
-    does not use has 0, and one that misleads it on these rows is negative. Fields that say the same share their
-    importance: shuffling one leaves the other intact.
+    does not use has 0, and one that misleads it on these rows is negative. Fields with the same information share
+    their importance: shuffling one leaves the other intact.
 
     Parts of one time, such as hour and weekday, are read from the same column, so they are shuffled together and share
     one entry, named after all of them.

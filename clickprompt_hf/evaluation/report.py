@@ -95,8 +95,8 @@ def calibration_metrics(probabilities, clicks, num_bins: int = CalibrationError.
 def calibration_bins(probabilities, clicks, num_bins: int = CalibrationError.num_bins) -> pd.DataFrame:
     """Sort rows by probability and split them into bins of equal size.
 
-    Rows of equal probability each count their common click rate, so that their order does not matter where a bin ends
-    between them.
+    Rows of equal probability all get their mean click rate, so that their order does not matter if a bin ends between
+    them.
 
     Args:
         probabilities: (N,) click probabilities.

@@ -178,7 +178,7 @@ def files_by_split(files: Sequence[Path], folder: Path) -> tuple[dict[str, list[
     """Sort files by split; all belong to `train` if no name tells a split.
 
     As in `datasets`, shards such as data/train-00000-of-00001.parquet count first, then names of subfolders, then
-    names of files. Files that do not follow the first of these that names a split are left out.
+    names of files. The first of these that names a split decides; files that do not follow it are left out.
 
     Args:
         files: Files in `folder` and its subfolders.

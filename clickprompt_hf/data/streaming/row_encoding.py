@@ -95,7 +95,7 @@ class RowEncoding:
         with_trained_values(self.processor, self._trained_values()).save_pretrained(self.folder / "processor")
 
     def _trained_values(self) -> TrainedValues:
-        """Counts of the training rows, as `count_training_values` gives them."""
+        """Counts of the training rows, as `count_training_values` returns them."""
         train = list(self.splits.sizes).index("train")
         processor, trained = self.processor, {}
         for f, field in enumerate(processor.schema.fields):

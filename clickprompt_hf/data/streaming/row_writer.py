@@ -11,7 +11,7 @@ import numpy as np
 
 # Rows of a bucket of positions, which are sorted in memory.
 _BUCKET_ROWS = 1 << 20
-# More runs of consecutive positions than this in a chunk are sorted by way of buckets.
+# A chunk with more runs of consecutive positions than this is sorted in buckets.
 _MOST_RUNS = 64
 
 
@@ -19,8 +19,8 @@ class RowWriter:
     """Writes chunks of rows whose positions may be in any order; each position is written once.
 
     Several threads may write at once. Rows at consecutive positions are written together. Others first go to files of
-    neighboring positions, which `finish` reads one by one, sorts and writes. So neither memory nor the disk has to hop
-    between distant rows.
+    neighboring positions, which `finish` reads one by one, sorts and writes. This avoids random access to distant
+    rows.
 
     Args:
         folder: Where the arrays go, as `<name>.npy`.

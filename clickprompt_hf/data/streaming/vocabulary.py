@@ -49,7 +49,7 @@ _MOST_WORDS = 8
 
 @dataclass
 class FittedField:
-    """What training rows say about a field.
+    """What was fitted to the training rows for a field.
 
     Args:
         vocabulary: (V,) large strings, in the order of their ids.
@@ -222,7 +222,7 @@ def counted_values(column: SpilledColumn, counts: np.ndarray) -> Iterator[tuple[
 def ids_of_column(
     column: SpilledColumn, fitted: FittedField, processor: FeatureEncoder, field_index: int, counts: np.ndarray
 ) -> np.ndarray:
-    """Ids (D, C) int32 of all values of a field's column, as `FeatureEncoder.encode_values` gives them.
+    """Ids (D, C) int32 of all values of a field's column, as `FeatureEncoder.encode_values` returns them.
 
     Args:
         column: The field's column.
