@@ -289,9 +289,9 @@ class TableSchema:
     Args:
         file: Path of the table, in any format that a log may have. In a schema file, it is relative to that file's
             folder.
-        key: Column by which rows are joined, of the table and of the log. The table has each of its values once.
-        prefix: Put before the names of the table's other columns, as in `"user_"`, so that the schema's fields name
-            them with it.
+        key: Column by which rows are joined, in both the table and the log. Its values are unique in the table.
+        prefix: Put before the names of the table's other columns, such as `"user_"`. Fields of the schema use these
+            longer names.
 
     Raises:
         ValueError: If a value is not a string, or `file` or `key` is empty.

@@ -166,7 +166,7 @@ def _damaged(path: str | Path) -> OSError:
 
 
 def _plain(cell: Any) -> Any:
-    """A cell as JSON has it."""
+    """A cell as a JSON value."""
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()
     if isinstance(cell, (list, tuple)):

@@ -52,7 +52,7 @@ class TextEncoder:
 
     Args:
         name_or_path: Folder or Hub id of the PLM.
-        fingerprint: Fingerprint that the PLM must have; by default, any PLM is right.
+        fingerprint: Fingerprint that the PLM must have; by default, any PLM is accepted.
         bf16: Whether to compute matrix products in bf16, which changes vectors by about 1 %.
         hub_arguments: Arguments of `from_pretrained` that say where to load from, such as `subfolder` or `revision`.
     """

@@ -1,8 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Files and folders that appear whole or not at all, even if the process is killed or the disk is full.
 
-Everything is written beside its place under a hidden name, flushed to the disk, and renamed. What a killed process
-leaves under hidden names is removed when the same file or folder is written again.
+Everything is written under a hidden name next to its destination, flushed to the disk, and renamed. What a killed
+process leaves under hidden names is removed when the same file or folder is written again.
 """
 
 import os

@@ -181,7 +181,7 @@ def check_same_fields(found: Schema, saved: Schema) -> None:
 
 
 def check_same_rows(saved: dict[str, Any], found: dict[str, Any], owner: str = CHECKPOINT) -> None:
-    """Refuse data that differ from those of a checkpoint or teacher, as `owner` says.
+    """Refuse data that differ from those of a checkpoint or teacher, which messages call `owner`.
 
     Raises:
         ValueError: If own splits, split sizes or test rows differ.

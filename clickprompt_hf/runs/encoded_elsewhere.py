@@ -24,8 +24,8 @@ def dataset_of(data_args: DataArguments, recorded: Any) -> Any:
     """The dataset of a run: `"shards"` if `--prepared` names encoded shards, else the recorded one.
 
     Raises:
-        ValueError: If an argument would decide what the shards have decided, or the checkpoint was trained on shards
-            and the folder holds none.
+        ValueError: If an argument was fixed when the shards were encoded, or the checkpoint was trained on shards and
+            the folder holds none.
     """
     if data_args.prepared is None or not is_of_shards(data_args.prepared):
         # a dataset that is given may belong to another record

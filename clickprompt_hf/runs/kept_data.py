@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Encoded rows that runs keep and share: `--prepared`. They are used only by runs that would encode the same again."""
+"""Encoded rows that runs keep and share: `--prepared`. Only runs that would encode the same rows use them."""
 
 import hashlib
 import json

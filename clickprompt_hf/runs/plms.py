@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """The PLM of a run: its configuration, and the tokenizer and text limit that the processor needs.
 
-Beside pretrained PLMs there are scratch ones: small RoBERTas with fresh weights and their own tokenizers, to try
+Besides pretrained PLMs, there are scratch ones: small RoBERTas with fresh weights and their own tokenizers, to try
 ClickPrompt without a pretrained PLM.
 """
 
@@ -143,7 +143,7 @@ def check_plm_name(plm_name_or_path: str) -> None:
 def planned_config(model_args: ModelArguments) -> ClickPromptConfig:
     """Build a configuration from the arguments of the PLM and its prompts before there are rows.
 
-    Its layers are those of the model to come; the vocabulary of a scratch PLM is not.
+    It has the layers of the final model, but not the vocabulary of a scratch PLM.
     """
     name = str(model_args.plm_name_or_path)
     tokenizer: Any = scratch_tokenizer(name, []) if name in SCRATCH_SIZES else None

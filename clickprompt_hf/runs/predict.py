@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     state = PartialState(cpu=on_cpu)
     if state.num_processes > 1:
-        # Once they have met, one may finish hours before another. A process that dies closes its connections.
+        # Once all have started, one may finish hours before another. If a process dies, its connections close.
         _set_pg_timeout(timedelta(days=30))
 
     # 2. The checkpoint: a processor that reads raw rows, and a model.

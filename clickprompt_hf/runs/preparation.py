@@ -245,7 +245,7 @@ class _Request:
         return {FACTS_FILE: facts, **(self.kept.notes() if self.kept is not None else {})}
 
     def choose_text(self, schema: Schema) -> tuple[Schema, list[str] | None]:
-        """As `_chosen_text`."""
+        """Call `_chosen_text` for this request."""
         reads_text = self.model_args.plm_name_or_path is not None
         if self.processor is not None:
             reads_text = self.processor.reads_text
@@ -495,7 +495,7 @@ def _chosen_text(
 def _facts(
     own_splits: Collection[str], columns: list[str], schema: Schema, resolved: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the record of the data says beyond the arguments: the source's own splits, and the column to split by."""
+    """What the data record holds beyond the arguments: the source's own splits, and the column to split by."""
     column = resolved["split_column"]
     if resolved["split"] == "user":
         column = choose_split_column(schema, columns, column)

@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     limits = Limits(args.max_rows, args.max_bytes, args.queue_rows, args.batch_size, args.max_wait_ms)
     engine = load_engine(args.model, args.threads, args.backbone_module)
-    # damaged weights are noticed now, and the first request finds the lookups of values and joined tables built
+    # notices damaged weights now, and builds the lookups of values and joined tables before the first request
     encoder = engine.encoder
     columns = encoder.needed_columns(encoder.columns_to_join({}))
     engine.score(engine.read([dict.fromkeys(columns)], UnknownValues(encoder)))

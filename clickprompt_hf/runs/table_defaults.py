@@ -27,7 +27,7 @@ def choose_by_rows(
     is_silent: bool = False,
     plm_args: ClickPromptTrainingArguments | None = None,
 ) -> None:
-    """Set what was not given, by the number of rows of a table without published sizes, and print it.
+    """Choose missing sizes and settings by the number of rows of a table without published sizes, and print them.
 
     Sizes apply to all fresh models, training settings to a backbone alone. Custom backbones, published datasets and
     runs with `--preset` or a size stay as they are.

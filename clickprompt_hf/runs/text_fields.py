@@ -81,7 +81,7 @@ def is_schema_of(
     recorded: Sequence[str] | None = None,
     vector_fields: Sequence[str] | None = None,
 ) -> bool:
-    """Whether a schema file is that of a checkpoint, whose fields in the text `--text_fields` may have chosen.
+    """Whether a schema file is a checkpoint's, except that `--text_fields` may have chosen the fields in the text.
 
     Args:
         given: Content of the file. The field of `--vector_fields` need not be in it.

@@ -33,7 +33,7 @@ class _Waiting:
 class Batcher:
     """Scores the rows of concurrent requests in common batches, in the order of arrival.
 
-    Use it as an asynchronous context manager. Leaving it scores what still waits.
+    Use it as an asynchronous context manager. Leaving it scores the remaining requests.
 
     Args:
         score: Called in a thread with the requests of a batch.
@@ -81,7 +81,7 @@ class Batcher:
 
         Raises:
             QueueIsFull: If these rows and those that wait are more than `queue_rows`.
-            Exception: What `score` of the class gave for this request.
+            Exception: What `score` of the class returned for this request.
         """
         if self.queued_rows + len(rows) > self.queue_rows:
             raise QueueIsFull
@@ -103,7 +103,7 @@ class Batcher:
                 except Exception as error:
                     results = [error] * len(batch)
                 for waiting, result in zip(batch, results, strict=True):
-                    # a request that was cancelled waits for nothing
+                    # nobody waits for a cancelled request
                     if waiting.result.done():
                         continue
                     if isinstance(result, Exception):

@@ -22,7 +22,7 @@ class Engine(Protocol):
 
     @property
     def encoder(self) -> FeatureEncoder:
-        """Knows the fields and their values."""
+        """Encoder of raw rows: its fields and vocabularies."""
 
     @property
     def trained_values(self) -> TrainedValues | None:

@@ -1,8 +1,8 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Calibration of click probabilities on validation rows: scale and shift of the logit.
 
-The weights with the best validation AUC are often too sure of themselves: after a few epochs on a small table, log
-loss rises while AUC still does. Scale and shift (Platt 1999) repair that without changing the order of rows.
+The weights with the best validation AUC are often overconfident: after a few epochs on a small table, log loss gets
+worse while AUC still improves. Scale and shift (Platt 1999) fix that without changing the order of rows.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from .unwrapping import unwrap_model
 
 logger = logging.get_logger(__name__)
 
-# Fewer rows of a class than this say too little about two numbers.
+# With fewer rows of a class than this, two parameters cannot be fitted reliably.
 LEAST_ROWS_PER_CLASS = 50
 _SCALES = (1e-3, 1e3)
 _SEED = 0
@@ -60,11 +60,11 @@ def reset_calibration(model: nn.Module) -> None:
 
 
 def fit_calibration(logits: np.ndarray, clicks: np.ndarray) -> Calibration:
-    """Fit scale and shift, or the scale alone, if they improve the log loss of rows that they were not fitted to.
+    """Fit scale and shift, or the scale alone, if that improves the log loss of held-out rows.
 
-    Rows are split into two halves, each with half of each class. Either candidate is fitted to each half and judged on
-    the other. The one with the lower mean log loss counts, if it is below that of the logits themselves by at least
-    one standard error of the rows' differences; it is then fitted to all rows. Otherwise nothing changes.
+    Rows are split into two halves, each with half of each class. Each candidate is fitted to each half and evaluated
+    on the other. The one with the lower mean log loss is then fitted to all rows, if it improves on the uncalibrated
+    logits by at least one standard error of the rows' differences. Otherwise nothing changes.
 
     Args:
         logits: (N,) finite click logits of rows that the model was not trained on.

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Which checkpoints can be resumed: told by their contents, so that those of other versions and trainers count too.
+"""Which checkpoints can be resumed, judged by their contents, so that those of other versions and trainers count too.
 
 A checkpoint is whole if each of its files can be read to its end, and if it holds weights, optimizer, schedule, random
 states and the state of the trainer. Where these are depends on who wrote it: one process or DDP, FSDP with full or

@@ -65,7 +65,7 @@ class DivergenceCheckingTrainer(Trainer):
         return super()._finalize_training(*args, **kwargs)
 
     def _watch(self, number: torch.Tensor, name: str) -> None:
-        """Note whether a number of this step is finite, and stop if it is not and no other process must be asked."""
+        """Check that a number of this step is finite; if not, stop, at once unless other processes must stop too."""
         infinite = ~_is_finite(_local(number))
         self._diverged = infinite if self._diverged is None else self._diverged | infinite.to(self._diverged.device)
         nothing_waits = number.device.type == "cpu" or self.args.logging_nan_inf_filter

@@ -71,7 +71,7 @@ def precision_left_as_it_was(model: nn.Module) -> Iterator[None]:
 
 
 def attributes(owner: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Those of an object's own attributes that have one of these names."""
+    """The object's own attributes with these names."""
     return {name: vars(owner)[name] for name in names if name in vars(owner)}
 
 

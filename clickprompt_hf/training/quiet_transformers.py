@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Let transformers show only errors, and no progress bars for its files."""
+    """Hide transformers' progress bars, and all its messages except errors."""
     level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -84,10 +84,10 @@ class _ProgressCallback(TrainerCallback):
 class ResumableTrainer(DivergenceCheckingTrainer):
     """A `Trainer` with atomic checkpoints, whose resumed runs end like uninterrupted ones.
 
-    - A checkpoint is written beside its place and renamed when all processes have written their files. So is what
-      `save_model` writes.
+    - A checkpoint is written under a temporary name and renamed once all processes have written their files. So is
+      what `save_model` writes.
     - Resuming with `True` uses the newest complete checkpoint.
-    - Other numbers of processes resume a checkpoint, with FSDP2 what was saved without it and the reverse.
+    - Any number of processes can resume a checkpoint, with FSDP2 even if it was saved without it, and vice versa.
     - A run that had reached its last step, or had stopped early, trains no further.
     - A checkpoint of an epoch's last step is saved after the evaluation and the log of the epoch: resuming does not
       repeat them.

@@ -2,8 +2,8 @@
 """Id tables sharded across processes by rows, so that a table may be larger than a device.
 
 A lookup sends ids to the processes that hold their rows and gets the embeddings back; its backward pass sends the
-gradients the other way. Each process then has the gradients of its own rows alone, sparse ones, and updates these rows
-as `sparse_embedding_updates` does. All other weights are those of DDP.
+gradients the other way. Each process then has sparse gradients of its own rows only, and updates these rows as
+`sparse_embedding_updates` does. DDP handles all other weights.
 
 Neither DTensor nor TorchRec does this under `Trainer`. DTensor's row-wise embedding (`RowwiseParallel`) has a dense
 gradient, so the cost of each step would grow with the table, and it cannot have a sparse one. TorchRec wraps the model
@@ -54,7 +54,7 @@ class RowShardedTable(nn.Embedding):
     Args:
         num_rows: N.
         embedding_size: E.
-        like: Gives the type and the device of the weight, which is not filled, and whether it is trained.
+        like: Tensor whose type, device and `requires_grad` the weight takes; its values are not copied.
     """
 
     def __init__(self, num_rows: int, embedding_size: int, like: torch.Tensor):
@@ -123,7 +123,7 @@ class RowShardedTable(nn.Embedding):
 
 
 def exchanged(rows: torch.Tensor, sent: Sequence[int], received: Sequence[int]) -> torch.Tensor:
-    """Send each process its part of `rows`, and return what the processes have sent here, in their order.
+    """Send each process its part of `rows` (all-to-all), and return what the processes sent to this one, in order.
 
     Args:
         rows: (sum of `sent`, ...).
@@ -180,7 +180,7 @@ def num_parameters(model: Any) -> int:
 
 @contextmanager
 def in_all_processes(model: nn.Module) -> Iterator[None]:
-    """Context in which every process runs the model, all equally often: otherwise, they wait for each other forever.
+    """Context in which all processes run the model, equally often: otherwise, they would wait for each other forever.
 
     Args:
         model: A model whose id tables are sharded; others need no context.

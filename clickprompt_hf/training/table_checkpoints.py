@@ -121,7 +121,7 @@ class ShardedTablesTrainer(ResumableTrainer):
         return {name: table for name, table in sharded_tables(self.model).items() if id(table.weight) in updated}
 
     def _moments(self) -> dict[str, tuple[int, int, torch.Tensor]]:
-        """Rows of the moments of the sharded tables: how many there are, the first of this process, its own (n, E)."""
+        """Moments of the sharded tables: rows in the table, first row of this process, and its moments (n, E)."""
         return {
             f"{name}.{moment}": (table.num_rows, table.first_row, state[moment])
             for name, table in self._trained_tables().items()

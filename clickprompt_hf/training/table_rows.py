@@ -2,8 +2,8 @@
 """Rows of tables in safetensors files that several processes write and read together.
 
 A file is first laid out: header, room for every table, and the tensors of another file. Each process then writes its
-rows where they belong, and reads only the rows that it holds. No process needs memory for more than a piece of a table
-beside its own rows. torch.distributed.checkpoint is no alternative: its safetensors writer keeps a second copy of a
+rows where they belong, and reads only the rows that it holds. Besides its own rows, a process holds only a piece of a
+table in memory. torch.distributed.checkpoint is no alternative: its safetensors writer keeps a second copy of a
 process's rows in memory and needs twice the disk space, and its other readers load every piece of which they need a
 row.
 

@@ -32,7 +32,7 @@ _LEAST_READS = 2
 
 
 def freezes_lower_layers(model: nn.Module, settings: ClickPromptSettings, datasets: Iterable[Any] = ()) -> bool:
-    """Whether training leaves the PLM's lower layers as they are: as the settings say, or as cached rows need it."""
+    """Whether training freezes the PLM's lower layers: because of the settings, or because rows have cached states."""
     inner = unwrap_model(model)
     if not is_named(inner, "ClickPromptPreTrainedModel") or not inner.config.use_plm:
         return False
@@ -128,7 +128,7 @@ def _check_caching(model: Any, settings: ClickPromptSettings, collator: Any, dat
 
 
 class CachedRows:
-    """Rows of a trainer with cached states instead of tokens: given that way, or cached by the trainer."""
+    """Rows of a trainer with cached states instead of tokens, given by the caller or cached by the trainer."""
 
     def __init__(self) -> None:
         self._by_dataset: WeakKeyDictionary[ColumnarDataset, ColumnarDataset] = WeakKeyDictionary()

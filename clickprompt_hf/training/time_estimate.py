@@ -15,9 +15,9 @@ from ..data.columnar import ColumnarDataset
 # The first steps allocate memory, compile kernels and skip the rows of a resumed run.
 _WARM_UP_STEPS = 3
 _LEAST_STEPS, _LEAST_SECONDS = 10, 3.0
-# If steps are slow, two of them are enough to wait for.
+# If steps are slow, two of them are enough.
 _LEAST_SLOW_STEPS, _SLOW_SECONDS = 2, 20.0
-# Of a training step, where the forward pass cannot be timed: the backward pass takes twice as long.
+# Share of the forward pass in a training step, where it cannot be timed: the backward pass takes twice as long.
 _FORWARD_SHARE = 1 / 3
 
 

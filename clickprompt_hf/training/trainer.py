@@ -88,10 +88,10 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
 
     - `plm_learning_rate` applies to the PLM's trunk and LM head (0 freezes them), `learning_rate` to everything else;
     - weight decay applies to matrices only, never to biases, norms or embeddings;
-    - training rows with `teacher_logits` give the loss of `distillation_loss`, with `distill_temperature` and
-      `distill_weight`; evaluation counts clicks only;
-    - `embedding_l2` is the precision of a normal prior on the feature embeddings, see embedding_l2.py; it comes after
-      gradients are clipped, and the loss that is logged leaves it out;
+    - training rows with `teacher_logits` have the loss `distillation_loss`, with `distill_temperature` and
+      `distill_weight`; evaluation uses clicks only;
+    - `embedding_l2` is the precision of a normal prior on the feature embeddings, see embedding_l2.py; it is added
+      after gradients are clipped, and the logged loss does not include it;
     - with `feature_dropout="unseen"`, training meets unseen values as often as evaluation does;
     - with `sparse_embedding_updates`, a step updates only the feature embeddings that its batch reads;
     - with `shard_id_tables`, each process holds some of the rows of each table of feature embeddings; the model keeps
@@ -114,7 +114,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     - `model_card` replaces the model card.
 
     Args:
-        model: Model to train, also compiled, with adapters of PEFT, or loaded with a checkpoint's own code.
+        model: Model to train. It may be compiled, have PEFT adapters, or be loaded with a checkpoint's own code.
         args: Training arguments. Plain `TrainingArguments` train all parts with their `learning_rate`, without early
             stopping. Defaults to `TrainingArguments("tmp_trainer")`, as in `Trainer`.
         data_collator: As in `Trainer`; see above for the default.
@@ -309,8 +309,8 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
     def cache_texts(self, datasets: Iterable[ColumnarDataset]) -> None:
         """With `cache_text_states`, compute the states of the texts of datasets; otherwise, do nothing.
 
-        Training does so for its own datasets, evaluation for others. To compute all at once, and so learn at once what
-        does not fit on the disk, call this before training.
+        Training does so for its own datasets, evaluation for others. Call this before training to compute all states
+        at once, so that a disk that is too small is noticed early.
 
         Args:
             datasets: Datasets with text.
@@ -360,7 +360,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             )
 
     def _with_feature_dropout(self, dataset: ColumnarDataset) -> ColumnarDataset:
-        """Training rows with as many unseen values as the rows of evaluation have."""
+        """Training rows in which values are unseen as often as in the evaluation rows."""
         config = unwrap_model(self.model).config.ctr_config
         if self.settings.feature_dropout == "none" or config is None:
             return dataset
@@ -627,7 +627,7 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
 
     def _get_num_items_in_batch(self, batch_samples, device):
         # An evaluation's loss is the mean over the rows of each process's batch. The number of all processes would
-        # scale it by their padded rows. A loss function of the caller's expects it, as `Trainer` gives it.
+        # scale it by their padded rows. A custom loss function expects it, as `Trainer` passes it.
         counts_itself = self._predicts and self.compute_loss_func is None
         return None if counts_itself else super()._get_num_items_in_batch(batch_samples, device)
 
