@@ -79,7 +79,7 @@ def while_caching_texts(folder, prepared, die):
 
 
 def in_preparation(folder, prepared, die):
-    die.before(preparation, "_files_of")
+    die.before(preparation, "files_of")
     arguments = ["--dataset", "synthetic", "--ctr_only", "--output_dir", str(folder / "out"), "--use_cpu", "true"]
     finetune.main([*arguments, "--report_to", "none"])
 

@@ -536,7 +536,7 @@ def test_prepared_rows_are_kept_and_used_again(arguments, files, table, tmp_path
         raise AssertionError("the rows must not be read again")
 
     with monkeypatch.context() as patched:
-        patched.setattr("clickprompt_hf.runs.preparation.read_source", refuse)
+        patched.setattr("clickprompt_hf.runs.raw_rows.read_source", refuse)
         patched.setattr("clickprompt_hf.runs.preparation.StreamedTable", refuse)
         assert run(pretrain, "again", *plm) == record
         finetuned = run(finetune, "ctr", "--model_name_or_path", str(tmp_path / "first"), "--without_plm")

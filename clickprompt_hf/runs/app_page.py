@@ -190,7 +190,7 @@ def look_up_tables(
     # one after the other, so that the row is shown when all of it is known
     on_load = page.load
     for key, columns in explanations.keys.items():
-        known_of_it = {
+        known_of_it: dict[str, Any] = {
             "fn": partial(explanations.look_up, key),
             "inputs": [widgets[key]],
             "outputs": [widgets[name] for name in columns],

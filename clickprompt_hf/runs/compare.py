@@ -57,7 +57,8 @@ from .comparison_folder import claim_comparison, rows_file, rows_sha256
 from .data_record import SPLIT_ARGUMENTS, resolve_data_arguments
 from .paths import check_folder_or_hub_id
 from .plms import SCRATCH_SIZES
-from .preparation import PreparedData, prepare_data, read_rows_of, warn_of_shared_rows
+from .preparation import PreparedData, prepare_data, warn_of_shared_rows
+from .raw_rows import read_rows_of
 from .table_defaults import choose_by_rows
 
 logger = logging.get_logger(__name__)

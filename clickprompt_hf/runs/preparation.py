@@ -2,7 +2,6 @@
 """From command-line arguments to prepared data."""
 
 import json
-import warnings
 from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,12 +16,9 @@ from ..configuration_clickprompt import ClickPromptConfig
 from ..data.collators import Masking
 from ..data.columnar import ColumnarDataset, load_prepared, prepare_splits
 from ..data.prepared_notes import FACTS_FILE, SHARDS
-from ..data.reading import check_files, file_kind, list_files, read_source
-from ..data.schema_file import load_schema
+from ..data.reading import file_kind
 from ..data.shared_rows import count_shared_rows
-from ..data.sources import SourceTable, given_schema, needs_schema
 from ..data.sources.source import SPLIT_NAMES
-from ..data.split_files import own_split_files
 from ..data.splits import (
     check_split_arguments,
     choose_split_column,
@@ -30,7 +26,7 @@ from ..data.splits import (
     split_source,
 )
 from ..data.streaming.prepare import StreamedTable
-from ..data.streaming.table_stream import TableStream, is_large
+from ..data.streaming.table_stream import TableStream
 from ..data.table_files import joined_tables, several
 from ..modeling_ctr import backbone_class
 from ..processing_clickprompt import ClickPromptProcessor
@@ -61,8 +57,9 @@ from .prepared_folder import (
     remove_left_folders,
     spill_folder,
 )
+from .raw_rows import files_of, files_to_stream, read_rows_of, schema_to_read
 from .text_encoders import reuse_text_encoder, text_encoder_of
-from .text_fields import choose_text_fields, choose_vector_fields, is_schema_of, show_texts
+from .text_fields import choose_text_fields, choose_vector_fields, show_texts
 
 logger = logging.get_logger(__name__)
 
@@ -146,26 +143,23 @@ def prepare_data(
     # other machines make their folders later
     training_args.distributed_state.wait_for_everyone()
     folder = prepared_data(output_dir) if data_args.prepared is None else Path(data_args.prepared).absolute()
+    request = _Request(
+        data_args=data_args,
+        model_args=model_args,
+        resolved=resolved,
+        records=records,
+        processor=processor,
+        # with a teacher, the processor is the teacher's
+        owner=CHECKPOINT if teacher is None else TEACHER,
+        max_text_length=data_args.max_text_length if teacher is None else None,
+        extend_vocabulary=extend_vocabulary,
+        output_dir=output_dir,
+        folder=folder,
+        was_split_by=was_split_by,
+    )
     with training_args.main_process_first(desc="preparing the data"):
         if training_args.local_process_index == 0:
-            # the processor, if given, is the teacher's
-            owner = CHECKPOINT if teacher is None else TEACHER
-            limit = data_args.max_text_length if teacher is None else None
-            _encode(
-                _Request(
-                    data_args=data_args,
-                    model_args=model_args,
-                    resolved=resolved,
-                    records=records,
-                    processor=processor,
-                    owner=owner,
-                    max_text_length=limit,
-                    extend_vocabulary=extend_vocabulary,
-                    output_dir=output_dir,
-                    folder=folder,
-                    was_split_by=was_split_by,
-                )
-            )
+            _encode(request)
         reads_text = model_args.plm_name_or_path is not None if processor is None else processor.reads_text
         is_fresh = processor is None
         data, processor = _load_encoded(folder, reads_text)
@@ -259,15 +253,15 @@ def _encode(request: _Request) -> None:
     if resolved["dataset"] == SHARDS:
         kept: KeptData | None = kept_shards(data_args, processor)
     else:
-        schema = _schema_to_read(data_args, resolved, processor, request.owner)
-        files = _files_of(data_args, resolved)
+        schema = schema_to_read(data_args, resolved, processor, request.owner)
+        files = files_of(data_args, resolved)
         kept = _kept_data(request, schema, files)
     if kept is not None and request.extend_vocabulary:
         raise ValueError("`--prepared` must be left out beside `--extend_vocabulary`.")
     request = replace(request, kept=kept)
     with kept.locked() if kept is not None else nullcontext():
         if kept is None or not kept.is_there():
-            streamed = _files_to_stream(data_args, resolved, schema, files, request.extend_vocabulary)
+            streamed = files_to_stream(data_args, resolved, schema, files, request.extend_vocabulary)
             if schema is None or not streamed:
                 _prepare_in_memory(request)
             else:
@@ -325,106 +319,6 @@ def _stream(request: _Request, schema: Schema, files: dict[str, list[Path]]) -> 
         if request.max_text_length is not None:
             limit_text_length(processor, request.max_text_length)
         rows.write(processor, request.folder, _column_of_users(resolved, facts), request.notes(facts))
-
-
-def read_rows_of(
-    data_args: DataArguments,
-    resolved: dict[str, Any],
-    processor: ClickPromptProcessor | None = None,
-    owner: str = CHECKPOINT,
-) -> SourceTable:
-    """Read all rows with the schema of the checkpoint, the given one, or the dataset's own.
-
-    Args:
-        data_args: Which rows to read.
-        resolved: As `resolve_data_arguments` returns them.
-        processor: Processor of the checkpoint, if any.
-        owner: What it belongs to, as messages call it.
-
-    Raises:
-        ValueError: If the data or an argument is wrong.
-        OSError: If a file is missing or broken.
-    """
-    check_split_arguments(resolved["split"], resolved["split_seed"], resolved["split_fractions"])
-    return read_source(
-        resolved["dataset"],
-        data_args.data_path,
-        _saved_schema(data_args, resolved, processor, owner) or data_args.schema,
-        _split_files(data_args),
-        resolved["split_column"] if resolved["split"] == "user" else None,
-    )
-
-
-def _saved_schema(
-    data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None, owner: str
-) -> Schema | None:
-    """The checkpoint's schema, if there is a checkpoint and its dataset has no schema of its own."""
-    saved_schema = processor.schema if processor and needs_schema(resolved["dataset"]) else None
-    if saved_schema and data_args.schema:
-        given = load_schema(data_args.schema)
-        # The file may be written otherwise.
-        saved_schema = replace(saved_schema, csv=given.csv, tables=given.tables)
-        recorded = resolved.get("text_fields")
-        if not is_schema_of(given, saved_schema, data_args.text_fields, recorded, data_args.vector_fields):
-            raise ValueError(
-                f"`--schema` must be left out or be {owner}'s schema, but {data_args.schema} differs from it."
-            )
-    return saved_schema
-
-
-def _schema_to_read(
-    data_args: DataArguments, resolved: dict[str, Any], processor: ClickPromptProcessor | None, owner: str
-) -> Schema | None:
-    """The schema of a dataset that has none itself; `None` if it has, or if reading will report an error."""
-    saved = _saved_schema(data_args, resolved, processor, owner)
-    if not needs_schema(resolved["dataset"]) or not (saved or data_args.schema):
-        return saved
-    return given_schema(resolved["dataset"], saved or data_args.schema)
-
-
-def _split_files(data_args: DataArguments) -> dict[str, Any]:
-    return {"train": data_args.train_file, "validation": data_args.validation_file, "test": data_args.test_file}
-
-
-def _files_of(data_args: DataArguments, resolved: dict[str, Any]) -> dict[str, list[Path]]:
-    """The files of a dataset in a file format, by split; see `list_files`."""
-    with warnings.catch_warnings():
-        # reading repeats the warnings
-        warnings.simplefilter("ignore")
-        check_files(resolved["dataset"], data_args.data_path, _split_files(data_args))
-        return list_files(resolved["dataset"], data_args.data_path, _split_files(data_args))
-
-
-def _files_to_stream(
-    data_args: DataArguments,
-    resolved: dict[str, Any],
-    schema: Schema | None,
-    files: dict[str, list[Path]],
-    extend_vocabulary: bool,
-) -> dict[str, list[Path]]:
-    """The files to prepare chunk by chunk, by split; none if the table is read into memory.
-
-    Raises:
-        ValueError: If `--stream` is given for a table that cannot be streamed.
-    """
-    wanted, kind = resolved["stream"], file_kind(resolved["dataset"])
-    if wanted is False:
-        return {}
-    reasons = {
-        "`--dataset` is a file format": kind is None,
-        "the schema has no vector fields": schema is not None and bool(schema.vector_fields),
-        "`--vector_fields` is left out": bool(data_args.vector_fields or resolved["vector_fields"]),
-        "`--extend_vocabulary` is left out": extend_vocabulary,
-    }
-    unmet = [reason for reason, is_unmet in reasons.items() if is_unmet]
-    if wanted and unmet:
-        raise ValueError(f"`--stream` must be false or left out unless {' and '.join(unmet)}.")
-    if unmet or schema is None or not (wanted or is_large(chain(*files.values()), kind)):
-        return {}
-    if set(files) == {""} and data_args.data_path is not None:
-        # warns of files that are named like a split
-        own_split_files(data_args.data_path)
-    return files
 
 
 def _kept_data(request: _Request, schema: Schema | None, files: dict[str, list[Path]]) -> KeptData | None:
