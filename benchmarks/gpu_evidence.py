@@ -2,7 +2,7 @@
 
     make gpu-evidence PLM=all-mpnet-base-v2 DATA_PATH=ml-1m.zip MINUTES=120
 
-1. PA-MLM and finetuning steps at RoBERTa's and MiniLM's shapes, scoring, and late prompts beside prompts in all
+1. PA-MLM and finetuning steps at RoBERTa's and MiniLM's shapes, scoring, and late prompts next to prompts in all
    layers: share of the bf16 matrix rate.
 2. `clickprompt compare`, all arms, on ML-1M by time with --plm, at the published settings: batch 1024, prompts in all
    layers, three seeds.

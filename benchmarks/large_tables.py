@@ -1,4 +1,4 @@
-"""Preparing tables larger than memory: seconds, CPU seconds and peak memory, beside SQL of DuckDB alone.
+"""Preparing tables larger than memory: seconds, CPU seconds and peak memory, next to DuckDB's SQL alone.
 
     python benchmarks/large_tables.py --rows 10000000
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def timed(function: Any) -> Any:
-    """Let a function return its seconds and CPU seconds beside its own results."""
+    """Let a function return its seconds and CPU seconds in addition to its results."""
 
     def measured(data: Path, scratch: Path) -> dict[str, Any]:
         start, cpu = time.perf_counter(), time.process_time()

@@ -14,9 +14,9 @@
 PA-MLM. `encoders`: each prompt encoder and scale of its fresh weights, with the PLM, without PA-MLM. `alone`: each
 backbone at its published size, trained as in the paper. `depths`: a pretrained PLM for one epoch, with prompts in its
 last layers over cached states of the item's text, in all layers, and in none. `distillation`: models to serve without
-the PLM, distilled from one with the PLM or from the backbone itself, or pretrained by PA-MLM, beside the backbone
-alone and the model with the PLM.
-`feature_dropout`: the backbone alone, with and without unseen ids in training.
+the PLM, distilled from one with the PLM or from the backbone itself, or pretrained by PA-MLM, next to the backbone
+alone and the model with the PLM. `feature_dropout`: the backbone alone, with and without unseen
+ids in training.
 
 If interrupted, run it again: finished runs are kept. With --into FILE the table replaces the lines between
 `<!-- NAME -->` and `<!-- /NAME -->`.

@@ -148,7 +148,7 @@ class FeatureEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of schema and everything fitted: two encoders with the same one give rows the same ids and vectors."""
+        """Hash of the schema and everything fitted: encoders with equal hashes give rows equal ids and vectors."""
         return fingerprint_of(self.schema.to_dict(), self.boundaries, self.written_vocabularies(), self.vectors)
 
     def written_vocabularies(self) -> bytes:

@@ -402,7 +402,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     def freeze_lower_layers(self) -> None:
         """Exclude the layers below the prompts, and the embeddings under them, from training.
 
-        They run without dropout and without gradients, also in training mode: a text always has the same states, which
+        They run without dropout and without gradients, even in training mode: a text always has the same states, which
         may then be computed once (`encode_text`, `text_states`). An LM head's decoder that is tied to the embeddings
         is frozen with them. It is an option of a run: checkpoints do not record it.
 

@@ -77,7 +77,7 @@ class CTRBackbone(SelfInitialized, nn.Module):
 
     Subclasses set `interaction_size` (D) and implement `interact`. Override `make_head` if the click logit is more
     than a linear layer on q, `init_own_parameters` if the class holds parameters outside of layers, and `forward` if
-    it reads vectors beside their embeddings.
+    it reads vectors in addition to their embeddings.
 
     Args:
         config: Configuration of the backbone.

@@ -193,7 +193,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
     def tokenizer(self, value) -> None:
         if isinstance(value, (str, Path)):
             raise ValueError(
-                f"`tokenizer` must be a tokenizer, as AutoTokenizer.from_pretrained({str(value)!r}) gives it, got a "
+                f"`tokenizer` must be a tokenizer, as AutoTokenizer.from_pretrained({str(value)!r}) returns it, got a "
                 "string or a path."
             )
         if _is_tokenizer(value):

@@ -32,7 +32,7 @@ class PromptSizes:
     """Sizes of the prompts that an injection takes.
 
     Args:
-        num_layers: L, the number of layers with prompts of their own.
+        num_layers: L, the number of layers with prompts.
         hidden_size: H of the PLM.
         slot_shape: Shape of one prompt in one layer: (2, A, head size) for a key and a value, (H,) for a hidden state.
     """

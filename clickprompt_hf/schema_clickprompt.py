@@ -153,7 +153,7 @@ class FieldSchema:
             )
         if self.missing:
             raise ValueError(
-                f"`missing` of field {self.column!r} must be left out beside `columns`, got {list(self.missing)}: set "
+                f"`missing` of field {self.column!r} must be left out with `columns`, got {list(self.missing)}: set "
                 f"it for the fields {list(names)}."
             )
 

@@ -214,7 +214,7 @@ class TextEncoder:
         weights = mask.unsqueeze(-1).float()
         vectors = ((states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)).cpu().numpy()
         if not np.isfinite(vectors).all():
-            raise ValueError(f"Text vectors must be finite, but {self.name_or_path} gives NaN or infinity.")
+            raise ValueError(f"Text vectors must be finite, but {self.name_or_path} returns NaN or infinity.")
         return vectors
 
     def _look_up(self, texts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -152,7 +152,7 @@ def test_tables_of_a_folder_that_belong_to_no_split(tmp_path):
     (tmp_path / "train.csv").rename(tmp_path / "validation.csv")
     with (
         pytest.warns(UserWarning, match="belong to no split"),
-        pytest.raises(ValueError, match=r"must have a split 'train' beside others"),
+        pytest.raises(ValueError, match=r"must have a split 'train'; it has only"),
     ):
         load_source(f"{tmp_path}/", schema=SCHEMA)
 

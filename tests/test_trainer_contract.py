@@ -105,9 +105,6 @@ class Fail(TrainerCallback):
         raise KeyboardInterrupt
 
 
-# --- optimizers ---------------------------------------------------------------------------------------------------
-
-
 class Recording(torch.optim.Optimizer):
     """Stands for the optimizers of packages that are not installed."""
 
@@ -283,9 +280,6 @@ def test_a_factory_of_optimizers_groups_the_parameters_itself(prepared, tmp_path
     assert [group["lr"] for group in optimizer.param_groups] == [0.25]
 
 
-# --- the caller's objects -----------------------------------------------------------------------------------------
-
-
 def state_of(model, args, rows):
     modules = {
         name: {key: value for key, value in vars(module).items() if key not in ("training", "_parameters", "_buffers")}
@@ -419,9 +413,6 @@ def test_a_second_task_with_the_same_arguments_has_its_own_metric(prepared, tmp_
     assert (args.metric_for_best_model, args.greater_is_better) == ("auc", True)
 
 
-# --- models that a trainer makes itself ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("model_class", TASKS)
 def test_model_init_makes_a_fresh_model_for_each_training(model_class, prepared, tmp_path):
     args = arguments(tmp_path, freeze=["plm"], **SHORT)
@@ -477,9 +468,6 @@ def test_hyperparameter_search_applies_each_trial_to_a_fresh_model(prepared, tmp
     assert best.objective == max(objectives)
 
 
-# --- arguments ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("model_class", TASKS)
 def test_plain_arguments_train_all_parts_at_one_rate(model_class, prepared, tmp_path):
     model = build(model_class, prepared[1])
@@ -525,9 +513,6 @@ def test_plain_arguments_that_would_be_ignored_are_refused(options, message, pre
     args = TrainingArguments(str(tmp_path), **COMMON, **options)
     with pytest.raises(ValueError, match=message):
         trainer_for(build(ClickPromptForCTR, prepared[1]), prepared, args)
-
-
-# --- evaluation ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model_class", TASKS)
@@ -706,9 +691,6 @@ def test_input_tokens_without_text_are_the_ids(prepared, tmp_path):
         assert trainer.state.num_input_tokens_seen == expected
 
 
-# --- kinds of models ----------------------------------------------------------------------------------------------
-
-
 def backbone_alone(processor):
     set_seed(0)
     ctr = tiny_ctr_config("lr", field_sizes=processor.field_sizes, max_values=processor.max_values)
@@ -803,9 +785,6 @@ def test_models_of_a_checkpoints_own_code_are_recognized(model_class, prepared, 
     assert_equal_weights(model, expected)
 
 
-# --- repeated use -------------------------------------------------------------------------------------------------
-
-
 def test_training_twice_stops_as_early_each_time(prepared, tmp_path):
     aucs = iter([0.8, 0.7, 0.9, 0.6, 0.5])
     args = arguments(tmp_path, num_train_epochs=9, early_stopping_patience=1)
@@ -833,9 +812,6 @@ def test_custom_early_stopping_replaces_the_default(given, epochs, prepared, tmp
     assert sum(isinstance(c, EarlyStoppingCallback) for c in trainer.callback_handler.callbacks) == 1
     trainer.train()
     assert trainer.state.epoch == epochs
-
-
-# --- rows of `datasets` -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("trainer_class", [Trainer, ClickPromptTrainer])

@@ -107,9 +107,6 @@ def fitted(plm):
     return build(processor), processor
 
 
-# --- the schema
-
-
 def test_schema_files_name_the_fields_of_a_text():
     given = {
         "fields": ["user", "title", "genre", {"name": "Text", "kind": "text", "as": "vector", "columns": ["title"]}],
@@ -142,7 +139,7 @@ def test_schema_files_name_the_fields_of_a_text():
         ({"columns": ["title", "title"]}, r"`columns` of field 'Text' must be a list of different columns"),
         ({"columns": ["title"], "as": None}, r"`as` of field 'Text' must be 'vector', got None"),
         ({"columns": ["title"], "kind": "categorical"}, r"`as: vector`\) of field 'Text' must be left out"),
-        ({"columns": ["title"], "missing": ["x"]}, r"`missing` of field 'Text' must be left out beside `columns`"),
+        ({"columns": ["title"], "missing": ["x"]}, r"`missing` of field 'Text' must be left out with `columns`"),
         ({"columns": []}, r"Missing keys in a field: \['column'\]"),
         ({"columns": ["title"], "name": "title"}, r"name each column once, .* repeated: \['title'\]"),
     ],
@@ -186,9 +183,6 @@ def test_vector_fields_are_chosen_in_the_order_of_the_text():
     taken = Schema((*alone.fields, FieldSchema("text_vector", kind="vector")), label="text_vector_")
     assert taken.with_vector_fields(["title"]).columns[-1] == "text_vector__"
     assert taken.with_vector_fields(["title"]).text_vector_fields == ("title",)
-
-
-# --- texts and vectors
 
 
 def test_the_text_is_what_a_plm_reads():
@@ -309,9 +303,6 @@ def test_wrong_rows_are_named(fitted, plm):
         ValueError, match=r"'Text' must hold vectors of the texts of \['title', 'genres', 'note'\], but"
     ):
         ClickPromptProcessor.fit(nothing, schema, text_encoder=plm)
-
-
-# --- every way to a score
 
 
 def test_a_checkpoint_scores_raw_rows_without_the_package(fitted, tmp_path):
@@ -496,8 +487,6 @@ def test_columns_of_joined_tables_are_part_of_the_text(plm, tmp_path):
         np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(score_table(pa.table(log), loaded, model, 4), expected, atol=1e-6)
 
-
-# --- the commands
 
 ROW = {
     **{"user_id": 1, "gender": "female", "age": "25-34", "job": "artist", "zipcode": "02139", "movie_id": 30},

@@ -107,7 +107,7 @@ class Scorer:
     def __call__(self, batch: Any) -> Any:
         """Add the column to a batch: an Arrow table, a pandas data frame, or a mapping from column to numpy array.
 
-        Arrow tables keep what cells mean. In the others, integers beside missing values are floats.
+        Arrow tables keep what cells mean. In the others, integers with missing values are floats.
 
         Raises:
             ValueError: If a column is missing or a cell cannot be read.

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Click probabilities of a Spark data frame, as a lazy column.
 
-Batches reach the model as Arrow tables, through `mapInArrow`. `mapInPandas` would turn integers beside missing values
+Batches reach the model as Arrow tables, through `mapInArrow`. `mapInPandas` would turn integers with missing values
 into floats, and times into those of the session's zone: other values, so other ids.
 """
 

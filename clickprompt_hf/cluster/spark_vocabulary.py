@@ -218,7 +218,7 @@ def _refuse_kind(counted: "DataFrame", field: FieldSchema) -> None:
 
 
 def _warn_of_ids_as_floats(counted: "DataFrame", field: FieldSchema) -> None:
-    """Warn about whole numbers as floats beside missing values, as on one machine."""
+    """Warn about integers stored as floats because of missing values, as on one machine."""
     from pyspark.sql import functions as F
     from pyspark.sql.types import DoubleType, FloatType
 

@@ -178,7 +178,8 @@ class ColumnarDataset(Dataset):
     def concatenate(cls, parts: Sequence["ColumnarDataset"]) -> "ColumnarDataset":
         """Concatenate datasets that were prepared together. Rows keep their row ids.
 
-        Slices that are adjacent in the prepared rows, as train and validation split are, give a view.
+        If they are adjacent slices of the prepared rows, like the training and validation splits, the result is a
+        view.
 
         Raises:
             ValueError: If rows have cached states, which would be lost.

@@ -1,10 +1,10 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """How the values of scored rows differ from those of training rows, per field.
 
-A field's ids are divided into a few bins of consecutive ids with about equal shares of the training rows. Ids come in
-the order of frequency, so frequent values have bins of their own, and rare ones share bins with others of like
-frequency. Values that training lacked and missing cells have bins of their own. The counts of the training rows are
-saved with the processor. Imports neither torch nor transformers.
+A field's ids are divided into a few bins of consecutive ids with about equal shares of the training rows. Ids are
+ordered by frequency, so frequent values have separate bins, and rare ones share bins with others of similar frequency.
+Unseen values and missing cells also have separate bins. The counts of the training rows are saved with the processor.
+Imports neither torch nor transformers.
 
 The population stability index of shares p in training and q in scoring is `sum((q - p) ln(q / p))` over the bins. By
 convention, below 0.1 means no change, above 0.25 a large shift (Siddiqi, Credit Risk Scorecards, 2006).

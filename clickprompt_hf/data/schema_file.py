@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Schemas as users give them: objects, plain data, or files in YAML or JSON."""
+"""Schemas that users pass: objects, plain data, or files in YAML or JSON."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from ..schema_clickprompt import Schema
 
 
 def schema_of(given: Any) -> Schema:
-    """The schema that a user gives as a `Schema`, as plain data, or as the path of a schema file.
+    """The schema that a user passes as a `Schema`, as plain data, or as the path of a schema file.
 
     Raises:
         ValueError: If it is none of these, or not valid.

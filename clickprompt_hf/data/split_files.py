@@ -29,7 +29,7 @@ def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path
     Args:
         files: One or several files, folders or patterns by split.
         dataset: The dataset, which must be a file format; `None` if unknown.
-        data_path: Must be left out beside them.
+        data_path: Must be left out with them.
 
     Raises:
         ValueError: If there are none for training, a file is in two splits, or other data are given too.

@@ -189,8 +189,8 @@ def read_table_files(
     """Read the columns of a schema from the rows of all files, in the order given.
 
     Args:
-        paths: Files, folders of files, or glob patterns such as `"part-*.csv"`; one or several of them. Folders and
-            patterns give their files in the order of their names. Folders named like `day=2024-01-31` are searched
+        paths: Files, folders of files, or glob patterns such as `"part-*.csv"`; one or several of them. Files of a
+            folder or pattern are read in the order of their names. Folders named like `day=2024-01-31` are searched
             too, and such names are columns of strings.
         schema: Names the columns to read and the tables to join, and says how CSV files are written.
         kind: What the files are; by default, the endings of their names tell.
@@ -277,7 +277,7 @@ def files_matching(pattern: str | Path) -> list[Path]:
 
 
 def several(paths: Paths) -> list[str | Path]:
-    """The files, folders and patterns as a list, also if there is just one."""
+    """The files, folders and patterns as a list, even if there is just one."""
     return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 

@@ -33,7 +33,7 @@ class TextRows(Protocol):
 def distinct_texts(clause_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the distinct texts of rows, in the order in which they appear.
 
-    Rows with equal clauses have equal texts. Rows with different clauses count as different texts, also if their
+    Rows with equal clauses have equal texts. Rows with different clauses count as different texts, even if their
     tokens are the same by chance.
 
     Args:

@@ -1,10 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Vectors of texts from a frozen PLM, computed once per distinct text and kept on disk.
 
-Below a cache folder, each PLM has a folder of its own, named after a hash of everything that vectors depend on. It
-holds `.npy` files of finished chunks, each with the hashes of its texts and their vectors. Files are written whole or
-not at all and never change, so any number of processes may share them: texts that two compute at once are written
-twice.
+A cache folder has one subfolder per PLM, named after a hash of everything that vectors depend on. It holds `.npy`
+files of finished chunks, each with the hashes of its texts and their vectors. Files are written whole or not at all
+and never change, so any number of processes may share them: texts that two compute at once are written twice.
 
 Shapes: N texts, H hidden size of the PLM.
 """

@@ -164,7 +164,7 @@ def _holds_strings(kind: pa.DataType) -> bool:
 
 
 def warn_of_ids_as_floats(counts: ValueCounts, field: FieldSchema) -> None:
-    """Warn about categories that are whole numbers as floats beside missing values, which readers make of integers."""
+    """Warn about categories that are integers stored as floats because of missing values."""
     if field.kind != "categorical" or not set(map(type, (value for value, _ in counts))) <= {float, type(None)}:
         return
     known = [value for value, _ in counts if value is not None and value == value]

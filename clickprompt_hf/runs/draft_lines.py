@@ -204,7 +204,7 @@ def table_lines(used: Sequence[ColumnProfile], tables: Sequence[TableSchema]) ->
 
 
 def text_lines(texts: DraftTexts, counted: str) -> list[str]:
-    """Say how much text a language model reads, and which fields give rows a text of their own.
+    """Say how much text a language model reads, and which fields make the rows' texts differ.
 
     Args:
         texts: The text that a language model would read.

@@ -23,7 +23,7 @@ class KeptData:
     Args:
         folder: The folder; it does not exist, is empty or holds encoded rows.
         rows: What decides which rows are in which split.
-        fitted: What a fresh processor depends on beside the rows; compared if there is no saved one.
+        fitted: What a fresh processor depends on besides the rows; compared if there is no saved one.
         processor: The saved processor, if there is one.
         max_text_length: Number of tokens that texts are truncated to, if there is a saved processor.
     """

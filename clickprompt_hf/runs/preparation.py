@@ -257,7 +257,7 @@ def _encode(request: _Request) -> None:
         files = files_of(data_args, resolved)
         kept = _kept_data(request, schema, files)
     if kept is not None and request.extend_vocabulary:
-        raise ValueError("`--prepared` must be left out beside `--extend_vocabulary`.")
+        raise ValueError("`--prepared` must be left out with `--extend_vocabulary`.")
     request = replace(request, kept=kept)
     with kept.locked() if kept is not None else nullcontext():
         if kept is None or not kept.is_there():

@@ -102,10 +102,10 @@ def tune(
         run_trial: Runs one trial, as `Trainer.hyperparameter_search` with these keyword arguments does.
         num_trials: Number of trials, at least 1.
         maximize: Whether the larger value is better.
-        seed: Seed of the sampler. Trials depend on it and on the earlier trials alone, also if the search is
+        seed: Seed of the sampler. Trials depend only on it and on the earlier trials, even if the search is
             interrupted.
         folder: Keeps the finished trials.
-        report: Called with the number of each trial, from 1, and the trial, also for kept ones.
+        report: Called with the number of each trial, from 1, and the trial, including kept ones.
 
     Raises:
         ValueError: If training diverged in all trials.

@@ -1,7 +1,7 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Gathers the rows of several requests into batches.
 
-One batch is scored at a time, in a thread of its own. Requests that arrive meanwhile wait in a queue of limited length
+One batch is scored at a time, in a separate thread. Requests that arrive meanwhile wait in a queue of limited length
 and share the next batch.
 """
 
@@ -37,7 +37,7 @@ class Batcher:
 
     Args:
         score: Called in a thread with the requests of a batch.
-        batch_rows: Rows at which a batch is full. Requests are not split: a larger one is a batch of its own.
+        batch_rows: Rows at which a batch is full. Requests are not split: a larger one is a batch by itself.
         queue_rows: Rows that may wait.
         wait: Seconds that the first request of a batch waits for others if the batch is not full. With 0, a batch
             holds whatever arrived while the previous one was scored.

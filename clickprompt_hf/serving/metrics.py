@@ -102,7 +102,7 @@ class ServedValues(DriftCounts):
 
 
 class ServiceMetrics:
-    """Counters of one service, in a registry of their own.
+    """Counters of one service, in a separate registry.
 
     Args:
         queued_rows: Tells how many rows wait.

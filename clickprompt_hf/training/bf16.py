@@ -44,8 +44,8 @@ def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> N
 def keep_few_kernels() -> None:
     """Let oneDNN, which multiplies bf16 on CPUs, keep 256 kernels with their buffers instead of 1,024.
 
-    Batches of texts keep bringing new shapes, each with kernels of its own: the memory for training MiniLM on batches
-    of 1,024 rows would grow by more than 1 GB within 12 steps, with no gain in speed. Numbers in the environment take
+    Batches of texts keep bringing new shapes, each with separate kernels: the memory for training MiniLM on batches of
+    1,024 rows would grow by more than 1 GB within 12 steps, with no gain in speed. Numbers in the environment take
     precedence. They are read only once, by the first product in bf16.
     """
     for name in _KERNEL_CACHES:

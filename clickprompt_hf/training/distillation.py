@@ -41,7 +41,7 @@ def distillation_loss(
         labels: (B,), clicks, 0 or 1; -100 excludes a row.
         teacher_logits: (B,) or (B, 1), before the sigmoid. They get no gradient.
         temperature: T, above 0. Above 1 it softens both probabilities.
-        weight: w, the share of the teacher's term, in [0, 1]; 0 gives `click_loss`.
+        weight: w, the share of the teacher's term, in [0, 1]; with 0, the loss is `click_loss`.
         num_items_in_batch: Number of rows to divide the loss by; `None` for this batch's.
 
     Raises:

@@ -13,7 +13,7 @@ from transformers import EvalPrediction
 def click_metrics(prediction: EvalPrediction, scale: float = 1.0, shift: float = 0.0) -> dict[str, float]:
     """Compute AUC and log loss for a click model, from logits (N, 1), alone or first in a tuple, and clicks (N,).
 
-    Both may be lists of batches, as `eval_do_concat_batches=False` gives them.
+    Both may be lists of batches, as with `eval_do_concat_batches=False`.
 
     Args:
         prediction: Logits and clicks.
@@ -28,7 +28,7 @@ def click_metrics(prediction: EvalPrediction, scale: float = 1.0, shift: float =
 def masked_token_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Compute the accuracy of a pretraining model, from its `masked_correct` and `masked_count`, both (N,).
 
-    They may be a list of batches, as `eval_do_concat_batches=False` gives them.
+    They may be a list of batches, as with `eval_do_concat_batches=False`.
     """
     batches = [[_array(numbers) for numbers in outputs[:2]] for outputs in _batches(prediction.predictions)]
     correct, count = (np.concatenate(numbers) for numbers in zip(*batches))

@@ -55,7 +55,7 @@ def with_options(groups: Iterable[dict[str, Any]], given: Iterable[dict[str, Any
 
     Args:
         groups: Groups as `parameter_groups` returns them.
-        given: Groups of an optimizer with options of its own per parameter, such as GaLore's `rank`. They take
+        given: Groups of an optimizer with additional options per parameter, such as GaLore's `rank`. They take
             precedence. Parameters that no group lists are left out.
     """
     options = {id(p): {k: v for k, v in group.items() if k != "params"} for group in given for p in group["params"]}

@@ -7,8 +7,8 @@ gradients the other way. Each process then has sparse gradients of its own rows 
 
 Neither DTensor nor TorchRec does this under `Trainer`. DTensor's row-wise embedding (`RowwiseParallel`) has a dense
 gradient, so the cost of each step would grow with the table, and it cannot have a sparse one. TorchRec wraps the model
-in a `DistributedModelParallel` of its own, whose optimizers update the tables in the backward pass: before `Trainer`
-clips gradients.
+in `DistributedModelParallel`, whose optimizers update the tables in the backward pass, before `Trainer` clips
+gradients.
 
 Shapes: W processes, N rows of a table over all processes, n rows of this process, E embedding size, U distinct ids of
 this process's batch, R ids that all processes want from this one.

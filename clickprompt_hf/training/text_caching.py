@@ -40,7 +40,7 @@ def freezes_lower_layers(model: nn.Module, settings: ClickPromptSettings, datase
 
 
 def rows_with_states(dataset: Any) -> list[ColumnarDataset]:
-    """The rows with cached states that a dataset consists of, also if they are in torch's `Subset`."""
+    """The rows with cached states in a dataset, which may be in torch's `Subset`."""
     if isinstance(dataset, Subset):
         return rows_with_states(dataset.dataset)
     return [dataset] if isinstance(dataset, ColumnarDataset) and dataset.cached_texts is not None else []

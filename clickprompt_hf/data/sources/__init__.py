@@ -21,7 +21,7 @@ from .tabular import load_folder, load_table
 
 __all__ = ["FILE_FORMATS", "SourceTable", "given_schema", "load_source", "needs_schema"]
 
-# Sources with a schema of their own: from `data_path` to rows.
+# Sources with a built-in schema: from `data_path` to rows.
 _SOURCES: dict[str, Callable[[str | Path | None], SourceTable]] = {
     "ml-1m": load_ml_1m,
     "ml-100k": load_ml_100k,
@@ -30,7 +30,7 @@ _SOURCES: dict[str, Callable[[str | Path | None], SourceTable]] = {
     "goodreads": load_goodreads,
     "synthetic": lambda path: load_synthetic(),
 }
-# File formats, whose schema the user gives.
+# File formats, for which the user provides a schema.
 FILE_FORMATS: tuple[TableKind, ...] = get_args(TableKind)
 
 

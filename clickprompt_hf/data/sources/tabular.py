@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Files of rows, folders of them and datasets of the HuggingFace Hub, whose schema the user gives."""
+"""Files of rows, folders of them and datasets of the HuggingFace Hub, for which the user provides a schema."""
 
 import glob
 import re
@@ -50,8 +50,8 @@ def load_folder(name: str, schema: Schema, split_column: str | None = None) -> S
 
     CSV and JSON lines files are read as from `load_table`, wherever they are; other formats as by
     `datasets.load_dataset`. Splits are recognized as there, by the metadata in README.md or the names of files and
-    folders. A dataset without splits gives one table. If it has several, they are returned under the names `train`,
-    `validation` and `test`, as far as they exist.
+    folders. A dataset without splits is returned as one table. If it has several, they are returned under the names
+    `train`, `validation` and `test`, as far as they exist.
 
     Raises:
         ValueError: If a column is missing, a file is broken, or there are several splits without a training split.
@@ -231,7 +231,7 @@ def _known_splits(tables: Mapping[str, pa.Table], name: str) -> pa.Table | dict[
         else:
             known[canonical] = table
     if "train" not in known:
-        raise ValueError(f"Dataset {name} must have a split 'train' beside others; it has {sorted(tables)}.")
+        raise ValueError(f"Dataset {name} must have a split 'train'; it has only {sorted(tables)}.")
     if others:
         warn_at_caller(f"Dataset {name} has unused splits: {others}.")
     return {split: known[split] for split in SPLIT_NAMES if split in known} if len(known) > 1 else known["train"]

@@ -80,7 +80,7 @@ class DistinctValues:
 
     @classmethod
     def _partitioned(cls, values: pa.Array, keys: np.ndarray, codes: np.ndarray | None) -> "DistinctValues":
-        """Order values by partition; without codes, each row has a value of its own."""
+        """Order values by partition; without codes, row i has value i."""
         # numpy sorts bytes by counting them
         order = np.argsort((keys >> np.uint64(64 - PARTITION_BITS)).astype(np.uint8), kind="stable")
         ranks = np.empty(len(order), dtype=np.int32)
@@ -100,7 +100,7 @@ def numbered(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _hardly_repeats(array: pa.Array) -> bool:
-    """Whether most of the first rows have a value of their own, and none is missing."""
+    """Whether most of the first rows differ in their values, and none is missing."""
     if array.null_count:
         return False
     # for most columns, a few rows suffice

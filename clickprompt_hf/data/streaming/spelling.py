@@ -61,7 +61,7 @@ def is_ascii(texts: pa.Array) -> np.ndarray:
 
 
 def _is_plain(texts: pa.Array) -> np.ndarray:
-    """Whether `canonical` surely leaves a text as it is, (D,)."""
+    """Whether `canonical` is certain to leave a text unchanged, (D,)."""
     _, lengths, content = text_buffers(texts)
     content = content[: int(lengths.sum())]
     has_no_zero_fraction = ~pc.ends_with(texts, ".0").to_numpy(zero_copy_only=False)

@@ -1,8 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Columns on disk as codes of distinct values, which memory need not hold.
 
-Chunks of a column have codes of their own. Their distinct values are partitioned by key; each partition is merged by
-itself, so that memory holds one partition at a time. A value's code in the whole column is its rank by key.
+Each chunk of a column has separate codes. The distinct values of all chunks are partitioned by key and merged
+partition by partition, so that memory holds one partition at a time. A value's code in the whole column is its rank by
+key.
 
 Shapes: R rows of a chunk, D distinct values of the column.
 """
@@ -26,7 +27,7 @@ class SpilledColumn:
     """A column that is written chunk by chunk, then merged, then read chunk by chunk.
 
     Args:
-        folder: An empty folder of its own.
+        folder: An empty folder for this column.
         kind: Arrow type of the values.
 
     Attributes:

@@ -152,7 +152,7 @@ def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchem
 
 
 def category_texts(column: SpilledColumn, field: FieldSchema) -> tuple[pa.Array, bool]:
-    """Spelling (D,) of each value of a category or text, and whether all of them surely differ."""
+    """Spelling (D,) of each value of a category or text, and whether all are certain to differ."""
     parts, is_distinct = [], not field.missing
     for values in column.values():
         texts = texts_of_values(values, field)
