@@ -176,12 +176,12 @@ class FeatureEncoder:
         others = {self.schema.label, *self.columns_to_join(rows).values()} & {*rows}
         if not all(is_column(rows[name]) for name in (*fields, *others)):
             return True
-        of_lists = [field for field in fields.values() if field.kind in ("multi_valued", "vector")]
-        if others or not of_lists or len(of_lists) < len(fields):
+        list_fields = [field for field in fields.values() if field.kind in ("multi_valued", "vector")]
+        if others or not list_fields or len(list_fields) < len(fields):
             return False
-        has_cells = any(len(rows[field.column]) for field in of_lists)
+        has_cells = any(len(rows[field.column]) for field in list_fields)
         return has_cells and not any(
-            _is_cell_of_lists(field, value) for field in of_lists for value in cells_of(rows[field.column])
+            _is_cell_of_lists(field, value) for field in list_fields for value in cells_of(rows[field.column])
         )
 
     def columns(self, rows, row_offset: int = 0) -> dict[str, Sequence]:

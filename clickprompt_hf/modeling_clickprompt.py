@@ -747,9 +747,13 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
             feature_rows=feature_rows,
             feature_vectors=feature_vectors,
         )
-        of_trunk = {"prompts": trunk.prompts, "hidden_states": trunk.hidden_states, "attentions": trunk.attentions}
+        trunk_outputs = {
+            "prompts": trunk.prompts,
+            "hidden_states": trunk.hidden_states,
+            "attentions": trunk.attentions,
+        }
         if labels is None:
-            outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), **of_trunk)
+            outputs = ClickPromptForPAMLMOutput(logits=self.lm_head(trunk.last_hidden_state), **trunk_outputs)
         else:
             labels = labels.to(trunk.last_hidden_state.device)
             masked = labels != -100
@@ -762,7 +766,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
                 loss=total_loss / loss_divisor(num_items_in_batch, masked),
                 masked_correct=correct.sum(dim=1),
                 masked_count=masked.sum(dim=1),
-                **of_trunk,
+                **trunk_outputs,
             )
         return outputs if self._returns_dict(return_dict) else outputs.to_tuple()
 

@@ -235,11 +235,11 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         Raises:
             ValueError: If the model has other ids, or reads text that this processor does not produce.
         """
-        sizes, of_model = self.field_sizes, list(config.ctr_config.field_sizes)
-        if sizes != of_model:
+        sizes, model_sizes = self.field_sizes, list(config.ctr_config.field_sizes)
+        if sizes != model_sizes:
             raise ValueError(
                 f"Processor and model do not belong together: the processor has field sizes {sizes}, the model "
-                f"{of_model}."
+                f"{model_sizes}."
             )
         max_values = config.ctr_config.max_values or [1] * len(sizes)
         if self.max_values != list(max_values):
@@ -248,11 +248,11 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
                 f"model {max_values}."
             )
         # models of earlier versions, loaded with a checkpoint's own code, lack it
-        of_vectors = list(getattr(config.ctr_config, "vector_sizes", []))
-        if self.vector_sizes != of_vectors:
+        model_vector_sizes = list(getattr(config.ctr_config, "vector_sizes", []))
+        if self.vector_sizes != model_vector_sizes:
             raise ValueError(
                 f"Processor and model do not belong together: the processor has `vector_sizes` {self.vector_sizes}, "
-                f"the model {of_vectors}."
+                f"the model {model_vector_sizes}."
             )
         recorded = (config.training_data or {}).get("processor_fingerprint")
         if recorded is not None and recorded != self.fingerprint:
@@ -476,8 +476,8 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         if (fingerprint := (processor_dict.get("vectors") or {}).get("text_encoder")) is not None:
             # loaded on first use: a prepared dataset needs none
             place = "/".join(filter(None, (hub_arguments.get("subfolder"), TEXT_ENCODER_FOLDER)))
-            of_encoder = {**hub_arguments, "subfolder": place}
-            text_encoder = TextEncoder(pretrained_model_name_or_path, fingerprint, **of_encoder)
+            encoder_arguments = {**hub_arguments, "subfolder": place}
+            text_encoder = TextEncoder(pretrained_model_name_or_path, fingerprint, **encoder_arguments)
         tables = None
         if processor_dict["schema"].get("tables"):
             optional = {**hub_arguments, "_raise_exceptions_for_missing_entries": False}

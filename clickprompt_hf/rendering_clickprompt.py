@@ -85,8 +85,8 @@ def texts_of_columns(
     """
     parts = schema.parts_of(field)
     clauses = [_clauses(columns[schema.fields[f].column], schema, f, indexes[f]) for f in parts]
-    of_unknown = " ".join(UNKNOWN_TEXT.join(_affixes(schema, f)) for f in parts)
-    return ["" if text == of_unknown else text for text in map(" ".join, zip(*clauses))]
+    unknown_text = " ".join(UNKNOWN_TEXT.join(_affixes(schema, f)) for f in parts)
+    return ["" if text == unknown_text else text for text in map(" ".join, zip(*clauses))]
 
 
 def _clauses(values: Iterable, schema: Schema, field_index: int, index: ValueIndex) -> list[str]:

@@ -77,8 +77,8 @@ class JoinedTables:
         wanted = set(names)
         found: dict[str, list] = {}
         for table in self.tables:
-            if of_table := [name for name in table.columns if name in wanted]:
-                found |= table.looked_up(columns[table.key], of_table)
+            if names_of_table := [name for name in table.columns if name in wanted]:
+                found |= table.looked_up(columns[table.key], names_of_table)
         return found
 
     def completed(self, rows: Sequence[Mapping[str, Any]], names: Iterable[str], row_offset: int) -> list[dict]:
@@ -97,8 +97,10 @@ class JoinedTables:
         for number, row in enumerate(rows, start=row_offset):
             check_columns((key for name, key in keys.items() if name not in row), row, f"Row {number}")
         for table in self.tables:
-            of_table = [name for name in table.columns if name in wanted]
-            lacking = [(row, missing) for row in done if (missing := [name for name in of_table if name not in row])]
+            names_of_table = [name for name in table.columns if name in wanted]
+            lacking = [
+                (row, missing) for row in done if (missing := [name for name in names_of_table if name not in row])
+            ]
             found = table.positions(row[table.key] for row, _ in lacking)
             for (row, missing), position in zip(lacking, found):
                 row |= {name: None if position < 0 else table.columns[name][position] for name in missing}

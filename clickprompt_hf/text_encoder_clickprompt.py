@@ -201,7 +201,7 @@ class TextEncoder:
                 rows = order[start : start + max(1, per_batch // width)]
                 texts_tokens = [tokens[row] for row in rows]
                 input_ids = padded_on_right(texts_tokens, width, tokenizer.pad_token_id)
-                mask = padded_on_right([[1] * len(of_text) for of_text in texts_tokens], width, 0)
+                mask = padded_on_right([[1] * len(text_tokens) for text_tokens in texts_tokens], width, 0)
                 inputs = (torch.from_numpy(array).to(device) for array in (input_ids, mask))
                 yield rows, self._pooled(model, *inputs)
                 bar.update(len(rows))

@@ -78,12 +78,12 @@ def join_shards(
     if set(shards) != set(SPLIT_NAMES):
         raise ValueError(f"`shards` must name a folder for each of {list(SPLIT_NAMES)}, got {sorted(shards)}.")
     files = {name: checked_shards(shards[name], processor) for name in SPLIT_NAMES}
-    sizes = {name: sum(of_split.values()) for name, of_split in files.items()}
+    sizes = {name: sum(split_shards.values()) for name, split_shards in files.items()}
     if empty := [name for name, size in sizes.items() if not size]:
         raise ValueError(f"`shards` must have rows in each split, but there are none in {empty}.")
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    paths = [path for of_split in files.values() for path in of_split]
+    paths = [path for split_shards in files.values() for path in split_shards]
     with whole_folder(folder, flush=False) as partial:
         spill = partial / ".spill"
         spill.mkdir()
@@ -176,11 +176,11 @@ def _write_rows(
     with RowWriter(folder, spill, num_rows, more) as writer:
         first = 0
         for chunk, rows in enumerate(keys[0].num_rows):
-            of_rows = {"value_ids": np.stack([_codes(column, chunk) for column in keys], axis=1)}
+            row_arrays = {"value_ids": np.stack([_codes(column, chunk) for column in keys], axis=1)}
             if clauses:
                 places = [rank[_codes(column, chunk)] for (_, rank), column in zip(ordered, clauses)]
-                of_rows["clause_ids"] = (np.stack(places, axis=1) + firsts).astype(np.int32)
-            writer.write(np.arange(first, first + rows), of_rows)
+                row_arrays["clause_ids"] = (np.stack(places, axis=1) + firsts).astype(np.int32)
+            writer.write(np.arange(first, first + rows), row_arrays)
             first += rows
     return lists
 
@@ -201,10 +201,10 @@ def _write_ids(
         first = 0
         for rows in _chunks(paths):
             positions = np.arange(first, first + len(rows))
-            of_rows = {"labels": rows.column("label").to_numpy(), "row_ids": positions}
-            writer.write(positions, {"feature_ids": _matrix(rows, "feature_ids", num_ids), **of_rows})
-            for column, of_field in zip(keys, _matrix(rows, "value_keys", len(keys)).T):
-                column.add(DistinctValues.of(pa.array(of_field.view(np.uint64))))
+            row_arrays = {"labels": rows.column("label").to_numpy(), "row_ids": positions}
+            writer.write(positions, {"feature_ids": _matrix(rows, "feature_ids", num_ids), **row_arrays})
+            for column, field_keys in zip(keys, _matrix(rows, "value_keys", len(keys)).T):
+                column.add(DistinctValues.of(pa.array(field_keys.view(np.uint64))))
             members = _members(rows, "clauses", len(clauses)) if clauses else pa.array([], pa.string())
             for g, column in enumerate(clauses):
                 column.add(DistinctValues.of(members.take(pa.array(np.arange(g, len(members), len(clauses))))))

@@ -252,8 +252,8 @@ def _write_splits(
     (folder / SIZES_FILE).write_text(json.dumps(dict(zip(splits, sizes))), encoding="utf-8")
     if "train" in splits:
         start = sum(sizes[: list(splits).index("train")])
-        of_training = arrays["feature_ids"][start : start + len(splits["train"])]
-        processor = with_trained_values(processor, count_training_values(of_training, processor))
+        train_ids = arrays["feature_ids"][start : start + len(splits["train"])]
+        processor = with_trained_values(processor, count_training_values(train_ids, processor))
     processor.save_pretrained(folder / "processor")
 
 

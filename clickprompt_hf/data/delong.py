@@ -15,14 +15,19 @@ def placements(scores: np.ndarray, clicked: np.ndarray) -> tuple[np.ndarray, np.
         clicked: (N,) bool, with both values.
     """
     ranks = stats.rankdata(scores)
-    of_clicks = (ranks[clicked] - stats.rankdata(scores[clicked])) / (~clicked).sum()
-    of_others = 1 - (ranks[~clicked] - stats.rankdata(scores[~clicked])) / clicked.sum()
-    return of_clicks, of_others
+    clicked_placements = (ranks[clicked] - stats.rankdata(scores[clicked])) / (~clicked).sum()
+    other_placements = 1 - (ranks[~clicked] - stats.rankdata(scores[~clicked])) / clicked.sum()
+    return clicked_placements, other_placements
 
 
-def delong_error(of_clicks: np.ndarray, of_others: np.ndarray) -> float:
+def delong_error(clicked_placements: np.ndarray, other_placements: np.ndarray) -> float:
     """Standard error of an AUC from its placements, or of a difference of two AUCs from differences of placements."""
-    return float(np.sqrt(of_clicks.var(ddof=1) / len(of_clicks) + of_others.var(ddof=1) / len(of_others)))
+    return float(
+        np.sqrt(
+            clicked_placements.var(ddof=1) / len(clicked_placements)
+            + other_placements.var(ddof=1) / len(other_placements)
+        )
+    )
 
 
 def compare_aucs(scores: np.ndarray, baseline_scores: np.ndarray, clicked: np.ndarray) -> tuple[float, float, float]:
@@ -37,9 +42,9 @@ def compare_aucs(scores: np.ndarray, baseline_scores: np.ndarray, clicked: np.nd
         The AUC of `scores`, the AUC of `baseline_scores`, and the standard error of their difference.
     """
     parts = [placements(np.asarray(given), clicked) for given in (scores, baseline_scores)]
-    auc, baseline = (float(of_clicks.mean()) for of_clicks, _ in parts)
-    of_clicks, of_others = (first - second for first, second in zip(*parts))
-    return auc, baseline, delong_error(of_clicks, of_others)
+    auc, baseline = (float(clicked_placements.mean()) for clicked_placements, _ in parts)
+    clicked_placements, other_placements = (first - second for first, second in zip(*parts))
+    return auc, baseline, delong_error(clicked_placements, other_placements)
 
 
 def p_value(difference: float, error: float) -> float:

@@ -97,10 +97,10 @@ def training_bins(
             is_value = column >= 0
             # with other types, adding takes ten times as long
             np.add.at(counts, column[is_value].astype(np.intp), added[is_value].astype(np.int64))
-    unseen, missing, of_ids = int(counts[0]), 0, counts[1:]
+    unseen, missing, id_counts = int(counts[0]), 0, counts[1:]
     if missing_id := ValueIndex(vocabulary).id_of_missing:
-        missing, of_ids[missing_id - 1] = int(counts[missing_id]), 0
-    below = np.cumsum(of_ids)
+        missing, id_counts[missing_id - 1] = int(counts[missing_id]), 0
+    below = np.cumsum(id_counts)
     shares = np.arange(1, MOST_BINS + 1) * (below[-1] / MOST_BINS)
     # rounding must not open a bin behind the last id
     ends = np.unique(np.minimum(np.searchsorted(below, shares), len(below) - 1))

@@ -111,9 +111,9 @@ def _candidates(train: ColumnarDataset, may_be_among: np.ndarray) -> tuple[np.nd
     hashes, labels, start = [], [], 0
     assert train.value_ids is not None
     for block in _blocks(train.value_ids):
-        of_block = _row_hashes(block)
-        rows = np.flatnonzero(may_be_among[of_block >> _FILTER_SHIFT])
-        hashes.append(of_block[rows])
+        block_hashes = _row_hashes(block)
+        rows = np.flatnonzero(may_be_among[block_hashes >> _FILTER_SHIFT])
+        hashes.append(block_hashes[rows])
         labels.append(train.labels[start + rows])
         start += len(block)
     return np.concatenate(hashes), np.concatenate(labels)
@@ -123,8 +123,8 @@ def _value_counts(value_ids: np.ndarray) -> list[np.ndarray]:
     """Number of rows of each value of each field."""
     counts = [np.zeros(int(column.max()) + 1, dtype=np.int64) for column in value_ids.T]
     for block in _blocks(value_ids):
-        for of_field, column in zip(counts, block.T):
-            np.add.at(of_field, column.astype(np.intp), 1)
+        for field_counts, column in zip(counts, block.T):
+            np.add.at(field_counts, column.astype(np.intp), 1)
     return counts
 
 

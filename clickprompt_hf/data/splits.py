@@ -304,8 +304,8 @@ def _groups(column: pa.ChunkedArray, name: str) -> np.ndarray:
     values, indices = distinct_cells([column])
     numbers: dict[str, int] = {}
     # A spelling that only test rows have would be found by its meaning: `007` has the id of 7.
-    of_value = np.array([numbers.setdefault(normal_spelling(value), len(numbers)) for value in values])
-    groups = of_value[indices]
+    value_numbers = np.array([numbers.setdefault(normal_spelling(value), len(numbers)) for value in values])
+    groups = value_numbers[indices]
     # values that no row has leave gaps
     return np.unique(groups, return_inverse=True)[1]
 
@@ -417,7 +417,7 @@ def check_splits(splits: Mapping[str, pa.Table], schema: Schema) -> None:
         ValueError: If a split has no rows, or rows of only one class.
     """
     labels = {name: table.column(schema.label).to_numpy() for name, table in splits.items()}
-    check_split_sizes({name: (len(of_split), int(of_split.sum())) for name, of_split in labels.items()}, schema)
+    check_split_sizes({name: (len(clicks), int(clicks.sum())) for name, clicks in labels.items()}, schema)
 
 
 def check_split_sizes(sizes: Mapping[str, tuple[int, int]], schema: Schema) -> None:

@@ -71,7 +71,7 @@ class TextStates:
 
         texts = {name: DistinctTexts.of(split) for name, split in splits.items()}
         states = TextStates.build(model, texts.values(), "text_states")
-        splits = {name: states.attach(of_split) for name, of_split in texts.items()}
+        splits = {name: states.attach(split_texts) for name, split_texts in texts.items()}
         trainer = ClickPromptTrainer(model, args, train_dataset=splits["train"], ...)
 
     Batches of rows with states hold `text_states`, `attention_mask` and `text_rows` instead of `input_ids`; the

@@ -86,9 +86,9 @@ class StoredTextEncoder(TextEncoder):
         rows = []
         # what is computed is kept, chunk by chunk, even if a later chunk is interrupted
         for batch, found in self.batches([texts[row] for row in missing], progress_bar):
-            of_batch = [missing[number] for number in batch]
-            vectors[of_batch] = found
-            rows += of_batch
+            batch_rows = [missing[number] for number in batch]
+            vectors[batch_rows] = found
+            rows += batch_rows
             if len(rows) >= _TEXTS_PER_CHUNK:
                 _write(folder, [texts[row] for row in rows], vectors[rows])
                 rows = []

@@ -129,7 +129,11 @@ class TokenTables:
         expected = tokenize(tokenizer, texts_verified, max_text_length)
         # Each clause but the first follows a space. Some tokenizers add one before any text on their own.
         for space in (" ", ""):
-            texts = [[(f, (space if f else "") + clause)] for f, of_field in enumerate(clauses) for clause in of_field]
+            texts = [
+                [(f, (space if f else "") + clause)]
+                for f, field_clauses in enumerate(clauses)
+                for clause in field_clauses
+            ]
             tables = cls._from_texts(texts, affixes, tokenizer, around, max_text_length)
             input_ids, attention_mask = tables.assemble((verified + first_clauses(clauses)).astype(np.int32))
             if [row[: mask.sum()].tolist() for row, mask in zip(input_ids, attention_mask)] == expected:
@@ -294,7 +298,7 @@ class TokenTables:
 
 def first_clauses(clauses: Sequence[Sequence[str]]) -> np.ndarray:
     """Number of the first clause of each field, (F,), if clauses are numbered over all fields."""
-    return np.cumsum([0, *(len(of_field) for of_field in clauses[:-1])])
+    return np.cumsum([0, *(len(field_clauses) for field_clauses in clauses[:-1])])
 
 
 def rows_to_verify(clauses: Sequence[Sequence[str]], clause_ids: np.ndarray, tokenizer) -> np.ndarray:
@@ -327,7 +331,10 @@ def doubtful_clauses(clauses: Sequence[Sequence[str]], tokenizer) -> list[np.nda
     if _splits_at_spaces(tokenizer):
         added = {token.content for token in tokenizer.added_tokens_decoder.values()} - control_tokens(tokenizer)
         doubtful = re.compile("|".join(map(re.escape, sorted(added))) or "(?!)", re.IGNORECASE)
-    return [np.asarray([doubtful.search(clause) is not None for clause in of_field], bool) for of_field in clauses]
+    return [
+        np.asarray([doubtful.search(clause) is not None for clause in field_clauses], bool)
+        for field_clauses in clauses
+    ]
 
 
 def _splits_at_spaces(tokenizer) -> bool:

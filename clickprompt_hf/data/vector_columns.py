@@ -185,8 +185,8 @@ def distinct_texts_of(
     for more in codes[1:]:
         combined = np.unique(combined.astype(np.int64) * (int(more.max(initial=0)) + 1) + more, return_inverse=True)[1]
     _, first, indices = np.unique(combined, return_index=True, return_inverse=True)
-    of_combinations = {name: [cells[name][code] for code in of_rows[first]] for name, of_rows in zip(cells, codes)}
-    texts = texts_of_columns(schema, field, indexes, of_combinations)
+    combined_cells = {name: [cells[name][code] for code in row_codes[first]] for name, row_codes in zip(cells, codes)}
+    texts = texts_of_columns(schema, field, indexes, combined_cells)
     number_of_text = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     numbers = np.fromiter(map(number_of_text.__getitem__, texts), dtype=np.int64, count=len(texts))
     return list(number_of_text), numbers[indices]
@@ -196,12 +196,12 @@ def _column_of_texts(
     columns: Mapping[str, Any], schema: Schema, field: FieldSchema, indexes: Sequence[ValueIndex]
 ) -> pa.ChunkedArray:
     """The texts of training rows for a field that `columns` makes of others, as an Arrow column."""
-    of_field = {name: columns[name] for name in schema.raw_columns_of(field)}
-    if all(isinstance(column, pa.ChunkedArray) for column in of_field.values()):
-        texts, indices = distinct_texts_of([pa.table(of_field)], schema, field, indexes)
+    field_columns = {name: columns[name] for name in schema.raw_columns_of(field)}
+    if all(isinstance(column, pa.ChunkedArray) for column in field_columns.values()):
+        texts, indices = distinct_texts_of([pa.table(field_columns)], schema, field, indexes)
         # a dictionary: the texts of all rows may take more bytes than one array of strings can hold
         return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.large_string()))])
-    return pa.chunked_array([pa.array(texts_of_columns(schema, field, indexes, of_field), pa.large_string())])
+    return pa.chunked_array([pa.array(texts_of_columns(schema, field, indexes, field_columns), pa.large_string())])
 
 
 def vector_blocks(column: Any, field: FieldSchema, size: int | None = None, start: int = 0) -> Iterator[np.ndarray]:

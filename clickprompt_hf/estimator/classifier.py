@@ -205,9 +205,9 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 
         # first: a text that is only part of a vector stays in the schema
         if self.vector_fields is not None:
-            of_vector = in_schema(self.vector_fields)
-            if of_vector or not self.vector_fields:
-                schema = schema.with_vector_fields(of_vector)
+            vector_fields = in_schema(self.vector_fields)
+            if vector_fields or not self.vector_fields:
+                schema = schema.with_vector_fields(vector_fields)
         if self.text_fields is not None:
             if self.plm_name_or_path is not None:
                 schema = schema.with_text_fields(in_schema(self.text_fields))
@@ -388,9 +388,11 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         """Draft the schema from training rows with their label."""
         clicks, features = train.column(label).to_numpy(), train.drop_columns([label])
         has_names = hasattr(self, "feature_names_in_")
-        of_vector = self.vector_fields or ()
-        drafted = drafted_schema(features, clicks, label, {*(self.text_fields or ()), *of_vector}, has_names)
-        unread = [field.column for field in drafted.fields if field.kind == "text" and field.column not in of_vector]
+        vector_fields = self.vector_fields or ()
+        drafted = drafted_schema(features, clicks, label, {*(self.text_fields or ()), *vector_fields}, has_names)
+        unread = [
+            field.column for field in drafted.fields if field.kind == "text" and field.column not in vector_fields
+        ]
         if unread and self.plm_name_or_path is None:
             warn_at_caller(
                 f"Columns {unread} hold free text, which only a language model reads: without `plm_name_or_path`, "
@@ -529,13 +531,13 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
 @contextmanager
 def _kept_global_generators() -> Iterator[None]:
     """Leave the global random generators as they were: training seeds all of them."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
             yield
         finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
 
 
 def _warn_of_truncation(splits: Sequence[ColumnarDataset] | Any, processor: ClickPromptProcessor) -> None:

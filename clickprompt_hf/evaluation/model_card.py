@@ -248,14 +248,14 @@ def run_card(
     hub_id = trainer.hub_model_id or trainer.args.hub_model_id
     name = model_name or (hub_id.split("/")[-1] if hub_id else folder.absolute().name)
     evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
-    of_kept_weights = [entry for entry in evaluations if entry["step"] == trainer.kept_step]
+    kept_evaluations = [entry for entry in evaluations if entry["step"] == trainer.kept_step]
     return model_card(
         model,
         processor,
         name=name,
         checkpoint=hub_id or name,
-        metrics=trainer.run_metrics or (of_kept_weights or evaluations or [{}])[-1],
-        training=_training_settings(trainer, model, of_kept_weights, teacher),
+        metrics=trainer.run_metrics or (kept_evaluations or evaluations or [{}])[-1],
+        training=_training_settings(trainer, model, kept_evaluations, teacher),
         folder=folder,
         license=license or trainer.settings.hub_license,
         language=language,
@@ -266,10 +266,10 @@ def run_card(
 
 
 def _training_settings(
-    trainer: ClickPromptTrainer, model: Any, of_kept_weights: Sequence[Mapping[str, float]], teacher: str | None
+    trainer: ClickPromptTrainer, model: Any, kept_evaluations: Sequence[Mapping[str, float]], teacher: str | None
 ) -> dict[str, Any]:
     args, settings = trainer.args, trainer.settings
-    kept = f"; weights of epoch {of_kept_weights[0]['epoch']:g} kept" if of_kept_weights else ""
+    kept = f"; weights of epoch {kept_evaluations[0]['epoch']:g} kept" if kept_evaluations else ""
     has_own_rate = model.config.use_plm and settings.plm_learning_rate is not None
     masks = trainer.is_pretraining and not model.config.causal
     shares = f"weight {settings.distill_weight:g}, temperature {settings.distill_temperature:g}"
@@ -454,9 +454,9 @@ def _split(data: Mapping[str, Any]) -> str:
 def _results(metrics: Mapping[str, float], prefix: str, pretraining: bool) -> list[dict[str, Any]]:
     """The metrics that the card shows, with their intervals if known; values that are not finite are left out."""
     results = []
-    for name, label, hub_name, of_pretraining in _METRICS:
+    for name, label, hub_name, is_pretraining in _METRICS:
         value = metrics.get(f"{prefix}_{name}")
-        if of_pretraining != pretraining or value is None or not math.isfinite(value):
+        if is_pretraining != pretraining or value is None or not math.isfinite(value):
             continue
         low, high = (metrics.get(f"{prefix}_{name}_{end}", math.nan) for end in ("low", "high"))
         interval = f"{low:.4f} to {high:.4f}" if math.isfinite(low + high) else ""

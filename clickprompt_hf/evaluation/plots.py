@@ -173,13 +173,13 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
         groups = list(dict.fromkeys(table["group"]))
         models = list(dict.fromkeys(table["model"]))
         for number, model in enumerate(models):
-            of_model = table[table["model"] == model]
+            model_rows = table[table["model"] == model]
             # side by side, not on top of each other
             shift = 0.18 * (number - (len(models) - 1) / 2)
-            errors = [of_model["auc"] - of_model["auc_low"], of_model["auc_high"] - of_model["auc"]]
+            errors = [model_rows["auc"] - model_rows["auc_low"], model_rows["auc_high"] - model_rows["auc"]]
             panel.errorbar(
                 np.arange(len(groups)) + shift,
-                of_model["auc"],
+                model_rows["auc"],
                 errors,
                 fmt="o",
                 color=_COLOURS[number],

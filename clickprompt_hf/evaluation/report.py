@@ -135,11 +135,11 @@ class ClickIntervals(OfflineMetric):
         scores, clicked = np.asarray(predictions, dtype=np.float64), np.asarray(references) == 1
         low = high = loss_error = float("nan")
         if min(clicked.sum(), (~clicked).sum()) > 1:
-            of_clicks, of_others = placements(scores, clicked)
-            error = delong_error(of_clicks, of_others)
+            clicked_placements, other_placements = placements(scores, clicked)
+            error = delong_error(clicked_placements, other_placements)
             # 0, and meaningless, if scores separate the classes or are all equal
             error = error or float("nan")
-            low, high = np.clip(of_clicks.mean() + np.array([-1, 1]) * _TWO_SIDED_95 * error, 0, 1).tolist()
+            low, high = np.clip(clicked_placements.mean() + np.array([-1, 1]) * _TWO_SIDED_95 * error, 0, 1).tolist()
         losses = row_log_losses(scores, clicked)
         if len(losses) > 1:
             loss_error = _TWO_SIDED_95 * losses.std(ddof=1) / np.sqrt(len(losses))

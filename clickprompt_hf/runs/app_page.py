@@ -190,15 +190,15 @@ def look_up_tables(
     # one after the other, so that the row is shown when all of it is known
     on_load = page.load
     for key, columns in explanations.keys.items():
-        known_of_it: dict[str, Any] = {
+        lookup: dict[str, Any] = {
             "fn": partial(explanations.look_up, key),
             "inputs": [widgets[key]],
             "outputs": [widgets[name] for name in columns],
             "queue": False,
             "api_name": "look_up",
         }
-        widgets[key].input(**known_of_it, trigger_mode="always_last").then(**row_and_charts)
-        on_load = on_load(**known_of_it).then
+        widgets[key].input(**lookup, trigger_mode="always_last").then(**row_and_charts)
+        on_load = on_load(**lookup).then
     on_load(**row_and_charts)
 
 

@@ -153,8 +153,8 @@ def _run(
     pretraining: bool,
     teacher: ClickPromptConfig | None,
 ) -> Run:
-    of_data = teacher if checkpoint is None else checkpoint
-    saved: dict[str, Any] = {} if of_data is None else of_data.training_data or {}
+    data_config = teacher if checkpoint is None else checkpoint
+    saved: dict[str, Any] = {} if data_config is None else data_config.training_data or {}
     options = {}
     for config_class, config in (
         (CTRConfig, None if checkpoint is None else checkpoint.ctr_config),

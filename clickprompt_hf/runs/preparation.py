@@ -333,7 +333,7 @@ def _kept_data(request: _Request, schema: Schema | None, files: dict[str, list[P
         )
     split = {name: resolved[name] for name in ("dataset", *SPLIT_ARGUMENTS)}
     rows: dict[str, Any] = {
-        "files": [files_state(of_split) for of_split in files.values()] or files_state(paths),
+        "files": [files_state(paths_of_split) for paths_of_split in files.values()] or files_state(paths),
         "split": split,
     }
     joined = [Path(table.file) for table in schema.tables] if schema is not None else []
@@ -371,13 +371,13 @@ def _chosen_text(
     Returns:
         The schema, and the keys of the fields that `--text_fields` chose, now or in the checkpoint's training.
     """
-    recorded, of_vector = (records[0][1].get(name) if records else None for name in ("text_fields", "vector_fields"))
+    recorded, vector_keys = (records[0][1].get(name) if records else None for name in ("text_fields", "vector_fields"))
     if processor is not None:
-        of_vector = processor.schema.text_vector_fields
+        vector_keys = processor.schema.text_vector_fields
     elif records:
-        of_vector = of_vector or ()
+        vector_keys = vector_keys or ()
     # first: a text that is only part of a vector stays in the schema
-    schema = choose_vector_fields(schema, data_args.vector_fields, of_vector, owner)
+    schema = choose_vector_fields(schema, data_args.vector_fields, vector_keys, owner)
     saved = recorded if processor is None else processor.schema.text_keys
     given = data_args.text_fields if reads_text else None
     schema = choose_text_fields(schema, given, saved, owner)

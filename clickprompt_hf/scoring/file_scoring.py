@@ -137,9 +137,9 @@ class _CountsOfFile:
 
     def gather(self) -> None:
         """Add the counts of the other processes in the main one; call it in all of them."""
-        of_processes = gather_object([[counted.counts for counted in self._all]])
+        process_counts = gather_object([[counted.counts for counted in self._all]])
         if PartialState().is_main_process:
-            for counts in of_processes[1:]:
+            for counts in process_counts[1:]:
                 for counted, others in zip(self._all, counts):
                     counted.merge(others)
 

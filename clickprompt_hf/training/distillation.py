@@ -55,11 +55,11 @@ def distillation_loss(
         )
     logits = logits.float()
     teacher_logits = teacher_logits.detach().reshape(-1).to(logits)
-    of_clicks = click_loss(logits, labels, num_items_in_batch)
+    click_term = click_loss(logits, labels, num_items_in_batch)
     labels = labels.to(logits.device)
     softened = torch.where(labels == -100, -100.0, torch.sigmoid(teacher_logits / temperature))
-    of_teacher = click_loss(logits / temperature, softened, num_items_in_batch)
-    return (1 - weight) * of_clicks + weight * temperature**2 * of_teacher
+    teacher_term = click_loss(logits / temperature, softened, num_items_in_batch)
+    return (1 - weight) * click_term + weight * temperature**2 * teacher_term
 
 
 @torch.inference_mode()

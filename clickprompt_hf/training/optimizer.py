@@ -202,7 +202,7 @@ def clip_grad_norm(
     Returns:
         (), the norm before clipping, the same in all processes.
     """
-    of_rows = {id(parameter) for parameter in sharded}
+    sharded_ids = {id(parameter) for parameter in sharded}
     gradients: list[torch.Tensor] = []
     gradients_of_rows: list[torch.Tensor] = []
     for parameter in parameters:
@@ -213,9 +213,9 @@ def clip_grad_norm(
             # sums the gradients of a row that the batch reads twice
             parameter.grad = gradient = gradient.coalesce()
             gradient = gradient.values()
-        (gradients_of_rows if id(parameter) in of_rows else gradients).append(gradient)
+        (gradients_of_rows if id(parameter) in sharded_ids else gradients).append(gradient)
     norm = torch.nn.utils.get_total_norm(gradients)
-    if of_rows:
+    if sharded_ids:
         squared = torch.nn.utils.get_total_norm(gradients_of_rows).to(norm.device).square()
         torch.distributed.all_reduce(squared)
         norm = (norm.square() + squared).sqrt()

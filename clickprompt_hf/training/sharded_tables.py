@@ -397,11 +397,11 @@ def check_tables(model: nn.Module) -> None:
         raise ValueError("`shard_id_tables` must be False for a model without feature ids, got True.")
     known = {id(module.table) for module in embeddings.values()}
     plm = getattr(getattr(model, "trunk", None), "plm", None)
-    of_plm = set() if plm is None else {id(module) for module in plm.modules()}
+    plm_modules = set() if plm is None else {id(module) for module in plm.modules()}
     others = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and id(module) not in known | of_plm
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and id(module) not in known | plm_modules
     ]
     if others:
         raise ValueError(

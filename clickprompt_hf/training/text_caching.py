@@ -189,8 +189,8 @@ class CachedRows:
             progress_bar=not args.disable_tqdm,
             quiet=args.local_process_index > 0,
         )
-        for rows, of_rows in zip(missing, texts):
-            self._by_dataset[rows] = states.attach(of_rows)
+        for rows, row_texts in zip(missing, texts):
+            self._by_dataset[rows] = states.attach(row_texts)
 
 
 def states_folder(args: TrainingArguments, settings: ClickPromptSettings) -> Path:

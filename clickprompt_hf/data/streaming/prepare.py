@@ -147,14 +147,13 @@ class StreamedTable:
         sizes = self._row_splits.sizes
         counts = np.zeros((len(sizes), 2), dtype=np.int64)
         self._counts = {
-            name: np.zeros((len(sizes), of_values.num_distinct), dtype=np.int32)
-            for name, of_values in self._columns.items()
+            name: np.zeros((len(sizes), column.num_distinct), dtype=np.int32) for name, column in self._columns.items()
         }
 
         def count(name: str, chunk: int, parts: np.ndarray) -> None:
             codes, code_map = self._columns[name].codes(chunk)
-            for part, of_codes in enumerate(_count_pairs(parts, codes, len(sizes), len(code_map))):
-                add_at(self._counts[name][part], code_map, of_codes)
+            for part, code_counts in enumerate(_count_pairs(parts, codes, len(sizes), len(code_map))):
+                add_at(self._counts[name][part], code_map, code_counts)
 
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
             for chunk, (parts, labels) in enumerate(zip(self._row_splits.parts(), self._labels)):
@@ -212,8 +211,8 @@ class StreamedTable:
             places = np.minimum(np.searchsorted(wanted, positions), len(wanted) - 1)
             rows = np.flatnonzero(wanted[places] == positions)
             for name, column in self._columns.items():
-                of_rows, code_map = column.codes(chunk)
-                codes[name][places[rows]] = code_map[of_rows[rows]]
+                row_codes, code_map = column.codes(chunk)
+                codes[name][places[rows]] = code_map[row_codes[rows]]
         return pa.table({name: column.take(codes[name]) for name, column in self._columns.items()})
 
     def write(

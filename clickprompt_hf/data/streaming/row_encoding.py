@@ -133,8 +133,8 @@ class RowEncoding:
         column = self.columns[field.column]
         if not field.num_columns:
             return np.zeros((column.num_distinct, 0), dtype=np.int32)
-        of_all = self.counts[field.column].sum(axis=0)
-        ids = ids_of_column(column, self._fitted(f), self.processor, f, of_all)
+        row_counts = self.counts[field.column].sum(axis=0)
+        ids = ids_of_column(column, self._fitted(f), self.processor, f, row_counts)
         for counted, counts in zip(unknown, self.counts[field.column]):
             count_unknown(column, ids, counts, f, counted)
         return ids

@@ -130,10 +130,10 @@ def split_rows(
     starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
 
     def positions() -> Iterator[np.ndarray]:
-        next_own, of_drawn = dict(starts), parts_of_drawn([starts[name] for name in names])
+        next_own, drawn_positions = dict(starts), parts_of_drawn([starts[name] for name in names])
         for name, labels in zip(rows.splits, rows.labels):
             if name in ("", "train"):
-                yield next(of_drawn)
+                yield next(drawn_positions)
             else:
                 yield np.arange(next_own[name], next_own[name] + len(labels))
                 next_own[name] += len(labels)
@@ -179,16 +179,16 @@ def _by_hash(
 
     ends = ends_of_parts(num_rows, shares)
     if is_rare(num_rare, shares):
-        of_rare, of_other = stratified_ends(num_rare, ends, shares)
-        limits = {rare: _thresholds(lambda: hashes(rare), of_rare)}
-        limits[1 - rare] = _thresholds(lambda: hashes(1 - rare), of_other)
+        rare_ends, other_ends = stratified_ends(num_rare, ends, shares)
+        limits = {rare: _thresholds(lambda: hashes(rare), rare_ends)}
+        limits[1 - rare] = _thresholds(lambda: hashes(1 - rare), other_ends)
     else:
         limits = dict.fromkeys((0, 1), _thresholds(hashes, ends))
 
     def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for chunk, found in zip(labels, hashes()):
-            of_class = [np.searchsorted(limits[label], found, side="right") for label in (0, 1)]
-            yield np.where(chunk == 1, of_class[1], of_class[0]), found
+            parts_by_class = [np.searchsorted(limits[label], found, side="right") for label in (0, 1)]
+            yield np.where(chunk == 1, parts_by_class[1], parts_by_class[0]), found
 
     sizes = np.diff([0, *ends, num_rows]).tolist()
     kept = None
@@ -223,14 +223,14 @@ def _thresholds(hashes: Callable[[], Iterator[np.ndarray]], ranks: Sequence[int]
     buckets = np.minimum(np.searchsorted(below, ranks, side="right") - 1, len(counts) - 1)
     held: dict[int, list[np.ndarray]] = {int(bucket): [] for bucket in buckets}
     for chunk in hashes():
-        of_chunk = chunk >> shift
+        chunk_buckets = chunk >> shift
         for bucket, found in held.items():
-            found.append(chunk[of_chunk == np.uint64(bucket)])
+            found.append(chunk[chunk_buckets == np.uint64(bucket)])
     limits = []
     for rank, bucket in zip(ranks, buckets.tolist()):
-        of_bucket = np.sort(np.concatenate(held[bucket]))
+        bucket_hashes = np.sort(np.concatenate(held[bucket]))
         position = rank - int(below[bucket])
-        limits.append(of_bucket[position] if position < len(of_bucket) else np.uint64(2**64 - 1))
+        limits.append(bucket_hashes[position] if position < len(bucket_hashes) else np.uint64(2**64 - 1))
     return np.asarray(limits, dtype=np.uint64)
 
 
@@ -300,10 +300,10 @@ def _sorted(
             if not is_wanted:
                 continue
             codes, code_map = column.codes(chunk)
-            of_rows = ranks[code_map][codes]
-            order = np.argsort(of_rows, kind="stable")
-            found, firsts, repeats = np.unique(of_rows[order], return_index=True, return_counts=True)
-            sorted_rows = np.empty(len(of_rows), dtype=np.int64)
+            row_ranks = ranks[code_map][codes]
+            order = np.argsort(row_ranks, kind="stable")
+            found, firsts, repeats = np.unique(row_ranks[order], return_index=True, return_counts=True)
+            sorted_rows = np.empty(len(row_ranks), dtype=np.int64)
             sorted_rows[order] = np.repeat(following[found] - firsts, repeats) + np.arange(len(order))
             following[found] += repeats
             parts = np.searchsorted(ends_of_all, sorted_rows, side="right")
@@ -328,9 +328,9 @@ def count_codes(column: SpilledColumn, is_counted: Sequence[bool]) -> tuple[np.n
         if is_wanted:
             codes, code_map = column.codes(chunk)
             add_at(counts, code_map, np.bincount(codes, minlength=len(code_map)))
-            of_column = code_map[codes]
-            is_new = first_rows[of_column] > row
+            column_codes = code_map[codes]
+            is_new = first_rows[column_codes] > row
             # of repeated indices, the last one counts
-            first_rows[of_column[is_new][::-1]] = np.flatnonzero(is_new)[::-1] + row
+            first_rows[column_codes[is_new][::-1]] = np.flatnonzero(is_new)[::-1] + row
         row += column.num_rows[chunk]
     return counts, first_rows

@@ -71,13 +71,13 @@ class SpilledColumn:
         ends = np.asarray(self._ends).reshape(-1, _NUM_PARTITIONS + 1)
         firsts = np.concatenate([[0], np.cumsum(ends[:, -1])])
         with (
-            (self._folder / "values-of-chunks").open("rb") as of_chunks,
+            (self._folder / "values-of-chunks").open("rb") as chunk_values,
             (self._folder / "code-map").open("wb") as code_map,
             pa.OSFile(str(self._folder / "values"), "wb") as file,
             pa.ipc.new_stream(file, pa.schema([("value", self.kind)])) as values,
         ):
             for part in range(_NUM_PARTITIONS):
-                batches = self._read_partition(of_chunks, part)
+                batches = self._read_partition(chunk_values, part)
                 if not len(batches):
                     continue
                 keys = batches.column("key").to_numpy()

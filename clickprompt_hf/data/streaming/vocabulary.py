@@ -82,15 +82,15 @@ def fit_field(column: SpilledColumn, counts: np.ndarray, field: FieldSchema, min
         return _fit_numbers(column, counts, field, min_count)
     keyed: Counter[str] = Counter()
     some_lists: list[CountedList] = []
-    for values, of_slice in counted_values(column, counts):
+    for values, slice_counts in counted_values(column, counts):
         keys_and_counts: KeyCounts
         if field.kind == "multi_valued":
-            lists = count_listed(values, of_slice, field)
+            lists = count_listed(values, slice_counts, field)
             some_lists += lists[: VALUES_PER_SLICE - len(some_lists)]
             keys_and_counts = keys_of_lists(lists, field)
         else:
             known = without_missing_words(values, field)
-            keys_and_counts = ((vocabulary_keys(value, field, []), count) for value, count in zip(known, of_slice))
+            keys_and_counts = ((vocabulary_keys(value, field, []), count) for value, count in zip(known, slice_counts))
         keyed.update(count_keys(keys_and_counts))
     if field.kind == "multi_valued":
         warn_of_lists(some_lists, field)
@@ -120,19 +120,19 @@ def _fit_categories(column: SpilledColumn, counts: np.ndarray, field: FieldSchem
         values = [(value, count) for slice_ in counted_values(column, counts) for value, count in zip(*slice_)]
         warn_of_ids_as_floats(values, field)
     rows = np.flatnonzero(counts)
-    of_rows = counts[rows]
+    value_counts = counts[rows]
     numbers = None
     if not is_distinct:
         _, first, numbers = np.unique(keys_of(texts)[rows], return_index=True, return_inverse=True)
-        of_rows = np.bincount(numbers, weights=of_rows).astype(np.int64)
+        value_counts = np.bincount(numbers, weights=value_counts).astype(np.int64)
         representatives = rows[first]
     else:
         representatives = rows
-    kept = np.flatnonzero(of_rows >= min_count)
+    kept = np.flatnonzero(value_counts >= min_count)
     chosen = representatives[kept]
     is_every_text = is_distinct and len(chosen) == len(texts)
     candidates = texts if is_every_text else texts.take(pa.array(chosen))
-    order = most_frequent_first(candidates, of_rows[kept])
+    order = most_frequent_first(candidates, value_counts[kept])
     ids_of_groups = np.zeros(len(representatives), dtype=np.int32)
     ids_of_groups[kept[order]] = np.arange(1, len(order) + 1, dtype=np.int32)
     ids = np.zeros(len(counts), dtype=np.int32)
@@ -190,8 +190,8 @@ def fit_numbers(numbers: np.ndarray, rows: np.ndarray, field: FieldSchema, min_c
     boundaries = bucket_boundaries(numbers, rows, field.num_buckets, field.buckets)
     buckets = np.searchsorted(boundaries, numbers, side="right")
     is_finite = np.isfinite(numbers)
-    of_buckets = np.bincount(buckets[is_finite], weights=rows[is_finite]).astype(np.int64)
-    keyed = Counter({str(bucket): int(count) for bucket, count in enumerate(of_buckets) if count})
+    bucket_counts = np.bincount(buckets[is_finite], weights=rows[is_finite]).astype(np.int64)
+    keyed = Counter({str(bucket): int(count) for bucket, count in enumerate(bucket_counts) if count})
     keyed[""] += int(rows[~is_finite].sum())
     keys = frequent_keys(Counter({key: count for key, count in keyed.items() if count}), min_count)
     return FittedField(pa.array(keys, pa.large_string()), boundaries)
@@ -212,11 +212,11 @@ def counted_values(column: SpilledColumn, counts: np.ndarray) -> Iterator[tuple[
     """Slices of the values that training rows have, with their number of rows."""
     start = 0
     for values in column.values():
-        of_slice = counts[start : start + len(values)]
+        slice_counts = counts[start : start + len(values)]
         start += len(values)
-        rows = np.flatnonzero(of_slice)
+        rows = np.flatnonzero(slice_counts)
         if len(rows):
-            yield cells_of(values.take(pa.array(rows))), of_slice[rows].tolist()
+            yield cells_of(values.take(pa.array(rows))), slice_counts[rows].tolist()
 
 
 def ids_of_column(
@@ -243,12 +243,12 @@ def ids_of_column(
     parts = []
     start, unread = 0, UnreadCells(field)
     for values in column.values():
-        of_slice = counts[start : start + len(values)]
+        slice_counts = counts[start : start + len(values)]
         start += len(values)
         if field.kind == "numeric" and _are_numbers(values.type) and not field.missing:
-            parts.append(_ids_of_numbers(values, processor, field_index, of_slice, unread))
+            parts.append(_ids_of_numbers(values, processor, field_index, slice_counts, unread))
         else:
-            parts.append(processor.encode_values(field_index, cells_of(values), of_slice, unread))
+            parts.append(processor.encode_values(field_index, cells_of(values), slice_counts, unread))
     unread.warn()
     return np.concatenate(parts).astype(np.int32)
 
@@ -258,9 +258,9 @@ def _ids_of_numbers(
 ) -> np.ndarray:
     """Ids (slice, 1) of Arrow numbers, given the number of rows of each (slice,)."""
     boundaries, known = processor.boundaries[field_index], processor.indexes[field_index].ids
-    of_buckets = np.asarray([known.get(str(bucket), 0) for bucket in range(len(boundaries) + 1)])
+    ids_of_buckets = np.asarray([known.get(str(bucket), 0) for bucket in range(len(boundaries) + 1)])
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    ids = of_buckets[np.searchsorted(boundaries, numbers, side="right")]
+    ids = ids_of_buckets[np.searchsorted(boundaries, numbers, side="right")]
     if np.isinf(numbers).any():
         # infinite numbers are counted as unread
         return processor.encode_values(field_index, cells_of(values), counts, unread)
@@ -291,9 +291,9 @@ def _ids_by_meaning(texts: pa.Array, vocabulary: pa.Array) -> np.ndarray:
     if len(rows):
         ids[rows] = _ids_by_spelling(normals.take(pa.array(rows)), vocabulary)
     # entries that are not in their normal spelling
-    entries, of_entries = _other_spellings(vocabulary)
+    entries, entry_spellings = _other_spellings(vocabulary)
     by_meaning: dict[str, int] = {}
-    for entry, normal in zip(entries.tolist(), of_entries.drop_null().to_pylist()):
+    for entry, normal in zip(entries.tolist(), entry_spellings.drop_null().to_pylist()):
         by_meaning[normal] = 0 if normal in by_meaning else entry + 1
     if by_meaning:
         rows = np.flatnonzero(ids == 0)
@@ -345,9 +345,9 @@ def clauses_of_column(
         texts = texts.take(pa.array(used))
         if field.kind == "categorical" and len(fitted.vocabulary):
             # a value that was found by its meaning reads as in training
-            of_used = ids[used, 0]
-            known = fitted.vocabulary.take(pa.array(np.maximum(of_used - 1, 0)))
-            texts = pc.if_else(pa.array(of_used > 0), known, texts)
+            used_ids = ids[used, 0]
+            known = fitted.vocabulary.take(pa.array(np.maximum(used_ids - 1, 0)))
+            texts = pc.if_else(pa.array(used_ids > 0), known, texts)
         texts = pc.if_else(pc.equal(texts, ""), UNKNOWN_TEXT, texts)
         before, after, nothing = (pa.scalar(part, pa.large_string()) for part in (*processor.affixes(field_index), ""))
         shown = pa.concat_arrays([texts, pa.array([UNKNOWN_TEXT], pa.large_string())])
