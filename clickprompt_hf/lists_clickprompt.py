@@ -96,14 +96,14 @@ def kept_values(values: Sequence[str], field: FieldSchema) -> list[str]:
     return list(values[-field.max_values :] if field.keep == "last" else values[: field.max_values])
 
 
-def looks_weighted(values: Collection[str], separator: str = ":") -> bool:
+def looks_weighted(values: Collection[str]) -> bool:
     """Whether members have weights, as in `a:0.9`: all of them do, and some member occurs with several weights.
 
     Times of day, such as `10:30`, are not weights.
     """
     if all(_TIME_OF_DAY.fullmatch(value) for value in values):
         return False
-    pairs = {tuple(value.rsplit(separator, 1)) for value in values}
+    pairs = {tuple(value.rsplit(":", 1)) for value in values}
     if not pairs or not all(len(pair) == 2 and pair[0] and np.isfinite(number_of(pair[1])) for pair in pairs):
         return False
     return len({pair[0] for pair in pairs}) < len(pairs)

@@ -34,7 +34,6 @@ class TableScorer:
         num_threads: Threads per batch; 0 for the library's own choice.
         batch_size: Rows per batch of a model with a PLM or a checkpoint, at least 1; by default 64 for an export, 256
             for a checkpoint, or 4,096 without a PLM.
-        device: Where a checkpoint computes, as torch names it; by default the GPU of the process, or else the CPU.
 
     Raises:
         ValueError: If `batch_size` is out of range, the model's files do not belong together, or it was not finetuned
@@ -47,14 +46,12 @@ class TableScorer:
         read_columns: The columns that it reads, some of which may come from joined tables.
     """
 
-    def __init__(
-        self, model: str | Path, num_threads: int = 0, batch_size: int | None = None, device: str | None = None
-    ):
+    def __init__(self, model: str | Path, num_threads: int = 0, batch_size: int | None = None):
         check_batch_size(batch_size)
         if is_export(model):
             encoder, self._score = _load_export(model, num_threads, batch_size)
         else:
-            encoder, self._score = _load_checkpoint(str(model), num_threads, batch_size, device)
+            encoder, self._score = _load_checkpoint(str(model), num_threads, batch_size)
         self.encoder, self.read_columns = encoder, encoder.read_columns
 
     def score(self, table: pa.Table) -> np.ndarray:
@@ -84,9 +81,7 @@ def _load_export(folder: str | Path, num_threads: int, batch_size: int | None) -
     return encoder, lambda table: engine.score(engine.read(table, UnknownValues(encoder)))
 
 
-def _load_checkpoint(
-    checkpoint: str, num_threads: int, batch_size: int | None, device: str | None
-) -> tuple[FeatureEncoder, _Score]:
+def _load_checkpoint(checkpoint: str, num_threads: int, batch_size: int | None) -> tuple[FeatureEncoder, _Score]:
     import torch
 
     from ..configuration_clickprompt import ClickPromptConfig
@@ -103,7 +98,7 @@ def _load_checkpoint(
     processor = ClickPromptProcessor.from_pretrained(checkpoint)
     processor.check_model(config)
     model: Any = load_click_model(checkpoint, config)
-    model = model.to(device or scoring_device())
+    model = model.to(scoring_device())
     rows, texts = batch_size or scoring_batch_size(config), RecentTexts()
     return processor, lambda table: score_table(
         table, processor, model, rows, unknown=UnknownValues(processor), recent_texts=texts

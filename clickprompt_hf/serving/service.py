@@ -73,12 +73,11 @@ class RequestError(Exception):
     Args:
         status: HTTP status.
         detail: What is wrong, for the client.
-        headers: Further headers of the answer.
     """
 
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
+    def __init__(self, status: int, detail: str):
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers
+        self.status, self.detail = status, detail
 
 
 def make_service(engine: Engine, limits: Limits | None = None) -> FastAPI:
@@ -118,7 +117,7 @@ def make_service(engine: Engine, limits: Limits | None = None) -> FastAPI:
             scores = [{PROBABILITY_COLUMN: probability} for probability in probabilities]
             response: Response = JSONResponse(scores[0] if is_single else scores)
         except RequestError as error:
-            response = JSONResponse({"detail": error.detail}, error.status, error.headers)
+            response = JSONResponse({"detail": error.detail}, error.status)
         except QueueIsFull:
             detail = f"The queue is full ({limits.queue_rows} rows). Try again later."
             response = JSONResponse({"detail": detail}, 503, {"Retry-After": _RETRY_AFTER})
