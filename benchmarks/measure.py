@@ -154,8 +154,8 @@ class Rounds:
 class RoundsInProcess(Rounds):
     """A process that prepares something once and then runs it whenever it is asked to.
 
-    Several of them can be measured in turn, so that other load on the machine affects all, and each has a peak memory
-    of its own.
+    Several of them can be measured in turn, so that other load on the machine affects all; peak memory is measured
+    separately for each.
 
     Args:
         prepare: As in `Rounds`.
@@ -171,7 +171,7 @@ class RoundsInProcess(Rounds):
 
     @cached_property
     def facts(self) -> dict[str, Any]:  # type: ignore[override]
-        """What `prepare` has told; waits until it is done, so that several processes can prepare at a time."""
+        """What `prepare` returned; waits until it is done, so several processes can prepare at the same time."""
         return self._answer()
 
     def round(self) -> float:

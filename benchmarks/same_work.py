@@ -133,7 +133,7 @@ def compare(stage: str, prompt_length: int, args: Any) -> dict[str, Any]:
 
 
 class AuthorsProcess:
-    """The authors' model in a process of its own environment, which waits for the start of each round."""
+    """The authors' model in a process with its own environment, which waits for the start of each round."""
 
     def __init__(self, python: str, code: Path, folder: Path):
         script = str(Path(__file__).with_name("authors_clickprompt.py"))

@@ -422,7 +422,7 @@ class CTRConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.check()
         for field in dataclasses.fields(CTRConfig):
-            # lists, as config.json gives them back
+            # lists, as they come back from config.json
             if isinstance(value := getattr(self, field.name), tuple):
                 setattr(self, field.name, list(value))
         super().__post_init__(**kwargs)

@@ -156,7 +156,7 @@ def frequent_values(processor: ClickPromptProcessor, column: str, limit: int = 1
 
 
 def _without_margin(boundary: float) -> float:
-    """The value that a boundary right beside it stands for, as 5 for 5.000000000000001 and 9.99 for 9.98999881."""
+    """The value next to a boundary, which the boundary stands for: 5 for 5.000000000000001, 9.99 for 9.98999881."""
     short = float(f"{boundary:.6g}")
     is_beside = abs(short - boundary) <= 2.0**-22 * abs(boundary)
     # 2e-308 stands for 0

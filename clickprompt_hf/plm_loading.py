@@ -40,7 +40,7 @@ def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def without_pooler(plm_class: type[PreTrainedModel]) -> dict[str, bool]:
-    """Arguments that build a PLM without a pooler, if its class knows of one."""
+    """Arguments that build a PLM without a pooler, if its class can have one."""
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(plm_class).parameters else {}
 
 

@@ -145,7 +145,7 @@ class UnknownValues:
 
 
 def _example_of(field: FieldSchema, cell: Any) -> str:
-    """An unknown cell as warnings show it: the part of a time, which is what training knew, or the cell itself."""
+    """An unknown cell as warnings show it: the part of a time that the field reads, or the cell itself."""
     if field.kind not in TIME_PARTS:
         return f"{cell!r:.80}"
     return repr(part) if (part := time_part(cell, field)) else f"{cell!r:.80}{_NO_TIME}"

@@ -64,7 +64,7 @@ def whole_folder(path: str | Path, flush: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def whole_contents(folder: str | Path) -> Iterator[Path]:
-    """Yield an empty partial folder to fill; what it holds moves to `folder` once it is complete and on disk.
+    """Yield an empty partial folder to fill; its contents move to `folder` once they are complete and on disk.
 
     Other files of `folder` stay, except weights that the new ones replace. While files move, `folder` has no
     `config.json` (or `processor_config.json`, if the new contents have one), so a model that is half the old and half
@@ -166,7 +166,7 @@ def _newest_file(folder: Path) -> Path:
 
 
 def _reason_not_to_write(partial: Path) -> int | None:
-    """Try to write as much as the file that failed holds, and return the number of the error."""
+    """Try to write as many bytes as the failed file has, and return the number of the error."""
     failed = _newest_file(partial)
     probe = (failed.parent if failed.exists() else partial.parent) / ".probe"
     try:

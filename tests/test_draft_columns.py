@@ -122,8 +122,8 @@ def test_times_in_several_formats_are_reported(share, tmp_path):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (["Red", "red", "RED", "blue"], "each of these counts as a value of its own: 'Red', 'red', 'RED'; write them"),
-        (["TRUE", "1", "FALSE", "0"], "each of these counts as a value of its own: 'TRUE', '1'; 'FALSE', '0'; write"),
+        (["Red", "red", "RED", "blue"], "each of these counts as a separate value: 'Red', 'red', 'RED'; write them"),
+        (["TRUE", "1", "FALSE", "0"], "each of these counts as a separate value: 'TRUE', '1'; 'FALSE', '0'; write"),
         (["red", "blue", "green"], None),
         (["TRUE", "FALSE", "maybe"], None),
         # hashes

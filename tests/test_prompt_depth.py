@@ -491,7 +491,7 @@ def uneven_batch(rows=150, longest=20, left=False):
 def test_rows_of_similar_length_run_together(family, options, left, monkeypatch):
     batch = uneven_batch(left=left)
     clicks, tokens = torch.arange(150) % 2, torch.full_like(batch["input_ids"], -100)
-    # one masked token per row, two in every third, so that other rows also read one that is not masked
+    # one masked token per row, two in every third row, so the other rows also read a token that is not masked
     ends = 19 - batch["attention_mask"].flip(1).argmax(dim=1)
     tokens[torch.arange(150), ends] = batch["input_ids"][torch.arange(150), ends]
     tokens[::3, 18 if left else 1] = 7

@@ -115,7 +115,7 @@ def checked_shards(folder: str | Path, processor: ClickPromptProcessor) -> dict[
             "missing or incomplete."
         )
     lines = [line for path in counts for line in path.read_text(encoding="utf-8").splitlines()]
-    # Spark gives names URL-encoded
+    # Spark URL-encodes file names
     written = {unquote(entry["file"]): entry for entry in map(json.loads, lines)}
     others = {entry["processor"] for entry in written.values()} - {processor.fingerprint}
     if others:

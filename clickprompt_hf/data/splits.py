@@ -73,7 +73,7 @@ def split_source(
 
 
 def check_own_splits(own: Collection[str], split: Split) -> None:
-    """Raise a ValueError if a dataset that has all splits itself is to be split."""
+    """Raise a ValueError if `split` asks to split a dataset that already has all splits."""
     if split != "random" and all(name in own for name in SPLIT_NAMES):
         raise ValueError(f"`split` must be left out, as the dataset has predefined splits, got {split!r}.")
 

@@ -95,8 +95,8 @@ def open_table_file(
     Args:
         path: The file.
         csv_format: How CSV files are written.
-        kind: What the file is; by default, its name's ending tells.
-        numeric_columns: Columns whose numbers CSV files write as `csv_format` says; other files have no such format.
+        kind: What the file is; by default, decided by the ending of its name.
+        numeric_columns: Columns whose numbers are written as `csv_format` says; only CSV files have such a format.
 
     Raises:
         FileNotFoundError: If the file does not exist.

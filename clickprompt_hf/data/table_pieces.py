@@ -121,7 +121,7 @@ class ParquetPieces:
 
 
 def open_table(path: Path, rows: int, csv_format: CsvFormat | None = None) -> TextPieces | ParquetPieces:
-    """Open a table to read in pieces of `rows` rows; the ending of the file name tells the format.
+    """Open a table to read in pieces of `rows` rows; the ending of the file name decides the format.
 
     Raises:
         FileNotFoundError: If the file does not exist.

@@ -457,7 +457,7 @@ class _Writer:
 
     Args:
         folder: The folder.
-        states: What it holds so far.
+        states: The states in the folder so far.
     """
 
     def __init__(self, folder: Path, states: TextStates):

@@ -136,7 +136,7 @@ def _question_spellings(values: Sequence[str]) -> str | None:
     if not alike:
         return None
     more = f" and {len(alike) - _GROUPS_SHOWN:,} more" if len(alike) > _GROUPS_SHOWN else ""
-    return f"each of these counts as a value of its own: {'; '.join(alike[:_GROUPS_SHOWN])}{more}; write them alike"
+    return f"each of these counts as a separate value: {'; '.join(alike[:_GROUPS_SHOWN])}{more}; write them alike"
 
 
 def _is_place(profile: ColumnProfile) -> bool:

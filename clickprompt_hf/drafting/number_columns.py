@@ -56,7 +56,7 @@ def try_numbers(profile: ColumnProfile) -> bool:
         profile.doubts = doubts
         if is_id and (rounded := [value for value in profile.values if _ROUNDED_ID.fullmatch(value)]):
             profile.doubts.append(
-                f"ids such as {rounded[0]!r} have lost digits in a spreadsheet, so that different ones are one value: "
+                f"ids such as {rounded[0]!r} have lost digits in a spreadsheet, so different ids became equal: "
                 "export the column as text"
             )
         if words and all(map(means_missing, words)):

@@ -17,7 +17,7 @@ TokenCounter = Callable[[Sequence[str]], Sequence[float]]
 FieldOfColumn = tuple[ColumnProfile, FieldSchema]
 # A common rule of thumb for English.
 _CHARACTERS_PER_TOKEN = 4
-# Ids learn fewer values than this as well as words do.
+# Below this number of distinct values, ids do as well as words.
 _MIN_WORDED_VALUES = 50
 _MIN_LETTERS = 5
 # With fewer rows per text than this, cached states save too little for their disk space.

@@ -46,7 +46,7 @@ class Parameter:
         return FloatDistribution(low, high, log=self.log)
 
     def suggest(self, name: str, trial: Any) -> Any:
-        """The value of an Optuna trial. Suggesting it twice gives the same value."""
+        """The value of an Optuna trial. Suggesting it twice returns the same value."""
         found = self.distribution
         if self.choices:
             return trial.suggest_categorical(name, found.choices)

@@ -45,7 +45,7 @@ _TABLE = ".table.weight"
 
 
 class RowShardedTable(nn.Embedding):
-    """An embedding table of which each process holds a range of rows: `ceil(N / W)`, the last ones what is left.
+    """An embedding table of which each process holds a range of at most `ceil(N / W)` rows.
 
     Its `weight` (n, E) has this process's rows alone. Its gradient is sparse and the mean over the processes, as DDP's
     gradients are. All processes must look up at the same time, within `in_all_processes`. With several processes,

@@ -175,7 +175,7 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def files_by_split(files: Sequence[Path], folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Sort files by split; all belong to `train` if no name tells a split.
+    """Sort files by split; all belong to `train` if no name contains a split.
 
     As in `datasets`, shards such as data/train-00000-of-00001.parquet count first, then names of subfolders, then
     names of files. The first of these that names a split decides; files that do not follow it are left out.
@@ -213,7 +213,7 @@ def warn_of_unread(left_out: Sequence[Path], splits: Mapping[str, Sequence[Path]
 
 
 def _split_in(name: str) -> str | None:
-    """The split that the name of a file or folder tells."""
+    """The split that the name of a file or folder contains."""
     words = re.split(r"[-._ 0-9]", name.lower())
     return next((split for split, known in _SPLIT_WORDS.items() if set(words) & set(known)), None)
 

@@ -72,7 +72,7 @@ class DistinctValues:
 
     @classmethod
     def _of_shown(cls, array: pa.Array) -> "DistinctValues":
-        """Lists, decimals and other values that Arrow cannot tell apart, as `distinct_cells` tells them apart."""
+        """Distinct lists, decimals and other values that Arrow cannot compare, told apart as in `distinct_cells`."""
         shown = pa.array(map(repr, cells_of(array)), pa.large_string()).dictionary_encode()
         codes = shown.indices.to_numpy()
         _, first_rows = np.unique(codes, return_index=True)

@@ -129,7 +129,7 @@ class TableStream:
                 table.warn_of_lost_keys(f" of the {split} split" if split else "")
 
     def check_unchanged(self, path: Path) -> None:
-        """Refuse a file that is no longer as it was when it was opened.
+        """Refuse a file that has changed since it was opened.
 
         Raises:
             FileNotFoundError: If it is missing.
