@@ -110,7 +110,7 @@ def encoder_runs(args: argparse.Namespace) -> list[Run]:
     starts = {
         "scale 0.1": ["--prompt_initializer_scale", "0.1"],
         "scale 1 (default)": [],
-        "scale 1, normalised": ["--normalize_prompts", "true"],
+        "scale 1, normalized": ["--normalize_prompts", "true"],
     }
     return [
         Run(encoder, start, seed, "run_ctr", (*options, "--prompt_encoder", encoder, *start_options))

@@ -105,7 +105,7 @@ class Fusion(SelfInitialized, nn.Module):
 def click_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Compute the mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,) not labelled -100."""
+    """Compute the mean binary cross-entropy, (), of click logits (B, 1) and clicks (B,) not labeled -100."""
     labels = labels.to(logits.device)
     counted = labels != -100
     losses = F.binary_cross_entropy_with_logits(

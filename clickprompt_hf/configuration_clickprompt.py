@@ -360,7 +360,7 @@ class CTRConfig(PreTrainedConfig):
     )
     norm_first: bool = _setting(
         True,
-        "Whether to normalise before attention and feed-forward instead of after.",
+        "Whether to normalize before attention and feed-forward instead of after.",
         needs={"backbone": ("transformer",)},
     )
     layer_norm_eps: float = _setting(

@@ -16,9 +16,9 @@ from transformers.activations import ACT2FN
 
 
 class SelfInitialized:
-    """Mixin for layers that initialise their own weights.
+    """Mixin for layers that initialize their own weights.
 
-    transformers' own initialisation runs first; `init_own_parameters` then overrides it. transformers visits
+    transformers' own initialization runs first; `init_own_parameters` then overrides it. transformers visits
     only modules that hold tensors themselves, so put the mixin on the module that holds the tensor.
     """
 
@@ -675,7 +675,7 @@ class FieldGraphStep(SelfInitialized, nn.Module):
 
 
 class FeatureGeneration(nn.Module):
-    """New features from convolutions over neighbouring fields (FGCNN, Liu et al. 2019, Eq. 2 to 6).
+    """New features from convolutions over neighboring fields (FGCNN, Liu et al. 2019, Eq. 2 to 6).
 
     Each layer is a convolution over fields, batch norm, tanh and max pooling over fields. A dense layer with tanh then
     makes `recombined_channels` new features of width E per remaining field.

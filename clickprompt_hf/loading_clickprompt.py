@@ -86,7 +86,7 @@ class Checkpoint:
         Args:
             model: The model that was loaded.
             info: The loading info of transformers.
-            may_mismatch: Whether tensors of other shapes are randomly initialised instead.
+            may_mismatch: Whether tensors of other shapes are randomly initialized instead.
 
         Returns:
             Names of the model's tensors that the checkpoint was saved without.

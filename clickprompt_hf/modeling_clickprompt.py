@@ -97,7 +97,7 @@ class ClickPromptForCTROutput(ModelOutput):
 
 @dataclass
 class ClickPromptForPAMLMOutput(ModelOutput):
-    """Outputs of prompt-augmented masked or causal language modelling.
+    """Outputs of prompt-augmented masked or causal language modeling.
 
     In the causal case, "masked" tokens are all tokens but each row's first.
 
@@ -182,7 +182,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     ):
         """Load a checkpoint, as in transformers, and raise an error for incomplete or wrong weights.
 
-        Heads that are not in the checkpoint are randomly initialised, with a warning; `fresh_weights` lists their
+        Heads that are not in the checkpoint are randomly initialized, with a warning; `fresh_weights` lists their
         tensors. For click heads after PA-MLM, which finetuning trains, it is a `FreshHeadsWarning`. With a
         `state_dict`, its tensors are loaded instead of those in the checkpoint's files, which are still checked;
         `config` must be given.
@@ -216,7 +216,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
         if model.fresh_weights:
             warn_at_caller(
                 f"{checkpoint.name} was saved without {listed(model.fresh_weights)}, which are now randomly "
-                "initialised: train the model before you use it.",
+                "initialized: train the model before you use it.",
                 checkpoint.warning_of_fresh(model.fresh_weights),
             )
         model._load_uncalled_weights()
@@ -309,7 +309,7 @@ class ClickPromptPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_plm_pretrained(cls, plm_name_or_path, ctr_config, plm_kwargs: dict | None = None, **prompt_options):
         """Build a ClickPrompt model on a pretrained PLM; backbone, prompt encoder and click heads are randomly
-        initialised.
+        initialized.
 
         Args:
             plm_name_or_path: Hub id or folder of the PLM.
@@ -783,7 +783,7 @@ class ClickPromptForPretraining(ClickPromptPreTrainedModel):
 
 
 class ClickPromptForPAMLM(ClickPromptForPretraining):
-    """Prompt-augmented masked language modelling: recover masked tokens from the text and the prompts.
+    """Prompt-augmented masked language modeling: recover masked tokens from the text and the prompts.
 
     Args:
         config: Configuration of the model.
@@ -815,7 +815,7 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
         if missing:
             logger.warning(
                 f"{plm_name_or_path} has no complete LM head: {', '.join(sorted(missing))} are randomly "
-                f"initialised, in the shape of {type(self.lm_head).__name__}. PA-MLM trains them."
+                f"initialized, in the shape of {type(self.lm_head).__name__}. PA-MLM trains them."
             )
         self.lm_head.load_state_dict(
             {
@@ -829,7 +829,7 @@ class ClickPromptForPAMLM(ClickPromptForPretraining):
 
 
 class ClickPromptForPACLM(ClickPromptForPretraining):
-    """Prompt-augmented causal language modelling for decoders: predict each token from earlier ones and the prompts.
+    """Prompt-augmented causal language modeling for decoders: predict each token from earlier ones and the prompts.
 
     Args:
         config: Configuration of the model.

@@ -68,7 +68,7 @@ def backbone_class(name: str) -> type["CTRBackbone"]:
 
 
 def build_backbone(config: CTRConfig) -> "CTRBackbone":
-    """Build the backbone that `config` describes, randomly initialised."""
+    """Build the backbone that `config` describes, randomly initialized."""
     return backbone_class(config.backbone)(config)
 
 
@@ -110,7 +110,7 @@ class CTRBackbone(SelfInitialized, nn.Module):
         raise NotImplementedError
 
     def make_head(self) -> "CTRHead":
-        """Build the randomly initialised head that turns this backbone's q into its click logit."""
+        """Build the randomly initialized head that turns this backbone's q into its click logit."""
         return LinearHead(self.interaction_size)
 
 

@@ -25,7 +25,7 @@ _REPORT, _FAULTS_IN_REPORT = "LOAD REPORT", ("MISMATCH", "CONVERSION")
 
 
 def build_plm(text_config: PreTrainedConfig) -> PreTrainedModel:
-    """Build a randomly initialised PLM, without its unused pooler and without the decoder of an encoder-decoder pair.
+    """Build a randomly initialized PLM, without its unused pooler and without the decoder of an encoder-decoder pair.
 
     Raises:
         ValueError: If `text_config` is not that of a language model or of a pair with a separate text encoder.

@@ -26,7 +26,7 @@ BLANKS = " \u00a0\u202f\u2009"
 LINES_PER_CELL = 100
 # Column of a field of several fields' text, unless it is named.
 TEXT_VECTOR = "text_vector"
-# Upper bounds: more would take minutes or all memory before anything is learnt.
+# Upper bounds: more would take minutes or all memory before anything is learned.
 MOST_FIELDS, MOST_BUCKETS, MOST_VALUES = 2_000, 10_000, 1_000
 
 

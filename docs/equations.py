@@ -22,7 +22,7 @@ ziamath.config.svg2 = False
 
 
 def draw(latex: str, inline: bool) -> str:
-    """Draw an equation as SVG in the size, colour and baseline of the text."""
+    """Draw an equation as SVG in the size, color and baseline of the text."""
     equation = ziamath.Latex(latex, size=SIZE, color="currentColor", inline=inline)
     svg = equation.svgxml()
     for side in ("width", "height"):

@@ -103,16 +103,16 @@ def test_what_the_page_shows_of_a_row(page, checkpoint):
 
 def test_importance_of_the_fields_on_an_uploaded_file(page, checkpoint, app_page, tmp_path):
     rows = {**tiny_rows(40, seed=5), "unused": ["x"] * 40}
-    pd.DataFrame(rows).to_csv(tmp_path / "labelled.csv", index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "labeled.csv", index=False)
     gradio_client = pytest.importorskip("gradio_client")
     client = gradio_client.Client(page.local_url, verbose=False)
-    chart = client.predict(gradio_client.handle_file(tmp_path / "labelled.csv"), api_name="/show_importance")
+    chart = client.predict(gradio_client.handle_file(tmp_path / "labeled.csv"), api_name="/show_importance")
 
     processor = AutoProcessor.from_pretrained(checkpoint)
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
     expected = permutation_importance(
         lambda table: score_table(table, processor, model, 8),
-        pa.table({name: list(map(str, values)) for name, values in pd.read_csv(tmp_path / "labelled.csv").items()}),
+        pa.table({name: list(map(str, values)) for name, values in pd.read_csv(tmp_path / "labeled.csv").items()}),
         rows["click"],
         processor.schema.fields,
         repeats=app_page.IMPORTANCE_REPEATS,
@@ -133,18 +133,18 @@ def test_importance_of_the_fields_on_an_uploaded_file(page, checkpoint, app_page
         ("rows.txt", "user\n1\n", "must end in .csv"),
     ],
 )
-def test_files_without_labelled_rows_are_refused(name, text, message, app_page, tmp_path):
+def test_files_without_labeled_rows_are_refused(name, text, message, app_page, tmp_path):
     processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema())
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
-        app_page.labelled_rows(processor, tmp_path / name)
+        app_page.labeled_rows(processor, tmp_path / name)
 
 
 def test_a_sample_of_many_rows_is_scored(app_page, tmp_path, monkeypatch):
     monkeypatch.setattr(app_page, "IMPORTANCE_ROWS", 7)
     pd.DataFrame(tiny_rows(40)).to_csv(tmp_path / "rows.csv", index=False)
     processor = ClickPromptProcessor.fit(tiny_rows(), tiny_schema())
-    table, clicks = app_page.labelled_rows(processor, tmp_path / "rows.csv")
+    table, clicks = app_page.labeled_rows(processor, tmp_path / "rows.csv")
     assert len(table) == len(clicks) == 7
     assert table.column("click").to_pylist() == list(map(str, clicks))
 
@@ -237,7 +237,7 @@ def test_columns_of_tables_are_looked_up_for_the_importance_of_fields(with_table
     processor = AutoProcessor.from_pretrained(with_tables)
     log = {"user": [1, 2, 3], "item": ["b", "a", "a"], "click": [0, 1, 0]}
     pd.DataFrame(log).to_csv(tmp_path / "log.csv", index=False)
-    table, _ = app_page.labelled_rows(processor, tmp_path / "log.csv")
+    table, _ = app_page.labeled_rows(processor, tmp_path / "log.csv")
     assert table.column("title").to_pylist() == ["Heat", "Up", "Up"]
     assert table.column("price").to_pylist() == [2.5, None, None]
     model = AutoModelForSequenceClassification.from_pretrained(with_tables)
@@ -245,11 +245,11 @@ def test_columns_of_tables_are_looked_up_for_the_importance_of_fields(with_table
     assert sorted(plotted({"value": chart.value})["field"]) == ["Price", "Since", "Tags", "Title", "User ID"]
     # the file's own columns take precedence
     pd.DataFrame({**log, "title": ["Up"] * 3}).to_csv(tmp_path / "log.csv", index=False)
-    table, _ = app_page.labelled_rows(processor, tmp_path / "log.csv")
+    table, _ = app_page.labeled_rows(processor, tmp_path / "log.csv")
     assert table.column("title").to_pylist() == ["Up"] * 3
     pd.DataFrame({"user": [1], "click": [0]}).to_csv(tmp_path / "log.csv", index=False)
     with pytest.raises(ValueError, match="log.csv must have the column 'item'"):
-        app_page.labelled_rows(processor, tmp_path / "log.csv")
+        app_page.labeled_rows(processor, tmp_path / "log.csv")
 
 
 def test_nothing_leaves_the_machine(page):
@@ -259,7 +259,7 @@ def test_nothing_leaves_the_machine(page):
 
 
 def fewest_pixels_of_bars(picture: Path) -> int:
-    """Number of pixels of the rarer of the two colours of bars."""
+    """Number of pixels of the rarer of the two colors of bars."""
     image = Image.open(picture).convert("RGB")
     colors = {color: count for count, color in image.getcolors(maxcolors=image.width * image.height)}
     return min(colors.get(ImageColor.getrgb(bar), 0) for bar in ("#f97316", "#94a3b8"))

@@ -205,7 +205,7 @@ def test_missing_weights_are_adjusted_once_before_they_are_reported(tmp_path, mo
     )
 
 
-def test_initialisation_visits_children_first():
+def test_initialization_visits_children_first():
     visited = []
 
     class Owner(nn.Module):
@@ -231,7 +231,7 @@ def test_initialisation_visits_children_first():
     )
 
 
-def test_initialisation_zeroes_biases_of_linear_and_convolution_layers():
+def test_initialization_zeroes_biases_of_linear_and_convolution_layers():
     model = build(ClickPromptModel)
     for layer in (nn.Linear(2, 2), nn.Conv2d(1, 1, 2)):
         nn.init.ones_(layer.bias)

@@ -237,7 +237,7 @@ def test_files_of_another_checkpoint_of_the_same_sizes_are_refused(file, saved, 
 
 
 def test_a_pretraining_checkpoint_starts_finetuning_with_a_warning_but_does_not_score(saved, tmp_path):
-    with pytest.warns(UserWarning, match=r"pamlm/model\.safetensors was saved without ctr_head\.\S+, .* initialised"):
+    with pytest.warns(UserWarning, match=r"pamlm/model\.safetensors was saved without ctr_head\.\S+, .* initialized"):
         model = ClickPromptForCTR.from_pretrained(saved / "pamlm")
     assert model.fresh_weights == tuple(
         sorted(key for key in model.state_dict() if key.startswith(("ctr_head", "text_head")))
@@ -249,7 +249,7 @@ def test_a_pretraining_checkpoint_starts_finetuning_with_a_warning_but_does_not_
     edited = Path(shutil.copytree(saved / "pamlm", tmp_path / "edited"))
     edit_config(edited, architectures=None, weights_fingerprints=None)
     with (
-        pytest.warns(UserWarning, match="randomly initialised"),
+        pytest.warns(UserWarning, match="randomly initialized"),
         pytest.raises(ValueError, match=r"was saved without ctr_head"),
     ):
         pipeline("ctr-prediction", model=str(edited))
@@ -333,7 +333,7 @@ def test_missing_and_surplus_weights_that_are_accepted(saved, checkpoint):
             assert load().fresh_weights == ()
     with pytest.warns(UserWarning, match="without lm_head"):
         AutoModelForMaskedLM.from_pretrained(checkpoint)
-    with pytest.warns(UserWarning, match=r"without fusion\.alpha, which are now randomly initialised"):
+    with pytest.warns(UserWarning, match=r"without fusion\.alpha, which are now randomly initialized"):
         assert ClickPromptForCTR.from_pretrained(checkpoint, fusion="weighted").fresh_weights == ("fusion.alpha",)
     edit_config(checkpoint, weights_fingerprints=None)
     edit_weights(checkpoint, DAMAGES["another shape"][0])

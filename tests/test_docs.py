@@ -70,7 +70,7 @@ def files(tmp_path_factory):
     rows_to_score = splits["test"].to_pandas()[schema.columns]
     rows_to_score.to_csv(folder / "rows.csv", index=False)
     clicks = np.arange(len(rows_to_score)) % 2
-    rows_to_score.assign(click=clicks).to_csv(folder / "labelled.csv", index=False)
+    rows_to_score.assign(click=clicks).to_csv(folder / "labeled.csv", index=False)
     rows_to_score.to_parquet(folder / "rows.parquet", index=False)
 
     draw = np.random.default_rng(0)

@@ -28,7 +28,7 @@ def test_equations_of_pages_and_docstrings(on_path, source):
     assert html.startswith("<p>so <svg ")
     assert html.endswith("</svg> is</p>")
     assert 'aria-label="W_1 q"' in html
-    # in the colour of the text, about one line high
+    # in the color of the text, about one line high
     assert "currentColor" in html
     height = float(html.partition('height="')[2].partition("em")[0])
     assert 0.5 < height < 2

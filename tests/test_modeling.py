@@ -294,7 +294,7 @@ def test_the_loss_is_divided_by_num_items_in_batch(model_class):
     torch.testing.assert_close(model(**batch, labels=labels, num_items_in_batch=torch.tensor(20)).loss, mean / 4)
 
 
-def test_rows_labelled_minus_100_are_left_out_of_the_click_loss():
+def test_rows_labeled_minus_100_are_left_out_of_the_click_loss():
     model = build()
     batch = tiny_batch()
     kept = {name: values[:3] for name, values in batch.items()}
@@ -617,7 +617,7 @@ def test_without_a_plm_there_is_no_vocabulary_to_grow():
 
 
 def test_heads_that_a_checkpoint_lacks_start_fresh(tmp_path, monkeypatch):
-    # uninitialised weights become visible
+    # uninitialized weights become visible
     monkeypatch.setattr(torch, "empty_like", lambda *args, **options: torch.full_like(*args, 7.0, **options))
     for family in ("roberta", "bert", "deberta-v2", "mpnet"):
         build(family=family, fusion="text").save_pretrained(tmp_path)

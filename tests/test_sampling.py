@@ -25,9 +25,9 @@ def test_permutations_are_random():
     np.add.at(cells, (np.tile(np.arange(size) // 100, repeats), orders.ravel() // 100), 1)
     # 81 degrees of freedom: 99.9 % of random permutations stay below
     assert ((cells - 10_000) ** 2 / 10_000).sum() < 126
-    neighbours = [np.corrcoef(order[:-1], order[1:])[0, 1] for order in orders]
-    assert np.mean(neighbours) == pytest.approx(0, abs=4 * size**-0.5 * repeats**-0.5)
-    assert np.std(neighbours) == pytest.approx(size**-0.5, rel=0.1)
+    neighbors = [np.corrcoef(order[:-1], order[1:])[0, 1] for order in orders]
+    assert np.mean(neighbors) == pytest.approx(0, abs=4 * size**-0.5 * repeats**-0.5)
+    assert np.std(neighbors) == pytest.approx(size**-0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("by_length", [False, True])

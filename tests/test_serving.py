@@ -90,8 +90,8 @@ def test_a_checkpoint_is_served(folders):
     with TestClient(make_service(engine)) as client:
         assert of(client.post("/score", json=ROWS)) == pytest.approx(expected, abs=1e-6)
         # labels, which rows may hold, are not read
-        labelled = [{**ROWS[0], "click": "perhaps"}]
-        assert of(client.post("/score", json=labelled)) == pytest.approx(expected[:1], abs=1e-6)
+        labeled = [{**ROWS[0], "click": "perhaps"}]
+        assert of(client.post("/score", json=labeled)) == pytest.approx(expected[:1], abs=1e-6)
         assert "'title' of kind 'categorical'" in client.post("/score", json=[{**ROWS[0], "title": ["Up"]}]).text
 
 

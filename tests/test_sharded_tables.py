@@ -234,7 +234,7 @@ def test_field_sizes_are_for_models_with_one_id_per_field():
 def test_tables_are_sharded_after_the_processes_have_met(monkeypatch):
     assert rank_and_world_size() == (0, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="after the process group of 2 processes is initialised: create the"):
+    with pytest.raises(ValueError, match="after the process group of 2 processes is initialized: create the"):
         rank_and_world_size()
 
 

@@ -440,8 +440,8 @@ def test_the_page_has_a_widget_per_column(fitted, tmp_path):
     row = listed(without_clicks(rows(1)))[0]
     shown, *_ = page.show("note", *(row[field.column] for field in page.fields))
     assert shown == f"{score_table(pa.Table.from_pylist([row]), processor, model, 1)[0]:.1%}"
-    pd.DataFrame(rows(20)).to_csv(tmp_path / "labelled.csv", index=False)
-    chart = importance_chart(page.model, page.processor, tmp_path / "labelled.csv")
+    pd.DataFrame(rows(20)).to_csv(tmp_path / "labeled.csv", index=False)
+    chart = importance_chart(page.model, page.processor, tmp_path / "labeled.csv")
     assert {row[0] for row in chart.value["data"]} == {"user", "Note", "Title", "Genres", "Hour", "Price"}
 
 

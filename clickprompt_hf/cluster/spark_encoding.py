@@ -30,7 +30,7 @@ _SHARD_COLUMNS = "feature_ids array<int>, label tinyint, value_keys array<bigint
 
 
 def encode(rows: "DataFrame", processor: ClickPromptProcessor, path: str) -> None:
-    """Encode labelled rows on the workers, and write them as Parquet shards to a new folder.
+    """Encode labeled rows on the workers, and write them as Parquet shards to a new folder.
 
     Ids are those of `processor(rows)`, row by row. Spark repeats the work of workers that die and writes each shard
     whole; once all are written, so are the counts of their rows. `join_shards` turns them into the folder that

@@ -164,7 +164,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def fit(self, X, y):
-        """Train on labelled rows.
+        """Train on labeled rows.
 
         Args:
             X: Features, N rows by C columns, which do not change: a data frame of pandas or polars, an Arrow table, a

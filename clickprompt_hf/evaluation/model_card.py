@@ -68,13 +68,13 @@ _HEADS = {
     "ClickPromptForPAMLM": _Head(
         auto_class="AutoModelForMaskedLM",
         task_type="fill-mask",
-        task_name="Prompt-augmented masked language modelling",
+        task_name="Prompt-augmented masked language modeling",
         use='print(model(**processor(row, return_tensors="pt")).logits.shape)  # (rows, tokens, vocabulary)',
     ),
     "ClickPromptForPACLM": _Head(
         auto_class="AutoModelForCausalLM",
         task_type="text-generation",
-        task_name="Prompt-augmented causal language modelling",
+        task_name="Prompt-augmented causal language modeling",
         use='print(model(**processor(row, return_tensors="pt")).logits.shape)  # (rows, tokens, vocabulary)',
     ),
 }

@@ -30,7 +30,7 @@ PLOTS = {
     AUC_BY_FREQUENCY: "AUC by frequency in training",
 }
 _DOTS_PER_INCH = 150
-_COLOURS = ("tab:blue", "tab:orange", "tab:green")
+_COLORS = ("tab:blue", "tab:orange", "tab:green")
 _QUALITY_METRICS = {"eval_auc": "AUC", "eval_masked_accuracy": "Accuracy on predicted tokens"}
 
 
@@ -100,11 +100,11 @@ def training_curves(
     training = [entry for entry in log_history if "loss" in entry]
     qualities = [name for name in _QUALITY_METRICS if any(name in entry for entry in evaluations)]
     figure, axes = _figure(1 + len(qualities))
-    _line(axes[0], training, "loss", "training", _COLOURS[0])
-    _line(axes[0], evaluations, "eval_loss", validation, _COLOURS[1])
+    _line(axes[0], training, "loss", "training", _COLORS[0])
+    _line(axes[0], evaluations, "eval_loss", validation, _COLORS[1])
     axes[0].set(title="Loss", ylabel="Mean cross-entropy (nats)")
     for panel, name in zip(axes[1:], qualities):
-        _line(panel, evaluations, name, validation, _COLOURS[1])
+        _line(panel, evaluations, name, validation, _COLORS[1])
         panel.set(title=_QUALITY_METRICS[name], ylabel=f"{_QUALITY_METRICS[name]} (0 to 1)")
     best = next((entry["epoch"] for entry in evaluations if entry["step"] == best_step), None)
     last = max((entry["epoch"] for entry in (*training, *evaluations)), default=1.0)
@@ -147,13 +147,13 @@ def reliability_diagram(bins: pd.DataFrame, probabilities: np.ndarray) -> "Figur
         bins["click_rate"],
         errors,
         fmt="o",
-        color=_COLOURS[0],
+        color=_COLORS[0],
         capsize=3,
         label=f"{len(bins)} bins of equal size",
     )
     rates.set(title="Calibration on the test split", ylabel="Share of rows clicked, 95 % interval", ylim=(0, limit))
     rates.legend(loc="upper left")
-    spread.hist(probabilities, bins=40, range=(0, limit), color=_COLOURS[0])
+    spread.hist(probabilities, bins=40, range=(0, limit), color=_COLORS[0])
     spread.set(xlabel="Predicted click probability", ylabel="Rows")
     for panel in (rates, spread):
         panel.set_xlim(0, limit)
@@ -162,7 +162,7 @@ def reliability_diagram(bins: pd.DataFrame, probabilities: np.ndarray) -> "Figur
 
 
 def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
-    """Plot AUC by how often a value occurs in training: one panel per field, one colour per model.
+    """Plot AUC by how often a value occurs in training: one panel per field, one color per model.
 
     Args:
         tables: Results of `auc_by_frequency` by the field's display name; groups without rows are left out.
@@ -182,7 +182,7 @@ def frequency_figure(tables: Mapping[str, pd.DataFrame]) -> "Figure":
                 model_rows["auc"],
                 errors,
                 fmt="o",
-                color=_COLOURS[number],
+                color=_COLORS[number],
                 capsize=3,
                 label=_plain(model),
             )
@@ -225,9 +225,9 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _line(axes: "Axes", entries: Sequence[Mapping[str, Any]], name: str, label: str, colour: str) -> None:
+def _line(axes: "Axes", entries: Sequence[Mapping[str, Any]], name: str, label: str, color: str) -> None:
     """Draw the values called `name` over the epochs; nothing if no entry has one."""
     points = [(entry["epoch"], entry[name]) for entry in entries if name in entry]
     if points:
         marker = "o" if len(points) <= 30 else None
-        axes.plot(*zip(*points), label=label, color=colour, marker=marker, markersize=4)
+        axes.plot(*zip(*points), label=label, color=color, marker=marker, markersize=4)

@@ -150,8 +150,8 @@ def make_page(name_or_path: str) -> gr.Blocks:
                 )
         gr.Markdown("## Which fields matter?")
         with gr.Row():
-            labelled = gr.File(
-                label=f"Labelled rows with column {processor.schema.label}, a file that ends in {ENDINGS}", scale=1
+            labeled = gr.File(
+                label=f"Labeled rows with column {processor.schema.label}, a file that ends in {ENDINGS}", scale=1
             )
             with gr.Column(scale=2):
                 importance = gr.BarPlot(
@@ -162,7 +162,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
                     title="How far the AUC drops when one field is shuffled among the rows",
                     height=320,
                 )
-        labelled.upload(explanations.show_importance, [labelled], [importance])
+        labeled.upload(explanations.show_importance, [labeled], [importance])
         by_column = {field.column: widget for field, widget in zip(fields, widgets)}
         row_and_charts = {
             "fn": explanations.show,
@@ -303,12 +303,12 @@ def changes_chart(
 def importance_chart(
     model: ClickPromptForCTR, processor: ClickPromptProcessor, path: Path, recent_texts: RecentTexts | None = None
 ) -> gr.BarPlot:
-    """How much of the model's AUC rests on each field, on labelled rows of a file.
+    """How much of the model's AUC rests on each field, on labeled rows of a file.
 
     Raises:
         ValueError: If the file is not a table, lacks a column or has labels of one class.
     """
-    table, clicks = labelled_rows(processor, path)
+    table, clicks = labeled_rows(processor, path)
     # shuffled values need no warning
     unknown, batch_size = UnknownValues(processor), scoring_batch_size(model.config)
 
@@ -327,7 +327,7 @@ def importance_chart(
     )
 
 
-def labelled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table, np.ndarray]:
+def labeled_rows(processor: ClickPromptProcessor, path: Path) -> tuple[pa.Table, np.ndarray]:
     """Read a file's first rows and draw a sample of them, with their clicks (N,).
 
     Raises:

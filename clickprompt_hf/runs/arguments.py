@@ -225,7 +225,7 @@ class PLMArguments:
         default=None,
         metadata={
             "help": "Hub id or folder of a pretrained encoder or decoder, e.g. RoBERTa, DeBERTa, T5 or GPT-2; or "
-            "scratch-tiny (2 layers x 128) or scratch-small (4 x 256): a randomly initialised RoBERTa with "
+            "scratch-tiny (2 layers x 128) or scratch-small (4 x 256): a randomly initialized RoBERTa with "
             "a tokenizer trained on the training text."
         },
     )
@@ -338,7 +338,7 @@ class StartArguments:
         default=None, metadata={"help": "Folder or Hub id of the checkpoint to finetune."}
     )
     without_plm: bool = field(default=False, metadata={"help": "Finetune only the checkpoint's CTR part."})
-    ctr_only: bool = field(default=False, metadata={"help": "Train a randomly initialised backbone alone."})
+    ctr_only: bool = field(default=False, metadata={"help": "Train a randomly initialized backbone alone."})
     extend_vocabulary: bool = field(
         default=False, metadata={"help": "Finetune the checkpoint on another table, with new ids for new values."}
     )

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 PROGRAM = "clickprompt"
 # The subcommands and what they do.
 COMMANDS = {
-    "pretrain": "stage 1: prompt-augmented masked language modelling (PA-MLM), or PA-CLM for a decoder",
+    "pretrain": "stage 1: prompt-augmented masked language modeling (PA-MLM), or PA-CLM for a decoder",
     "finetune": "stage 2: finetune for clicks, with or without the PLM",
     "predict": "score raw rows with a trained checkpoint",
     "compare": "compare models with and without a PLM on a table, equally tuned, and report what pays",

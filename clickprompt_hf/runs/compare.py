@@ -231,7 +231,7 @@ def chosen_arms(given: list[str] | None, plm: str | None) -> list[str]:
         raise ValueError(f"`--arms` {' '.join(needing)} need a PLM: pass --plm_name_or_path.")
     if plm in SCRATCH_SIZES and "backbone_text_vectors" in given:
         raise ValueError(
-            f"`--arms` backbone_text_vectors needs a pretrained PLM, got {plm}: vectors of a randomly initialised "
+            f"`--arms` backbone_text_vectors needs a pretrained PLM, got {plm}: vectors of a randomly initialized "
             "one are meaningless."
         )
     return [arm for arm in ARMS if arm in given]

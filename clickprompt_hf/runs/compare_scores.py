@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Compare the click probabilities of two models on the same labelled rows.
+"""Compare the click probabilities of two models on the same labeled rows.
 
     clickprompt compare-scores --scores with.csv --baseline alone.csv --label click
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Stage 1: prompt-augmented masked language modelling (PA-MLM), or causal (PA-CLM) if the PLM is a decoder.
+"""Stage 1: prompt-augmented masked language modeling (PA-MLM), or causal (PA-CLM) if the PLM is a decoder.
 
     clickprompt pretrain --dataset ml-1m --data_path ml-1m.zip --backbone dcnv2 \\
         --plm_name_or_path scratch-small --plm_learning_rate 5e-4 --prompt_length 5 \\

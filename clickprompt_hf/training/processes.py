@@ -15,13 +15,13 @@ def rank_and_world_size() -> tuple[int, int]:
     """Return the rank of this process and the number of processes.
 
     Raises:
-        ValueError: If there are several, and their process group is not initialised yet.
+        ValueError: If there are several, and their process group is not initialized yet.
     """
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
         raise ValueError(
-            f"Id tables must be sharded after the process group of {processes} processes is initialised: create the "
+            f"Id tables must be sharded after the process group of {processes} processes is initialized: create the "
             "training arguments first."
         )
     return 0, 1

@@ -95,7 +95,7 @@ class RowShardedTable(nn.Embedding):
                 "at the same time: score with the trainer, or within `in_all_processes(model)`. To score in one "
                 "process, save the model with the trainer and load it with `from_pretrained`."
             )
-        # sorted, so those of one process are neighbours
+        # sorted, so those of one process are neighbors
         distinct, places = ids.unique(return_inverse=True)
         wanted = torch.bincount(distinct // self.rows_per_process, minlength=self.num_processes)
         asked = torch.empty_like(wanted)
@@ -238,7 +238,7 @@ def sharded_from_pretrained(
 ) -> Any:
     """Load a checkpoint as `from_pretrained` does, with id tables that are sharded across the processes.
 
-    Call it in all processes. Each reads its own rows only. Tables that the checkpoint lacks are randomly initialised.
+    Call it in all processes. Each reads its own rows only. Tables that the checkpoint lacks are randomly initialized.
 
     Args:
         model_class: Class of the model.
@@ -250,7 +250,7 @@ def sharded_from_pretrained(
 
     Raises:
         ValueError: If the weights are not in safetensors files, do not match the model or are not finite, a field
-            would lose ids, or the process group is not initialised yet.
+            would lose ids, or the process group is not initialized yet.
         OSError: If a file is missing, damaged or cut off.
         RuntimeError: If another process failed.
     """

@@ -15,7 +15,7 @@ is two words of the item's topic t(i) between two neutral words: "Quiet Harbor V
 
 Users are drawn uniformly, items by Zipf's law (popularity 1 / (r + 10) at rank r), so that a tenth of the test rows
 have an item with at most a handful of training rows. There is no column of topics: words of one topic occur together,
-which is what masked language modelling can learn. Maker and job carry no signal.
+which is what masked language modeling can learn. Maker and job carry no signal.
 """
 
 from dataclasses import dataclass
