@@ -36,6 +36,23 @@ def try_numbers(profile: ColumnProfile) -> bool:
     if words is None:
         return False
     whole = bool((numbers[numeric] % 1 == 0).all())
+    if _try_times_in_digits(profile, whole):
+        return True
+    doubts_about_ids = _doubts_about_ids(profile, profile.counts[numeric], whole)
+    if doubts_about_ids is not None:
+        profile.doubts = doubts + doubts_about_ids
+        if words and all(map(means_missing, words)):
+            profile.options["missing"] = words
+        return True
+    if words:
+        profile.options["missing"] = words
+    set_numeric(profile, numbers)
+    _question_quantities(profile, numbers, whole)
+    return True
+
+
+def _try_times_in_digits(profile: ColumnProfile, whole: bool) -> bool:
+    """Tell whether the numbers are times, such as 20140102 or seconds since 1970, and set what follows."""
     time_formats: tuple[str | None, ...] = ()
     if profile.words & TIME_WORDS:
         time_formats = ("%Y%m%d", None) if whole else (None,)
@@ -44,35 +61,44 @@ def try_numbers(profile: ColumnProfile) -> bool:
         time_formats = (*time_formats, "%y%m%d%H")
     if whole and try_dates_in_digits(profile):
         return True
-    if any(try_time_format(profile, time_format, 0.0) for time_format in time_formats):
-        return True
+    return any(try_time_format(profile, time_format, 0.0) for time_format in time_formats)
+
+
+def _doubts_about_ids(profile: ColumnProfile, counts: np.ndarray, whole: bool) -> list[str] | None:
+    """Doubts about numbers that are ids, codes or a few categories; `None` if they are quantities.
+
+    Args:
+        profile: The column.
+        counts: Rows per distinct number.
+        whole: Whether all numbers are whole.
+    """
     has_leading_zeros = any(re.fullmatch(r"0\d+", value) for value in profile.values)
     code = next((value for value in profile.values if CODE.fullmatch(value) and not number_and_unit(value)), None)
-    is_category = whole and bool(profile.words & CATEGORY_WORDS) and numeric.sum() <= _MAX_CATEGORY_CODES
+    is_category = whole and bool(profile.words & CATEGORY_WORDS) and len(counts) <= _MAX_CATEGORY_CODES
     is_id = profile.is_named_id and (whole or bool(profile.words & ID_WORDS))
-    few = numeric.sum() <= MAX_NUMBERS_AS_CATEGORIES
-    repeats_as_id = whole and not profile.words & ORDER_WORDS and _repeat_equally(profile.counts[numeric])
-    if is_id or is_category or has_leading_zeros or code or few or repeats_as_id:
-        profile.doubts = doubts
-        if is_id and (rounded := [value for value in profile.values if _ROUNDED_ID.fullmatch(value)]):
-            profile.doubts.append(
-                f"ids such as {rounded[0]!r} have lost digits in a spreadsheet, so different ids became equal: "
-                "export the column as text"
-            )
-        if words and all(map(means_missing, words)):
-            profile.options["missing"] = words
-        if not profile.is_named_id and (has_leading_zeros or code):
-            because = "leading zeros" if has_leading_zeros else f"cells such as {code!r}"
-            profile.doubts.append(f"treated as codes because of {because}")
-        elif repeats_as_id and not (is_id or is_category or few):
-            profile.doubts.append(
-                f"treated as ids, because each number is in about {np.median(profile.counts[numeric]):g} rows; if "
-                "the numbers measure something, add `kind: numeric`"
-            )
-        return True
-    if words:
-        profile.options["missing"] = words
-    set_numeric(profile, numbers)
+    few = len(counts) <= MAX_NUMBERS_AS_CATEGORIES
+    repeats_as_id = whole and not profile.words & ORDER_WORDS and _repeat_equally(counts)
+    if not (is_id or is_category or has_leading_zeros or code or few or repeats_as_id):
+        return None
+    doubts = []
+    if is_id and (rounded := [value for value in profile.values if _ROUNDED_ID.fullmatch(value)]):
+        doubts.append(
+            f"ids such as {rounded[0]!r} have lost digits in a spreadsheet, so different ids became equal: "
+            "export the column as text"
+        )
+    if not profile.is_named_id and (has_leading_zeros or code):
+        because = "leading zeros" if has_leading_zeros else f"cells such as {code!r}"
+        doubts.append(f"treated as codes because of {because}")
+    elif repeats_as_id and not (is_id or is_category or few):
+        doubts.append(
+            f"treated as ids, because each number is in about {np.median(counts):g} rows; if the numbers measure "
+            "something, add `kind: numeric`"
+        )
+    return doubts
+
+
+def _question_quantities(profile: ColumnProfile, numbers: np.ndarray, whole: bool) -> None:
+    """Add doubts about numbers (V,) that may be something else: thousands, days since 1900, ids or codes."""
     if doubt := question_points(profile.values):
         profile.doubts.append(doubt)
         profile.marks = POINTS_FOR_THOUSANDS
@@ -84,7 +110,6 @@ def try_numbers(profile: ColumnProfile) -> bool:
         )
     if whole and low >= 1000 and len(str(int(low))) == len(str(int(high))):
         profile.doubts.append("all have the same number of digits; if they are ids or codes, remove `kind`")
-    return True
 
 
 def _repeat_equally(counts: np.ndarray) -> bool:
