@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import shutil
+from datetime import date, datetime
 
 import datasets
 import joblib
@@ -26,6 +27,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, RobertaM
 import clickprompt_hf
 from clickprompt_hf import ClickPromptForCTR, ClickPromptModel, ClickPromptProcessor, Schema
 from clickprompt_hf.estimator import ClickPromptClassifier, classifier, drafting
+from clickprompt_hf.estimator.feature_tables import _arrow_column
 from clickprompt_hf.labels_clickprompt import labels_of
 from clickprompt_hf.presets import table_preset
 from clickprompt_hf.scoring import score_table
@@ -156,6 +158,32 @@ def test_cells_that_arrow_cannot_hold_become_strings():
     assert classifier.processor_.vocabularies[1:] == [["2024-01", "2024-02"], ["(0, 2]", "(2, 4]"]]
     of_texts = categories.astype({"period": str, "cut": str})
     assert (classifier.predict_proba(of_texts) == classifier.predict_proba(categories)).all()
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([{"b", "a", "c"}, frozenset("ba"), None], [["a", "b", "c"], ["a", "b"], None]),
+        # Arrow gives each mapping the keys of all
+        ([{"a": 0.5}, {"b": 2, 7: 1.5}, None], ['{"a": 0.5}', '{"b": 2, "7": 1.5}', None]),
+        # Arrow cuts times to days if a day comes first, and times of pandas to microseconds
+        ([date(2024, 1, 31), datetime(2024, 1, 31, 10), pd.NaT], ["2024-01-31", "2024-01-31 10:00:00", None]),
+        ([pd.Timestamp(1, unit="ns"), None, date(2024, 1, 31)], ["1970-01-01 00:00:00.000000001", None, "2024-01-31"]),
+        ([date(2024, 1, 31), None, date(2024, 2, 1)], [date(2024, 1, 31), None, date(2024, 2, 1)]),
+    ],
+)
+def test_nothing_of_a_cell_is_lost(cells, expected):
+    for column in (cells, np.array([*cells, 0], dtype=object)[:-1], pd.Series(cells, dtype=object)):
+        assert _arrow_column(column).to_pylist() == expected
+
+
+def test_mappings_are_lists_by_weight():
+    topics = [{"a": 0.9, "b": 0.1}, {"b": 1}, {"c": 2.0}] * 10
+    schema = {"fields": [{"column": "topics", "kind": "multi_valued", "max_values": 2}], "label": "click"}
+    classifier = tiny_classifier(schema=schema, validation_fraction=0, max_epochs=8)
+    classifier.fit({"topics": topics}, [0, 1, 0] * 10)
+    assert classifier.processor_.vocabularies == [["b", "a", "c"]]
+    assert classifier.score({"topics": topics}, [0, 1, 0] * 10) == 1
 
 
 def test_wrong_columns_are_refused_as_scikit_learn_does(fitted):

@@ -1,7 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """Features in any container that scikit-learn's users have, as an Arrow table."""
 
+import json
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from sklearn.utils.validation import validate_data
 
 from ..columns_clickprompt import cells_of, check_different, columns_of
 from ..data.arrow_cells import decoded_table
-from ..values_clickprompt import is_column, spellings
+from ..values_clickprompt import canonical, is_column, spellings
 
 
 def checked_table(estimator: BaseEstimator, X: Any, reset: bool) -> pa.Table:
@@ -93,6 +95,8 @@ def _arrow_column(values: Any) -> pa.ChunkedArray:
         return values
     if isinstance(values, pd.Series) and isinstance(values.dtype, pd.SparseDtype):
         values = values.to_numpy()
+    if not hasattr(values, "dtype") or values.dtype.kind == "O":
+        values = _told_apart(values)
     try:
         column = pa.array(values, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -100,6 +104,28 @@ def _arrow_column(values: Any) -> pa.ChunkedArray:
     if column is None or isinstance(column.type, pa.BaseExtensionType):
         column = pa.array([text or None for text in spellings(values)], pa.string())
     return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+
+
+def _told_apart(values: Any) -> Any:
+    """Replace cells of which Arrow would lose something or make something else.
+
+    Sets become sorted lists, as their order differs between processes, and mappings become JSON, as Arrow gives each
+    the keys of all. Days beside times, and times with nanoseconds, become strings.
+    """
+    kinds = set(map(type, values))
+    if any(issubclass(kind, (set, frozenset)) for kind in kinds):
+        return [sorted(cell, key=canonical) if isinstance(cell, (set, frozenset)) else cell for cell in values]
+    if any(issubclass(kind, Mapping) for kind in kinds):
+        return [_written(cell) if isinstance(cell, Mapping) else cell for cell in values]
+    times = [kind for kind in kinds if issubclass(kind, date) and kind is not type(pd.NaT)]
+    has_days = any(not issubclass(kind, datetime) for kind in times)
+    if (has_days and len(times) > 1) or any(getattr(cell, "nanosecond", 0) for cell in (values if times else ())):
+        return [canonical(cell) or None if isinstance(cell, date) else cell for cell in values]
+    return values
+
+
+def _written(cell: Mapping) -> str:
+    return json.dumps({canonical(key): value for key, value in cell.items()}, default=canonical, ensure_ascii=False)
 
 
 def checked_classes(y: Any) -> tuple[np.ndarray, np.ndarray]:
