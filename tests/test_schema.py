@@ -125,6 +125,40 @@ RIGHT_VALUES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("schema.yaml", "fields: [a]\nlabel: click\nlabel: sold\n", "'label' is repeated in the mapping in line 1"),
+        (
+            "schema.yaml",
+            "label: click\nfields:\n  - column: age\n    kind: numeric\n    kind: categorical\n",
+            "'kind' is repeated in the mapping in line 3",
+        ),
+        ("schema.json", '{"fields": ["a"], "label": "click", "label": "sold"}', "'label' is repeated"),
+    ],
+)
+def test_repeated_keys_are_refused(name, text, message, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name} does not hold a valid schema: .* {message}\."):
+        load_schema(tmp_path / name)
+
+
+def test_codes_stay_as_they_are_written(tmp_path):
+    """YAML 1.1 has numbers to the bases 2, 8, 16 and 60, and days."""
+    path = tmp_path / "schema.yaml"
+    words = "012, 1_000, 12:30, 0x1F, 2024-01-31, 0b11, 1e3"
+    path.write_text(f"fields: [{{column: 012, missing: [{words}, -999, 0, 4.50, -1.5e+3, .inf]}}]\nlabel: click\n")
+    (field,) = load_schema(path).fields
+    assert field.column == "012"
+    assert field.missing == (*words.split(", "), "-999", "0", "4.5", "-1500", "inf")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_schema(tmp_path):
+    path = tmp_path / "schema.json"
+    path.write_text('{"fields": ["a"], "label": "click"}', encoding="utf-8-sig")
+    assert load_schema(path).columns == ["a"]
+
+
 def test_a_schema_is_given_as_an_object_plain_data_or_a_file(tmp_path):
     data = {"fields": ["a"], "label": "y"}
     (tmp_path / "schema.json").write_text(json.dumps(data))

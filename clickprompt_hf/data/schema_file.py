@@ -2,7 +2,8 @@
 """Schemas that users pass: objects, plain data, or files in YAML or JSON."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,40 @@ from typing import Any
 import yaml
 
 from ..schema_clickprompt import Schema
+
+
+class _SchemaLoader(yaml.SafeLoader):
+    """Reads YAML without its traps: a repeated key is an error, and only plain decimals are numbers.
+
+    PyYAML keeps the last of repeated keys, and reads 012 as 10, 12:30 as 750 and 1_000 as 1000. Here these are
+    strings, as days are.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        _check_different([key.value for key, _ in node.value], f" in the mapping in line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+_SchemaLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_SchemaLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9]\d*)$"), [*"-+0123456789"])
+_SchemaLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?(?:(?:0|[1-9]\d*)\.\d*|\.\d+)(?:[eE][-+]\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    [*"-+.0123456789"],
+)
+
+
+def _unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    _check_different([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _check_different(keys: Sequence[Any], where: str = "") -> None:
+    if repeated := [key for number, key in enumerate(keys) if key in keys[:number]]:
+        raise ValueError(f"Each key must be there once, but {repeated[0]!r} is repeated{where}.")
 
 
 def schema_of(given: Any) -> Schema:
@@ -45,8 +80,9 @@ def load_schema(path: str | Path) -> Schema:
     if not path.is_file():
         raise FileNotFoundError(f"`schema` must be a file, but there is none at {path}.")
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8-sig")
+        is_json = path.suffix == ".json"
+        data = json.loads(text, object_pairs_hook=_unrepeated) if is_json else yaml.load(text, _SchemaLoader)
         schema = Schema.from_dict(data)
         tables = tuple(replace(table, file=str(path.parent / table.file)) for table in schema.tables)
         return replace(schema, tables=tables)
