@@ -131,7 +131,9 @@ def test_reports_name_the_settings_of_their_arms_alone(tmp_path):
         assert (found["split"], found["PLM"]) == ("random", "minilm/model")
         assert (found["rows"], found["metric of tuning and early stopping"]) == ({"test": "1,200"}, "AUC")
         assert list(found)[list(found).index("text") + 1 :] == expected
-    assert compare.settings_of(bench, DataArguments(split="user"), made, "item_id")["split"] == "user, by item_id"
+    found = compare.settings_of(bench, DataArguments(split="user"), made, "item_id", 3)
+    assert found["split"] == "user, by item_id"
+    assert found["processes at a time"] == "3; they slow each other down, so costs are rough"
 
 
 def test_a_finished_comparison_trains_nothing_again(finished):

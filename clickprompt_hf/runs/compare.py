@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> Any:
     measured = {name: found for name, arm in made.items() if (found := arm.importance()) is not None}
     comparison = Comparison(
         title=title_of(data_args),
-        settings=settings_of(bench, data_args, list(made.values()), split_column),
+        settings=settings_of(bench, data_args, list(made.values()), split_column, compare_args.jobs),
         labels=bench.clicks["test"],
         train_counts={role: counts_in_training(data, f, tables["test"]) for role, f in roles.items()},
         runs=[run for arm in made.values() for run in arm.runs()],
@@ -444,7 +444,11 @@ def title_of(data_args: DataArguments) -> str:
 
 
 def settings_of(
-    bench: Bench, data_args: DataArguments, arms: Sequence[Arm], split_column: str | None = None
+    bench: Bench,
+    data_args: DataArguments,
+    arms: Sequence[Arm],
+    split_column: str | None = None,
+    num_processes: int = 1,
 ) -> dict[str, Any]:
     """The settings in the head of the report: those that apply to some arm."""
     split = data_args.split or "random"
@@ -457,6 +461,8 @@ def settings_of(
         "seeds": bench.seeds,
         "precision": "bf16" if bench.training_args.bf16 else "fp32",
     }
+    if num_processes > 1:
+        settings["processes at a time"] = f"{num_processes}; they slow each other down, so costs are rough"
     if bench.model_args.plm_name_or_path is not None:
         schema = bench.data.processor.schema
         # the name of a folder alone may be "model"
