@@ -392,6 +392,14 @@ def test_frozen_parts_and_kernels_hold_while_it_trains(prepared, tmp_path):
     assert trainer.get_num_trainable_parameters() == total - frozen
 
 
+def test_overflow_is_detected_whatever_masks_the_attention_has(prepared, tmp_path):
+    trainer = trainer_for(
+        build(ClickPromptForCTR, prepared[1]), prepared, arguments(tmp_path, debug="underflow_overflow", **SHORT)
+    )
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
 def test_training_in_bf16_is_evaluated_in_bf16_afterwards(prepared, tmp_path):
     model = build(ClickPromptForCTR, prepared[1])
     trainer = trainer_for(model, prepared, arguments(tmp_path, bf16=True, max_steps=2, save_strategy="no"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.debug_utils import DebugOption
 
 # below this ratio of bf16 to fp32 speed, the conversions around the products cost more than they save
 _MIN_SPEEDUP = 1.2
@@ -31,12 +32,14 @@ def choose_attention(model: Any, args: TrainingArguments, name: str | None) -> N
     """Set the PLM's attention implementation to `name`, or to the fastest one, and limit the kernels that bf16 keeps.
 
     The backward pass of torch's fused attention is slow in bf16 on CPUs: at 4 layers x 256 and 62 keys it takes a
-    fifth of a training step, 7 times as long as plain matrix products.
+    fifth of a training step, 7 times as long as plain matrix products. With `debug="underflow_overflow"`, plain matrix
+    products are chosen too: transformers' detector fails at the boolean masks of fused attention.
     """
     on_cpu_in_bf16 = args.bf16 and args.device.type == "cpu"
     if on_cpu_in_bf16:
         keep_few_kernels()
-    name = name or ("eager" if on_cpu_in_bf16 else None)
+    needs_eager = on_cpu_in_bf16 or DebugOption.UNDERFLOW_OVERFLOW in args.debug
+    name = name or ("eager" if needs_eager else None)
     if name and isinstance(model, PreTrainedModel):
         model.set_attn_implementation(name)
 

@@ -425,7 +425,9 @@ class ClickPromptTrainer(PublishingTrainer, ShardedTablesTrainer):
             self.compute_metrics.restart()
         if self.is_in_train:
             return super().evaluation_loop(*args, **kwargs)
-        is_cast = self.args.bf16_full_eval or self.args.fp16_full_eval
+        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        # an engine that shards weights keeps them itself
+        is_cast = (self.args.bf16_full_eval or self.args.fp16_full_eval) and not is_sharded
         with self._prepared_model(), precision_left_as_it_was(self.model) if is_cast else nullcontext():
             return super().evaluation_loop(*args, **kwargs)
 
