@@ -196,6 +196,22 @@ def test_rows_without_a_user_are_not_one_user(tmp_path):
     assert (report["rows_user_head"], report["rows_user_middle"]) == (0, 4)
 
 
+def test_a_user_in_two_spellings_is_one_group(tmp_path):
+    """Files with gaps in their ids have 7.0, others 7."""
+    train = pa.table({"user": ["7", "8", "9"], "click": [0, 1, 0]})
+    test = pa.table({"user": ["7", "7.0", "8", "007", "10", "11"], "click": [0, 1, 1, 1, 0, 1]})
+    processor = ClickPromptProcessor.fit(train, Schema((FieldSchema("user"),), label="click"))
+    prepare_splits({"train": train, "test": test}, processor, tmp_path / "prepared")
+    data, _ = load_prepared(tmp_path / "prepared")
+    values = data["test"].value_ids[:, 0].tolist()
+    assert values[0] == values[1] == values[3]
+    # unknown values stay different
+    assert len({*values}) == 4
+    # of user 7, the row without a click has the highest score; no other user has both classes
+    report = click_report(np.array([0.9, 0.1, 0.5, 0.2, 0.9, 0.1]), data["train"], data["test"], processor, "user")
+    assert (report["gauc"], report["gauc_rows"]) == (0, 0.5)
+
+
 def test_report_of_encoded_rows(tmp_path):
     splits = tiny_splits()
     processor = ClickPromptProcessor.fit(splits["train"], tiny_schema())

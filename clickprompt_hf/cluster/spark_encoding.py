@@ -97,9 +97,15 @@ def encoded_batch(table: pa.Table, processor: ClickPromptProcessor) -> pa.Record
     ids, keys, clauses = [], [], []
     for f, field in enumerate(processor.schema.fields):
         values, codes = distinct_cells([table.column(field.column)])
+        shown = each_distinct(values, _shown)
         if field.num_columns:
-            ids.append(processor.encode_values(f, values, np.bincount(codes, minlength=len(values)))[codes])
-        keys.append(keys_of(pa.array(each_distinct(values, _shown), pa.large_string()))[codes])
+            of_values = processor.encode_values(f, values, np.bincount(codes, minlength=len(values)))
+            ids.append(of_values[codes])
+            if field.kind == "categorical":
+                # as in `one_per_category`
+                vocabulary = processor.vocabularies[f]
+                shown = [vocabulary[id_ - 1] if id_ else text for text, id_ in zip(shown, of_values[:, 0].tolist())]
+        keys.append(keys_of(pa.array(shown, pa.large_string()))[codes])
         if processor.reads_text and field.in_text:
             clauses.append(np.asarray(processor.render_values(f, values), dtype=object)[codes])
     label = table.column(processor.schema.label)

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
+from ..schema_clickprompt import FieldSchema
 from ..unknown_values_clickprompt import UnknownValues
 from ..unread_cells_clickprompt import UnreadCells
 from ..vectors_clickprompt import UnreadableVector
@@ -69,8 +70,9 @@ class ColumnarDataset(Dataset):
         labels: (N,) integers, 0 or 1.
         row_ids: (N,) integers, unique within a run. Masks are drawn from them.
         clause_ids: (N, G) integers, indices of clauses in `tables`, or (N, 1) of whole texts; `None` without text.
-        value_ids: (N, F) integers, equal for equal raw values of a field, even for values that training rows lack and
-            that share a feature id. `None` if grouped metrics are not needed.
+        value_ids: (N, F) integers, equal for equal values of a field, even for values that training rows lack and that
+            share a feature id. Categories are equal if they have one id other than 0, other values if they are the
+            same cell. `None` if grouped metrics are not needed.
         tables: Tokens of the clauses; `None` without text.
         epoch: Training epoch. Masks are drawn from it too.
         with_value_fields: Whether batches have `value_fields` (B, T), the number of the field whose value each token
@@ -319,7 +321,7 @@ def encode_tables(
         unread_of_field = unread[f] if unread else None
         values, ids_of_values, indices = _distinct_values(tables, processor, f, row_offset, unknown, unread_of_field)
         feature_ids.append(ids_of_values.astype(np.int32)[indices])
-        value_ids.append(indices.astype(np.int32))
+        value_ids.append(one_per_category(field, ids_of_values)[indices])
         if with_text and field.in_text:
             rendered = np.asarray(processor.render_values(f, values), dtype=object)
             distinct_clauses, clause_indices = np.unique(rendered, return_inverse=True)
@@ -336,6 +338,24 @@ def encode_tables(
         clauses, np.stack(clause_ids, axis=1), affixes, processor.tokenizer, processor.max_text_length
     )
     return arrays, token_tables, feature_vectors
+
+
+def one_per_category(field: FieldSchema, ids: np.ndarray) -> np.ndarray:
+    """The first of the raw values of a field that are one category, as 7 and 7.0 are.
+
+    Args:
+        field: The field.
+        ids: Ids (D, columns) of its distinct raw values.
+
+    Returns:
+        (D,) int32: for each value the first one with its id; the value itself if it is unknown or of another kind.
+    """
+    firsts = np.arange(len(ids), dtype=np.int32)
+    if field.kind == "categorical":
+        known = np.flatnonzero(ids[:, 0])
+        _, places, numbers = np.unique(ids[known, 0], return_index=True, return_inverse=True)
+        firsts[known] = known[places][numbers]
+    return firsts
 
 
 def _distinct_vectors(

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ...processing_clickprompt import ClickPromptProcessor
 from ...unknown_values_clickprompt import UnknownValues
-from ..columnar import SIZES_FILE
+from ..columnar import SIZES_FILE, one_per_category
 from ..drift import TrainedValues, training_bins, with_trained_values
 from ..token_tables import first_clauses
 from .row_splits import RowSplits
@@ -59,8 +59,9 @@ class RowEncoding:
     def __init__(self, rows: SplitRows, processor: ClickPromptProcessor, folder: Path, spill_folder: Path):
         self.rows, self.processor, self.folder, self.spill_folder = rows, processor, folder, spill_folder
         self.splits, self.columns, self.counts = rows.splits, rows.columns, rows.counts
-        # Per field: ids of its column's values, and clauses of fields in the text.
+        # Per field: ids of its column's values, which of them are one, and clauses of fields in the text.
         self.ids: list[np.ndarray] = []
+        self.values: list[np.ndarray] = []
         self.clauses: list[list[str]] = []
         self.clause_ids: list[np.ndarray] = []
 
@@ -109,6 +110,7 @@ class RowEncoding:
         unknown = [UnknownValues(self.processor) for _ in names]
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
             self.ids = list(pool.map(lambda f: self._ids_of(f, unknown), range(len(self.processor.schema.fields))))
+        self.values = [one_per_category(field, ids) for field, ids in zip(self.processor.schema.fields, self.ids)]
         for f in self.processor.schema.fields_in_text if self.processor.reads_text else ():
             name = self.processor.schema.fields[f].column
             is_used = self.counts[name].sum(axis=0) > 0
@@ -163,7 +165,7 @@ class RowEncoding:
             codes, code_map = self.columns[field.column].codes(chunk)
             # values of the chunk are in the order of the column, so this stays in the cache
             encoded["feature_ids"][:, end - ids.shape[1] : end] = ids[code_map][codes]
-            encoded["value_ids"][:, f] = code_map[codes]
+            encoded["value_ids"][:, f] = self.values[f][code_map][codes]
             if f in in_text:
                 place = in_text.index(f)
                 encoded["clause_ids"][:, place] = self.clause_ids[place][code_map][codes]
