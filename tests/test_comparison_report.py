@@ -174,7 +174,7 @@ def test_markdown_and_terminal_have_the_figures(written):
     assert "| rows | train: 48,000, test: 1500 |" in markdown
 
 
-def test_an_arm_has_one_colour_in_all_plots(monkeypatch):
+def test_an_arm_has_one_color_in_all_plots(monkeypatch):
     drawn = []
     monkeypatch.setattr(figures, "_svg", lambda figure, words: drawn.append(figure) or words)
     importance = {arm: {"item": 0.1} for arm in ("clickprompt_pamlm", "logistic_regression", "backbone")}
@@ -196,8 +196,8 @@ def test_an_arm_has_one_colour_in_all_plots(monkeypatch):
     assert all("clickprompt_pamlm" in arms for arms in seen)
     assert len(seen) == 7
     assert {label: len(found) for label, found in looks.items() if len(found) > 1} == {}
-    assert figures._COLOURS.keys() == figures._MARKERS.keys() == ARMS.keys()
-    assert len({*figures._COLOURS.values()}) == len({*figures._MARKERS.values()}) == len(ARMS)
+    assert figures._COLORS.keys() == figures._MARKERS.keys() == ARMS.keys()
+    assert len({*figures._COLORS.values()}) == len({*figures._MARKERS.values()}) == len(ARMS)
 
 
 def test_a_report_explains_its_terms_and_leaves_out_what_is_empty(tmp_path, written):

@@ -260,7 +260,7 @@ def _rates_of(ids: np.ndarray, rates: np.ndarray) -> np.ndarray:
 
 
 class OneHotLogisticRegression(Baseline):
-    """Logistic regression on one-hot ids, standardised numbers and the TF-IDF of the text.
+    """Logistic regression on one-hot ids, standardized numbers and the TF-IDF of the text.
 
     A numeric field has one-hot buckets and its value, clipped to three standard deviations; 0 if missing. Entries of
     vectors are numbers without buckets.
@@ -281,9 +281,9 @@ class OneHotLogisticRegression(Baseline):
         return self._matrix(table, self.rows.numbers(table), self.rows.texts(table) if self.words is not None else [])
 
     def _matrix(self, table: pa.Table, numbers: np.ndarray, texts: list[str]) -> sp.csr_matrix:
-        standardised = np.clip((numbers - self.mean) / self.deviation, -3, 3)
+        standardized = np.clip((numbers - self.mean) / self.deviation, -3, 3)
         parts = [one_hot(ids, size) for ids, size in zip(self.rows.ids(table), self.rows.processor.field_sizes)]
-        parts.append(sp.csr_matrix(np.nan_to_num(standardised)))
+        parts.append(sp.csr_matrix(np.nan_to_num(standardized)))
         if self.words is not None:
             parts.append(self.words.transform(texts))
         return sp.hstack(parts, format="csr")

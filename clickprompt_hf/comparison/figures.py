@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Plots of the report as SVG that takes text and grid colours from the page, so that they suit light and dark.
+"""Plots of the report as SVG that takes text and grid colors from the page, so that they suit light and dark.
 
 matplotlib comes with the extra `compare` and is imported when a plot is drawn. Text stays text, and figures are
 narrow, so that they can be read on a phone.
@@ -22,10 +22,10 @@ from .wording import METRIC_NAMES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Stand-ins that the page's colours replace.
+# Stand-ins that the page's colors replace.
 _TEXT, _GRID = "#010203", "#040506"
 # One per arm, in all plots; legible on white and on near-black.
-_COLOURS = dict(
+_COLORS = dict(
     zip(
         ARMS,
         (
@@ -70,14 +70,14 @@ def difference_figure(analysis: Analysis, reference: str, metric: Metric) -> str
         panel.axvline(0, color=_TEXT, linewidth=1)
         for place, difference in enumerate(differences):
             margin = difference.estimate.margin
-            colour = _COLOURS[difference.arm]
+            color = _COLORS[difference.arm]
             panel.errorbar(
                 difference.estimate.value,
                 place,
                 xerr=margin if np.isfinite(margin) else None,
                 fmt="o",
-                color=colour,
-                markerfacecolor=colour if difference.significant else "none",
+                color=color,
+                markerfacecolor=color if difference.significant else "none",
                 capsize=3,
                 label=difference.arm,
             )
@@ -103,7 +103,7 @@ def calibration_figure(analysis: Analysis, arms: Sequence[str]) -> str:
             bins["mean_probability"],
             bins["click_rate"],
             marker=_MARKERS[arm],
-            color=_COLOURS[arm],
+            color=_COLORS[arm],
             markersize=5,
             linewidth=1,
             label=arm,
@@ -129,14 +129,14 @@ def cost_figure(analysis: Analysis) -> str | None:
     figure = _figure(3.9 + 0.2 * len(arms))
     axes = figure.subplots()
     for arm in sorted(arms, key=lambda arm: -estimates[arm].value):
-        estimate, cost, colour = estimates[arm], analysis.costs[arm], _COLOURS[arm]
+        estimate, cost, color = estimates[arm], analysis.costs[arm], _COLORS[arm]
         axes.errorbar(
             1e6 / cost.rows_per_second,
             estimate.value,
             yerr=estimate.margin if np.isfinite(estimate.margin) else None,
             fmt=_MARKERS[arm],
-            color=colour,
-            markerfacecolor="none" if cost.plm == "serving" else colour,
+            color=color,
+            markerfacecolor="none" if cost.plm == "serving" else color,
             capsize=3,
             label=f"{arm} ({estimate.value:.4f})",
         )
@@ -168,7 +168,7 @@ def importance_figure(importance: dict[str, dict[str, float]]) -> str | None:
             [fields.index(name) for name in shown],
             linestyle="none",
             marker=_MARKERS[arm],
-            color=_COLOURS[arm],
+            color=_COLORS[arm],
             label=arm,
         )
     axes.set_yticks(range(len(fields)), [_shortened(name) for name in fields])
@@ -204,7 +204,7 @@ def _shortened(name: str) -> str:
 
 
 def _svg(figure: "Figure", description: str) -> str:
-    """Render a figure as an SVG element with text as text and the page's colours."""
+    """Render a figure as an SVG element with text as text and the page's colors."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.text import Text

@@ -46,7 +46,7 @@ TERMS = [
     ("CTR model", "A model of the click-through rate, which reads the ids of a row's values and no text."),
     (
         "PLM",
-        "A pretrained language model, which reads a row's text. PA-MLM (prompt-augmented masked language modelling) "
+        "A pretrained language model, which reads a row's text. PA-MLM (prompt-augmented masked language modeling) "
         "first trains it to fill gaps in the table's texts with the help of the ids.",
     ),
     (
