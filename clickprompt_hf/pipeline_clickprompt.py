@@ -122,7 +122,7 @@ class ClickPromptPipeline(Pipeline):
                 or polars, an Arrow table or a `datasets.Dataset`. A mapping whose fields all hold lists, as
                 multi-valued ones do, is several rows if these are lists of lists, else one row. The label and columns
                 that the schema does not name are ignored. Missing values (`None`, NaN, blank) and values that training
-                lacked are scored as such; a column of hardly any other values triggers a warning.
+                lacked are scored as such; a column with hardly any other values triggers a warning.
             batch_size: As in the class, at least 1.
             progress_bar: Whether to show one. By default if scoring takes longer than three seconds.
             return_logits: Whether to return `logit`, before the sigmoid and the correction for negative sampling, and
@@ -179,7 +179,7 @@ class ClickPromptPipeline(Pipeline):
         on_batch: Callable[[int], Any] | None = None,
         **postprocess_parameters,
     ) -> list[dict[str, float]]:
-        """Score what `preprocess` returns, in batches of texts of like length.
+        """Score what `preprocess` returns, in batches of texts of similar length.
 
         Args:
             model_inputs: Inputs of N rows.
@@ -257,7 +257,7 @@ def scoring_batch_size(config: Any) -> int:
 
 
 def _batches(inputs: dict[str, torch.Tensor], size: int) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """Split inputs into batches of `size` rows with equal texts or texts of like length, with each batch's rows."""
+    """Split inputs into batches of `size` rows with equal texts or texts of similar length, and each batch's rows."""
     num_rows = len(inputs["feature_ids"])
     if num_rows <= size:
         yield list(range(num_rows)), inputs

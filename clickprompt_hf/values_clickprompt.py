@@ -277,7 +277,7 @@ def meaning_of(text: str) -> str | None:
 
 
 def with_another_spelling(texts: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Indices and normal spellings of the texts that are spelled otherwise; plain integers and words are skipped fast.
+    """Indices and normal spellings of texts that are spelled differently; plain integers and words are skipped fast.
 
     The normal spelling is that of `meaning_of`, or of `canonical` for a text that only means itself.
     """

@@ -121,7 +121,7 @@ def test_importance_of_the_fields_on_an_uploaded_file(page, checkpoint, app_page
     table = plotted(chart)
     assert sorted(table["field"]) == ["Price", "Tags", "Title", "User ID"]
     assert table["field"].tolist() == list(expected)
-    assert table["drop of AUC"].tolist() == pytest.approx(list(expected.values()))
+    assert table["drop in AUC"].tolist() == pytest.approx(list(expected.values()))
 
 
 @pytest.mark.parametrize(

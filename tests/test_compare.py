@@ -266,7 +266,7 @@ def test_importance_that_is_too_expensive_is_not_measured_and_the_report_says_so
     # as an earlier version wrote it
     path.write_text(json.dumps(measured["drops"]))
     compare.main([*arguments, str(tmp_path / "cheap")])
-    assert "Drop of the test AUC" in (tmp_path / "cheap" / "report.md").read_text()
+    assert "Drop in test AUC" in (tmp_path / "cheap" / "report.md").read_text()
     monkeypatch.setattr(importance, "_MOST_FLOP", 0)
     compare.main([*arguments, str(tmp_path / "expensive")])
     assert not list((tmp_path / "expensive").glob("arms/*/importance.json"))

@@ -221,7 +221,7 @@ def test_a_report_says_on_which_rows_importance_was_measured_or_why_not(tmp_path
             text = (tmp_path / name / file).read_text(encoding="utf-8")
             assert "Field importance" in text
             assert "On 7 rows." in text
-            assert ("Drop of the test AUC when" in text) == (importance is not None)
+            assert ("Drop in test AUC when" in text) == (importance is not None)
 
 
 def test_a_report_without_matplotlib_has_no_plots(tmp_path, monkeypatch):

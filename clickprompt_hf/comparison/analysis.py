@@ -190,10 +190,9 @@ class Analysis:
     def differences(self) -> dict[tuple[str, str, Metric, str], Difference]:
         """All differences, by arm, reference, metric and segment.
 
-        References are the best arm without a PLM and the backbone. Tested are arms with a PLM against either, and the
-        best arm without a PLM against the backbone: on all rows as one family of tests, on all other segments as
-        another, both metrics and both references together. The difference of the backbone to the best arm without a
-        PLM is the same test.
+        References are the best arm without a PLM and the backbone. The tests compare arms with a PLM with either, and
+        the best arm without a PLM with the backbone; the difference between these two is tested once. Those on all
+        rows are one family of tests, those on the other segments another, with both metrics and both references.
         """
         references = [arm for arm in dict.fromkeys((self.reference, "backbone")) if arm in self.arms]
         found = {}

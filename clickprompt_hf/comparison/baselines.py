@@ -81,16 +81,16 @@ class RawRows:
             columns.append(vectors[indices].astype(np.float64))
         return np.concatenate(columns, axis=1) if columns else np.zeros((len(table), 0))
 
-    def texts(self, table: pa.Table, but_for: Sequence[int] = ()) -> list[str]:
+    def texts(self, table: pa.Table, exclude: Sequence[int] = ()) -> list[str]:
         """The values of each row's fields in the text, without numbers, times and the names of fields.
 
         Args:
             table: Raw rows.
-            but_for: Indices of fields to leave out.
+            exclude: Indices of fields to leave out.
         """
         parts = []
         for f in self.fields_with_words:
-            if f in but_for:
+            if f in exclude:
                 continue
             cells, indices = distinct_cells([table.column(self.processor.schema.fields[f].column)])
             before, after = self.processor.affixes(f)
@@ -178,7 +178,7 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
 
 
 class _Rates(Baseline):
-    """A baseline of click rates, which stay as they are."""
+    """A baseline of click rates, which are not calibrated."""
 
     def fit_features(self, table, clicks):
         return self.features(table)
@@ -384,7 +384,7 @@ class GradientBoosting(Baseline):
 
     def _texts(self, table: pa.Table) -> list[str]:
         # the words of a native category say nothing new
-        return self.rows.texts(table, but_for=[self.rows.fields_with_ids[position] for position in self._native])
+        return self.rows.texts(table, exclude=[self.rows.fields_with_ids[position] for position in self._native])
 
     def _single_ids(self, ids: list[np.ndarray]) -> np.ndarray:
         """Ids to target-encode, (N, number of categorical fields)."""

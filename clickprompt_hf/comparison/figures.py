@@ -53,7 +53,7 @@ _RANKED_BY_NOTHING = ("constant", "best_column")
 def difference_figure(analysis: Analysis, reference: str, metric: Metric) -> str | None:
     """Draw the differences to a reference with their 95 % intervals, one panel per segment.
 
-    Shown are the arms with a PLM, and the backbone. Filled marks are significant. `None` if there is nothing to show.
+    Only arms with a PLM and the backbone are shown. Filled marks are significant. `None` if there is nothing to show.
     """
     arms = [arm for arm in analysis.arms if arm != reference and (arm in analysis.plm_arms or arm == "backbone")]
     panels = []
@@ -86,7 +86,7 @@ def difference_figure(analysis: Analysis, reference: str, metric: Metric) -> str
         panel.set_title(f"{segment.words} ({segment.rows:,})", loc="left", fontweight="bold")
         panel.grid(axis="x", color=_GRID)
     axes[-1].set_xlabel(f"{METRIC_NAMES[metric]} difference")
-    return _svg(figure, f"Differences of {METRIC_NAMES[metric]} to {reference} by segment, with 95 % intervals")
+    return _svg(figure, f"Differences in {METRIC_NAMES[metric]} from {reference} by segment, with 95 % intervals")
 
 
 def calibration_figure(analysis: Analysis, arms: Sequence[str]) -> str:
@@ -148,13 +148,13 @@ def cost_figure(analysis: Analysis) -> str | None:
 
 
 def fields_by_importance(importance: dict[str, dict[str, float]]) -> list[str]:
-    """Names of fields by the largest drop of AUC of any arm, the largest first."""
+    """Names of fields by the largest drop in AUC of any arm, the largest first."""
     fields = dict.fromkeys(name for drops in importance.values() for name in drops)
     return sorted(fields, key=lambda name: -max(drops.get(name, float("-inf")) for drops in importance.values()))
 
 
 def importance_figure(importance: dict[str, dict[str, float]]) -> str | None:
-    """Draw the drop of AUC by field, one mark per arm, the most important field on top."""
+    """Draw the drop in AUC by field, one mark per arm, the most important field on top."""
     fields = fields_by_importance(importance)
     if not fields:
         return None
@@ -173,10 +173,10 @@ def importance_figure(importance: dict[str, dict[str, float]]) -> str | None:
         )
     axes.set_yticks(range(len(fields)), [_shortened(name) for name in fields])
     axes.set_ylim(len(fields) - 0.5, -0.5)
-    axes.set_xlabel("Drop of test AUC when the field is permuted")
+    axes.set_xlabel("Drop in test AUC when the field is permuted")
     axes.grid(color=_GRID)
     figure.legend(loc="outside lower left", frameon=False)
-    return _svg(figure, "Drop of test AUC by permuted field")
+    return _svg(figure, "Drop in test AUC by permuted field")
 
 
 def difference_figures(analysis: Analysis) -> list[tuple[str, str]]:

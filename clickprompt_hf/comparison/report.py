@@ -217,7 +217,7 @@ def _of(analysis: Analysis, arm: str, metric: Metric, segment: str = ALL) -> Est
 
 
 def _to(analysis: Analysis, arm: str, reference: str | None, metric: Metric, segment: str) -> str:
-    """Difference to a reference, with a star if it is significant."""
+    """Difference from a reference, with a star if it is significant."""
     difference = analysis.differences.get((arm, reference or "", metric, segment))
     if difference is None:
         return UNKNOWN
@@ -266,7 +266,7 @@ def _with_interval(estimate: Estimate | None, metric: Metric) -> str:
 
 
 def _segments_table(analysis: Analysis, metric: Metric, verdict: Verdict) -> Table | None:
-    """Metric of each arm in each segment, with the difference to the reference below."""
+    """Metric of each arm in each segment, with the difference from the reference below."""
     segments = [segment for segment in analysis.usable_segments if segment.name != ALL]
     if not segments:
         return None
@@ -309,7 +309,7 @@ def _calibration_table(analysis: Analysis, verdict: Verdict) -> Table:
 
 def _about_importance(comparison: Comparison) -> list[str]:
     what = (
-        "Drop of the test AUC when a field's values are permuted among the test rows: how much the arm relies on the "
+        "Drop in test AUC when a field's values are permuted among the test rows: how much the arm relies on the "
         "field. Mean of two permutations, first seed. Drops near 0, negative ones included, may be chance."
     )
     return list(filter(None, [what if comparison.importance else "", comparison.importance_note]))

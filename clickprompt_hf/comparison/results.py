@@ -47,7 +47,7 @@ class ArmRun:
     Args:
         arm: One of `ARMS`.
         seed: Seed of the run.
-        probabilities: (N,) click probabilities of the test rows, calibrated as the served model gives them.
+        probabilities: (N,) click probabilities of the test rows, calibrated, as the served model returns them.
         validation_auc: AUC on the validation rows, in [0, 1]; NaN if unknown.
         validation_log_loss: Log loss on the validation rows, in nats; NaN if unknown.
         train_seconds: Time to train the arm with its final hyperparameters, in seconds.
@@ -99,7 +99,7 @@ class Comparison:
         train_counts: (N,) number of training rows with this row's item or user, -1 if the row has none, by role:
             "item", "user"; either may be absent.
         runs: One entry per arm and seed.
-        importance: Drop of the test AUC if a field is permuted, by arm and field name; `None` if not measured.
+        importance: Drop in test AUC if a field is permuted, by arm and field name; `None` if not measured.
         importance_note: On which rows, or why not, for the report.
 
     Raises:

@@ -16,7 +16,7 @@ class Rules:
     """What counts as a gain.
 
     Args:
-        auc_gain: Smallest useful gain of AUC. The literature on click models calls 0.001 significant in practice.
+        auc_gain: Smallest useful gain in AUC. The literature on click models calls 0.001 significant in practice.
         log_loss_gain: Smallest useful reduction of log loss, in nats.
         level: Probability of a wrong claim per family of tests, in (0, 1).
 
@@ -36,7 +36,7 @@ class Rules:
             raise ValueError(f"`level` must be in (0, 1), got {self.level}.")
 
     def smallest_gain(self, metric: Metric) -> float:
-        """Smallest useful gain of a metric."""
+        """Smallest useful gain in a metric."""
         return self.auc_gain if metric == "auc" else self.log_loss_gain
 
 
@@ -80,8 +80,8 @@ def rules_in_words(rules: Rules) -> list[tuple[str, str]]:
         (
             "Significant",
             f"A difference is significant if its p-value is at most {rules.level:g} after Holm's adjustment, which "
-            f"holds the probability of any false claim in a family of tests at {100 * rules.level:g} %. The tests "
-            "on all rows are one family, those on the segments another. Each compares AUC and log loss of every "
+            f"keeps the probability of any false claim in a family of tests to at most {100 * rules.level:g} %. The "
+            "tests on all rows are one family, those on the segments another. Each compares AUC and log loss of every "
             "arm with a PLM with the reference and with the backbone, and of the reference with the backbone. A "
             "difference whose own interval excludes zero may therefore not be significant.",
         ),

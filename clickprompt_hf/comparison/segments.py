@@ -70,7 +70,7 @@ def all_segments(comparison: Comparison) -> list[Segment]:
     """All rows, and for each role the rows whose value is unseen, rare or frequent in the training rows, or missing.
 
     Unseen: in no training row. Rare: in 1 to `RARE_ROWS` training rows. Frequent: in more. A missing value is none of
-    these, because rows without one say nothing about each other; without such rows there is no segment of them.
+    these, because rows without one have nothing in common; if no row lacks one, there is no segment for it.
     """
     labels = comparison.labels
     segments = [Segment.of(ALL, "all rows", np.ones(len(labels), dtype=bool), labels)]

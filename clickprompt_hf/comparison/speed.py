@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""How fast an arm scores: the fastest of a few repeats, because a machine does other work as well."""
+"""How fast an arm scores: the fastest of a few repeats, because other work on the machine slows some of them."""
 
 import time
 from collections.abc import Callable
@@ -15,10 +15,10 @@ Result = TypeVar("Result")
 def fastest_of_repeats(
     work: Callable[[], Result], before: Callable[[], object] = lambda: None
 ) -> tuple[Result, float]:
-    """Time some work: once if it takes long, or else again until two seconds or five repeats are full.
+    """Time some work: once if it takes long, otherwise repeatedly, for two seconds or five repeats.
 
     Args:
-        work: The work; each repeat gives the same.
+        work: The work; each repeat returns the same.
         before: Called before each repeat, outside of the measurement.
 
     Returns:

@@ -156,7 +156,7 @@ def log_loss_estimate(runs: Sequence[RunScores], seed_variance: SeedVariance) ->
 
 
 def auc_difference(pairs: Sequence[tuple[RunScores, RunScores]], seed_variance: SeedVariance) -> Estimate:
-    """Estimate the difference of two arms' AUCs from pairs of runs, one pair per seed, see `over_seeds`.
+    """Estimate the difference between two arms' AUCs from pairs of runs, one pair per seed, see `over_seeds`.
 
     The error over rows is DeLong's (1988) for paired AUCs: of differences of placements, averaged over seeds, so
     errors that both arms share cancel.
@@ -171,7 +171,7 @@ def auc_difference(pairs: Sequence[tuple[RunScores, RunScores]], seed_variance: 
 
 
 def log_loss_difference(pairs: Sequence[tuple[RunScores, RunScores]], seed_variance: SeedVariance) -> Estimate:
-    """Estimate the difference of two arms' log losses from pairs of runs, one pair per seed, see `over_seeds`.
+    """Estimate the difference between two arms' log losses from one pair of runs per seed, see `over_seeds`.
 
     The error over rows is that of a mean of N differences of a row's losses, averaged over seeds.
     """
@@ -218,8 +218,8 @@ def over_seeds(
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Adjust p-values for the number of tests (Holm 1979).
 
-    Tests with an adjusted p-value of at most α hold at most one wrong claim with probability 1 - α, however the tests
-    depend on each other.
+    If claims are made where the adjusted p-value is at most α, all of them are right with probability 1 - α or more,
+    however the tests depend on each other.
 
     Args:
         p_values: (M,) p-values; NaN counts as 1.

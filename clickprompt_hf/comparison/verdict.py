@@ -28,7 +28,7 @@ _MAX_SEGMENTS_IN_WORDS = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison says.
+    """What a comparison concludes.
 
     Args:
         kind: `plm_pays`: an arm that serves a PLM beats all arms without one. `plm_pays_unserved`: the arm to serve
@@ -120,7 +120,7 @@ def _decision(analysis: Analysis) -> tuple[Kind, str, list[str]]:
 
 
 def _found(analysis: Analysis, arm: str, metric: Metric, segment: str = ALL) -> Difference | None:
-    """Difference of an arm to the reference."""
+    """Difference between an arm and the reference."""
     return analysis.differences.get((arm, analysis.reference or "", metric, segment))
 
 
@@ -141,7 +141,7 @@ def _beats_all_without_plm(analysis: Analysis, arm: str, metric: Metric, segment
 
 
 def _largest_gain(analysis: Analysis, arms: Sequence[str], gains: dict[str, list[Metric]]) -> str:
-    """The arm with the largest gain of AUC, if any arm gains there, else of log loss."""
+    """The arm with the largest gain in AUC, if any arm gains there, else in log loss."""
     by_auc = [arm for arm in arms if "auc" in gains[arm]]
     metric: Metric = "auc" if by_auc else "log_loss"
 
@@ -165,7 +165,7 @@ def _as_good(analysis: Analysis, arm: str, best: str) -> bool:
 
 
 def _segment_gains(analysis: Analysis) -> list[Difference]:
-    """The best useful gain of AUC of an arm with a PLM in each segment, or of log loss without one of AUC."""
+    """Per segment, the largest useful gain in AUC of an arm with a PLM, or in log loss if none gains AUC."""
     best: dict[str, Difference] = {}
     for metric in METRICS:
         of_metric: dict[str, Difference] = {}

@@ -44,7 +44,7 @@ def permutation_importance(
         repeats: Number of shuffles per field, at least 1; the drop is their mean.
 
     Returns:
-        Drop of the AUC by field name, largest first. A name that several columns share is followed by the column in
+        Drop in AUC by field name, largest first. A name that several columns share is followed by the column in
         parentheses.
 
     Raises:

@@ -158,7 +158,7 @@ def write_serving_code(folder: Path) -> None:
 
 
 def check_scores(model: ClickPromptForCTR, folder: Path) -> list[np.ndarray]:
-    """Check that the ONNX model in `folder` gives the probabilities of `model` for random rows, and return them.
+    """Check that the ONNX model in `folder` returns the probabilities of `model` for random rows, and return them.
 
     Raises:
         RuntimeError: If they differ by more than 1e-5.

@@ -98,7 +98,7 @@ def load_with_plm(checkpoint: str) -> tuple[ClickPromptForCTR, ClickPromptProces
 
 
 def write_tokenizer_settings(processor: ClickPromptProcessor, folder: Path) -> None:
-    """Write what `TextTokenizer` needs beside `tokenizer.json`, which the processor has saved in `folder`.
+    """Write what `TextTokenizer` needs besides `tokenizer.json`, which the processor has saved in `folder`.
 
     A tokenizer written in Python has no such file; then nothing is written, and reading rows needs transformers.
 
@@ -160,7 +160,7 @@ def write_model(model: ClickPromptForCTR, path: Path, fingerprint: str) -> torch
 def quantize(exact: Path, path: Path, second_file: bool = False) -> None:
     """Write an ONNX model again, with weights in int8 in its matrix products and embedding tables.
 
-    Activations are quantized while the model runs, with a range of their own per batch.
+    Activations are quantized while the model runs, with a separate range per batch.
 
     Args:
         exact: The model in fp32.

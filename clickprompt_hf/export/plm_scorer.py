@@ -132,7 +132,7 @@ class PLMScorer:
         return dict(processor(Columns(columns), return_tensors="np", unknown=unknown))
 
     def score_inputs(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Predict P(click) of what `encode` returns, in batches of texts of like length, (B,) float32.
+        """Predict P(click) of what `encode` returns, in batches of texts of similar length, (B,) float32.
 
         Raises:
             ValueError: If the probabilities are NaN.

@@ -66,7 +66,7 @@ class Scorer:
 
         Args:
             rows: A list of rows as mappings from column to value, one such row, a mapping from column to values, a
-                pandas or polars data frame or an Arrow table. Unseen and missing values are scored too; a column of
+                pandas or polars data frame or an Arrow table. Unseen and missing values are scored too; a column with
                 hardly any other values triggers a warning. Columns that the schema does not name are ignored. Columns
                 of texts that the backbone reads as vectors hold these vectors, as the text encoder makes them.
 

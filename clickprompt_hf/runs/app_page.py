@@ -156,7 +156,7 @@ def make_page(name_or_path: str) -> gr.Blocks:
             with gr.Column(scale=2):
                 importance = gr.BarPlot(
                     x="field",
-                    y="drop of AUC",
+                    y="drop in AUC",
                     x_label_angle=-30,
                     x_title=" ",
                     title="How far the AUC drops when one field is shuffled among the rows",
@@ -318,12 +318,12 @@ def importance_chart(
     # without a PLM, free text is not read
     fields = [field for field in processor.schema.fields if field.column in processor.read_columns]
     drops = permutation_importance(score, table, clicks, fields, repeats=IMPORTANCE_REPEATS)
-    shown = pd.DataFrame({"field": list(drops), "drop of AUC": list(drops.values())})
+    shown = pd.DataFrame({"field": list(drops), "drop in AUC": list(drops.values())})
     return gr.BarPlot(
         shown,
         title=f"How far the AUC drops when one field is shuffled among {len(table):,} rows",
         sort=list(drops),
-        y_lim=with_zero(shown["drop of AUC"]),
+        y_lim=with_zero(shown["drop in AUC"]),
     )
 
 

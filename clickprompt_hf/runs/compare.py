@@ -72,7 +72,7 @@ _NOT_TAKEN = {
     "--text_fields.",
     "text_encoder": "the arm backbone_text_vectors reads the vectors of --plm_name_or_path.",
 }
-# With fewer rows of a class, the figures say nothing.
+# With fewer rows of a class, the figures are meaningless.
 _LEAST_ROWS = 5
 _WORDS_OF_ROLES = {
     "user": ("user", "customer", "client", "visitor", "member", "reader", "patient"),
@@ -225,7 +225,7 @@ def chosen_arms(given: list[str] | None, plm: str | None) -> list[str]:
     """
     if given is None:
         chosen = [arm for arm in ARMS if plm is not None or arm not in PLM_ARMS]
-        # vectors of fresh weights say nothing
+        # vectors of fresh weights are meaningless
         return [arm for arm in chosen if not (arm == "backbone_text_vectors" and plm in SCRATCH_SIZES)]
     if plm is None and (needing := [arm for arm in given if arm in PLM_ARMS]):
         raise ValueError(f"`--arms` {' '.join(needing)} need a PLM: pass --plm_name_or_path.")

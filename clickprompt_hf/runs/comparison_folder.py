@@ -1,5 +1,5 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""The output folder of a comparison: what was asked for, on which rows, so that it can continue but never mixes."""
+"""The output folder of a comparison, which records flags and rows, so comparisons can continue but never mix."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _ROWS = "rows"
 _CONTENTS = ("arms", "pamlm", _ROWS, "_text_states")
 # Other versions of these may train or score differently.
 _LIBRARIES = ("torch", "transformers", "lightgbm", "scikit-learn", "optuna")
-# Flags that may differ when a comparison goes on: they change no figure, or only add arms and seeds. The rows are
+# Flags that may differ when a comparison continues: they change no figure, or only add arms and seeds. The rows are
 # compared themselves.
 _FREE_FLAGS = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "arms", "seeds", "user_field", "item_field"),
@@ -69,9 +69,9 @@ def versions_in_use() -> dict[str, str]:
 
 
 def claim_comparison(folder: Path, arguments: list[str], rows: dict[str, str], overwrite: bool) -> bool:
-    """Record what a comparison is of, or check that it is the one that the folder holds.
+    """Record what is compared, or check that the folder holds this comparison.
 
-    A comparison that other versions of the package or its libraries began goes on, with a warning.
+    A comparison begun by other versions of the package or its libraries continues, with a warning.
 
     Args:
         folder: Output folder.
@@ -80,7 +80,7 @@ def claim_comparison(folder: Path, arguments: list[str], rows: dict[str, str], o
         overwrite: Whether to remove the comparison that the folder holds.
 
     Returns:
-        Whether the folder holds a comparison that goes on.
+        Whether the folder holds a comparison to continue.
 
     Raises:
         ValueError: If the folder holds another comparison; the message names what differs.

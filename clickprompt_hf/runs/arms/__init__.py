@@ -41,7 +41,7 @@ _MAKERS: dict[str, Callable[[str, Bench], Arm]] = {
 
 
 def make_arm(name: str, bench: Bench) -> Arm:
-    """The arm of a name in `ARMS`."""
+    """Make the arm of this name in `ARMS`."""
     if name not in _MAKERS:
         raise ValueError(f"`arms` must be among {list(ARMS)}, got {name!r}.")
     return _MAKERS[name](name, bench)

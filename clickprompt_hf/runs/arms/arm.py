@@ -19,7 +19,7 @@ from ..tuning import Space, Trial, tune
 from .bench import Bench
 from .importance import MOST_ROWS, PERMUTATIONS, importance_rows
 
-# Scored at a time, so that scoring many rows takes little memory.
+# Rows scored at a time, which bounds the memory that scoring takes.
 _PIECE_ROWS = 65_536
 
 
@@ -40,7 +40,7 @@ class Arm:
 
     @property
     def folder(self) -> Path:
-        """What the arm keeps."""
+        """The folder of the arm's files."""
         return self.bench.arm_folder(self.name)
 
     @property
@@ -97,7 +97,7 @@ class Arm:
         return {}
 
     def run_trial(self, **study: Any) -> None:
-        """Run one trial of the Optuna study that `optuna.create_study(**study)` gives."""
+        """Run one trial of the Optuna study that `optuna.create_study(**study)` returns."""
         raise NotImplementedError
 
     def train(self, hyperparameters: dict[str, Any], seed: int) -> ArmRun:
@@ -132,7 +132,7 @@ class Arm:
         )
 
     def _forget_texts(self) -> None:
-        """Drop what scoring has kept of texts, so that the speed of scoring other rows can be measured."""
+        """Drop what scoring has kept for texts, so it does not speed up scoring them again."""
 
     def _save_importance(self, score: Callable[[pa.Table], np.ndarray], seed: int) -> None:
         """Measure how much of the test AUC rests on each field."""

@@ -17,17 +17,17 @@ MOST_ROWS, PERMUTATIONS = 2_000, 2
 LEAST_ROWS = 200
 # What an arm's PLM may compute to read permuted texts: about five minutes of a CPU core, or two of a server's GPU.
 _MOST_FLOP, _MOST_ACCELERATOR_FLOP = 2e13, 1e16
-# Vectors of texts are those of at most so many tokens.
+# Texts that become vectors are truncated to this many tokens.
 _MOST_TOKENS = 512
 
 
 def importance_rows(bench: Bench) -> int:
     """Number of test rows on which every arm of a comparison measures field importance; 0 if it would cost too much.
 
-    It depends neither on the arms nor on the machine's speed, so that arms that are added later use the same rows.
-    The estimate is that of the arm that computes most, one with prompts: a forward pass takes two operations per
-    parameter of the PLM's layers and token. Permuting one of several columns in the text makes new texts, which all
-    layers read; otherwise texts repeat, and the layers below the prompts read them once.
+    It depends neither on the arms nor on the machine's speed, so arms added later use the same rows. The estimate is
+    for the most expensive arm, one with prompts: a forward pass takes two operations per parameter of the PLM's layers
+    and token. Permuting one of several columns in the text makes new texts, which all layers read; otherwise texts
+    repeat, and the layers below the prompts read them once.
 
     Args:
         bench: What the arms share.

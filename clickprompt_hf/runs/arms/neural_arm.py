@@ -35,7 +35,7 @@ from .arm import Arm
 from .bench import Bench
 from .pamlm import arguments_for, pamlm_checkpoint, pamlm_seconds
 
-# Share of unseen values in a field from which it matters whether training meets any.
+# From this share of unseen values in a field on, it matters whether training sees any.
 _LEAST_UNSEEN = 0.05
 # Arguments of the PLM and its prompts, which a model without a PLM must not have.
 _WITHOUT_PLM = dict.fromkeys(("plm_name_or_path", "prompt_depth", "prompt_strategy", "fusion", "pooling"))
@@ -93,7 +93,7 @@ class NeuralArm(Arm):
             return ClickPromptForCTR.from_pretrained(start, config=config)
 
     def _pretrain(self, seed: int) -> None:
-        """Run PA-MLM, if the arm starts from it and no arm has: before the seed is set, to draw the same numbers."""
+        """Run PA-MLM if the arm starts from it and none has run it: before the seed is set, to draw equal numbers."""
         if self.starts_from_pamlm:
             pamlm_checkpoint(self.bench, seed)
 
@@ -220,8 +220,8 @@ class NeuralArm(Arm):
 class TextVectorArm(NeuralArm):
     """The backbone with one more input: the frozen PLM's vector of the row's text.
 
-    The vectors of training and validation rows are computed once per text. Scoring computes those of the rows it gets,
-    as the model that is kept does: in float32.
+    The vectors of training and validation rows are computed once per text. Scoring computes those of its rows in
+    float32, as the kept model does.
     """
 
     def __init__(self, name: str, bench: Bench):

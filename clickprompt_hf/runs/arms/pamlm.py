@@ -72,7 +72,7 @@ def pamlm_seconds(bench: Bench, seed: int) -> float:
 def arguments_for(
     bench: Bench, given: ClickPromptTrainingArguments, folder: Path, seed: int, **options: Any
 ) -> ClickPromptTrainingArguments:
-    """Training arguments for one training, into a folder of its own."""
+    """Training arguments for one training, with its own output folder."""
     args: Any = copy_arguments(given)
     options = {
         **{"output_dir": str(folder), "seed": seed, "metric_for_best_model": bench.metric},
