@@ -1,5 +1,6 @@
 """Numbers of CSV files with decimal commas and separators of thousands: `decimal` and `thousands` of `CsvFormat`."""
 
+import json
 import re
 import warnings
 
@@ -13,7 +14,7 @@ import yaml
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor, CTRConfig, Schema
 from clickprompt_hf.data.csv_files import plain_numbers
 from clickprompt_hf.data.reading import load_splits
-from clickprompt_hf.data.schema_file import load_schema
+from clickprompt_hf.data.schema_file import load_schema, schema_of
 from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.data.table_files import read_table_files
 from clickprompt_hf.runs.draft_schema import draft_schema
@@ -103,6 +104,25 @@ def test_a_german_export_gives_the_ids_boundaries_and_scores_of_the_plain_table(
     assert scores["german"]["price"].tolist() == [german(n, 2) for n in PRICES]
     # codes stay as they are
     assert "1.2" in fitted["german"][0].vocabularies[2]
+
+
+@pytest.mark.parametrize("given_as", ["file", "mapping"])
+def test_numbers_that_count_as_missing_are_written_as_in_the_file(given_as, tmp_path):
+    """-999,00 was read as the number -999, as only the word in the schema kept its comma."""
+    fields = [{"column": "price", "kind": "numeric", "missing": ["-999,00", "1.234,5", "none"]}, "code"]
+    given = {"fields": fields, "label": "click", "csv": GERMAN}
+    (tmp_path / "schema.json").write_text(json.dumps(given))
+    schema = schema_of(tmp_path / "schema.json" if given_as == "file" else given)
+    (tmp_path / "rows.csv").write_text("price;code;click\n1,5;a;0\n-999,00;a;1\n1.234,5;a;0\nnone;a;1\n2,06;a;1\n")
+    rows = read_table_files(tmp_path / "rows.csv", schema)
+    processor = ClickPromptProcessor.fit(rows, schema)
+    # two numbers, and a missing value
+    assert processor.boundaries[0] == [pytest.approx(1.78)]
+    price = [ids[0] for ids in processor(rows)["feature_ids"]]
+    assert price[1] == price[2] == price[3] == processor.vocabularies[0].index("") + 1
+    assert len({*price}) == 3
+    # other fields keep their cells
+    assert schema.fields[1].missing == ()
 
 
 def test_other_files_have_no_such_format(tmp_path):

@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import yaml
 
 from ..schema_clickprompt import Schema
+from ..values_clickprompt import number_of
+from .csv_files import plain_numbers
 
 
 class _SchemaLoader(yaml.SafeLoader):
@@ -55,7 +59,7 @@ def schema_of(given: Any) -> Schema:
         FileNotFoundError: If there is no such file.
     """
     if isinstance(given, Mapping):
-        return Schema.from_dict(given)
+        return _with_plain_words(Schema.from_dict(given))
     if isinstance(given, (str, Path)):
         return load_schema(given)
     # also a schema made by a checkpoint's own code
@@ -85,6 +89,18 @@ def load_schema(path: str | Path) -> Schema:
         data = json.loads(text, object_pairs_hook=_unrepeated) if is_json else yaml.load(text, _SchemaLoader)
         schema = Schema.from_dict(data)
         tables = tuple(replace(table, file=str(path.parent / table.file)) for table in schema.tables)
-        return replace(schema, tables=tables)
+        return replace(_with_plain_words(schema), tables=tables)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} does not hold a valid schema: {error}") from error
+
+
+def _with_plain_words(schema: Schema) -> Schema:
+    """The schema with numbers in `missing` also as `1234.5`, as numeric fields read what CSV files write otherwise."""
+    if schema.csv is None or schema.csv.has_plain_numbers:
+        return schema
+    fields = []
+    for field in schema.fields:
+        plain = plain_numbers(pa.array(field.missing, pa.string()), schema.csv).to_pylist()
+        words = [word for word in plain if np.isfinite(number_of(word))] if field.kind == "numeric" else []
+        fields.append(replace(field, missing=(*field.missing, *words)))
+    return replace(schema, fields=tuple(fields))
