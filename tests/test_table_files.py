@@ -16,6 +16,7 @@ from hub_server import HubServer, Repo
 
 from clickprompt_hf import Schema
 from clickprompt_hf.data.sources import load_source
+from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.data.table_files import open_table_file, read_table_files
 
 SCHEMA = Schema.from_dict({"fields": ["code", "flag", "tier"], "label": "click"})
@@ -102,6 +103,20 @@ def test_types_of_several_files(tmp_path):
     for other in (pa.array([0.5]), words, pa.array([[1]]), pa.array([2**63], pa.uint64()), pa.array([True])):
         with pytest.raises(ValueError, match=r"1\.parquet must have the type int64 in column 'x', as .*0\.parquet"):
             united(pa.array([1]), other)
+
+
+def test_nulls_in_one_of_several_json_files_have_the_type_of_the_others(tmp_path):
+    schema = Schema.from_dict({"fields": ["user", {"column": "tags", "kind": "multi_valued"}], "label": "click"})
+    lines = ['{"user": 1, "tags": null, "click": 1}\n', '{"user": 2, "tags": ["a", 7], "click": 0}\n']
+    for number, line in enumerate(lines):
+        (tmp_path / f"{number}.jsonl").write_text(line)
+    files = [tmp_path / f"{number}.jsonl" for number in (0, 1)]
+    for order in (files, files[::-1]):
+        found = dict(zip(*map(pa.ChunkedArray.to_pylist, read_table_files(order, schema).select(["user", "tags"]))))
+        assert found == {"1": None, "2": ["a", "7"]}
+        stream = TableStream({"": order}, schema)
+        streamed = [row for chunk in stream.chunks() for row in chunk.rows.to_pylist()]
+        assert {row["user"]: row["tags"] for row in streamed} == found
 
 
 def test_a_folder_is_read_as_its_files_are(tmp_path):

@@ -22,7 +22,7 @@ class JsonLinesFile:
 
     Numbers and truth values are strings, spelled as in the file: `1.50` stays `"1.50"`, and integers have any size. A
     column of lists holds lists of strings. If a column holds objects, nested lists, or both lists and single values,
-    its lists and objects are JSON text.
+    its lists and objects are JSON text. A column of nulls has the type null.
 
     Args:
         path: The file. Names that end in .gz or .zst are decompressed. It is read once for its columns.
@@ -45,12 +45,9 @@ class JsonLinesFile:
                 kinds.setdefault(name, set()).add(_kind(value))
         if not kinds:
             raise ValueError(f"{path} must be {_A_FILE}, but it has no objects with keys.")
-        self.schema = pa.schema(
-            [
-                (name, pa.list_(pa.string()) if found - {"null"} == {"list"} else pa.string())
-                for name, found in kinds.items()
-            ]
-        )
+        # other files tell what a column is that has only nulls here
+        types = {(): pa.null(), ("list",): pa.list_(pa.string())}
+        self.schema = pa.schema([(name, types.get((*(of - {"null"}),), pa.string())) for name, of in kinds.items()])
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Iterate over the rows.
