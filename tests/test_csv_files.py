@@ -69,6 +69,8 @@ COMMANDS = pytest.mark.parametrize("command", [train, draft, predict])
         ("user,title,click\nu1,a,1\nuser,title,click\nu2,b,0\n", "line 3 does. Were files concatenated"),
         ("user,title,click\nu1,a,1\n\ufeffuser,title,click\nu2,b,0\n", "line 3 does. Were files concatenated"),
         ("user;title;click\nu1;a, b;1\n", r"separated by ';': read it with `delimiter: \";\"`"),
+        ("sep=;\nuser;title;click\nu1;a;1\n", r"for spreadsheets: .* Remove it, and .* `delimiter: \";\"`"),
+        ("sep=,\nuser,title,click\nu1,a,1\n", r"for spreadsheets: .* Remove it, and .* `delimiter: \",\"`"),
         ("user\ttitle\tclick\nu1\ta\t1\n", r"separated by '\\t': read it with `delimiter: \"\\t\"`"),
         ("user,user,title,click\nu1,u1,a,1\n", r"column 'user' once, but its header repeats \['user'\]"),
         ("", "rows.csv must be a CSV file in UTF-8 with a header, but it is empty"),

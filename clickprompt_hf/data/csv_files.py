@@ -245,6 +245,12 @@ class CsvFile:
                 f"{self.path} must have column names without NUL characters, got {names[0][:_SHOWN_CHARACTERS]!r}. If "
                 f"it is in UTF-16, read it with {_option('encoding', f'utf-16-{order}')}."
             )
+        if len(names) == 1 and re.fullmatch("sep=.?", names[0]):
+            mark = names[0].removeprefix("sep=") or self._grammar.delimiter.decode()
+            raise ValueError(
+                f"{self.path} must begin with its header, but its first line is for spreadsheets: it says that "
+                f"{mark!r} separates cells. Remove it, and read the file with {_option('delimiter', mark)}."
+            )
         if len(names) == 1 and self.format.delimiter is None and (advice := self._advise_delimiter()):
             raise ValueError(f"{self.path} must be a CSV file, but it has only the column {names}.{advice}")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
