@@ -30,8 +30,9 @@ from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.scorer import Scorer
 from clickprompt_hf.runs import finetune, predict
 from clickprompt_hf.runs.serve import load_engine
-from clickprompt_hf.schema_clickprompt import TableSchema
+from clickprompt_hf.schema_clickprompt import CsvFormat, TableSchema
 from clickprompt_hf.scoring import score_table
+from clickprompt_hf.scoring.lost_keys import LostKeys
 from clickprompt_hf.serving.service import _openapi
 from clickprompt_hf.tables_clickprompt import JoinedTable, JoinedTables
 
@@ -209,7 +210,8 @@ def test_rows_are_joined_when_they_are_scored(paths, tmp_path):
 
     pq.write_table(pa.table(log), tmp_path / "new.parquet")
     arguments = ["--model", str(tmp_path / "model"), "--input", str(tmp_path / "new.parquet")]
-    predict.main([*arguments, "--output", str(tmp_path / "scores.parquet"), "--piece_rows", "150"])
+    with pytest.warns(UserWarning, match=r"have a key in column 'item_id' that the table .* such as 'unknown item'"):
+        predict.main([*arguments, "--output", str(tmp_path / "scores.parquet"), "--piece_rows", "150"])
     scored = pq.read_table(tmp_path / "scores.parquet")
     assert scored.column_names == ["user_id", "item_id", "click_probability"]
     np.testing.assert_allclose(scored.column("click_probability").to_numpy(), expected, rtol=0, atol=1e-6)
@@ -387,7 +389,11 @@ def small(folder, log=None, users=None, tables=None):
             ValueError,
             r"log\.parquet must have the column 'age', a field of the schema; it has",
         ),
-        ({"log": {"user": [1], "click": [1]}}, ValueError, r"the column 'user_id', by which .*users\.parquet is"),
+        (
+            {"log": {"user": [1], "click": [1]}},
+            ValueError,
+            r"the column 'user_id', by which .*users\.parquet is joined; .* The key must have the same name in",
+        ),
         ({"log": {"user_id": [[1]], "click": [1]}}, ValueError, "one key per row .* cells of type list<"),
         ({"tables": [{"file": "none.csv", "key": "user_id"}]}, FileNotFoundError, r"`file` of one of .* at none\.csv"),
     ],
@@ -424,6 +430,38 @@ def test_keys_that_a_table_lacks_are_reported(read, keys, message, tmp_path, rec
     told = [str(warning.message) for warning in recwarn if "have a key" in str(warning.message)]
     assert len(told) == (message is not None)
     assert message is None or re.match(message, told[0])
+
+
+def test_a_table_in_another_csv_dialect_than_its_log_has_a_way_out(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id;click\n1;0\n")
+    (tmp_path / "users.csv").write_text("user_id,age\n1,30\n")
+    schema = small(tmp_path, tables=[{"file": str(tmp_path / "users.csv"), "key": "user_id"}])
+    with pytest.raises(
+        ValueError, match=r"same `csv` options: if they differ, save the table as JSON lines or Parquet"
+    ):
+        read_table_files(tmp_path / "log.csv", replace(schema, csv=CsvFormat(delimiter=";")))
+
+
+def test_scored_rows_with_a_key_that_the_saved_table_lacks_are_reported(recwarn):
+    table = JoinedTable("item", ["a", "b"], {"price": [1, 2], "title": ["x", "y"]})
+    lost, other = LostKeys(table), LostKeys(table)
+    lost.add(pa.table({"item": ["a", "new", None]}), ["price", "title"])
+    other.add(pa.table({"item": ["b", "b"]}), ["price", "title"])
+    lost.merge(other.counts)
+    lost.warn(" of rows.csv")
+    lost.warn(" of rows.csv")
+    told = [str(warning.message) for warning in recwarn]
+    assert len(told) == 1
+    assert told[0].startswith(
+        "1 of 4 rows of rows.csv have a key in column 'item' that the table saved with the model"
+    )
+    assert "such as 'new', so the columns ['price', 'title'] are missing there" in told[0]
+    # not if the rows have the columns themselves, nor if hardly any key is lost
+    for rows, to_join in (({"item": ["new"]}, []), ({"item": [*["a"] * 200, "new"]}, ["price"])):
+        few = LostKeys(table)
+        few.add(pa.table(rows), to_join)
+        few.warn()
+    assert len(recwarn) == 1
 
 
 def test_two_tables_with_one_column_need_a_prefix(tmp_path):

@@ -47,9 +47,16 @@ class DimensionTable:
         self.lost_key: Any = None
         given = file.schema.names
         if given.count(self.key) != 1:
+            advice = file.advise_on_columns()
+            if advice:
+                # only of a CSV file
+                advice += (
+                    " The log and its tables are read with the same `csv` options: if they differ, save the table as "
+                    "JSON lines or Parquet."
+                )
             raise ValueError(
                 f"{file.path} must have the column {self.key!r} once, the `key` by which it is joined; it has {given}."
-                f"{file.advise_on_columns()}"
+                f"{advice}"
             )
         named = {name: described.prefix + name for name in given if name != self.key}
         kept = [name for name, prefixed in named.items() if prefixed in wanted]
@@ -150,8 +157,8 @@ def with_joined_columns(file: ReadableFile, tables: Sequence[DimensionTable]) ->
     for table in found.values():
         if table.key not in given:
             raise ValueError(
-                f"{file.path} must have the column {table.key!r}, by which {table.path} is joined; it has {given}."
-                f"{file.advise_on_columns()}"
+                f"{file.path} must have the column {table.key!r}, by which {table.path} is joined; it has {given}. "
+                f"The key must have the same name in both.{file.advise_on_columns()}"
             )
         if pa.types.is_nested(kind := file.schema.field(table.key).type):
             raise ValueError(

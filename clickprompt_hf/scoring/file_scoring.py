@@ -24,6 +24,7 @@ from ..recent_texts import RecentTexts
 from ..schema_clickprompt import CsvFormat
 from ..unread_cells_clickprompt import UnreadCells
 from .finished_pieces import FinishedPieces
+from .lost_keys import LostKeys
 from .table_scoring import score_table
 
 
@@ -75,7 +76,8 @@ def score_file(
     csv_format = csv_format or processor.schema.csv
     reader = open_table(input_path, piece_rows, csv_format)
     numeric_columns = processor.schema.numeric_columns if table_kind(input_path) == "csv" else []
-    needed = processor.needed_columns(processor.columns_to_join(dict.fromkeys(reader.schema.names)))
+    to_join = processor.columns_to_join(dict.fromkeys(reader.schema.names))
+    needed = processor.needed_columns(to_join)
     _check_columns(reader.schema.names, needed, input_path, reader.advise_on_columns())
     state = PartialState()
     pieces, counts = FinishedPieces(output_path), _CountsOfFile(processor)
@@ -105,6 +107,8 @@ def score_file(
                 probabilities = score_table(
                     rows, processor, model, batch_size, bf16, offset, counts.unknown, counts.unread, recent_texts
                 )
+                for lost_keys in counts.lost_keys:
+                    lost_keys.add(rows, list(to_join))
                 if number == 0 and len(table) == piece_rows:
                     # Before hours of scoring.
                     counts.warn(f" of the first rows of {input_path}")
@@ -121,7 +125,7 @@ def score_file(
 
 
 class _CountsOfFile:
-    """Values of a file that training did not have, and cells that are not numbers or times.
+    """Values of a file that training did not have, cells that are not numbers or times, and keys of no joined row.
 
     Args:
         processor: The model's processor.
@@ -130,10 +134,12 @@ class _CountsOfFile:
     def __init__(self, processor: ClickPromptProcessor):
         self.unknown = DriftCounts(processor, processor.trained_values)
         self.unread = [UnreadCells(field) for field in processor.schema.fields]
+        self.lost_keys = [LostKeys(table) for table in processor.tables.tables] if processor.tables is not None else []
 
     @property
-    def _all(self) -> list[DriftCounts | UnreadCells]:
-        return [self.unknown, *self.unread]
+    def _all(self) -> list[DriftCounts | UnreadCells | LostKeys]:
+        # the reason why columns are missing comes before the columns
+        return [*self.lost_keys, self.unknown, *self.unread]
 
     def gather(self) -> None:
         """Add the counts of the other processes in the main one; call it in all of them."""
