@@ -194,6 +194,19 @@ def test_drafts_propose_how_most_columns_write_numbers(files, tmp_path, capsys):
     assert "are numbers written so" not in given
 
 
+def test_drafts_question_categories_with_decimal_commas(tmp_path):
+    # few distinct numbers are categories, whose spelling a data frame or JSON would not have
+    rows = [f"{'12,5' if n % 3 else '0,0'};{german(PRICES[n % len(PRICES)], 2)};{n % 2}" for n in range(ROWS)]
+    (tmp_path / "rows.csv").write_text("\n".join(["discount;price;click", *rows, ""]))
+    text = draft_schema(tmp_path / "rows.csv", csv_format=CsvFormat(**GERMAN))
+    fields = {field["column"]: field.get("kind") for field in yaml.safe_load(text)["fields"]}
+    assert fields == {"discount": None, "price": "numeric"}
+    assert (
+        "CHECK: treated as words such as '0,0', so JSON and data frames must have this spelling too, not 0.0;" in text
+    )
+    assert text.count("treated as words") == 1
+
+
 @pytest.mark.parametrize(
     ("columns", "options"),
     [

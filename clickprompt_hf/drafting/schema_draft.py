@@ -136,14 +136,27 @@ def profile_columns(table: pa.Table, csv_format: CsvFormat | None = None) -> lis
     """
     profiles = []
     for name, column in zip(table.column_names, table.columns):
-        profile = None
+        profile, plain = None, None
         if csv_format is not None and looks_numeric(column, csv_format):
-            profile = profile_column(name, plain_numbers(column, csv_format))
+            plain = plain_numbers(column, csv_format)
+            profile = profile_column(name, plain)
         # other fields are read as they are written
         if profile is None or profile.kind != "numeric":
             profile = profile_column(name, column)
+            if plain is not None and profile.kind == "categorical":
+                _question_spelling(profile, plain, column)
         profiles.append(profile)
     return profiles
+
+
+def _question_spelling(profile: ColumnProfile, plain: pa.ChunkedArray, written: pa.ChunkedArray) -> None:
+    """Add a doubt about numbers with marks that a categorical field reads as words."""
+    pairs = zip(written.to_pylist(), plain.to_pylist())
+    example, number = next((cell, number) for cell, number in pairs if number is not None and cell != number)
+    profile.doubts.append(
+        f"treated as words such as {example!r}, so JSON and data frames must have this spelling too, not {number}; "
+        "with `kind: numeric`, both are read"
+    )
 
 
 def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positive: str | None = None) -> SchemaDraft:
