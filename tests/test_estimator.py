@@ -259,6 +259,29 @@ def test_a_schema_chooses_the_click_and_the_fields(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("classes", "click"),
+    [
+        (["Ja", "Nein"], 0),
+        (["approved", "rejected"], 0),
+        (["clicked", "not clicked"], 0),
+        (["no", "yes"], 1),
+        (["a", "b"], 1),
+    ],
+)
+def test_a_saved_model_predicts_the_class_that_affirms(classes, click, tmp_path):
+    # `clickprompt predict` and `clickprompt serve` know no order of classes
+    assert drafting.positive_class(np.array(classes)) == (classes[click], click)
+    X, y = table_of(60)
+    y = np.where(y == "yes", classes[click], classes[1 - click])
+    classifier = tiny_classifier(max_epochs=8, validation_fraction=0).fit(X, y)
+    assert classifier.classes_.tolist() == classes
+    probabilities = classifier.predict_proba(X)[:, click]
+    assert roc_auc_score(y == classes[click], probabilities) > 0.99
+    clicks = score_table(pa.Table.from_pandas(X), classifier.processor_, classifier.model_, 64)
+    np.testing.assert_allclose(clicks, probabilities, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("y", "message"),
     [
         (list("abcabcabca"), "Only binary classification is supported. The type of the target is multiclass"),

@@ -216,6 +216,19 @@ def _opposites(words: Sequence[str]) -> int | None:
     return None
 
 
+def affirmative(words: Sequence[str]) -> int | None:
+    """The index of the one of two values that affirms, such as `ja` beside `nein`; `None` if none or both may.
+
+    Args:
+        words: The values in lower case.
+    """
+    if (index := _opposites(words)) is not None:
+        return index
+    yes = [w for w, word in enumerate(words) if word in _WORDS_FOR_YES]
+    not_no = [w for w, word in enumerate(words) if word not in _WORDS_FOR_NO]
+    return next((found[0] for found in (yes, not_no) if len(found) == 1), None)
+
+
 def _guess_positive(profile: ColumnProfile) -> str:
     """Guess which of two values means a click: the larger number, or a word for yes, or else the rarer value."""
     values = [spellings[0] for spellings in _classes(profile)]
@@ -225,8 +238,7 @@ def _guess_positive(profile: ColumnProfile) -> str:
         return values[int(np.argmax(numbers))]
     if {*words} == {"good", "bad"} and profile.words & _RISK_WORDS:
         return values[words.index("bad")]
-    if (index := _opposites(words)) is not None:
-        return values[index]
-    yes = [value for value, word in zip(values, words) if word in _WORDS_FOR_YES]
-    not_no = [value for value, word in zip(values, words) if word not in _WORDS_FOR_NO]
-    return "1" if "1" in values else (yes or not_no or values)[-1]
+    if _opposites(words) is None and "1" in values:
+        return "1"
+    index = affirmative(words)
+    return values[-1 if index is None else index]

@@ -171,7 +171,7 @@ class ClickPromptClassifier(ClassifierMixin, BaseEstimator):
                 `datasets.Dataset`, a mapping from column to values, a list of mappings, or an array, whose columns are
                 named `x0`, `x1`, ... Cells may be missing.
             y: (N,) labels of two classes, of any type. If one is the schema's `positive`, it is the click; else it is
-                1 or true, or the last one in order.
+                1 or true, the word that affirms, such as `Ja` beside `Nein`, or else the last one in order.
 
         Returns:
             The fitted estimator.

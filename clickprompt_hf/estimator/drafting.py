@@ -14,6 +14,7 @@ from ..drafting.column_checks import (
     unite_buckets,
     unite_families,
 )
+from ..drafting.label_guess import affirmative
 from ..drafting.schema_draft import MAX_ROWS, draw_rows, fields_of, profile_columns
 from ..labels_clickprompt import labels_of
 from ..schema_clickprompt import FieldSchema, Schema
@@ -87,7 +88,8 @@ def drafted_schema(
 def positive_class(classes: np.ndarray, positive: str | None = None) -> tuple[str | None, int]:
     """Tell which of two classes means a click.
 
-    It is the one that the schema names, or 1 or true, or else the last one, which the schema then names.
+    It is the one that the schema names, or 1 or true, or else the word that affirms, such as `Ja` beside `Nein`, or
+    the last one, which the schema then names.
 
     Args:
         classes: (2,) the labels, in order.
@@ -104,11 +106,14 @@ def positive_class(classes: np.ndarray, positive: str | None = None) -> tuple[st
         return positive, int(clicks.argmax())
     if positive is not None:
         raise ValueError(f"One class of `y` must be the schema's `positive`, {positive!r}, got {classes.tolist()}.")
-    word = canonical(classes[1]) or None
+    words = [canonical(label).lower() if isinstance(label, str) else "" for label in classes.tolist()]
+    index = affirmative(words) if all(words) else None
+    index = 1 if index is None else index
+    word = canonical(classes[index]) or None
     if word is not None and labels_of(classes.tolist(), word).tolist() == [1, 1]:
         one, other = classes.tolist()
         raise ValueError(
             f"`y` must have two classes that are read as different labels, but {one!r} and {other!r} are read as the "
             "same label: rename one."
         )
-    return word, 1
+    return word, index
