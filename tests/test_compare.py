@@ -173,9 +173,18 @@ def test_late_prompts_are_announced_if_an_arm_has_prompts(arm, has_prompts):
     assert said[1].endswith("No tuning, early stopping by AUC on validation rows; 1 seed, from 42.")
 
 
+def test_a_sku_is_an_item():
+    arguments = SimpleNamespace(user_field=None, item_field=None)
+    schema = Schema.from_dict({**SCHEMA, "fields": ["shop", "sku", "customer_id"]})
+    assert compare.role_fields(schema, arguments) == {"user": 2, "item": 1}
+
+
 def test_a_missing_item_column_is_announced_with_what_it_costs():
     said = []
-    schema = Schema.from_dict({**SCHEMA, "fields": ["buyer", {"column": "title", "kind": "text"}, "price"]})
+    # numbers and parts of times are neither users nor items
+    parts = [{"column": "at", "kind": part, "name": part} for part in ("hour", "weekday")]
+    others = [{"column": "title", "kind": "text"}, "price", {"column": "age", "kind": "numeric"}, *parts]
+    schema = Schema.from_dict({**SCHEMA, "fields": ["buyer", *others]})
     bench = SimpleNamespace(
         tables={"train": [1, 2]},
         clicks={"train": np.array([0, 1])},

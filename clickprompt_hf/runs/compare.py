@@ -76,7 +76,7 @@ _NOT_TAKEN = {
 _LEAST_ROWS = 5
 _WORDS_OF_ROLES = {
     "user": ("user", "customer", "client", "visitor", "member", "reader", "patient"),
-    "item": ("item", "movie", "product", "book", "isbn", "anime", "article", "song", "track", "news", "ad"),
+    "item": ("item", "movie", "product", "book", "sku", "isbn", "anime", "article", "song", "track", "news", "ad"),
 }
 
 
@@ -421,7 +421,7 @@ def introduce(bench: Bench, arms: list[str], roles: dict[str, int], late: bool, 
             bench.say(f"The {role} is {fields[roles[role]].column}. Change it with --{role}_field.")
     if unknown := [role for role in ROLES if role not in roles and role not in declined]:
         flags = listed([f"--{role}_field" for role in unknown], "or")
-        known = ", ".join(field.column for field in fields if field.num_columns)
+        known = ", ".join(dict.fromkeys(field.column for field in fields if field.kind == "categorical"))
         bench.say(
             f"No {listed(unknown, 'or')} column was found, so the report will have no results for unseen, rare and "
             f"frequent {listed([f'{role}s' for role in unknown])}. If the table has one, name it with {flags}, one of "
