@@ -173,6 +173,24 @@ def test_late_prompts_are_announced_if_an_arm_has_prompts(arm, has_prompts):
     assert said[1].endswith("No tuning, early stopping by AUC on validation rows; 1 seed, from 42.")
 
 
+@pytest.mark.parametrize("with_plm", [True, False])
+def test_arms_with_a_plm_announce_that_they_measure_importance(with_plm, tmp_path, monkeypatch):
+    said = []
+    bench = SimpleNamespace(
+        tables={"test": pa.table({"title": ["a", "b"]})},
+        clicks={"test": np.array([0, 1])},
+        data=SimpleNamespace(processor=SimpleNamespace(schema=SimpleNamespace(fields=[]))),
+        **{"say": said.append, "arm_folder": lambda name: tmp_path},
+    )
+    monkeypatch.setattr(every_arm, "importance_rows", lambda bench: 2)
+    arm = every_arm.Arm("backbone_text_vectors", bench)
+    arm.uses_plm_at_serving = with_plm
+    arm._save_importance(lambda table: np.zeros(2), seed=0)
+    assert (tmp_path / "importance.json").is_file()
+    expected = ["backbone_text_vectors: measuring how much each field matters on 2 test rows."]
+    assert said == (expected if with_plm else [])
+
+
 def test_a_sku_is_an_item():
     arguments = SimpleNamespace(user_field=None, item_field=None)
     schema = Schema.from_dict({**SCHEMA, "fields": ["shop", "sku", "customer_id"]})

@@ -143,6 +143,9 @@ class Arm:
         clicks = of_test[chosen]
         if len({*clicks.tolist()}) < 2:
             return
+        if self.uses_plm_at_serving:
+            # a PLM may read permuted texts for minutes
+            self.bench.say(f"{self.name}: measuring how much each field matters on {len(chosen):,} test rows.")
         drops = permutation_importance(
             score,
             self.bench.tables["test"].take(pa.array(chosen)),
