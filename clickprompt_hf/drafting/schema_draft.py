@@ -4,6 +4,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from ..data.csv_files import plain_numbers
 from ..schema_clickprompt import CsvFormat, FieldSchema, Schema
+from ..values_clickprompt import number_of
 from .bucket_choice import choose_buckets
 from .column_checks import (
     count_copies,
@@ -152,11 +154,13 @@ def profile_columns(table: pa.Table, csv_format: CsvFormat | None = None) -> lis
 def _question_spelling(profile: ColumnProfile, plain: pa.ChunkedArray, written: pa.ChunkedArray) -> None:
     """Add a doubt about numbers with marks that a categorical field reads as words."""
     pairs = zip(written.to_pylist(), plain.to_pylist())
-    example, number = next((cell, number) for cell, number in pairs if number is not None and cell != number)
-    profile.doubts.append(
-        f"treated as words such as {example!r}, so JSON and data frames must have this spelling too, not {number}; "
-        "with `kind: numeric`, both are read"
-    )
+    # none if all are whole numbers
+    differ = ((cell, number) for cell, number in pairs if cell != number and np.isfinite(number_of(number)))
+    for example, number in islice(differ, 1):
+        profile.doubts.append(
+            f"treated as words such as {example!r}, so JSON and data frames must have this spelling too, not "
+            f"{number}; with `kind: numeric`, both are read"
+        )
 
 
 def draft_of(profiles: Sequence[ColumnProfile], label: str | None = None, positive: str | None = None) -> SchemaDraft:
