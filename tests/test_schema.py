@@ -144,9 +144,9 @@ def test_repeated_keys_are_refused(name, text, message, tmp_path):
 
 
 def test_codes_stay_as_they_are_written(tmp_path):
-    """YAML 1.1 has numbers to the bases 2, 8, 16 and 60, and days."""
+    """YAML 1.1 has numbers to the bases 2, 8, 16 and 60, and days; what PyYAML writes without quotes is a string."""
     path = tmp_path / "schema.yaml"
-    words = "012, 1_000, 12:30, 0x1F, 2024-01-31, 0b11, 1e3"
+    words = "012, 1_000, 12:30, 0x1F, 2024-01-31, 0b11, 1e3, -.5, 1٣"
     path.write_text(f"fields: [{{column: 012, missing: [{words}, -999, 0, 4.50, -1.5e+3, .inf]}}]\nlabel: click\n")
     (field,) = load_schema(path).fields
     assert field.column == "012"

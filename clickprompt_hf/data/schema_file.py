@@ -33,10 +33,13 @@ _SchemaLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_SchemaLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9]\d*)$"), [*"-+0123456789"])
+# a subset of what PyYAML reads as numbers, so that strings that it writes without quotes stay strings
+_SchemaLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), [*"-+0123456789"])
 _SchemaLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"(?:[-+]?(?:(?:0|[1-9]\d*)\.\d*|\.\d+)(?:[eE][-+]\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    re.compile(
+        r"(?:(?:[-+]?(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
     [*"-+.0123456789"],
 )
 
