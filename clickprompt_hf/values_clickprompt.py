@@ -366,7 +366,8 @@ def _shortest(number: float) -> str:
     if float(single) != number:
         return text
     digits = text.partition("e")[0].replace(".", "").lstrip("-0")
-    return str(single) if len(digits) >= _FEWEST_ROUNDED else text
+    # numpy would write 0.0001 as 1e-04
+    return str(float(str(single))) if len(digits) >= _FEWEST_ROUNDED else text
 
 
 def number_of(value: Any) -> float:
