@@ -314,6 +314,7 @@ def test_the_draft_chooses_the_text_that_rows_share(tmp_path):
     assert '# Because of "price", hardly any rows share a text.' in text
     assert "# --text_fields author title leaves 90 texts" in text
     assert "--plm_name_or_path MODEL --text_fields author title --arms " in text
+    assert "--ctr_only --vector_fields author title --text_encoder MODEL --output_dir runs/vectors" in text
     assert "MODEL --text_fields author title --prompt_depth 2 --cache_text_states true --output_dir" in text
     # shared as it is
     text = printed(tmp_path, user=REPEATED, title=TITLES)

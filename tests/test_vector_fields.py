@@ -36,12 +36,11 @@ from clickprompt_hf.data.vector_columns import encode_vector_column
 from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.evaluation.importance import _names_of_columns
 from clickprompt_hf.evaluation.model_card import _example_row, _schema_table
-from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.export_plm import export_plm
 from clickprompt_hf.export.plm_scorer import PLMScorer
 from clickprompt_hf.export.scorer import Scorer
 from clickprompt_hf.inspection import frequent_values, what_if
-from clickprompt_hf.runs import finetune, predict, pretrain
+from clickprompt_hf.runs import export, finetune, predict, pretrain
 from clickprompt_hf.runs.text_fields import choose_vector_fields
 from clickprompt_hf.scoring import score_table
 from clickprompt_hf.serving.checkpoint_engine import CheckpointEngine
@@ -326,12 +325,16 @@ def test_a_plm_does_not_read_the_text_twice(plm):
     assert set(processor(row)) == {"feature_ids", "feature_vectors", "input_ids", "attention_mask"}
 
 
-def test_exports_take_the_vector_and_checkpoints_the_columns(fitted, tmp_path):
+def test_exports_take_the_vector_and_checkpoints_the_columns(fitted, tmp_path, capsys):
     pytest.importorskip("onnxscript")
     model, processor = fitted
     model.save_pretrained(tmp_path / "ctr")
     processor.save_pretrained(tmp_path / "ctr")
-    export_ctr(tmp_path / "ctr", tmp_path / "out")
+    export.main([str(tmp_path / "ctr"), str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "its rows need the text encoder's vectors in Text. " in printed
+    size = sum(path.stat().st_size for path in (tmp_path / "out" / "text_encoder").iterdir())
+    assert f"{size:,} {tmp_path / 'out' / 'text_encoder'}" in printed
     table = without_clicks(rows(8, seed=2))
     expected = score_table(pa.table(table), processor, model, 4)
     texts = processor.texts_of_vectors(table, "Text")

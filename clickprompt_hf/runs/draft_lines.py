@@ -46,7 +46,7 @@ class DraftTexts:
         shared_columns: Columns of the fields whose text many rows share; empty if all fields are among them, or none.
         shared: The text of these fields alone; `None` without them.
         unshared_columns: Columns with words that are different in nearly every row.
-        has_words: Whether a field holds words beyond a few categories.
+        worded: Keys of the fields that hold words beyond a few categories.
     """
 
     columns: list[str]
@@ -55,17 +55,17 @@ class DraftTexts:
     shared_columns: list[str]
     shared: TextEstimate | None
     unshared_columns: list[str]
-    has_words: bool
+    worded: list[str]
 
     @classmethod
     def of(cls, profiles: list[ColumnProfile], count_tokens: TokenCounter) -> "DraftTexts":
         fields = [(profile, FieldSchema(**field)) for profile in profiles for field in fields_of(profile)]
         in_text = [(profile, field) for profile, field in fields if field.in_text]
         if not in_text:
-            return cls([], None, None, [], None, [], False)
+            return cls([], None, None, [], None, [], [])
         drafted = estimate_text(in_text, count_tokens)
-        worded = [profile for profile, _ in in_text if has_words(profile)]
-        unshared = [profile for profile in worded if len(profile.values) * ROWS_PER_TEXT > profile.num_rows]
+        worded = [(profile, field) for profile, field in in_text if has_words(profile)]
+        unshared = [profile for profile, _ in worded if len(profile.values) * ROWS_PER_TEXT > profile.num_rows]
         chosen = [] if drafted.is_shared else shared_text_fields(in_text)
         if unshared and not any(profile.kind == "text" for profile, _ in chosen):
             # the shared fields would leave out the row's own words
@@ -77,7 +77,7 @@ class DraftTexts:
             shared_columns=[field.key for _, field in chosen],
             shared=estimate_text(chosen, count_tokens) if chosen else None,
             unshared_columns=[profile.name for profile in unshared],
-            has_words=bool(worded),
+            worded=[field.key for _, field in worded],
         )
 
     @property
@@ -107,7 +107,7 @@ def head_lines(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft, te
         return lines
     data = f"--dataset {table_kind(path)} --data_path {shlex.quote(str(path))} --schema schema.yaml{split}"
     lines += ["# Next:", f"#   clickprompt finetune {data} --ctr_only --output_dir runs/first"]
-    if not texts.has_words:
+    if not texts.worded:
         return [
             *lines,
             "# Compare with other models (no field has enough text for a language model):",
@@ -119,7 +119,10 @@ def head_lines(path: Path, num_rows: int, is_whole: bool, draft: SchemaDraft, te
         "# Does a language model pay? (MODEL: its folder or Hub id; without --arms, all arms)",
         f"#   clickprompt compare {data} --plm_name_or_path MODEL{texts.chosen} "
         "--arms gradient_boosting_text backbone backbone_text_vectors clickprompt --output_dir runs/compare",
-        "# With a language model:",
+        "# With a frozen language model's vector of the text, at about the cost of the first run:",
+        f"#   clickprompt finetune {data} --ctr_only --vector_fields {shlex.join(texts.worded)} --text_encoder MODEL "
+        "--output_dir runs/vectors",
+        "# With prompts in a language model, which takes about 30 times as long:",
         f"#   clickprompt finetune {data} --plm_name_or_path MODEL{texts.chosen}{texts.cached} --output_dir runs/plm",
     ]
 

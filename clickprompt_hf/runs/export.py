@@ -14,6 +14,8 @@ from typing import get_args
 from ..export.export_ctr import TORCH_FILE, export_ctr
 from ..export.export_plm import export_plm
 from ..export.id_tables import IdTableDtype
+from ..processor_files_clickprompt import read_processor_config
+from ..schema_clickprompt import Schema
 from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
 from .paths import check_folder_or_hub_id
@@ -73,15 +75,22 @@ def main(arguments: list[str] | None = None) -> None:
         difference = export_ctr(args.checkpoint, args.folder, args.torch_program, args.id_table_dtype)
     print(f"On random rows, probabilities differ from the checkpoint's by at most {difference:.1g}.")
     print_files(args.folder)
+    schema = Schema.from_dict(read_processor_config(args.folder)["schema"])
+    if columns := ", ".join(field.column for field in schema.fields if field.as_vector):
+        print(
+            f"scorer.py has no PLM: its rows need the text encoder's vectors in {columns}. `clickprompt predict`, "
+            f"`clickprompt serve` and the pipeline make them of texts, given {args.checkpoint}."
+        )
 
 
 def print_files(folder: Path) -> None:
-    """Print sizes and paths of the files in a folder, its dozens of Python modules in one line."""
+    """Print sizes and paths of what is in a folder, its dozens of Python modules in one line."""
     files = sorted(folder.iterdir())
     code = [path for path in files if path.suffix == ".py"]
     for path in files:
         if path not in code:
-            print(f"{path.stat().st_size:>12,} {path}")
+            inside = [path, *path.rglob("*")]
+            print(f"{sum(file.stat().st_size for file in inside if file.is_file()):>12,} {path}")
     print(f"{sum(path.stat().st_size for path in code):>12,} {folder / '*.py'}: {len(code)} modules")
 
 
