@@ -400,6 +400,7 @@ def test_the_service_the_card_and_drift_know_the_columns(fitted):
     model, processor = fitted
     given = listed(without_clicks(rows(12, seed=2)))
     engine = CheckpointEngine(model, processor)
+    assert engine.name == "without the PLM, with the text encoder, PyTorch on cpu"
     counts = DriftCounts(processor)
     found = engine.score(engine.read(given, counts))
     expected = score_table(pa.Table.from_pylist(given), processor, model, 4)

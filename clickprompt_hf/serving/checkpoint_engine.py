@@ -28,7 +28,9 @@ class CheckpointEngine:
         self.pipeline = ClickPromptPipeline(model=model.eval(), processor=processor, device=model.device)
         self.encoder, self.trained_values = processor, processor.trained_values
         self.batch_rows = scoring_batch_size(model.config)
-        self.name = f"{'with' if model.config.use_plm else 'without'} the PLM, PyTorch on {model.device}"
+        reader = "with" if model.config.use_plm else "without"
+        reader += " the PLM" if processor.text_encoder is None else " the PLM, with the text encoder"
+        self.name = f"{reader}, PyTorch on {model.device}"
 
     def read(self, rows: Rows, unknown: UnknownValues) -> dict[str, torch.Tensor]:
         columns = self.encoder.columns(rows)
