@@ -27,8 +27,9 @@ def warn_at_caller(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back is not None and _is_library(frame):
         frame = frame.f_back
     registry = frame.f_globals.setdefault("__warningregistry__", {})
-    file, module = frame.f_code.co_filename, frame.f_globals.get("__name__")
-    warnings.warn_explicit(message, category, file, frame.f_lineno, module, registry)
+    # Python drops warnings of a module without a name, such as code that `exec` runs in an empty namespace
+    module = frame.f_globals.get("__name__") or "<string>"
+    warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno, module, registry)
 
 
 def _is_library(frame: FrameType) -> bool:

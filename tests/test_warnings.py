@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from sklearn.model_selection import cross_val_score
 from tiny_models import tiny_config
@@ -72,6 +73,12 @@ def test_warnings_by_way_of_datasets_that_torch_reads():
 def test_a_warning_of_a_thread_of_the_package_is_given():
     thread = threading.Thread(target=warn_at_caller, args=("from a thread",))
     assert files_of_warnings(lambda: (thread.start(), thread.join()), "from a thread")
+
+
+@pytest.mark.parametrize("names", [{}, {"__name__": None}])
+def test_a_warning_of_code_without_a_module_is_given(names):
+    code = compile("warn('from nowhere')", "<rules>", "exec")
+    assert files_of_warnings(lambda: exec(code, {"warn": warn_at_caller, **names}), "from nowhere") == {"<rules>"}
 
 
 def test_no_warning_counts_frames():
