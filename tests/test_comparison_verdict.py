@@ -1,5 +1,6 @@
 """The verdict on made tables whose truth is known, and how often it is wrong if nothing differs."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -274,3 +275,28 @@ def test_numbers_are_shown_as_precisely_as_they_are_known():
     assert number(-0.00001, 3, signed=True) == "0.000"
     assert [speed(rows) for rows in (1234567, 12.34, 3.456, 0.0)] == ["1,230,000", "12", "3.46", "0"]
     assert [duration(seconds) for seconds in (0, 6, 90, 60_000)] == ["0", "0.10", "1.5", "1000"]
+
+
+def test_a_note_says_if_the_test_rows_hide_what_a_plm_adds_for_new_items():
+    def notes_on(comparison):
+        return [note for note in judge(Analysis(comparison, Rules())).notes if "for new items" in note]
+
+    few = made_comparison(EQUAL, rows=400)
+    (note,) = notes_on(few)
+    num_unseen = int((few.train_counts["item"] == 0).sum())
+    assert note.startswith(f"The {num_unseen} test rows of unseen items do not show what a PLM adds for new items: ")
+    # the interval that the table of segments shows
+    assert re.search(r": clickprompt_pamlm changes AUC there by [+−]0\.\d+ ± 0\.\d+, compared with backbone\.$", note)
+    # the margin falls with the root of the rows: 0.03 is wide, 0.02 is not
+    assert not notes_on(made_comparison(EQUAL, rows=20_000))
+    # a difference that is significant needs no narrow margin
+    gains = made_comparison(EQUAL, rows=400, unseen_noise=dict.fromkeys(EQUAL, 5.0) | {"clickprompt_pamlm": 0.1})
+    assert not notes_on(gains)
+    unseen = np.where(np.arange(400) < 3, 0, 50)
+    assert notes_on(replace(few, train_counts={"item": unseen})) == [
+        "The 3 test rows of unseen items do not show what a PLM adds for new items."
+    ]
+    assert notes_on(replace(few, train_counts={"item": np.full(400, 50)})) == [
+        "All items of the test rows are in the training rows, so what a PLM adds for new items is unknown."
+    ]
+    assert not notes_on(replace(few, train_counts={}))

@@ -24,6 +24,8 @@ Kind = Literal[
     "undecided",
 ]
 _MAX_SEGMENTS_IN_WORDS = 3
+# A margin of AUC that hides what vectors of titles add on films that training has not seen: 0.03 (docs/results.md).
+_WIDE_MARGIN = 0.03
 
 
 @dataclass(frozen=True)
@@ -318,6 +320,7 @@ def _notes(analysis: Analysis, serve: str | None) -> list[str]:
             f"No {listed(unknown, 'or')} column is known, so there are no results for unseen, rare and frequent "
             f"{listed([f'{role}s' for role in unknown])}."
         )
+    notes += _unclear_on_new_items(analysis)
     if analysis.missing_arms:
         notes.append(f"Not run: {', '.join(analysis.missing_arms)}.")
     if analysis.plain_arms and not analysis.validation_is_known:
@@ -330,6 +333,22 @@ def _notes(analysis: Analysis, serve: str | None) -> list[str]:
                 "for ranking only, or calibrate them."
             )
     return notes
+
+
+def _unclear_on_new_items(analysis: Analysis) -> list[str]:
+    """That the test rows do not show what a PLM adds for new items, where text helps most."""
+    arm, segment = analysis.best(analysis.plm_arms), analysis.segments.get("item_unseen")
+    if arm is None or segment is None:
+        return []
+    if not segment.rows:
+        return ["All items of the test rows are in the training rows, so what a PLM adds for new items is unknown."]
+    found = f"The {segment.rows:,} test rows of unseen items do not show what a PLM adds for new items"
+    if segment.reason is not None:
+        return [f"{found}."]
+    difference = _found(analysis, arm, "auc", segment.name)
+    if difference is None or difference.significant or difference.estimate.margin <= _WIDE_MARGIN:
+        return []
+    return [f"{found}: {arm} changes AUC there by {_number_of(difference)}, compared with {difference.reference}."]
 
 
 def _rows(analysis: Analysis, segment: str) -> str:
