@@ -349,8 +349,12 @@ def test_evaluation_in_16_bits_leaves_the_weights_in_32(prepared, tmp_path):
     model = build(ClickPromptForCTR, prepared[1])
     before = weights(model)
     trainer = trainer_for(model, prepared, arguments(tmp_path, bf16_full_eval=True))
+    # as a loop that accumulates gradients has some when it evaluates
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 0.1)
     in_16_bits = numbers(trainer.evaluate())
     assert_equal_weights(model, before)
+    assert all(torch.equal(p.grad, torch.full_like(p, 0.1)) for p in model.parameters())
     assert trainer.predict(prepared[0]["test"]).predictions.shape == (20, 1)
     assert_equal_weights(model, before)
     assert numbers(trainer.evaluate()) == in_16_bits

@@ -57,15 +57,17 @@ def left_as_it_was(model: nn.Module) -> Iterator[None]:
 def precision_left_as_it_was(model: nn.Module) -> Iterator[None]:
     """Undo at the end, also after an error, a cast of the weights, as that of `bf16_full_eval`, which loses digits.
 
-    Meanwhile, memory holds the weights twice.
+    Their gradients are cast with them. Meanwhile, memory holds both twice.
     """
-    weights = [(parameter, parameter.data) for parameter in model.parameters()]
+    parameters = list(model.parameters())
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    tensors = [(tensor, tensor.data) for tensor in (*parameters, *gradients)]
     buffers = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
     try:
         yield
     finally:
-        for parameter, data in weights:
-            parameter.data = data
+        for tensor, data in tensors:
+            tensor.data = data
         for module, name, buffer in buffers:
             module._buffers[name] = buffer
 
