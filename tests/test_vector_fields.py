@@ -36,7 +36,6 @@ from clickprompt_hf.data.vector_columns import encode_vector_column
 from clickprompt_hf.evaluation import permutation_importance
 from clickprompt_hf.evaluation.importance import _names_of_columns
 from clickprompt_hf.evaluation.model_card import _example_row, _schema_table
-from clickprompt_hf.export.export_plm import export_plm
 from clickprompt_hf.export.plm_scorer import PLMScorer
 from clickprompt_hf.export.scorer import Scorer
 from clickprompt_hf.inspection import frequent_values, what_if
@@ -354,7 +353,7 @@ def test_exports_take_the_vector_and_checkpoints_the_columns(fitted, tmp_path, c
             check_table(tmp_path / folder, lacking, "score")
 
 
-def test_an_export_with_the_plm_reads_the_columns(plm, tmp_path):
+def test_an_export_with_the_plm_reads_the_columns(plm, tmp_path, capsys):
     pytest.importorskip("onnxscript")
     processor = ClickPromptProcessor.fit(
         rows(40), SCHEMA.with_text_fields(["title"]), tiny_roberta_tokenizer(), max_text_length=30, text_encoder=plm
@@ -363,7 +362,9 @@ def test_an_export_with_the_plm_reads_the_columns(plm, tmp_path):
     model = build(processor, text_config=text_config, prompt_length=2, fusion="sum")
     model.save_pretrained(tmp_path / "whole")
     processor.save_pretrained(tmp_path / "whole")
-    export_plm(tmp_path / "whole", tmp_path / "onnx")
+    export.main([str(tmp_path / "whole"), str(tmp_path / "onnx"), "--with_plm"])
+    # there is no scorer.py that would need the vectors
+    assert "scorer.py" not in capsys.readouterr().out
     table = without_clicks(rows(8, seed=2))
     expected = [row["click_probability"] for row in ClickPromptPipeline(model, processor, device="cpu")(table)]
     np.testing.assert_allclose(PLMScorer(tmp_path / "onnx").score(table), expected, atol=1e-5)

@@ -76,7 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"On random rows, probabilities differ from the checkpoint's by at most {difference:.1g}.")
     print_files(args.folder)
     schema = Schema.from_dict(read_processor_config(args.folder)["schema"])
-    if columns := ", ".join(field.column for field in schema.fields if field.as_vector):
+    columns = ", ".join(field.column for field in schema.fields if field.as_vector)
+    # with the PLM, texts become vectors when rows are read
+    if columns and not args.with_plm:
         print(
             f"scorer.py has no PLM: its rows need the text encoder's vectors in {columns}. `clickprompt predict`, "
             f"`clickprompt serve` and the pipeline make them of texts, given {args.checkpoint}."
