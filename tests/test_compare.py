@@ -15,7 +15,7 @@ import pytest
 import yaml
 from own_tables import shop
 from tiny_data import tiny_roberta_tokenizer
-from transformers import AutoModelForSequenceClassification, RobertaModel
+from transformers import AutoModelForSequenceClassification, RobertaModel, T5Config
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, Schema
 from clickprompt_hf.comparison.results import load_run
@@ -266,6 +266,13 @@ def test_importance_is_measured_on_as_many_rows_as_the_plm_can_read(in_text, dep
     monkeypatch.setattr(importance, "_MOST_FLOP", 0)
     assert importance.importance_rows(bench_of_texts(fields, lengths)) == 2000
     assert importance.importance_rows(bench_of_texts(fields, lengths[:150])) == 150
+
+
+def test_the_cost_of_t5_excludes_its_table_of_tokens_once():
+    # two modules share the table, so that small models had a negative number of parameters
+    config = T5Config(vocab_size=100, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=2)
+    attention, feed_forward, norm = 4 * 8 * 8, 2 * 8 * 16, 8
+    assert importance._num_layer_parameters(config) == 2 * (attention + feed_forward + 2 * norm) + norm
 
 
 def test_reports_say_on_how_many_rows_importance_was_measured(monkeypatch):

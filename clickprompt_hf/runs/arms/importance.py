@@ -60,8 +60,9 @@ def _num_layer_parameters(text_config: PreTrainedConfig) -> int:
     """Number of parameters of a PLM without its embeddings."""
     with torch.device("meta"):
         plm = build_plm(text_config)
-    embeddings = sum(module.weight.numel() for module in plm.modules() if isinstance(module, nn.Embedding))
-    return sum(parameter.numel() for parameter in plm.parameters()) - embeddings
+    # T5 has its table of tokens in two modules
+    embeddings = {id(module.weight) for module in plm.modules() if isinstance(module, nn.Embedding)}
+    return sum(parameter.numel() for parameter in plm.parameters() if id(parameter) not in embeddings)
 
 
 def importance_note(bench: Bench, rows: Mapping[str, int]) -> str:
