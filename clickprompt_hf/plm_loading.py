@@ -4,8 +4,7 @@
 import inspect
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from transformers import (
@@ -18,7 +17,7 @@ from transformers import (
 )
 
 from .loading_clickprompt import listed, non_finite
-from .warnings_clickprompt import warn_at_caller
+from .warnings_clickprompt import filtered_logs, warn_at_caller
 
 # What transformers logs about a checkpoint whose weights are not those of the model. The others are faults.
 _REPORT, _FAULTS_IN_REPORT = "LOAD REPORT", ("MISMATCH", "CONVERSION")
@@ -67,7 +66,7 @@ def load_pretrained(auto_class: Any, plm_name_or_path: Any, **plm_kwargs: Any) -
     Returns:
         The PLM, and the names of its tensors that were not found.
     """
-    with _without_load_reports():
+    with filtered_logs(["transformers.modeling_utils"], _no_load_report_of(threading.get_ident())):
         plm, info = auto_class.from_pretrained(plm_name_or_path, output_loading_info=True, **plm_kwargs)
     trunk = plm.base_model
     parts = {name.partition(".")[0] for name in trunk.state_dict()}
@@ -80,21 +79,15 @@ def load_pretrained(auto_class: Any, plm_name_or_path: Any, **plm_kwargs: Any) -
     return plm, set(info["missing_keys"])
 
 
-@contextmanager
-def _without_load_reports() -> Iterator[None]:
-    """Hide the reports of transformers, in this thread, about weights that a checkpoint lacks or has beside others."""
-    thread, logger = threading.get_ident(), logging.getLogger("transformers.modeling_utils")
+def _no_load_report_of(thread: int) -> Callable[[logging.LogRecord], bool]:
+    """Filter of messages: all but a thread's reports about weights that a checkpoint lacks or has beside others."""
 
     def is_shown(record: logging.LogRecord) -> bool:
         message = record.getMessage()
         is_hidden = _REPORT in message and not any(fault in message for fault in _FAULTS_IN_REPORT)
         return record.thread != thread or not is_hidden
 
-    logger.addFilter(is_shown)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_shown)
+    return is_shown
 
 
 def load_plm(

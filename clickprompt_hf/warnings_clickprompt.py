@@ -1,12 +1,15 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
-"""Warnings that point at the line of the user's code that called this package.
+"""Warnings that point at the line of the user's code that called this package, and filters of logged messages.
 
 Ships with checkpoints and with exported folders that serve without torch: imports only the standard library.
 """
 
+import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 # Libraries through which this package calls itself, and which call it on behalf of users.
@@ -37,3 +40,21 @@ def _is_library(frame: FrameType) -> bool:
     folder = os.path.dirname(__file__) + os.sep
     library = str(frame.f_globals.get("__name__")).partition(".")[0]
     return library in _LIBRARIES or frame.f_code.co_filename.startswith(folder)
+
+
+@contextmanager
+def filtered_logs(names: Iterable[str], is_shown: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
+    """Show only some of the messages that these loggers log, until the end.
+
+    Args:
+        names: Names of the loggers.
+        is_shown: Whether to show a message.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_shown)

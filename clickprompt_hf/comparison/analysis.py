@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -197,12 +198,10 @@ class Analysis:
         references = [arm for arm in dict.fromkeys((self.reference, "backbone")) if arm in self.arms]
         found = {}
         for segment in self.usable_segments:
-            for reference in references:
-                for arm in self.arms:
-                    for metric in METRICS if arm != reference else ():
-                        difference = self.difference(arm, reference, metric, segment.name)
-                        if difference is not None:
-                            found[arm, reference, metric, segment.name] = difference
+            for reference, arm, metric in product(references, self.arms, METRICS):
+                difference = self.difference(arm, reference, metric, segment.name) if arm != reference else None
+                if difference is not None:
+                    found[arm, reference, metric, segment.name] = difference
             # placements of large tables are large
             self._forget(segment.name)
         for on_all_rows in (True, False):
@@ -212,14 +211,10 @@ class Analysis:
                 if (key[3] == ALL) == on_all_rows and (key[0] in PLM_ARMS or key[:2] == (self.reference, "backbone"))
             ]
             found.update(_tested(family, found))
-        for segment in self.usable_segments:
-            for metric in METRICS:
-                tested = found.get((self.reference or "", "backbone", metric, segment.name))
-                mirrored = ("backbone", self.reference or "", metric, segment.name)
-                if tested is not None and mirrored in found:
-                    found[mirrored] = replace(
-                        found[mirrored], adjusted_p=tested.adjusted_p, num_tests=tested.num_tests
-                    )
+        for key, tested in found.items():
+            mirrored = (key[1], key[0], *key[2:])
+            if key[:2] == (self.reference, "backbone") and mirrored in found:
+                found[mirrored] = replace(found[mirrored], adjusted_p=tested.adjusted_p, num_tests=tested.num_tests)
         return found
 
     @cached_property

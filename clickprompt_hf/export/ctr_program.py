@@ -16,6 +16,7 @@ from torch import nn
 
 from ..click_probabilities import corrected_probabilities
 from ..modeling_clickprompt import ClickPromptForCTR
+from ..warnings_clickprompt import filtered_logs
 
 # ONNX files are protobuf, which is limited to 2 GiB
 _LARGEST_SINGLE_FILE = 2**30
@@ -88,18 +89,13 @@ def write_onnx(
 @contextmanager
 def _without_notes_of_exporter() -> Iterator[None]:
     """Hide what users of this package cannot act on: that torchvision is missing, and what torch itself deprecates."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
 
     def is_shown(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("torchvision is not installed")
 
-    logger.addFilter(is_shown)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-            yield
-    finally:
-        logger.removeFilter(is_shown)
+    with filtered_logs(["torch.onnx._internal.exporter._registration"], is_shown), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        yield
 
 
 def needs_second_file(program: torch.export.ExportedProgram) -> bool:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from logging import LogRecord, getLogger
+from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from ..schema_clickprompt import Schema
 from ..training import ClickPromptTrainingArguments
 from ..training.arguments import copy_arguments
 from ..training.quiet_transformers import quiet_transformers
+from ..warnings_clickprompt import filtered_logs
 from ..whole_files import whole_file
 from .arguments import CompareArguments, DataArguments, ModelArguments, TrainingParser
 from .arm_processes import train_in_processes
@@ -207,14 +208,8 @@ def each_message_once() -> Iterator[None]:
         return not is_known
 
     modules = ("training.trainer", "training.text_caching", "data.text_states")
-    loggers = [getLogger(f"clickprompt_hf.{module}") for module in modules]
-    for noisy in loggers:
-        noisy.addFilter(is_new)
-    try:
+    with filtered_logs([f"clickprompt_hf.{module}" for module in modules], is_new):
         yield
-    finally:
-        for noisy in loggers:
-            noisy.removeFilter(is_new)
 
 
 def chosen_arms(given: list[str] | None, plm: str | None) -> list[str]:
