@@ -46,8 +46,10 @@ class JsonLinesFile:
         if not kinds:
             raise ValueError(f"{path} must be {_A_FILE}, but it has no objects with keys.")
         # other files tell what a column is that has only nulls here
-        types = {(): pa.null(), ("list",): pa.list_(pa.string())}
-        self.schema = pa.schema([(name, types.get((*(of - {"null"}),), pa.string())) for name, of in kinds.items()])
+        types = {frozenset(): pa.null(), frozenset({"list"}): pa.list_(pa.string())}
+        self.schema = pa.schema(
+            [(name, types.get(frozenset(found - {"null"}), pa.string())) for name, found in kinds.items()]
+        )
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Iterate over the rows.
