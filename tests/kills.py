@@ -16,13 +16,13 @@ import resource
 import signal
 import sys
 import threading
-import traceback
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 import torch
 import yaml
+from forks import exit_code, start_fork
 from tiny_data import tiny_rows, tiny_schema
 from tqdm import tqdm
 
@@ -59,26 +59,20 @@ def in_fork(main, arguments, folder, kill_at=None, limit=None):
         RuntimeError: If it failed.
     """
     log, counted = folder / "log.txt", folder / "count.txt"
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(stream, 1)
-            os.dup2(stream, 2)
-            done = count_operations(folder, kill_at, limit)
-            main(arguments)
-            counted.write_text(str(done[0]))
-            atexit._run_exitfuncs()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(process, 0)
-    if os.WIFSIGNALED(status):
+
+    def work():
+        stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(stream, 1)
+        os.dup2(stream, 2)
+        done = count_operations(folder, kill_at, limit)
+        main(arguments)
+        counted.write_text(str(done[0]))
+        atexit._run_exitfuncs()
+
+    code = exit_code(start_fork(work))
+    if code < 0:
         return None
-    if os.WEXITSTATUS(status):
+    if code > 0:
         raise RuntimeError(log.read_text()[-2000:])
     return int(counted.read_text())
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
+from forks import exit_code, start_fork
 from safetensors.torch import load_file
 from tiny_data import tiny_roberta_tokenizer, tiny_schema, tiny_splits
 from tiny_models import tiny_ctr_config, tiny_text_config
@@ -48,8 +49,8 @@ def in_processes(number, work, folder):
         port = free.getsockname()[1]
     processes = []
     for rank in range(number):
-        process = os.fork()
-        if process == 0:
+
+        def work_of_rank(rank=rank):
             try:
                 if number > 1:
                     of_processes = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
@@ -60,10 +61,9 @@ def in_processes(number, work, folder):
                 traceback.print_exc()
                 result = {"error": f"{type(error).__name__}: {error}"}
             results[rank].write_text(json.dumps(result))
-            os._exit(0)
-        processes.append(process)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
-    died = ({"error": f"the process died with code {code}"} for code in codes)
+
+        processes.append(start_fork(work_of_rank))
+    died = [{"error": f"the process died with code {exit_code(process)}"} for process in processes]
     return [json.loads(path.read_text()) if path.exists() else end for path, end in zip(results, died)]
 
 

@@ -429,30 +429,14 @@ def test_the_input_is_not_written_over(rows):
 
 # Forks of one process that has imported everything: one is killed, then two score together.
 KILLED_AND_THEN_TWO = """
-import json, os, runpy, signal, sys, traceback
+import json, os, runpy, signal, sys
 from pathlib import Path
 import torch
+from forks import exit_code, start_fork
 from clickprompt_hf.runs import predict
 
-# a fork would wait for threads that only its parent has
 torch.set_num_threads(1)
 example, parts, *arguments = sys.argv[1:]
-
-def in_fork(work, **environment):
-    process = os.fork()
-    if process == 0:
-        os.environ.update(environment)
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    return process
-
-def exit_code(process):
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 def killed_at_the_fourth_renaming():
     replace, renamings = os.replace, []
@@ -464,14 +448,17 @@ def killed_at_the_fourth_renaming():
     os.replace = replace_or_die
     predict.main(arguments)
 
-def run_example():
-    sys.argv = [example, *arguments]
-    runpy.run_path(example, run_name="__main__")
+def start_rank(rank):
+    def run_example():
+        os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2")
+        sys.argv = [example, *arguments]
+        runpy.run_path(example, run_name="__main__")
+    return start_fork(run_example)
 
-killed = exit_code(in_fork(killed_at_the_fourth_renaming))
+killed = exit_code(start_fork(killed_at_the_fourth_renaming))
 left = sorted(path.name for path in Path(parts).iterdir())
 files = sorted(path.name for path in Path(parts).parent.iterdir())
-ranks = [in_fork(run_example, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2") for rank in "01"]
+ranks = [start_rank(rank) for rank in "01"]
 print(json.dumps({"killed": killed, "left": left, "files": files, "two": [exit_code(rank) for rank in ranks]}))
 """
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from forks import exit_code, start_fork
 from peft import LoraConfig, get_peft_model
 from tiny_data import tiny_gpt2_tokenizer, tiny_roberta_tokenizer, tiny_rows
 from tiny_models import tiny_ctr_config, tiny_text_config
@@ -341,8 +342,8 @@ def test_a_killed_writer_leaves_its_chunks(prepared, tmp_path, monkeypatch):
     expected = reference(prepared, tmp_path / "whole")
     monkeypatch.setattr(text_states, "_CHUNK_BYTES", 1)
     monkeypatch.setattr(text_states, "_TOKENS_PER_BATCH", {"cpu": 64})
-    process = os.fork()
-    if process == 0:
+
+    def killed_at_the_fourth_batch():
         original, calls = ClickPromptForCTR.encode_text, []
 
         def encode_text(self, *args):
@@ -353,7 +354,8 @@ def test_a_killed_writer_leaves_its_chunks(prepared, tmp_path, monkeypatch):
 
         ClickPromptForCTR.encode_text = encode_text
         build_states(build(processor), splits.values(), tmp_path / "killed", progress_bar=False)
-    assert os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+    assert exit_code(start_fork(killed_at_the_fourth_batch)) == -signal.SIGKILL
     folder = states_file(tmp_path / "killed").parent
     left = TextStates(folder)
     assert 0 < len(left) < len(expected)
@@ -369,18 +371,12 @@ def test_a_killed_writer_leaves_its_chunks(prepared, tmp_path, monkeypatch):
 
 def test_two_writers_write_each_text_once(prepared, tmp_path):
     expected = reference(prepared, tmp_path / "one")
-    processes = []
-    for _ in range(2):
-        process = os.fork()
-        if process == 0:
-            code = 1
-            try:
-                assert_same_states(reference(prepared, tmp_path / "two"), expected)
-                code = 0
-            finally:
-                os._exit(code)
-        processes.append(process)
-    assert [os.waitpid(process, 0)[1] for process in processes] == [0, 0]
+
+    def write():
+        assert_same_states(reference(prepared, tmp_path / "two"), expected)
+
+    processes = [start_fork(write) for _ in range(2)]
+    assert [exit_code(process) for process in processes] == [0, 0]
     assert len(TextStates(states_file(tmp_path / "two").parent)) == len(expected)
 
 

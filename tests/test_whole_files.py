@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import exit_code, start_fork
 from tiny_data import tiny_rows, tiny_schema
 from tiny_models import tiny_config, tiny_ctr_config
 
@@ -21,16 +22,14 @@ from clickprompt_hf.pipeline_clickprompt import ClickPromptPipeline
 from clickprompt_hf.whole_files import PARTIAL_FOLDER, whole_contents, whole_file, whole_folder
 
 
-def in_fork(work, prepare=lambda: None):
+def killed_in_fork(work, prepare):
     """Run `work` in a fork after `prepare`; whether it was killed."""
-    process = os.fork()
-    if process == 0:
-        try:
-            prepare()
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+    def prepared_work():
+        prepare()
+        work()
+
+    return exit_code(start_fork(prepared_work)) < 0
 
 
 def kill_at(moment, folder):
@@ -82,7 +81,7 @@ def without_code(monkeypatch):
 def kill_everywhere(work, folder):
     """Kill `work` at each of its operations on files in turn, until it survives."""
     for moment in itertools.count(1):
-        if not in_fork(work, functools.partial(kill_at, moment, str(folder))):
+        if not killed_in_fork(work, functools.partial(kill_at, moment, str(folder))):
             assert moment > 10
             return
         yield moment
@@ -183,7 +182,7 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_model(size, full_disk, tmp
 def test_a_process_that_dies_within_a_write_leaves_the_old_model(limit, tmp_path):
     old = alone(0)
     old.save_pretrained(tmp_path)
-    assert in_fork(lambda: alone(1).save_pretrained(tmp_path), lambda: limit_files(limit))
+    assert killed_in_fork(lambda: alone(1).save_pretrained(tmp_path), lambda: limit_files(limit))
     loaded = ClickPromptForCTR.from_pretrained(tmp_path).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in old.state_dict().items())
 
