@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import warnings
 
 import pytest
@@ -39,6 +40,14 @@ class DeprecationHandler(logging.Handler):
 def pytest_configure():
     for name in LOGGED_DEPRECATIONS:
         logging.getLogger(name).addHandler(DeprecationHandler())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk():
+    """No test takes the power away, so files need not be on the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,6 +17,7 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from tiny_data import tiny_rows
 from tiny_models import tiny_ctr_config
+from warm_python import run_python
 
 import clickprompt_hf
 from clickprompt_hf import (
@@ -45,13 +46,21 @@ print(json.dumps([of_transformers, sorted(sys.modules)]))
 """
 
 
+# with this package on its path
+SEARCH_PATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
 def python(*arguments, cwd=None, **environment):
-    """A finished Python process with this package on its path."""
-    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path, **environment}
+    """A finished Python process that imports for itself."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCH_PATH, **environment}
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
+
+
+def warm_python(*arguments, cwd=None, **environment):
+    """A finished Python process that began with torch and transformers, but without this package."""
+    return run_python(*arguments, cwd=cwd, PYTHONPATH=SEARCH_PATH, **environment)
 
 
 @pytest.fixture
@@ -94,7 +103,7 @@ def test_help_loads_no_torch(program, tmp_path, arguments):
 
 def test_the_package_runs_as_the_command():
     assert python("-m", "clickprompt_hf", "--version").stdout == f"clickprompt {__version__}\n"
-    refused = python("-m", "clickprompt_hf", "predikt")
+    refused = warm_python("-m", "clickprompt_hf", "predikt")
     assert refused.returncode == MISTAKE_EXIT_CODE
     assert "Did you mean predict?" in refused.stderr
 
@@ -133,7 +142,7 @@ def test_runs_through_the_command(program, tmp_path):
     commands = ["predict", "--model", "model", "--input", "rows.csv", "--output", "scores.csv", "--then"]
     commands += ["finetune", *options, "--then"]
     commands += ["predict", "--model", "out", "--input", "rows.csv", "--output", "finetuned.csv"]
-    finished = python(str(program), *commands, cwd=tmp_path, LOADED=str(tmp_path / "loaded.json"))
+    finished = warm_python(str(program), *commands, cwd=tmp_path, LOADED=str(tmp_path / "loaded.json"))
     assert finished.returncode == 0, finished.stderr
     for scores in ("scores.csv", "finetuned.csv"):
         assert len(pd.read_csv(tmp_path / scores)) == 100
@@ -178,7 +187,7 @@ def test_public_names_are_listed_and_exist():
 def test_a_script_called_like_the_command_registers_the_auto_classes(tmp_path, name):
     script = tmp_path / name
     script.write_text("import clickprompt_hf, transformers\ntransformers.AutoConfig.for_model('clickprompt')\n")
-    finished = python(str(script))
+    finished = warm_python(str(script))
     assert finished.returncode == 0, finished.stderr
 
 
@@ -259,11 +268,11 @@ def test_warnings_are_shown_without_source_lines(tmp_path):
         "import sys, warnings\nfrom clickprompt_hf.runs.command import run_command\n"
         "run_command('predict', lambda arguments: warnings.warn('mind the gap'), [])"
     )
-    assert python(str(script)).stderr == "Warning: mind the gap\n"
+    assert warm_python(str(script)).stderr == "Warning: mind the gap\n"
 
 
 def test_a_module_reports_mistakes_as_the_command_does(tmp_path):
-    finished = python("-m", "clickprompt_hf.runs.finetune", "--optput_dir", "out", cwd=tmp_path)
+    finished = warm_python("-m", "clickprompt_hf.runs.finetune", "--optput_dir", "out", cwd=tmp_path)
     assert finished.returncode == 2
     (line,) = finished.stderr.splitlines()
     assert line.startswith("clickprompt finetune: error: ")

@@ -1,12 +1,12 @@
 """LM heads: a family that transformers breaks does not stop the others."""
 
-import subprocess
+import os
 import sys
-import textwrap
 
 import pytest
 import torch
 from tiny_models import tiny_batch, tiny_config, tiny_ctr_config
+from warm_python import run_python
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptForPAMLM
 from clickprompt_hf.lm_heads import _MASKED_LM_HEADS, transformers_head
@@ -51,9 +51,7 @@ def test_checkpoints_load_without_the_module_of_another_family(tmp_path):
     ClickPromptForPAMLM(tiny_config("mpnet")).save_pretrained(tmp_path / "mpnet")
     batch = tiny_batch()
     torch.save(batch, tmp_path / "batch.pt")
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path)], capture_output=True, text=True, timeout=300
-    )
+    run = run_python("-c", PROGRAM, tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
     assert run.returncode == 0, run.stderr
     expected = [pamlm(**batch).logits, alone(batch["feature_ids"]).logits]
     for found, logits in zip(torch.load(tmp_path / "logits.pt"), expected):

@@ -2,21 +2,19 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_python import run_python
 
 TESTS = Path(__file__).parent
 
 
-def report_of(script, *arguments):
+def report_of(script, *arguments, **environment):
     """The JSON in the last line that a script of this folder prints."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, str(TESTS / script), *map(str, arguments)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    search_path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONPATH": search_path, "TOKENIZERS_PARALLELISM": "false", **environment}
+    run = run_python(TESTS / script, *arguments, **environment)
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
 
