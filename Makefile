@@ -13,7 +13,7 @@ DATA_PATH ?= ml-1m.zip
 MINUTES ?= 120
 
 # Tests that need the engines of clusters, or take as long: `make test-engines` runs them, `make test` does not.
-ENGINE_TESTS := tests/test_spark.py tests/test_ray.py $(wildcard tests/test_engine_*.py)
+ENGINE_TESTS := tests/test_kills.py tests/test_spark.py tests/test_ray.py $(wildcard tests/test_engine_*.py)
 ENGINES_INSTALLED := $(VENV)/.installed-engines
 
 .PHONY: install demo test test-engines bench gpu-evidence docs lint format clean

@@ -295,7 +295,7 @@ def test_several_processes_print_one_message(tmp_path):
     config = str(ROOT / "examples" / "accelerate_configs" / "two_processes_cpu.yaml")
     launcher = ["-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", port]
     arguments = ["--ctr_only", "--dataset", "csv", "--data_path", "nowhere.csv", "--output_dir", "out"]
-    finished = python(*launcher, "-m", "clickprompt_hf.runs.finetune", *arguments, cwd=tmp_path)
+    finished = warm_python(*launcher, "-m", "clickprompt_hf.runs.finetune", *arguments, cwd=tmp_path)
     assert finished.returncode != 0
     assert finished.stderr.count("clickprompt finetune: error: ") == 1, finished.stderr
     # the launcher shows a traceback of its own, which names no line of ours

@@ -8,8 +8,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +30,7 @@ from transformers import (
     RobertaForMaskedLM,
     T5ForConditionalGeneration,
 )
+from warm_python import run_python
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptForCTR, ClickPromptProcessor
 from clickprompt_hf.data.reading import load_splits
@@ -300,15 +299,9 @@ def test_ctr_only_needs_no_plm(table, tmp_path, monkeypatch):
 def launch_two(script, arguments):
     port = str(29500 + os.getpid() % 1000)
     config = str(EXAMPLES / "accelerate_configs" / "two_processes_cpu.yaml")
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
+    launcher = ["-m", "accelerate.commands.launch", "--num_processes", "2"]
     launcher += ["--config_file", config, "--main_process_port", port]
-    run = subprocess.run(
-        [*launcher, str(EXAMPLES / script), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_python(*launcher, EXAMPLES / script, *arguments, OMP_NUM_THREADS="1")
     assert run.returncode == 0, run.stderr[-3000:]
 
 
