@@ -184,6 +184,27 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         self.trained_values = None
         return self.field_sizes
 
+    def refresh_table(self, file: str | Path, key: str, prefix: str | None = None) -> None:
+        """Replace a joined table by a newer file, so that new users or items get its values. No training is needed.
+
+        `save_pretrained` saves the new table in place of the old one. Ids, vocabularies and the schema do not change;
+        a run that starts from the checkpoint still reads the schema's own file.
+
+        Args:
+            file: The newer table, written like the one used in training: the same column names, and for CSV files the
+                same dialect.
+            key: Column of raw rows by which the table is joined.
+            prefix: Prefix of the table in the schema; needed only if several tables are joined by `key`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the model joins no table by `key`, or several that the file could replace; or the file is
+                broken, lacks a column of the saved table, or lacks or repeats a key.
+            ImportError: If the package is not installed.
+        """
+        refreshed = _data_module("refreshed_tables").refreshed_tables
+        self.tables = refreshed(self.tables, self.schema, file, key, prefix)
+
     @property
     def tokenizer(self):
         """The PLM's tokenizer; `NO_TOKENIZER` if the model reads no text."""
@@ -543,6 +564,6 @@ def _data_module(name: str):
         if (error.name or "").partition(".")[0] != "clickprompt_hf":
             raise
         raise ImportError(
-            "Fitting or extending a processor needs the clickprompt_hf package, which is not installed: "
+            "Fitting, extending or refreshing a processor needs the clickprompt_hf package, which is not installed: "
             "pip install clickprompt_hf"
         ) from error

@@ -10,7 +10,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..schema_clickprompt import CsvFormat, Schema
+from ..schema_clickprompt import CsvFormat, Schema, TableSchema
 from ..tables_clickprompt import JoinedTables
 from .arrow_cells import decoded_table
 from .csv_files import CsvFile
@@ -156,14 +156,27 @@ def read_dimension_tables(schema: Schema, wanted: Collection[str] | None = None)
             raise FileNotFoundError(
                 f"`file` of one of the `tables` of the schema must be a file, but there is none at {path}."
             )
-        # the table's own names: its key, and its columns without the prefix
-        numeric = [name for name in schema.numeric_columns if name == described.key]
-        prefix = described.prefix
-        numeric += [name[len(prefix) :] for name in schema.numeric_columns if name.startswith(prefix)]
-        file = open_table_file(path, schema.csv, numeric_columns=numeric)
-        tables.append(DimensionTable(file, described, wanted))
+        tables.append(DimensionTable(open_dimension_file(described, schema), described, wanted))
     check_different_columns(tables)
     return tables
+
+
+def open_dimension_file(described: TableSchema, schema: Schema) -> ReadableFile:
+    """Open the file of a table that a schema joins.
+
+    Args:
+        described: The table.
+        schema: Names the numeric columns, and says how CSV files are written.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the ending is unknown or the file is broken.
+    """
+    # the table's own names: its key, and its columns without the prefix
+    numeric = [name for name in schema.numeric_columns if name == described.key]
+    prefix = described.prefix
+    numeric += [name[len(prefix) :] for name in schema.numeric_columns if name.startswith(prefix)]
+    return open_table_file(Path(described.file), schema.csv, numeric_columns=numeric)
 
 
 def joined_tables(schema: Schema, tables: Sequence[DimensionTable] | None = None) -> JoinedTables | None:

@@ -34,6 +34,7 @@ from .draft_lines import (
     text_lines,
     time_lines,
 )
+from .joined_files import add_join_option, check_joins
 from .paths import check_folder_or_hub_id
 
 
@@ -162,14 +163,9 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument("--label", help="label column (default: guessed)")
     parser.add_argument("--positive", help="value of the label that means a click (default: guessed)")
-    parser.add_argument(
-        "--join",
-        action="append",
-        default=[],
-        nargs="+",
-        metavar=("FILE KEY", "PREFIX"),
-        help="table of users or items to join by the column KEY; PREFIX is put before its "
-        "other columns' names; may be repeated",
+    add_join_option(
+        parser,
+        "table of users or items to join by the column KEY; PREFIX is put before its other columns' names",
     )
     parser.add_argument(
         "--tokenizer", help="Hub id or folder of a tokenizer to count tokens with (default: one per four characters)"
@@ -190,8 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     args = make_parser().parse_args(arguments)
     csv_format = csv_format_of(args, None)
-    if wrong := [values for values in args.join if len(values) not in (2, 3)]:
-        raise ValueError(f"--join must have a file, a key and perhaps a prefix, got {' '.join(wrong[0])!r}")
+    check_joins(args.join)
     tables = [TableSchema(*values) for values in args.join]
     draft = draft_schema(args.table, args.max_rows, args.label, args.positive, csv_format, args.tokenizer, tables)
     print(draft, end="")

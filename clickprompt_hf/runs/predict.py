@@ -23,15 +23,18 @@ from transformers.utils import logging
 
 from ..data.drift import FieldDrift
 from ..data.number_ranges import NumberRange, check_numbers
-from ..data.table_files import ENDINGS, table_kind
+from ..data.table_files import ENDINGS, open_table_file, table_kind
 from ..data.table_pieces import ENDINGS_WRITTEN, table_format
 from ..data.text_states import StateType
 from ..pipeline_clickprompt import scoring_batch_size
+from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import DEFAULT_MEGABYTES, RecentTexts, reads_states
+from ..schema_clickprompt import CsvFormat
 from ..scoring import StoredTexts, score_file
 from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of
+from .joined_files import JOIN_HELP, add_join_option, refresh_tables
 from .paths import check_folder_or_hub_id
 
 logger = logging.get_logger(__name__)
@@ -76,6 +79,7 @@ def make_parser() -> CommandParser:
         help="type of the states in --text_state_dir (default: %(default)s)",
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bf16")
+    add_join_option(parser, JOIN_HELP)
     add_backbone_module(parser)
     add_csv_options(parser, "CSV dialect of the input; default: the checkpoint's schema")
     return parser
@@ -107,6 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.backbone_module:
         import_backbone_module(args.backbone_module)
     processor = AutoProcessor.from_pretrained(args.model)
+    refresh_tables(args.join, processor)
     model = load_model(args.model).to(state.device)
 
     memory = DEFAULT_MEGABYTES if args.text_state_memory is None else args.text_state_memory
@@ -120,6 +125,9 @@ def main(arguments: list[str] | None = None) -> None:
             )
 
     # 3. Piece by piece: read, score, write. The output gets its name once it is complete.
+    csv_format = csv_format_of(args, processor.schema.csv)
+    if state.is_main_process:
+        warn_of_unused_joins(args.join, args.input, csv_format, processor)
     batch_size, piece_rows = scoring_batch_size(model.config), 16_384 if model.config.use_plm else 131_072
     drifts = score_file(
         args.input,
@@ -129,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
         batch_size if args.batch_size is None else args.batch_size,
         piece_rows if args.piece_rows is None else args.piece_rows,
         args.bf16,
-        csv_format_of(args, processor.schema.csv),
+        csv_format,
         recent_texts,
     )
     if drifts:
@@ -138,6 +146,25 @@ def main(arguments: list[str] | None = None) -> None:
         # gloo aborts a process now and then that exits while it is connected to others
         state.wait_for_everyone()
         state.destroy_process_group()
+
+
+def warn_of_unused_joins(
+    joins: Sequence[Sequence[str]], source: Path, csv_format: CsvFormat | None, processor: ClickPromptProcessor
+) -> None:
+    """Warn about tables that are not looked up, because the rows have their columns.
+
+    Args:
+        joins: The values of each `--join`.
+        source: The file of rows.
+        csv_format: How it is written, if it is a CSV file.
+        processor: The model's processor.
+    """
+    if not joins:
+        return
+    looked_up = processor.columns_to_join(dict.fromkeys(open_table_file(source, csv_format).schema.names)).values()
+    for file, key, *_ in joins:
+        if key not in looked_up:
+            logger.warning(f"--join {file} {key} has no effect: {source} has the table's columns itself.")
 
 
 def drift_table(drifts: Sequence[FieldDrift]) -> str:

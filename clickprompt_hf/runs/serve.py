@@ -22,6 +22,7 @@ from ..data.number_ranges import NumberRange, check_numbers
 from ..unknown_values_clickprompt import UnknownValues
 from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, require, run_command
+from .joined_files import JOIN_HELP, add_join_option, refresh_tables
 
 if TYPE_CHECKING:
     from ..serving.engine import Engine
@@ -75,6 +76,7 @@ def make_parser() -> CommandParser:
         default=30,
         help="after SIGTERM, seconds to answer accepted requests (default: %(default)s)",
     )
+    add_join_option(parser, JOIN_HELP)
     add_backbone_module(parser)
     return parser
 
@@ -100,6 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     limits = Limits(args.max_rows, args.max_bytes, args.queue_rows, args.batch_size, args.max_wait_ms)
     engine = load_engine(args.model, args.threads, args.backbone_module)
+    refresh_tables(args.join, engine.encoder)
     # notices damaged weights now, and builds the lookups of values and joined tables before the first request
     encoder = engine.encoder
     columns = encoder.needed_columns(encoder.columns_to_join({}))

@@ -158,10 +158,11 @@ class _CountsOfFile:
 def _origin(input_path: Path, model: Any, processor: ClickPromptProcessor) -> dict[str, Any]:
     """The input and the model that finished pieces come from."""
     file = input_path.stat()
+    made_by = "checkpoint" if processor.tables is None else "checkpoint with its joined tables"
     return {
         "input size": file.st_size,
         "input modification time, ns": file.st_mtime_ns,
-        "checkpoint": checkpoint_digest(model, processor),
+        made_by: checkpoint_digest(model, processor),
     }
 
 
