@@ -7,6 +7,7 @@ import os
 import shutil
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -29,7 +30,7 @@ from clickprompt_hf.evaluation.model_card import _schema_table
 from clickprompt_hf.export.export_ctr import export_ctr
 from clickprompt_hf.export.scorer import Scorer
 from clickprompt_hf.inspection import unknown_fields, what_if
-from clickprompt_hf.runs import finetune
+from clickprompt_hf.runs import finetune, predict
 from clickprompt_hf.scoring import score_table
 from clickprompt_hf.text_encoder_clickprompt import TextEncoder
 from clickprompt_hf.training import ClickPromptTrainer, ClickPromptTrainingArguments
@@ -159,7 +160,7 @@ def test_an_exported_folder_asks_for_the_vectors(fitted, plm, tmp_path):
         scorer.score_ids(ids)
 
 
-def test_the_command_trains_on_vectors(plm, tmp_path):
+def test_the_commands_share_vectors(plm, tmp_path, monkeypatch):
     table = rows(80)
     lines = [json.dumps(dict(zip(table, row))) for row in zip(*table.values())]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
@@ -182,6 +183,26 @@ def test_the_command_trains_on_vectors(plm, tmp_path):
     assert len({row["click_probability"] for row in found}) > 1
     card = (tmp_path / "out" / "README.md").read_text()
     assert "a vector of 2 numbers" in card
+
+    scored = ["--model", str(tmp_path / "out"), "--input", str(tmp_path / "rows.jsonl"), "--output"]
+    predict.main([*scored, str(tmp_path / "computed.csv")])
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"user": 1, "title": "New", "v": [1, 2]}))
+    computed, batches = [], TextEncoder.batches
+    monkeypatch.setattr(
+        TextEncoder, "batches", lambda self, texts, bar: computed.extend(texts) or batches(self, texts, bar)
+    )
+    for name in ("read.csv", "again.csv"):
+        predict.main([*scored, str(tmp_path / name), "--text_vector_dir", str(cache)])
+    # once, as it is kept too
+    assert computed == ["New"]
+    expected, *found = (
+        pd.read_csv(tmp_path / f"{name}.csv")["click_probability"] for name in ("computed", "read", "again")
+    )
+    for scores in found:
+        np.testing.assert_allclose(scores[:-1], expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"`text_vector_dir` must be a folder, got .*rows\.jsonl, which is a file"):
+        predict.main([*scored, str(tmp_path / "x.csv"), "--text_vector_dir", str(tmp_path / "rows.jsonl")])
 
 
 def test_checkpoints_of_a_run_share_the_files_of_the_text_encoder(plm, tmp_path, monkeypatch):

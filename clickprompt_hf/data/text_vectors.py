@@ -56,11 +56,24 @@ class StoredTextEncoder(TextEncoder):
         name_or_path: Folder or Hub id of the PLM.
         cache_dir: Folder in which vectors of all PLMs are kept; `None` to keep none.
         options: Further arguments of `TextEncoder`.
+
+    Raises:
+        ValueError: If `cache_dir` is a file.
     """
 
     def __init__(self, name_or_path: str | os.PathLike, cache_dir: str | os.PathLike | None = None, **options: Any):
         super().__init__(name_or_path, **options)
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        if self.cache_dir is not None and self.cache_dir.is_file():
+            raise ValueError(f"`text_vector_dir` must be a folder, got {cache_dir}, which is a file.")
+
+    @classmethod
+    def of(cls, encoder: TextEncoder, cache_dir: str | os.PathLike) -> "StoredTextEncoder":
+        """An encoder with the PLM of another one that keeps its vectors in a folder."""
+        stored = cls(encoder.name_or_path, cache_dir, fingerprint=encoder.expected_fingerprint, bf16=encoder.bf16)
+        # one of them may be called `cache_dir`, that of the Hub
+        stored.hub_arguments = encoder.hub_arguments
+        return stored
 
     @property
     def folder(self) -> Path | None:

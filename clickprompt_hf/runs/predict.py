@@ -26,6 +26,7 @@ from ..data.number_ranges import NumberRange, check_numbers
 from ..data.table_files import ENDINGS, open_table_file, table_kind
 from ..data.table_pieces import ENDINGS_WRITTEN, table_format
 from ..data.text_states import StateType
+from ..data.text_vectors import StoredTextEncoder
 from ..pipeline_clickprompt import scoring_batch_size
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import DEFAULT_MEGABYTES, RecentTexts, reads_states
@@ -78,6 +79,12 @@ def make_parser() -> CommandParser:
         default="fp32",
         help="type of the states in --text_state_dir (default: %(default)s)",
     )
+    parser.add_argument(
+        "--text_vector_dir",
+        type=Path,
+        help="folder that keeps vectors of texts for later runs, e.g. _text_vectors in the output folder of "
+        "finetuning; default: each run computes the vectors of its texts",
+    )
     parser.add_argument("--bf16", action="store_true", help="compute in bf16")
     add_join_option(parser, JOIN_HELP)
     add_backbone_module(parser)
@@ -114,6 +121,11 @@ def main(arguments: list[str] | None = None) -> None:
     refresh_tables(args.join, processor)
     model = load_model(args.model).to(state.device)
 
+    if args.text_vector_dir is not None:
+        if processor.text_encoder is None:
+            logger.warning("--text_vector_dir has no effect: the checkpoint turns no text into a vector.")
+        else:
+            processor.text_encoder = StoredTextEncoder.of(processor.text_encoder, args.text_vector_dir)
     memory = DEFAULT_MEGABYTES if args.text_state_memory is None else args.text_state_memory
     if args.text_state_dir is not None:
         recent_texts: RecentTexts = StoredTexts(model, args.text_state_dir, args.text_state_dtype, memory)

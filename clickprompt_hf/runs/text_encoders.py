@@ -65,13 +65,8 @@ def reuse_text_encoder(processor: ClickPromptProcessor, data_args: DataArguments
             "`--text_encoder` must be left out: the checkpoint has its own text encoder, got "
             f"{data_args.text_encoder!r}."
         )
-    if (saved := processor.text_encoder) is not None:
-        stored = StoredTextEncoder(
-            saved.name_or_path, _folder(data_args, output_dir), fingerprint=saved.expected_fingerprint
-        )
-        # one of them is a `cache_dir` too, that of the Hub
-        stored.hub_arguments = saved.hub_arguments
-        processor.text_encoder = stored
+    if processor.text_encoder is not None:
+        processor.text_encoder = StoredTextEncoder.of(processor.text_encoder, _folder(data_args, output_dir))
 
 
 def _folder(data_args: DataArguments, output_dir: str) -> Path:
