@@ -21,6 +21,7 @@ from clickprompt_hf.runs.draft_schema import draft_schema
 from clickprompt_hf.runs.draft_schema import main as draft_main
 from clickprompt_hf.schema_clickprompt import CsvFormat
 from clickprompt_hf.scoring.file_scoring import score_file
+from clickprompt_hf.values_clickprompt import number_of
 
 ROWS = 400
 DRAW = np.random.default_rng(5)
@@ -78,6 +79,22 @@ def files(tmp_path):
 def test_numbers_become_plain(options, cells, plain):
     assert plain_numbers(pa.array(cells), CsvFormat(**options)).to_pylist() == plain
     assert plain_numbers(pa.chunked_array([cells, []], pa.string()), CsvFormat(**options)).to_pylist() == plain
+
+
+def test_blanks_of_every_kind_around_a_number_change_nothing():
+    blanks = [character for character in map(chr, range(0x3001)) if character.isspace()]
+    assert {" ", "\t", "\x1f", "\u00a0", "\u202f", "\u3000"} < {*blanks}
+    for options, cell, number in (
+        ({"decimal": ",", "thousands": "."}, "1.234", 1234),
+        ({"decimal": ",", "thousands": "."}, "-1.234,5", -1234.5),
+        ({"decimal": ",", "thousands": " "}, "1\u00a0234,5", 1234.5),
+        ({"decimal": ","}, "12,5", 12.5),
+        # not written so: missing, not 12.5
+        ({"decimal": ","}, "12.5", np.nan),
+    ):
+        cells = pa.array([written for blank in blanks for written in (blank + cell, cell + blank)])
+        found = list(map(number_of, plain_numbers(cells, CsvFormat(**options)).to_pylist()))
+        np.testing.assert_array_equal(found, [number] * len(found), f"{cell} with {options}")
 
 
 def test_a_german_export_gives_the_ids_boundaries_and_scores_of_the_plain_table(files, tmp_path):

@@ -40,6 +40,8 @@ _OTHER_FILES = {
     b"PAR1": "a Parquet file: end its name in .parquet",
 }
 _SHOWN_CHARACTERS = 80
+# What `str.strip` removes, for Arrow, whose \s is ASCII.
+_AROUND_NUMBERS = r"[\s\x{b}\x{1c}-\x{1f}\x{85}\pZ]*"
 # Cells whose lines look like rows are refused if they have at least this many lines and more than this share of all.
 _LEAST_SWALLOWED, _SWALLOWED_SHARE = 4, 0.01
 
@@ -85,7 +87,7 @@ def plain_numbers(cells: pa.Array | pa.ChunkedArray, csv_format: CsvFormat) -> p
     decimal, thousands = re.escape(csv_format.decimal), csv_format.thousands
     separator = "" if thousands is None else f"[{BLANKS}]" if thousands in BLANKS else re.escape(thousands)
     whole = rf"(?:\d{{1,3}}(?:{separator}\d{{3}})+|\d+)" if separator else r"\d+"
-    sign, exponent = r"^\s*[-+]?", r"(?:[eE][-+]?\d+)?\s*$"
+    sign, exponent = rf"^{_AROUND_NUMBERS}[-+]?", rf"(?:[eE][-+]?\d+)?{_AROUND_NUMBERS}$"
     is_written = pc.match_substring_regex(cells, rf"{sign}(?:{whole}(?:{decimal}\d*)?|{decimal}\d+){exponent}")
     has_point = pc.match_substring_regex(cells, rf"{sign}(?:\d+\.\d*|\.\d+){exponent}")
     joined = pc.replace_substring_regex(cells, separator, "") if separator else cells
