@@ -240,6 +240,9 @@ def test_drafts_question_categories_with_decimal_commas(tmp_path):
         ({"a": [f"{n:,.2f}" for n in PRICES], "b": [str(n) for n in RATES]}, {"thousands": ","}),
         ({"a": [f"{round(n):,}" for n in PRICES], "b": [str(n) for n in RATES]}, {"thousands": ","}),
         ({"a": [f"{n:,.2f}".replace(",", " ").replace(".", ",") for n in PRICES]}, {"decimal": ",", "thousands": " "}),
+        # Swiss, with an apostrophe of typewriters or of printers
+        ({"a": [f"{n:,.2f}".replace(",", "'") for n in PRICES]}, {"thousands": "'"}),
+        ({"a": [f"{n:,.2f}".replace(",", "\u2019") for n in PRICES]}, {"thousands": "\u2019"}),
         ({"a": [german(n, 1) for n in RATES]}, {"decimal": ","}),
         # as many columns are plain
         ({"a": [german(n, 1) for n in RATES], "b": [str(n) for n in PRICES]}, None),

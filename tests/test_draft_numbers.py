@@ -50,6 +50,9 @@ def with_share(values, others, share=0.05) -> list:
         (with_share(AGES, [-8, -9], 0.3), "do -9 (15 %) and -8 (15 %) mean missing"),
         (with_share(AGES, [-1, 2147483647]), "do -1 (2 %) and 2147483647 (2 %) mean missing"),
         (with_share(DRAW.random(ROWS).round(4), [999.99]), "does 999.99 (5 %) mean missing"),
+        # as databases write decimals
+        (with_share([f"{age}.50" for age in AGES], ["-999.00"]), "does -999.00 (5 %) mean missing"),
+        (with_share([f"{age}.50" for age in AGES], ["-1.00"]), "does -1.00 (5 %) mean missing"),
     ],
 )
 def test_numbers_that_may_stand_for_missing_cells_are_questioned(values, said, ending, tmp_path):
@@ -207,7 +210,14 @@ def test_codes_ranges_and_names_are_not_numbers_with_units(cells, tmp_path):
     assert "kind" not in field
 
 
-@pytest.mark.parametrize("form", ["{:02}:{:02}", "{}:{:02}:30", "{}:{:02} PM"])
+@pytest.mark.parametrize(
+    "form",
+    # those with days are written by pandas, Python and Arrow
+    [
+        *("{:02}:{:02}", "{}:{:02}:30", "{}:{:02} PM"),
+        *("0 days 0{}:{:02}:00", "-1 days +0{}:{:02}:00", "1 day, {}:{:02}:00"),
+    ],
+)
 def test_times_of_day_and_durations_are_questioned(form, tmp_path):
     lines, (field,) = drafted([form.format(n % 12, n % 20) for n in range(ROWS)], tmp_path)
     assert "kind" not in field

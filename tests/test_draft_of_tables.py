@@ -341,3 +341,15 @@ def test_tables_without_words_are_compared_without_a_language_model(tmp_path):
         "--schema schema.yaml --arms logistic_regression gradient_boosting backbone --output_dir runs/compare" in text
     )
     assert "batch_size" not in text
+
+
+def test_lists_of_fractions_in_json_lines_are_vectors_as_in_other_files():
+    # such files keep the spelling of numbers
+    cells = [None if n % 10 == 0 else ["0.25", repr(n / 8), "-1e-05"] for n in range(ROWS)]
+    rows = pa.table({"point": cells, "u": REPEATED, "click": [0, 1] * (ROWS // 2)})
+    schema = draft_schema_of(rows)
+    assert schema.fields[0] == FieldSchema("point", "Point", "vector")
+    assert ClickPromptProcessor.fit(rows, schema).vector_sizes == [3]
+    for broken in (["0.25"], ["0.25", None, "1.5"], ["0.25", "1.5", "inf"], ["0.25", "1.5", "x"], ["1", "2", "3"]):
+        (profile,) = schema_draft.profile_columns(pa.table({"point": [*cells, broken]}))
+        assert profile.kind == "multi_valued", broken

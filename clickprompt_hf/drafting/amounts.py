@@ -12,7 +12,7 @@ from ..values_clickprompt import number_of
 from .written_numbers import are_triples
 
 _WITHOUT_PARENTHESES = re.compile(r"^\((.*)\)$")
-_CLOCK = re.compile(r"-?\d{1,4}:\d\d(:\d\d(\.\d+)?)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
+_CLOCK = re.compile(r"(-?\d+ days?,? \+?)?-?\d{1,4}:\d\d(:\d\d(\.\d+)?)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
 _MOST_OTHERS = 0.05
 _MOST_UNITS = 5
 # Letters right behind numbers are parts of codes if there are several kinds, unless they are these.

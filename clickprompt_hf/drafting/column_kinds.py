@@ -68,19 +68,25 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
 
 def _vector_size(cells: Sequence[Any], cell_type: pa.DataType, is_list: bool) -> int | None:
     """Number of entries if the cells are lists of fractions, all of one length and none missing; `None` otherwise."""
-    if is_list:
-        known = [cell for cell in cells if cell] if pa.types.is_floating(cell_type.value_type) else []
+    known = [cell for cell in cells if isinstance(cell, (str, list)) and cell]
+    if is_list and pa.types.is_floating(cell_type.value_type):
         lengths = set(map(len, known))
         if len(lengths) != 1 or not np.isfinite(np.asarray(known, dtype=np.float64)).all():
             return None
         return lengths.pop()
-    known = [cell for cell in cells if cell is not None and cell != ""]
-    if not known or not all(isinstance(cell, str) and "." in cell and cell.lstrip()[:1] == "[" for cell in known):
+    if not known or not all(map(_has_fraction, known)):
         return None
     try:
         return read_vectors(known, FieldSchema("vectors", kind="vector"))[1] or None
     except UnreadableVector:
         return None
+
+
+def _has_fraction(cell: Any) -> bool:
+    """Whether a cell is a list with a fraction, written as text or with members that are, as in JSON lines."""
+    if isinstance(cell, str):
+        return "." in cell and cell.lstrip().startswith("[")
+    return isinstance(cell, list) and any(isinstance(member, str) and "." in member for member in cell)
 
 
 def _vector_profile(name: str, cells: Sequence[Any], size: int) -> ColumnProfile:

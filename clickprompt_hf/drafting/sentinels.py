@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from ..values_clickprompt import percent
+from ..values_clickprompt import normal_spelling, percent
 from .column_profile import ColumnProfile
 
 _SMALL_CODE = re.compile(r"-[1-9]")
@@ -70,7 +70,7 @@ def _without_large_codes(profile: ColumnProfile, order: np.ndarray) -> tuple[np.
 def _is_large_code(profile: ColumnProfile, end: int, others: np.ndarray) -> bool:
     if len(others) < _LEAST_OTHERS or profile.counts[end] < _LEAST_ROWS:
         return False
-    if not _LARGE_CODE.fullmatch(profile.values[end]):
+    if not _LARGE_CODE.fullmatch(normal_spelling(profile.values[end])):
         return False
     numbers: np.ndarray = profile.numbers  # type: ignore[assignment]
     first, last = numbers[others[0]], numbers[others[-1]]
@@ -86,7 +86,8 @@ def _without_small_codes(profile: ColumnProfile, order: np.ndarray) -> tuple[np.
     are_codes = (
         0 < len(codes) <= _MOST_SMALL_CODES
         and len(others) >= _LEAST_OTHERS
-        and all(_SMALL_CODE.fullmatch(profile.values[v]) and profile.counts[v] >= _LEAST_ROWS for v in codes)
+        and all(_SMALL_CODE.fullmatch(normal_spelling(profile.values[v])) for v in codes)
+        and all(profile.counts[v] >= _LEAST_ROWS for v in codes)
         and (len(codes) == 1 or all(_is_pile(profile, v, others) for v in codes))
     )
     return (others, codes) if are_codes else (order, [])

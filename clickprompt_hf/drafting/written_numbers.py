@@ -19,7 +19,9 @@ from ..values_clickprompt import is_missing, number_of
 Marks: TypeAlias = tuple[str, str | None]
 POINTS_FOR_THOUSANDS: Marks = (",", ".")
 # The plainest first.
-_MARKS: tuple[Marks, ...] = (*((",", None), (".", ","), (",", "."), (",", " "), (".", " "), (".", "'"), (",", "'")),)
+_MARKS: tuple[Marks, ...] = (
+    *((",", None), (".", ","), (",", "."), (",", " "), (".", " "), (".", "'"), (",", "'"), (".", "\u2019")),
+)
 _PLAIN: Marks = (".", None)
 _MOST_OTHERS = 0.05
 _VALUES_TRIED = 1000
