@@ -11,6 +11,7 @@ from tiny_data import tiny_rows, tiny_schema
 
 from clickprompt_hf import ClickPromptConfig, Schema
 from clickprompt_hf.data.reading import load_splits
+from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.runs import finetune, pretrain
 
 SCHEMA = Schema.from_dict({"fields": ["user"], "label": "click"})
@@ -22,7 +23,10 @@ def write(path, start, stop):
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame({"user": range(start, stop), "household": [f"h{n // 3}" for n in range(start, stop)]})
     frame["click"] = [n % 2 for n in range(start, stop)]
-    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+    if path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
 
 
 def users(splits):
@@ -58,6 +62,22 @@ def test_splits_given_by_file_folder_or_pattern(ending, tmp_path):
         found = load(None, data_path)
         assert [len(found[name]) for name in NAMES] == [80, 10, 10]
         assert sorted(chain(*found.values())) == [*range(100)]
+
+
+def test_splits_may_be_in_different_formats(tmp_path):
+    write(tmp_path / "train.csv", 0, 50)
+    write(tmp_path / "validation.jsonl", 50, 70)
+    write(tmp_path / "test.parquet", 70, 90)
+    expected = {"train": [*range(50)], "validation": [*range(50, 70)], "test": [*range(70, 90)]}
+    files = {f"{name}_file": str(next(tmp_path.glob(f"{name}.*"))) for name in NAMES}
+    assert load(**files) == load("csv", **files) == load(None, str(tmp_path)) == expected
+    # a format is for names that tell none
+    (tmp_path / "train.csv").rename(tmp_path / "train.txt")
+    assert load("csv", **files | {"train_file": tmp_path / "train.txt"}) == expected
+    stream = TableStream({name: [next(tmp_path.glob(f"{name}.*"))] for name in NAMES[:2]}, SCHEMA, "csv")
+    assert [chunk.rows["user"].to_pylist() for chunk in stream.chunks()] == [
+        list(map(str, expected[name])) for name in NAMES[:2]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +201,8 @@ def test_files_that_belong_to_no_split_are_named(tmp_path):
             FileNotFoundError,
             "`test_file` must name files, folders or",
         ),
-        ({"train_file": "a.txt"}, ValueError, "`dataset` must name the data"),
+        ({"train_file": "a.txt"}, ValueError, r"`dataset` must name the data, .* a\.txt does not end in \.csv"),
+        ({"data_path": "no-*"}, ValueError, r"`dataset` must name the data, .*got none\. There must be .* at no-\*\."),
         ({"data_path": ["a.csv", "b.csv"], "dataset": "ml-1m"}, ValueError, "must be a single path for ml-1m, got 2"),
         ({"dataset": "csv", "data_path": "none.csv"}, FileNotFoundError, "`data_path` must name files, folders or"),
         ({}, ValueError, "`dataset` must name the data"),

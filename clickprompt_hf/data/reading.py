@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..schema_clickprompt import Schema
 from .labels import check_source_labels
 from .sources import FILE_FORMATS, SourceTable, given_schema, load_source, needs_schema
-from .split_files import check_split_files, file_format_of, listed, own_split_files
+from .split_files import advise_on_format, check_split_files, file_format_of, listed, own_split_files
 from .splits import DEFAULT_FRACTIONS, Split, check_split_arguments, split_source
 from .table_files import Paths, TableKind, read_table_files, several
 
@@ -112,11 +112,14 @@ def check_files(
         FileNotFoundError: If a file is missing.
     """
     files = {name: paths for name, paths in (split_files or {}).items() if paths is not None}
-    dataset = dataset or file_format_of(next(iter(files.values()), data_path))
+    first = next(iter(files.values()), data_path)
+    dataset = dataset or file_format_of(first)
     if files:
         check_split_files(files, dataset, data_path)
     if dataset is None:
-        raise ValueError("`dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.")
+        raise ValueError(
+            f"`dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.{advise_on_format(first)}"
+        )
     return dataset
 
 

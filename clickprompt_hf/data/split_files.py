@@ -9,7 +9,7 @@ from ..warnings_clickprompt import warn_at_caller
 from .sources import FILE_FORMATS
 from .sources.source import SPLIT_NAMES
 from .sources.tabular import files_by_split, tables_in, warn_of_unread
-from .table_files import Paths, TableKind, files_matching, list_table_files, several, table_kind
+from .table_files import ENDINGS, Paths, TableKind, files_matching, list_table_files, several, table_kind
 
 
 def file_format_of(paths: Paths | None) -> TableKind | None:
@@ -21,6 +21,16 @@ def file_format_of(paths: Paths | None) -> TableKind | None:
         return table_kind(list_table_files(first)[0])
     except FileNotFoundError:
         return table_kind(Path(first))
+
+
+def advise_on_format(paths: Paths | None) -> str:
+    """Why the name of the first file tells no format: a sentence that starts with a space; empty without files."""
+    if paths is None or not several(paths):
+        return ""
+    try:
+        return f" {list_table_files(several(paths)[0])[0]} does not end in {ENDINGS}, which would tell the format."
+    except FileNotFoundError as error:
+        return f" {error}"
 
 
 def check_split_files(files: Mapping[str, Paths], dataset: str | None, data_path: Paths | None) -> None:

@@ -95,14 +95,14 @@ def open_table_file(
     Args:
         path: The file.
         csv_format: How CSV files are written.
-        kind: What the file is; by default, decided by the ending of its name.
+        kind: What a file is whose name has another ending than tables have.
         numeric_columns: Columns whose numbers are written as `csv_format` says; only CSV files have such a format.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the ending is unknown or the file is broken.
     """
-    kind = kind or table_kind(path)
+    kind = table_kind(path) or kind
     if kind is None:
         raise ValueError(f"A table's file name must end in {ENDINGS}, got {path}.")
     if not path.is_file():
@@ -206,7 +206,7 @@ def read_table_files(
             folder or pattern are read in the order of their names. Folders named like `day=2024-01-31` are searched
             too, and such names are columns of strings.
         schema: Names the columns to read and the tables to join, and says how CSV files are written.
-        kind: What the files are; by default, the endings of their names tell.
+        kind: What files are whose names have other endings than tables have.
         split_column: A column to read even if the schema does not name it.
 
     Returns:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..configuration_clickprompt import ClickPromptConfig
 from ..data.columnar import ColumnarDataset
-from ..data.split_files import file_format_of
+from ..data.split_files import advise_on_format, file_format_of
 from ..data.splits import DEFAULT_FRACTIONS
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import Schema
@@ -55,11 +55,11 @@ def resolve_data_arguments(
             value = kept
         resolved[name] = default if value is None else value
     resolved["dataset"] = dataset_of(given, resolved["dataset"])
+    files = next(filter(None, (given.train_file, given.validation_file, given.test_file, given.data_path)), None)
     if resolved["dataset"] is None:
-        files = (given.train_file, given.validation_file, given.test_file, given.data_path)
-        resolved["dataset"] = file_format_of(next(filter(None, files), None))
+        resolved["dataset"] = file_format_of(files)
     if resolved["dataset"] is None:
-        advice = ""
+        advice = advise_on_format(files)
         if given.prepared is not None:
             advice = f" The rows in {given.prepared} are from an earlier run: repeat its data arguments."
         raise ValueError(f"`--dataset` must name the data, e.g. ml-1m, synthetic or csv; got none.{advice}")

@@ -53,7 +53,7 @@ class TableStream:
     Args:
         files: Files by split; under the empty name if they are to be split.
         schema: Names the columns to read and the tables to join, and says how CSV files are written.
-        kind: What the files are; by default, the endings of their names tell.
+        kind: What files are whose names have other endings than tables have.
         split_column: A column to read even if the schema does not name it.
         with_time: Whether to read the column of times, which files must have in any case if the schema names it.
 
@@ -155,14 +155,14 @@ def is_large(files: Iterable[Path], kind: TableKind | None = None) -> bool:
 
     Args:
         files: The files.
-        kind: What they are; by default, the endings of their names tell.
+        kind: What files are whose names have other endings than tables have.
 
     Raises:
         ValueError: If a Parquet file is broken.
     """
     num_rows = num_bytes = 0
     for path in files:
-        if (kind or table_kind(path)) == "parquet":
+        if (table_kind(path) or kind) == "parquet":
             num_rows += ParquetFile(path).num_rows or 0
         else:
             is_compressed = path.suffix.lower() in COMPRESSIONS
