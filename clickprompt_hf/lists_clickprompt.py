@@ -26,6 +26,11 @@ _QUOTED_MEMBER = re.compile(rf"(?:[A-Za-z_][\w.]*\()?({_QUOTED})\)?", re.DOTALL)
 # numpy writes arrays without commas.
 _ADJACENT_QUOTED = re.compile(rf"{_QUOTED}(?:\s+{_QUOTED})+", re.DOTALL)
 _NUMPY_NUMBER = re.compile(r"np\.\w+\(([^()]*)\)")
+# What Python prints for characters that cannot be shown, and for quotes and backslashes.
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|(.))", re.DOTALL
+)
+_CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 _WRAPPER = re.compile(r"(?:array|tensor|set|frozenset|deque)\((.*?)(?:,\s*[a-z]+=.*)?\)", re.DOTALL)
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d\d")
@@ -156,12 +161,15 @@ def _listed_members(text: str, cell: Any, field: FieldSchema) -> list[Any] | Non
         text = wrapped[1].strip()
     if len(text) < 2 or _BRACKETS.get(text[0]) != text[-1]:
         return None
+    inner = text[1:-1].strip()
+    if text[0] != "(" and _ADJACENT_QUOTED.fullmatch(inner):
+        # before Python, which would make one string of them
+        return [_literal(member)[0] for member in re.findall(_QUOTED, inner)]
     parsed = _parsed(text)
     if isinstance(parsed, Mapping):
         return _by_weight(list(parsed.items()), cell, field) if parsed else []
     if isinstance(parsed, list):
         return parsed
-    inner = text[1:-1].strip()
     if not inner:
         return []
     if inner[0] in "[{" and text[0] == "[":
@@ -201,9 +209,7 @@ def _separates(text: str, separator: str) -> bool:
 
 
 def _without_commas(text: str) -> list[str]:
-    """Members of a list without commas, as numpy writes it: quoted strings or numbers, else one member."""
-    if _ADJACENT_QUOTED.fullmatch(text):
-        return re.findall(_QUOTED, text)
+    """Members of a list without commas, as numpy writes it: numbers, else one member."""
     parts = text.split()
     return parts if all(_is_number(part) or part == "..." for part in parts) else [text]
 
@@ -211,12 +217,18 @@ def _without_commas(text: str) -> list[str]:
 def _literal(member: str) -> tuple[Any, bool]:
     """A member of a list written as text, and whether it is a quoted string, a number or a word for missing."""
     if quoted := _QUOTED_MEMBER.fullmatch(member):
-        return re.sub(r"\\(.)", r"\1", quoted[1][1:-1], flags=re.DOTALL), True
+        return _ESCAPE.sub(_unescaped, quoted[1][1:-1]), True
     if number := _NUMPY_NUMBER.fullmatch(member):
         member = number[1]
     if member in _MISSING_WORDS:
         return None, True
     return member, _is_number(member) or member in ("True", "False", "true", "false")
+
+
+def _unescaped(found: re.Match) -> str:
+    *codes, character = found.groups()
+    code = next(filter(None, codes), None)
+    return chr(int(code, 16)) if code else _CONTROLS.get(character, character)
 
 
 def _is_number(text: str) -> bool:

@@ -20,6 +20,8 @@ from clickprompt_hf.encoding_clickprompt import FeatureEncoder
 from clickprompt_hf.lists_clickprompt import UnreadableCell, cell_values
 from clickprompt_hf.schema_clickprompt import FieldSchema, Schema
 
+# also what Python shows as escapes: line ends, blanks other than spaces, characters without a shape
+PRINTED = "ab'\"\\, (){}x1nu\n\r\t\x07\u00a0\u00e9\u200b\u2028\U0001f600\U000e0001"
 TAGS = FieldSchema("tags", kind="multi_valued", max_values=4)
 
 
@@ -175,11 +177,14 @@ class TestListsAsText:
             ("[8.0, 9.5]", ["8", "9.5"]),
             ("['a', 'b']", ["a", "b"]),
             ("['a' 'b']", ["a", "b"]),
+            ("['d,e' '' '{z}']", ["d,e", "{z}"]),
             ('["a", "b"]', ["a", "b"]),
             ('["a|b", "c, d"]', ["a|b", "c, d"]),
             ('["caf\\u00e9"]', ["café"]),
             ("""["it's", 'b']""", ["it's", "b"]),
             (r"['it\'s', 'b']", ["it's", "b"]),
+            (r"['Sci-Fi\xa0', 'a\nb', '\u200bc', '\U000e0001']", ["Sci-Fi", "a b", "\u200bc", "\U000e0001"]),
+            (r"['\\xa0', 'a\\nb', '\d']", [r"\xa0", r"a\nb", "d"]),
             ("[a, b]", ["a", "b"]),
             ("[New York, Rome]", ["New York", "Rome"]),
             ("[New York]", ["New York"]),
@@ -211,10 +216,14 @@ class TestListsAsText:
         as_list = cell_values(members, TAGS)
         assert cell_values(json.dumps(members), TAGS) == as_list
 
-    @given(st.lists(st.text(alphabet="ab'\"\\, ()x1", min_size=1).filter(str.strip), min_size=2, max_size=4))
+    @given(st.lists(st.text(alphabet=PRINTED, min_size=1).filter(str.strip), min_size=2, max_size=4))
     @settings(derandomize=True, max_examples=200, deadline=None)
     def test_lists_and_what_python_prints_are_one(self, members):
-        assert cell_values(repr(members), TAGS) == cell_values(members, TAGS)
+        as_list = cell_values(members, TAGS)
+        assert cell_values(repr(members), TAGS) == as_list
+        assert cell_values(repr(np.array(members)), TAGS) == as_list
+        assert cell_values(str(np.array(members)), TAGS) == as_list
+        assert cell_values(repr(list(map(np.str_, members))), TAGS) == as_list
 
 
 class TestSeparators:
