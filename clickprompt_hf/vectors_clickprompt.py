@@ -200,6 +200,12 @@ def _members(text: str) -> list[Any] | None:
     found = _WRITTEN_LIST.fullmatch(_NUMPY_NUMBER.sub(r"\1", text))
     if found is None:
         return None
-    members = [member for member in re.split(r"[\s,;|]+", found[2]) if member]
+    marks = {*",;|"} & {*found[2]}
+    if len(marks) > 1:
+        # perhaps decimal commas, which would make two numbers of one
+        return None
+    members = [member.strip() for member in found[2].split(marks.pop() if marks else None)]
+    if members and not members[-1]:
+        members.pop()
     # a number alone is not a list
     return members if found[1] or len(members) != 1 else None
