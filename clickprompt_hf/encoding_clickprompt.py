@@ -110,12 +110,13 @@ class FeatureEncoder:
         given, keys = given_columns(rows), self.tables.keys
         return {name: keys[name] for name in self.read_columns if name in keys and name not in given}
 
-    def completed(self, rows: Iterable, row_offset: int = 0) -> list:
+    def completed(self, rows: Iterable, row_offset: int = 0, lost_keys: Sequence[Any] = ()) -> list:
         """Rows of a list, each with the columns of joined tables that it lacks.
 
         Args:
             rows: Mappings from column to value.
             row_offset: Number of the first row in messages.
+            lost_keys: As in `columns`.
 
         Raises:
             ValueError: If a row lacks a column and the key of its table; the message names the row.
@@ -124,19 +125,22 @@ class FeatureEncoder:
         # `columns_of` reports what is not a row
         if self.tables is None or not all(isinstance(row, Mapping) for row in rows):
             return rows
-        return self.tables.completed(rows, self.read_columns, row_offset)
+        return self.tables.completed(rows, self.read_columns, row_offset, lost_keys)
 
     def needed_columns(self, to_join: Mapping[str, str]) -> list[str]:
         """Columns that rows must have, without repeats, if some are joined, as `columns_to_join` returns them."""
         kept = [name for name in self.read_columns if name not in to_join]
         return list(dict.fromkeys([*kept, *to_join.values()]))
 
-    def joined_columns(self, columns: Mapping[str, Iterable], what: str = "The rows") -> dict[str, list]:
+    def joined_columns(
+        self, columns: Mapping[str, Iterable], what: str = "The rows", lost_keys: Sequence[Any] = ()
+    ) -> dict[str, list]:
         """Look up the columns of joined tables that rows lack.
 
         Args:
             columns: Columns of raw rows: lists, or columns of Arrow or of a data frame.
             what: What the rows are, for the message.
+            lost_keys: As in `columns`.
 
         Raises:
             ValueError: If the rows lack a column that is read, and the key of a table that has it.
@@ -144,7 +148,7 @@ class FeatureEncoder:
         to_join = self.columns_to_join(columns)
         check_columns(self.needed_columns(to_join), columns, what)
         keys = {key: cells_of(columns[key]) for key in set(to_join.values())}
-        return self.tables.joined(keys, to_join) if to_join else {}
+        return self.tables.joined(keys, to_join, lost_keys) if to_join else {}
 
     @property
     def fingerprint(self) -> str:
@@ -184,12 +188,13 @@ class FeatureEncoder:
             _is_cell_of_lists(field, value) for field in list_fields for value in cells_of(rows[field.column])
         )
 
-    def columns(self, rows, row_offset: int = 0) -> dict[str, Sequence]:
+    def columns(self, rows, row_offset: int = 0, lost_keys: Sequence[Any] = ()) -> dict[str, Sequence]:
         """Convert rows to a mapping from column to values and check them.
 
         Args:
             rows: As in `columns_of`.
             row_offset: Number of the first row in messages.
+            lost_keys: Per joined table, counts keys that it lacks: the `lost_keys` of `UnknownValues`.
 
         Raises:
             ValueError: If a row lacks a field's column, columns differ in length, or a cell of a single-valued field
@@ -197,7 +202,7 @@ class FeatureEncoder:
             TypeError: If `rows` or a row has an unsupported type.
         """
         if is_listed(rows):
-            rows = self.completed(rows, row_offset)
+            rows = self.completed(rows, row_offset, lost_keys)
         to_join = self.columns_to_join(rows)
         if isinstance(rows, Mapping):
             # Unknown columns must not decide whether this is one row or several.
@@ -205,7 +210,7 @@ class FeatureEncoder:
             known_columns = {name: rows[name] for name in rows if name in known}
             rows = {name: [cell] for name, cell in known_columns.items()} if self.is_row(rows) else known_columns
         columns = columns_of(rows, self.needed_columns(to_join), row_offset)
-        columns = {**columns, **self.joined_columns(columns)}
+        columns = {**columns, **self.joined_columns(columns, lost_keys=lost_keys)}
         self._check_cells(columns, row_offset)
         return columns
 

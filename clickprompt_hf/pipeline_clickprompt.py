@@ -19,6 +19,7 @@ from .columns_clickprompt import PROBABILITY_COLUMN, Columns, check_columns, che
 # One import per line: parentheses do not survive the copy into a checkpoint.
 from .distinct_rows import row_hashes, with_distinct_features
 from .recent_texts import DEFAULT_MEGABYTES, RecentTexts
+from .row_warnings_clickprompt import RowWarnings
 from .text_options_clickprompt import check_positive_integer
 from .unknown_values_clickprompt import UnknownValues
 from .unread_cells_clickprompt import UnreadCells
@@ -122,7 +123,8 @@ class ClickPromptPipeline(Pipeline):
                 or polars, an Arrow table or a `datasets.Dataset`. A mapping whose fields all hold lists, as
                 multi-valued ones do, is several rows if these are lists of lists, else one row. The label and columns
                 that the schema does not name are ignored. Missing values (`None`, NaN, blank) and values that training
-                lacked are scored as such; a column with hardly any other values triggers a warning.
+                lacked are scored as such; a column with hardly any other values triggers a warning, and so do keys
+                that a joined table lacks.
             batch_size: As in the class, at least 1.
             progress_bar: Whether to show one. By default if scoring takes longer than three seconds.
             return_logits: Whether to return `logit`, before the sigmoid and the correction for negative sampling, and
@@ -151,13 +153,13 @@ class ClickPromptPipeline(Pipeline):
         ]
         is_row = isinstance(inputs, Mapping) and self.processor.is_row(inputs)
         needed = self.processor.needed_columns(self.processor.columns_to_join(inputs))
-        num_rows, slice_of = _slices_of([inputs] if is_row else inputs, needed, self.processor)
+        # counted over all rows, so that each field gets one warning
+        found = RowWarnings(self.processor)
+        parameters[0].update(unknown=found.unknown, unread=found.unread)
+        num_rows, slice_of = _slices_of([inputs] if is_row else inputs, needed, self.processor, found.unknown)
         if self.model.training:
             # Dropout is on in a model that was just trained.
             self.model.eval()
-        # counted over all rows, so that each field gets one warning
-        unknown, unread = UnknownValues(self.processor), [UnreadCells(field) for field in self.processor.schema.fields]
-        parameters[0].update(unknown=unknown, unread=unread)
         scores: list[dict[str, float]] = []
         # With a delay of 0 it is shown at once.
         delay = 0 if progress_bar else _SECONDS_WITHOUT_PROGRESS_BAR
@@ -167,9 +169,8 @@ class ClickPromptPipeline(Pipeline):
                 parameters[0]["row_offset"] = start
                 inputs = self.preprocess(slice_of(start, min(start + num_converted, num_rows)), **parameters[0])
                 scores += self.score_inputs(inputs, size, bar.update, **parameters[2])
-        unknown.warn()
-        for of_field in unread:
-            of_field.warn()
+        found.unknown.warn()
+        found.warn()
         return scores[0] if is_row else scores
 
     def score_inputs(
@@ -277,7 +278,9 @@ def _batches(inputs: dict[str, torch.Tensor], size: int) -> Iterator[tuple[list[
         yield rows.tolist(), batch
 
 
-def _slices_of(rows: Any, columns: list[str], processor: Any) -> tuple[int, Callable[[int, int], dict[str, Any]]]:
+def _slices_of(
+    rows: Any, columns: list[str], processor: Any, unknown: UnknownValues
+) -> tuple[int, Callable[[int, int], dict[str, Any]]]:
     """The number of rows, and a function that returns the given columns of rows `start:end`."""
     if isinstance(rows, Mapping):
         check_columns(columns, rows)
@@ -311,7 +314,7 @@ def _slices_of(rows: Any, columns: list[str], processor: Any) -> tuple[int, Call
         # A list, or what is indexed like one: a deque, an array of rows, a torch dataset, a KeyDataset.
         read = processor.read_columns
         return len(rows), lambda start, end: _columns_of_list(
-            processor.completed((rows[i] for i in range(start, end)), start), read, start
+            processor.completed((rows[i] for i in range(start, end)), start, unknown.lost_keys), read, start
         )
     raise TypeError(
         "`inputs` must be a row (a mapping from column to value), a list of rows, a mapping from column to list, a "

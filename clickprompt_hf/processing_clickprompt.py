@@ -313,8 +313,9 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
                 unpadded.
             with_text: `False` leaves the text out, for a model that reads none.
             row_offset: Number of the first row in messages.
-            unknown: Counts values that training rows did not have. By default, this call counts its own and warns
-                about columns of which it finds hardly any known value.
+            unknown: Counts values that training rows did not have, and keys that joined tables lack. By default, this
+                call counts its own and warns about columns of which it finds hardly any known value, and about tables
+                that lack keys.
             unread: Per field, counts cells that are not numbers or times, so that several calls share one warning. By
                 default, this call warns about its own.
             kwargs: Arguments of tokenizers: `padding`, `truncation`, `max_length`, `pad_to_multiple_of`,
@@ -337,13 +338,14 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         options = TextOptions.of_call(
             kwargs if return_tensors is None else {**kwargs, "return_tensors": return_tensors}
         )
-        columns = self.columns(rows, row_offset)
+        counted = UnknownValues(self) if unknown is None else unknown
+        columns = self.columns(rows, row_offset, counted.lost_keys)
         features: dict[str, Any] = {"feature_ids": self.encode(columns, row_offset, unread)}
         if self.scales:
             features["feature_vectors"] = self.encode_vectors(columns, row_offset)
         found = (columns, features["feature_ids"], features.get("feature_vectors"))
         if unknown is None:
-            warn_of_unknown_values(self, *found)
+            warn_of_unknown_values(counted, *found)
         else:
             unknown.add_rows(*found)
         if self.reads_text and with_text:

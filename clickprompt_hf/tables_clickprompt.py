@@ -46,9 +46,8 @@ class JoinedTable:
         """The row of each key; -1 where there is none, as for a missing key."""
         return each_distinct(list(cells), lambda cell: id_of_cell(cell, self._index) - 1)
 
-    def looked_up(self, cells: Iterable, names: Iterable[str]) -> dict[str, list]:
-        """The cells of some columns in the rows of these keys; `None` where there is no row."""
-        positions = self.positions(cells)
+    def looked_up(self, positions: Sequence[int], names: Iterable[str]) -> dict[str, list]:
+        """The cells of some columns in the rows at `positions`; `None` where there is no row."""
         return {name: [None if row < 0 else self.columns[name][row] for row in positions] for name in names}
 
 
@@ -67,27 +66,40 @@ class JoinedTables:
         """By column of a table, the column of raw rows that holds its key."""
         return {name: table.key for table in self.tables for name in table.columns}
 
-    def joined(self, columns: Mapping[str, Sequence], names: Iterable[str]) -> dict[str, list]:
+    def joined(
+        self, columns: Mapping[str, Sequence], names: Iterable[str], lost_keys: Sequence[Any] = ()
+    ) -> dict[str, list]:
         """Look up columns that rows lack.
 
         Args:
             columns: Columns of raw rows, those of the keys among them.
             names: Columns to look up.
+            lost_keys: Per table, counts keys that it lacks, as `LostKeys`; none to count nothing.
         """
         wanted = set(names)
         found: dict[str, list] = {}
-        for table in self.tables:
+        for number, table in enumerate(self.tables):
             if names_of_table := [name for name in table.columns if name in wanted]:
-                found |= table.looked_up(columns[table.key], names_of_table)
+                positions = table.positions(columns[table.key])
+                found |= table.looked_up(positions, names_of_table)
+                if lost_keys:
+                    lost_keys[number].add(columns[table.key], positions, names_of_table)
         return found
 
-    def completed(self, rows: Sequence[Mapping[str, Any]], names: Iterable[str], row_offset: int) -> list[dict]:
+    def completed(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        names: Iterable[str],
+        row_offset: int,
+        lost_keys: Sequence[Any] = (),
+    ) -> list[dict]:
         """Rows with the columns that they lack. What a row has itself is not looked up.
 
         Args:
             rows: Raw rows.
             names: Columns that are wanted.
             row_offset: Number of the first row in messages.
+            lost_keys: As in `joined`.
 
         Raises:
             ValueError: If a row lacks a column of a table and the table's key; the message names the row.
@@ -96,12 +108,15 @@ class JoinedTables:
         keys = {name: key for name, key in self.keys.items() if name in wanted}
         for number, row in enumerate(rows, start=row_offset):
             check_columns((key for name, key in keys.items() if name not in row), row, f"Row {number}")
-        for table in self.tables:
+        for table_number, table in enumerate(self.tables):
             names_of_table = [name for name in table.columns if name in wanted]
             lacking = [
                 (row, missing) for row in done if (missing := [name for name in names_of_table if name not in row])
             ]
-            found = table.positions(row[table.key] for row, _ in lacking)
+            table_keys = [row[table.key] for row, _ in lacking]
+            found = table.positions(table_keys)
+            if lost_keys and table_keys:
+                lost_keys[table_number].add(table_keys, found, names_of_table)
             for (row, missing), position in zip(lacking, found):
                 row |= {name: None if position < 0 else table.columns[name][position] for name in missing}
         return done

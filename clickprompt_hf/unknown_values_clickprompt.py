@@ -14,6 +14,7 @@ import numpy as np
 from .cells_clickprompt import time_part
 from .columns_clickprompt import cells_of
 from .encoding_clickprompt import FeatureEncoder
+from .lost_keys_clickprompt import LostKeys
 from .schema_clickprompt import TIME_PARTS, FieldSchema
 from .values_clickprompt import each_distinct
 from .warnings_clickprompt import warn_at_caller
@@ -32,6 +33,9 @@ class UnknownValues:
 
     Args:
         encoder: The encoder whose ids are counted.
+
+    Attributes:
+        lost_keys: Per joined table, counts keys that it lacks; rows are counted where they are looked up.
     """
 
     def __init__(self, encoder: FeatureEncoder):
@@ -42,6 +46,8 @@ class UnknownValues:
         self.missing = [0] * len(encoder.schema.fields)
         self.examples: list[list[str]] = [[] for _ in encoder.schema.fields]
         self._warned: set[int] = set()
+        tables = () if encoder.tables is None else encoder.tables.tables
+        self.lost_keys = [LostKeys(table) for table in tables]
 
     def add(self, field_index: int, values: Sequence, ids: np.ndarray, repeats: np.ndarray | None = None) -> None:
         """Count values of one field.
@@ -107,10 +113,15 @@ class UnknownValues:
     def warn(self, where: str = "", exclude: str | None = None) -> None:
         """Warn once about each field with at least 10 values if 90 % of them are unknown or all are missing.
 
+        Also warns about keys that joined tables lack: see `LostKeys`.
+
         Args:
             where: What the rows are part of, for the message, such as `" of the test split"`; empty for a call's rows.
             exclude: Column to skip, whose values are expected to be unknown.
         """
+        # the reason why columns are missing comes before the columns
+        for lost_keys in self.lost_keys:
+            lost_keys.warn(where)
         for f, field in enumerate(self.encoder.schema.fields):
             if field.column == exclude or f in self._warned:
                 continue
@@ -152,14 +163,23 @@ def _example_of(field: FieldSchema, cell: Any) -> str:
 
 
 def warn_of_unknown_values(
-    encoder: FeatureEncoder,
+    unknown: UnknownValues,
     columns: Mapping[str, Sequence],
     feature_ids: np.ndarray,
     feature_vectors: np.ndarray | None = None,
 ) -> None:
-    """Warn about columns of a call's rows that hold hardly any known value: see `UnknownValues`."""
+    """Warn about the rows of one call: see `UnknownValues`.
+
+    Args:
+        unknown: What counted the keys of the call's rows that joined tables lack.
+        columns: As in `UnknownValues.add_rows`, like the next arguments.
+        feature_ids: Ids of the rows.
+        feature_vectors: Vectors of the rows.
+    """
     # a single row, scored on its own, need not wait for counts
     if len(feature_ids) >= _LEAST_ROWS:
-        unknown = UnknownValues(encoder)
         unknown.add_rows(columns, feature_ids, feature_vectors)
         unknown.warn()
+        return
+    for lost_keys in unknown.lost_keys:
+        lost_keys.warn()

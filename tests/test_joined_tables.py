@@ -32,7 +32,6 @@ from clickprompt_hf.runs import finetune, predict
 from clickprompt_hf.runs.serve import load_engine
 from clickprompt_hf.schema_clickprompt import CsvFormat, TableSchema
 from clickprompt_hf.scoring import score_table
-from clickprompt_hf.scoring.lost_keys import LostKeys
 from clickprompt_hf.serving.service import _openapi
 from clickprompt_hf.tables_clickprompt import JoinedTable, JoinedTables
 
@@ -440,28 +439,6 @@ def test_a_table_in_another_csv_dialect_than_its_log_has_a_way_out(tmp_path):
         ValueError, match=r"same `csv` options: if they differ, save the table as JSON lines or Parquet"
     ):
         read_table_files(tmp_path / "log.csv", replace(schema, csv=CsvFormat(delimiter=";")))
-
-
-def test_scored_rows_with_a_key_that_the_saved_table_lacks_are_reported(recwarn):
-    table = JoinedTable("item", ["a", "b"], {"price": [1, 2], "title": ["x", "y"]})
-    lost, other = LostKeys(table), LostKeys(table)
-    lost.add(pa.table({"item": ["a", "new", None]}), ["price", "title"])
-    other.add(pa.table({"item": ["b", "b"]}), ["price", "title"])
-    lost.merge(other.counts)
-    lost.warn(" of rows.csv")
-    lost.warn(" of rows.csv")
-    told = [str(warning.message) for warning in recwarn]
-    assert len(told) == 1
-    assert told[0].startswith(
-        "1 of 4 rows of rows.csv have a key in column 'item' that the table saved with the model"
-    )
-    assert "such as 'new', so the columns ['price', 'title'] are missing there" in told[0]
-    # not if the rows have the columns themselves, nor if hardly any key is lost
-    for rows, to_join in (({"item": ["new"]}, []), ({"item": [*["a"] * 200, "new"]}, ["price"])):
-        few = LostKeys(table)
-        few.add(pa.table(rows), to_join)
-        few.warn()
-    assert len(recwarn) == 1
 
 
 def test_two_tables_with_one_column_need_a_prefix(tmp_path):

@@ -96,13 +96,15 @@ def _package_function(
         from pyspark import SparkFiles, TaskContext
 
         from clickprompt_hf.cluster.worker_models import scorer_of_process
+        from clickprompt_hf.row_warnings_clickprompt import RowWarnings
 
         scorer = scorer_of_process(
             model if name is None else SparkFiles.get(name), TaskContext.get().cpus(), batch_size
         )
+        found = RowWarnings(scorer.encoder)
         for batch in batches:
             batch = batch.rename_columns(columns)
-            scores = pa.array(scorer.score(pa.Table.from_batches([batch])), pa.float64())
+            scores = pa.array(scorer.score(pa.Table.from_batches([batch]), found), pa.float64())
             yield batch.append_column(output_column, scores)
 
     return score_batches
@@ -138,11 +140,17 @@ def _export_function(name: str, columns: list[str], output_column: str, keys: Se
             sys.modules[kept] = module
         module = sys.modules[kept]
         scorer = vars(module)["of_process"]
+        # exports of earlier versions have none, and warn per batch
+        found = module.RowWarnings(scorer.encoder) if hasattr(module, "RowWarnings") else None
         for batch in batches:
             batch = batch.rename_columns(columns)
-            unknown = module.UnknownValues(scorer.encoder)
             wanted = {*scorer.encoder.read_columns, *keys}
-            inputs = scorer.encode(batch.select([name for name in batch.schema.names if name in wanted]), unknown)
+            rows = batch.select([name for name in batch.schema.names if name in wanted])
+            if found is None:
+                inputs = scorer.encode(rows, module.UnknownValues(scorer.encoder))
+            else:
+                inputs = scorer.encode(rows, found.unknown, found.unread)
+                found.warn()
             yield batch.append_column(output_column, pa.array(scorer.score_ids(*inputs).astype("f8")))
 
     return score_batches

@@ -16,12 +16,11 @@ from ..columns_clickprompt import check_columns
 from ..encoding_clickprompt import FeatureEncoder
 from ..export.exported_folder import is_export
 from ..processor_files_clickprompt import PROCESSOR_FILE, read_processor_config
+from ..row_warnings_clickprompt import RowWarnings
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
-from ..unknown_values_clickprompt import UnknownValues
 
-# Scores a table, and counts unknown values without a warning: one per batch would drown the engine's log.
-_Score: TypeAlias = Callable[[pa.Table], np.ndarray]
+_Score: TypeAlias = Callable[[pa.Table, RowWarnings], np.ndarray]
 
 
 class TableScorer:
@@ -53,12 +52,15 @@ class TableScorer:
         else:
             encoder, self._score = _load_checkpoint(str(model), num_threads, batch_size)
         self.encoder, self.read_columns = encoder, encoder.read_columns
+        self._found = RowWarnings(encoder)
 
-    def score(self, table: pa.Table) -> np.ndarray:
+    def score(self, table: pa.Table, found: RowWarnings | None = None) -> np.ndarray:
         """Predict P(click) of each row, (N,) float64.
 
         Args:
             table: Raw rows; columns that the schema does not name are ignored.
+            found: Warns once about the tables that share it, such as those of a task: one warning per batch would
+                drown the engine's log. By default, all tables of this scorer share one.
 
         Raises:
             ValueError: If a column is missing, a cell cannot be read, or a probability is NaN.
@@ -66,7 +68,12 @@ class TableScorer:
         needed = self.needed_columns(table)
         check_columns(needed, table.column_names, "The table")
         table = table.select(needed)
-        return self._score(table).astype(np.float64) if len(table) else np.zeros(0)
+        if not len(table):
+            return np.zeros(0)
+        found = self._found if found is None else found
+        scores = self._score(table, found).astype(np.float64)
+        found.warn()
+        return scores
 
     def needed_columns(self, rows: Any) -> list[str]:
         """Columns that rows must have: those that the model reads, or the keys of tables that have them."""
@@ -78,7 +85,7 @@ def _load_export(folder: str | Path, num_threads: int, batch_size: int | None) -
 
     engine: Any = load_export(folder, num_threads, batch_size)
     encoder = engine.encoder
-    return encoder, lambda table: engine.score(engine.read(table, UnknownValues(encoder)))
+    return encoder, lambda table, found: engine.score(engine.read(table, found.unknown, found.unread))
 
 
 def _load_checkpoint(checkpoint: str, num_threads: int, batch_size: int | None) -> tuple[FeatureEncoder, _Score]:
@@ -100,8 +107,8 @@ def _load_checkpoint(checkpoint: str, num_threads: int, batch_size: int | None) 
     model: Any = load_click_model(checkpoint, config)
     model = model.to(scoring_device())
     rows, texts = batch_size or scoring_batch_size(config), RecentTexts()
-    return processor, lambda table: score_table(
-        table, processor, model, rows, unknown=UnknownValues(processor), recent_texts=texts
+    return processor, lambda table, found: score_table(
+        table, processor, model, rows, unknown=found.unknown, unread=found.unread, recent_texts=texts
     )
 
 

@@ -4,12 +4,14 @@
 Imports neither torch nor transformers.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..processor_files_clickprompt import read_processor_config
 from ..unknown_values_clickprompt import UnknownValues
+from ..unread_cells_clickprompt import UnreadCells
 from .plm_scorer import PLMScorer
 from .scorer import Scorer
 
@@ -27,8 +29,10 @@ class ExportEngine:
     def __init__(self, scorer: Scorer):
         self.scorer, self.encoder, self.trained_values = scorer, scorer.encoder, scorer.trained_values
 
-    def read(self, rows, unknown: UnknownValues) -> tuple[np.ndarray, np.ndarray | None]:
-        return self.scorer.encode(rows, unknown)
+    def read(
+        self, rows, unknown: UnknownValues, unread: Sequence[UnreadCells] = ()
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.scorer.encode(rows, unknown, unread)
 
     def score(self, inputs: tuple[np.ndarray, np.ndarray | None]) -> np.ndarray:
         return self.scorer.score_ids(*inputs)
@@ -47,8 +51,8 @@ class PLMExportEngine:
         self.scorer, self.encoder, self.trained_values = scorer, scorer.encoder, scorer.trained_values
         self.batch_rows = scorer.batch_size
 
-    def read(self, rows, unknown: UnknownValues) -> dict[str, np.ndarray]:
-        return self.scorer.encode(rows, unknown)
+    def read(self, rows, unknown: UnknownValues, unread: Sequence[UnreadCells] = ()) -> dict[str, np.ndarray]:
+        return self.scorer.encode(rows, unknown, unread)
 
     def score(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         return self.scorer.score_inputs(inputs)

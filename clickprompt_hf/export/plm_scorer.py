@@ -4,7 +4,7 @@
 It needs numpy, onnxruntime and tokenizers, but neither torch nor transformers; see `PLMScorer` for exceptions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from ..processor_files_clickprompt import VOCABULARIES_FILE, read_processor_conf
 from ..rendering_clickprompt import TextRenderer
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
-from ..unknown_values_clickprompt import UnknownValues, warn_of_unknown_values
+from ..unknown_values_clickprompt import UnknownValues
+from ..unread_cells_clickprompt import UnreadCells
 from .scorer import open_session
 from .text_tokenizer import SETTINGS_FILE, TextTokenizer
 
@@ -44,21 +45,20 @@ class RowReader(TextRenderer):
         """Columns that rows must have, without repeats."""
         return self.schema.raw_columns
 
-    def inputs(self, columns: Mapping[str, Any], unknown: UnknownValues | None = None) -> dict[str, np.ndarray]:
+    def inputs(
+        self, columns: Mapping[str, Any], unknown: UnknownValues, unread: Sequence[UnreadCells] = ()
+    ) -> dict[str, np.ndarray]:
         """Convert columns, as `columns` returns them, to model inputs.
 
         Args:
             columns: Raw values by column.
             unknown: As in `PLMScorer.encode`.
+            unread: As in `PLMScorer.encode`.
         """
-        inputs = {"feature_ids": self.encode(columns)}
+        inputs = {"feature_ids": self.encode(columns, unread=unread)}
         if self.scales:
             inputs["feature_vectors"] = self.encode_vectors(columns)
-        found = (columns, inputs["feature_ids"], inputs.get("feature_vectors"))
-        if unknown is None:
-            warn_of_unknown_values(self, *found)
-        else:
-            unknown.add_rows(*found)
+        unknown.add_rows(columns, inputs["feature_ids"], inputs.get("feature_vectors"))
         return {**inputs, **self.tokenizer(self.render(columns))}
 
 
@@ -115,21 +115,31 @@ class PLMScorer:
         """
         return self.score_inputs(self.encode(rows))
 
-    def encode(self, rows, unknown: UnknownValues | None = None) -> dict[str, np.ndarray]:
+    def encode(
+        self, rows, unknown: UnknownValues | None = None, unread: Sequence[UnreadCells] = ()
+    ) -> dict[str, np.ndarray]:
         """Convert raw rows to model inputs.
 
         Args:
             rows: As for the processor. The label is ignored.
-            unknown: Counts values that training rows did not have; by default, the scorer warns about columns of
-                which it finds hardly any known value.
+            unknown: Counts values that training rows did not have, and keys that joined tables lack. By default, the
+                scorer warns about columns of which it finds hardly any known value, and about tables that lack keys.
+            unread: Per field, counts cells that are not numbers or times. By default, this call warns about its own.
         """
-        columns = self.encoder.columns(rows)
-        return self._inputs({name: columns[name] for name in self.encoder.read_columns}, unknown=unknown)
+        counted = UnknownValues(self.encoder) if unknown is None else unknown
+        columns = self.encoder.columns(rows, lost_keys=counted.lost_keys)
+        read = {name: columns[name] for name in self.encoder.read_columns}
+        inputs = self._inputs(read, unknown=counted, unread=unread)
+        if unknown is None:
+            counted.warn()
+        return inputs
 
-    def _inputs_of_processor(self, columns: Mapping[str, Any], unknown: UnknownValues | None) -> dict[str, np.ndarray]:
+    def _inputs_of_processor(
+        self, columns: Mapping[str, Any], unknown: UnknownValues, unread: Sequence[UnreadCells]
+    ) -> dict[str, np.ndarray]:
         # mypy takes it for any renderer
         processor: Any = self.encoder
-        return dict(processor(Columns(columns), return_tensors="np", unknown=unknown))
+        return dict(processor(Columns(columns), return_tensors="np", unknown=unknown, unread=unread))
 
     def score_inputs(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Predict P(click) of what `encode` returns, in batches of texts of similar length, (B,) float32.

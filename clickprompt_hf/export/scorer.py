@@ -9,7 +9,7 @@
 `export_ctr` copies this file and the modules that it imports into the folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import onnxruntime
 
 from ..encoding_clickprompt import FeatureEncoder
 from ..processor_files_clickprompt import VOCABULARIES_FILE, read_processor_config, read_vocabularies
+from ..row_warnings_clickprompt import RowWarnings as RowWarnings  # clusters find it here
 from ..schema_clickprompt import Schema
 from ..tables_clickprompt import TABLES_FILE, JoinedTables
 from ..unknown_values_clickprompt import UnknownValues, warn_of_unknown_values
+from ..unread_cells_clickprompt import UnreadCells
 
 ONNX_FILE = "model.onnx"
 # Larger blocks are not faster and take more memory.
@@ -77,23 +79,28 @@ class Scorer:
         """
         return self.score_ids(*self.encode(rows))
 
-    def encode(self, rows, unknown: UnknownValues | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode(
+        self, rows, unknown: UnknownValues | None = None, unread: Sequence[UnreadCells] = ()
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Convert raw rows to what `score_ids` takes: `feature_ids` and, with fields of vectors, `feature_vectors`.
 
         Args:
             rows: As in `score`.
-            unknown: Counts values that training rows did not have. By default, this call counts its own and warns
-                about columns of which it finds hardly any known value.
+            unknown: Counts values that training rows did not have, and keys that joined tables lack. By default, this
+                call counts its own and warns about columns of which it finds hardly any known value, and about tables
+                that lack keys.
+            unread: Per field, counts cells that are not numbers or times. By default, this call warns about its own.
 
         Raises:
             ValueError: As `score` raises it for rows.
             TypeError: If `rows` or a row has an unsupported type.
         """
-        columns = self.encoder.columns(rows)
-        feature_ids = self.encoder.encode(columns)
+        counted = UnknownValues(self.encoder) if unknown is None else unknown
+        columns = self.encoder.columns(rows, lost_keys=counted.lost_keys)
+        feature_ids = self.encoder.encode(columns, unread=unread)
         feature_vectors = self.encoder.encode_vectors(columns) if self.encoder.scales else None
         if unknown is None:
-            warn_of_unknown_values(self.encoder, columns, feature_ids, feature_vectors)
+            warn_of_unknown_values(counted, columns, feature_ids, feature_vectors)
         else:
             unknown.add_rows(columns, feature_ids, feature_vectors)
         return feature_ids, feature_vectors

@@ -19,12 +19,12 @@ from ..data.csv_files import with_plain_numbers
 from ..data.drift import DriftCounts, FieldDrift
 from ..data.table_files import table_kind
 from ..data.table_pieces import open_table
+from ..lost_keys_clickprompt import LostKeys
 from ..processing_clickprompt import ClickPromptProcessor
 from ..recent_texts import RecentTexts
 from ..schema_clickprompt import CsvFormat
 from ..unread_cells_clickprompt import UnreadCells
 from .finished_pieces import FinishedPieces
-from .lost_keys import LostKeys
 from .table_scoring import score_table
 
 
@@ -107,8 +107,6 @@ def score_file(
                 probabilities = score_table(
                     rows, processor, model, batch_size, bf16, offset, counts.unknown, counts.unread, recent_texts
                 )
-                for lost_keys in counts.lost_keys:
-                    lost_keys.add(rows, list(to_join))
                 if number == 0 and len(table) == piece_rows:
                     # Before hours of scoring.
                     counts.warn(f" of the first rows of {input_path}")
@@ -134,12 +132,11 @@ class _CountsOfFile:
     def __init__(self, processor: ClickPromptProcessor):
         self.unknown = DriftCounts(processor, processor.trained_values)
         self.unread = [UnreadCells(field) for field in processor.schema.fields]
-        self.lost_keys = [LostKeys(table) for table in processor.tables.tables] if processor.tables is not None else []
 
     @property
     def _all(self) -> list[DriftCounts | UnreadCells | LostKeys]:
         # the reason why columns are missing comes before the columns
-        return [*self.lost_keys, self.unknown, *self.unread]
+        return [*self.unknown.lost_keys, self.unknown, *self.unread]
 
     def gather(self) -> None:
         """Add the counts of the other processes in the main one; call it in all of them."""

@@ -46,8 +46,9 @@ def score_table(
         batch_size: Rows per batch.
         bf16: Whether to run the model under bf16 autocast.
         row_offset: Number of the first row in messages.
-        unknown: Counts values that training rows did not have. By default, this call counts its own and warns about
-            columns of which it finds hardly any known value.
+        unknown: Counts values that training rows did not have, and keys that joined tables lack. By default, this call
+            counts its own and warns about columns of which it finds hardly any known value, and about tables that lack
+            keys.
         unread: Per field, counts cells that are not numbers or times. By default, this call warns about its own.
         recent_texts: States of texts that earlier calls have read. By default, this call keeps its own.
 
@@ -62,11 +63,11 @@ def score_table(
             f"`table` must be an Arrow table, got {type(table).__name__}: pa.Table.from_pandas makes one of a pandas "
             "data frame."
         )
-    table = with_joined_columns(table, processor)
+    counted = UnknownValues(processor) if unknown is None else unknown
+    table = with_joined_columns(table, processor, counted)
     _check_types(table.schema, processor)
     columns = [decoded(table.column(name)) for name in processor.read_columns]
     fields = pa.table(columns, names=processor.read_columns)
-    counted = UnknownValues(processor) if unknown is None else unknown
     with_text = model.config.use_plm
     arrays, tables, vectors = encode_tables(
         [fields], processor, with_text, row_offset=row_offset, unknown=[counted], unread=unread
@@ -119,14 +120,22 @@ def _batches(
         yield batch
 
 
-def with_joined_columns(table: pa.Table, processor: ClickPromptProcessor) -> pa.Table:
+def with_joined_columns(
+    table: pa.Table, processor: ClickPromptProcessor, unknown: UnknownValues | None = None
+) -> pa.Table:
     """The table with the columns of the processor's joined tables that it lacks.
+
+    Args:
+        table: Raw rows.
+        processor: The processor.
+        unknown: Counts keys that joined tables lack; `None` to count nothing.
 
     Raises:
         ValueError: If the table lacks a column that the processor reads, and the key of a joined table that has it.
     """
     columns = dict(zip(table.column_names, table.columns))
-    for name, cells in processor.joined_columns(columns, "The table").items():
+    lost_keys = () if unknown is None else unknown.lost_keys
+    for name, cells in processor.joined_columns(columns, "The table", lost_keys).items():
         table = table.append_column(name, pa.chunked_array([_array_of(cells)]))
     return table
 

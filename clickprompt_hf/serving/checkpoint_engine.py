@@ -33,7 +33,7 @@ class CheckpointEngine:
         self.name = f"{reader}, PyTorch on {model.device}"
 
     def read(self, rows: Rows, unknown: UnknownValues) -> dict[str, torch.Tensor]:
-        columns = self.encoder.columns(rows)
+        columns = self.encoder.columns(rows, lost_keys=unknown.lost_keys)
         # the label, which requests may hold, is ignored
         read = {name: columns[name] for name in self.encoder.read_columns}
         return self.pipeline.preprocess(read, unknown=unknown)

@@ -1,7 +1,9 @@
 # Copyright 2026 The clickprompt_hf authors. Licensed under the Apache License, Version 2.0.
 """What the service counts, for Prometheus."""
 
+import logging
 import threading
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,6 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from ..data.drift import DriftCounts, TrainedValues
 from ..encoding_clickprompt import FeatureEncoder
+from ..lost_keys_clickprompt import LostKeys
+
+logger = logging.getLogger(__name__)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _COUNTED_AT_ONCE = 1_000
@@ -20,7 +25,7 @@ class ServedValues(DriftCounts):
     """Counts the values of the rows that the service reads, since its start and recently.
 
     Rows are kept until there are enough to be counted at once, as counting few takes as long as scoring them. Threads
-    may share it.
+    may share it. Logs once per joined table if it lacks at least 1 % of the keys of the first thousand rows or more.
 
     Args:
         encoder: As in `DriftCounts`.
@@ -35,6 +40,7 @@ class ServedValues(DriftCounts):
         self._rows_of_block = 0
         self._pending: list[tuple[Mapping[str, Sequence], np.ndarray, np.ndarray | None]] = []
         self._num_pending = 0
+        self._logged: list[LostKeys] = []
         self._lock = threading.Lock()
 
     def add_rows(
@@ -73,6 +79,11 @@ class ServedValues(DriftCounts):
         self._blocks[0].merge(counts.counts)
         self._rows_of_block += self._num_pending
         self._pending, self._num_pending = [], 0
+        for lost_keys in self.lost_keys:
+            few = lost_keys.num_keys < _COUNTED_AT_ONCE
+            if not (few or lost_keys in self._logged or (message := lost_keys.message()) is None):
+                self._logged.append(lost_keys)
+                logger.warning(message)
 
     def collect(self) -> Iterator[Metric]:
         """The counts as Prometheus wants them: counters since the start, and the stability index of the last rows."""
@@ -99,6 +110,22 @@ class ServedValues(DriftCounts):
             if drift.stability_index is not None:
                 index.add_metric([drift.key], drift.stability_index)
         yield from (values, unseen, missing, trained, index)
+        if self.lost_keys:
+            yield from self._keys_of_tables()
+
+    def _keys_of_tables(self) -> Iterator[Metric]:
+        """Counts of keys that were looked up in joined tables; several tables with one key are counted together."""
+        keys = CounterMetricFamily("clickprompt_joined_keys", "Keys looked up in joined tables.", labels=["key"])
+        lost = CounterMetricFamily("clickprompt_lost_keys", "Keys that joined tables lack.", labels=["key"])
+        looked_up: Counts[str] = Counts()
+        lacking: Counts[str] = Counts()
+        for of_table in self.lost_keys:
+            looked_up[of_table.table.key] += of_table.num_keys
+            lacking[of_table.table.key] += of_table.num_lost
+        for key in looked_up:
+            keys.add_metric([key], looked_up[key])
+            lost.add_metric([key], lacking[key])
+        yield from (keys, lost)
 
 
 class ServiceMetrics:
