@@ -197,6 +197,25 @@ def test_a_sku_is_an_item():
     assert compare.role_fields(schema, arguments) == {"user": 2, "item": 1}
 
 
+@pytest.mark.parametrize(
+    ("user", "item"),
+    [
+        ("Benutzer-ID", "Artikelnummer"),
+        ("NutzerID", "Produkt"),
+        ("Kundennummer", "Film"),
+        ("id_utilisateur", "id_produit"),
+        ("Abonné", "livre"),
+        ("id_usuario", "Artículo"),
+        ("userid", "newsId"),
+    ],
+)
+def test_users_and_items_are_found_in_other_languages(user, item):
+    arguments = SimpleNamespace(user_field=None, item_field=None)
+    # a word within another one names no column
+    schema = Schema.from_dict({**SCHEMA, "fields": ["Kundenservice", "Filmothek", item, user]})
+    assert compare.role_fields(schema, arguments) == {"user": 3, "item": 2}
+
+
 def test_a_missing_item_column_is_announced_with_what_it_costs():
     said = []
     # numbers and parts of times are neither users nor items

@@ -2,6 +2,7 @@
 """What the name of a column suggests: ids, places, times, outcomes; and how the text calls the field."""
 
 import re
+import unicodedata
 
 
 def _words(text: str) -> set[str]:
@@ -14,17 +15,30 @@ ID_WORDS = _words(
     """
 )
 _ACRONYMS = _words("id uid uuid isbn asin sku ean ip url")
+# What a table calls its users and its items, in English, German, French and Spanish, the likeliest words first.
+WORDS_OF_ROLES = {
+    "user": (
+        *("user", "customer", "client", "visitor", "member", "reader", "patient"),
+        *("benutzer", "nutzer", "kunde", "kunden", "kundin", "besucher", "mitglied", "leser"),
+        *("utilisateur", "utilisatrice", "cliente", "visiteur", "membre", "lecteur", "abonne"),
+        *("usuario", "usuaria", "visitante", "miembro", "lector", "paciente", "abonado"),
+    ),
+    "item": (
+        *("item", "movie", "product", "book", "sku", "isbn", "anime", "article", "song", "track", "news", "ad"),
+        *("artikel", "produkt", "film", "buch", "lied", "nachricht", "anzeige"),
+        *("produit", "livre", "chanson", "annonce"),
+        *("articulo", "producto", "pelicula", "libro", "cancion", "anuncio"),
+    ),
+}
 # Users, items and events: numbers under such a name alone are ids, unlike those of `user_age`.
-_ENTITY_WORDS = _words(
+_ENTITY_WORDS = {word for words in WORDS_OF_ROLES.values() for word in words} | _words(
     """
-    user customer client member visitor viewer reader listener player patient person subscriber buyer seller
-    merchant vendor supplier driver rider passenger guest applicant candidate student teacher employee employer
-    reviewer author artist actor doctor physician provider agent advertiser publisher household item product article
-    news movie film book song track album anime game video show channel podcast app ad campaign creative banner site
+    viewer listener player person subscriber buyer seller merchant vendor supplier driver rider passenger guest
+    applicant candidate student teacher employee employer reviewer author artist actor doctor physician provider
+    agent advertiser publisher household album game video show channel podcast app campaign creative banner site
     domain page listing property store shop restaurant hotel business venue company job vacancy course recipe query
     keyword session device account card policy loan contract claim order transaction invoice encounter visit
     admission booking reservation impression request event record row ticket tweet post review msno playlist brand
-    kunde nutzer benutzer artikel produkt cliente usuario producto utilisateur produit
     model machine sensor station cust usr respondent participant panelist subject tenant borrower donor resident
     """
 )
@@ -67,14 +81,23 @@ _AGGREGATE_WORDS = _words(
 _ID_ENDINGS = re.compile(
     r".*(user|item|customer|client|product|patient|account|member|session|order|device|loan)id"
     r"|(user|cust|customer|client|patient|account|acct|member|person|employee|emp|policy|loan|order)(no|nr|num|nbr|number)"
+    r"|(benutzer|nutzer|kunden|mitglieds?|artikel|produkt)(id|nr|nummer|kennung)"
 )
 _PERIOD = re.compile(r"\d+(d|h|w|m|y|days?|hours?|weeks?|months?)?")
 
 
 def words_of(column: str) -> set[str]:
-    """The words of a column's name, in lower case."""
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", column)
+    """The words of a column's name, in lower case and without accents."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", column) if not unicodedata.combining(c))
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", plain)
     return set(re.split(r"[^a-z0-9]+", spaced.lower())) - {""}
+
+
+def is_named_after(word: str, column: str) -> bool:
+    """Whether a column is named after a word, as in `user_id`, `userId`, `User-ID`, `users` and `Benutzernummer`."""
+    words = words_of(column)
+    forms = {word, *(f"{word}{ending}" for ending in ("id", "nr", "nummer", "kennung"))}
+    return bool(words & forms) or words == {f"{word}s"}
 
 
 def suggests_ids(words: set[str]) -> bool:

@@ -42,6 +42,7 @@ from ..configuration_clickprompt import SPLIT_FAMILIES, ClickPromptConfig
 from ..data.arrow_cells import distinct_cells
 from ..data.sources import FILE_FORMATS
 from ..data.splits import choose_split_column, draw_validation_rows, split_source
+from ..drafting.column_names import WORDS_OF_ROLES, is_named_after
 from ..presets import preset_datasets
 from ..schema_clickprompt import Schema
 from ..training import ClickPromptTrainingArguments
@@ -75,10 +76,6 @@ _NOT_TAKEN = {
 }
 # With fewer rows of a class, the figures are meaningless.
 _LEAST_ROWS = 5
-_WORDS_OF_ROLES = {
-    "user": ("user", "customer", "client", "visitor", "member", "reader", "patient"),
-    "item": ("item", "movie", "product", "book", "sku", "isbn", "anime", "article", "song", "track", "news", "ad"),
-}
 
 
 def make_parser() -> TrainingParser:
@@ -371,19 +368,12 @@ def role_fields(schema: Schema, compare_args: CompareArguments) -> dict[str, int
             continue
         candidates = [f for f, field in enumerate(schema.fields) if field.kind == "categorical"]
         guessed = next(
-            (f for word in _WORDS_OF_ROLES[role] for f in candidates if _names(word, schema.columns[f])),
+            (f for word in WORDS_OF_ROLES[role] for f in candidates if is_named_after(word, schema.columns[f])),
             None,
         )
         if guessed is not None:
             found[role] = guessed
     return found
-
-
-def _names(word: str, column: str) -> bool:
-    """Whether a column is named after a word, as in `user_id`, `userId` and `User-ID`."""
-    name = column.casefold()
-    parts = "".join(c if c.isalnum() else " " for c in name).split()
-    return word in parts or name in (f"{word}id", f"{word}s")
 
 
 def counts_in_training(data: PreparedData, field_index: int, test: pa.Table) -> np.ndarray:
