@@ -16,7 +16,7 @@ import numpy as np
 # One import per line: parentheses do not survive the copy into a checkpoint.
 # isort: off
 from .schema_clickprompt import FieldSchema
-from .values_clickprompt import canonical, holds_several, number_of
+from .values_clickprompt import canonical, holds_several, normal_spelling, number_of
 # isort: on
 
 _QUOTED = r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
@@ -66,14 +66,14 @@ class UnreadableCell(ValueError):
 
 
 def cell_values(cell: Any, field: FieldSchema) -> list[str]:
-    """Members of a cell of a multi-valued field, as vocabularies spell them, without blanks.
+    """Members of a cell of a multi-valued field, as vocabularies spell them, without missing ones.
 
     Args:
         cell: A list, tuple, set, array, tensor or column of any library; a mapping from member to weight; a string of
             members separated by `field.separator`; or a list written as text, such as `"[8, 9]"`, `"['a', 'b']"` or
             JSON. Sets are sorted, as their order means nothing. Anything else is the only member.
         field: The field, of kind `"multi_valued"`. With `weight_separator`, members lose their weights, and the
-            heaviest come first.
+            heaviest come first. Its `missing` words are no members.
 
     Raises:
         UnreadableCell: If a member is itself a list or a mapping, or a list written as text is abbreviated.
@@ -93,7 +93,12 @@ def cell_values(cell: Any, field: FieldSchema) -> list[str]:
         if holds_several(member):
             raise UnreadableCell(field, cell, f"{member!r:.60} holds several values. {_ADVICE_FOR_NESTED}")
     spelled = [text for text in map(canonical, members) if text]
-    return spelled if field.weight_separator is None else _without_weights(spelled, field.weight_separator)
+    if field.weight_separator is not None:
+        spelled = _without_weights(spelled, field.weight_separator)
+    if not field.missing:
+        return spelled
+    words = set(map(normal_spelling, field.missing))
+    return [text for text in spelled if normal_spelling(text) not in words]
 
 
 def kept_values(values: Sequence[str], field: FieldSchema) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from tiny_data import tiny_roberta_tokenizer
 
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
+from clickprompt_hf.lists_clickprompt import cell_values
 
 WORDS = ["unknown", "?", "0000-00-00", -999]
 CELLS = {
@@ -43,6 +44,38 @@ def test_words_for_missing_are_blank_cells(kind, as_table, tmp_path):
             np.testing.assert_array_equal(reader.encode(columns), plain.encode({"x": blanked, "user": [0] * 8}))
             assert reader.render_values(0, cells)[:4] == ["X is unknown."] * 4
             assert reader.render_values(0, cells) == plain.render_values(0, blanked)
+
+
+@pytest.mark.parametrize(
+    ("cells", "without"),
+    [
+        ([["a", "NA"], ["?", "b"], ["?"]], [["a"], ["b"], []]),
+        (["a|NA", "?|b", "?"], ["a", "b", ""]),
+        (["['a', 'NA']", '["?", "b"]', "[?]"], ["['a']", '["b"]', "[]"]),
+        ([["-1.0", -1], ["a"], ["b"]], [[], ["a"], ["b"]]),
+        # members give way before `max_values` cuts the list
+        ([["NA", "NA", "a", "b", "c"], ["c"], []], [["a", "b", "c"], ["c"], []]),
+    ],
+)
+@pytest.mark.parametrize("as_table", [False, True])
+def test_words_for_missing_within_lists_are_no_members(cells, without, as_table):
+    fields = (FieldSchema("x", "X", "multi_valued", max_values=3, missing=["NA", "?", -1]), FieldSchema("user"))
+    columns, expected = ({"x": values, "user": [1, 2, 3]} for values in (cells, without))
+    if as_table and len({type(member) for cell in cells for member in cell}) > 1:
+        pytest.skip("Arrow has no such lists")
+    processor = ClickPromptProcessor.fit(
+        pa.table(columns) if as_table else columns, Schema(fields, "click"), tiny_roberta_tokenizer()
+    )
+    plain = ClickPromptProcessor.fit(expected, Schema(fields, "click"), tiny_roberta_tokenizer())
+    assert processor.vocabularies == plain.vocabularies
+    np.testing.assert_array_equal(processor.encode(columns), plain.encode(expected))
+    assert processor.render(columns) == plain.render(expected)
+
+
+def test_weights_do_not_hide_words_for_missing():
+    field = FieldSchema("x", kind="multi_valued", weight_separator=":", missing=["NA"])
+    assert cell_values("NA:0.9|a:0.1|b:0.5", field) == ["b", "a"]
+    assert cell_values({"NA": 0.9, "a": 0.1}, field) == ["a"]
 
 
 def test_other_words_still_cause_a_warning():
