@@ -6,7 +6,7 @@ import dataclasses
 import math
 import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
@@ -194,6 +194,15 @@ def _check_inherited(values: dict[str, Any], where: str = "") -> None:
     for name in ("dtype", "torch_dtype"):
         if (value := values.get(name)) is not None and str(value).removeprefix("torch.") not in _DTYPES:
             raise ValueError(f"`{name}`{where} must be one of {_DTYPES} or None, got {value!r}.")
+
+
+def _check_not_computed(given: Iterable[str]) -> None:
+    """Raise a ValueError if an argument has the name of what follows from other settings."""
+    for name in given:
+        computed = getattr(ClickPromptConfig, name, None)
+        if isinstance(computed, property) and computed.fset is None:
+            advice = " The limit of texts is an argument of ClickPromptProcessor." if name == "max_text_length" else ""
+            raise ValueError(f"`{name}` follows from other settings and must be left out.{advice}")
 
 
 def _check_plm_values(text_config: PreTrainedConfig) -> None:
@@ -625,6 +634,7 @@ class ClickPromptConfig(PreTrainedConfig):
         # `pipeline` asks to trust the code named here; the installed package has registered the task itself
         from_checkpoint = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
         kwargs["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES) if from_checkpoint else {}
+        _check_not_computed(kwargs)
         self.check()
         # an implementation that is set on the PLM's configuration counts too
         own = getattr(self.text_config, "_attn_implementation", None)

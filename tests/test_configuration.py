@@ -237,3 +237,16 @@ def test_the_numbers_of_every_family_of_plms_are_checked(family):
                 ClickPromptConfig(text_config={**good, name: number}, ctr_config=tiny_ctr_config())
             checked += 1
     assert checked >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("max_text_length", "The limit of texts is an argument of ClickPromptProcessor"),
+        ("causal", ""),
+        ("hidden_size", ""),
+    ],
+)
+def test_what_follows_from_other_settings_cannot_be_given(name, advice):
+    with pytest.raises(ValueError, match=f"`{name}` follows from other settings and must be left out.*{advice}"):
+        ClickPromptConfig(ctr_config=tiny_ctr_config(), fusion="ctr", **{name: 40})
