@@ -58,13 +58,14 @@ _NANOSECONDS |= {"ns": 1, "W": 7 * _NANOSECONDS["D"]}
 
 
 def is_column(values: Any) -> bool:
-    """Whether `values` is a sequence of values; strings, mappings and sets, which have no order, are not."""
-    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping, set, frozenset))
+    """Whether `values` is a sequence of values, unlike strings, zero-dimensional arrays, and sets without an order."""
+    is_sequence = hasattr(values, "__len__") and not isinstance(values, (str, bytes, Mapping, set, frozenset))
+    return is_sequence and getattr(values, "ndim", None) != 0
 
 
 def holds_several(cell: Any) -> bool:
     """Whether a cell is a list, a set or a mapping. A zero-dimensional array is a single value."""
-    return isinstance(cell, (Mapping, set, frozenset)) or (is_column(cell) and getattr(cell, "ndim", None) != 0)
+    return isinstance(cell, (Mapping, set, frozenset)) or is_column(cell)
 
 
 def each_distinct(values: Iterable, function: Callable[[Any], Any]) -> list[Any]:

@@ -347,6 +347,11 @@ def test_wrong_parameters_are_refused_in_fit(parameters, message):
 def test_unusable_features():
     with pytest.raises(ValueError, match="must have a column that can be a field.*constant"):
         tiny_classifier().fit({"constant": [1] * 10}, [0, 1] * 5)
+    for column in (np.array(1), torch.tensor(1)):
+        with pytest.raises(
+            TypeError, match=r"must map each column to its values, but maps 'a' to (array|tensor)\(1\)"
+        ):
+            tiny_classifier().fit({"a": column, "b": column}, [0])
     with pytest.raises(TypeError, match="maps 'a' to 3"):
         tiny_classifier().fit({"a": 3}, [0, 1])
     for series in (pd.Series([1, 2]), pa.chunked_array([[1, 2]])):

@@ -555,6 +555,7 @@ def test_cells_without_dimensions_are_single_values():
     expected = processor({"user": user, "title": "a"})["feature_ids"]
     for cell in (np.array(user), torch.tensor(user), np.int64(user)):
         assert processor([{"user": cell, "title": "a"}])["feature_ids"] == expected
+        assert processor({"user": cell, "title": np.array("a")})["feature_ids"] == expected
 
 
 def test_row_offset_counts_in_the_message_about_a_wrong_label():
