@@ -184,7 +184,9 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
         self.trained_values = None
         return self.field_sizes
 
-    def refresh_table(self, file: str | Path, key: str, prefix: str | None = None) -> None:
+    def refresh_table(
+        self, file: str | Path, key: str, prefix: str | None = None, key_in_table: str | None = None
+    ) -> None:
         """Replace a joined table by a newer file, so that new users or items get its values. No training is needed.
 
         `save_pretrained` saves the new table in place of the old one. Ids, vocabularies and the schema do not change;
@@ -195,6 +197,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
                 same dialect.
             key: Column of raw rows by which the table is joined.
             prefix: Prefix of the table in the schema; needed only if several tables are joined by `key`.
+            key_in_table: Name of the key's column in the file; by default, that of the table used in training.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -203,7 +206,7 @@ class ClickPromptProcessor(TextRenderer, ProcessorMixin):
             ImportError: If the package is not installed.
         """
         refreshed = _data_module("refreshed_tables").refreshed_tables
-        self.tables = refreshed(self.tables, self.schema, file, key, prefix)
+        self.tables = refreshed(self.tables, self.schema, file, key, prefix, key_in_table)
 
     @property
     def tokenizer(self):

@@ -289,23 +289,45 @@ class TableSchema:
     Args:
         file: Path of the table, in any format that a log may have. In a schema file, it is relative to that file's
             folder.
-        key: Column by which rows are joined, in both the table and the log. Its values are unique in the table.
+        key: Column of the log by which rows are joined.
         prefix: Put before the names of the table's other columns, such as `"user_"`. Fields of the schema use these
             longer names.
+        key_in_table: Name of the key's column in the table, if it has another one there. Its values are unique.
+        csv: How the table is written if it is a CSV file; `None` if like the log.
 
     Raises:
-        ValueError: If a value is not a string, or `file` or `key` is empty.
+        ValueError: If a value has the wrong type, or `file`, `key` or `key_in_table` is empty.
     """
 
     file: str
     key: str
     prefix: str = ""
+    key_in_table: str | None = None
+    csv: CsvFormat | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.csv, Mapping):
+            object.__setattr__(self, "csv", _csv_format("`csv` part of a table", self.csv))
+        if not (self.csv is None or isinstance(self.csv, CsvFormat)):
+            raise ValueError(f"`csv` of one of the `tables` of a schema must be a mapping, got {self.csv!r:.200}.")
+        if self.key_in_table is not None and not (isinstance(self.key_in_table, str) and self.key_in_table):
+            raise ValueError(
+                f"`key_in_table` of one of the `tables` of a schema must be a string, got {self.key_in_table!r}."
+            )
         for name in ("file", "key", "prefix"):
             value = getattr(self, name)
             if not isinstance(value, str) or not (value or name == "prefix"):
                 raise ValueError(f"`{name}` of one of the `tables` of a schema must be a string, got {value!r}.")
+
+    @property
+    def key_column(self) -> str:
+        """Name of the key's column in the table."""
+        return self.key if self.key_in_table is None else self.key_in_table
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as plain data, as in a schema file. What earlier versions lack is left out at its default."""
+        data = asdict(self)
+        return {name: value for name, value in data.items() if name in ("file", "key", "prefix") or value is not None}
 
 
 @dataclass(frozen=True)
@@ -532,7 +554,7 @@ class Schema:
                 field["as"] = "vector"
             if columns:
                 field["columns"] = columns
-        data = {**asdict(self), "fields": written, "tables": list(map(asdict, self.tables))}
+        data = {**asdict(self), "fields": written, "tables": [table.to_dict() for table in self.tables]}
         if not self.tables:
             del data["tables"]
         return data
@@ -563,8 +585,7 @@ class Schema:
             built.append(FieldSchema(**field))
         csv = data.get("csv")
         if csv is not None and not isinstance(csv, CsvFormat):
-            _check_keys("`csv` part of a schema", csv, CsvFormat, required=())
-            csv = CsvFormat(**csv)
+            csv = _csv_format("`csv` part of a schema", csv)
         tables = () if data.get("tables") is None else data["tables"]
         if not isinstance(tables, (list, tuple)):
             raise ValueError(f"`tables` of a schema must be a list of tables, got {tables!r:.200}.")
@@ -578,6 +599,11 @@ class Schema:
 
 # attributes whose keys in a schema file have another name
 _KEYS = {"as_vector": "as"}
+
+
+def _csv_format(what: str, data: Any) -> CsvFormat:
+    _check_keys(what, data, CsvFormat, required=())
+    return CsvFormat(**data)
 
 
 def _check_keys(what: str, data: Any, cls: type, required: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from own_tables import clinic, loans, shop
 from clickprompt_hf import ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.reading import load_splits
 from clickprompt_hf.data.schema_file import load_schema
-from clickprompt_hf.data.table_files import open_table_file
+from clickprompt_hf.data.table_files import open_table_file, read_table_files
 from clickprompt_hf.runs.command import run_command
 from clickprompt_hf.runs.draft_schema import draft_schema, main
 from clickprompt_hf.schema_clickprompt import CsvFormat
@@ -495,6 +495,31 @@ def test_columns_that_are_the_label_by_name_are_not_passed_over(name, values, sa
         assert said in found[0]
     elif name == "click":
         assert yaml.safe_load(text)["label"] == "click"
+
+
+@pytest.mark.parametrize(
+    ("log", "options", "users", "csv"),
+    [
+        ("user;day;click\n", ["--delimiter", ";"], "id;age\n", None),
+        ("user;day;click\n", ["--delimiter", ";"], "id,age\n", {}),
+        ("user,day,click\n", [], "id;age\n", {"delimiter": ";"}),
+        ("", ["--column_names", "user", "day", "click"], "id,age\n", None),
+        ("", ["--column_names", "user", "day", "click"], "id|age\n", {"delimiter": "|"}),
+    ],
+)
+def test_the_dialect_of_a_joined_table_is_its_own(log, options, users, csv, tmp_path, capsys):
+    mark, own = (";" if ";" in text else "|" if "|" in text else "," for text in (log, users))
+    rows = [f"{n % 50}{mark}{n % 3}{mark}{n * n // 7 % 2}\n" for n in range(300)]
+    (tmp_path / "log.csv").write_text(log + "".join(rows))
+    (tmp_path / "users.csv").write_text(users + "".join(f"{n}{own}{n % 30 + 20}\n" for n in range(50)))
+    main([str(tmp_path / "log.csv"), "--label", "click", "--join", str(tmp_path / "users.csv"), "user=id", *options])
+    text = capsys.readouterr().out
+    (tmp_path / "schema.yaml").write_text(text)
+    (table,) = load_schema(tmp_path / "schema.yaml").tables
+    assert (table.key, table.key_in_table) == ("user", "id")
+    assert table.csv == (None if csv is None else CsvFormat(**csv))
+    assert "age" in load_schema(tmp_path / "schema.yaml").columns
+    assert read_table_files(tmp_path / "log.csv", load_schema(tmp_path / "schema.yaml"))["age"][31].as_py() == "21"
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

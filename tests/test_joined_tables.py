@@ -391,7 +391,7 @@ def small(folder, log=None, users=None, tables=None):
         (
             {"log": {"user": [1], "click": [1]}},
             ValueError,
-            r"the column 'user_id', by which .*users\.parquet is joined; .* The key must have the same name in",
+            r"the column 'user_id', by which .*users\.parquet is joined; .* If the table names it otherwise",
         ),
         ({"log": {"user_id": [[1]], "click": [1]}}, ValueError, "one key per row .* cells of type list<"),
         ({"tables": [{"file": "none.csv", "key": "user_id"}]}, FileNotFoundError, r"`file` of one of .* at none\.csv"),
@@ -431,14 +431,39 @@ def test_keys_that_a_table_lacks_are_reported(read, keys, message, tmp_path, rec
     assert message is None or re.match(message, told[0])
 
 
-def test_a_table_in_another_csv_dialect_than_its_log_has_a_way_out(tmp_path):
-    (tmp_path / "log.csv").write_text("user_id;click\n1;0\n")
-    (tmp_path / "users.csv").write_text("user_id,age\n1,30\n")
+def test_a_table_may_be_written_otherwise_than_its_log(tmp_path):
+    """Each file has its own dialect, and the key its own name."""
+    (tmp_path / "log.csv").write_text("user_id;age_of_day;click\n1;1,5;0\n2;2,5;1\n")
+    (tmp_path / "users.csv").write_text("id,age\n1,30.5\n2,1000.25\n")
+    described = {"file": str(tmp_path / "users.csv"), "key": "user_id", "prefix": "user_", "key_in_table": "id"}
+    fields = [{"column": name, "kind": "numeric"} for name in ("age_of_day", "user_age")]
+    content = {"fields": fields, "label": "click", "csv": {"delimiter": ";", "decimal": ","}}
+    schema = Schema.from_dict({**content, "tables": [{**described, "csv": {}}]})
+    assert Schema.from_dict(schema.to_dict()) == schema
+    rows = read_table_files(tmp_path / "log.csv", schema).to_pydict()
+    assert (rows["age_of_day"], rows["user_age"]) == (["1.5", "2.5"], ["30.5", "1000.25"])
+    processor = ClickPromptProcessor.fit(read_table_files(tmp_path / "log.csv", schema), schema)
+    processor.save_pretrained(tmp_path / "processor")
+    loaded = ClickPromptProcessor.from_pretrained(tmp_path / "processor")
+    assert loaded.columns({"user_id": [2], "age_of_day": [1]})["user_age"] == ["1000.25"]
+    (tmp_path / "newer.csv").write_text("id,age\n3,7.5\n")
+    loaded.refresh_table(tmp_path / "newer.csv", "user_id")
+    assert loaded.columns({"user_id": [3], "age_of_day": [1]})["user_age"] == ["7.5"]
+    (tmp_path / "newer.csv").write_text("nr,age\n3,8.5\n")
+    loaded.refresh_table(tmp_path / "newer.csv", "user_id", key_in_table="nr")
+    assert loaded.columns({"user_id": [3], "age_of_day": [1]})["user_age"] == ["8.5"]
+    # without a dialect of its own, a table is read like the log
+    schema = Schema.from_dict({**content, "tables": [described]})
+    with pytest.raises(ValueError, match=r"the column 'id' once, .* not written like its log needs a `csv` part"):
+        read_table_files(tmp_path / "log.csv", schema)
+
+
+def test_a_log_without_a_header_has_tables_with_one(tmp_path):
+    (tmp_path / "log.csv").write_text("1;0\n2;1\n")
+    (tmp_path / "users.csv").write_text("user_id;age\n1;30\n2;40\n")
     schema = small(tmp_path, tables=[{"file": str(tmp_path / "users.csv"), "key": "user_id"}])
-    with pytest.raises(
-        ValueError, match=r"same `csv` options: if they differ, save the table as JSON lines or Parquet"
-    ):
-        read_table_files(tmp_path / "log.csv", replace(schema, csv=CsvFormat(delimiter=";")))
+    schema = replace(schema, csv=CsvFormat(delimiter=";", column_names=("user_id", "click")))
+    assert read_table_files(tmp_path / "log.csv", schema)["age"].to_pylist() == ["30", "40"]
 
 
 def test_two_tables_with_one_column_need_a_prefix(tmp_path):
@@ -454,6 +479,12 @@ def test_two_tables_with_one_column_need_a_prefix(tmp_path):
         ("users.csv", "`tables` of a schema must be a list"),
         ([{"file": "users.csv"}], r"Missing keys in a table of a schema: \['key'\]"),
         ([{"file": "users.csv", "key": 3}], "`key` of one of the `tables` of a schema must be a string, got 3"),
+        ([{"file": "u", "key": "k", "key_in_table": ""}], "`key_in_table` of one of the `tables` .* a string, got ''"),
+        (
+            [{"file": "u", "key": "k", "csv": ";"}],
+            "`csv` of one of the `tables` of a schema must be a mapping, got ';'",
+        ),
+        ([{"file": "u", "key": "k", "csv": {"sep": ";"}}], r"Unknown keys in a `csv` part of a table: \['sep'\]"),
         ([{"file": "u", "key": "k", "on": "x"}], r"Unknown keys in a table of a schema: \['on'\]"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -121,6 +122,7 @@ def test_rows_with_the_columns_lose_no_key(processor, model, recwarn):
 
 
 def test_rows_scored_one_by_one_warn_once(processor, model, recwarn):
+    warnings.simplefilter("always")
     pipe = ClickPromptPipeline(model, processor, device="cpu")
     before = pickle.dumps(processor)
     for item in ("new", "newer", "newest"):
@@ -132,6 +134,8 @@ def test_rows_scored_one_by_one_warn_once(processor, model, recwarn):
 @pytest.mark.parametrize("name", ["model", "served"])
 def test_the_batches_of_a_task_share_warnings(name, folder, recwarn):
     """Also those about cells that are not numbers, which each batch used to repeat."""
+    # Python would hide a warning that repeats an earlier one
+    warnings.simplefilter("always")
     scorer = TableScorer(folder / name)
     batches = [pa.table({**log(3), "price": ["cheap"] + ["1.5"] * 19}) for _ in range(3)]
     lacking = [pa.table(log(3)) for _ in range(3)]

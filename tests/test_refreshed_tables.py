@@ -94,6 +94,15 @@ def test_new_keys_get_the_values_of_the_new_file(folder):
     assert ClickPromptProcessor.from_pretrained(folder / "refreshed")(rows)["feature_ids"] == ids
 
 
+@pytest.mark.filterwarnings("ignore:.*have a key in column")
+def test_the_key_may_have_another_name_in_the_new_file(folder):
+    expected = scores(folder)
+    (folder / "renamed.csv").write_text(ITEMS.replace("item_id", "id"))
+    np.testing.assert_array_equal(scores(folder, (str(folder / "renamed.csv"), "item_id=id")), expected)
+    with pytest.raises(ValueError, match="`key_in_table` of one of the `tables` of a schema must be a string"):
+        scores(folder, (str(folder / "renamed.csv"), "item_id="))
+
+
 def test_a_server_joins_newer_tables(folder):
     (folder / "newer.csv").write_text(ITEMS + "new;Up;2,5\n")
     export_ctr(folder / "model", folder / "served")
@@ -135,8 +144,8 @@ def test_pieces_scored_with_another_table_are_not_resumed(folder, monkeypatch):
     ("text", "join", "error", "message"),
     [
         ("item_id;title\na;Up\n", ["item_id"], ValueError, r"newer\.csv must have .*missing \['price'\]"),
-        ("id;title;price\na;Up;1\n", ["item_id"], ValueError, r"newer\.csv must have the column 'item_id' once"),
-        ("item_id,title,price\na,Up,1\n", ["item_id"], ValueError, "once, .* save the table as JSON"),
+        ("id;title;price\na;Up;1\n", ["item_id"], ValueError, r"newer\.csv must have the column .item_id. once"),
+        ("item_id,title,price\na,Up,1\n", ["item_id"], ValueError, "once, .* needs a `csv` part of its own"),
         (ITEMS + "a;Up;1\n", ["item_id"], ValueError, "rows 0 and 3 both have 'a'"),
         (ITEMS, ["title"], ValueError, r"must be one by which .*, \['user_id', 'item_id'\], got 'title'"),
         (ITEMS, ["item_id", "item_"], ValueError, r"prefix of the table .* must be one of \[''\], got 'item_'"),

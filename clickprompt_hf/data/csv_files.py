@@ -24,7 +24,7 @@ from .opened_files import count_line_ends, errors_naming, opened
 
 _BLOCK_BYTES = 1 << 20
 _LONGEST_ROW_BYTES = 1 << 28
-_DELIMITERS = ",;\t|"
+LIKELY_DELIMITERS = ",;\t|"
 # UTF-32's mark begins with UTF-16's.
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -266,7 +266,7 @@ class CsvFile:
         """Name the likely delimiter: a sentence that starts with a space, or an empty string."""
         delimiter = self._grammar.delimiter.decode()
         text = delimiter.join(self._header)
-        likely = max(_DELIMITERS, key=lambda other: text.count(other) if other != delimiter else -1)
+        likely = max(LIKELY_DELIMITERS, key=lambda other: text.count(other) if other != delimiter else -1)
         if text.count(likely) <= text.count(delimiter):
             return ""
         return f" Its cells seem to be separated by {likely!r}: read it with {_option('delimiter', likely)}."

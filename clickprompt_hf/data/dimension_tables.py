@@ -43,48 +43,48 @@ class DimensionTable:
 
     def __init__(self, file: ReadableFile, described: TableSchema, wanted: Collection[str]):
         self.path, self.key = file.path, described.key
+        key_column = described.key_column
         self.num_keys = self.num_lost = 0
         self.lost_key: Any = None
         given = file.schema.names
-        if given.count(self.key) != 1:
-            advice = file.advise_on_columns()
-            if advice:
-                # only of a CSV file
-                advice += (
-                    " The log and its tables are read with the same `csv` options: if they differ, save the table as "
-                    "JSON lines or Parquet."
-                )
-            raise ValueError(
-                f"{file.path} must have the column {self.key!r} once, the `key` by which it is joined; it has {given}."
-                f"{advice}"
+        if given.count(key_column) != 1:
+            advice = (
+                " If the key has another name there, give that as `key_in_table`." if key_column == self.key else ""
             )
-        named = {name: described.prefix + name for name in given if name != self.key}
+            if of_file := file.advise_on_columns():
+                # only of a CSV file
+                advice += f"{of_file} A table that is not written like its log needs a `csv` part of its own."
+            raise ValueError(
+                f"{file.path} must have the column {key_column!r} once, the `key` by which it is joined; it has "
+                f"{given}.{advice}"
+            )
+        named = {name: described.prefix + name for name in given if name != key_column}
         kept = [name for name, prefixed in named.items() if prefixed in wanted]
         if repeated := [name for name in kept if given.count(name) > 1]:
             raise ValueError(f"{file.path} must have the column {repeated[0]!r} once; it has {given}.")
-        types = pa.schema([file.schema.field(name) for name in (self.key, *kept)])
-        table = pa.Table.from_batches(file.batches([self.key, *kept]), types)
+        types = pa.schema([file.schema.field(name) for name in (key_column, *kept)])
+        table = pa.Table.from_batches(file.batches([key_column, *kept]), types)
         self.columns = {named[name]: _in_one_piece(table.column(name)) for name in kept}
-        raw = decoded(table.column(self.key))
+        raw = decoded(table.column(key_column))
         cells = cells_of(raw)
-        keys = self._checked_keys(cells)
+        keys = self._checked_keys(cells, key_column)
         self._index = JoinedTable(self.key, keys, {})
         # Caches the row of each raw key, because spelling a key takes 30 times as long. By type, as True equals 1.
         self._found: dict[str, dict[Any, int]] = {}
         if not pa.types.is_nested(raw.type):
             self._found[_kind_of_keys(raw.type)] = dict(zip(cells, range(len(cells))))
 
-    def _checked_keys(self, cells: list[Any]) -> list[str]:
+    def _checked_keys(self, cells: list[Any], key_column: str) -> list[str]:
         keys = list(map(canonical, cells))
         rows: dict[str, int] = {}
         for row, key in enumerate(keys):
             if not key:
                 raise ValueError(
-                    f"{self.path} must have a key in column {self.key!r} of each row; row {row} has none."
+                    f"{self.path} must have a key in column {key_column!r} of each row; row {row} has none."
                 )
             if (first := rows.setdefault(key, row)) != row:
                 raise ValueError(
-                    f"{self.path} must have each key in column {self.key!r} once; rows {first} and {row} both have "
+                    f"{self.path} must have each key in column {key_column!r} once; rows {first} and {row} both have "
                     f"{key!r}."
                 )
         return keys
@@ -158,7 +158,7 @@ def with_joined_columns(file: ReadableFile, tables: Sequence[DimensionTable]) ->
         if table.key not in given:
             raise ValueError(
                 f"{file.path} must have the column {table.key!r}, by which {table.path} is joined; it has {given}. "
-                f"The key must have the same name in both.{file.advise_on_columns()}"
+                f"If the table names it otherwise, give that as `key_in_table`.{file.advise_on_columns()}"
             )
         if pa.types.is_nested(kind := file.schema.field(table.key).type):
             raise ValueError(

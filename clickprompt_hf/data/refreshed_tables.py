@@ -2,6 +2,7 @@
 """Replace the tables of users and items that are saved with a model by newer ones, without training."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..schema_clickprompt import Schema, TableSchema
@@ -12,7 +13,12 @@ from .table_files import open_dimension_file
 
 
 def refreshed_tables(
-    tables: JoinedTables | None, schema: Schema, file: str | Path, key: str, prefix: str | None = None
+    tables: JoinedTables | None,
+    schema: Schema,
+    file: str | Path,
+    key: str,
+    prefix: str | None = None,
+    key_in_table: str | None = None,
 ) -> JoinedTables:
     """The tables saved with a model, one of them replaced by a newer file.
 
@@ -23,6 +29,7 @@ def refreshed_tables(
             same dialect. Columns that the saved table lacks are ignored.
         key: Column of raw rows by which the table is joined.
         prefix: Prefix of the table in the schema; needed only if several tables are joined by `key`.
+        key_in_table: Name of the key's column in the file; by default, that of the table used in training.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -36,11 +43,12 @@ def refreshed_tables(
     lacking: list[str] = []
     fitting: list[tuple[JoinedTable, JoinedTable]] = []
     for described, saved in found:
-        opened = open_dimension_file(TableSchema(str(path), key, described.prefix), schema)
+        described = replace(described, file=str(path), key_in_table=key_in_table or described.key_in_table)
+        opened = open_dimension_file(described, schema)
         needed = [name.removeprefix(described.prefix) for name in saved.columns]
         missing = [name for name in needed if name not in opened.schema.names]
         # without the key, the file may be in another dialect: its own message says what to do
-        if missing and key in opened.schema.names:
+        if missing and described.key_column in opened.schema.names:
             lacking.append(_what_is_missing(opened, needed, missing))
         else:
             fitting.append((saved, DimensionTable(opened, described, saved.columns).joined_table(saved.columns)))

@@ -4,6 +4,7 @@
 import glob
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -161,6 +162,11 @@ def read_dimension_tables(schema: Schema, wanted: Collection[str] | None = None)
     return tables
 
 
+def csv_format_of_tables(csv_format: CsvFormat | None) -> CsvFormat | None:
+    """How joined CSV files are written by default: like the log, but with a header of their own."""
+    return csv_format if csv_format is None else replace(csv_format, column_names=None)
+
+
 def open_dimension_file(described: TableSchema, schema: Schema) -> ReadableFile:
     """Open the file of a table that a schema joins.
 
@@ -173,10 +179,11 @@ def open_dimension_file(described: TableSchema, schema: Schema) -> ReadableFile:
         ValueError: If the ending is unknown or the file is broken.
     """
     # the table's own names: its key, and its columns without the prefix
-    numeric = [name for name in schema.numeric_columns if name == described.key]
+    numeric = [described.key_column for name in schema.numeric_columns if name == described.key]
     prefix = described.prefix
     numeric += [name[len(prefix) :] for name in schema.numeric_columns if name.startswith(prefix)]
-    return open_table_file(Path(described.file), schema.csv, numeric_columns=numeric)
+    csv_format = csv_format_of_tables(schema.csv) if described.csv is None else described.csv
+    return open_table_file(Path(described.file), csv_format, numeric_columns=numeric)
 
 
 def joined_tables(schema: Schema, tables: Sequence[DimensionTable] | None = None) -> JoinedTables | None:

@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +193,10 @@ def table_lines(used: Sequence[ColumnProfile], tables: Sequence[TableSchema]) ->
     if tables:
         # relative paths start at the folder of the schema, which only the shell knows
         absolute = [replace(table, file=str(Path(table.file).absolute())) for table in tables]
-        written = [{key: value for key, value in asdict(table).items() if value} for table in absolute]
+        written = [{key: value for key, value in table.to_dict().items() if value} for table in absolute]
+        for table, data in zip(absolute, written):
+            if table.csv is not None:
+                data["csv"] = written_options(table.csv)
         lines = ["", "# Joined to the rows. Relative paths would start at the schema's folder.", "tables:"]
         return [*lines, *(f"  - {_flow(table)}" for table in written)]
     ids = [profile.name for profile in used if profile.has_only_codes and suggests_entities(profile.words)]

@@ -9,13 +9,15 @@ valid schema file.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 from transformers import AutoTokenizer
 
+from ..data.csv_files import LIKELY_DELIMITERS, CsvFile
 from ..data.dimension_tables import DimensionTable, check_different_columns, with_joined_columns
-from ..data.table_files import ENDINGS, open_table_file, table_kind
+from ..data.table_files import ENDINGS, csv_format_of_tables, open_table_file, table_kind
 from ..drafting.column_checks import is_header_a_row
 from ..drafting.schema_draft import MAX_ROWS, draft_of, profile_columns
 from ..drafting.text_estimate import TokenCounter, tokens_by_characters
@@ -34,7 +36,7 @@ from .draft_lines import (
     text_lines,
     time_lines,
 )
-from .joined_files import add_join_option, check_joins
+from .joined_files import add_join_option, tables_of_flags
 from .paths import check_folder_or_hub_id
 
 
@@ -86,7 +88,7 @@ def draft_schema(
         *head_lines(path, len(table), is_whole, draft, texts),
         *row_lines(draft, is_whole),
         *fields_lines(draft),
-        *table_lines(draft.used_columns, tables),
+        *table_lines(draft.used_columns, in_own_dialects(tables, given)),
         *text_lines(texts, "one per four characters" if tokenizer is None else f"of {tokenizer}"),
         *("", *label_lines(draft), "", *time_lines(draft.times)),
         *csv_lines(csv_format, given),
@@ -106,7 +108,7 @@ def read_first_rows(
         FileNotFoundError: As in `draft_schema`.
         ValueError: As in `draft_schema`.
     """
-    to_join = [_opened(described, csv_format) for described in tables]
+    to_join = [_opened(described, csv_format) for described in in_own_dialects(tables, csv_format)]
     check_different_columns(to_join)
     file = with_joined_columns(open_table_file(path, csv_format), to_join)
     names, batches = file.schema.names, file.batches()
@@ -131,9 +133,39 @@ def read_first_rows(
     return pa.Table.from_batches(read).slice(0, max_rows), num_rows <= max_rows
 
 
+def in_own_dialects(tables: Sequence[TableSchema], csv_format: CsvFormat | None) -> list[TableSchema]:
+    """Tables of users and items, each with the dialect of its CSV file if its key is found only in another one.
+
+    Args:
+        tables: The tables.
+        csv_format: How the log is written.
+    """
+    return [_in_own_dialect(described, csv_format) for described in tables]
+
+
+def _in_own_dialect(described: TableSchema, csv_format: CsvFormat | None) -> TableSchema:
+    path, shared = Path(described.file), csv_format_of_tables(csv_format)
+    if table_kind(path) != "csv" or not path.is_file() or described.key_column in _header(path, shared):
+        return described
+    for delimiter in (None, *LIKELY_DELIMITERS):
+        own = CsvFormat(delimiter)
+        if described.key_column in _header(path, own):
+            return replace(described, csv=own)
+    return described
+
+
+def _header(path: Path, csv_format: CsvFormat | None) -> list[str]:
+    """Names of a CSV file's columns; empty if it has another format."""
+    try:
+        return CsvFile(path, csv_format).schema.names
+    except ValueError:
+        return []
+
+
 def _opened(described: TableSchema, csv_format: CsvFormat | None) -> DimensionTable:
     """A table of users or items with all its columns."""
-    file = open_table_file(Path(described.file), csv_format)
+    own = csv_format_of_tables(csv_format) if described.csv is None else described.csv
+    file = open_table_file(Path(described.file), own)
     return DimensionTable(file, described, [described.prefix + name for name in file.schema.names])
 
 
@@ -186,8 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     args = make_parser().parse_args(arguments)
     csv_format = csv_format_of(args, None)
-    check_joins(args.join)
-    tables = [TableSchema(*values) for values in args.join]
+    tables = [table for table, _ in tables_of_flags(args.join)]
     draft = draft_schema(args.table, args.max_rows, args.label, args.positive, csv_format, args.tokenizer, tables)
     print(draft, end="")
 

@@ -35,7 +35,7 @@ from ..scoring import StoredTexts, score_file
 from .backbone_modules import add_backbone_module, import_backbone_module
 from .command import CommandParser, run_command
 from .csv_options import add_csv_options, csv_format_of
-from .joined_files import JOIN_HELP, add_join_option, refresh_tables
+from .joined_files import JOIN_HELP, add_join_option, refresh_tables, tables_of_flags
 from .paths import check_folder_or_hub_id
 
 logger = logging.get_logger(__name__)
@@ -174,9 +174,9 @@ def warn_of_unused_joins(
     if not joins:
         return
     looked_up = processor.columns_to_join(dict.fromkeys(open_table_file(source, csv_format).schema.names)).values()
-    for file, key, *_ in joins:
-        if key not in looked_up:
-            logger.warning(f"--join {file} {key} has no effect: {source} has the table's columns itself.")
+    for table, _ in tables_of_flags(joins):
+        if table.key not in looked_up:
+            logger.warning(f"--join {table.file} {table.key} has no effect: {source} has the table's columns itself.")
 
 
 def drift_table(drifts: Sequence[FieldDrift]) -> str:
