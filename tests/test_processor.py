@@ -637,12 +637,26 @@ def test_unread_numbers_are_counted_with_the_way_to_write_them(cell, written):
     assert _warnings_of(lambda: processor({"x": [*range(199), cell]})) == [expected] * bool(cell)
 
 
+@pytest.mark.parametrize(
+    ("cell", "readings"),
+    [
+        # thousands of kilograms, or grams of a kilogram
+        *(("2.067 kg", ["2067", "2.067"]), ("2,067 kg", ["2067", "2.067"]), ("$ 2.067", ["2067", "2.067"])),
+        *(("(2.067)", ["-2067", "-2.067"]), ("2.067k", ["2067000", "2067"])),
+        *(("2.0675 kg", ["2.0675"]), ("0.067 kg", ["0.067"]), ("2.067.000 kg", ["2067000"])),
+    ],
+)
+def test_a_point_before_three_digits_may_separate_thousands_or_a_fraction(cell, readings):
+    assert plain_readings(cell) == readings
+
+
 def test_advice_on_numbers_uses_an_unambiguous_one():
     schema = Schema.from_dict({"fields": [{"column": "x", "kind": "numeric"}], "label": "click"})
     processor = ClickPromptProcessor.fit({"x": [1, 2, 3, 4]}, schema)
     for cells, expected in (
         (["n/k", "1,250", "14,7"], "such as 'n/k', count as missing. Write 14.7 for '14,7', or"),
         (["1,250", "1,228.86"], "Write 1228.86 for '1,228.86', or"),
+        (["1.250 kg", "0.75 kg"], "Write 0.75 for '0.75 kg'."),
     ):
         (message,) = _warnings_of(lambda cells=cells: processor({"x": cells}))
         assert expected in message
