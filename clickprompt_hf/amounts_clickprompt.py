@@ -75,8 +75,8 @@ def plain_readings(text: str) -> list[str]:
 
     Returns:
         `["2067"]` for `2 067`, `["2067.11"]` for `2.067,11`, `["14.7"]` for `14,7 %`, `["1200"]` for `1.2k`,
-        `["-5"]` for `(5)` and `5-`, both `["2067", "2.067"]` for `2,067` and `2.067 kg`, and nothing for a text that is
-        not such a number, or may mean meters or millions.
+        `["-5"]` for `(5)` and `5-`, both `["2067", "2.067"]` for `2,067` and `2.067 kg`, and nothing for a text that
+        is not such a number, or may mean meters or millions.
     """
     if negative := _NEGATIVE.fullmatch(text):
         number = next(filter(None, negative.groups())).strip()
