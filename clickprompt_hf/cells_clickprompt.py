@@ -50,6 +50,12 @@ def without_missing_words(values: list[Any], field: FieldSchema) -> list[Any]:
     return each_distinct(values, lambda value: None if normal_spelling(value) in words else value)
 
 
+def mean_missing(cells: Sequence, field: FieldSchema) -> np.ndarray:
+    """Tell which cells of a category, (B,), are missing, or a word for it that training rows did not have."""
+    words = {"", *map(normal_spelling, field.missing)}
+    return np.asarray([normal_spelling(cell) in words for cell in cells], dtype=bool)
+
+
 def texts_of(cells: Sequence, field: FieldSchema) -> list[str | None]:
     """The text of each cell of a field, empty if it is missing; `None` for cells that hold vectors."""
     single = [None if holds_several(cell) else cell for cell in cells]

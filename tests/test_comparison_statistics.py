@@ -169,6 +169,10 @@ def test_rows_without_a_user_are_a_segment_of_their_own():
     train, test = np.array([0] * 50 + [1] * 3), np.array([0] * 24 + [1] * 10 + [2] * 6)
     counts = training_counts(train, test, test == 0)
     assert counts.tolist() == [MISSING] * 24 + [3] * 10 + [0] * 6
+    # prepared rows have -1 for users that are missing only outside the training rows, or rarely in them
+    unknown = training_counts(np.array([-1, 1, 1]), np.array([-1, 1]), np.array([True, False]))
+    assert unknown.tolist() == [MISSING, 2]
+    assert training_counts(np.array([1]), np.array([-1]), np.array([True])).tolist() == [MISSING]
     segments = {s.name: s for s in all_segments(Comparison("", {}, labels, {"user": counts}, []))}
     assert {name: segment.rows for name, segment in segments.items()} == {
         "all": 40,

@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 from tiny_data import tiny_schema, tiny_splits
@@ -12,6 +13,9 @@ from tiny_models import tiny_config
 
 from clickprompt_hf import ClickPromptConfig, ClickPromptProcessor, FieldSchema, Schema
 from clickprompt_hf.data.columnar import load_prepared, prepare_splits
+from clickprompt_hf.data.shared_rows import count_shared_rows
+from clickprompt_hf.data.streaming.prepare import StreamedTable
+from clickprompt_hf.data.streaming.table_stream import TableStream
 from clickprompt_hf.data.table_pieces import write_piece
 from clickprompt_hf.evaluation.report import (
     CalibrationError,
@@ -210,6 +214,32 @@ def test_a_user_in_two_spellings_is_one_group(tmp_path):
     # of user 7, the row without a click has the highest score; no other user has both classes
     report = click_report(np.array([0.9, 0.1, 0.5, 0.2, 0.9, 0.1]), data["train"], data["test"], processor, "user")
     assert (report["gauc"], report["gauc_rows"]) == (0, 0.5)
+
+
+def prepare_streamed(splits, processor, folder):
+    files = {name: [folder.with_name(f"{name}.parquet")] for name in splits}
+    for name, rows in splits.items():
+        pq.write_table(rows, files[name][0])
+    with StreamedTable(TableStream(files, processor.schema), processor.schema, folder.with_name("spill")) as rows:
+        rows.split("random", 1)
+        rows.write(processor, folder)
+
+
+@pytest.mark.parametrize("way", [prepare_splits, prepare_streamed])
+@pytest.mark.parametrize("words", [(), ("?",)])
+def test_rows_without_a_user_are_no_user_even_if_training_has_none(way, words, tmp_path):
+    train = pa.table({"user": ["7", "8", "9"], "click": [0, 1, 0]})
+    test = pa.table({"user": ["7", "7", None, " ", "?", "NA", "10", "11"], "click": [0, 1, 0, 1, 1, 0, 1, 0]})
+    processor = ClickPromptProcessor.fit(train, Schema((FieldSchema("user", missing=words),), label="click"))
+    way({"train": train, "validation": train, "test": test}, processor, tmp_path / "prepared")
+    data, _ = load_prepared(tmp_path / "prepared")
+    users = data["test"].value_ids[:, 0].tolist()
+    assert [user < 0 for user in users] == [False, False, True, True, bool(words), True, False, False]
+    scores = np.array([0.1, 0.9, 0.9, 0.1, 0.1, 0.9, 0.5, 0.5])
+    report = click_report(scores, data["train"], data["test"], processor, "user")
+    # only user 7 has both classes
+    assert (report["gauc"], report["gauc_rows"]) == (1, 2 / (4 if words else 5))
+    assert count_shared_rows(data["train"], data["test"]).shared == 2
 
 
 def test_report_of_encoded_rows(tmp_path):

@@ -30,7 +30,7 @@ from ..data.disk_space import check_disk_space
 from ..data.drift import count_training_values, with_trained_values
 from ..data.prepared_notes import notes_of_shards
 from ..data.sources.source import SPLIT_NAMES
-from ..data.streaming.distinct import DistinctValues
+from ..data.streaming.distinct import DistinctValues, keys_of
 from ..data.streaming.row_writer import RowWriter
 from ..data.streaming.spill import SpilledColumn
 from ..data.streaming.tokens import write_tokens
@@ -169,6 +169,9 @@ def _write_rows(
         column.add(DistinctValues.of(pa.array(processor.render_values(f, [None]), pa.large_string())))
     for column in (*keys, *clauses):
         column.merge()
+    fields = enumerate(processor.schema.fields)
+    categories = {f: _code_of_missing(keys[f]) for f, field in fields if field.kind == "categorical"}
+    without_value = {f: code for f, code in categories.items() if code is not None}
     ordered = [_in_order(column) for column in clauses]
     lists = [distinct for distinct, _ in ordered]
     firsts = first_clauses(lists) if lists else np.zeros(0, dtype=np.int32)
@@ -176,7 +179,10 @@ def _write_rows(
     with RowWriter(folder, spill, num_rows, more) as writer:
         first = 0
         for chunk, rows in enumerate(keys[0].num_rows):
-            row_arrays = {"value_ids": np.stack([_codes(column, chunk) for column in keys], axis=1)}
+            value_ids = np.stack([_codes(column, chunk) for column in keys], axis=1)
+            for f, code in without_value.items():
+                value_ids[value_ids[:, f] == code, f] = -1
+            row_arrays = {"value_ids": value_ids}
             if clauses:
                 places = [rank[_codes(column, chunk)] for (_, rank), column in zip(ordered, clauses)]
                 row_arrays["clause_ids"] = (np.stack(places, axis=1) + firsts).astype(np.int32)
@@ -240,6 +246,18 @@ def _members(rows: pa.RecordBatch, name: str, width: int) -> pa.Array:
     if len(members) != len(rows) * width or members.null_count:
         raise ValueError(f"Column {name!r} of shards must hold lists of {width} members, but some lists differ.")
     return members
+
+
+def _code_of_missing(column: SpilledColumn) -> int | None:
+    """The code of missing values in a column of keys; `None` if it has none."""
+    missing = int(keys_of(pa.array([""], pa.large_string()))[0])
+    start = 0
+    for values in column.values():
+        found = pc.index(values, pa.scalar(missing, pa.uint64())).as_py()
+        if found >= 0:
+            return start + found
+        start += len(values)
+    return None
 
 
 def _codes(column: SpilledColumn, chunk: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..cells_clickprompt import mean_missing
 from ..columns_clickprompt import check_columns
 from ..data.arrow_cells import distinct_cells
 from ..data.labels import checked_labels
@@ -104,6 +105,9 @@ def encoded_batch(table: pa.Table, processor: ClickPromptProcessor) -> pa.Record
             if field.kind == "categorical":
                 # as in `one_per_category`
                 vocabulary = processor.vocabularies[f]
+                unknown = [v for v, id_ in enumerate(of_values[:, 0].tolist()) if not id_]
+                for v, is_missing in zip(unknown, mean_missing([values[v] for v in unknown], field)):
+                    shown[v] = "" if is_missing else shown[v]
                 shown = [vocabulary[id_ - 1] if id_ else text for text, id_ in zip(shown, of_values[:, 0].tolist())]
         keys.append(keys_of(pa.array(shown, pa.large_string()))[codes])
         if processor.reads_text and field.in_text:

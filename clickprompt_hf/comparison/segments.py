@@ -55,14 +55,15 @@ def training_counts(train: np.ndarray, test: np.ndarray, is_missing: np.ndarray)
     """Count the training rows with each test row's item or user.
 
     Args:
-        train: Integers of at least 0, equal for equal values of the training rows.
+        train: Integers, equal for equal values of the training rows; -1 for missing ones.
         test: (N,) the same of the test rows.
         is_missing: (N,) whether a test row has no value.
 
     Returns:
         (N,) counts, `MISSING` for rows without a value.
     """
-    counts = np.bincount(train, minlength=int(test.max()) + 1)
+    # the last one is that of -1
+    counts = np.bincount(train[train >= 0], minlength=int(test.max()) + 2)
     return np.where(is_missing, MISSING, counts[test])
 
 

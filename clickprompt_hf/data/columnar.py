@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from ..cells_clickprompt import mean_missing
 from ..lists_clickprompt import UnreadableCell
 from ..processing_clickprompt import ClickPromptProcessor
 from ..schema_clickprompt import FieldSchema
@@ -72,7 +73,8 @@ class ColumnarDataset(Dataset):
         clause_ids: (N, G) integers, indices of clauses in `tables`, or (N, 1) of whole texts; `None` without text.
         value_ids: (N, F) integers, equal for equal values of a field, even for values that training rows lack and that
             share a feature id. Categories are equal if they have one id other than 0, other values if they are the
-            same cell. `None` if grouped metrics are not needed.
+            same cell. -1 for missing categories that training rows did not have. `None` if grouped metrics are not
+            needed.
         tables: Tokens of the clauses; `None` without text.
         epoch: Training epoch. Masks are drawn from it too.
         with_value_fields: Whether batches have `value_fields` (B, T), the number of the field whose value each token
@@ -321,7 +323,8 @@ def encode_tables(
         unread_of_field = unread[f] if unread else None
         values, ids_of_values, indices = _distinct_values(tables, processor, f, row_offset, unknown, unread_of_field)
         feature_ids.append(ids_of_values.astype(np.int32)[indices])
-        value_ids.append(one_per_category(field, ids_of_values)[indices])
+        missing = _missing_without_id(processor, f, values, ids_of_values)
+        value_ids.append(one_per_category(field, ids_of_values, missing)[indices])
         if with_text and field.in_text:
             rendered = np.asarray(processor.render_values(f, values), dtype=object)
             distinct_clauses, clause_indices = np.unique(rendered, return_inverse=True)
@@ -340,22 +343,34 @@ def encode_tables(
     return arrays, token_tables, feature_vectors
 
 
-def one_per_category(field: FieldSchema, ids: np.ndarray) -> np.ndarray:
+def one_per_category(field: FieldSchema, ids: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """The first of the raw values of a field that are one category, as 7 and 7.0 are.
 
     Args:
         field: The field.
         ids: Ids (D, columns) of its distinct raw values.
+        missing: Indices of categories that are missing and have no id, as training rows had none.
 
     Returns:
-        (D,) int32: for each value the first one with its id; the value itself if it is unknown or of another kind.
+        (D,) int32: for each value the first one with its id; the value itself if it is unknown or of another kind; -1
+        if it is missing.
     """
     firsts = np.arange(len(ids), dtype=np.int32)
     if field.kind == "categorical":
         known = np.flatnonzero(ids[:, 0])
         _, places, numbers = np.unique(ids[known, 0], return_index=True, return_inverse=True)
         firsts[known] = known[places][numbers]
+    firsts[missing] = -1
     return firsts
+
+
+def _missing_without_id(processor: ClickPromptProcessor, f: int, values: list[Any], ids: np.ndarray) -> np.ndarray:
+    """Indices of missing values of a category that training rows did not have; none for other kinds of fields."""
+    field = processor.schema.fields[f]
+    if field.kind != "categorical":
+        return np.zeros(0, dtype=np.int64)
+    unknown = np.flatnonzero(ids[:, 0] == 0)
+    return unknown[mean_missing([values[v] for v in unknown], field)]
 
 
 def _distinct_vectors(

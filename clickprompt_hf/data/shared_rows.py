@@ -120,11 +120,11 @@ def _candidates(train: ColumnarDataset, may_be_among: np.ndarray) -> tuple[np.nd
 
 
 def _value_counts(value_ids: np.ndarray) -> list[np.ndarray]:
-    """Number of rows of each value of each field."""
-    counts = [np.zeros(int(column.max()) + 1, dtype=np.int64) for column in value_ids.T]
+    """Number of rows of each value of each field, first of missing ones."""
+    counts = [np.zeros(int(column.max()) + 2, dtype=np.int64) for column in value_ids.T]
     for block in _blocks(value_ids):
         for field_counts, column in zip(counts, block.T):
-            np.add.at(field_counts, column.astype(np.intp), 1)
+            np.add.at(field_counts, column.astype(np.intp) + 1, 1)
     return counts
 
 

@@ -296,7 +296,7 @@ def click_report(
             groups = test.value_ids[:, index]
         ids, missing_id = test.feature_ids[:, column_of_groups], missing_id_of(processor, gauc_field)
         # rows without a user do not belong to a single user
-        known = np.flatnonzero(ids != missing_id) if missing_id else np.arange(len(test))
+        known = np.flatnonzero((groups >= 0) & (ids != missing_id if missing_id else True))
         grouped = {"predictions": probabilities[known], "references": clicks[known], "groups": groups[known]}
         report.update(GroupedAUC().compute(**grouped))
     for name in frequency_fields or ():

@@ -23,7 +23,7 @@ from .row_splits import RowSplits
 from .row_writer import RowWriter
 from .spill import SpilledColumn
 from .tokens import write_tokens
-from .vocabulary import FittedField, clauses_of_column, count_unknown, ids_of_column
+from .vocabulary import FittedField, clauses_of_column, count_unknown, ids_of_column, missing_without_id
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,11 @@ class RowEncoding:
         unknown = [UnknownValues(self.processor) for _ in names]
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
             self.ids = list(pool.map(lambda f: self._ids_of(f, unknown), range(len(self.processor.schema.fields))))
-        self.values = [one_per_category(field, ids) for field, ids in zip(self.processor.schema.fields, self.ids)]
+        fields = self.processor.schema.fields
+        self.values = [
+            one_per_category(field, ids, missing_without_id(self.columns[field.column], ids, field))
+            for field, ids in zip(fields, self.ids)
+        ]
         for f in self.processor.schema.fields_in_text if self.processor.reads_text else ():
             name = self.processor.schema.fields[f].column
             is_used = self.counts[name].sum(axis=0) > 0

@@ -368,6 +368,26 @@ def clauses_of_column(
     return encoded.dictionary.take(pa.array(order)).to_pylist(), clauses
 
 
+def missing_without_id(column: SpilledColumn, ids: np.ndarray, field: FieldSchema) -> np.ndarray:
+    """Indices of missing values of a category that training rows did not have; none for other kinds of fields.
+
+    Args:
+        column: The field's column.
+        ids: (D, C), as `ids_of_column` returns them.
+        field: The field.
+    """
+    if field.kind != "categorical" or ids.all():
+        return np.zeros(0, dtype=np.int64)
+    words = pa.array(["", *map(normal_spelling, field.missing)], pa.large_string())
+    found, start = [], 0
+    for values in column.values():
+        unknown = np.flatnonzero(ids[start : start + len(values), 0] == 0)
+        texts = normally_spelled(values.take(pa.array(unknown)))
+        found.append(start + unknown[pc.is_in(texts, words).to_numpy(zero_copy_only=False)])
+        start += len(values)
+    return np.concatenate(found)
+
+
 def count_unknown(
     column: SpilledColumn, ids: np.ndarray, counts: np.ndarray, field_index: int, unknown: UnknownValues
 ):
