@@ -84,11 +84,12 @@ def cell_values(cell: Any, field: FieldSchema) -> list[str]:
         members = sorted(cell, key=canonical)
     elif holds_several(cell):
         members = _plain_members(cell)
-        if members and all(isinstance(member, tuple) and len(member) == 2 for member in members):
-            # Arrow's maps.
-            members = _by_weight(members, cell, field)
     else:
         members = _members_of_text(cell, field)
+    members = list(members)
+    if members and all(isinstance(member, tuple) and len(member) == 2 for member in members):
+        # Arrow's maps, also as pandas writes them to CSV files
+        members = _by_weight(members, cell, field)
     for member in members:
         if holds_several(member):
             raise UnreadableCell(field, cell, f"{member!r:.60} holds several values. {_ADVICE_FOR_NESTED}")
@@ -164,6 +165,9 @@ def _listed_members(text: str, cell: Any, field: FieldSchema) -> list[Any] | Non
     """
     if wrapped := _WRAPPER.fullmatch(text):
         text = wrapped[1].strip()
+        if not text:
+            # set()
+            return []
     if len(text) < 2 or _BRACKETS.get(text[0]) != text[-1]:
         return None
     inner = text[1:-1].strip()
@@ -200,9 +204,9 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         pass
-    if text[0] == "{" or "{" in text or text.startswith("[["):
+    if "{" in text or text.startswith(("[[", "[(")):
         try:
-            value = ast.literal_eval(text)
+            value = ast.literal_eval(_NUMPY_NUMBER.sub(r"\1", text))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
         return value if isinstance(value, (dict, list)) else None

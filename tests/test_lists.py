@@ -193,6 +193,13 @@ class TestListsAsText:
             ("[null, nan, 8]", ["8"]),
             ("[np.int64(8), np.str_('a')]", ["8", "a"]),
             ("[Timestamp('2024-01-31 00:00:00')]", ["2024-01-31 00:00:00"]),
+            ("set()", []),
+            ("frozenset()", []),
+            # Arrow's maps, as pandas writes them, and counted members
+            ("[('a', 0.1), ('b c', 0.9)]", ["b c", "a"]),
+            ("[('a,\\xa0b', np.float64(0.1)), ('c', np.int64(2))]", ["c", "a, b"]),
+            ("{'a': np.float64(0.1), 'b': np.float64(0.9)}", ["b", "a"]),
+            ("[(no genres listed)]", ["(no genres listed)"]),
             ("array([8, 9])", ["8", "9"]),
             ("tensor([8, 9], dtype=torch.int32)", ["8", "9"]),
             ("array(['a', 'b'], dtype=object)", ["a", "b"]),
