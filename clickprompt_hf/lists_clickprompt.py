@@ -9,6 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ _MEMBER = re.compile(rf"\s*((?:[A-Za-z_][\w.]*\({_QUOTED}\))|{_QUOTED}|[^,]*?)\s
 _QUOTED_MEMBER = re.compile(rf"(?:[A-Za-z_][\w.]*\()?({_QUOTED})\)?", re.DOTALL)
 # numpy writes arrays without commas.
 _ADJACENT_QUOTED = re.compile(rf"{_QUOTED}(?:\s+{_QUOTED})+", re.DOTALL)
+_PYTHON_TIME = re.compile(r"datetime\.(?:date|datetime)\((\d+(?:, \d+)+)\)")
 _NUMPY_NUMBER = re.compile(r"np\.\w+\(([^()]*)\)")
 # What Python prints for characters that cannot be shown, and for quotes and backslashes.
 _ESCAPE = re.compile(
@@ -170,6 +172,7 @@ def _listed_members(text: str, cell: Any, field: FieldSchema) -> list[Any] | Non
             return []
     if len(text) < 2 or _BRACKETS.get(text[0]) != text[-1]:
         return None
+    text = _PYTHON_TIME.sub(_quoted_time, text)
     inner = text[1:-1].strip()
     if text[0] != "(" and _ADJACENT_QUOTED.fullmatch(inner):
         # before Python, which would make one string of them
@@ -229,9 +232,19 @@ def _literal(member: str) -> tuple[Any, bool]:
         return _ESCAPE.sub(_unescaped, quoted[1][1:-1]), True
     if number := _NUMPY_NUMBER.fullmatch(member):
         member = number[1]
+    if member in ("np.True_", "np.False_"):
+        member = member[3:-1]
     if member in _MISSING_WORDS:
         return None, True
     return member, _is_number(member) or member in ("True", "False", "true", "false")
+
+
+def _quoted_time(found: re.Match) -> str:
+    """A date or time as Python prints it, such as `datetime.date(2024, 1, 31)`, as a quoted string."""
+    try:
+        return repr(canonical(datetime(*map(int, found[1].split(", ")))))  # type: ignore[arg-type]
+    except (ValueError, TypeError, OverflowError):
+        return found[0]
 
 
 def _unescaped(found: re.Match) -> str:

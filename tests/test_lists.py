@@ -193,6 +193,9 @@ class TestListsAsText:
             ("[null, nan, 8]", ["8"]),
             ("[np.int64(8), np.str_('a')]", ["8", "a"]),
             ("[Timestamp('2024-01-31 00:00:00')]", ["2024-01-31 00:00:00"]),
+            ("[datetime.date(2024, 1, 31), datetime.datetime(2024, 2, 1, 10)]", ["2024-01-31", "2024-02-01 10:00:00"]),
+            ("[datetime.date(2024, 1, 31)]", ["2024-01-31"]),
+            ("[np.True_, np.False_]", ["True", "False"]),
             ("set()", []),
             ("frozenset()", []),
             # Arrow's maps, as pandas writes them, and counted members
