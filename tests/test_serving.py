@@ -114,6 +114,7 @@ def test_large_requests_are_scored_in_batches(folders, part):
         ([ROW, 3], 422, "Row 1 must be an object from column to value, got 3"),
         ("abc", 422, "a row .* or a list of rows, got 'abc'"),
         (b"[{", 422, "The body must be JSON: "),
+        (b'{"user": 1, "user": 2}', 422, "The body must be JSON: the key 'user' is repeated"),
         (b"\xff", 422, "The body must be JSON: "),
         (b"[" * 4_000, 422, "The body must be JSON: "),
         ([ROW] * 21, 413, "at most 20 rows, got 21"),

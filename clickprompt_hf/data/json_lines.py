@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..json_objects import unrepeated
 from ..values_clickprompt import encodable
 from .opened_files import errors_naming, opened
 
@@ -98,7 +99,7 @@ class JsonLinesFile:
                 parse_int=_Written,
                 parse_float=_Written,
                 parse_constant=lambda written: None if written == "NaN" else _Written(written),
-                object_pairs_hook=_unrepeated,
+                object_pairs_hook=unrepeated,
             )
         except (ValueError, RecursionError) as error:
             shown = text[:80].decode("utf-8", "replace").rstrip()
@@ -135,11 +136,3 @@ def _json_text(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_json_text(key)}: {_json_text(item)}' for key, item in value.items())}}}"
     return json.dumps(value, ensure_ascii=False)
-
-
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is repeated")
-    return row

@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from ..json_objects import check_different_keys, unrepeated
 from ..schema_clickprompt import Schema
 from ..values_clickprompt import number_of
 from .csv_files import plain_numbers
@@ -25,7 +26,9 @@ class _SchemaLoader(yaml.SafeLoader):
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        _check_different([key.value for key, _ in node.value], f" in the mapping in line {node.start_mark.line + 1}")
+        check_different_keys(
+            [key.value for key, _ in node.value], f" in the mapping in line {node.start_mark.line + 1}"
+        )
         return super().construct_mapping(node, deep)
 
 
@@ -42,16 +45,6 @@ _SchemaLoader.add_implicit_resolver(
     ),
     [*"-+.0123456789"],
 )
-
-
-def _unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    _check_different([key for key, _ in pairs])
-    return dict(pairs)
-
-
-def _check_different(keys: Sequence[Any], where: str = "") -> None:
-    if repeated := [key for number, key in enumerate(keys) if key in keys[:number]]:
-        raise ValueError(f"Each key must be there once, but {repeated[0]!r} is repeated{where}.")
 
 
 def schema_of(given: Any) -> Schema:
@@ -89,7 +82,7 @@ def load_schema(path: str | Path) -> Schema:
     try:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix == ".json"
-        data = json.loads(text, object_pairs_hook=_unrepeated) if is_json else yaml.load(text, _SchemaLoader)
+        data = json.loads(text, object_pairs_hook=unrepeated) if is_json else yaml.load(text, _SchemaLoader)
         schema = Schema.from_dict(data)
         tables = tuple(replace(table, file=str(path.parent / table.file)) for table in schema.tables)
         return replace(_with_plain_words(schema), tables=tables)

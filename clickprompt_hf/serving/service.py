@@ -23,6 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
 from ..columns_clickprompt import PROBABILITY_COLUMN
+from ..json_objects import unrepeated
 from ..unknown_values_clickprompt import UnknownValues
 from .batching import Batcher, QueueIsFull
 from .engine import Engine
@@ -168,8 +169,8 @@ def rows_of(body: bytes, max_rows: int) -> tuple[list[Mapping[str, Any]], bool]:
         RequestError: If the body is not JSON, not a row or a list of rows, or has too many rows.
     """
     try:
-        content = json.loads(body)
-    # bytes that are not text, numbers with thousands of digits, unlimited nesting
+        content = json.loads(body, object_pairs_hook=unrepeated)
+    # repeated keys, bytes that are not text, numbers with thousands of digits, unlimited nesting
     except (ValueError, RecursionError) as error:
         raise RequestError(422, f"The body must be JSON: {error}.") from error
     if isinstance(content, dict):
