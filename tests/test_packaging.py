@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from warm_python import run_python
 
 pytest.importorskip("build", reason="builds a wheel: pip install -e '.[dev]'")
 
@@ -115,8 +116,9 @@ def test_building_imports_nothing_of_the_package(tmp_path):
 def test_every_module_imports_from_the_wheel(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    imported = run([sys.executable, "-c", IMPORT_ALL], cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
-    assert Path(imported.strip()).parent == tmp_path / "installed" / "clickprompt_hf"
+    finished = run_python("-c", IMPORT_ALL, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
+    assert finished.returncode == 0, finished.stderr
+    assert Path(finished.stdout.strip()).parent == tmp_path / "installed" / "clickprompt_hf"
 
 
 def distributions(requirements):

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..json_objects import unrepeated
 from ..values_clickprompt import encodable
+from .json_objects import unrepeated
 from .opened_files import errors_naming, opened
 
 _ROWS_PER_BATCH = 8192

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from ..json_objects import check_different_keys, unrepeated
 from ..schema_clickprompt import Schema
 from ..values_clickprompt import number_of
 from .csv_files import plain_numbers
+from .json_objects import check_different_keys, unrepeated
 
 
 class _SchemaLoader(yaml.SafeLoader):

@@ -23,7 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
 from ..columns_clickprompt import PROBABILITY_COLUMN
-from ..json_objects import unrepeated
+from ..data.json_objects import unrepeated
 from ..unknown_values_clickprompt import UnknownValues
 from .batching import Batcher, QueueIsFull
 from .engine import Engine
