@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 
 # seconds until a program is killed
-TIME_LIMIT = 300
+TIME_LIMIT = 1800
 
 
 @functools.cache
