@@ -7,7 +7,7 @@ into floats, and times into those of the session's zone: other values, so other 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..columns_clickprompt import PROBABILITY_COLUMN, check_different
 from ..export.exported_folder import is_export
@@ -98,9 +98,9 @@ def _package_function(
         from clickprompt_hf.cluster.worker_models import scorer_of_process
         from clickprompt_hf.row_warnings_clickprompt import RowWarnings
 
-        scorer = scorer_of_process(
-            model if name is None else SparkFiles.get(name), TaskContext.get().cpus(), batch_size
-        )
+        # there is none outside a task
+        task: Any = TaskContext.get()
+        scorer = scorer_of_process(model if name is None else SparkFiles.get(name), task.cpus(), batch_size)
         found = RowWarnings(scorer.encoder)
         for batch in batches:
             batch = batch.rename_columns(columns)
@@ -136,7 +136,9 @@ def _export_function(name: str, columns: list[str], output_column: str, keys: Se
                 for stem in own:
                     sys.modules.pop(stem, None)
                 sys.modules.update(others)
-            vars(module)["of_process"] = module.Scorer(folder, TaskContext.get().cpus())
+            # there is none outside a task
+            task: Any = TaskContext.get()
+            vars(module)["of_process"] = module.Scorer(folder, task.cpus())
             sys.modules[kept] = module
         module = sys.modules[kept]
         scorer = vars(module)["of_process"]
