@@ -139,7 +139,7 @@ RIGHT_VALUES = {
 )
 def test_repeated_keys_are_refused(name, text, message, tmp_path):
     (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=rf"{name} does not hold a valid schema: .* {message}"):
+    with pytest.raises(ValueError, match=rf"{name} does not hold a valid schema: .* {message}\."):
         load_schema(tmp_path / name)
 
 

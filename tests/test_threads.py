@@ -11,7 +11,7 @@ from tiny_models import DECODERS, FAMILIES, masked_labels, tiny_batch, tiny_conf
 from clickprompt_hf import ClickPromptForCTR, ClickPromptForPACLM, ClickPromptForPAMLM, ClickPromptModel
 from clickprompt_hf.inspection import prompt_attention
 
-THREADS, ROUNDS = 16, 2
+THREADS, ROUNDS = 16, 4
 PROMPTS = {
     "released": {"prompt_encoder": "released"},
     "paper": {"prompt_encoder": "paper"},

@@ -87,7 +87,7 @@ def load_schema(path: str | Path) -> Schema:
         tables = tuple(replace(table, file=str(path.parent / table.file)) for table in schema.tables)
         return replace(_with_plain_words(schema), tables=tables)
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} does not hold a valid schema: {error}") from error
+        raise ValueError(f"{path} does not hold a valid schema: {str(error).removesuffix('.')}.") from error
 
 
 def _with_plain_words(schema: Schema) -> Schema:
