@@ -29,7 +29,6 @@ class RowWarnings:
 
     def warn(self) -> None:
         """Warn about what has not been warned about."""
-        for lost_keys in self.unknown.lost_keys:
-            lost_keys.warn()
+        self.unknown.warn_of_lost_keys()
         for of_field in self.unread:
             of_field.warn()

@@ -110,6 +110,11 @@ class UnknownValues:
             mine[:] = map(sum, zip(mine, others))
         self.examples = [list(dict.fromkeys(chain(*pair)))[:_NUM_EXAMPLES] for pair in zip(self.examples, examples)]
 
+    def warn_of_lost_keys(self, where: str = "") -> None:
+        """Warn once about each joined table that lacks keys: see `LostKeys.warn`."""
+        for lost_keys in self.lost_keys:
+            lost_keys.warn(where)
+
     def warn(self, where: str = "", exclude: str | None = None) -> None:
         """Warn once about each field with at least 10 values if 90 % of them are unknown or all are missing.
 
@@ -120,8 +125,7 @@ class UnknownValues:
             exclude: Column to skip, whose values are expected to be unknown.
         """
         # the reason why columns are missing comes before the columns
-        for lost_keys in self.lost_keys:
-            lost_keys.warn(where)
+        self.warn_of_lost_keys(where)
         for f, field in enumerate(self.encoder.schema.fields):
             if field.column == exclude or f in self._warned:
                 continue
@@ -180,6 +184,5 @@ def warn_of_unknown_values(
     if len(feature_ids) >= _LEAST_ROWS:
         unknown.add_rows(columns, feature_ids, feature_vectors)
         unknown.warn()
-        return
-    for lost_keys in unknown.lost_keys:
-        lost_keys.warn()
+    else:
+        unknown.warn_of_lost_keys()

@@ -25,16 +25,11 @@ def refreshed_tables(
     Args:
         tables: The saved tables, which do not change.
         schema: The model's schema.
-        file: The newer table, written like the one used in training: the same column names, and for CSV files the
-            same dialect. Columns that the saved table lacks are ignored.
+        file: The newer table, as in `ClickPromptProcessor.refresh_table`, like the next arguments and the errors.
+            Columns that the saved table lacks are ignored.
         key: Column of raw rows by which the table is joined.
-        prefix: Prefix of the table in the schema; needed only if several tables are joined by `key`.
-        key_in_table: Name of the key's column in the file; by default, that of the table used in training.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the model joins no table by `key`, or several that the file could replace; or the file is
-            broken, lacks a column of the saved table, or lacks or repeats a key.
+        prefix: Prefix of the table in the schema.
+        key_in_table: Name of the key's column in the file.
     """
     found = list(_saved_with_prefix(tables, schema, key, prefix))
     path = Path(file)

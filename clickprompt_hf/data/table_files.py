@@ -162,9 +162,11 @@ def read_dimension_tables(schema: Schema, wanted: Collection[str] | None = None)
     return tables
 
 
-def csv_format_of_tables(csv_format: CsvFormat | None) -> CsvFormat | None:
-    """How joined CSV files are written by default: like the log, but with a header of their own."""
-    return csv_format if csv_format is None else replace(csv_format, column_names=None)
+def csv_format_of_table(described: TableSchema, csv_format: CsvFormat | None) -> CsvFormat | None:
+    """How a joined CSV file is written: by default like the log (`csv_format`), but with a header of its own."""
+    if described.csv is not None or csv_format is None:
+        return described.csv
+    return replace(csv_format, column_names=None)
 
 
 def open_dimension_file(described: TableSchema, schema: Schema) -> ReadableFile:
@@ -182,7 +184,7 @@ def open_dimension_file(described: TableSchema, schema: Schema) -> ReadableFile:
     numeric = [described.key_column for name in schema.numeric_columns if name == described.key]
     prefix = described.prefix
     numeric += [name[len(prefix) :] for name in schema.numeric_columns if name.startswith(prefix)]
-    csv_format = csv_format_of_tables(schema.csv) if described.csv is None else described.csv
+    csv_format = csv_format_of_table(described, schema.csv)
     return open_table_file(Path(described.file), csv_format, numeric_columns=numeric)
 
 

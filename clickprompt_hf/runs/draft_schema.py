@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from ..data.csv_files import LIKELY_DELIMITERS, CsvFile
 from ..data.dimension_tables import DimensionTable, check_different_columns, with_joined_columns
-from ..data.table_files import ENDINGS, csv_format_of_tables, open_table_file, table_kind
+from ..data.table_files import ENDINGS, csv_format_of_table, open_table_file, table_kind
 from ..drafting.column_checks import is_header_a_row
 from ..drafting.schema_draft import MAX_ROWS, draft_of, profile_columns
 from ..drafting.text_estimate import TokenCounter, tokens_by_characters
@@ -70,6 +70,7 @@ def draft_schema(
     count_tokens = _token_counter(tokenizer)
     if max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
+    tables = in_own_dialects(tables, csv_format)
     table, is_whole = read_first_rows(path, max_rows, csv_format, tables)
     is_csv = table_kind(path) == "csv"
     given, csv_format = csv_format, with_guessed_marks(table, csv_format) if is_csv else csv_format
@@ -88,7 +89,7 @@ def draft_schema(
         *head_lines(path, len(table), is_whole, draft, texts),
         *row_lines(draft, is_whole),
         *fields_lines(draft),
-        *table_lines(draft.used_columns, in_own_dialects(tables, given)),
+        *table_lines(draft.used_columns, tables),
         *text_lines(texts, "one per four characters" if tokenizer is None else f"of {tokenizer}"),
         *("", *label_lines(draft), "", *time_lines(draft.times)),
         *csv_lines(csv_format, given),
@@ -108,7 +109,7 @@ def read_first_rows(
         FileNotFoundError: As in `draft_schema`.
         ValueError: As in `draft_schema`.
     """
-    to_join = [_opened(described, csv_format) for described in in_own_dialects(tables, csv_format)]
+    to_join = [_opened(described, csv_format) for described in tables]
     check_different_columns(to_join)
     file = with_joined_columns(open_table_file(path, csv_format), to_join)
     names, batches = file.schema.names, file.batches()
@@ -144,7 +145,7 @@ def in_own_dialects(tables: Sequence[TableSchema], csv_format: CsvFormat | None)
 
 
 def _in_own_dialect(described: TableSchema, csv_format: CsvFormat | None) -> TableSchema:
-    path, shared = Path(described.file), csv_format_of_tables(csv_format)
+    path, shared = Path(described.file), csv_format_of_table(described, csv_format)
     if table_kind(path) != "csv" or not path.is_file() or described.key_column in _header(path, shared):
         return described
     for delimiter in (None, *LIKELY_DELIMITERS):
@@ -164,8 +165,7 @@ def _header(path: Path, csv_format: CsvFormat | None) -> list[str]:
 
 def _opened(described: TableSchema, csv_format: CsvFormat | None) -> DimensionTable:
     """A table of users or items with all its columns."""
-    own = csv_format_of_tables(csv_format) if described.csv is None else described.csv
-    file = open_table_file(Path(described.file), own)
+    file = open_table_file(Path(described.file), csv_format_of_table(described, csv_format))
     return DimensionTable(file, described, [described.prefix + name for name in file.schema.names])
 
 
